@@ -1,0 +1,418 @@
+// Package pgmedic holds the nouns that every part of pgmedic speaks of: a
+// Backup and its objects, a Receipt that says what was proven of it, a Finding
+// about a server, an Event of progress, and an Error with its kind and hint.
+//
+// It imports the standard library only, opens nothing and decides nothing; the
+// JSON forms of Backup, Receipt and Finding are stored and published, so their
+// field names never change meaning within one format number.
+package pgmedic
+
+import (
+	"strings"
+	"time"
+)
+
+// ManifestFormat is the format number that this version writes into a
+// manifest. A reader refuses a higher number and reads every lower one; fields
+// may be added without raising it, their meaning may not change.
+const ManifestFormat = 1
+
+// ReceiptFormat is the format number of a Receipt, with the same rules as
+// ManifestFormat.
+const ReceiptFormat = 1
+
+// Method names how a backup was taken and therefore how it is restored.
+type Method string
+
+// MethodPlain is one pg_dump SQL stream in one object, readable with gunzip
+// and psql alone.
+const MethodPlain Method = "plain"
+
+// Purpose says why a backup exists.
+type Purpose string
+
+// The purposes of a backup.
+const (
+	// PurposeRegular is a backup that someone or a schedule asked for.
+	PurposeRegular Purpose = "regular"
+	// PurposeSafety is a backup of the live database that a restore took
+	// before it swapped another one into its place.
+	PurposeSafety Purpose = "safety"
+)
+
+// Backup is one backup as its manifest records it: what was taken, of which
+// server and database, by which programs, and the objects that hold it. A
+// Backup without a stored manifest does not exist.
+type Backup struct {
+	// Format is the manifest's format number, see ManifestFormat.
+	Format int `json:"format"`
+	// ID is unique and sorts by time: 20261122T020000Z-7f3a9c, in UTC.
+	ID      string  `json:"id"`
+	Method  Method  `json:"method"`
+	Purpose Purpose `json:"purpose"`
+	// StartedAt is when the run began, SnapshotAt the moment whose data the
+	// backup holds, FinishedAt when the last object was stored. All in UTC.
+	StartedAt  time.Time         `json:"started_at"`
+	SnapshotAt time.Time         `json:"snapshot_at"`
+	FinishedAt time.Time         `json:"finished_at"`
+	Host       string            `json:"host"`
+	Programs   Programs          `json:"programs"`
+	Server     Server            `json:"server"`
+	Database   Database          `json:"database"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Seal       Seal              `json:"seal"`
+	// Objects are the stored objects that a restore needs, by name.
+	Objects []Object `json:"objects"`
+	// Tables lists what holds rows, with the number of rows that the backup
+	// contains for each.
+	Tables []Table `json:"tables"`
+	Steps  []Step  `json:"steps"`
+}
+
+// StoredBytes is the size of all objects as stored.
+func (b *Backup) StoredBytes() int64 {
+	var n int64
+	for _, o := range b.Objects {
+		n += o.StoredBytes
+	}
+	return n
+}
+
+// Rows is the number of rows that the backup holds in all tables.
+func (b *Backup) Rows() int64 {
+	var n int64
+	for _, t := range b.Tables {
+		n += t.Rows
+	}
+	return n
+}
+
+// Object returns the object with the given role.
+func (b *Backup) Object(role ObjectRole) (Object, bool) {
+	for _, o := range b.Objects {
+		if o.Role == role {
+			return o, true
+		}
+	}
+	return Object{}, false
+}
+
+// Programs are the versions of what took a backup.
+type Programs struct {
+	// Pgmedic is the version of pgmedic.
+	Pgmedic string `json:"pgmedic"`
+	// PgDump is pg_dump's own version, such as "15.18".
+	PgDump string `json:"pg_dump,omitempty"`
+}
+
+// Server identifies a PostgreSQL server.
+type Server struct {
+	// Name is what backups of this server are filed under: the configured
+	// name, else the system identifier.
+	Name string `json:"name"`
+	// SystemIdentifier is the number that initdb gave the cluster; a standby
+	// shares it with its primary. Empty where it may not be read.
+	SystemIdentifier string `json:"system_identifier,omitempty"`
+	// Version is the server's version as it prints it, such as "15.18".
+	Version string `json:"version"`
+	// VersionNum is server_version_num, such as 150018.
+	VersionNum int `json:"version_num"`
+	// Standby is true while the server is in recovery.
+	Standby bool `json:"standby"`
+	// BootstrapRole is the role that initdb made, which owns the system
+	// catalogue.
+	BootstrapRole string `json:"bootstrap_role,omitempty"`
+}
+
+// Major is the server's major version: 15 of 150018.
+func (s Server) Major() int { return s.VersionNum / 10000 }
+
+// Database is what a server knows of one database outside its rows, as needed
+// to make it again elsewhere.
+type Database struct {
+	Name            string `json:"name"`
+	Owner           string `json:"owner"`
+	Encoding        string `json:"encoding"`
+	Collate         string `json:"collate"`
+	CType           string `json:"ctype"`
+	LocaleProvider  string `json:"locale_provider"` // libc, icu or builtin
+	ICULocale       string `json:"icu_locale,omitempty"`
+	ICURules        string `json:"icu_rules,omitempty"`
+	Tablespace      string `json:"tablespace"`
+	Comment         string `json:"comment,omitempty"`
+	ConnectionLimit int    `json:"connection_limit"`
+	// SizeBytes is pg_database_size at the time of the backup.
+	SizeBytes int64 `json:"size_bytes"`
+	// DefaultACL is true where the server holds no access list of its own for
+	// the database, so that the built-in default applies.
+	DefaultACL  bool        `json:"default_acl"`
+	ACL         []Grant     `json:"acl,omitempty"`
+	Settings    []Setting   `json:"settings,omitempty"`
+	Extensions  []Extension `json:"extensions,omitempty"`
+	Roles       []Role      `json:"roles,omitempty"`
+	Tablespaces []string    `json:"tablespaces,omitempty"`
+}
+
+// Grant is one privilege on a database.
+type Grant struct {
+	// Grantee is a role name, or empty for PUBLIC.
+	Grantee   string `json:"grantee"`
+	Privilege string `json:"privilege"` // CONNECT, CREATE or TEMPORARY
+	Grantable bool   `json:"grantable"`
+}
+
+// Setting is one ALTER DATABASE … SET or ALTER ROLE … IN DATABASE … SET.
+type Setting struct {
+	// Role is empty for a setting of the database itself.
+	Role  string `json:"role,omitempty"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Extension is an installed extension.
+type Extension struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Schema  string `json:"schema"`
+}
+
+// Role is a role that objects of a database depend on.
+type Role struct {
+	Name      string `json:"name"`
+	Superuser bool   `json:"superuser"`
+}
+
+// Table is a relation that holds rows.
+type Table struct {
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
+	// RootSchema and RootName name the topmost partitioned table above a
+	// partition, and are empty elsewhere. Rows may rightly change leaf on the
+	// way through a restore, so counts are compared by root.
+	RootSchema string `json:"root_schema,omitempty"`
+	RootName   string `json:"root_name,omitempty"`
+	// Extension names the extension that owns the table, if one does. Its
+	// rows are partly made by CREATE EXTENSION and are not compared.
+	Extension string `json:"extension,omitempty"`
+	// Rows is how many rows the backup holds for the table.
+	Rows int64 `json:"rows"`
+	// SizeBytes is the heap and TOAST size at the time of the backup.
+	SizeBytes int64 `json:"size_bytes"`
+}
+
+// Seal says how the bytes of a backup were transformed on their way out.
+type Seal struct {
+	Compression string `json:"compression"` // gzip, zstd or none
+	Encryption  string `json:"encryption"`  // none
+}
+
+// ObjectRole says what a stored object is for.
+type ObjectRole string
+
+// The roles of stored objects.
+const (
+	// RoleDump is the plain method's SQL stream.
+	RoleDump ObjectRole = "dump"
+	// RoleGlobals is the SQL of roles and tablespaces.
+	RoleGlobals ObjectRole = "globals"
+	// RoleInventory is the list of the database's objects with the hash of
+	// each definition, by which a restored copy is compared.
+	RoleInventory ObjectRole = "inventory"
+)
+
+// Object is one stored object of a backup.
+type Object struct {
+	// Name is the object's name within the backup's folder.
+	Name string     `json:"name"`
+	Role ObjectRole `json:"role"`
+	// StoredBytes and SHA256 (lower-case hex) are of the bytes as stored.
+	StoredBytes int64  `json:"stored_bytes"`
+	SHA256      string `json:"sha256"`
+	// PlainBytes is the size before compression.
+	PlainBytes int64 `json:"plain_bytes"`
+}
+
+// Step is one measured part of a run.
+type Step struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// ReceiptKind says what was done to a backup.
+type ReceiptKind string
+
+// The kinds of receipts.
+const (
+	// ReceiptVerify reports that stored bytes were read back.
+	ReceiptVerify ReceiptKind = "verify"
+	// ReceiptDrill reports a restore into a scratch.
+	ReceiptDrill ReceiptKind = "drill"
+	// ReceiptRestore reports a restore that somebody asked for.
+	ReceiptRestore ReceiptKind = "restore"
+)
+
+// Outcome is the result of one check, or of all of a receipt's checks.
+type Outcome string
+
+// The outcomes of checks.
+const (
+	OutcomeOK      Outcome = "ok"
+	OutcomeWarn    Outcome = "warn"
+	OutcomeFailed  Outcome = "failed"
+	OutcomeSkipped Outcome = "skipped"
+)
+
+// Proof says how much is known of a backup, from least to most. It is derived
+// from receipts and never stored.
+type Proof string
+
+// The degrees of proof.
+const (
+	// ProofTaken means that the manifest exists and nothing was read back.
+	ProofTaken Proof = "taken"
+	// ProofIntact means that the stored bytes have the recorded hashes.
+	ProofIntact Proof = "intact"
+	// ProofVerified means that every byte decrypts, decompresses and counts.
+	ProofVerified Proof = "verified"
+	// ProofProven means that a drill restored it and all checks passed.
+	ProofProven Proof = "proven"
+	// ProofFailed means that the newest attempt at proof found it bad.
+	ProofFailed Proof = "failed"
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome"`
+	// Detail says what was found, or why the check was skipped. It names
+	// objects and counts, never rows.
+	Detail string `json:"detail,omitempty"`
+	// Hint says what to do about a failure or a warning.
+	Hint string `json:"hint,omitempty"`
+}
+
+// Receipt is the record of a verify, a drill or a restore. It is stored beside
+// the backup, is never rewritten, and carries no weight in a restore.
+type Receipt struct {
+	Format   int         `json:"format"`
+	Kind     ReceiptKind `json:"kind"`
+	BackupID string      `json:"backup_id"`
+	At       time.Time   `json:"at"`
+	Host     string      `json:"host"`
+	Programs Programs    `json:"programs"`
+	// Outcome is failed if any check failed, else ok.
+	Outcome Outcome `json:"outcome"`
+	// Proof is the degree that this run reached.
+	Proof  Proof   `json:"proof"`
+	Checks []Check `json:"checks"`
+	Steps  []Step  `json:"steps"`
+	// RecoverySeconds is the time from the first byte read to a database that
+	// is loaded, indexed and analyzed; zero for a verify. Checks that come
+	// after are not part of it.
+	RecoverySeconds float64  `json:"recovery_seconds,omitempty"`
+	Scratch         *Scratch `json:"scratch,omitempty"`
+}
+
+// Failed reports whether any check failed, and names the first that did.
+func (r *Receipt) Failed() (Check, bool) {
+	for _, c := range r.Checks {
+		if c.Outcome == OutcomeFailed {
+			return c, true
+		}
+	}
+	return Check{}, false
+}
+
+// Scratch describes where a drill restored to. A time to recover means little
+// without it.
+type Scratch struct {
+	Kind     string            `json:"kind"` // private-server
+	Version  string            `json:"version"`
+	Settings map[string]string `json:"settings"`
+	CPUs     int               `json:"cpus"`
+	// MemoryBytes is the machine's memory, zero where it can't be known.
+	MemoryBytes int64  `json:"memory_bytes,omitempty"`
+	Platform    string `json:"platform"` // linux/amd64
+}
+
+// Severity ranks a Finding.
+type Severity string
+
+// The severities of findings.
+const (
+	SeverityInfo     Severity = "info"
+	SeverityWarn     Severity = "warn"
+	SeverityCritical Severity = "critical"
+)
+
+// Rank orders severities: higher is worse; an unknown one is 0.
+func (s Severity) Rank() int {
+	switch s {
+	case SeverityCritical:
+		return 3
+	case SeverityWarn:
+		return 2
+	case SeverityInfo:
+		return 1
+	}
+	return 0
+}
+
+// Finding is one judgement about a server, with what it rests on and what
+// mends it.
+type Finding struct {
+	// ID is stable and documented: foreign-key-without-index.
+	ID       string   `json:"id"`
+	Section  string   `json:"section"`
+	Severity Severity `json:"severity"`
+	// Object is what the finding is about, quoted as SQL where it needs to be.
+	Object string `json:"object"`
+	// Summary is one plain sentence.
+	Summary  string     `json:"summary"`
+	Evidence []Evidence `json:"evidence"`
+	// Fix is SQL or a setting, ready to paste; Risk is what applying it costs.
+	Fix  string `json:"fix,omitempty"`
+	Risk string `json:"risk,omitempty"`
+	// Docs is the page that explains the finding, relative to docs/.
+	Docs string `json:"docs"`
+}
+
+// Evidence is one number that a finding rests on.
+type Evidence struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Event is progress: what a run is doing now. Engines send events to a
+// function that they are given and never print.
+type Event struct {
+	// Step names what is being done, in the words of the docs: dump, load.
+	Step string
+	// Object is what it is done to, such as a table, or empty.
+	Object string
+	// DoneBytes counts plain bytes so far. TotalBytes is what is expected, or
+	// zero where nobody can know.
+	DoneBytes, TotalBytes int64
+	// Finished is true on the last event of a step.
+	Finished bool
+}
+
+// QuoteIdent quotes a name as an SQL identifier, always.
+func QuoteIdent(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}
+
+// QuoteQualified quotes a schema and a name as one SQL reference.
+func QuoteQualified(schema, name string) string {
+	return QuoteIdent(schema) + "." + QuoteIdent(name)
+}
+
+// QuoteLiteral quotes a text as an SQL string constant that means the same
+// whatever standard_conforming_strings says.
+func QuoteLiteral(s string) string {
+	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
+	}
+	return quoted
+}
