@@ -1,0 +1,138 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Session settings of every connection: as pg_dump's, so that a value reads
+// and writes the same on every server, and none of the server's timeouts ends
+// a long run. A timeout that this version does not know is left out by
+// applySession.
+const sessionSQL = `
+SELECT set_config(name, new, false)
+FROM (VALUES
+	('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
+	('bytea_output', 'hex'), ('xmloption', 'content'), ('timezone', 'UTC'), ('search_path', ''),
+	('row_security', 'off'), ('synchronize_seqscans', 'off'), ('statement_timeout', '0'),
+	('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+	('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('jit', 'off'),
+	('restrict_nonsystem_relation_kind', 'view,foreign-table')
+) AS v (name, new)
+WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE lower(s.name) = v.name)`
+
+// Connect opens a session with the target's database, with a known state of
+// its settings. An error says in one line what could not be reached and why,
+// with KindNotFound for a database that is not there and KindUnreachable for
+// everything else. Connect waits at most ten seconds for each host unless the
+// target sets connect_timeout.
+func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(t.dsn())
+	if err != nil {
+		return nil, parseError(err)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 10 * time.Second
+	}
+	if _, ok := t.params["application_name"]; !ok {
+		cfg.RuntimeParams["application_name"] = "pgmedic"
+	}
+	// Statements are few and long; a cache of prepared ones would only get in
+	// the way of a pooler.
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, connectError(ctx, cfg, err)
+	}
+	if _, err := conn.Exec(ctx, sessionSQL); err != nil {
+		Close(ctx, conn)
+		return nil, Wrap(err, "set up the session")
+	}
+	return conn, nil
+}
+
+// Close ends a session within a few seconds, also when ctx has ended. What a
+// broken connection says at its end is of no use to anyone.
+func Close(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+func parseError(err error) error {
+	// pgx puts the connection string into its message; keep its reason only.
+	reason := "not valid"
+	if inner := errors.Unwrap(err); inner != nil {
+		reason = inner.Error()
+	}
+	return badTarget(reason)
+}
+
+func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", context.Cause(ctx))
+	}
+	where := "PostgreSQL at " + address(cfg)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return connectRefused(cfg, where, pgErr)
+	}
+	reason := "no answer"
+	hint := "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
+	var opErr *net.OpError
+	var dnsErr *net.DNSError
+	switch {
+	case errors.As(err, &dnsErr):
+		reason = "no such host"
+		hint = "check the host's name in DATABASE_URL or DB_HOST"
+	case errors.As(err, &opErr):
+		reason = opErr.Err.Error()
+		if opErr.Timeout() {
+			reason = "timed out"
+		}
+		reason = strings.TrimPrefix(reason, "connect: ")
+	case errors.Is(err, context.DeadlineExceeded):
+		reason = "timed out"
+	case strings.Contains(err.Error(), "tls"), strings.Contains(err.Error(), "x509"):
+		reason = "TLS could not be agreed on"
+		hint = "check sslmode and sslrootcert in the connection string"
+	}
+	return pgmedic.Errorf(pgmedic.KindUnreachable, hint, "connect to %s: %s", where, reason)
+}
+
+func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error {
+	kind, hint := pgmedic.KindUnreachable, ""
+	switch e.Code {
+	case "3D000":
+		kind = pgmedic.KindNotFound
+		hint = "list the server's databases: psql -l; name one with DB_NAME or in DATABASE_URL"
+	case "28P01":
+		hint = "check DB_PASSWORD, the password in DATABASE_URL, or ~/.pgpass"
+	case "28000":
+		hint = "check the user's name and the server's pg_hba.conf"
+	case "53300":
+		hint = "the server has no free connection: raise max_connections or end idle sessions"
+	case "57P03":
+		hint = "the server is starting up or shutting down: try again in a moment"
+	case "42501":
+		hint = fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;",
+			pgmedic.QuoteIdent(cfg.Database), pgmedic.QuoteIdent(cfg.User))
+	}
+	return pgmedic.Errorf(kind, hint, "connect to %s: %s", where, e.Message)
+}
+
+func address(cfg *pgx.ConnConfig) string {
+	if strings.HasPrefix(cfg.Host, "/") {
+		return fmt.Sprintf("%s (port %d)", cfg.Host, cfg.Port)
+	}
+	return net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port))
+}

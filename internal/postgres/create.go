@@ -1,0 +1,234 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// MaxNameBytes is the longest name that PostgreSQL keeps (NAMEDATALEN less the
+// closing zero).
+const MaxNameBytes = 63
+
+// DerivedName returns name with a suffix, cut on a character's boundary so
+// that both fit into MaxNameBytes.
+func DerivedName(name, suffix string) string {
+	room := MaxNameBytes - len(suffix)
+	for len(name) > room {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
+	}
+	return name + suffix
+}
+
+// DatabaseExists reports whether the server has a database of that name.
+func DatabaseExists(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
+	var exists bool
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", name).
+		Scan(&exists)
+	return exists, Wrap(err, "look for database "+pgmedic.QuoteIdent(name))
+}
+
+// MissingRoles returns those of the roles that the server does not have.
+func MissingRoles(ctx context.Context, conn *pgx.Conn, roles []pgmedic.Role) ([]pgmedic.Role, error) {
+	have, err := collectScalar[string](ctx, conn, "SELECT rolname::text FROM pg_catalog.pg_roles")
+	if err != nil {
+		return nil, Wrap(err, "list the roles")
+	}
+	var missing []pgmedic.Role
+	for _, r := range roles {
+		if !slices.Contains(have, r.Name) {
+			missing = append(missing, r)
+		}
+	}
+	return missing, nil
+}
+
+// CreateRole makes a role that can't log in, to own what a copy holds.
+func CreateRole(ctx context.Context, conn *pgx.Conn, r pgmedic.Role) error {
+	sql := "CREATE ROLE " + pgmedic.QuoteIdent(r.Name) + " NOLOGIN"
+	if r.Superuser {
+		sql += " SUPERUSER"
+	}
+	_, err := conn.Exec(ctx, sql)
+	return Wrap(err, "create role "+pgmedic.QuoteIdent(r.Name))
+}
+
+// CreateDatabase makes an empty database named name with d's encoding, locale,
+// owner and tablespace, on a server of the given version. Access list,
+// settings, connection limit and comment are for ApplyProperties, last: they
+// would act on the sessions that load the rows.
+func CreateDatabase(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database, versionNum int) error {
+	_, err := conn.Exec(ctx, createDatabaseSQL(name, d, versionNum))
+	if Code(err) == "42P04" {
+		return pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first",
+			"database %q exists already", name)
+	}
+	return Wrap(err, "create database "+pgmedic.QuoteIdent(name))
+}
+
+func createDatabaseSQL(name string, d pgmedic.Database, versionNum int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE DATABASE %s TEMPLATE template0 ENCODING %s", pgmedic.QuoteIdent(name),
+		pgmedic.QuoteLiteral(d.Encoding))
+	fmt.Fprintf(&b, " LC_COLLATE %s LC_CTYPE %s", pgmedic.QuoteLiteral(d.Collate), pgmedic.QuoteLiteral(d.CType))
+	if versionNum >= 150000 && d.LocaleProvider != "" {
+		fmt.Fprintf(&b, " LOCALE_PROVIDER %s", d.LocaleProvider)
+		switch {
+		case d.LocaleProvider == "icu":
+			fmt.Fprintf(&b, " ICU_LOCALE %s", pgmedic.QuoteLiteral(d.ICULocale))
+			if d.ICURules != "" && versionNum >= 160000 {
+				fmt.Fprintf(&b, " ICU_RULES %s", pgmedic.QuoteLiteral(d.ICURules))
+			}
+		case d.LocaleProvider == "builtin" && versionNum >= 170000:
+			fmt.Fprintf(&b, " BUILTIN_LOCALE %s", pgmedic.QuoteLiteral(d.ICULocale))
+		}
+	}
+	fmt.Fprintf(&b, " OWNER %s", pgmedic.QuoteIdent(d.Owner))
+	if d.Tablespace != "" && d.Tablespace != "pg_default" {
+		fmt.Fprintf(&b, " TABLESPACE %s", pgmedic.QuoteIdent(d.Tablespace))
+	}
+	return b.String()
+}
+
+// DropDatabase drops a database and ends its sessions. A database that is not
+// there is no error.
+func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum int) error {
+	sql := "DROP DATABASE IF EXISTS " + pgmedic.QuoteIdent(name)
+	if versionNum >= 130000 {
+		sql += " WITH (FORCE)"
+	}
+	_, err := conn.Exec(ctx, sql)
+	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+}
+
+// ApplyProperties gives database name the access list, settings and connection
+// limit of d. Settings that the server refuses are returned and not applied;
+// they do not fail a restore, since the rows are there.
+func ApplyProperties(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) (refused []string, err error) {
+	target := pgmedic.QuoteIdent(name)
+	var statements []string
+	if !d.DefaultACL {
+		statements = append(statements, aclSQL(target, d)...)
+	}
+	if d.ConnectionLimit != -1 {
+		statements = append(statements, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", target, d.ConnectionLimit))
+	}
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return refused, Wrap(err, "set the privileges of database "+target)
+		}
+	}
+	for _, s := range d.Settings {
+		if _, err := conn.Exec(ctx, settingSQL(target, s)); err != nil {
+			if Code(err) == "" {
+				return refused, Wrap(err, "set "+s.Name+" of database "+target)
+			}
+			refused = append(refused, s.Name)
+		}
+	}
+	return refused, nil
+}
+
+func aclSQL(target string, d pgmedic.Database) []string {
+	statements := []string{
+		"REVOKE ALL ON DATABASE " + target + " FROM PUBLIC",
+		"REVOKE ALL ON DATABASE " + target + " FROM " + pgmedic.QuoteIdent(d.Owner),
+	}
+	for _, g := range d.ACL {
+		grantee := "PUBLIC"
+		if g.Grantee != "" {
+			grantee = pgmedic.QuoteIdent(g.Grantee)
+		}
+		sql := fmt.Sprintf("GRANT %s ON DATABASE %s TO %s", g.Privilege, target, grantee)
+		if g.Grantable && g.Grantee != d.Owner {
+			sql += " WITH GRANT OPTION"
+		}
+		statements = append(statements, sql)
+	}
+	return statements
+}
+
+// settingSQL writes a recorded setting as a statement. The server stores the
+// settings that are lists of names with each name quoted already (search_path:
+// "$user", public), so that those must not be quoted as one string.
+func settingSQL(target string, s pgmedic.Setting) string {
+	value := pgmedic.QuoteLiteral(s.Value)
+	switch strings.ToLower(s.Name) {
+	case "local_preload_libraries", "search_path", "session_preload_libraries",
+		"shared_preload_libraries", "temp_tablespaces", "unix_socket_directories":
+		value = quoteNameList(s.Value)
+	}
+	name := quoteSettingName(s.Name)
+	if s.Role != "" {
+		return fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s TO %s", pgmedic.QuoteIdent(s.Role), target, name, value)
+	}
+	return fmt.Sprintf("ALTER DATABASE %s SET %s TO %s", target, name, value)
+}
+
+// quoteSettingName quotes each part of an extension's setting (auto_explain.x).
+func quoteSettingName(name string) string {
+	parts := strings.Split(name, ".")
+	for i := range parts {
+		parts[i] = pgmedic.QuoteIdent(parts[i])
+	}
+	return strings.Join(parts, ".")
+}
+
+func quoteNameList(list string) string {
+	var names []string
+	var b strings.Builder
+	quoted := false
+	flush := func() {
+		names = append(names, pgmedic.QuoteLiteral(b.String()))
+		b.Reset()
+	}
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '"' && quoted && i+1 < len(list) && list[i+1] == '"':
+			b.WriteByte('"')
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			flush()
+		case c == ' ' && !quoted:
+		default:
+			b.WriteByte(c)
+		}
+	}
+	flush()
+	return strings.Join(names, ", ")
+}
+
+// CountRows counts the rows of the tables that conn's database has of those
+// given, partitions with their topmost parent: the result is by the quoted
+// name that Table.CountedAs returns. A table that is not there has no entry.
+func CountRows(ctx context.Context, conn *pgx.Conn, tables []pgmedic.Table) (map[string]int64, error) {
+	counts := make(map[string]int64, len(tables))
+	for _, t := range tables {
+		name := t.CountedAs()
+		if _, done := counts[name]; done {
+			continue
+		}
+		from := "ONLY " + name // not the rows of tables that inherit from it
+		if t.RootName != "" {
+			from = name
+		}
+		var rows int64
+		switch err := conn.QueryRow(ctx, "SELECT count(*) FROM "+from).Scan(&rows); {
+		case Code(err) == "42P01" || Code(err) == "3F000":
+		case err != nil:
+			return nil, Wrap(err, "count the rows of "+name)
+		default:
+			counts[name] = rows
+		}
+	}
+	return counts, nil
+}

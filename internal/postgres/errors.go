@@ -1,0 +1,214 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// ServerError is an error that PostgreSQL reported, without anything that can
+// quote a row: its detail, its context and, in the classes that quote values,
+// its message are left out.
+type ServerError struct {
+	// Code is the SQLSTATE.
+	Code string
+	// Text says what happened in words that hold no data.
+	Text string
+	// Full is the server's whole message. It may quote rows: it is for the
+	// terminal of a person who asked for it, and never for a log.
+	Full string
+}
+
+// Error returns the safe text with its SQLSTATE.
+func (e *ServerError) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Text, e.Code) }
+
+// Wrap says what was attempted and takes from a PostgreSQL error everything
+// that can hold data. Other errors are wrapped as they are; nil stays nil.
+func Wrap(err error, attempted string) error {
+	if err == nil {
+		return nil
+	}
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		if pgconn.Timeout(err) || isConnLost(err) {
+			return pgmedic.Errorf(pgmedic.KindUnreachable,
+				"check the server's log and the network, then run the command again",
+				"%s: the connection was lost: %w", attempted, err)
+		}
+		return fmt.Errorf("%s: %w", attempted, err)
+	}
+	server := &ServerError{Code: e.Code, Text: safeText(e), Full: fullText(e)}
+	kind, hint := kindOf(e.Code)
+	if kind == pgmedic.KindFailed && hint == "" {
+		return fmt.Errorf("%s: %w", attempted, server)
+	}
+	return pgmedic.Errorf(kind, hint, "%s: %w", attempted, server)
+}
+
+// Code returns the SQLSTATE in err's chain, or empty.
+func Code(err error) string {
+	var server *ServerError
+	if errors.As(err, &server) {
+		return server.Code
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+func isConnLost(err error) bool {
+	var connectErr *pgconn.ConnectError
+	return errors.As(err, &connectErr) || strings.Contains(err.Error(), "conn closed") ||
+		strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "connection reset") ||
+		strings.Contains(err.Error(), "broken pipe")
+}
+
+func kindOf(code string) (pgmedic.Kind, string) {
+	switch {
+	case strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "08"):
+		return pgmedic.KindUnreachable, "the server ended the session: check its log, then run the command again"
+	case code == "3D000":
+		return pgmedic.KindNotFound, ""
+	case code == "42P04":
+		return pgmedic.KindConflict, ""
+	case code == "42501":
+		return pgmedic.KindUnreachable, "grant the privilege to the role that pgmedic uses; `pgmedic init` prints the roles it needs"
+	case code == "55P03":
+		return pgmedic.KindConflict, "another session holds a lock on it: run the command again, or raise backup.lock_timeout"
+	case code == "53100":
+		return pgmedic.KindFailed, "free space on the server's disk"
+	case strings.HasPrefix(code, "XX00") && code != "XX000":
+		return pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"
+	}
+	return pgmedic.KindFailed, ""
+}
+
+// safeText keeps the message of classes whose messages name objects and
+// limits, and for all others says the class and the objects only.
+func safeText(e *pgconn.PgError) string {
+	if safeMessage(e.Code) {
+		return e.Message
+	}
+	text := Condition(e.Code)
+	switch {
+	case e.ConstraintName != "":
+		text += " on constraint " + pgmedic.QuoteIdent(e.ConstraintName)
+	case e.ColumnName != "":
+		text += " in column " + pgmedic.QuoteIdent(e.ColumnName)
+	}
+	if e.TableName != "" {
+		text += " of table " + pgmedic.QuoteQualified(e.SchemaName, e.TableName)
+	}
+	return text
+}
+
+func fullText(e *pgconn.PgError) string {
+	parts := []string{e.Message}
+	for _, p := range []string{e.Detail, e.Where} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func safeMessage(code string) bool {
+	if code == "42601" || len(code) != 5 { // a syntax error quotes the text near it
+		return false
+	}
+	switch code[:2] {
+	case "08", "0A", "25", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX":
+		return true
+	}
+	return false
+}
+
+// Condition returns words for an SQLSTATE: the condition where it is a common
+// one, else its class, else "error". The names are those of PostgreSQL's
+// appendix A, with spaces.
+func Condition(code string) string {
+	switch code {
+	case "22001":
+		return "string data right truncation"
+	case "22003":
+		return "numeric value out of range"
+	case "22P02":
+		return "invalid text representation"
+	case "23502":
+		return "not null violation"
+	case "23503":
+		return "foreign key violation"
+	case "23505":
+		return "unique violation"
+	case "23514":
+		return "check violation"
+	case "23P01":
+		return "exclusion violation"
+	case "42501":
+		return "insufficient privilege"
+	case "42601":
+		return "syntax error"
+	case "42704":
+		return "undefined object"
+	case "42710":
+		return "duplicate object"
+	case "42883":
+		return "undefined function"
+	case "42P01":
+		return "undefined table"
+	case "42P07":
+		return "duplicate table"
+	case "53100":
+		return "disk full"
+	case "53200":
+		return "out of memory"
+	case "57P01":
+		return "admin shutdown"
+	case "58P01":
+		return "undefined file"
+	case "P0001":
+		return "raise exception"
+	}
+	return conditionClass(code)
+}
+
+func conditionClass(code string) string {
+	if len(code) < 2 {
+		return "error"
+	}
+	switch code[:2] {
+	case "08":
+		return "connection exception"
+	case "0A":
+		return "feature not supported"
+	case "22":
+		return "data exception"
+	case "23":
+		return "integrity constraint violation"
+	case "40":
+		return "transaction rollback"
+	case "42":
+		return "syntax error or access rule violation"
+	case "53":
+		return "insufficient resources"
+	case "54":
+		return "program limit exceeded"
+	case "55":
+		return "object not in prerequisite state"
+	case "57":
+		return "operator intervention"
+	case "58":
+		return "system error"
+	case "P0":
+		return "PL/pgSQL error"
+	case "XX":
+		return "internal error"
+	}
+	return "error"
+}

@@ -1,0 +1,278 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Definition is one object of a database with a hash of its definition, by
+// which a restored copy is told from its source without keeping the text.
+type Definition struct {
+	Kind string `json:"kind"`
+	// Identity is the object's qualified name, quoted as SQL where needed.
+	Identity string `json:"identity"`
+	// Hash is half of a SHA-256 in hex over the normalised definition.
+	Hash string `json:"hash"`
+}
+
+// ReadInventory lists every object of conn's database that a dump carries,
+// except those that an extension owns and system objects, sorted by kind and
+// identity. Owners, access lists and comments are part of it; rows, sequence
+// values and what differs from server to server (OIDs, extension versions,
+// statistics) are not.
+//
+// It is read from the catalogue and not from pg_dump's text, so that a copy
+// can be compared with its source by another version of pgmedic or pg_dump.
+func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Definition, error) {
+	var all []Definition
+	for _, q := range inventoryQueries() {
+		if versionNum < q.min {
+			continue
+		}
+		rows, err := conn.Query(ctx, q.sql)
+		if err != nil {
+			return nil, Wrap(err, "list the database's objects: "+q.kind)
+		}
+		for rows.Next() {
+			var identity, definition string
+			if err := rows.Scan(&identity, &definition); err != nil {
+				rows.Close()
+				return nil, Wrap(err, "list the database's objects: "+q.kind)
+			}
+			all = append(all, Definition{Kind: q.kind, Identity: identity, Hash: hashDefinition(definition)})
+		}
+		if err := rows.Err(); err != nil {
+			return nil, Wrap(err, "list the database's objects: "+q.kind)
+		}
+	}
+	sort.Slice(all, func(i, j int) bool {
+		a, b := all[i], all[j]
+		if a.Kind != b.Kind {
+			return a.Kind < b.Kind
+		}
+		if a.Identity != b.Identity {
+			return a.Identity < b.Identity
+		}
+		return a.Hash < b.Hash
+	})
+	return all, nil
+}
+
+// Difference is one object that two inventories do not agree on.
+type Difference struct {
+	Kind, Identity string
+	// What is "missing", "unexpected" or "changed", seen from the copy.
+	What string
+}
+
+// String names the difference in words: index public.patients_name_idx missing.
+func (d Difference) String() string { return d.Kind + " " + d.Identity + " " + d.What }
+
+// CompareInventories returns how a copy differs from its source. Both must be
+// sorted as ReadInventory sorts them.
+func CompareInventories(source, copied []Definition) []Difference {
+	type key struct{ kind, identity string }
+	group := func(defs []Definition) map[key]string {
+		m := make(map[key]string, len(defs))
+		for _, d := range defs {
+			m[key{d.Kind, d.Identity}] += d.Hash // equal identities are legal for some kinds
+		}
+		return m
+	}
+	want, have := group(source), group(copied)
+	var diffs []Difference
+	for k, hash := range want {
+		switch got, ok := have[k]; {
+		case !ok:
+			diffs = append(diffs, Difference{k.kind, k.identity, "missing"})
+		case got != hash:
+			diffs = append(diffs, Difference{k.kind, k.identity, "changed"})
+		}
+	}
+	for k := range have {
+		if _, ok := want[k]; !ok {
+			diffs = append(diffs, Difference{k.kind, k.identity, "unexpected"})
+		}
+	}
+	sort.Slice(diffs, func(i, j int) bool { return diffs[i].String() < diffs[j].String() })
+	return diffs
+}
+
+func hashDefinition(definition string) string {
+	sum := sha256.Sum256([]byte(NormalizeDefinition(definition)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// casts matches a cast to a named type with an optional modifier and array
+// brackets, as the server prints it.
+var casts = regexp.MustCompile(
+	`::("?[a-zA-Z_][a-zA-Z0-9_]*"?\.)?("[^"]+"|[a-zA-Z_][a-zA-Z0-9_]*( varying| precision| with(out)? time zone)?)(\([0-9, ]+\))?(\[\])*`)
+
+// NormalizeDefinition takes from a definition what a dump and restore may
+// rightly change without changing its meaning: the server prints
+// ('a'::character varying)::text once as an element's cast and once as the
+// array's (known of varchar IN lists in checks and index predicates), and with
+// it the parentheses. White space goes too.
+func NormalizeDefinition(definition string) string {
+	definition = casts.ReplaceAllString(definition, "")
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case ' ', '\t', '\n', '\r', '(', ')':
+			return -1
+		}
+		return r
+	}, definition)
+}
+
+type inventoryQuery struct {
+	kind string
+	// min is the lowest server_version_num that the query works on.
+	min int
+	// sql returns identity and definition, both text and not null.
+	sql string
+}
+
+// userObject is the condition for an object that a dump carries: made by a
+// user and not by an extension. The public schema is older than users.
+func userObject(catalog, alias string) string {
+	return fmt.Sprintf(`%[2]s.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext
+	WHERE ext.classid = 'pg_catalog.%[1]s'::regclass AND ext.objid = %[2]s.oid AND ext.deptype = 'e')`,
+		catalog, alias)
+}
+
+// access prints an access list in a stable order, the default one spelled out:
+// a dump turns a list that equals the default into none.
+func access(column, kind, owner string) string {
+	return fmt.Sprintf(`coalesce((SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C")
+	FROM unnest(coalesce(%s, pg_catalog.acldefault('%s', %s))) AS item), '')`, column, kind, owner)
+}
+
+func identify(catalog, alias string) string {
+	return fmt.Sprintf(`(pg_catalog.pg_identify_object('pg_catalog.%s'::regclass, %s.oid, 0)).identity`, catalog, alias)
+}
+
+const notTemporary = `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
+
+func inventoryQueries() []inventoryQuery {
+	queries := []inventoryQuery{
+		{"schema", 0, `SELECT quote_ident(n.nspname), concat_ws(' ', pg_get_userbyid(n.nspowner), ` +
+			access("n.nspacl", "n", "n.nspowner") + `)
+			FROM pg_catalog.pg_namespace AS n
+			WHERE n.nspname = 'public' OR ` + notTemporary + ` AND ` + userObject("pg_namespace", "n")},
+		{"relation", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', c.relkind, c.relpersistence,
+			pg_get_userbyid(c.relowner), c.relrowsecurity, c.relforcerowsecurity, c.relreplident,
+			(SELECT string_agg(o, ',' ORDER BY o) FROM unnest(c.reloptions) AS o),
+			CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END, pg_get_expr(c.relpartbound, c.oid),
+			(SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
+				FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid),
+			(SELECT am.amname FROM pg_catalog.pg_am AS am WHERE am.oid = c.relam AND c.relkind <> 'p'),
+			CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
+			` + access("c.relacl", "r", "c.relowner") + `)
+			FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		{"column", 0, `SELECT ` + identify("pg_class", "c") + ` || '.' || quote_ident(a.attname),
+			concat_ws(' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+			pg_get_expr(d.adbin, d.adrelid), a.attstorage, coalesce(a.attstattarget::int, -1), a.attoptions::text,
+			a.attfdwoptions::text, (SELECT collname FROM pg_catalog.pg_collation AS co WHERE co.oid = a.attcollation),
+			(SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C") FROM unnest(a.attacl) AS item))
+			FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+				LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+			WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+				AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		{"sequence", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', pg_get_userbyid(c.relowner),
+			format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
+			` + access("c.relacl", "S", "c.relowner") + `)
+			FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		// Not-null constraints (from 18) are part of the column.
+		{"constraint", 0, `SELECT ` + identify("pg_constraint", "k") + `,
+			concat_ws(' ', pg_get_constraintdef(k.oid), k.convalidated)
+			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
+			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
+					(ext.classid = 'pg_catalog.pg_class'::regclass AND ext.objid = k.conrelid
+					OR ext.classid = 'pg_catalog.pg_type'::regclass AND ext.objid = k.contypid))`},
+		// pg_dump leaves out what a failed CREATE INDEX CONCURRENTLY left behind.
+		{"index", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', pg_get_indexdef(c.oid),
+			i.indisclustered, i.indisreplident)
+			FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+				JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE (i.indisvalid OR c.relkind = 'I') AND ` + notTemporary + ` AND ` + userObject("pg_class", "t")},
+		{"trigger", 0, `SELECT ` + identify("pg_trigger", "t") + `, concat_ws(' ', pg_get_triggerdef(t.oid), t.tgenabled)
+			FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE NOT t.tgisinternal AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		{"rule", 0, `SELECT ` + identify("pg_rewrite", "r") + `, concat_ws(' ', pg_get_ruledef(r.oid), r.ev_enabled)
+			FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE r.rulename <> '_RETURN' AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		{"policy", 0, `SELECT ` + identify("pg_policy", "p") + `, concat_ws(' ', p.polcmd, p.polpermissive,
+			(SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END, ',' ORDER BY 1)
+				FROM unnest(p.polroles) AS r),
+			pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid))
+			FROM pg_catalog.pg_policy AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+			WHERE ` + userObject("pg_class", "c")},
+		{"function", 0, `SELECT ` + identify("pg_proc", "p") + `, concat_ws(' ', pg_get_userbyid(p.proowner),
+			CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE format_type(p.prorettype, NULL) END,
+			` + access("p.proacl", "f", "p.proowner") + `)
+			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+			WHERE ` + notTemporary + ` AND ` + userObject("pg_proc", "p") + `
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS i WHERE i.classid = 'pg_catalog.pg_proc'::regclass
+					AND i.objid = p.oid AND i.deptype = 'i')`},
+		{"type", 0, `SELECT ` + identify("pg_type", "t") + `, concat_ws(' ', t.typtype, pg_get_userbyid(t.typowner),
+			(SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder)
+				FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid),
+			CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull, t.typdefault) END,
+			(SELECT format_type(r.rngsubtype, NULL) FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid),
+			` + access("t.typacl", "T", "t.typowner") + `)
+			FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+			WHERE t.typtype IN ('b', 'd', 'e', 'r') AND t.typelem = 0 AND ` + notTemporary + `
+				AND ` + userObject("pg_type", "t")},
+		{"statistics", 0, `SELECT ` + identify("pg_statistic_ext", "s") + `, pg_get_statisticsobjdef(s.oid)
+			FROM pg_catalog.pg_statistic_ext AS s WHERE ` + userObject("pg_statistic_ext", "s")},
+		{"extension", 0, `SELECT quote_ident(e.extname), quote_ident(n.nspname)
+			FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace`},
+		{"event trigger", 0, `SELECT quote_ident(t.evtname), concat_ws(' ', t.evtevent, pg_get_userbyid(t.evtowner),
+			t.evtfoid::regproc, t.evtenabled, t.evttags::text)
+			FROM pg_catalog.pg_event_trigger AS t WHERE ` + userObject("pg_event_trigger", "t")},
+		{"publication", 0, `SELECT quote_ident(p.pubname), concat_ws(' ', pg_get_userbyid(p.pubowner), p.puballtables,
+			p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
+			(SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
+				FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid))
+			FROM pg_catalog.pg_publication AS p`},
+		{"default privileges", 0, `SELECT concat_ws(' ', quote_ident(pg_get_userbyid(d.defaclrole)), n.nspname, d.defaclobjtype),
+			(SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C") FROM unnest(d.defaclacl) AS item)
+			FROM pg_catalog.pg_default_acl AS d LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = d.defaclnamespace
+			WHERE d.defaclacl <> '{}'`},
+		{"large objects", 0, `SELECT 'count', count(*)::text FROM pg_catalog.pg_largeobject_metadata`},
+		{"comment", 0, `SELECT i.type || ' ' || i.identity, d.description
+			FROM pg_catalog.pg_description AS d,
+				pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) AS i
+			WHERE d.objoid >= 16384 AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.classid = d.classoid
+					AND ext.objid = d.objoid AND ext.deptype = 'e')`},
+	}
+	// Of the rarer kinds the presence is compared; pg_dump writes what is in them.
+	for _, c := range []struct{ kind, catalog string }{
+		{"operator", "pg_operator"}, {"operator class", "pg_opclass"}, {"operator family", "pg_opfamily"},
+		{"cast", "pg_cast"}, {"collation", "pg_collation"}, {"conversion", "pg_conversion"},
+		{"language", "pg_language"}, {"transform", "pg_transform"}, {"access method", "pg_am"},
+		{"text search configuration", "pg_ts_config"}, {"text search dictionary", "pg_ts_dict"},
+		{"text search parser", "pg_ts_parser"}, {"text search template", "pg_ts_template"},
+		{"foreign-data wrapper", "pg_foreign_data_wrapper"}, {"foreign server", "pg_foreign_server"},
+	} {
+		queries = append(queries, inventoryQuery{c.kind, 0, `SELECT ` + identify(c.catalog, "o") + `, ''
+			FROM pg_catalog.` + c.catalog + ` AS o WHERE ` + userObject(c.catalog, "o")})
+	}
+	return queries
+}

@@ -1,0 +1,48 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// RunLock keeps two backups, restores or rollbacks of one database apart,
+// whichever hosts they run on. It is an advisory lock on a session of its own
+// and ends with the session, however that ends.
+type RunLock struct{ conn *pgx.Conn }
+
+// AcquireRunLock takes the lock of a database by name, at once or not at all.
+// Advisory locks are kept apart by database, so everyone takes it in the
+// maintenance database; a role that may not connect there locks in the
+// database itself, which still keeps its own runs apart. A lock that another
+// run holds is an error of KindConflict.
+func AcquireRunLock(ctx context.Context, t Target, maintenance, database string) (*RunLock, error) {
+	conn, err := Connect(ctx, t.WithDatabase(maintenance))
+	if err != nil && ctx.Err() == nil {
+		conn, err = Connect(ctx, t.WithDatabase(database))
+	}
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte("pgmedic run lock: " + database))
+	key := int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // all 64 bits are the key
+	var got bool
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&got); err != nil {
+		Close(ctx, conn)
+		return nil, Wrap(err, "take the lock that keeps two runs apart")
+	}
+	if !got {
+		Close(ctx, conn)
+		return nil, pgmedic.Errorf(pgmedic.KindConflict,
+			"wait for it to end; it holds an advisory lock, which pg_locks shows",
+			"another pgmedic run works on database %q", database)
+	}
+	return &RunLock{conn: conn}, nil
+}
+
+// Release ends the lock's session.
+func (l *RunLock) Release(ctx context.Context) { Close(ctx, l.conn) }
