@@ -232,3 +232,25 @@ func CountRows(ctx context.Context, conn *pgx.Conn, tables []pgmedic.Table) (map
 	}
 	return counts, nil
 }
+
+// MissingTablespaces returns the tablespaces that a database uses and the
+// server lacks.
+func MissingTablespaces(ctx context.Context, conn *pgx.Conn, d pgmedic.Database) ([]string, error) {
+	have, err := collectScalar[string](ctx, conn, "SELECT spcname::text FROM pg_catalog.pg_tablespace")
+	if err != nil {
+		return nil, Wrap(err, "list the tablespaces")
+	}
+	var missing []string
+	for _, name := range append([]string{d.Tablespace}, d.Tablespaces...) {
+		if name != "" && !slices.Contains(have, name) && !slices.Contains(missing, name) {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// CreateTablespace makes a tablespace in an empty folder of the server's.
+func CreateTablespace(ctx context.Context, conn *pgx.Conn, name, dir string) error {
+	_, err := conn.Exec(ctx, "CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION "+pgmedic.QuoteLiteral(dir))
+	return Wrap(err, "create tablespace "+pgmedic.QuoteIdent(name))
+}

@@ -26,6 +26,9 @@ type ServerError struct {
 // Error returns the safe text with its SQLSTATE.
 func (e *ServerError) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Text, e.Code) }
 
+// Unredacted returns the server's whole message, which may hold rows.
+func (e *ServerError) Unredacted() string { return e.Full }
+
 // Wrap says what was attempted and takes from a PostgreSQL error everything
 // that can hold data. Other errors are wrapped as they are; nil stays nil.
 func Wrap(err error, attempted string) error {

@@ -32,6 +32,22 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
 	return s, nil
 }
 
+// ReadSettings returns the values of those of the named settings that the
+// server has, with units.
+func ReadSettings(ctx context.Context, conn *pgx.Conn, names []string) (map[string]string, error) {
+	type row struct{ Name, Value string }
+	rows, err := collect[row](ctx, conn,
+		"SELECT name, current_setting(name) AS value FROM pg_catalog.pg_settings WHERE name = ANY ($1)", names)
+	if err != nil {
+		return nil, Wrap(err, "read the server's settings")
+	}
+	settings := make(map[string]string, len(rows))
+	for _, r := range rows {
+		settings[r.Name] = r.Value
+	}
+	return settings, nil
+}
+
 // Clock returns the server's time minus ours; half of the round trip is its
 // uncertainty.
 func Clock(ctx context.Context, conn *pgx.Conn, now func() time.Time) (time.Duration, error) {

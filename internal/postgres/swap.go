@@ -76,6 +76,13 @@ func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) err
 	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
 }
 
+// SetComment replaces a database's comment and waits until that is on disk;
+// empty removes it.
+func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) error {
+	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = on; "+commentSQL(database, comment)+"; COMMIT")
+	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
+}
+
 func storySQL(database string, s Story) (string, error) {
 	text, err := json.Marshal(s)
 	if err != nil {

@@ -1,0 +1,157 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Plain is the method of one pg_dump SQL stream in one object. What it writes
+// needs nothing but gunzip and psql to come back.
+type Plain struct{}
+
+// Name returns pgmedic.MethodPlain.
+func (Plain) Name() pgmedic.Method { return pgmedic.MethodPlain }
+
+// Take stores dump.sql, the globals and the inventory.
+func (p Plain) Take(ctx context.Context, r *Run) error {
+	dump, err := r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major())
+	if err != nil {
+		return err
+	}
+	dumpAll, err := r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major())
+	if err != nil {
+		return err
+	}
+	r.Manifest.Programs.PgDump = dump.Version
+
+	var snapshot *postgres.Snapshot
+	err = r.Step("snapshot", func() (err error) {
+		snapshot, err = postgres.TakeSnapshot(ctx, r.conn, postgres.SnapshotOptions{
+			LockTimeout: r.LockTimeout, Logger: r.Logger,
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close(ctx)
+	r.Manifest.SnapshotAt = snapshot.TakenAt
+
+	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+		return err
+	}
+	if err := r.Step("globals", func() error { return p.globals(ctx, r, dumpAll) }); err != nil {
+		return err
+	}
+	return r.Step("dump", func() error { return p.dump(ctx, r, dump, snapshot) })
+}
+
+func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postgres.Snapshot) error {
+	counter := &pgtool.RowCounter{}
+	err := r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
+		func(ctx context.Context, w io.Writer) error {
+			process, err := pgtool.StartDump(ctx, pgtool.DumpOptions{
+				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
+			})
+			if err != nil {
+				return err
+			}
+			meter := &meter{run: r, step: "dump", total: tableBytes(snapshot.Tables)}
+			counter.OnTable = func(table string) { meter.object = table }
+			_, err = io.Copy(io.MultiWriter(w, counter, meter), process)
+			if closeErr := process.Close(); err == nil {
+				err = closeErr
+			}
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	if !counter.Complete() {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again", "pg_dump's output ends in the middle of a table")
+	}
+	tables, err := withRows(snapshot.Tables, counter.Counts())
+	r.Manifest.Tables = tables
+	return err
+}
+
+// withRows enters the counted rows. A counted table that the snapshot does not
+// know would be one that the manifest is silent about.
+func withRows(tables []pgmedic.Table, counts map[string]int64) ([]pgmedic.Table, error) {
+	known := make(map[string]bool, len(tables))
+	for i := range tables {
+		t := &tables[i]
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		known[name] = true
+		t.Rows = counts[name]
+		// pg_dump loads partitions by an enum's hash through their root and
+		// writes its name; those rows are counted once, with the first leaf.
+		if root := t.CountedAs(); root != name && !known[root] {
+			known[root] = true
+			t.Rows += counts[root]
+		}
+	}
+	for name := range counts {
+		if !known[name] {
+			return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again while no migration changes the schema",
+				"pg_dump wrote rows of %s, which the snapshot does not list", name)
+		}
+	}
+	return tables, nil
+}
+
+// globals stores roles and tablespaces. Only a superuser can read the hashes
+// of passwords; without them the roles come back without passwords.
+func (Plain) globals(ctx context.Context, r *Run, tool pgtool.Tool) error {
+	var superuser bool
+	err := r.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&superuser)
+	if err != nil {
+		return postgres.Wrap(err, "read the role's privileges")
+	}
+	return r.Store(ctx, StoreOptions{Name: "globals.sql", Role: pgmedic.RoleGlobals},
+		func(ctx context.Context, w io.Writer) error {
+			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, superuser)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(w, process)
+			if closeErr := process.Close(); err == nil {
+				err = closeErr
+			}
+			if err != nil {
+				return fmt.Errorf("dump the globals: %w", err)
+			}
+			return nil
+		})
+}
+
+func tableBytes(tables []pgmedic.Table) int64 {
+	var n int64
+	for _, t := range tables {
+		n += t.SizeBytes
+	}
+	return n
+}
+
+// meter reports the bytes that pass, at most once in each mebibyte.
+type meter struct {
+	run         *Run
+	step        string
+	object      string
+	total       int64
+	done, shown int64
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	m.done += int64(len(p))
+	if m.done-m.shown >= 1<<20 {
+		m.shown = m.done
+		m.run.report(pgmedic.Event{Step: m.step, Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
+	}
+	return len(p), nil
+}

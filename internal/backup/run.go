@@ -1,0 +1,136 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// Run is a backup being taken, as a Method sees it.
+type Run struct {
+	Options
+	// Manifest is filled as the run goes on and committed at its end.
+	Manifest *pgmedic.Backup
+
+	conn *pgx.Conn
+}
+
+// StoreOptions say what an object is.
+type StoreOptions struct {
+	// Name is the object's name before the seal's suffix is added.
+	Name string
+	Role pgmedic.ObjectRole
+}
+
+// Store runs write and stores what it writes, sealed, as one object, which it
+// records in the manifest. The bytes are streamed: neither side runs ahead of
+// the other by more than a buffer. If write fails nothing is stored.
+func (r *Run) Store(ctx context.Context, o StoreOptions, write func(ctx context.Context, w io.Writer) error) error {
+	object := pgmedic.Object{Name: o.Name + seal.Suffix(r.Seal), Role: o.Role}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pr, pw := io.Pipe()
+	written := make(chan error, 1)
+	var sum seal.Sum
+	go func() {
+		var err error
+		sum, err = r.seal(ctx, pw, write)
+		// A nil error is the end of the object; any other makes Put abandon it.
+		_ = pw.CloseWithError(err) // never fails
+		written <- err
+	}()
+	_, putErr := r.Catalog.Store().Put(ctx, catalog.Key(r.Manifest, object.Name), pr)
+	if putErr != nil {
+		cancel() // a Put that failed reads no more: let the writer go
+	}
+	_ = pr.CloseWithError(errStoreGone) // never fails
+	writeErr := <-written
+	switch {
+	case putErr == nil && writeErr != nil, putErr != nil && errors.Is(putErr, writeErr):
+		return writeErr
+	case putErr != nil:
+		return fmt.Errorf("store %s: %w", object.Name, putErr)
+	}
+	object.StoredBytes, object.SHA256, object.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
+	r.Manifest.Objects = append(r.Manifest.Objects, object)
+	return nil
+}
+
+// errStoreGone tells a writer that nobody reads any more.
+var errStoreGone = errors.New("the store stopped taking bytes")
+
+func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Context, io.Writer) error) (seal.Sum, error) {
+	w, err := seal.NewWriter(dst, r.Options.Seal)
+	if err != nil {
+		return seal.Sum{}, err
+	}
+	if err := write(ctx, w); err != nil {
+		return seal.Sum{}, err
+	}
+	if err := w.Close(); err != nil {
+		return seal.Sum{}, err
+	}
+	return w.Sum()
+}
+
+// Step measures one part of the run and records how long it took.
+func (r *Run) Step(name string, do func() error) error {
+	began := r.Now()
+	r.report(pgmedic.Event{Step: name})
+	err := do()
+	r.Manifest.Steps = append(r.Manifest.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
+	r.report(pgmedic.Event{Step: name, Finished: true})
+	return err
+}
+
+func (r *Run) report(e pgmedic.Event) {
+	if r.Progress != nil {
+		r.Progress(e)
+	}
+}
+
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// storeInventory stores the list of the database's objects, by which a drill
+// compares its copy.
+func (r *Run) storeInventory(ctx context.Context) error {
+	definitions, err := r.readInventory(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Store(ctx, StoreOptions{Name: "inventory.json", Role: pgmedic.RoleInventory},
+		func(_ context.Context, w io.Writer) error {
+			if err := json.NewEncoder(w).Encode(definitions); err != nil {
+				return fmt.Errorf("write the inventory: %w", err)
+			}
+			return nil
+		})
+}
+
+// readInventory uses a session of its own: an object dropped while its
+// definition is being printed is an error that would end the snapshot's
+// transaction.
+func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) {
+	conn, err := postgres.Connect(ctx, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	const tries = 3
+	for try := 1; ; try++ {
+		definitions, err := postgres.ReadInventory(ctx, conn, r.Manifest.Server.VersionNum)
+		if err == nil || try == tries || postgres.Code(err) != "XX000" {
+			return definitions, err
+		}
+	}
+}

@@ -1,0 +1,179 @@
+// Package drill proves backups: Verify reads every stored byte back, Run
+// restores a backup into a throwaway server and holds the copy against what was
+// recorded. Both write a receipt beside the backup.
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/restore"
+)
+
+// VerifyOptions say what is verified. Required: Catalog, Backup, Now.
+type VerifyOptions struct {
+	Catalog *catalog.Catalog
+	Backup  *pgmedic.Backup
+	// Host and Version go into the receipt.
+	Host, Version string
+	Progress      func(pgmedic.Event)
+	Now           func() time.Time
+}
+
+// Verify reads every object of a backup from the store, compares sizes and
+// hashes, decompresses, counts the rows in the dump, and stores a receipt.
+//
+// Damage is a failed receipt and a nil error. An error means that the backup
+// could not be read or the receipt not be stored (KindDegraded, with the
+// receipt returned): neither says anything about the backup.
+func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
+	began := o.Now()
+	receipt := &pgmedic.Receipt{
+		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptVerify, BackupID: o.Backup.ID,
+		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
+	}
+	meter := &meter{report: o.Progress, total: plainBytes(o.Backup)}
+	for _, object := range o.Backup.Objects {
+		checks, err := verifyObject(ctx, o, object, meter)
+		if err != nil {
+			return nil, fmt.Errorf("verify backup %s: %w", o.Backup.ID, err)
+		}
+		receipt.Checks = append(receipt.Checks, checks...)
+	}
+	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: seconds(o.Now().Sub(began))}}
+	meter.finish()
+	return store(ctx, o.Catalog, o.Backup, receipt, pgmedic.ProofVerified, o.Now())
+}
+
+// store sets the receipt's outcome and stores it.
+func store(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, r *pgmedic.Receipt, reached pgmedic.Proof, now time.Time) (*pgmedic.Receipt, error) {
+	r.At, r.Outcome, r.Proof = now.UTC(), pgmedic.OutcomeOK, reached
+	if _, failed := r.Failed(); failed {
+		r.Outcome, r.Proof = pgmedic.OutcomeFailed, pgmedic.ProofFailed
+	}
+	if err := c.AddReceipt(ctx, b, r); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return r, pgmedic.Errorf(pgmedic.KindDegraded, "the proof is not recorded; make the store writable for this host",
+			"backup %s: %w", b.ID, err)
+	}
+	return r, nil
+}
+
+// verifyObject reads one object to its end. Damage is a failed check; an error
+// means that it could not be read.
+func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
+	var counter pgtool.RowCounter
+	dst := io.Writer(m)
+	if object.Role == pgmedic.RoleDump {
+		dst = io.MultiWriter(m, &counter)
+	}
+	m.object = object.Name
+	r, err := restore.OpenObject(ctx, o.Catalog, o.Backup, object)
+	if err == nil {
+		_, err = copyContext(ctx, dst, r)
+		err = errors.Join(err, r.Close())
+	}
+	switch {
+	case err != nil && pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
+		return []pgmedic.Check{check}, nil
+	case err != nil:
+		return nil, err
+	}
+	check.Detail = fmt.Sprintf("%d bytes, sha256 %s", object.StoredBytes, object.SHA256)
+	if object.Role != pgmedic.RoleDump {
+		return []pgmedic.Check{check}, nil
+	}
+	return []pgmedic.Check{check, countedRows(o.Backup, &counter)}, nil
+}
+
+// countedRows compares the rows in a dump with those that the manifest says it
+// holds.
+func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
+	check := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeOK}
+	want, have := b.Rows(), int64(0)
+	for _, n := range counter.Counts() {
+		have += n
+	}
+	check.Detail = fmt.Sprintf("%d rows in %d tables", have, len(b.Tables))
+	if have != want || !counter.Complete() {
+		check.Outcome = pgmedic.OutcomeFailed
+		check.Detail = fmt.Sprintf("the dump holds %d rows, the manifest says %d", have, want)
+		return check
+	}
+	for _, t := range b.Tables {
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		if got, ok := counter.Counts()[name]; ok && t.RootName == "" && got != t.Rows {
+			check.Outcome = pgmedic.OutcomeFailed
+			check.Detail = fmt.Sprintf("%s has %d rows in the dump, %d in the manifest", name, got, t.Rows)
+			return check
+		}
+	}
+	return check
+}
+
+func plainBytes(b *pgmedic.Backup) int64 {
+	var n int64
+	for _, o := range b.Objects {
+		n += o.PlainBytes
+	}
+	return n
+}
+
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// copyContext is io.Copy that stops soon after ctx ends.
+func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {
+	n, err := io.Copy(dst, readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return src.Read(p)
+	}))
+	return n, err
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// meter reports the bytes that were read, at most once in each 4 MiB.
+type meter struct {
+	report      func(pgmedic.Event)
+	object      string
+	total       int64
+	done, shown int64
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	m.done += int64(len(p))
+	if m.report != nil && m.done-m.shown >= 4<<20 {
+		m.shown = m.done
+		m.report(pgmedic.Event{Step: "read", Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
+	}
+	return len(p), nil
+}
+
+func (m *meter) finish() {
+	if m.report != nil {
+		m.report(pgmedic.Event{Step: "read", DoneBytes: m.done, TotalBytes: m.total, Finished: true})
+	}
+}
+
+// discard is a logger for those who gave none.
+func discard(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}

@@ -1,0 +1,109 @@
+package pgtool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Error is the failure of a client program, without what it wrote: that can
+// quote rows.
+type Error struct {
+	Program string
+	// Text says what happened in words that hold no data.
+	Text string
+	// SQLState is the server's code where the program passed it on.
+	SQLState string
+	// Full is all that the program wrote. It is for the terminal of a person
+	// who asked for it, and never for a log.
+	Full string
+}
+
+// Error returns the program's name and the safe text.
+func (e *Error) Error() string { return e.Program + ": " + e.Text }
+
+// Unredacted returns all that the program wrote, which may hold rows.
+func (e *Error) Unredacted() string { return e.Full }
+
+// exitError turns a program's exit into an error. When ctx has ended the cause
+// is that, and not "signal: terminated".
+func exitError(ctx context.Context, program string, err error, stderr string) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", program, context.Cause(ctx))
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return fmt.Errorf("run %s: %w", program, err)
+	}
+	e := &Error{Program: program, Full: strings.TrimSpace(stderr)}
+	kind, hint := e.explain(stderr)
+	if e.Text == "" {
+		e.Text = fmt.Sprintf("ended with %s", exit.ProcessState)
+		hint = "run again with --show-data-in-errors to see its own words, which may quote rows"
+	}
+	return pgmedic.Errorf(kind, hint, "%w", e)
+}
+
+// sqlstateLine is what psql prints with VERBOSITY=sqlstate.
+var sqlstateLine = regexp.MustCompile(`(?m)^psql:<stdin>:(\d+): (?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5})\s*$`)
+
+// known are messages that name objects and limits but never values. The whole
+// line is kept.
+func known() []struct {
+	pattern *regexp.Regexp
+	kind    pgmedic.Kind
+	hint    string
+} {
+	type entry = struct {
+		pattern *regexp.Regexp
+		kind    pgmedic.Kind
+		hint    string
+	}
+	line := func(text string) *regexp.Regexp { return regexp.MustCompile(`(?m)` + text + `.*$`) }
+	return []entry{
+		{line(`password authentication failed for user`), pgmedic.KindUnreachable, "check DB_PASSWORD, the password in DATABASE_URL, or ~/.pgpass"},
+		{line(`fe_sendauth: no password supplied`), pgmedic.KindUnreachable, "give a password with DB_PASSWORD, in DATABASE_URL, or in ~/.pgpass"},
+		{line(`permission denied for [a-z ]+ `), pgmedic.KindUnreachable, "grant the privilege to the role that pgmedic uses; `pgmedic init` prints the roles it needs"},
+		{line(`query would be affected by row-level security policy for table`), pgmedic.KindUnreachable, "use a role with BYPASSRLS: a backup under row-level security would miss rows"},
+		{line(`server version mismatch`), pgmedic.KindUsage, "install client programs of the server's version, or name their folder in PGMEDIC_POSTGRES_DIRS"},
+		{line(`canceling statement due to lock timeout`), pgmedic.KindConflict, "another session holds a lock: run the command again, or raise backup.lock_timeout"},
+		{line(`canceling statement due to [a-z ]+`), pgmedic.KindFailed, ""},
+		{line(`terminating connection due to [a-z ]+`), pgmedic.KindUnreachable, "the server ended the session: check its log, then run the command again"},
+		{line(`server closed the connection unexpectedly`), pgmedic.KindUnreachable, "check the server's log and the network, then run the command again"},
+		{line(`connection to server (at|on) .* failed`), pgmedic.KindUnreachable, "check that the server runs and can be reached"},
+		{line(`the database system is [a-z ]+`), pgmedic.KindUnreachable, "the server is starting up or shutting down: try again in a moment"},
+		{line(`out of shared memory`), pgmedic.KindFailed, "raise max_locks_per_transaction on the server"},
+		{line(`could not import the requested snapshot`), pgmedic.KindFailed, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
+		{line(`(invalid page in block|could not read block|missing chunk number|invalid memory alloc request size)`), pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
+		{line(`No space left on device`), pgmedic.KindFailed, "free space on the server's disk"},
+		{line(`invalid command \\(un)?restrict`), pgmedic.KindUsage, "this psql is older than the pg_dump that made the backup: update the client programs"},
+	}
+}
+
+func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
+	if m := sqlstateLine.FindStringSubmatch(stderr); m != nil {
+		e.SQLState = m[2]
+		e.Text = fmt.Sprintf("line %s: %s (SQLSTATE %s)", m[1], postgres.Condition(m[2]), m[2])
+		hint := "run again with --show-data-in-errors to see the server's own words, which may quote rows"
+		if m[2] == "53100" {
+			hint = "free space on the server's disk"
+		}
+		return pgmedic.KindFailed, hint
+	}
+	for _, k := range known() {
+		if text := k.pattern.FindString(stderr); text != "" {
+			e.Text = text
+			return k.kind, k.hint
+		}
+	}
+	return pgmedic.KindFailed, ""
+}

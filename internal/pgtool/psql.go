@@ -1,0 +1,70 @@
+package pgtool
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// LoadOptions say what psql is given.
+type LoadOptions struct {
+	Tool   Tool
+	Target postgres.Target
+	// Script is the SQL. An error of its Read wins over psql's, because it is
+	// the cause.
+	Script io.Reader
+	// ShowData has psql pass on the server's whole messages, which may quote
+	// rows, in Error.Full. Without it psql itself is told the SQLSTATE only.
+	ShowData bool
+}
+
+// LoadSQL feeds SQL to psql, which stops at the first error. The error carries
+// the line of the script and the SQLSTATE.
+func LoadSQL(ctx context.Context, o LoadOptions) error {
+	verbosity := "sqlstate"
+	if o.ShowData {
+		verbosity = "default"
+	}
+	in := &remember{r: o.Script}
+	err := Run(ctx, Command{
+		Tool: o.Tool, Target: o.Target, Stdin: in,
+		Args: []string{
+			"--no-psqlrc", "--quiet", "--file=-", "--output=/dev/null",
+			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
+		},
+		// A load that the server's own limits end halfway helps nobody; what
+		// it wrote is safe once a later commit of the same run is.
+		Options: "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
+			"-c synchronous_commit=off -c client_min_messages=warning",
+	})
+	if cause := in.failure(); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// remember keeps the error that ended a reader.
+type remember struct {
+	r   io.Reader
+	mu  sync.Mutex
+	err error
+}
+
+func (m *remember) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		m.mu.Lock()
+		m.err = err
+		m.mu.Unlock()
+	}
+	return n, err
+}
+
+func (m *remember) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}

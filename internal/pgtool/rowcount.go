@@ -1,0 +1,310 @@
+package pgtool
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// RowCounter reads the SQL that pg_dump writes, as it passes, and counts the
+// rows of each table: the lines between COPY … FROM stdin and \. It knows SQL's
+// quoting, so that a COPY inside a function's body or a comment counts for
+// nothing. Its memory does not grow with the stream.
+//
+// The zero RowCounter is ready. It is not for use by several goroutines.
+type RowCounter struct {
+	// OnTable, if not nil, is called with the table's quoted name when its rows
+	// begin.
+	OnTable func(table string)
+
+	counts map[string]int64
+	state  lexState
+	depth  int    // of nested block comments
+	prev   byte   // the byte before, in normal state
+	tag    []byte // of the dollar quote, with both dollars; or what may become one
+	match  int    // how much of tag has been seen
+	escape bool   // in a string where backslash escapes (E'…')
+	skip   bool   // the next byte is escaped
+
+	statement []byte // the statement so far, if it can still be a COPY
+	other     bool   // it can't
+	meta      bool   // a psql command: ends with its line
+	pending   string // the COPY whose rows begin on the next line
+
+	table string
+	line  []byte // the first bytes of the row, to tell \. from a row
+}
+
+type lexState int
+
+const (
+	lexNormal lexState = iota
+	lexString
+	lexIdent
+	lexDollarTag
+	lexDollar
+	lexLineComment
+	lexBlockComment
+	lexRows
+)
+
+// maxHeader is more than a COPY statement can need: 1,600 columns of 63 bytes,
+// doubled for quotes.
+const maxHeader = 256 << 10
+
+// Counts returns the rows seen of each table, by its quoted name.
+func (c *RowCounter) Counts() map[string]int64 { return c.counts }
+
+// Complete reports whether the stream ended between statements and not among
+// a table's rows.
+func (c *RowCounter) Complete() bool { return c.state == lexNormal && c.pending == "" }
+
+// Write takes the next part of the stream. It never fails.
+func (c *RowCounter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if c.state == lexRows {
+			p = c.rows(p)
+			continue
+		}
+		c.lex(p[0])
+		p = p[1:]
+	}
+	return n, nil
+}
+
+// rows takes lines up to and with the end mark, and returns what is left.
+func (c *RowCounter) rows(p []byte) []byte {
+	var n int64
+	for len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
+		part := p
+		if i >= 0 {
+			part = p[:i]
+		}
+		if room := 3 - len(c.line); room > 0 {
+			c.line = append(c.line, part[:min(room, len(part))]...)
+		}
+		if i < 0 {
+			p = nil
+			break
+		}
+		p = p[i+1:]
+		end := string(c.line) == `\.`
+		c.line = c.line[:0]
+		if end {
+			c.state = lexNormal
+			c.begin()
+			break
+		}
+		n++
+	}
+	c.counts[c.table] += n
+	return p
+}
+
+// begin makes ready for the next statement.
+func (c *RowCounter) begin() {
+	c.statement, c.other, c.meta, c.prev = c.statement[:0], false, false, 0
+}
+
+func (c *RowCounter) lex(b byte) {
+	switch c.state {
+	case lexNormal:
+		c.normal(b)
+	case lexString:
+		c.keep(b)
+		switch {
+		case c.skip:
+			c.skip = false
+		case b == '\\' && c.escape:
+			c.skip = true
+		case b == '\'': // a doubled quote closes and opens again
+			c.state = lexNormal
+		}
+	case lexIdent:
+		c.keep(b)
+		if b == '"' {
+			c.state = lexNormal
+		}
+	case lexDollarTag:
+		c.dollarTag(b)
+	case lexDollar:
+		c.dollar(b)
+	case lexLineComment:
+		if b == '\n' {
+			c.state = lexNormal
+			c.prev = b
+		}
+	case lexBlockComment:
+		c.blockComment(b)
+	case lexRows: // handled by rows
+	}
+}
+
+func (c *RowCounter) normal(b byte) {
+	prev := c.prev
+	c.prev = b
+	atStart := len(c.statement) == 0 && !c.other
+	switch {
+	case c.meta:
+		if b == '\n' {
+			c.begin()
+		}
+		return
+	case c.pending != "":
+		if b == '\n' {
+			c.startRows()
+		}
+		return
+	case b == ';':
+		c.endStatement()
+		return
+	case atStart && b == '\\':
+		c.meta = true
+		return
+	case atStart && strings.IndexByte(" \t\r\n", b) >= 0:
+		return
+	case b == '\'':
+		c.state, c.escape, c.skip = lexString, prev == 'E' || prev == 'e', false
+	case b == '"':
+		c.state = lexIdent
+	case b == '$' && !identByte(prev):
+		c.state, c.tag = lexDollarTag, append(c.tag[:0], '$')
+	case b == '-' && prev == '-':
+		c.dropDash()
+		c.state = lexLineComment
+		return
+	case b == '*' && prev == '/':
+		c.state, c.depth, c.prev = lexBlockComment, 1, 0
+	}
+	c.keep(b)
+}
+
+// dropDash takes back the first dash of a comment, so that a comment ahead of
+// a statement does not count as its beginning.
+func (c *RowCounter) dropDash() {
+	if n := len(c.statement); n > 0 {
+		c.statement = c.statement[:n-1]
+	} else {
+		c.other = false
+	}
+}
+
+func (c *RowCounter) keep(b byte) {
+	if c.other {
+		return
+	}
+	const copyWord = "COPY "
+	c.statement = append(c.statement, b)
+	n := len(c.statement)
+	if n <= len(copyWord) && !strings.HasPrefix(copyWord, string(c.statement)) && string(c.statement) != "-" || n > maxHeader {
+		c.other = true
+		c.statement = c.statement[:0]
+	}
+}
+
+func (c *RowCounter) endStatement() {
+	if !c.other && bytes.HasSuffix(c.statement, []byte(" FROM stdin")) {
+		c.pending = copyTable(c.statement)
+	}
+	if c.pending == "" {
+		c.begin()
+	}
+}
+
+func (c *RowCounter) startRows() {
+	if c.counts == nil {
+		c.counts = map[string]int64{}
+	}
+	c.table, c.pending = c.pending, ""
+	c.counts[c.table] += 0
+	c.state, c.line = lexRows, c.line[:0]
+	if c.OnTable != nil {
+		c.OnTable(c.table)
+	}
+}
+
+func (c *RowCounter) dollarTag(b byte) {
+	c.tag = append(c.tag, b)
+	c.keep(b)
+	c.prev = b
+	switch {
+	case b == '$':
+		c.state, c.match = lexDollar, 0
+	case !identByte(b) || len(c.tag) > 128: // $1, or a lone dollar
+		c.state = lexNormal
+	}
+}
+
+func (c *RowCounter) dollar(b byte) {
+	switch {
+	case b == c.tag[c.match]:
+		c.match++
+	case b == '$':
+		c.match = 1
+	default:
+		c.match = 0
+	}
+	if c.match == len(c.tag) {
+		c.state, c.prev = lexNormal, '$'
+	}
+}
+
+func (c *RowCounter) blockComment(b byte) {
+	switch {
+	case b == '*' && c.prev == '/':
+		c.depth++
+		b = 0
+	case b == '/' && c.prev == '*':
+		c.depth--
+		b = 0
+	}
+	c.prev = b
+	if c.depth == 0 {
+		c.state = lexNormal
+	}
+}
+
+func identByte(b byte) bool {
+	return b == '_' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80
+}
+
+// copyTable takes the quoted name out of COPY schema.table (columns) FROM stdin.
+func copyTable(statement []byte) string {
+	rest := string(statement[len("COPY "):])
+	var parts []string
+	for {
+		name, tail := cutIdent(rest)
+		parts = append(parts, pgmedic.QuoteIdent(name))
+		if !strings.HasPrefix(tail, ".") {
+			return strings.Join(parts, ".")
+		}
+		rest = tail[1:]
+	}
+}
+
+func cutIdent(s string) (name, rest string) {
+	if !strings.HasPrefix(s, `"`) {
+		end := strings.IndexAny(s, ". (")
+		if end < 0 {
+			end = len(s)
+		}
+		return s[:end], s[end:]
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		if s[i] != '"' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+1 < len(s) && s[i+1] == '"' {
+			b.WriteByte('"')
+			i++
+			continue
+		}
+		return b.String(), s[i+1:]
+	}
+	return b.String(), ""
+}

@@ -1,0 +1,141 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Compare holds a restored database against what its backup recorded: the rows
+// of each table, the definition of each object, the extensions. An error means
+// that it could not be compared; a difference is a failed check.
+func Compare(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, t postgres.Target) ([]pgmedic.Check, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	rows, err := compareRows(ctx, conn, b)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := compareSchema(ctx, conn, c, b)
+	if err != nil {
+		return nil, err
+	}
+	return []pgmedic.Check{rows, schema}, nil
+}
+
+func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedic.Check, error) {
+	check := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeOK}
+	want := map[string]int64{}
+	var tables []pgmedic.Table
+	ofExtensions := 0
+	for _, t := range b.Tables {
+		if t.Extension != "" { // CREATE EXTENSION made some of its rows
+			ofExtensions++
+			continue
+		}
+		want[t.CountedAs()] += t.Rows
+		tables = append(tables, t)
+	}
+	have, err := postgres.CountRows(ctx, conn, tables)
+	if err != nil {
+		return check, err
+	}
+	var wrong []string
+	var total int64
+	for _, t := range tables {
+		name := t.CountedAs()
+		expected, pending := want[name]
+		if !pending {
+			continue // a further partition of a table already compared
+		}
+		delete(want, name)
+		switch got, ok := have[name]; {
+		case !ok:
+			wrong = append(wrong, name+" is missing")
+		case got != expected:
+			wrong = append(wrong, fmt.Sprintf("%s has %d rows, the backup %d", name, got, expected))
+		default:
+			total += got
+		}
+	}
+	check.Detail = fmt.Sprintf("%d rows in %d tables", total, len(have))
+	if ofExtensions > 0 {
+		check.Detail += fmt.Sprintf("; %d tables of extensions not counted", ofExtensions)
+	}
+	if len(wrong) > 0 {
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(wrong)
+	}
+	return check, nil
+}
+
+func compareSchema(ctx context.Context, conn *pgx.Conn, c *catalog.Catalog, b *pgmedic.Backup) (pgmedic.Check, error) {
+	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
+	server, err := postgres.ReadServer(ctx, conn)
+	if err != nil {
+		return check, err
+	}
+	if server.Major() != b.Server.Major() {
+		// Another major version prints definitions in its own way.
+		check.Outcome = pgmedic.OutcomeSkipped
+		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", b.Server.Major(), server.Major())
+		return check, nil
+	}
+	source, err := readInventory(ctx, c, b)
+	if err != nil {
+		return check, err
+	}
+	copied, err := postgres.ReadInventory(ctx, conn, server.VersionNum)
+	if err != nil {
+		return check, err
+	}
+	check.Detail = fmt.Sprintf("%d objects have the recorded definitions", len(source))
+	if diffs := postgres.CompareInventories(source, copied); len(diffs) > 0 {
+		words := make([]string, len(diffs))
+		for i, d := range diffs {
+			words[i] = d.String()
+		}
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(words)
+	}
+	return check, nil
+}
+
+func readInventory(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) ([]postgres.Definition, error) {
+	object, ok := b.Object(pgmedic.RoleInventory)
+	if !ok {
+		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
+	}
+	r, err := OpenObject(ctx, c, b, object)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }() // only read from
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	var definitions []postgres.Definition
+	if err := json.Unmarshal(data, &definitions); err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s is not an inventory", object.Name)
+	}
+	return definitions, nil
+}
+
+// some names the first few of many.
+func some(words []string) string {
+	const most = 5
+	if len(words) <= most {
+		return strings.Join(words, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(words[:most], "; "), len(words)-most)
+}

@@ -1,0 +1,67 @@
+package restore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Restored is what a restore into a new database did.
+type Restored struct {
+	Database        string          `json:"database"`
+	BackupID        string          `json:"backup_id"`
+	Seconds         float64         `json:"seconds"`
+	Steps           []pgmedic.Step  `json:"steps"`
+	Checks          []pgmedic.Check `json:"checks"`
+	RefusedSettings []string        `json:"refused_settings,omitempty"`
+}
+
+// Into restores a backup into a new database, compares it with what the backup
+// recorded and gives it the recorded comment. When it returns an error there is
+// no such database.
+func Into(ctx context.Context, o Options) (*Restored, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Into)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release(ctx)
+	loaded, err := Load(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Options: o, steps: loaded.Steps}
+	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
+	began := o.Now()
+	err = s.Step("compare", func() (err error) {
+		done.Checks, err = Compare(ctx, o.Catalog, o.Backup, o.Target.WithDatabase(o.Into))
+		return err
+	})
+	if err == nil {
+		err = FailedCheck(done.Checks)
+	}
+	if err == nil {
+		err = finish(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dropLeftover(ctx, o))
+	}
+	done.Steps = s.steps
+	done.Seconds = loaded.Seconds + seconds(o.Now().Sub(began))
+	return done, nil
+}
+
+// finish replaces the story of the load by the recorded comment. The load ran
+// without waiting for the disk; this commit does, and all before it with it.
+func finish(ctx context.Context, o Options) error {
+	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	return postgres.SetComment(ctx, conn, o.Into, o.Backup.Database.Comment)
+}

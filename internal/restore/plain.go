@@ -1,0 +1,114 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// plain loads the one SQL stream of a plain backup through psql.
+type plain struct{}
+
+// Load implements Loader.
+func (plain) Load(ctx context.Context, s *Session) error {
+	// A psql older than the pg_dump may not know all that it wrote.
+	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
+	atLeast, _ := strconv.Atoi(major) // zero, any version, where it is not recorded
+	psql, err := s.Tools.Find(ctx, "psql", atLeast)
+	if err != nil {
+		return err
+	}
+	object, ok := s.Backup.Object(pgmedic.RoleDump)
+	if !ok {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no dump")
+	}
+	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	if err != nil {
+		return err
+	}
+	m := &meter{session: s, total: object.PlainBytes}
+	m.counter.OnTable = func(table string) { m.object = table }
+	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
+		Tool: psql, Target: s.Database, Script: io.TeeReader(r, m), ShowData: s.ShowData,
+	})
+	// psql stops reading at \q, say; only a stream read to its end is known
+	// to be what was written.
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+	}
+	return errors.Join(err, r.Close())
+}
+
+// OpenObject opens one of a backup's objects for reading. The reader returns
+// io.EOF only when every byte was there and was the one that was written; it is
+// closed by the caller.
+func OpenObject(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, o pgmedic.Object) (io.ReadCloser, error) {
+	src, err := c.Store().Open(ctx, catalog.Key(b, o.Name), 0, -1)
+	if err != nil {
+		return nil, missingObject(err, b, o)
+	}
+	r, err := seal.NewReader(src, SumOf(o), seal.Options{Compression: seal.Compression(b.Seal.Compression)})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
+	}
+	return &objectReader{name: o.Name, r: r, src: src}, nil
+}
+
+// missingObject makes of an object that is not there the damaged backup that
+// it is: the manifest says that it was.
+func missingObject(err error, b *pgmedic.Backup, o pgmedic.Object) error {
+	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
+			"backup %s is damaged: %s is missing", b.ID, o.Name)
+	}
+	return fmt.Errorf("open %s: %w", o.Name, err)
+}
+
+// SumOf is what the manifest recorded of an object, as the seal checks it.
+func SumOf(o pgmedic.Object) seal.Sum {
+	return seal.Sum{StoredBytes: o.StoredBytes, SHA256: o.SHA256, PlainBytes: o.PlainBytes}
+}
+
+type objectReader struct {
+	name string
+	r    io.ReadCloser
+	src  io.Closer
+}
+
+func (o *objectReader) Read(p []byte) (int, error) {
+	n, err := o.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read %s: %w", o.name, err)
+	}
+	return n, err
+}
+
+func (o *objectReader) Close() error { return errors.Join(o.r.Close(), o.src.Close()) }
+
+// meter reports the bytes that pass and the table they belong to, at most once
+// in each mebibyte.
+type meter struct {
+	session     *Session
+	counter     pgtool.RowCounter
+	object      string
+	total       int64
+	done, shown int64
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	_, _ = m.counter.Write(p) // never fails
+	m.done += int64(len(p))
+	if m.done-m.shown >= 1<<20 {
+		m.shown = m.done
+		m.session.report(pgmedic.Event{Step: "load", Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
+	}
+	return len(p), nil
+}

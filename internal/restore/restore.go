@@ -1,0 +1,274 @@
+// Package restore brings a backup back: into a new database, always, which is
+// compared with what the backup recorded before anything else happens. A live
+// database is then replaced by renaming both, and can be put back the same way.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Options say what is restored and where. Required: Catalog, Backup, Into,
+// Logger, Now.
+type Options struct {
+	Catalog *catalog.Catalog
+	Backup  *pgmedic.Backup
+	// Target is the server; which database it names does not matter.
+	Target postgres.Target
+	// Maintenance is the database to connect to for creating others; empty
+	// means postgres.
+	Maintenance string
+	// Into is the database to make. It must not exist.
+	Into string
+	// Of is the name that Into is to take later; empty means it keeps its own.
+	Of    string
+	Tools pgtool.Finder
+	// CreateRoles makes the roles that the backup needs and the server lacks,
+	// unable to log in. For scratch servers: on a real one, roles carry rights
+	// that somebody has to decide about.
+	CreateRoles bool
+	// TablespaceDir gives the folder for a tablespace that the server lacks;
+	// nil means that a missing tablespace is an error. For scratch servers.
+	TablespaceDir func(name string) (string, error)
+	// ShowData keeps the server's whole messages in errors, see pgtool.
+	ShowData bool
+	Progress func(pgmedic.Event)
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Loader brings back what one method stored. It is the seam behind which the
+// plain, the parallel and the physical restore differ.
+//
+// Load is called once, with a database that is new and empty. It fills it,
+// constraints and indexes included, and returns nil only if every byte that it
+// used was authenticated or hashed to what the manifest says. It never touches
+// another database, and on an error it leaves the half-filled one to its
+// caller, who drops it.
+type Loader interface {
+	Load(ctx context.Context, s *Session) error
+}
+
+// Session is a restore going on, as a Loader sees it.
+type Session struct {
+	Options
+	// Database is the target with the new database's name.
+	Database postgres.Target
+	steps    []pgmedic.Step
+}
+
+// Loaded is what a restore into a new database did.
+type Loaded struct {
+	Steps []pgmedic.Step
+	// Seconds is from the first statement to the analyzed database.
+	Seconds float64
+	// RefusedSettings are database settings that this server did not take.
+	RefusedSettings []string
+}
+
+// loaderOf returns the Loader of a method.
+func loaderOf(m pgmedic.Method) (Loader, error) {
+	if m == pgmedic.MethodPlain {
+		return plain{}, nil
+	}
+	return nil, pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host", "this version can't restore a %q backup", m)
+}
+
+func (o *Options) check() error {
+	if o.Catalog == nil || o.Backup == nil || o.Into == "" || o.Logger == nil || o.Now == nil {
+		return errors.New("restore: Catalog, Backup, Into, Logger and Now are required")
+	}
+	if o.Maintenance == "" {
+		o.Maintenance = "postgres"
+	}
+	if len(o.Into) > postgres.MaxNameBytes {
+		return pgmedic.Errorf(pgmedic.KindUsage, "choose a shorter name", "database name %q is longer than %d bytes",
+			o.Into, postgres.MaxNameBytes)
+	}
+	return nil
+}
+
+// Load restores a backup into a new database. When it returns an error, the
+// database that it made is gone again; if even that fails the error says so.
+func Load(ctx context.Context, o Options) (*Loaded, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	loader, err := loaderOf(o.Backup.Method)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, admin)
+	server, err := postgres.ReadServer(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into)}
+	began := o.Now()
+	if err := s.Step("create", func() error { return s.create(ctx, admin, server) }); err != nil {
+		return nil, err
+	}
+	loaded, err := s.fill(ctx, admin, loader, began)
+	if err != nil {
+		if dropErr := Drop(ctx, o.Target, o.Maintenance, o.Into); dropErr != nil {
+			return nil, errors.Join(err, fmt.Errorf("the half-restored database is still there: %w", dropErr))
+		}
+		return nil, err
+	}
+	return loaded, nil
+}
+
+func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, began time.Time) (*Loaded, error) {
+	if err := s.Step("load", func() error { return loader.Load(ctx, s) }); err != nil {
+		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
+	}
+	if err := s.Step("analyze", func() error { return s.analyze(ctx) }); err != nil {
+		return nil, err
+	}
+	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
+	// Last, for they would act on the sessions that load the rows.
+	err := s.Step("properties", func() (err error) {
+		loaded.RefusedSettings, err = postgres.ApplyProperties(ctx, admin, s.Into, s.Backup.Database)
+		return err
+	})
+	loaded.Steps = s.steps
+	return loaded, err
+}
+
+// create makes the empty database, having looked first for everything that
+// would stop the load halfway.
+func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Server) error {
+	if server.Standby {
+		return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	}
+	if exists, err := postgres.DatabaseExists(ctx, admin, s.Into); err != nil || exists {
+		if err != nil {
+			return err
+		}
+		return pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first",
+			"database %q exists already", s.Into)
+	}
+	if err := s.prepareRoles(ctx, admin); err != nil {
+		return err
+	}
+	if err := s.prepareTablespaces(ctx, admin); err != nil {
+		return err
+	}
+	if err := postgres.CreateDatabase(ctx, admin, s.Into, s.Backup.Database, server.VersionNum); err != nil {
+		return err
+	}
+	// Whatever ends us from here on, the database says what it is.
+	of := s.Of
+	if of == "" {
+		of = s.Into
+	}
+	err := postgres.SetStory(ctx, admin, s.Into, postgres.Story{
+		Pgmedic: postgres.StoryLoading, Of: of, By: "restore", Backup: s.Backup.ID, Since: s.Now().UTC(),
+	})
+	if err != nil {
+		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
+	}
+	return nil
+}
+
+func (s *Session) prepareRoles(ctx context.Context, admin *pgx.Conn) error {
+	missing, err := postgres.MissingRoles(ctx, admin, s.Backup.Database.Roles)
+	if err != nil {
+		return err
+	}
+	if !s.CreateRoles && len(missing) > 0 {
+		names := make([]string, len(missing))
+		for i, r := range missing {
+			names[i] = pgmedic.QuoteIdent(r.Name)
+		}
+		return pgmedic.Errorf(pgmedic.KindNotFound,
+			"create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";  (the backup's globals.sql has their attributes)",
+			"the server lacks roles that the backup needs: %s", strings.Join(names, ", "))
+	}
+	for _, r := range missing {
+		if err := postgres.CreateRole(ctx, admin, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) prepareTablespaces(ctx context.Context, admin *pgx.Conn) error {
+	missing, err := postgres.MissingTablespaces(ctx, admin, s.Backup.Database)
+	if err != nil {
+		return err
+	}
+	for _, name := range missing {
+		if s.TablespaceDir == nil {
+			return pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION '…';",
+				"the server lacks tablespace %q, which the backup needs", name)
+		}
+		dir, err := s.TablespaceDir(name)
+		if err != nil {
+			return fmt.Errorf("make a folder for tablespace %q: %w", name, err)
+		}
+		if err := postgres.CreateTablespace(ctx, admin, name, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) analyze(ctx context.Context) error {
+	conn, err := postgres.Connect(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	_, err = conn.Exec(ctx, "ANALYZE")
+	return postgres.Wrap(err, "analyze the restored database")
+}
+
+// Step measures one part of the restore and records how long it took.
+func (s *Session) Step(name string, do func() error) error {
+	began := s.Now()
+	s.report(pgmedic.Event{Step: name})
+	err := do()
+	s.steps = append(s.steps, pgmedic.Step{Name: name, Seconds: seconds(s.Now().Sub(began))})
+	s.report(pgmedic.Event{Step: name, Finished: true})
+	return err
+}
+
+func (s *Session) report(e pgmedic.Event) {
+	if s.Progress != nil {
+		s.Progress(e)
+	}
+}
+
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// Drop drops a database that a restore made, also when ctx has ended.
+func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	conn, err := postgres.Connect(ctx, t.WithDatabase(maintenance))
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	server, err := postgres.ReadServer(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return postgres.DropDatabase(ctx, conn, name, server.VersionNum)
+}

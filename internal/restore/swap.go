@@ -1,0 +1,304 @@
+package restore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// SwapOptions say how a backup replaces a live database. Options.Into and
+// Options.Of are Replace's own to choose.
+type SwapOptions struct {
+	Options
+	// Live is the name of the database to replace.
+	Live string
+	// FromServer allows a backup of another server: it must be the name that
+	// the backup is filed under.
+	FromServer string
+	// StandbysHandled is the caller's word that sessions on standbys will be
+	// ended; without it a server with standbys is refused.
+	StandbysHandled bool
+	// Confirm is shown what will happen before anything is done; an error
+	// stops the run. Nil confirms everything.
+	Confirm func(Plan) error
+	// SafetyBackup takes a backup of the live database right before the swap
+	// and returns its id. Nil takes none. It runs under Replace's run lock.
+	SafetyBackup func(ctx context.Context) (id string, err error)
+}
+
+// Plan is what a swap or a rollback is about to do.
+type Plan struct {
+	Live string `json:"database"`
+	// LiveExists is false where there is no such database to set aside.
+	LiveExists bool `json:"database_exists"`
+	// Incoming is the backup, or the kept database, that takes its place.
+	Incoming string `json:"incoming"`
+	// Kept is the name under which the live database will be kept.
+	Kept string `json:"kept_as"`
+	// Since is the moment whose data comes back.
+	Since    time.Time `json:"since"`
+	Sessions int       `json:"sessions"`
+	// SafetyBackup is whether the live database is backed up first.
+	SafetyBackup bool `json:"safety_backup"`
+}
+
+// Swapped is what a swap or a rollback did.
+type Swapped struct {
+	Database string `json:"database"`
+	// Kept is the database that was live, under its new name; empty if there
+	// was none.
+	Kept         string `json:"kept_as,omitempty"`
+	BackupID     string `json:"backup_id,omitempty"`
+	SafetyBackup string `json:"safety_backup_id,omitempty"`
+	// OutageSeconds is how long the name could not be connected to.
+	OutageSeconds   float64         `json:"outage_seconds"`
+	Seconds         float64         `json:"seconds"`
+	Steps           []pgmedic.Step  `json:"steps,omitempty"`
+	Checks          []pgmedic.Check `json:"checks,omitempty"`
+	RefusedSettings []string        `json:"refused_settings,omitempty"`
+}
+
+// Replace restores a backup beside the live database, compares it with what
+// the backup recorded, backs the live database up, and swaps the two by name.
+// Up to the swap the live database is only read; an error before it leaves no
+// trace, an error in it leaves the old database live.
+func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
+	hexes := newSuffix()
+	o.Into, o.Of = postgres.DerivedName(o.Live, "__restore_"+hexes), o.Live
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	run, err := beginSwap(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer run.end(ctx)
+	if err := run.refuseOtherServer(&o); err != nil {
+		return nil, err
+	}
+	plan, err := run.plan(ctx, &o, postgres.DerivedName(o.Live, "__before_"+hexes))
+	if err != nil {
+		return nil, err
+	}
+	if o.Confirm != nil {
+		if err := o.Confirm(plan); err != nil {
+			return nil, err
+		}
+	}
+	if err := run.sweep(ctx, o.Options, o.Live); err != nil {
+		return nil, err
+	}
+	loaded, err := Load(ctx, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	done, err := run.replace(ctx, &o, plan, loaded)
+	if err != nil {
+		return nil, errors.Join(err, dropLeftover(ctx, o.Options))
+	}
+	return done, nil
+}
+
+// swapRun is what Replace and Rollback hold while they work.
+type swapRun struct {
+	admin  *pgx.Conn
+	lock   *postgres.RunLock
+	server pgmedic.Server
+}
+
+func beginSwap(ctx context.Context, o *SwapOptions) (*swapRun, error) {
+	if o.Maintenance == "" {
+		o.Maintenance = "postgres"
+	}
+	if o.Live == o.Maintenance {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set database.maintenance_database to another one",
+			"database %q is the one to connect through and can't be swapped", o.Live)
+	}
+	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Live)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		lock.Release(ctx)
+		return nil, err
+	}
+	run := &swapRun{admin: admin, lock: lock}
+	if run.server, err = postgres.ReadServer(ctx, admin); err == nil && run.server.Standby {
+		err = pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	}
+	if err != nil {
+		run.end(ctx)
+		return nil, err
+	}
+	return run, nil
+}
+
+func (r *swapRun) end(ctx context.Context) {
+	postgres.Close(ctx, r.admin)
+	r.lock.Release(ctx)
+}
+
+// refuseOtherServer keeps a backup of another server from replacing a database
+// that happens to have the same name.
+func (r *swapRun) refuseOtherServer(o *SwapOptions) error {
+	from := o.Backup.Server
+	if o.FromServer != "" && o.FromServer == from.Name {
+		return nil
+	}
+	if from.SystemIdentifier != "" && from.SystemIdentifier == r.server.SystemIdentifier && o.Backup.Database.Name == o.Live {
+		return nil
+	}
+	if from.SystemIdentifier != "" && from.SystemIdentifier == r.server.SystemIdentifier {
+		return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
+			"backup %s is of database %q, not %q", o.Backup.ID, o.Backup.Database.Name, o.Live)
+	}
+	return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
+		"backup %s is of another server (%s)", o.Backup.ID, from.Name)
+}
+
+func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, error) {
+	p := Plan{Live: o.Live, Kept: kept, SafetyBackup: o.SafetyBackup != nil}
+	if o.Backup != nil {
+		p.Incoming, p.Since = o.Backup.ID, o.Backup.SnapshotAt
+	}
+	var err error
+	if p.LiveExists, err = postgres.DatabaseExists(ctx, r.admin, o.Live); err != nil || !p.LiveExists {
+		p.SafetyBackup = false
+		return p, err
+	}
+	if err := r.refuseObstacles(ctx, o); err != nil {
+		return p, err
+	}
+	err = r.admin.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = $1", o.Live).
+		Scan(&p.Sessions)
+	return p, postgres.Wrap(err, "count the sessions")
+}
+
+func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
+	obstacles, err := postgres.SwapObstacles(ctx, r.admin, o.Live, o.StandbysHandled)
+	if err != nil || len(obstacles) == 0 {
+		return err
+	}
+	return obstacles[0]
+}
+
+// sweep drops what earlier restores of the same database left when they were
+// killed. We hold the run lock, so none of them lives.
+func (r *swapRun) sweep(ctx context.Context, o Options, live string) error {
+	stories, err := postgres.ReadStories(ctx, r.admin)
+	if err != nil {
+		return err
+	}
+	for _, k := range stories {
+		if k.Story.Pgmedic != postgres.StoryLoading || k.Story.Of != live || k.Name == live {
+			continue
+		}
+		o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
+		if err := postgres.DropDatabase(ctx, r.admin, k.Name, r.server.VersionNum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace is what comes after the load: compare, back up, swap.
+func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded *Loaded) (*Swapped, error) {
+	began := o.Now()
+	s := &Session{Options: o.Options, steps: loaded.Steps}
+	done := &Swapped{Database: o.Live, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
+	err := s.Step("compare", func() (err error) {
+		done.Checks, err = Compare(ctx, o.Catalog, o.Backup, o.Target.WithDatabase(o.Into))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := FailedCheck(done.Checks); err != nil {
+		return nil, err
+	}
+	if plan.SafetyBackup {
+		err := s.Step("safety backup", func() (err error) {
+			done.SafetyBackup, err = o.SafetyBackup(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("back up the live database before the swap: %w", err)
+		}
+	}
+	if plan.LiveExists {
+		if err := r.refuseObstacles(ctx, o); err != nil {
+			return nil, err
+		}
+		done.Kept = plan.Kept
+	}
+	err = s.Step("swap", func() error {
+		outage, err := r.swap(ctx, o, plan, done.SafetyBackup)
+		done.OutageSeconds = seconds(outage)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	done.Steps = s.steps
+	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
+	return done, nil
+}
+
+func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, safety string) (time.Duration, error) {
+	comment, err := r.comment(ctx, o.Live)
+	if err != nil {
+		return 0, err
+	}
+	return postgres.Swap(ctx, postgres.SwapOptions{
+		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: o.Backup.Database.Comment,
+		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now,
+		Story: postgres.Story{
+			Pgmedic: postgres.StoryKept, Of: o.Live, By: "restore", Backup: o.Backup.ID,
+			Since: o.Now().UTC(), Comment: comment, SafetyBackup: safety,
+		},
+	})
+}
+
+// comment returns a database's own comment, or empty if there is no such
+// database.
+func (r *swapRun) comment(ctx context.Context, database string) (string, error) {
+	var comment string
+	err := r.admin.QueryRow(ctx, `
+SELECT coalesce(max(pg_catalog.shobj_description(oid, 'pg_database')), '')
+FROM pg_catalog.pg_database WHERE datname = $1`, database).Scan(&comment)
+	return comment, postgres.Wrap(err, "read the database's comment")
+}
+
+// FailedCheck returns the first failed check as an error of KindIntegrity.
+func FailedCheck(checks []pgmedic.Check) error {
+	for _, c := range checks {
+		if c.Outcome == pgmedic.OutcomeFailed {
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "nothing was changed; try another backup, and run `pgmedic drill` on this one",
+				"the restored copy is not what was backed up: %s: %s", c.Name, c.Detail)
+		}
+	}
+	return nil
+}
+
+func dropLeftover(ctx context.Context, o Options) error {
+	if err := Drop(ctx, o.Target, o.Maintenance, o.Into); err != nil {
+		return fmt.Errorf("the restored copy is still there: %w", err)
+	}
+	return nil
+}
+
+// newSuffix returns eight random hex digits.
+func newSuffix() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails: it would end the program instead
+	return hex.EncodeToString(b[:])
+}
