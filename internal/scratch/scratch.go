@@ -266,7 +266,8 @@ func (s *Server) URL(database string) string {
 		u.User = url.UserPassword(s.superuser, s.password)
 		u.Host = "127.0.0.1:" + strconv.Itoa(s.port)
 	}
-	u.RawQuery = query.Encode()
+	// libpq and pgx take a plus sign in a query for itself, not for a space.
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
 	return u.String()
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,7 +160,7 @@ func cacheDir() (string, error) {
 }
 
 func start(ctx context.Context, opts scratch.Options) (*scratch.Server, error) {
-	opts.SearchDirs = append(opts.SearchDirs, SearchDirs()...)
+	opts.SearchDirs = slices.Concat(opts.SearchDirs, SearchDirs())
 	if opts.Major != 0 || opts.BinDir != "" {
 		return scratch.Start(ctx, opts)
 	}
