@@ -1,0 +1,95 @@
+// Package config turns flags, environment, a .env file, a pgmedic.yaml and
+// defaults into one checked Config that knows where each value came from.
+//
+// Every setting is one field of Config; its tags carry the key in the file,
+// the environment name, the default, the rules and the sentence that documents
+// it. Errors name the place and the key and never quote a value, because a
+// secret may have been written on the wrong line.
+package config
+
+import "time"
+
+// Config is the checked configuration of one run. Paths are absolute, secrets
+// are resolved. Load makes it; the zero Config is not usable.
+//
+// Tags: yaml is the key within its section; env the environment name; default
+// the default as text; libpq the variables of PostgreSQL's client library that
+// come before the default; secret, path and rule say how a value is read; enum,
+// min and max what it may be; doc what it is.
+type Config struct {
+	Server   string   `yaml:"server" env:"PGMEDIC_SERVER" rule:"name" doc:"Name under which this server's backups are filed. Empty: the server's own system identifier."`
+	Database Database `yaml:"database" doc:"The database. A URL goes over host, port, name, user and password."`
+	Postgres Postgres `yaml:"postgres" doc:"PostgreSQL's own programs on this machine."`
+	Backup   Backup   `yaml:"backup" doc:"Backups."`
+	Drill    Drill    `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
+	Report   Report   `yaml:"report" doc:"Reports on the server's health."`
+	Log      Log      `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
+
+	// Warnings are sentences about things that are probably not meant and
+	// that Load let pass. They hold no secrets.
+	Warnings []string `yaml:"-"`
+	// File and EnvFile are the paths of the files that were read, or empty.
+	File    string `yaml:"-"`
+	EnvFile string `yaml:"-"`
+
+	origins map[string]Origin
+	libpq   map[string]string // the values shown for settings left to libpq
+	asked   []request         // what is asked for and not in this version
+}
+
+// Database says how to reach the database. Use Config.Connection, which knows
+// what goes over what, rather than these fields.
+type Database struct {
+	URL                 Secret        `yaml:"url" env:"DATABASE_URL" secret:"true" rule:"url" doc:"Connection URL; Prisma's parameters are understood."`
+	DirectURL           Secret        `yaml:"direct_url" env:"DIRECT_URL" secret:"true" rule:"url" doc:"Connection URL that goes around a pooler; used instead of url when set."`
+	Host                string        `yaml:"host" env:"DB_HOST" default:"localhost" libpq:"PGHOST,PGHOSTADDR,PGSERVICE" doc:"Host name, address or socket folder."`
+	Port                int           `yaml:"port" env:"DB_PORT" default:"5432" min:"1" max:"65535" libpq:"PGPORT,PGSERVICE" doc:"Port."`
+	Name                string        `yaml:"name" env:"DB_NAME" libpq:"PGDATABASE,PGSERVICE" doc:"Database."`
+	User                string        `yaml:"user" env:"DB_USER" libpq:"PGUSER,PGSERVICE" doc:"Role to connect as."`
+	Password            Secret        `yaml:"password" env:"DB_PASSWORD" secret:"true" libpq:"PGPASSWORD,PGPASSFILE,PGSERVICE" doc:"Password, or file:/path or env:NAME to read it from; ~/.pgpass works too."`
+	ConnectTimeout      time.Duration `yaml:"connect_timeout" env:"DB_CONNECT_TIMEOUT" default:"5s" libpq:"PGCONNECT_TIMEOUT" doc:"Longest wait for a connection, as 5s or a number of seconds; 0 waits for ever."`
+	MaintenanceDatabase string        `yaml:"maintenance_database" env:"PGMEDIC_MAINTENANCE_DB" default:"postgres" doc:"Database to connect to for creating, renaming and dropping others."`
+}
+
+// Postgres says where PostgreSQL's programs are.
+type Postgres struct {
+	BinDirs []string `yaml:"bin_dirs" env:"PGMEDIC_POSTGRES_DIRS" path:"true" doc:"Folders searched first for client programs and servers. In the environment separated as in PATH."`
+}
+
+// Backup says how backups are taken and where they go.
+type Backup struct {
+	Dir         string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to."`
+	Method      string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain" doc:"How backups are taken: plain is one SQL dump."`
+	Compression string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"gzip" enum:"gzip,zstd,none" doc:"gzip, zstd or none."`
+	LockTimeout time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
+	MaxDuration time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Ends a backup that takes longer; 0 is no limit."`
+	Labels      map[string]string `yaml:"labels" doc:"Labels that every backup gets, such as env: production."`
+}
+
+// Drill says how drills run.
+type Drill struct {
+	ScratchDir string `yaml:"scratch_dir" env:"PGMEDIC_SCRATCH_DIR" path:"true" doc:"Folder for throwaway servers. Empty: the system's folder for temporary files."`
+}
+
+// Report says where reports go and what counts as bad.
+type Report struct {
+	Dir        string     `yaml:"dir" env:"PGMEDIC_REPORT_DIR" default:"./infrastructure/monitoring/database/reports" path:"true" doc:"Folder that reports are written to."`
+	Thresholds Thresholds `yaml:"thresholds" doc:"When a number becomes a warning or critical."`
+}
+
+// Thresholds are the limits of the report. Percentages are 0 to 100.
+type Thresholds struct {
+	ConnectionsWarnPercent     float64       `yaml:"connections_warn_percent" default:"80" min:"0" max:"100" doc:"Share of max_connections in use that is a warning."`
+	ConnectionsCriticalPercent float64       `yaml:"connections_critical_percent" default:"90" min:"0" max:"100" doc:"Share of max_connections in use that is critical."`
+	DeadTuplesWarnPercent      float64       `yaml:"dead_tuples_warn_percent" default:"10" min:"0" max:"100" doc:"Share of dead rows in a table that is a warning."`
+	CacheHitWarnPercent        float64       `yaml:"cache_hit_warn_percent" default:"99" min:"0" max:"100" doc:"Cache hit ratio below which there is a warning."`
+	CacheHitCriticalPercent    float64       `yaml:"cache_hit_critical_percent" default:"95" min:"0" max:"100" doc:"Cache hit ratio below which it is critical."`
+	IdleInTransactionWarn      time.Duration `yaml:"idle_in_transaction_warn" default:"5m" doc:"Time that a transaction may sit idle before it is a warning."`
+}
+
+// Log says what is logged, how and where.
+type Log struct {
+	Level  string `yaml:"level" env:"PGMEDIC_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" doc:"debug, info, warn or error."`
+	Format string `yaml:"format" env:"PGMEDIC_LOG_FORMAT" default:"text" enum:"text,json" doc:"text or json."`
+	File   string `yaml:"file" env:"PGMEDIC_LOG_FILE" path:"true" doc:"File to log to. Empty: standard error."`
+}

@@ -1,0 +1,281 @@
+package config_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/config"
+)
+
+// write puts a file into dir and returns its path.
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func load(t *testing.T, opts config.Options) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(opts)
+	if err != nil {
+		t.Fatalf("Load: %v (hint: %s)", err, pgmedic.HintOf(err))
+	}
+	return cfg
+}
+
+func value(t *testing.T, cfg *config.Config, key string) config.Value {
+	t.Helper()
+	for _, v := range cfg.Effective() {
+		if v.Key == key {
+			return v
+		}
+	}
+	t.Fatalf("no setting %s", key)
+	return config.Value{}
+}
+
+func TestDefaults(t *testing.T) {
+	dir := t.TempDir()
+	cfg := load(t, config.Options{Dir: dir})
+	if cfg.Database.Host != "localhost" || cfg.Database.Port != 5432 || cfg.Database.ConnectTimeout != 5*time.Second {
+		t.Errorf("database defaults: %+v", cfg.Database)
+	}
+	if want := filepath.Join(dir, "infrastructure/backups/database"); cfg.Backup.Dir != want {
+		t.Errorf("backup.dir = %s, want %s", cfg.Backup.Dir, want)
+	}
+	if cfg.Backup.Method != "plain" || cfg.Backup.Compression != "gzip" || cfg.Backup.LockTimeout != 30*time.Second || cfg.Backup.MaxDuration != 0 {
+		t.Errorf("backup defaults: %+v", cfg.Backup)
+	}
+	if len(cfg.Warnings) != 0 {
+		t.Errorf("warnings: %q", cfg.Warnings)
+	}
+	for _, v := range cfg.Effective() {
+		if got := v.Origin.String(); got != "default" {
+			t.Errorf("%s comes from %s", v.Key, got)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "pgmedic.yaml", "# clinic\ndatabase:\n  host: from-file\n")
+	write(t, dir, ".env", "DB_HOST=from-dotenv\n")
+	file := config.Options{Dir: dir, EnvFile: write(t, dir, "empty.env", "\n")}
+	dotenv := config.Options{Dir: dir}
+	environ := config.Options{Dir: dir, Environ: []string{"DB_HOST=from-environment"}}
+	emptied := config.Options{Dir: dir, Environ: []string{"DB_HOST="}}
+	flags := environ
+	flags.Flags = []config.Flag{{Key: "database.host", Name: "--host", Value: "from-flag"}}
+	for _, tt := range []struct {
+		name          string
+		opts          config.Options
+		value, origin string
+	}{
+		{"default", config.Options{Dir: t.TempDir()}, "localhost", "default"},
+		{"file", file, "from-file", "file pgmedic.yaml:3"},
+		{"env file", dotenv, "from-dotenv", ".env DB_HOST"},
+		{"environment", environ, "from-environment", "environment DB_HOST"},
+		{"empty environment", emptied, "from-dotenv", ".env DB_HOST"},
+		{"flag", flags, "from-flag", "flag --host"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := value(t, load(t, tt.opts), "database.host")
+			if v.Value != tt.value || v.Origin.String() != tt.origin {
+				t.Errorf("got %q from %q, want %q from %q", v.Value, v.Origin, tt.value, tt.origin)
+			}
+		})
+	}
+}
+
+func TestWhichFile(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "pgmedic.yaml", "server: found\n")
+	named := write(t, dir, "etc/named.yaml", "server: named\n")
+	write(t, dir, "etc/.env", "DB_NAME=beside\n")
+	other := write(t, dir, "etc/other.yaml", "server: other\n")
+	for _, tt := range []struct {
+		name, file, environ, server, database string
+	}{
+		{"found", "", "", "found", ""},
+		{"PGMEDIC_CONFIG", "", "PGMEDIC_CONFIG=" + other, "other", "beside"},
+		{"flag over PGMEDIC_CONFIG", named, "PGMEDIC_CONFIG=" + other, "named", "beside"},
+		{"relative to the working folder", "etc/named.yaml", "", "named", "beside"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := load(t, config.Options{Dir: dir, File: tt.file, Environ: []string{tt.environ}})
+			if cfg.Server != tt.server || cfg.Database.Name != tt.database {
+				t.Errorf("server %q, database %q; want %q, %q", cfg.Server, cfg.Database.Name, tt.server, tt.database)
+			}
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "pgmedic.yaml", `---
+server: clinic-1
+database:
+  port: "5433"
+  password: 007
+  connect_timeout: 7
+postgres:
+  bin_dirs:
+    - bin
+    - /opt/pg/bin
+backup:
+  compression: ZSTD
+  max_duration: 1h30m
+  labels: {env: production, tier: 1}
+report:
+  thresholds:
+    cache_hit_warn_percent: 99.5
+log:
+`)
+	cfg := load(t, config.Options{Dir: dir})
+	if cfg.Database.Port != 5433 || cfg.Database.Password.Reveal() != "007" || cfg.Database.ConnectTimeout != 7*time.Second {
+		t.Errorf("database: %+v, password %q", cfg.Database, cfg.Database.Password.Reveal())
+	}
+	if want := []string{filepath.Join(dir, "bin"), "/opt/pg/bin"}; !slices.Equal(cfg.Postgres.BinDirs, want) {
+		t.Errorf("bin_dirs = %q, want %q", cfg.Postgres.BinDirs, want)
+	}
+	if cfg.Backup.Compression != "zstd" || cfg.Backup.MaxDuration != 90*time.Minute {
+		t.Errorf("backup: %+v", cfg.Backup)
+	}
+	if want := map[string]string{"env": "production", "tier": "1"}; !maps.Equal(cfg.Backup.Labels, want) {
+		t.Errorf("labels = %v, want %v", cfg.Backup.Labels, want)
+	}
+	if cfg.Report.Thresholds.CacheHitWarnPercent != 99.5 {
+		t.Errorf("thresholds: %+v", cfg.Report.Thresholds)
+	}
+	for key, want := range map[string]string{
+		"backup.max_duration": "1h30m", "backup.labels": "env=production, tier=1", "database.password": "•••• (set)",
+		"report.thresholds.cache_hit_warn_percent": "99.5", "report.thresholds.idle_in_transaction_warn": "5m",
+	} {
+		if got := value(t, cfg, key).Value; got != want {
+			t.Errorf("%s shows %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestRelativePaths(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/pgmedic.yaml", "backup: {dir: a}\nreport: {dir: b}\nlog: {file: c}\n")
+	list := "d" + string(os.PathListSeparator) + "/e"
+	cfg := load(t, config.Options{
+		Dir: dir, File: "etc/pgmedic.yaml",
+		Environ: []string{"PGMEDIC_REPORT_DIR=b", "PGMEDIC_POSTGRES_DIRS=" + list},
+		Flags:   []config.Flag{{Key: "log.file", Name: "--log-file", Value: "c"}},
+	})
+	got := append([]string{cfg.Backup.Dir, cfg.Report.Dir, cfg.Log.File}, cfg.Postgres.BinDirs...)
+	want := []string{filepath.Join(dir, "etc/a"), filepath.Join(dir, "b"), filepath.Join(dir, "c"), filepath.Join(dir, "d"), "/e"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNameWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		want    string // empty: no warning
+	}{
+		{"misspelt", []string{"BACKUP_COMPRESION=zstd"}, "BACKUP_COMPRESION is set but unknown; did you mean BACKUP_COMPRESSION?"},
+		{"misspelt of a later one", []string{"BACKUP_RETENTION_DAY=3"}, "did you mean BACKUP_RETENTION_DAYS?"},
+		{"far from all", []string{"DB_CHARSET=utf8", "BACKUP_OWNER=x"}, ""},
+		{"not ours", []string{"BD_HOST=x"}, ""},
+		{"known and not used", []string{"DB_CONNECTION_LIMIT=10", "BACKUP_RETENTION_DAYS=30", "DB_READ_REPLICA_URL=postgres://r", "PGMEDIC_CONFIG="}, ""},
+		{"notifications", []string{"NOTIFICATION_ENABLED=true"}, "notifications are asked for (NOTIFICATION_ENABLED)"},
+		{"no notifications", []string{"NOTIFICATION_ENABLED=false"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := strings.Join(load(t, config.Options{Dir: t.TempDir(), Environ: tt.environ}).Warnings, "\n")
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("warnings %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestEnvFileWarnsOfLibpqNames(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, ".env", "PGHOST=db1\n")
+	cfg := load(t, config.Options{Dir: dir})
+	if len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "PGHOST has no effect there") {
+		t.Errorf("warnings: %q", cfg.Warnings)
+	}
+	if got := cfg.Connection().Host; got != "localhost" {
+		t.Errorf("host = %q", got)
+	}
+}
+
+func TestCheckBackup(t *testing.T) {
+	for _, tt := range []struct {
+		name, file, dotenv string
+		environ            []string
+		want               string // empty: no error
+	}{
+		{name: "nothing"},
+		{name: "empty", dotenv: "BACKUP_ENCRYPTION_KEY=\nCLOUD_STORAGE_ENABLED=false\n", file: "backup:\n  encryption_key: ''\n  recipients: []\n"},
+		{name: "switched off", environ: []string{"BACKUP_ENCRYPTION=none", "CLOUD_STORAGE_ENABLED=0"}},
+		{name: "mild", environ: []string{"NOTIFICATION_ENABLED=true"}},
+		{name: "key", environ: []string{"BACKUP_ENCRYPTION_KEY=hunter2"}, want: "encryption is asked for (BACKUP_ENCRYPTION_KEY) but this version can't encrypt"},
+		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n", want: "(.env: BACKUP_ENCRYPTION_KEY)"},
+		{name: "key in file", file: "backup:\n  encryption_key: hunter2\n", want: "(pgmedic.yaml:2: backup.encryption_key)"},
+		{name: "recipients", environ: []string{"BACKUP_RECIPIENTS=age1hunter2"}, want: "BACKUP_RECIPIENTS"},
+		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n", want: "(pgmedic.yaml:2: backup.recipients)"},
+		{name: "encryption", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc"}, want: "BACKUP_ENCRYPTION"},
+		{name: "cloud", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "copies in cloud storage are asked for (CLOUD_STORAGE_ENABLED)"},
+		{name: "cloud misspelt", environ: []string{"CLOUD_STORAGE_ENABLED=ture"}, want: "CLOUD_STORAGE_ENABLED"},
+		{name: "environment switches .env off", dotenv: "CLOUD_STORAGE_ENABLED=true\n", environ: []string{"CLOUD_STORAGE_ENABLED=false"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if tt.file != "" {
+				write(t, dir, "pgmedic.yaml", tt.file)
+			}
+			write(t, dir, ".env", tt.dotenv)
+			err := load(t, config.Options{Dir: dir, Environ: tt.environ}).CheckBackup()
+			if tt.want == "" {
+				if err != nil {
+					t.Fatalf("refused: %v", err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) || pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
+				t.Fatalf("err = %v, want %q with KindUsage and a hint", err, tt.want)
+			}
+			if strings.Contains(err.Error()+pgmedic.HintOf(err), "hunter2") {
+				t.Errorf("the error holds the secret: %v", err)
+			}
+		})
+	}
+}
+
+// TestTags holds every setting to having what the documentation needs.
+func TestTags(t *testing.T) {
+	envs := map[string]string{}
+	for _, k := range config.Keys() {
+		if k.Doc == "" || !strings.HasSuffix(k.Doc, ".") {
+			t.Errorf("%s has no sentence that documents it", k.Key)
+		}
+		if k.Env != "" && envs[k.Env] != "" {
+			t.Errorf("%s and %s share %s", k.Key, envs[k.Env], k.Env)
+		}
+		envs[k.Env] = k.Key
+	}
+	if n := len(config.Keys()); n != len(load(t, config.Options{Dir: t.TempDir()}).Effective()) || n < 25 {
+		t.Errorf("%d keys", n)
+	}
+}

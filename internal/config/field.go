@@ -1,0 +1,137 @@
+package config
+
+import (
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Key documents one setting.
+type Key struct {
+	// Key is the dotted path in the file: database.host.
+	Key string
+	// Env is the environment name, or empty where only the file has it.
+	Env string
+	// Default is the default as text, or empty.
+	Default string
+	// Secret is true where the value is never shown and may be file:/path or
+	// env:NAME.
+	Secret bool
+	// Doc says in one line what the setting is.
+	Doc string
+}
+
+// Keys returns every setting in the order of Config.
+func Keys() []Key {
+	var keys []Key
+	for _, f := range fields() {
+		keys = append(keys, Key{Key: f.key, Env: f.env, Default: f.def, Secret: f.secret, Doc: f.doc})
+	}
+	return keys
+}
+
+// field is one setting as the tags of Config describe it.
+type field struct {
+	key, env, def, doc string
+	rule               string
+	secret, path       bool
+	enum, libpq        []string
+	min, max           string // empty where there is no bound
+	index              []int
+	typ                reflect.Type
+}
+
+// section is one mapping of the file.
+type section struct{ key, doc string }
+
+// fields returns the settings in the order of Config.
+func fields() []field {
+	fs, _ := describe(reflect.TypeFor[Config](), "", nil)
+	return fs
+}
+
+// sections returns the mappings of the file in the order of Config.
+func sections() []section {
+	_, ss := describe(reflect.TypeFor[Config](), "", nil)
+	return ss
+}
+
+func describe(t reflect.Type, prefix string, index []int) (fs []field, ss []section) {
+	for sf := range t.Fields() {
+		name := sf.Tag.Get("yaml")
+		if name == "" || name == "-" {
+			continue
+		}
+		key := prefix + name
+		at := append(append([]int(nil), index...), sf.Index...)
+		if sf.Type.Kind() == reflect.Struct {
+			ss = append(ss, section{key: key, doc: sf.Tag.Get("doc")})
+			inner, below := describe(sf.Type, key+".", at)
+			fs, ss = append(fs, inner...), append(ss, below...)
+			continue
+		}
+		fs = append(fs, field{
+			key: key, env: sf.Tag.Get("env"), def: sf.Tag.Get("default"), doc: sf.Tag.Get("doc"),
+			rule:   sf.Tag.Get("rule"),
+			secret: sf.Tag.Get("secret") == "true",
+			path:   sf.Tag.Get("path") == "true",
+			enum:   split(sf.Tag.Get("enum"), ","),
+			libpq:  split(sf.Tag.Get("libpq"), ","),
+			min:    sf.Tag.Get("min"), max: sf.Tag.Get("max"),
+			index: at, typ: sf.Type,
+		})
+	}
+	return fs, ss
+}
+
+// isList and isMap say which form a setting has in the file; the others are
+// single values.
+func (f field) isList() bool { return f.typ.Kind() == reflect.Slice }
+func (f field) isMap() bool  { return f.typ.Kind() == reflect.Map }
+
+func (f field) isDuration() bool { return f.typ == reflect.TypeFor[time.Duration]() }
+
+// text returns the field's value in cfg as a user would write it. Secrets are
+// hidden.
+func (f field) text(cfg *Config) string {
+	switch v := reflect.ValueOf(cfg).Elem().FieldByIndex(f.index).Interface().(type) {
+	case Secret:
+		if f.rule == "url" {
+			return redactURL(v.Reveal())
+		}
+		return v.String()
+	case time.Duration:
+		return durationText(v)
+	case []string:
+		return strings.Join(v, listSeparator())
+	case map[string]string:
+		return labelText(v)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case int:
+		return strconv.Itoa(v)
+	case string:
+		return v
+	}
+	return ""
+}
+
+// durationText writes 5m0s as 5m.
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func split(s, sep string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, sep)
+}

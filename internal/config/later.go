@@ -1,0 +1,114 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// later is something that a deployment can ask for and this version does not
+// do. A version that learns it removes the row and adds a field to Config.
+type later struct {
+	key, env string
+	// asks reports whether a value that is not empty asks for it.
+	asks func(string) bool
+	// what is asked for, and why this version can't go on.
+	what, but, hint string
+	// mild is true where backups are as good without it: a warning is enough.
+	mild bool
+}
+
+// laters returns what existing deployments may ask for and this version does
+// not do. Silence about one of these would leave data unprotected.
+func laters() []later {
+	const plain = "unset it to write plain backups, and protect the folder that holds them"
+	return []later{
+		{key: "backup.encryption_key", env: "BACKUP_ENCRYPTION_KEY", asks: always,
+			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
+		{key: "backup.recipients", env: "BACKUP_RECIPIENTS", asks: always,
+			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
+		{key: "backup.encryption", env: "BACKUP_ENCRYPTION", asks: wanted,
+			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
+		{env: "CLOUD_STORAGE_ENABLED", asks: wanted,
+			what: "copies in cloud storage are asked for", but: "this version writes to a local folder only",
+			hint: "set it to false, and copy the folder of backups elsewhere by other means"},
+		{env: "NOTIFICATION_ENABLED", asks: wanted, mild: true,
+			what: "notifications are asked for", but: "this version sends none"},
+	}
+}
+
+// ignored returns the names that existing deployments have, that this version
+// has no use for and that change nothing about the safety of backups.
+func ignored() []string {
+	return []string{
+		"PGMEDIC_CONFIG", // read before any other
+		"DB_CONNECTION_LIMIT", "DB_POOL_TIMEOUT", "DB_SOCKET_TIMEOUT", "DB_QUERY_TIMEOUT",
+		"DB_SLOW_QUERY_THRESHOLD", "DB_MAX_RETRIES", "DB_RETRY_DELAY", "DB_RETRY_BACKOFF",
+		"DB_HEALTH_CHECK_INTERVAL", "DB_READ_REPLICA_URL",
+		"BACKUP_RETENTION_DAYS",
+	}
+}
+
+func always(string) bool { return true }
+
+// wanted is false for the words that switch something off. Any other word
+// asks for it, so that a misspelt one is refused rather than ignored.
+func wanted(value string) bool {
+	off := []string{"false", "f", "no", "n", "off", "0", "none", "disabled"}
+	return !slices.Contains(off, strings.ToLower(strings.TrimSpace(value)))
+}
+
+// request is a row of laters that somebody asked for.
+type request struct {
+	later
+	origin Origin
+}
+
+// CheckBackup refuses with a KindUsage error when the settings ask for
+// something that protects backups and that this version can't do, such as
+// encryption. Call it before whatever writes backups or replaces a database on
+// the strength of them, and in a check.
+func (c *Config) CheckBackup() error {
+	for _, r := range c.asked {
+		if !r.mild {
+			return pgmedic.Errorf(pgmedic.KindUsage, r.hint, "%s (%s) but %s", r.what, r.place(), r.but)
+		}
+	}
+	return nil
+}
+
+func (r request) place() string {
+	if r.origin.Source == SourceEnvironment {
+		return r.origin.Name
+	}
+	return r.origin.subject(r.key)
+}
+
+// isRequest reports whether key is one that laters has for the file.
+func isRequest(key string) bool {
+	return slices.ContainsFunc(laters(), func(l later) bool { return l.key == key })
+}
+
+// request notes a key of laters that the file has and that is not empty.
+func (y *yamlFile) request(key string, e entry) error {
+	if e.value.Type() == ast.NullType {
+		return nil
+	}
+	text, err := y.scalar(e.value)
+	if err == nil && text == "" {
+		return nil
+	}
+	if list, ok := e.value.(*ast.SequenceNode); ok && len(list.Values) == 0 {
+		return nil
+	}
+	for _, l := range laters() {
+		if l.key == key && (err != nil || l.asks(text)) {
+			origin := Origin{Source: SourceFile, File: y.name, Line: lineOf(e.key)}
+			y.asked = append(y.asked, request{later: l, origin: origin})
+		}
+	}
+	return nil
+}

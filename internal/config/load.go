@@ -1,0 +1,256 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// defaultFile is the configuration file that is read from the working folder
+// when no other is named.
+const defaultFile = "pgmedic.yaml"
+
+// Options says where Load looks.
+type Options struct {
+	// File is the configuration file. Empty: the one that PGMEDIC_CONFIG
+	// names, else pgmedic.yaml in Dir if there is one, else none.
+	File string
+	// EnvFile is the file of environment variables. Empty: .env beside the
+	// configuration file, or in Dir where there is none, if it exists.
+	EnvFile string
+	// Environ is the environment, as os.Environ returns it.
+	Environ []string
+	// Dir is the working folder. Empty: that of the process.
+	Dir string
+	// Flags are the settings that the command line sets.
+	Flags []Flag
+}
+
+// Flag is one setting that the command line sets.
+type Flag struct {
+	// Key is the dotted key of the setting: database.host.
+	Key string
+	// Name is the flag as messages show it: --host.
+	Name string
+	// Value is what it was set to, in the form that the environment has.
+	Value string
+}
+
+// Load reads and checks the configuration. Flags go over the environment, that
+// over the .env file, that over pgmedic.yaml, and that over the defaults; an
+// empty value outside the command line counts as not set. Every error is of
+// KindUsage, is one line about the first problem found and quotes no value.
+func Load(opts Options) (*Config, error) {
+	l, err := newLoader(opts)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &Config{File: l.file, EnvFile: l.envFile, origins: map[string]Origin{}, libpq: map[string]string{}}
+	if l.yaml != nil {
+		cfg.asked = l.yaml.asked
+	}
+	v := reflect.ValueOf(cfg).Elem()
+	for _, f := range fields() {
+		r := l.lookup(f)
+		cfg.origins[f.key] = r.origin
+		if r.origin.Source == SourceLibpq {
+			cfg.libpq[f.key] = r.text
+			continue
+		}
+		if err := l.set(f, r, v.FieldByIndex(f.index)); err != nil {
+			return nil, err
+		}
+	}
+	if err := cfg.checkThresholds(); err != nil {
+		return nil, err
+	}
+	l.requests(cfg)
+	l.nameWarnings()
+	l.connectionWarnings(cfg)
+	cfg.Warnings = l.warnings
+	return cfg, nil
+}
+
+// loader is the state of one Load.
+type loader struct {
+	dir             string
+	file, envFile   string // paths, or empty
+	envName         string // the .env file as messages show it
+	yaml            *yamlFile
+	dotenv, environ map[string]string
+	flags           map[string]raw
+	warnings        []string
+}
+
+func newLoader(opts Options) (*loader, error) {
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil {
+		return nil, usage("the working folder can't be found", "run pgmedic in a folder that exists")
+	}
+	l := &loader{dir: dir, dotenv: map[string]string{}, environ: map[string]string{}, flags: map[string]raw{}}
+	for _, pair := range opts.Environ {
+		name, value, _ := strings.Cut(pair, "=")
+		l.environ[name] = value
+	}
+	if err := l.readFlags(opts.Flags); err != nil {
+		return nil, err
+	}
+	if err := l.readYAML(opts.File); err != nil {
+		return nil, err
+	}
+	return l, l.readEnvFile(opts.EnvFile)
+}
+
+func (l *loader) readFlags(flags []Flag) error {
+	for _, flag := range flags {
+		known := func(f field) bool { return f.key == flag.Key && !f.isMap() }
+		if !slices.ContainsFunc(fields(), known) {
+			return usage(fmt.Sprintf("flag %s sets %q, which is no setting", flag.Name, flag.Key), "")
+		}
+		if flag.Value == "" {
+			// Going on with a lower source could mean another database.
+			return usage(flag.Name+" is empty", "give it a value or leave it out")
+		}
+		l.flags[flag.Key] = raw{text: flag.Value, base: l.dir, origin: Origin{Source: SourceFlag, Name: flag.Name}}
+	}
+	return nil
+}
+
+// readYAML finds and reads the configuration file.
+func (l *loader) readYAML(name string) error {
+	given := name != ""
+	if !given {
+		name = l.environ["PGMEDIC_CONFIG"]
+		given = name != ""
+	}
+	if !given {
+		name = defaultFile
+	}
+	path := l.abs(name)
+	data, _, err := readFile(path, maxFileBytes)
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		return nil
+	}
+	if err != nil {
+		return usage(fmt.Sprintf("%s: can't be read: %v", name, err),
+			"check the path and that this user may read it; pgmedic init writes a new one")
+	}
+	l.file = path
+	l.yaml, err = parseYAML(data, name, filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && strings.TrimSpace(string(data)) == "" {
+		return usage(name+": is empty", "write settings into it, or remove it; pgmedic init writes a new one")
+	}
+	return nil
+}
+
+func (l *loader) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(l.dir, path)
+}
+
+// lookup returns the value of the highest source that has one. With nothing
+// set anywhere the text is the default, which may be empty.
+func (l *loader) lookup(f field) raw {
+	if r, ok := l.flags[f.key]; ok {
+		return r
+	}
+	if f.env != "" {
+		if text := l.environ[f.env]; text != "" {
+			return raw{text: text, base: l.dir, origin: Origin{Source: SourceEnvironment, Name: f.env}}
+		}
+		if text := l.dotenv[f.env]; text != "" {
+			return raw{text: text, base: l.dir, origin: Origin{Source: SourceEnvFile, File: l.envName, Name: f.env}}
+		}
+	}
+	if l.yaml != nil {
+		if r, ok := l.yaml.values[f.key]; ok {
+			return r
+		}
+	}
+	for i, name := range f.libpq {
+		if text := l.environ[name]; text != "" {
+			r := raw{origin: Origin{Source: SourceLibpq, Name: name}}
+			if i == 0 { // the others say it in another form
+				r.text = text
+			}
+			if f.secret && r.text != "" {
+				r.text = hiddenSecret
+			}
+			return r
+		}
+	}
+	return raw{text: f.def, base: l.dir}
+}
+
+// requests notes what the environment asks for and this version does not do.
+func (l *loader) requests(cfg *Config) {
+	for _, row := range laters() {
+		origin := Origin{Source: SourceEnvironment, Name: row.env}
+		text := l.environ[row.env]
+		if text == "" {
+			origin = Origin{Source: SourceEnvFile, File: l.envName, Name: row.env}
+			text = l.dotenv[row.env]
+		}
+		if text != "" && row.asks(text) {
+			cfg.asked = append(cfg.asked, request{later: row, origin: origin})
+		}
+	}
+	for _, r := range cfg.asked {
+		if r.mild {
+			l.warn("%s (%s) but %s", r.what, r.place(), r.but)
+		}
+	}
+}
+
+// nameWarnings warns about names of ours that nothing reads.
+func (l *loader) nameWarnings() {
+	names := known()
+	var unknown []string
+	for _, env := range []map[string]string{l.environ, l.dotenv} {
+		for name := range env {
+			ours := strings.HasPrefix(name, "DB_") || strings.HasPrefix(name, "BACKUP_") || strings.HasPrefix(name, "PGMEDIC_")
+			if ours && isName(name) && !slices.Contains(names, name) && !slices.Contains(unknown, name) {
+				unknown = append(unknown, name)
+			}
+		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		if guess := nearest(name, names); guess != "" {
+			l.warn("%s is set but unknown; did you mean %s?", name, guess)
+		}
+	}
+	for _, name := range []string{"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSERVICE"} {
+		if l.dotenv[name] != "" && l.environ[name] == "" {
+			l.warn("%s: %s has no effect there, only in the environment; use DB_HOST and the like, or DATABASE_URL", l.envName, name)
+		}
+	}
+}
+
+func (l *loader) warn(format string, args ...any) {
+	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
+}
+
+// usage returns a KindUsage error of one line. The message is no format, so
+// that a % in a file's name stays one.
+func usage(message, hint string) error {
+	return &pgmedic.Error{Kind: pgmedic.KindUsage, Hint: hint, Err: errors.New(message)}
+}
+
+// isFile reports whether path is there, whatever it is.
+func isFile(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// set checks what a source has for a field and stores it.
+func (l *loader) set(f field, r raw, dst reflect.Value) error {
+	if f.secret {
+		text, err := l.resolveSecret(f, r)
+		dst.SetString(text)
+		return err
+	}
+	must, err := f.parse(r, dst)
+	if err != nil {
+		return usage(fmt.Sprintf("%s %v", r.origin.subject(f.key), err), must)
+	}
+	return nil
+}
+
+// parse stores the value of r in dst. Its error is the rest of a sentence that
+// begins with the key, and comes with a hint; neither quotes the value.
+func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
+	switch {
+	case f.isMap():
+		dst.Set(reflect.ValueOf(r.pairs))
+		return "", nil
+	case f.isList():
+		items := r.items
+		if items == nil {
+			items = slices.DeleteFunc(split(r.text, listSeparator()), func(s string) bool { return s == "" })
+		}
+		paths := make([]string, 0, len(items))
+		for _, item := range items {
+			path, hint, err := absolute(item, r.base)
+			if err != nil {
+				return hint, err
+			}
+			paths = append(paths, path)
+		}
+		dst.Set(reflect.ValueOf(paths))
+		return "", nil
+	case f.isDuration():
+		d, err := parseDuration(r.text)
+		dst.SetInt(int64(d))
+		return "write a time such as 30s, 5m or 1h30m, or a number of seconds; the default is " + f.def, err
+	case f.typ.Kind() == reflect.Int || f.typ.Kind() == reflect.Float64:
+		return "correct it, or leave it out for " + f.def, f.parseNumber(r.text, dst)
+	default:
+		return f.parseText(r, dst)
+	}
+}
+
+func (f field) parseNumber(text string, dst reflect.Value) error {
+	low, _ := strconv.ParseFloat(f.min, 64)
+	high, _ := strconv.ParseFloat(f.max, 64)
+	if dst.Kind() == reflect.Int {
+		n, err := strconv.Atoi(text)
+		if err != nil || float64(n) < low || float64(n) > high {
+			return fmt.Errorf("must be a whole number from %s to %s", f.min, f.max)
+		}
+		dst.SetInt(int64(n))
+		return nil
+	}
+	x, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || math.IsNaN(x) || x < low || x > high {
+		return fmt.Errorf("must be a number from %s to %s", f.min, f.max)
+	}
+	dst.SetFloat(x)
+	return nil
+}
+
+func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
+	text := r.text
+	switch {
+	case strings.ContainsAny(text, "\n\r\x00"):
+		return "", fmt.Errorf("must be one line")
+	case f.enum != nil:
+		text = strings.ToLower(text)
+		if !slices.Contains(f.enum, text) {
+			if len(f.enum) == 1 {
+				return "this version knows no other", fmt.Errorf("must be %s", f.enum[0])
+			}
+			return "the default is " + f.def, fmt.Errorf("must be one of %s", strings.Join(f.enum, ", "))
+		}
+	case f.rule == "name" && text != "":
+		if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`).MatchString(text) {
+			return "it becomes the name of a folder", fmt.Errorf("must be 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first")
+		}
+	case f.path && text != "":
+		if text, hint, err = absolute(text, r.base); err != nil {
+			return hint, err
+		}
+	}
+	dst.SetString(text)
+	return "", nil
+}
+
+// absolute makes a path absolute from base. What a shell or a later version
+// would read in another way is refused rather than made a strange folder.
+func absolute(path, base string) (abs, hint string, err error) {
+	switch {
+	case strings.ContainsAny(path, "\n\r\x00"):
+		return "", "", fmt.Errorf("must be one line")
+	case strings.Contains(path, "://"):
+		return "", "copy the folder elsewhere by other means for now", fmt.Errorf("must be a local path; this version knows no URLs here")
+	case path == "~" || strings.HasPrefix(path, "~/"):
+		return "", "write the path out", fmt.Errorf("begins with ~, which only a shell replaces")
+	case filepath.IsAbs(path):
+		return filepath.Clean(path), "", nil
+	default:
+		return filepath.Join(base, path), "", nil
+	}
+}
+
+// parseDuration reads 30s or, as existing deployments write it, 30.
+func parseDuration(text string) (time.Duration, error) {
+	seconds, err := strconv.ParseFloat(text, 64)
+	d := time.Duration(0)
+	if err == nil {
+		if math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt64/float64(time.Second)/2 {
+			return 0, fmt.Errorf("must be a time that makes sense")
+		}
+		d = time.Duration(seconds * float64(time.Second))
+	} else if d, err = time.ParseDuration(text); err != nil {
+		return 0, fmt.Errorf("must be a time")
+	}
+	if d < 0 {
+		return 0, fmt.Errorf("must not be negative")
+	}
+	return d, nil
+}
+
+// checkThresholds refuses limits that contradict each other, at the one that
+// the user set.
+func (c *Config) checkThresholds() error {
+	t := c.Report.Thresholds
+	const prefix = "report.thresholds."
+	contradict := func(key, other, relation string) error {
+		if !c.origins[prefix+key].Given() {
+			key, other = other, key
+			relation = map[string]string{"above": "below", "below": "above"}[relation]
+		}
+		return usage(fmt.Sprintf("%s is %s %s", c.origins[prefix+key].subject(prefix+key), relation, other),
+			"a warning must come before the critical limit")
+	}
+	if t.ConnectionsWarnPercent > t.ConnectionsCriticalPercent {
+		return contradict("connections_warn_percent", "connections_critical_percent", "above")
+	}
+	if t.CacheHitWarnPercent < t.CacheHitCriticalPercent {
+		return contradict("cache_hit_warn_percent", "cache_hit_critical_percent", "below")
+	}
+	return nil
+}
