@@ -288,3 +288,9 @@ func (t Target) keywordString(allowed []string, without ...string) string {
 	}
 	return strings.Join(parts, " ")
 }
+
+// Has reports whether the Target sets a keyword.
+func (t Target) Has(keyword string) bool {
+	_, ok := t.params[keyword]
+	return ok
+}

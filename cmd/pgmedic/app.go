@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+// app is one run of the program: its streams, its environment, and the flags
+// that every command has.
+type app struct {
+	version                        string
+	stdin                          io.Reader
+	stdout, stderr                 io.Writer
+	stdinTTY, stdoutTTY, stderrTTY bool
+	environ                        []string
+	dir                            string
+	now                            func() time.Time
+
+	global globalFlags
+	cfg    *config.Config
+	log    *slog.Logger
+}
+
+type globalFlags struct {
+	config, envFile string
+	json            bool
+	noColor, quiet  bool
+	yes, showData   bool
+}
+
+// run parses the arguments, runs a command, and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if ctx.Err() != nil {
+		err = interrupted(err)
+	}
+	var silent *statusError
+	if errors.As(err, &silent) {
+		return silent.code
+	}
+	a.printError(err)
+	return exitCode(pgmedic.KindOf(err))
+}
+
+// interrupted keeps of an error that an interrupt caused only what is news:
+// that something could not be cleaned up.
+func interrupted(err error) error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap()[1:] {
+			if !errors.Is(e, context.Canceled) && !errors.Is(e, errInterrupted) {
+				return pgmedic.Errorf(pgmedic.KindInterrupted, pgmedic.HintOf(e), "interrupted; %w", e)
+			}
+		}
+	}
+	return errInterrupted
+}
+
+// statusError ends the run with a code of its own and without a message, which
+// has been printed.
+type statusError struct{ code int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// printError prints an error on one line and, below it, what to do.
+func (a *app) printError(err error) {
+	paint := a.paint(a.stderrTTY)
+	fmt.Fprintf(a.stderr, "%s %s\n", paint.bad("error:"), oneLine(err.Error()))
+	if hint := pgmedic.HintOf(err); hint != "" {
+		fmt.Fprintf(a.stderr, "%s %s\n", paint.dim("hint:"), oneLine(hint))
+	}
+	var unredacted interface{ Unredacted() string }
+	if a.global.showData && errors.As(err, &unredacted) {
+		fmt.Fprintf(a.stderr, "data: %s\n", unredacted.Unredacted())
+	}
+}
+
+// oneLine makes a message one line that can't drive a terminal.
+func oneLine(s string) string {
+	return render.Clean(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
+}
+
+// exitCode is the one place where errors become exit codes; docs/exit-codes.md
+// and the help of pgmedic list them.
+func exitCode(k pgmedic.Kind) int {
+	switch k {
+	case pgmedic.KindUsage:
+		return 2
+	case pgmedic.KindNotFound:
+		return 10
+	case pgmedic.KindIntegrity:
+		return 11
+	case pgmedic.KindUnreachable:
+		return 12
+	case pgmedic.KindNotConfirmed:
+		return 13
+	case pgmedic.KindConflict:
+		return 14
+	case pgmedic.KindDegraded:
+		return 15
+	case pgmedic.KindInterrupted:
+		return 130
+	case pgmedic.KindFailed:
+	}
+	return 1
+}
+
+const exitCodes = `Exit codes:
+    0  done
+    1  failed
+    2  wrong usage, configuration or set-up
+    3  the report found warnings (with --fail-on)
+    4  the report found criticals (with --fail-on)
+   10  nothing there: no such backup, database or table
+   11  integrity failure: corrupt, truncated, or not what was recorded
+   12  could not reach or read: network, server down, permission
+   13  not confirmed
+   14  the target exists or is in use, or another run holds the lock
+   15  done, but something beside it failed
+  130  interrupted
+`
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pgmedic",
+		Short: "Back up PostgreSQL, prove the backups, restore without risk",
+		Long: `pgmedic backs PostgreSQL up, proves that each backup restores, restores without
+touching the live database until the copy is good, and reports on a server's
+health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no configuration.
+
+` + exitCodes,
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return pgmedic.Errorf(pgmedic.KindUsage, "see `"+cmd.CommandPath()+" --help`", "%w", err)
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.global.config, "config", "", "configuration file (default: $PGMEDIC_CONFIG, else ./pgmedic.yaml if it is there)")
+	f.StringVar(&a.global.envFile, "env-file", "", "file of environment variables (default: .env beside the configuration file)")
+	f.BoolVar(&a.global.json, "json", false, "print the result as JSON")
+	f.BoolVar(&a.global.noColor, "no-color", false, "no colours; NO_COLOR does the same")
+	f.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress; print only what a script needs")
+	f.BoolVar(&a.global.yes, "yes", false, "answer every question with yes")
+	f.BoolVar(&a.global.showData, "show-data-in-errors", false, "show the server's whole messages, which may quote rows, on this terminal")
+	addSetting(root, "log-level", "log.level", "debug, info, warn or error")
+	addSetting(root, "log-format", "log.format", "text or json")
+	addSetting(root, "log-file", "log.file", "file to log to (default: standard error)")
+	root.AddCommand(
+		a.demoCommand(), a.initCommand(), a.checkCommand(), a.backupCommand(), a.listCommand(), a.showCommand(),
+		a.verifyCommand(), a.drillCommand(), a.restoreCommand(), a.rollbackCommand(), a.reportCommand(),
+		a.configCommand(), a.versionCommand(),
+	)
+	for _, cmd := range root.Commands() {
+		wrapUsage(cmd)
+	}
+	return root
+}
+
+// wrapUsage gives cobra's own complaints about arguments a kind and a hint.
+func wrapUsage(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return pgmedic.Errorf(pgmedic.KindUsage, "see `"+cmd.CommandPath()+" --help`", "%s: %w", cmd.CommandPath(), err)
+		}
+		return nil
+	}
+}
+
+// settingKey marks a flag that sets a value of the configuration.
+const settingKey = "pgmedic-setting"
+
+// addSetting adds a flag that goes over a key of the configuration. Its value
+// is checked where the others are.
+func addSetting(cmd *cobra.Command, name, key, usage string) {
+	flags := cmd.Flags()
+	if !cmd.HasParent() && cmd.Name() == "pgmedic" {
+		flags = cmd.PersistentFlags()
+	}
+	flags.String(name, "", usage)
+	// It fails for an unknown flag only, and this one is there.
+	_ = flags.SetAnnotation(name, settingKey, []string{key})
+}
+
+// addConnection adds the flags that say how to reach the database.
+func addConnection(cmd *cobra.Command) {
+	addSetting(cmd, "url", "database.url", "connection URL, without a password")
+	addSetting(cmd, "host", "database.host", "server's host or socket folder")
+	addSetting(cmd, "port", "database.port", "server's port")
+	addSetting(cmd, "user", "database.user", "role to connect as")
+	addSetting(cmd, "server", "server", "name that backups of this server are filed under")
+}
+
+// addStore adds the flag that says where backups are.
+func addStore(cmd *cobra.Command) {
+	addSetting(cmd, "store", "backup.dir", "folder that backups are in")
+}
+
+// load reads the configuration, flags included, and makes the logger.
+func (a *app) load(cmd *cobra.Command) error {
+	o := config.Options{File: a.global.config, EnvFile: a.global.envFile, Environ: a.environ, Dir: a.dir}
+	for _, f := range changedSettings(cmd) {
+		o.Flags = append(o.Flags, f)
+	}
+	cfg, err := config.Load(o)
+	if err != nil {
+		return err
+	}
+	a.cfg = cfg
+	if a.log, err = a.logger(cfg.Log); err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		a.log.Warn(w)
+	}
+	return nil
+}
+
+func changedSettings(cmd *cobra.Command) []config.Flag {
+	var flags []config.Flag
+	for _, f := range flagsOf(cmd) {
+		if keys := f.Annotations[settingKey]; len(keys) == 1 && f.Changed {
+			flags = append(flags, config.Flag{Key: keys[0], Name: "--" + f.Name, Value: f.Value.String()})
+		}
+	}
+	slices.SortFunc(flags, func(x, y config.Flag) int { return strings.Compare(x.Key, y.Key) })
+	return flags
+}
+
+func (a *app) logger(c config.Log) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "use debug, info, warn or error", "log.level: %w", err)
+	}
+	w := a.stderr
+	if c.File != "" {
+		f, err := os.OpenFile(c.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "make its folder, or set log.file", "open the log: %w", err)
+		}
+		w = f // open to the end of the process
+	} else if level == slog.LevelInfo && c.Format == "text" {
+		level = slog.LevelWarn // a person sees progress instead
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
+}

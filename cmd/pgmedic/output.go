@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+// paint colours words for a terminal, or leaves them as they are.
+type paint struct{ on bool }
+
+func (a *app) paint(tty bool) paint {
+	plain := a.global.noColor || slices.ContainsFunc(a.environ, func(kv string) bool {
+		return strings.HasPrefix(kv, "NO_COLOR=") && kv != "NO_COLOR=" || kv == "TERM=dumb"
+	})
+	return paint{on: tty && !plain}
+}
+
+func (p paint) style(s lipgloss.Style, text string) string {
+	if !p.on {
+		return text
+	}
+	return s.Render(text)
+}
+
+func (p paint) good(s string) string {
+	return p.style(lipgloss.NewStyle().Foreground(lipgloss.Green).Bold(true), s)
+}
+func (p paint) warn(s string) string {
+	return p.style(lipgloss.NewStyle().Foreground(lipgloss.Yellow).Bold(true), s)
+}
+func (p paint) bad(s string) string {
+	return p.style(lipgloss.NewStyle().Foreground(lipgloss.Red).Bold(true), s)
+}
+func (p paint) bold(s string) string { return p.style(lipgloss.NewStyle().Bold(true), s) }
+func (p paint) dim(s string) string  { return p.style(lipgloss.NewStyle().Faint(true), s) }
+
+// proof colours a degree of proof.
+func (p paint) proof(proof pgmedic.Proof) string {
+	switch proof {
+	case pgmedic.ProofProven:
+		return p.good(string(proof))
+	case pgmedic.ProofFailed:
+		return p.bad(string(proof))
+	case pgmedic.ProofTaken, pgmedic.ProofIntact, pgmedic.ProofVerified:
+	}
+	return string(proof)
+}
+
+// outcome is a check's mark.
+func (p paint) outcome(o pgmedic.Outcome) string {
+	word := fmt.Sprintf("%-7s", o)
+	switch o {
+	case pgmedic.OutcomeOK:
+		return p.good(word)
+	case pgmedic.OutcomeWarn:
+		return p.warn(word)
+	case pgmedic.OutcomeFailed:
+		return p.bad(word)
+	case pgmedic.OutcomeSkipped:
+	}
+	return p.dim(word)
+}
+
+// printf writes a line of the result.
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
+
+// fields prints names and values in two columns, leaving out empty values.
+func (a *app) fields(pairs ...string) {
+	width := 0
+	for i := 0; i < len(pairs); i += 2 {
+		width = max(width, len(pairs[i]))
+	}
+	p := a.paint(a.stdoutTTY)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), pairs[i+1])
+		}
+	}
+}
+
+// printJSON prints a result as indented JSON.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	return nil
+}
+
+// confirm asks a question that only the exact answer confirms. Without a
+// terminal it is not asked, and not confirmed.
+func (a *app) confirm(ctx context.Context, question, answer string) error {
+	if a.global.yes {
+		return nil
+	}
+	if !a.stdinTTY {
+		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "add --yes to confirm without a terminal", "not confirmed: %s", question)
+	}
+	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", question, answer)
+	line := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(a.stdin).ReadString('\n') // an end of input is no answer
+		line <- strings.TrimSpace(text)
+	}()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case text := <-line:
+		if text != answer {
+			return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed; nothing was changed")
+		}
+		return nil
+	}
+}
+
+// progress returns a listener that prints what a run does: one line that is
+// written over on a terminal, one line a step elsewhere, nothing with -q.
+func (a *app) progress() (listen func(pgmedic.Event), done func()) {
+	if a.global.quiet {
+		return func(pgmedic.Event) {}, func() {}
+	}
+	p := &progress{app: a, paint: a.paint(a.stderrTTY)}
+	return p.event, p.clear
+}
+
+type progress struct {
+	app      *app
+	paint    paint
+	step     string
+	began    time.Time
+	drawn    time.Time
+	occupied bool
+}
+
+func (p *progress) event(e pgmedic.Event) {
+	now := p.app.now()
+	if e.Step != p.step {
+		p.step, p.began, p.drawn = e.Step, now, time.Time{}
+	}
+	switch {
+	case e.Finished:
+		p.clear()
+		p.step = ""
+		took := now.Sub(p.began)
+		fmt.Fprintf(p.app.stderr, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", e.Step)), render.Duration(took))
+	case p.app.stderrTTY && now.Sub(p.drawn) >= 100*time.Millisecond:
+		p.drawn, p.occupied = now, true
+		fmt.Fprintf(p.app.stderr, "\r\x1b[K  %-13s %s", e.Step, p.state(e, now))
+	}
+}
+
+// state is bytes, rate, time left and table. The total is the tables' size on
+// the server, which only resembles that of the stream: an ETA, not a promise.
+func (p *progress) state(e pgmedic.Event, now time.Time) string {
+	if e.DoneBytes == 0 {
+		return "…"
+	}
+	text := render.Bytes(e.DoneBytes)
+	elapsed := now.Sub(p.began).Seconds()
+	if elapsed > 0.5 {
+		rate := float64(e.DoneBytes) / elapsed
+		text += fmt.Sprintf("  %s/s", render.Bytes(int64(rate)))
+		if left := e.TotalBytes - e.DoneBytes; left > 0 {
+			text += "  about " + render.Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second)) + " left"
+		}
+	}
+	if e.Object != "" {
+		text += "  " + render.Clean(e.Object)
+	}
+	return text
+}
+
+// clear takes the line back that is being written over.
+func (p *progress) clear() {
+	if p.occupied {
+		fmt.Fprint(p.app.stderr, "\r\x1b[K")
+		p.occupied = false
+	}
+}
+
+// flagsOf returns all flags of a command, inherited ones included.
+func flagsOf(cmd *cobra.Command) []*pflag.Flag {
+	var flags []*pflag.Flag
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f) })
+	return flags
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+type reportFlags struct {
+	format, output, input, failOn string
+}
+
+// defaultOutput stands for --output without a value: the configured folder.
+const defaultOutput = "\x00"
+
+func (a *app) reportCommand() *cobra.Command {
+	var flags reportFlags
+	cmd := &cobra.Command{
+		Use:   "report [DATABASE]",
+		Short: "Report on a server's health, with what mends it",
+		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
+prints the findings with the statement that mends each, then the numbers. Nothing
+is installed on the server and nothing is changed.`,
+		Example: `  pgmedic report
+  pgmedic report --json > reading.json
+  pgmedic report --output            # into the configured folder
+  pgmedic report --fail-on critical  # exit 4 if there is one`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			return a.report(cmd.Context(), args, flags)
+		},
+	}
+	addConnection(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.format, "format", "text", "text or json")
+	f.StringVarP(&flags.output, "output", "o", "", "file or folder to write to (default: standard output; without a value, report.dir)")
+	f.Lookup("output").NoOptDefVal = defaultOutput
+	f.StringVar(&flags.input, "input", "", "make the report of a reading in this file, and connect to nothing")
+	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
+	return cmd
+}
+
+func (a *app) report(ctx context.Context, args []string, flags reportFlags) error {
+	if a.global.json {
+		flags.format = "json"
+	}
+	if flags.format != "text" && flags.format != "json" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "use text or json", "unknown report format %q", flags.format)
+	}
+	if flags.failOn != "" && flags.failOn != "warn" && flags.failOn != "critical" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "use warn or critical", "unknown severity %q in --fail-on", flags.failOn)
+	}
+	reading, err := a.reading(ctx, args, flags.input)
+	if err != nil {
+		return err
+	}
+	findings := monitor.Analyse(reading, nil, a.thresholds())
+	report := render.NewReport(a.now(), reading, findings)
+	if err := a.writeReport(report, flags); err != nil {
+		return err
+	}
+	return failOn(findings, flags.failOn)
+}
+
+// reading looks at the server, or reads a file that an earlier report wrote.
+func (a *app) reading(ctx context.Context, args []string, input string) (*monitor.Reading, error) {
+	if input != "" {
+		f, err := os.Open(input)
+		if err != nil {
+			return nil, pgmedic.Errorf(pgmedic.KindUnreachable, "", "open the reading: %w", err)
+		}
+		defer func() { _ = f.Close() }() // only read from
+		return monitor.Decode(f)
+	}
+	named := ""
+	if len(args) > 0 {
+		named = args[0]
+	}
+	t, err := a.databaseTarget(named)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	return monitor.Collect(ctx, conn, monitor.CollectOptions{Now: a.now, Logger: a.log})
+}
+
+func (a *app) thresholds() monitor.Thresholds {
+	t, c := monitor.DefaultThresholds(), a.cfg.Report.Thresholds
+	t.ConnectionsWarnPercent, t.ConnectionsCriticalPercent = c.ConnectionsWarnPercent, c.ConnectionsCriticalPercent
+	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
+	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent
+	t.IdleInTransaction = c.IdleInTransactionWarn
+	return t
+}
+
+func (a *app) writeReport(report render.Report, flags reportFlags) error {
+	var b bytes.Buffer
+	var err error
+	if flags.format == "json" {
+		err = render.JSON(&b, report)
+	} else {
+		err = render.Text(&b, report, render.TextOptions{Color: flags.output == "" && a.paint(a.stdoutTTY).on})
+	}
+	if err != nil {
+		return err
+	}
+	if flags.output == "" {
+		if _, err := a.stdout.Write(b.Bytes()); err != nil {
+			return fmt.Errorf("print the report: %w", err)
+		}
+		return nil
+	}
+	path, err := a.reportPath(flags)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, b.Bytes()); err != nil {
+		return err
+	}
+	a.printf("%s\n", path)
+	return nil
+}
+
+// reportPath is the file that a report is written to: the one named, or one
+// with the time in its name in the folder that is named or configured.
+func (a *app) reportPath(flags reportFlags) (string, error) {
+	path := flags.output
+	folder := path == defaultOutput || os.IsPathSeparator(path[len(path)-1])
+	if path == defaultOutput {
+		path = a.cfg.Report.Dir
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(a.dir, path)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		folder = true
+	}
+	if !folder {
+		return path, nil
+	}
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		return "", pgmedic.Errorf(pgmedic.KindUnreachable, "", "make the folder for reports: %w", err)
+	}
+	extension := map[string]string{"text": "txt", "json": "json"}[flags.format]
+	return filepath.Join(path, "performance_report_"+a.now().UTC().Format("20060102T150405Z")+"."+extension), nil
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".pgmedic-*")
+	if err == nil {
+		_, err = f.Write(data)
+		err = errors.Join(err, f.Close())
+		if err == nil {
+			err = os.Rename(f.Name(), path)
+		}
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "", "write %s: %w", path, pathErr.Err)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// failOn turns findings of at least the named severity into an exit code.
+func failOn(findings []pgmedic.Finding, least string) error {
+	worst := 0
+	for _, f := range findings {
+		worst = max(worst, f.Severity.Rank())
+	}
+	switch {
+	case least == "" || worst < pgmedic.Severity(least).Rank():
+		return nil
+	case worst >= pgmedic.SeverityCritical.Rank():
+		return &statusError{code: 4}
+	}
+	return &statusError{code: 3}
+}

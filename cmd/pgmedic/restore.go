@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/restore"
+)
+
+type restoreFlags struct {
+	into                   string
+	swap                   bool
+	database               string
+	fromServer, skipSafety string
+	standbysHandled        bool
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var flags restoreFlags
+	cmd := &cobra.Command{
+		Use:   "restore [ID|latest]",
+		Short: "Restore a backup beside the live database, or in its place",
+		Long: `Restores a backup into a new database, always, and compares the copy with what
+was recorded. With --into that is all. With --swap the live database is then
+backed up and the two trade names in one transaction; the old one is kept, and
+` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.`,
+		Example: `  pgmedic restore latest --into clinic_copy
+  pgmedic restore latest --swap
+  pgmedic restore 20261122T020000Z-7f3a9c --swap --yes`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			if (flags.into == "") == !flags.swap {
+				return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one",
+					"say where to restore to: --into NAME or --swap")
+			}
+			return a.restore(cmd.Context(), args, flags)
+		},
+	}
+	addConnection(cmd)
+	addStore(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.into, "into", "", "name of the new database to make")
+	f.BoolVar(&flags.swap, "swap", false, "replace the live database")
+	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace (default: the configured one, else the backup's)")
+	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
+	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
+	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
+	return cmd
+}
+
+func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) error {
+	if flags.swap {
+		if err := a.cfg.CheckBackup(); err != nil {
+			return err
+		}
+	}
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	c, closed, err := a.openCatalog()
+	if err != nil {
+		return err
+	}
+	defer closed()
+	e, err := a.chooseBackup(ctx, c, args, flags)
+	if err != nil {
+		return err
+	}
+	o := a.restoreOptions(t, c, e.Backup)
+	listen, done := a.progress()
+	defer done()
+	o.Progress = listen
+	if flags.into != "" {
+		o.Into = flags.into
+		return a.restoreInto(ctx, o)
+	}
+	live := flags.database
+	if live == "" {
+		if live = t.Database(); live == "" {
+			live = e.Backup.Database.Name
+		}
+	}
+	return a.restoreSwap(ctx, o, live, flags)
+}
+
+// chooseBackup is getBackup, with latest among the other server's if one is
+// named.
+func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []string, flags restoreFlags) (catalog.Entry, error) {
+	if flags.fromServer != "" && (len(args) == 0 || args[0] == catalog.Latest) {
+		f, err := a.filter()
+		if err != nil {
+			return catalog.Entry{}, err
+		}
+		f.Server = flags.fromServer
+		return c.Get(ctx, catalog.Latest, f)
+	}
+	if len(args) == 0 {
+		return catalog.Entry{}, pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
+	}
+	return a.getBackup(ctx, c, args)
+}
+
+func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
+	done, err := restore.Into(ctx, o)
+	if err != nil {
+		return err
+	}
+	receiptErr := a.restoreReceipt(ctx, o, done.Seconds, done.Steps, done.Checks)
+	a.warnSettings(done.RefusedSettings)
+	if a.global.json {
+		if err := a.printJSON(done); err != nil {
+			return err
+		}
+		return receiptErr
+	}
+	a.printf("%s backup %s into database %s in %s\n", a.paint(a.stdoutTTY).good("restored"), done.BackupID,
+		render.Clean(done.Database), secondsWords(done.Seconds))
+	a.printChecks(done.Checks)
+	return receiptErr
+}
+
+func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
+	s := restore.SwapOptions{
+		Options: o, Live: live, FromServer: flags.fromServer, StandbysHandled: flags.standbysHandled,
+		Confirm: func(p restore.Plan) error { return a.confirmSwap(ctx, p, flags.skipSafety) },
+	}
+	if flags.skipSafety == "" {
+		s.SafetyBackup = func(ctx context.Context) (string, error) {
+			bo := a.backupOptions(o.Target.WithDatabase(live), o.Catalog)
+			bo.Locked, bo.Purpose = true, pgmedic.PurposeSafety
+			b, err := backup.Take(ctx, bo)
+			if err != nil {
+				return "", err
+			}
+			return b.ID, nil
+		}
+	} else {
+		a.log.Warn("no safety backup is taken", "reason", flags.skipSafety)
+	}
+	done, err := restore.Replace(ctx, s)
+	if err != nil {
+		return err
+	}
+	receiptErr := a.restoreReceipt(ctx, o, done.Seconds, done.Steps, done.Checks)
+	a.warnSettings(done.RefusedSettings)
+	if err := a.printSwapped(done, "restored backup "+done.BackupID+" as"); err != nil {
+		return err
+	}
+	return receiptErr
+}
+
+// confirmSwap shows what will happen and asks for the database's name.
+func (a *app) confirmSwap(ctx context.Context, p restore.Plan, skipSafety string) error {
+	if a.global.yes && (a.global.quiet || a.global.json) {
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
+	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
+	if p.LiveExists {
+		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to; its %d sessions are ended\n", render.Clean(p.Kept), p.Sessions)
+	} else {
+		fmt.Fprintln(a.stderr, "  the old one    does not exist: nothing is kept and no safety backup is taken")
+	}
+	if p.LiveExists && skipSafety != "" {
+		fmt.Fprintf(a.stderr, "  safety backup  skipped: %s\n", render.Clean(skipSafety))
+	}
+	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
+}
+
+// printSwapped prints what a swap or a rollback did.
+func (a *app) printSwapped(done *restore.Swapped, what string) error {
+	if a.global.json {
+		return a.printJSON(done)
+	}
+	p := a.paint(a.stdoutTTY)
+	a.printf("%s: %s %s in %s; clients waited %s\n", p.good("swapped"), what, render.Clean(done.Database),
+		secondsWords(done.Seconds), secondsWords(done.OutageSeconds))
+	a.printChecks(done.Checks)
+	undo := ""
+	if done.Kept != "" {
+		undo = "pgmedic rollback " + render.Clean(done.Database)
+	}
+	a.fields("kept", render.Clean(done.Kept), "safety backup", done.SafetyBackup, "undo", undo)
+	return nil
+}
+
+func (a *app) printChecks(checks []pgmedic.Check) {
+	p := a.paint(a.stdoutTTY)
+	for _, c := range checks {
+		a.printf("  %s %-16s %s\n", p.outcome(c.Outcome), c.Name, render.Clean(c.Detail))
+	}
+}
+
+func (a *app) warnSettings(refused []string) {
+	for _, name := range refused {
+		a.log.Warn("this server does not take a setting of the database", "setting", name)
+	}
+}
+
+// restoreReceipt records a restore beside its backup. The restore is done by
+// then: failing to record it is no more than a degraded success.
+func (a *app) restoreReceipt(ctx context.Context, o restore.Options, took float64, steps []pgmedic.Step, checks []pgmedic.Check) error {
+	r := &pgmedic.Receipt{
+		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptRestore, BackupID: o.Backup.ID, At: a.now().UTC(),
+		Host: a.host(), Programs: pgmedic.Programs{Pgmedic: a.version}, Outcome: pgmedic.OutcomeOK,
+		Proof: pgmedic.ProofVerified, Checks: checks, Steps: steps, RecoverySeconds: took,
+	}
+	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {
+		return pgmedic.Errorf(pgmedic.KindDegraded, "the restore is done; make the store writable to have it recorded", "%w", err)
+	}
+	return nil
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var standbysHandled bool
+	cmd := &cobra.Command{
+		Use:   "rollback DATABASE",
+		Short: "Put the database back that a swap set aside",
+		Long: `Swaps the newest kept database back into its place, the same way as it went. What
+was written since the swap stays in the displaced database, which is kept in turn
+under the name that is printed; a second rollback brings it back.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			return a.rollback(cmd.Context(), args[0], standbysHandled)
+		},
+	}
+	addConnection(cmd)
+	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "sessions on standbys will be ended by you")
+	return cmd
+}
+
+func (a *app) rollback(ctx context.Context, database string, standbysHandled bool) error {
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	done, err := restore.Rollback(ctx, restore.SwapOptions{
+		Options: restore.Options{Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Logger: a.log, Now: a.now},
+		Live:    database, StandbysHandled: standbysHandled,
+		Confirm: func(p restore.Plan) error { return a.confirmRollback(ctx, p) },
+	})
+	if err != nil {
+		return err
+	}
+	return a.printSwapped(done, "rolled back")
+}
+
+func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
+	if a.global.yes && (a.global.quiet || a.global.json) {
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s, which was live until %s\n", render.Clean(p.Live),
+		render.Clean(p.Incoming), render.Ago(a.now(), p.Since))
+	if p.LiveExists {
+		fmt.Fprintf(a.stderr, "  writes since then stay in %s; %d sessions are ended\n", render.Clean(p.Kept), p.Sessions)
+	}
+	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "show [ID|latest]",
+		Short: "Show one backup whole: steps, tables, objects, receipts",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			return a.show(cmd.Context(), args, all)
+		},
+	}
+	addStore(cmd)
+	cmd.Flags().BoolVar(&all, "all-tables", false, "list every table, not only the largest")
+	return cmd
+}
+
+func (a *app) show(ctx context.Context, args []string, all bool) error {
+	c, closed, err := a.openCatalog()
+	if err != nil {
+		return err
+	}
+	defer closed()
+	e, err := a.getBackup(ctx, c, args)
+	if err != nil {
+		return err
+	}
+	if a.global.json {
+		proof, at := e.Proof()
+		return a.printJSON(map[string]any{
+			"backup": e.Backup, "proof": proofRow{State: proof, At: at}, "receipts": orEmpty(e.Receipts),
+		})
+	}
+	a.printEntry(e, c)
+	a.printTables(e.Backup, all)
+	a.printReceipts(e)
+	return nil
+}
+
+func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
+	b, p := e.Backup, a.paint(a.stdoutTTY)
+	proof, at := e.Proof()
+	words := p.proof(proof)
+	if proof != pgmedic.ProofTaken {
+		words += ", " + render.Ago(a.now(), at)
+	}
+	if drill, ok := e.LastDrill(); ok {
+		words += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
+	}
+	a.printf("%s\n", p.bold("backup "+b.ID))
+	purpose := ""
+	if b.Purpose == pgmedic.PurposeSafety {
+		purpose = "safety backup of a database that a restore replaced"
+	}
+	var labels []string
+	for _, k := range slices.Sorted(maps.Keys(b.Labels)) {
+		labels = append(labels, render.Clean(k+"="+b.Labels[k]))
+	}
+	standby := ""
+	if b.Server.Standby {
+		standby = ", a standby"
+	}
+	a.fields(
+		"proof", words,
+		"purpose", purpose,
+		"database", render.Clean(b.Database.Name),
+		"server", fmt.Sprintf("%s, PostgreSQL %s%s", render.Clean(b.Server.Name), b.Server.Version, standby),
+		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), render.Ago(a.now(), b.SnapshotAt)),
+		"took", fmt.Sprintf("%s (%s)", render.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
+		"size", sizeWords(b),
+		"rows", rowWords(b),
+		"sealed", b.Seal.Compression+", not encrypted",
+		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
+		"labels", strings.Join(labels, ", "),
+		"in", location(c)+", "+catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
+	)
+}
+
+func (a *app) printTables(b *pgmedic.Backup, all bool) {
+	tables := slices.Clone(b.Tables)
+	slices.SortStableFunc(tables, func(x, y pgmedic.Table) int { return int(y.SizeBytes>>10) - int(x.SizeBytes>>10) })
+	shown := tables
+	if !all {
+		shown = tables[:min(len(tables), 10)]
+	}
+	rows := make([][]string, 0, len(shown))
+	for _, t := range shown {
+		rows = append(rows, []string{t.Schema + "." + t.Name, render.Count(t.Rows), render.Bytes(t.SizeBytes)})
+	}
+	if len(rows) > 0 {
+		a.printf("\n%s", render.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,
+			render.TableOptions{Indent: 2, Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
+	}
+	if more := len(tables) - len(shown); more > 0 {
+		a.printf("  and %d smaller ones: --all-tables\n", more)
+	}
+}
+
+func (a *app) printReceipts(e catalog.Entry) {
+	if len(e.Receipts) == 0 {
+		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", e.Backup.ID)
+		return
+	}
+	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
+	for _, r := range e.Receipts {
+		words := string(r.Kind) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
+		if r.RecoverySeconds > 0 {
+			words += ", recovered in " + secondsWords(r.RecoverySeconds)
+		}
+		if failed, ok := r.Failed(); ok {
+			words += ": " + render.Clean(failed.Name+": "+failed.Detail)
+		}
+		a.printf("  %s  %s on %s\n", r.At.Format(time.RFC3339), words, render.Clean(r.Host))
+	}
+}
+
+func stepWords(steps []pgmedic.Step) string {
+	words := make([]string, 0, len(steps))
+	for _, s := range steps {
+		words = append(words, s.Name+" "+secondsWords(s.Seconds))
+	}
+	return strings.Join(words, ", ")
+}
+
+func secondsWords(seconds float64) string {
+	return render.Duration(time.Duration(seconds * float64(time.Second)))
+}

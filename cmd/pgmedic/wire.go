@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/drill"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/store"
+)
+
+// target says how to reach the configured database.
+func (a *app) target() (postgres.Target, error) {
+	c := a.cfg.Connection()
+	var t postgres.Target
+	if c.URL != "" {
+		var err error
+		if t, err = postgres.ParseTarget(c.URL.Reveal()); err != nil {
+			return t, err
+		}
+	}
+	port := ""
+	if c.Port != 0 {
+		port = strconv.Itoa(c.Port)
+	}
+	for _, p := range []struct{ keyword, value string }{
+		{"host", c.Host}, {"port", port}, {"dbname", c.Database}, {"user", c.User}, {"password", c.Password.Reveal()},
+	} {
+		if p.value != "" {
+			t = t.With(p.keyword, p.value)
+		}
+	}
+	if c.ConnectTimeoutSet || !t.Has("connect_timeout") && c.ConnectTimeout > 0 {
+		seconds := int((c.ConnectTimeout + time.Second - 1) / time.Second)
+		t = t.With("connect_timeout", strconv.Itoa(seconds))
+	}
+	return t, nil
+}
+
+// databaseTarget is target for commands that work on one database, which must
+// be named somewhere: guessing the role's own name helps nobody.
+func (a *app) databaseTarget(named string) (postgres.Target, error) {
+	t, err := a.target()
+	if err != nil {
+		return t, err
+	}
+	if named != "" {
+		t = t.WithDatabase(named)
+	}
+	if t.Database() == "" && !a.environmentNames("PGDATABASE", "PGSERVICE") && !t.Has("service") {
+		return t, pgmedic.Errorf(pgmedic.KindUsage, "name one: on the command line, with DB_NAME, or in DATABASE_URL",
+			"no database is named")
+	}
+	return t, nil
+}
+
+func (a *app) environmentNames(names ...string) bool {
+	for _, name := range names {
+		if os.Getenv(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// openCatalog opens the store. The caller calls closed when nothing uses it any
+// more.
+func (a *app) openCatalog() (c *catalog.Catalog, closed func(), err error) {
+	s, err := store.NewLocal(store.LocalOptions{Dir: a.cfg.Backup.Dir, Logger: a.log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
+}
+
+func (a *app) tools() pgtool.Finder { return pgtool.Finder{Dirs: a.cfg.Postgres.BinDirs} }
+
+func (a *app) host() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// backupOptions are those of the configuration.
+func (a *app) backupOptions(t postgres.Target, c *catalog.Catalog) backup.Options {
+	return backup.Options{
+		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, ServerName: a.cfg.Server,
+		Catalog: c, Method: backup.Plain{}, Tools: a.tools(),
+		Seal:   seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression)},
+		Labels: a.cfg.Backup.Labels, LockTimeout: a.cfg.Backup.LockTimeout, MaxDuration: a.cfg.Backup.MaxDuration,
+		Host: a.host(), Version: a.version, Logger: a.log, Now: a.now,
+	}
+}
+
+// restoreOptions are those of the configuration.
+func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.Backup) restore.Options {
+	return restore.Options{
+		Catalog: c, Backup: b, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
+		ShowData: a.global.showData, Logger: a.log, Now: a.now,
+	}
+}
+
+// drillOptions are those of the configuration.
+func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) drill.Options {
+	o := drill.Options{
+		Catalog: c, Backup: b, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir,
+		Host: a.host(), Version: a.version, ShowData: a.global.showData, Logger: a.log, Now: a.now,
+	}
+	// Where it can't be known the receipt does not say.
+	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
+		o.MemoryBytes = int64(memory.Total) //nolint:gosec // far below 2^63
+	}
+	return o
+}
+
+// filter is the part of the catalogue that latest means: the configured
+// server's and database's, as far as they are configured.
+func (a *app) filter() (catalog.Filter, error) {
+	t, err := a.target()
+	if err != nil {
+		return catalog.Filter{}, err
+	}
+	return catalog.Filter{Server: a.cfg.Server, Database: t.Database()}, nil
+}
+
+// getBackup finds one backup. An id is looked for everywhere, latest among the
+// configured database's.
+func (a *app) getBackup(ctx context.Context, c *catalog.Catalog, args []string) (catalog.Entry, error) {
+	ref := catalog.Latest
+	if len(args) > 0 {
+		ref = args[0]
+	}
+	var f catalog.Filter
+	if ref == catalog.Latest {
+		var err error
+		if f, err = a.filter(); err != nil {
+			return catalog.Entry{}, err
+		}
+	}
+	return c.Get(ctx, ref, f)
+}
+
+// location names the store for people.
+func location(c *catalog.Catalog) string { return fmt.Sprint(c.Store()) }
