@@ -89,8 +89,7 @@ func startHelper(t *testing.T, parent, ends string) (cmd *exec.Cmd, pid int, dir
 // parentDir returns a folder that a server's user can pass.
 func parentDir(t *testing.T) string {
 	t.Helper()
-	// t.TempDir's names can be too long for a socket.
-	dir, err := os.MkdirTemp("/tmp", "scratch-test-")
+	dir, err := os.MkdirTemp("/tmp", "scratch-test-") //nolint:usetesting // t.TempDir's names can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

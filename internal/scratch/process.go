@@ -87,7 +87,7 @@ func (p *process) ended(ctx context.Context, patience time.Duration) bool {
 // in a session of its own so that a terminal's Ctrl-C doesn't reach it, with
 // its output in the log.
 func (s *Server) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.installation.BinDir, program), args...)
+	cmd := exec.Command(filepath.Join(s.installation.BinDir, program), args...) //nolint:noctx // a server outlives the context of its start
 	cmd.Dir = s.folder.path
 	cmd.Env = childEnvironment(s.folder.path)
 	cmd.Stdout, cmd.Stderr = s.folder.log, s.folder.log
