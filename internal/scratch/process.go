@@ -101,7 +101,8 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 // childEnvironment returns what of our environment programs of PostgreSQL may
 // see. Passwords, keys and PG variables are not part of it.
 func childEnvironment(home string) []string {
-	env := []string{"HOME=" + home, "LC_ALL=C"}
+	// Without TZ, initdb compares all time zones with the system's.
+	env := []string{"HOME=" + home, "LC_ALL=C", "TZ=UTC"}
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LOCPATH", "ICU_DATA"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
