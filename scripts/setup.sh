@@ -184,7 +184,10 @@ update_lists() {
 }
 
 available() {
-  apt-cache policy -- "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+  local answer
+  # Not through a pipe: where grep ends first, pipefail makes it a failure.
+  answer=$(LC_ALL=C apt-cache policy -- "$1" 2>/dev/null)
+  [[ $answer == *'Candidate: '[^\(]* ]]
 }
 
 # resolve_postgres replaces "postgresql", which is the distribution's newest,

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,15 +47,10 @@ func helper(parent string) {
 	if os.Getenv(helperEnds) == "panic" {
 		panic("as asked")
 	}
-	// Garbage collection and new goroutines make the runtime move goroutines
-	// between threads: the server must outlive that.
-	for {
-		runtime.GC()
-		done := make(chan struct{})
-		go func() { close(done) }()
-		<-done
-		_ = syscall.Kill(os.Getpid(), 0)
-		time.Sleep(time.Millisecond)
+	// A goroutine that ends while it is locked to its thread ends the thread:
+	// the server must outlive the death of all threads but its own.
+	for range time.Tick(time.Millisecond) {
+		go runtime.LockOSThread()
 	}
 }
 
@@ -89,8 +83,7 @@ func startHelper(t *testing.T, parent, ends string) (cmd *exec.Cmd, pid int, dir
 // parentDir returns a folder that a server's user can pass.
 func parentDir(t *testing.T) string {
 	t.Helper()
-	// t.TempDir's names can be too long for a socket.
-	dir, err := os.MkdirTemp("/tmp", "scratch-test-")
+	dir, err := os.MkdirTemp("/tmp", "scratch-test-") //nolint:usetesting // t.TempDir's names can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (p *process) ended(ctx context.Context, patience time.Duration) bool {
 // in a session of its own so that a terminal's Ctrl-C doesn't reach it, with
 // its output in the log.
 func (s *Server) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.installation.BinDir, program), args...)
+	cmd := exec.Command(filepath.Join(s.installation.BinDir, program), args...) //nolint:noctx // a server outlives the context of its start
 	cmd.Dir = s.folder.path
 	cmd.Env = childEnvironment(s.folder.path)
 	cmd.Stdout, cmd.Stderr = s.folder.log, s.folder.log
@@ -101,7 +101,8 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 // childEnvironment returns what of our environment programs of PostgreSQL may
 // see. Passwords, keys and PG variables are not part of it.
 func childEnvironment(home string) []string {
-	env := []string{"HOME=" + home, "LC_ALL=C"}
+	// Without TZ, initdb compares all time zones with the system's.
+	env := []string{"HOME=" + home, "LC_ALL=C", "TZ=UTC"}
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LOCPATH", "ICU_DATA"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)

@@ -30,15 +30,15 @@ const (
 // New starts a server and stops it at the end of the test. It looks for
 // PostgreSQL in the places of SearchDirs too; a zero Major means PostgreSQL 15,
 // or where that is not installed the newest.
-func New(t testing.TB, opts scratch.Options) *scratch.Server {
-	t.Helper()
-	server, err := start(t.Context(), opts)
+func New(tb testing.TB, opts scratch.Options) *scratch.Server {
+	tb.Helper()
+	server, err := start(tb.Context(), opts)
 	if err != nil {
-		t.Fatalf("start a scratch server: %v (%s)", err, pgmedic.HintOf(err))
+		tb.Fatalf("start a scratch server: %v (%s)", err, pgmedic.HintOf(err))
 	}
-	t.Cleanup(func() {
-		if err := server.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Errorf("stop the scratch server: %v", err)
+	tb.Cleanup(func() {
+		if err := server.Stop(context.WithoutCancel(tb.Context())); err != nil {
+			tb.Errorf("stop the scratch server: %v", err)
 		}
 	})
 	return server
@@ -69,18 +69,18 @@ func Main(m *testing.M, opts scratch.Options, use func(*scratch.Server)) (code i
 
 // Database makes a database of a unique name, which is dropped at the end of
 // the test, and returns the connection string to it.
-func Database(t testing.TB, server *scratch.Server) (dsn string) {
-	t.Helper()
+func Database(tb testing.TB, server *scratch.Server) (dsn string) {
+	tb.Helper()
 	name := "test_" + strings.ToLower(rand.Text()[:12])
 	// From template0, for only one session at a time can copy template1.
-	execute(t, server, "CREATE DATABASE "+name+" TEMPLATE template0")
-	t.Cleanup(func() {
+	execute(tb, server, "CREATE DATABASE "+name+" TEMPLATE template0")
+	tb.Cleanup(func() {
 		select {
 		case <-server.Done():
 			return
 		default:
 		}
-		execute(t, server,
+		execute(tb, server,
 			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'",
 			"DROP DATABASE "+name)
 	})
@@ -88,18 +88,18 @@ func Database(t testing.TB, server *scratch.Server) (dsn string) {
 }
 
 // execute runs statements in the database postgres.
-func execute(t testing.TB, server *scratch.Server, statements ...string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+func execute(tb testing.TB, server *scratch.Server, statements ...string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
 	if err != nil {
-		t.Fatalf("connect to the scratch server: %v", err)
+		tb.Fatalf("connect to the scratch server: %v", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
+			tb.Fatalf("%s: %v", statement, err)
 		}
 	}
 }
@@ -107,12 +107,12 @@ func execute(t testing.TB, server *scratch.Server, statements ...string) {
 // Majors returns the major versions to test on: 15, or where that is not
 // installed the newest that is. If PGMEDIC_TEST_ALL is 1, it returns 12 to 18,
 // and a missing one fails the test.
-func Majors(t testing.TB) []int {
-	t.Helper()
+func Majors(tb testing.TB) []int {
+	tb.Helper()
 	installed := map[int]bool{}
-	found, err := scratch.Find(t.Context(), scratch.FindOptions{SearchDirs: SearchDirs()})
+	found, err := scratch.Find(tb.Context(), scratch.FindOptions{SearchDirs: SearchDirs()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, installation := range found {
 		installed[installation.Major] = true
@@ -126,7 +126,7 @@ func Majors(t testing.TB) []int {
 	var majors []int
 	for major := oldest; major <= newest; major++ {
 		if !installed[major] {
-			t.Fatalf("PostgreSQL %d is not installed, and PGMEDIC_TEST_ALL=1 wants it: run scripts/setup.sh --all", major)
+			tb.Fatalf("PostgreSQL %d is not installed, and PGMEDIC_TEST_ALL=1 wants it: run scripts/setup.sh --all", major)
 		}
 		majors = append(majors, major)
 	}

@@ -1,0 +1,56 @@
+# make help says what there is. Everything is checked by .ci/run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The cache that scripts/setup.sh fills; it says why it is there.
+CACHE := $(or $(PGMEDIC_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/pgmedic,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pgmedic))
+VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+
+# Build tags of make test-all.
+ALL_TAGS :=
+# Tests start servers of their own, so not many packages at once.
+TEST := go test -race -p 2 -timeout 20m
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## find or install what building and testing take
+	@scripts/setup.sh
+
+.PHONY: build
+build: ## build bin/pgmedic
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pgmedic ./cmd/pgmedic
+
+.PHONY: demo
+demo: setup build ## show a backup, its proof and a restore, on servers of its own
+	@bin/pgmedic demo
+
+# -count=1: what a test of a real server said about another day's server is no
+# answer, so nothing comes from the cache of test results.
+.PHONY: test
+test: setup ## run the tests on one PostgreSQL
+	@$(TEST) -count=1 ./... && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
+
+.PHONY: test-all
+test-all: ## run the tests on every supported PostgreSQL
+	@scripts/setup.sh --all
+	@PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' ./... && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
+
+.PHONY: lint
+lint: ## check form and common mistakes
+	@scripts/setup.sh --lint
+	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	@go mod tidy -diff
+	@go vet ./...
+	@GOOS=darwin go vet ./...
+	@$(CACHE)/bin/golangci-lint run --allow-serial-runners ./...
+	@shellcheck scripts/*.sh .ci/run
+	@echo "make lint: nothing to object to"
+
+.PHONY: clean
+clean: ## remove what make build made
+	@rm -rf bin

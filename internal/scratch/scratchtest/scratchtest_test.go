@@ -1,0 +1,57 @@
+package scratchtest_test
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+var server *scratch.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { server = s }))
+}
+
+func TestDatabase(t *testing.T) {
+	var dsns []string
+	t.Run("made", func(t *testing.T) {
+		for range 2 {
+			dsn := scratchtest.Database(t, server)
+			conn, err := pgx.Connect(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Left open: a session must not keep the database alive.
+			if _, err := conn.Exec(t.Context(), "CREATE TABLE t ()"); err != nil {
+				t.Error(err)
+			}
+			dsns = append(dsns, dsn)
+		}
+	})
+	if len(dsns) != 2 || dsns[0] == dsns[1] {
+		t.Errorf("got %q", dsns)
+	}
+	for _, dsn := range dsns {
+		if conn, err := pgx.Connect(t.Context(), dsn); err == nil {
+			_ = conn.Close(t.Context())
+			t.Errorf("%s is still there", dsn)
+		}
+	}
+}
+
+func TestMajors(t *testing.T) {
+	if got := scratchtest.Majors(t); !slices.Contains(got, server.Major()) {
+		t.Errorf("the default server's version %d is not among %v", server.Major(), got)
+	}
+	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+		want := []int{12, 13, 14, 15, 16, 17, 18}
+		if got := scratchtest.Majors(t); !slices.Equal(got, want) {
+			t.Errorf("got %v", got)
+		}
+	}
+}
