@@ -1,0 +1,22 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// renameNoReplace renames temp to final, in the same folder, and fails if final
+// exists. It returns unix.EINVAL or an errors.ErrUnsupported where the file
+// system or the kernel can't.
+func renameNoReplace(root *os.Root, temp, final string) error {
+	folder, err := root.Open(parentOf(final))
+	if err != nil {
+		return err
+	}
+	fd := int(folder.Fd())
+	err = unix.Renameat2(fd, path.Base(temp), fd, path.Base(final), unix.RENAME_NOREPLACE)
+	return errors.Join(err, folder.Close())
+}
