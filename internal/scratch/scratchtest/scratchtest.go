@@ -1,0 +1,173 @@
+// Package scratchtest gives tests real PostgreSQL servers. A server that can't
+// be had fails the test: nothing is skipped without being asked.
+package scratchtest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+)
+
+// preferred is the version that all tests run on, and oldest and newest bound
+// those of make test-all.
+const (
+	preferred = 15
+	oldest    = 12
+	newest    = 18
+)
+
+// New starts a server and stops it at the end of the test. It looks for
+// PostgreSQL in the places of SearchDirs too; a zero Major means PostgreSQL 15,
+// or where that is not installed the newest.
+func New(t testing.TB, opts scratch.Options) *scratch.Server {
+	t.Helper()
+	server, err := start(t.Context(), opts)
+	if err != nil {
+		t.Fatalf("start a scratch server: %v (%s)", err, pgmedic.HintOf(err))
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("stop the scratch server: %v", err)
+		}
+	})
+	return server
+}
+
+// Main starts a server for all tests of a package, hands it to use, runs the
+// tests, stops the server and returns the exit code:
+//
+//	func TestMain(m *testing.M) {
+//		os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { server = s }))
+//	}
+func Main(m *testing.M, opts scratch.Options, use func(*scratch.Server)) (code int) {
+	ctx := context.Background()
+	server, err := start(ctx, opts)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "start a scratch server: %v (%s)\n", err, pgmedic.HintOf(err))
+		return 1
+	}
+	defer func() {
+		if err := server.Stop(ctx); err != nil {
+			fmt.Fprintf(os.Stderr, "stop the scratch server: %v\n", err)
+			code = 1
+		}
+	}()
+	use(server)
+	return m.Run()
+}
+
+// Database makes a database of a unique name, which is dropped at the end of
+// the test, and returns the connection string to it.
+func Database(t testing.TB, server *scratch.Server) (dsn string) {
+	t.Helper()
+	name := "test_" + strings.ToLower(rand.Text()[:12])
+	// From template0, for only one session at a time can copy template1.
+	execute(t, server, "CREATE DATABASE "+name+" TEMPLATE template0")
+	t.Cleanup(func() {
+		select {
+		case <-server.Done():
+			return
+		default:
+		}
+		execute(t, server,
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'",
+			"DROP DATABASE "+name)
+	})
+	return server.DSN(name)
+}
+
+// execute runs statements in the database postgres.
+func execute(t testing.TB, server *scratch.Server, statements ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
+	if err != nil {
+		t.Fatalf("connect to the scratch server: %v", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+// Majors returns the major versions to test on: 15, or where that is not
+// installed the newest that is. If PGMEDIC_TEST_ALL is 1, it returns 12 to 18,
+// and a missing one fails the test.
+func Majors(t testing.TB) []int {
+	t.Helper()
+	installed := map[int]bool{}
+	found, err := scratch.Find(t.Context(), scratch.FindOptions{SearchDirs: SearchDirs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, installation := range found {
+		installed[installation.Major] = true
+	}
+	if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
+		if installed[preferred] || len(found) == 0 {
+			return []int{preferred}
+		}
+		return []int{found[0].Major}
+	}
+	var majors []int
+	for major := oldest; major <= newest; major++ {
+		if !installed[major] {
+			t.Fatalf("PostgreSQL %d is not installed, and PGMEDIC_TEST_ALL=1 wants it: run scripts/setup.sh --all", major)
+		}
+		majors = append(majors, major)
+	}
+	return majors
+}
+
+// SearchDirs returns where PostgreSQL is looked for besides the usual places:
+// the folders of PGMEDIC_POSTGRES_DIRS, a list like PATH, and the cache that
+// scripts/setup.sh fills.
+func SearchDirs() []string {
+	dirs := filepath.SplitList(os.Getenv("PGMEDIC_POSTGRES_DIRS"))
+	if cache, err := cacheDir(); err == nil {
+		dirs = append(dirs, filepath.Join(cache, "postgres"))
+	}
+	return dirs
+}
+
+// cacheDir is the same folder as cache_folder in scripts/setup.sh.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("PGMEDIC_CACHE"); dir != "" {
+		return dir, nil
+	}
+	if os.Geteuid() == 0 {
+		return "/var/cache/pgmedic", nil
+	}
+	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
+		return filepath.Join(dir, "pgmedic"), nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".cache", "pgmedic"), err
+}
+
+func start(ctx context.Context, opts scratch.Options) (*scratch.Server, error) {
+	opts.SearchDirs = append(opts.SearchDirs, SearchDirs()...)
+	if opts.Major != 0 || opts.BinDir != "" {
+		return scratch.Start(ctx, opts)
+	}
+	opts.Major = preferred
+	server, err := scratch.Start(ctx, opts)
+	if pgmedic.KindOf(err) == pgmedic.KindUsage && err != nil {
+		opts.Major = 0
+		return scratch.Start(ctx, opts)
+	}
+	return server, err
+}
