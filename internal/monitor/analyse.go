@@ -1,0 +1,141 @@
+package monitor
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// The impact of findings that have no size: one that concerns everybody comes
+// before any session, the longest idle first, and those before any table.
+const (
+	serverWide  = math.MaxInt64
+	sessionWide = math.MaxInt64 / 2
+)
+
+// judged is a finding with what it is sorted by.
+type judged struct {
+	pgmedic.Finding
+	// impact is the size in bytes of what the finding is about.
+	impact int64
+}
+
+// Analyse judges a Reading. Earlier Readings, in any order, turn lifetime
+// counters into what happened since; those of another server or database are
+// ignored. The findings come worst first, then largest first, then by id and
+// object; the same arguments give the same findings. What the Reading doesn't
+// hold is not judged.
+func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgmedic.Finding {
+	a := analysis{reading: reading, earlier: earlier, limits: thresholds}
+	a.connections()
+	a.idleSessions()
+	a.deadTuples()
+	a.foreignKeys()
+	a.primaryKeys()
+	a.cache()
+	slices.SortStableFunc(a.found, func(x, y judged) int {
+		return cmp.Or(
+			cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),
+			cmp.Compare(y.impact, x.impact),
+			cmp.Compare(x.ID, y.ID),
+			cmp.Compare(x.Object, y.Object),
+		)
+	})
+	findings := make([]pgmedic.Finding, len(a.found))
+	for i, f := range a.found {
+		findings[i] = f.Finding
+	}
+	return findings
+}
+
+// analysis gathers the findings about one Reading.
+type analysis struct {
+	reading *Reading
+	earlier []*Reading
+	limits  Thresholds
+	found   []judged
+}
+
+// add completes a finding and keeps it. A fix that changes something can't run
+// on a standby, and the reader is told so before its other risks.
+func (a *analysis) add(impact int64, f pgmedic.Finding) {
+	f.Docs = "monitoring.md#" + f.ID
+	if changes := f.Section == SectionTables || f.Section == SectionIndexes; changes && f.Fix != "" &&
+		a.reading.Server.Role == RoleStandby {
+		f.Risk = "Run it on the primary: this server is a standby. " + f.Risk
+	}
+	a.found = append(a.found, judged{Finding: f, impact: impact})
+}
+
+// evidence writes a number. The name carries its unit, as in JSON.
+func evidence[N int | int64](name string, n N) pgmedic.Evidence {
+	return pgmedic.Evidence{Name: name, Value: strconv.FormatInt(int64(n), 10)}
+}
+
+// evidencePercent writes a share with two decimals.
+func evidencePercent(name string, percent float64) pgmedic.Evidence {
+	return pgmedic.Evidence{Name: name, Value: strconv.FormatFloat(percent, 'f', 2, 64)}
+}
+
+// evidenceSeconds writes a time in whole seconds.
+func evidenceSeconds(name string, seconds float64) pgmedic.Evidence {
+	return pgmedic.Evidence{Name: name, Value: strconv.FormatFloat(seconds, 'f', 0, 64)}
+}
+
+// evidenceTime writes a moment, or never.
+func evidenceTime(name string, at *time.Time) pgmedic.Evidence {
+	value := "never"
+	if at != nil {
+		value = at.UTC().Format(time.RFC3339)
+	}
+	return pgmedic.Evidence{Name: name, Value: value}
+}
+
+// evidenceText writes a word.
+func evidenceText(name, value string) pgmedic.Evidence {
+	return pgmedic.Evidence{Name: name, Value: value}
+}
+
+// longFor says a duration in whole units, as a sentence wants it.
+func longFor(seconds float64) string {
+	switch {
+	case seconds >= 2*86400:
+		return fmt.Sprintf("%.0f days", math.Floor(seconds/86400))
+	case seconds >= 2*3600:
+		return fmt.Sprintf("%.0f hours", math.Floor(seconds/3600))
+	case seconds >= 2*60:
+		return fmt.Sprintf("%.0f minutes", math.Floor(seconds/60))
+	default:
+		return fmt.Sprintf("%.0f seconds", math.Floor(seconds))
+	}
+}
+
+// numberSetting returns a setting as a number, or a default where it was not
+// read.
+func (s *Server) numberSetting(name string, otherwise float64) float64 {
+	text, ok := s.Setting(name)
+	if !ok {
+		return otherwise
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+// option returns one of a table's storage parameters.
+func (t *Table) option(name string) (string, bool) {
+	for _, o := range t.Options {
+		if value, ok := strings.CutPrefix(o, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,178 @@
+package monitor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// connections finds a server that is about to refuse connections.
+func (a *analysis) connections() {
+	c := a.reading.Connections
+	if c == nil || c.Usable() <= 0 {
+		return
+	}
+	percent := 100 * float64(c.Used) / float64(c.Usable())
+	severity := pgmedic.SeverityWarn
+	limit := a.limits.ConnectionsWarnPercent
+	switch {
+	case percent > a.limits.ConnectionsCriticalPercent:
+		severity, limit = pgmedic.SeverityCritical, a.limits.ConnectionsCriticalPercent
+	case percent <= limit:
+		return
+	}
+	a.add(serverWide, pgmedic.Finding{
+		ID: "connections-near-limit", Section: SectionConnections, Severity: severity,
+		Object: "server",
+		Summary: fmt.Sprintf("%.0f %% of the connections that ordinary roles can have are taken; when none is left, clients are refused.",
+			percent),
+		Evidence: []pgmedic.Evidence{
+			evidence("used", c.Used), evidence("usable", c.Usable()), evidence("max_connections", c.MaxConnections),
+			evidence("reserved", c.SuperuserReserved+c.Reserved), evidencePercent("used_percent", percent),
+			evidencePercent("threshold_percent", limit),
+		},
+		Fix: "SELECT usename, application_name, state, count(*) FROM pg_catalog.pg_stat_activity " +
+			"WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
+		Risk: "Changes nothing: it shows who holds them. The cure is usually a smaller pool in the application, or a " +
+			"pooler. Raising max_connections needs a restart and memory for each connection, and every standby needs the " +
+			"higher value first.",
+	})
+}
+
+// idleSessions finds transactions that nobody works in.
+func (a *analysis) idleSessions() {
+	if a.reading.Connections == nil {
+		return
+	}
+	for _, s := range a.reading.Connections.IdleInTransaction {
+		if time.Duration(s.IdleSeconds*float64(time.Second)) <= a.limits.IdleInTransaction {
+			continue
+		}
+		a.add(sessionWide+int64(s.IdleSeconds), idleFinding(s, a.limits))
+	}
+}
+
+// idleFinding judges one session. A dump's leading session idles while its
+// workers read: ending it would end the backup, so it is only noted.
+func idleFinding(s IdleSession, limits Thresholds) pgmedic.Finding {
+	f := pgmedic.Finding{
+		ID: "idle-in-transaction", Section: SectionConnections, Severity: pgmedic.SeverityWarn,
+		Object: fmt.Sprintf("process %d (role %s)", s.PID, readable(s.User)),
+		Summary: fmt.Sprintf("A session has done nothing for %s with a transaction open, which holds its locks and keeps "+
+			"VACUUM from removing rows.", longFor(s.IdleSeconds)),
+		Evidence: []pgmedic.Evidence{
+			evidenceText("database", s.Database), evidenceText("application", s.Application),
+			evidenceSeconds("idle_seconds", s.IdleSeconds), evidenceSeconds("transaction_seconds", s.TransactionSeconds),
+			evidenceSeconds("threshold_seconds", limits.IdleInTransaction.Seconds()),
+		},
+	}
+	if isBackup(s.Application) {
+		f.Severity = pgmedic.SeverityInfo
+		f.Summary = fmt.Sprintf("A backup has held its snapshot open for %s, which keeps VACUUM from removing rows until "+
+			"it ends.", longFor(s.TransactionSeconds))
+		return f
+	}
+	f.Fix = fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = %d "+
+		"AND backend_start = '%s' AND xact_start = '%s' AND state LIKE 'idle in transaction%%';",
+		s.PID, timestamp(s.BackendStart), timestamp(s.TransactionStart))
+	f.Risk = "Rolls back what the session has not committed and closes its connection. It ends only this transaction, " +
+		"and nothing if the session has gone on meanwhile. Needs the session's role, or pg_signal_backend."
+	return f
+}
+
+// isBackup reports whether an application holds a snapshot on purpose.
+func isBackup(application string) bool {
+	return strings.HasPrefix(application, "pg_dump") || strings.HasPrefix(application, "pgmedic")
+}
+
+// timestamp writes a moment as PostgreSQL reads it under every DateStyle, to
+// the microsecond that it keeps.
+func timestamp(t time.Time) string {
+	return t.UTC().Format("2006-01-02 15:04:05.999999") + "+00"
+}
+
+// cache finds a database that reads more from outside shared_buffers than a
+// transactional load should.
+func (a *analysis) cache() {
+	hits, reads, window, ok := a.cacheWindow()
+	total := hits + reads
+	if !ok || total < max(1, a.limits.CacheMinAccesses) {
+		return
+	}
+	percent := 100 * float64(hits) / float64(total)
+	severity, limit := pgmedic.SeverityWarn, a.limits.CacheWarnPercent
+	switch {
+	case percent < a.limits.CacheCriticalPercent:
+		severity, limit = pgmedic.SeverityCritical, a.limits.CacheCriticalPercent
+	case percent >= limit:
+		return
+	}
+	server := &a.reading.Server
+	shared := int64(server.numberSetting("shared_buffers", 0) * server.numberSetting("block_size", 8192))
+	found := pgmedic.Finding{
+		ID: "cache-hit-low", Section: SectionCache, Severity: severity,
+		Object: "database " + readable(a.reading.Database),
+		Summary: fmt.Sprintf("%.1f %% of block accesses were found in shared_buffers (%s); the rest came from the "+
+			"operating system, whose own cache PostgreSQL cannot see.", percent, window),
+		Evidence: []pgmedic.Evidence{
+			evidencePercent("hit_percent", percent), evidence("hits", hits), evidence("reads", reads),
+			evidenceText("window", window), evidencePercent("threshold_percent", limit),
+		},
+		Fix: "SELECT relid::regclass AS table, heap_blks_read + coalesce(idx_blks_read, 0) AS blocks_read " +
+			"FROM pg_catalog.pg_statio_user_tables ORDER BY 2 DESC LIMIT 10;",
+		Risk: "Changes nothing: it shows which tables the reads are of. Look there for missing indexes first; a larger " +
+			"shared_buffers needs a restart and memory that the operating system's cache then lacks.",
+	}
+	if shared > 0 {
+		found.Evidence = append(found.Evidence, evidence("shared_buffers_bytes", shared))
+	}
+	a.add(serverWide, found)
+}
+
+// cacheWindow returns the block accesses since the newest earlier Reading that
+// leaves enough of them to judge, else those of the lifetime, said as such.
+func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
+	now := a.reading.Cache
+	if now == nil {
+		return 0, 0, "", false
+	}
+	var best *Reading
+	for _, e := range a.earlier {
+		if !a.continues(e) || e.Cache == nil || (best != nil && !e.TakenAt.After(best.TakenAt)) {
+			continue
+		}
+		h, r := now.LifetimeHits-e.Cache.LifetimeHits, now.LifetimeReads-e.Cache.LifetimeReads
+		if h < 0 || r < 0 || h+r < a.limits.CacheMinAccesses {
+			continue
+		}
+		best, hits, reads = e, h, r
+	}
+	if best != nil {
+		return hits, reads, "in the last " + longFor(a.reading.TakenAt.Sub(best.TakenAt).Seconds()), true
+	}
+	window = "since statistics were first kept, a lifetime average"
+	if now.StatsReset != nil {
+		window = "since " + now.StatsReset.UTC().Format(time.DateOnly) + ", a lifetime average"
+	}
+	return now.LifetimeHits, now.LifetimeReads, window, true
+}
+
+// continues reports whether counters run on from an earlier Reading to this
+// one: the same database of the same server, with no statistics reset between.
+func (a *analysis) continues(e *Reading) bool {
+	r := a.reading
+	if e == nil || !e.TakenAt.Before(r.TakenAt) || e.Database != r.Database ||
+		e.Server.SystemIdentifier != r.Server.SystemIdentifier || e.Server.Role != r.Server.Role {
+		return false
+	}
+	if e.Cache == nil || r.Cache == nil {
+		return false
+	}
+	x, y := e.Cache.StatsReset, r.Cache.StatsReset
+	if x == nil || y == nil {
+		return x == nil && y == nil
+	}
+	return x.Equal(*y)
+}

@@ -1,0 +1,145 @@
+package monitor
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// query is one row of the table of queries: what to ask, of which versions,
+// and where the answer goes.
+type query struct {
+	// name says in words what is read. Variants for different versions share
+	// it, and their version ranges don't overlap.
+	name    string
+	section string
+	sql     string
+	// since is the first server_version_num that understands sql, before the
+	// first that doesn't; zero is no bound.
+	since, before int
+	// extension must be installed for the query, in extensionSince (such as
+	// "1.8") or later; empty is none.
+	extension, extensionSince string
+	// privilege is what a role that was refused is missing.
+	privilege string
+	// timeout replaces CollectOptions.QueryTimeout where it is not zero.
+	timeout time.Duration
+	// args are the arguments of sql; they may depend on earlier answers.
+	args func(*Reading, CollectOptions) []any
+	// scan puts the whole answer into the Reading, or nothing.
+	scan func(pgx.Rows, *Reading) error
+}
+
+// covers reports whether the query fits a server's version.
+func (q *query) covers(versionNum int) bool {
+	return versionNum >= q.since && (q.before == 0 || versionNum < q.before)
+}
+
+// choose returns one variant of each query: the one for the version, or, where
+// none fits, any, which will then be skipped. The order is that of the table.
+func choose(table []query, versionNum int) []query {
+	var chosen []query
+	at := map[string]int{}
+	for _, q := range table {
+		i, seen := at[q.name]
+		switch {
+		case !seen:
+			at[q.name] = len(chosen)
+			chosen = append(chosen, q)
+		case q.covers(versionNum):
+			chosen[i] = q
+		}
+	}
+	return chosen
+}
+
+// unfit says why a query can't be asked of this server, or nothing.
+func (q *query) unfit(r *Reading) string {
+	v := r.Server.VersionNum
+	switch {
+	case v < q.since:
+		return fmt.Sprintf("needs PostgreSQL %d or later", q.since/10000)
+	case !q.covers(v):
+		return fmt.Sprintf("PostgreSQL %d no longer has it", v/10000)
+	case q.extension == "":
+		return ""
+	}
+	i := slices.IndexFunc(r.Server.Extensions, func(e Extension) bool { return e.Name == q.extension })
+	if i < 0 {
+		return fmt.Sprintf("needs the extension %s, which is not installed in this database", q.extension)
+	}
+	if have := r.Server.Extensions[i].Version; compareVersions(have, q.extensionSince) < 0 {
+		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, have)
+	}
+	return ""
+}
+
+// compareVersions compares dotted numbers such as 1.8 and 1.10. What is not a
+// number counts as zero.
+func compareVersions(a, b string) int {
+	for a != "" || b != "" {
+		var x, y int
+		x, a = nextNumber(a)
+		y, b = nextNumber(b)
+		if x != y {
+			return cmp.Compare(x, y)
+		}
+	}
+	return 0
+}
+
+// nextNumber takes the number before the first dot off a version.
+func nextNumber(s string) (n int, rest string) {
+	for i, c := range s {
+		if c == '.' {
+			return n, s[i+1:]
+		}
+		if c >= '0' && c <= '9' && n < 1e6 {
+			n = n*10 + int(c-'0')
+		}
+	}
+	return n, ""
+}
+
+// reasonFor says in words why a query failed. It holds the SQLSTATE and names
+// from the table of queries only: a server's message can quote data.
+func reasonFor(err error, q query, opts CollectOptions) string {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return "the answer has a form that this version of pgmedic doesn't know"
+	}
+	words := "the server refused it"
+	switch pgErr.Code {
+	case "42501": // insufficient_privilege
+		words = "this role may not"
+		if q.privilege != "" {
+			words = "this role lacks " + q.privilege
+		}
+	case "57014": // query_canceled
+		timeout := opts.QueryTimeout
+		if q.timeout > 0 {
+			timeout = q.timeout
+		}
+		words = fmt.Sprintf("it took longer than %s", timeout)
+	case "55P03": // lock_not_available
+		words = fmt.Sprintf("somebody holds a lock, and it waited longer than %s", opts.LockTimeout)
+	case "42P01", "42703", "42883": // undefined table, column, function
+		words = "this server has no such view, column or function"
+	}
+	return fmt.Sprintf("%s (SQLSTATE %s)", words, pgErr.Code)
+}
+
+// withoutData returns an error that says the SQLSTATE of a server's error and
+// nothing else of it; other errors come back as they are.
+func withoutData(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return fmt.Errorf("the server answered with SQLSTATE %s", pgErr.Code)
+	}
+	return err
+}

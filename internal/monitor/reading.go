@@ -1,0 +1,215 @@
+// Package monitor looks at one PostgreSQL database and says what is wrong with
+// it: Collect reads a server into a Reading, Analyse judges Readings.
+//
+// A Reading is plain data and goes to JSON and back, so that a report can be
+// made again from a file; Analyse is a pure function of Readings and
+// Thresholds.
+package monitor
+
+import (
+	"encoding/json"
+	"io"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// ReadingFormat is the format number that this version writes into a Reading.
+// Fields may be added without raising it; their meaning may not change.
+const ReadingFormat = 1
+
+// The sections of a Reading, as they appear in findings, in Skipped and in
+// the report.
+const (
+	SectionOverview    = "overview"
+	SectionConnections = "connections"
+	SectionCache       = "cache"
+	SectionSize        = "size"
+	SectionTables      = "tables"
+	SectionIndexes     = "indexes"
+)
+
+// Reading is what one look at one database found. A section, or a list in it,
+// that could not be read is nil (null in JSON) and Skipped says why; an empty
+// list was read and holds nothing.
+type Reading struct {
+	// Format is the reading's format number, see ReadingFormat.
+	Format int `json:"format"`
+	// TakenAt is when the look began, by the clock of the machine that
+	// looked, in UTC.
+	TakenAt  time.Time `json:"taken_at"`
+	Database string    `json:"database"`
+	Server   Server    `json:"server"`
+
+	Connections *Connections `json:"connections"`
+	Cache       *Cache       `json:"cache"`
+	Size        *Size        `json:"size"`
+	Tables      *Tables      `json:"tables"`
+	Indexes     *Indexes     `json:"indexes"`
+
+	// Skipped lists what could not be looked at. It is never nil.
+	Skipped []Skipped `json:"skipped"`
+	Cost    Cost      `json:"cost"`
+}
+
+// Role says whether a server takes writes.
+type Role string
+
+// The roles of servers.
+const (
+	RolePrimary Role = "primary"
+	RoleStandby Role = "standby"
+)
+
+// Server is the server that a Reading is of.
+type Server struct {
+	// Version is the version as the server prints it, such as "15.18".
+	Version string `json:"version"`
+	// VersionNum is server_version_num, such as 150018.
+	VersionNum int  `json:"version_num"`
+	Role       Role `json:"role"`
+	// SystemIdentifier is the number that initdb gave the cluster; a standby
+	// shares it with its primary. Empty where it could not be read.
+	SystemIdentifier string    `json:"system_identifier"`
+	StartedAt        time.Time `json:"started_at"`
+	UptimeSeconds    float64   `json:"uptime_seconds"`
+	// Settings are those that matter to a judgement, sorted by name.
+	Settings []Setting `json:"settings"`
+	// Extensions are those installed in the database, sorted by name.
+	Extensions []Extension `json:"extensions"`
+}
+
+// Setting is one server setting as a new session of this role gets it.
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	// Unit is what Value counts, such as 8kB or ms, or empty.
+	Unit string `json:"unit"`
+	// Source is where the value comes from, such as default.
+	Source string `json:"source"`
+	// PendingRestart is true where the file says something else since.
+	PendingRestart bool `json:"pending_restart"`
+}
+
+// Extension is an installed extension.
+type Extension struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Schema  string `json:"schema"`
+}
+
+// Skipped is one query that was not run or did not answer.
+type Skipped struct {
+	Section string `json:"section"`
+	Query   string `json:"query"`
+	// Reason is one plain clause: a missing privilege, a version, a timeout, a
+	// lock. It holds an SQLSTATE and names of objects, never a row.
+	Reason string `json:"reason"`
+}
+
+// Cost is what the look itself took.
+type Cost struct {
+	// Queries counts the statements that asked for something; the few that
+	// open, guard and close the transaction are not among them.
+	Queries int `json:"queries"`
+	// Seconds is from the first statement to the last answer.
+	Seconds float64 `json:"seconds"`
+}
+
+// Connections is who is connected to the whole server.
+type Connections struct {
+	// Used counts client sessions, this one included.
+	Used int `json:"used"`
+	// MaxConnections, SuperuserReserved and Reserved are max_connections,
+	// superuser_reserved_connections and, from PostgreSQL 16,
+	// reserved_connections.
+	MaxConnections    int `json:"max_connections"`
+	SuperuserReserved int `json:"superuser_reserved_connections"`
+	Reserved          int `json:"reserved_connections"`
+	// Hidden counts sessions whose state this role may not see.
+	Hidden int `json:"hidden"`
+	// WaitingForLock counts sessions that wait for a heavyweight lock.
+	WaitingForLock int `json:"waiting_for_lock"`
+	// OldestTransactionSeconds is the age of the oldest open transaction of
+	// another session, zero without one.
+	OldestTransactionSeconds float64 `json:"oldest_transaction_seconds"`
+
+	ByState []StateCount `json:"by_state"`
+	// ByUser is bounded to the 20 pairs with the most connections.
+	ByUser []UserCount `json:"by_user"`
+	// IdleInTransaction is bounded to the 20 that idle longest.
+	IdleInTransaction []IdleSession `json:"idle_in_transaction"`
+}
+
+// Usable is the number of connections that ordinary roles can have.
+func (c *Connections) Usable() int {
+	return c.MaxConnections - c.SuperuserReserved - c.Reserved
+}
+
+// StateCount is the number of client sessions in one state. The state is
+// "hidden" where this role may not see it.
+type StateCount struct {
+	State       string `json:"state"`
+	Connections int    `json:"connections"`
+}
+
+// UserCount is the number of client sessions of one role and application.
+type UserCount struct {
+	User        string `json:"user"`
+	Application string `json:"application"`
+	Connections int    `json:"connections"`
+}
+
+// IdleSession is a session that holds a transaction open and does nothing.
+type IdleSession struct {
+	PID         int    `json:"pid"`
+	User        string `json:"user"`
+	Database    string `json:"database"`
+	Application string `json:"application"`
+	// BackendStart and TransactionStart tell this session, and this
+	// transaction of it, from a later one with the same process id.
+	BackendStart     time.Time `json:"backend_start"`
+	TransactionStart time.Time `json:"transaction_start"`
+	// IdleSeconds is since its last statement ended; TransactionSeconds is
+	// since its transaction began.
+	IdleSeconds        float64 `json:"idle_seconds"`
+	TransactionSeconds float64 `json:"transaction_seconds"`
+}
+
+// Cache is how often the database found a block in shared_buffers, counted
+// since StatsReset: lifetime numbers, which say little about today.
+type Cache struct {
+	LifetimeHits  int64 `json:"lifetime_hits"`
+	LifetimeReads int64 `json:"lifetime_reads"`
+	// StatsReset is when counting began, nil where it never was reset.
+	StatsReset *time.Time `json:"stats_reset"`
+}
+
+// Size is the size of the database.
+type Size struct {
+	DatabaseBytes int64 `json:"database_bytes"`
+}
+
+// Decode reads one Reading from JSON and refuses a format that it doesn't
+// know.
+func Decode(r io.Reader) (*Reading, error) {
+	var reading Reading
+	if err := json.NewDecoder(r).Decode(&reading); err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Give a file that pgmedic wrote.", "read a reading: %w", err)
+	}
+	if reading.Format < 1 || reading.Format > ReadingFormat {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "A newer pgmedic can read it.",
+			"read a reading: its format is %d and this version knows up to %d", reading.Format, ReadingFormat)
+	}
+	return &reading, nil
+}
+
+// Setting returns the value of a setting, and whether it was read.
+func (s *Server) Setting(name string) (string, bool) {
+	for _, x := range s.Settings {
+		if x.Name == name {
+			return x.Value, true
+		}
+	}
+	return "", false
+}

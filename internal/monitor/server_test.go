@@ -1,0 +1,174 @@
+package monitor_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+var shared *scratch.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { shared = s }))
+}
+
+// connect opens a session, as a role other than the superuser if one is named.
+func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	for _, r := range role {
+		// Unlike SET ROLE, this changes what the session's own privileges are.
+		exec(t, conn, "SET SESSION AUTHORIZATION "+pgmedic.QuoteIdent(r))
+	}
+	return conn
+}
+
+func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		if _, err := conn.Exec(t.Context(), s, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// paste applies a fix as somebody at a psql prompt would: line by line.
+func paste(t *testing.T, conn *pgx.Conn, fix string) {
+	t.Helper()
+	if fix == "" {
+		t.Fatal("there is no fix to apply")
+	}
+	exec(t, conn, strings.Split(fix, "\n")...)
+}
+
+func look(t *testing.T, conn monitor.Conn, opts monitor.CollectOptions) *monitor.Reading {
+	t.Helper()
+	reading, err := monitor.Collect(t.Context(), conn, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reading
+}
+
+// judge looks and analyses with the default thresholds.
+func judge(t *testing.T, conn monitor.Conn) []pgmedic.Finding {
+	t.Helper()
+	return monitor.Analyse(look(t, conn, monitor.CollectOptions{}), nil, monitor.DefaultThresholds())
+}
+
+func find(findings []pgmedic.Finding, id, object string) (pgmedic.Finding, bool) {
+	i := slices.IndexFunc(findings, func(f pgmedic.Finding) bool { return f.ID == id && f.Object == object })
+	if i < 0 {
+		return pgmedic.Finding{}, false
+	}
+	return findings[i], true
+}
+
+func mustFind(t *testing.T, findings []pgmedic.Finding, id, object string) pgmedic.Finding {
+	t.Helper()
+	f, ok := find(findings, id, object)
+	if !ok {
+		t.Fatalf("no finding %s on %s; have %s", id, object, names(findings))
+	}
+	return f
+}
+
+func mustNotFind(t *testing.T, findings []pgmedic.Finding, id, object string) {
+	t.Helper()
+	if _, ok := find(findings, id, object); ok {
+		t.Fatalf("finding %s on %s is there and should not be", id, object)
+	}
+}
+
+func names(findings []pgmedic.Finding) string {
+	var out []string
+	for _, f := range findings {
+		out = append(out, fmt.Sprintf("%s on %s", f.ID, f.Object))
+	}
+	return strings.Join(out, "; ")
+}
+
+// eventually polls a condition; statistics and process states arrive late.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+// flushed waits until the statistics say that a table has dead rows.
+func flushed(t *testing.T, conn *pgx.Conn, table string, least int64) {
+	t.Helper()
+	eventually(t, table+" has dead rows in the statistics", func() bool {
+		exec(t, conn, "DO $$ BEGIN IF current_setting('server_version_num')::int >= 150000 THEN "+
+			"PERFORM pg_stat_force_next_flush(); END IF; END $$")
+		var dead int64
+		if err := conn.QueryRow(t.Context(), "SELECT pg_stat_get_dead_tuples($1::regclass)", table).Scan(&dead); err != nil {
+			t.Fatal(err)
+		}
+		return dead >= least
+	})
+}
+
+// skipReason returns why a query was skipped.
+func skipReason(r *monitor.Reading, query string) string {
+	for _, s := range r.Skipped {
+		if s.Query == query {
+			return s.Reason
+		}
+	}
+	return ""
+}
+
+// TestOnEveryMajor runs what depends on the server's version on each version
+// that is asked for, with one server for all of it.
+func TestOnEveryMajor(t *testing.T) {
+	tests := []struct {
+		name string
+		run  func(t *testing.T, dsn string)
+	}{
+		{"Every query answers on every version", testEveryQueryAnswersOnEveryVersion},
+		{"A dead table is found and vacuumed", testADeadTableIsFoundAndVacuumed},
+		{"Foreign keys without index are found and mended", testForeignKeysWithoutIndexAreFoundAndMended},
+		{"Foreign keys of partitions are one finding", testForeignKeysOfPartitionsAreOneFinding},
+		{"Tables without primary key are found and mended", testTablesWithoutPrimaryKeyAreFoundAndMended},
+		{"A session idle in transaction is found and ended", testASessionIdleInTransactionIsFoundAndEnded},
+	}
+	for _, major := range scratchtest.Majors(t) {
+		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
+			server := shared
+			if major != shared.Major() {
+				server = scratchtest.New(t, scratch.Options{Major: major})
+			}
+			for _, tt := range tests {
+				t.Run(tt.name, func(t *testing.T) { tt.run(t, scratchtest.Database(t, server)) })
+			}
+		})
+	}
+}

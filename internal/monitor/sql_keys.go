@@ -1,0 +1,139 @@
+package monitor
+
+// sqlTree is every table under the top of its partition tree; a table that is
+// no partition is its own top. It walks pg_inherits itself: pg_partition_tree
+// would lock every partition until the transaction ends.
+const sqlTree = `
+tree(root, relid) as (
+  select c.oid, c.oid
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('r', 'p') and not c.relispartition and ` + userSchemas + `
+    -- What an extension made is the extension's to change.
+    and not exists (select from pg_depend d
+                    where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+  union all
+  select t.root, i.inhrelid
+  from tree t
+  join pg_inherits i on i.inhparent = t.relid
+  join pg_class c on c.oid = i.inhrelid and c.relispartition
+)`
+
+// sqlForeignKeys finds tables (leaves, for partitioned ones) that lack an index
+// for a foreign key. An index supports a key if it is valid, a btree (or a hash
+// of the only column), and its leading columns are the key's in any order, in
+// the columns' own collations. Where only partial indexes are left, their
+// predicates are returned, to be judged by impliedByKey. Keys that a partition
+// inherited (conparentid) are seen at the table that declares them.
+func sqlForeignKeys(condition string) string {
+	return `
+with recursive` + sqlTree + `,
+fk as (
+  select c.oid, c.conname, c.conrelid, c.confrelid, t.root,
+         (select array_agg(a.attname::text order by k.ord)
+          from unnest(c.conkey) with ordinality as k(attnum, ord)
+          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum) as columns
+  from pg_constraint c join tree t on t.relid = c.conrelid
+  where c.contype = 'f' and c.conparentid = 0 ` + condition + `
+),
+below(fk, relid) as (
+  select oid, conrelid from fk
+  union all
+  select b.fk, i.inhrelid
+  from below b
+  join pg_inherits i on i.inhparent = b.relid
+  join pg_class c on c.oid = i.inhrelid and c.relispartition
+),
+leaf as (
+  -- The columns' numbers differ between partitions, their names don't.
+  select fk.*, b.relid, c.relname as leaf_name, c.relnamespace as leaf_namespace, c.reltuples,
+         ` + heapBytes + ` as bytes,
+         array(select a.attnum from pg_attribute a
+               where a.attrelid = b.relid and a.attname = any(fk.columns) and not a.attisdropped) as attnums
+  from fk join below b on b.fk = fk.oid
+  join pg_class c on c.oid = b.relid and c.relkind = 'r'
+)
+select rn.nspname::text as schema, r.relname::text as table, r.relkind = 'p' as partitioned,
+       l.conrelid = l.root as on_parent,
+       case when r.relkind = 'p' then count_of.leaves else 0 end as partitions, l.conname::text as name, l.columns,
+       array(select quote_ident(x) from unnest(l.columns) x) as quoted_columns,
+       fn.nspname::text as referenced_schema, f.relname::text as referenced_table,
+       ln.nspname::text as leaf_schema, l.leaf_name::text as leaf_name,
+       l.bytes as estimated_bytes,
+       greatest(l.reltuples::bigint, pg_stat_get_live_tuples(l.relid), 0) as estimated_rows,
+       coalesce(has.predicates, '{}') as predicates
+from leaf l
+join pg_class r on r.oid = l.root join pg_namespace rn on rn.oid = r.relnamespace
+join pg_class f on f.oid = l.confrelid join pg_namespace fn on fn.oid = f.relnamespace
+join pg_namespace ln on ln.oid = l.leaf_namespace
+join (select oid, count(*)::int as leaves from leaf group by oid) count_of on count_of.oid = l.oid
+cross join lateral (
+  select coalesce(bool_or(i.indpred is null), false) as whole,
+         array_agg(pg_get_expr(i.indpred, i.indrelid)) filter (where i.indpred is not null) as predicates
+  from pg_index i
+  join pg_class ic on ic.oid = i.indexrelid
+  join pg_am am on am.oid = ic.relam
+  where i.indrelid = l.relid and i.indisvalid and i.indisready and i.indislive
+    and i.indnkeyatts >= cardinality(l.attnums)
+    and (am.amname = 'btree' or am.amname = 'hash' and cardinality(l.attnums) = 1)
+    and (i.indkey::int2[])[0:cardinality(l.attnums) - 1] @> l.attnums
+    and (i.indkey::int2[])[0:cardinality(l.attnums) - 1] <@ l.attnums
+    and not exists (
+      select from generate_series(0, cardinality(l.attnums) - 1) g
+      join pg_attribute a on a.attrelid = l.relid and a.attnum = i.indkey[g]
+      where i.indcollation[g] <> a.attcollation)
+) has
+where not has.whole
+order by estimated_bytes desc, schema, "table", name, leaf_schema, leaf_name`
+}
+
+// sqlWithoutPrimaryKey finds tables without a primary key, and partitioned
+// tables of which a leaf has none. A unique index over NOT NULL columns is
+// named where there is one, first such that ADD PRIMARY KEY USING INDEX takes.
+const sqlWithoutPrimaryKey = `
+with recursive` + sqlTree + `,
+leaf as (
+  select t.root, c.oid, c.reltuples, ` + heapBytes + ` as bytes,
+         not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyless
+  from tree t join pg_class c on c.oid = t.relid and c.relkind = 'r'
+),
+whole as (
+  select root, count(*) as leaves, count(*) filter (where keyless) as keyless,
+         sum(bytes) as bytes,
+         sum(greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0)) as tuples
+  from leaf group by root
+)
+select n.nspname::text as schema, c.relname::text as name,
+       coalesce(w.bytes, 0)::bigint as estimated_bytes, coalesce(w.tuples, 0)::bigint as estimated_rows,
+       coalesce(pg_get_partkeydef(c.oid), '') as partition_key,
+       case when c.relkind = 'p' then coalesce(w.leaves, 0)::int else 0 end as partitions,
+       case when c.relkind = 'p' then coalesce(w.keyless, 0)::int else 0 end as partitions_without,
+       coalesce(u.name, '') as unique_index, coalesce(u.usable, false) as unique_index_usable,
+       coalesce((select x from unnest(array['id', 'row_id', 'surrogate_id', 'pgmedic_id']) with ordinality as k(x, ord)
+                 where not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = x)
+                 order by ord limit 1), '') as free_column
+from tree t
+join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
+left join whole w on w.root = t.root
+left join lateral (
+  select ic.relname::text as name,
+         c.relkind = 'r' and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
+         and not exists (
+           select from generate_series(0, i.indnkeyatts - 1) g
+           join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[g]
+           join pg_opclass o on o.oid = i.indclass[g]
+           where i.indoption[g] <> 0 or i.indcollation[g] <> a.attcollation or not o.opcdefault) as usable
+  from pg_index i
+  join pg_class ic on ic.oid = i.indexrelid
+  join pg_am am on am.oid = ic.relam and am.amname = 'btree'
+  where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
+    and i.indpred is null and i.indexprs is null
+    and not exists (
+      select from generate_series(0, i.indnkeyatts - 1) g
+      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[g]
+      where not a.attnotnull)
+  order by usable desc, ic.relname limit 1
+) u on true
+where t.root = t.relid
+  and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+  and (c.relkind = 'r' or coalesce(w.leaves, 0) = 0 or w.keyless > 0)
+order by estimated_bytes desc, schema, name`

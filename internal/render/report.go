@@ -1,0 +1,90 @@
+// Package render turns a report on a server into what people and programs
+// read: text for a terminal, and JSON. It also holds the words that every
+// command uses for sizes, times and counts.
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// ReportFormat is the format number of a Report's JSON, whose schema is
+// docs/schema/report.schema.json. Fields may be added without raising it;
+// their meaning may not change.
+const ReportFormat = 1
+
+// Report is a Reading and what was found in it.
+type Report struct {
+	// Format is the report's format number, see ReportFormat.
+	Format int `json:"format"`
+	// GeneratedAt is when the findings were made, in UTC; the Reading may be
+	// older.
+	GeneratedAt time.Time `json:"generated_at"`
+	// Verdict is one line.
+	Verdict  string            `json:"verdict"`
+	Reading  *monitor.Reading  `json:"reading"`
+	Findings []pgmedic.Finding `json:"findings"`
+}
+
+// NewReport makes a Report, with its verdict.
+func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Finding) Report {
+	if findings == nil {
+		findings = []pgmedic.Finding{}
+	}
+	return Report{
+		Format:      ReportFormat,
+		GeneratedAt: now.UTC(),
+		Verdict:     verdict(findings, len(reading.Skipped)),
+		Reading:     reading,
+		Findings:    findings,
+	}
+}
+
+// verdict says in one line how bad it is, what is worst, and what is unknown.
+// The findings come worst first.
+func verdict(findings []pgmedic.Finding, skipped int) string {
+	counts := map[pgmedic.Severity]int{}
+	for _, f := range findings {
+		counts[f.Severity]++
+	}
+	line := plural(counts[pgmedic.SeverityWarn], "warning") + ", " + plural(counts[pgmedic.SeverityCritical], "critical")
+	if n := counts[pgmedic.SeverityInfo]; n > 0 {
+		line += ", " + plural(n, "note")
+	}
+	switch {
+	case counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] == 0:
+		line += ": nothing needs doing now"
+	default:
+		line += fmt.Sprintf(": first %s, %s", strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	}
+	if skipped > 0 {
+		line += fmt.Sprintf("; %s could not be looked at", plural(skipped, "thing"))
+	}
+	return line
+}
+
+// plural writes a number of things.
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return Count(int64(n)) + " " + thing
+}
+
+// JSON writes the report as indented JSON.
+func JSON(w io.Writer, report Report) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	// SQL is full of < and >; the output is no part of a web page.
+	e.SetEscapeHTML(false)
+	if err := e.Encode(report); err != nil {
+		return fmt.Errorf("write the report as JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package render
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bytes writes a size in binary units with one decimal: 312.4 MiB.
+func Bytes(n int64) string {
+	if n > -1024 && n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value := float64(n)
+	for _, unit := range []string{"KiB", "MiB", "GiB", "TiB", "PiB"} {
+		value /= 1024
+		// What would be rounded to 1024.0 belongs to the next unit.
+		if math.Abs(value) < 1023.95 {
+			return fmt.Sprintf("%.1f %s", value, unit)
+		}
+	}
+	return fmt.Sprintf("%.1f EiB", value/1024)
+}
+
+// Count writes a whole number with thousands separators: 1,234,567.
+func Count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return sign + digits
+}
+
+// Duration writes a time in the two largest units that matter: 850 ms, 3.2 s,
+// 12 min 5 s, 3 h 12 min, 4 d 2 h.
+func Duration(d time.Duration) string {
+	if d < 0 {
+		return "-" + Duration(-max(d, -math.MaxInt64))
+	}
+	switch {
+	case d == 0:
+		return "0 s"
+	case d < time.Millisecond:
+		return "< 1 ms"
+	case d < 999500*time.Microsecond:
+		return fmt.Sprintf("%.0f ms", d.Seconds()*1000)
+	case d < 9950*time.Millisecond:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	d = d.Round(time.Second)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return pair(d, time.Minute, "min", time.Second, "s")
+	case d < 24*time.Hour:
+		return pair(d, time.Hour, "h", time.Minute, "min")
+	default:
+		return pair(d, 24*time.Hour, "d", time.Hour, "h")
+	}
+}
+
+// pair writes a duration in two units, the second only where there is any.
+func pair(d, big time.Duration, bigName string, small time.Duration, smallName string) string {
+	s := fmt.Sprintf("%d %s", d/big, bigName)
+	if rest := d % big / small; rest > 0 {
+		s += fmt.Sprintf(" %d %s", rest, smallName)
+	}
+	return s
+}
+
+// Ago writes how long before now a moment was, in one unit: 3 h ago. A moment
+// to come is "in 3 h", the zero time is "never".
+func Ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	d := now.Sub(t)
+	switch {
+	case d.Abs() < time.Second:
+		return "just now"
+	case d < 0:
+		return "in " + coarse(-d)
+	default:
+		return coarse(d) + " ago"
+	}
+}
+
+// coarse writes a positive duration in its largest unit.
+func coarse(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+}
+
+// Clean makes a text from a server fit for a terminal: control characters,
+// direction marks, invisible characters and bytes that are no UTF-8 are written
+// as escapes, so that a name can't move the cursor or pose as another one.
+// Everything else, emoji and combining marks included, stays.
+func Clean(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hostile) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case !hostile(r):
+			b.WriteString(s[:size])
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// hostile reports whether a character must not reach a terminal as it is.
+func hostile(r rune) bool {
+	return r != ' ' && !unicode.IsPrint(r)
+}
