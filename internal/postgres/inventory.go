@@ -179,7 +179,8 @@ func inventoryQueries() []inventoryQuery {
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		{"column", 0, `SELECT ` + identify("pg_class", "c") + ` || '.' || quote_ident(a.attname),
 			concat_ws(' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
-			pg_get_expr(d.adbin, d.adrelid), a.attstorage, coalesce(a.attstattarget::int, -1), a.attoptions::text,
+			pg_get_expr(d.adbin, d.adrelid), a.attstorage, coalesce(a.attstattarget::int, -1),
+			(SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) AS o WHERE o LIKE 'n\_distinct%'),
 			a.attfdwoptions::text, (SELECT collname FROM pg_catalog.pg_collation AS co WHERE co.oid = a.attcollation),
 			(SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C") FROM unnest(a.attacl) AS item))
 			FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
