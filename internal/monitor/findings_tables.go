@@ -135,8 +135,8 @@ func keylessFinding(t KeylessTable) pgmedic.Finding {
 	f := pgmedic.Finding{
 		ID: "table-without-primary-key", Section: SectionTables, Severity: pgmedic.SeverityWarn,
 		Object: qualified(t.Schema, t.Name),
-		Summary: "It has no primary key: nothing keeps rows from being stored twice, and logical replication refuses " +
-			"its updates and deletes.",
+		Summary: "It has no primary key: nothing keeps rows from being stored twice, and logical replication could " +
+			"not carry its updates and deletes.",
 		Evidence: []pgmedic.Evidence{evidence("rows_estimated", t.EstimatedRows), evidence("size_bytes", t.EstimatedBytes)},
 	}
 	table := quotedTable(t.Schema, t.Name)

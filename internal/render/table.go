@@ -31,7 +31,8 @@ const leastColumn = 6
 
 // Table lays rows out under headers, each line ended with a newline. Widths are
 // those on a terminal, wide and combining characters included. Cells are
-// cleaned; a row with too few cells is filled with empty ones.
+// cleaned; a row with too few cells is filled with empty ones, and cells beyond
+// the headers are left out.
 func Table(headers []string, rows [][]string, opts TableOptions) string {
 	cells := make([][]string, 0, len(rows)+1)
 	for _, row := range slices.Concat([][]string{headers}, rows) {

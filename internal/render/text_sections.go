@@ -150,8 +150,12 @@ func (p *page) cache() {
 	})
 }
 
-// tablesShown bounds the table of tables.
-const tablesShown = 20
+const (
+	// tablesShown bounds the table of tables.
+	tablesShown = 20
+	// splitWidth is how wide a page must be to show what a size is made of.
+	splitWidth = 90
+)
 
 // tables writes the largest tables.
 func (p *page) tables() {
@@ -173,8 +177,12 @@ func (p *page) tables() {
 	for _, x := range t.Items[:min(len(t.Items), tablesShown)] {
 		rows = append(rows, tableRow(x, now))
 	}
-	p.table([]string{"LARGEST TABLES", "ROWS", "DEAD", "SIZE", "HEAP", "INDEXES", "TOAST", "VACUUMED"},
-		rows, []int{1, 2, 3, 4, 5, 6, 7}, []int{0})
+	headers := []string{"LARGEST TABLES", "ROWS", "DEAD", "VACUUMED", "SIZE", "HEAP", "INDEXES", "TOAST"}
+	if p.width < splitWidth {
+		// Table takes no more cells than there are headers.
+		headers = headers[:5]
+	}
+	p.table(headers, rows, []int{1, 2, 3, 4, 5, 6, 7}, []int{0})
 }
 
 // tableRow writes one table. An estimate is marked as such.
@@ -193,8 +201,7 @@ func tableRow(t monitor.Table, now time.Time) []string {
 			vacuumed = *at
 		}
 	}
-	row := append([]string{t.Schema + "." + t.Name, Count(t.LiveTuples), dead}, sizes...)
-	return append(row, Ago(now, vacuumed))
+	return append([]string{t.Schema + "." + t.Name, Count(t.LiveTuples), dead, Ago(now, vacuumed)}, sizes...)
 }
 
 // indexes writes what was looked at in the indexes.
