@@ -35,26 +35,28 @@ fk as (
   from pg_constraint c join tree t on t.relid = c.conrelid
   where c.contype = 'f' and c.conparentid = 0 ` + condition + `
 ),
-below(fk, relid) as (
-  select oid, conrelid from fk
+-- The key's columns are carried along, and leaves counted in passing: joins of
+-- these lists, whose lengths the planner can't know, grow with their square.
+below as (
+  select fk.*, fk.conrelid as relid from fk
   union all
-  select b.fk, i.inhrelid
+  select b.oid, b.conname, b.conrelid, b.confrelid, b.root, b.columns, i.inhrelid
   from below b
   join pg_inherits i on i.inhparent = b.relid
   join pg_class c on c.oid = i.inhrelid and c.relispartition
 ),
 leaf as (
   -- The columns' numbers differ between partitions, their names don't.
-  select fk.*, b.relid, c.relname as leaf_name, c.relnamespace as leaf_namespace, c.reltuples,
-         ` + heapBytes + ` as bytes,
+  select b.*, c.relname as leaf_name, c.relnamespace as leaf_namespace, c.reltuples,
+         ` + heapBytes + ` as bytes, count(*) over (partition by b.oid) as leaves,
          array(select a.attnum from pg_attribute a
-               where a.attrelid = b.relid and a.attname = any(fk.columns) and not a.attisdropped) as attnums
-  from fk join below b on b.fk = fk.oid
+               where a.attrelid = b.relid and a.attname = any(b.columns) and not a.attisdropped) as attnums
+  from below b
   join pg_class c on c.oid = b.relid and c.relkind = 'r'
 )
 select rn.nspname::text as schema, r.relname::text as table, r.relkind = 'p' as partitioned,
        l.conrelid = l.root as on_parent,
-       case when r.relkind = 'p' then count_of.leaves else 0 end as partitions, l.conname::text as name, l.columns,
+       case when r.relkind = 'p' then l.leaves::int else 0 end as partitions, l.conname::text as name, l.columns,
        array(select quote_ident(x) from unnest(l.columns) x) as quoted_columns,
        fn.nspname::text as referenced_schema, f.relname::text as referenced_table,
        ln.nspname::text as leaf_schema, l.leaf_name::text as leaf_name,
@@ -65,7 +67,6 @@ from leaf l
 join pg_class r on r.oid = l.root join pg_namespace rn on rn.oid = r.relnamespace
 join pg_class f on f.oid = l.confrelid join pg_namespace fn on fn.oid = f.relnamespace
 join pg_namespace ln on ln.oid = l.leaf_namespace
-join (select oid, count(*)::int as leaves from leaf group by oid) count_of on count_of.oid = l.oid
 cross join lateral (
   select coalesce(bool_or(i.indpred is null), false) as whole,
          array_agg(pg_get_expr(i.indpred, i.indrelid)) filter (where i.indpred is not null) as predicates

@@ -57,10 +57,9 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 	if n := counts[pgmedic.SeverityInfo]; n > 0 {
 		line += ", " + plural(n, "note")
 	}
-	switch {
-	case counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] == 0:
+	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] == 0 {
 		line += ": nothing needs doing now"
-	default:
+	} else {
 		line += fmt.Sprintf(": first %s, %s", strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
 	}
 	if skipped > 0 {

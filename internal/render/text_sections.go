@@ -164,10 +164,18 @@ func (p *page) tables() {
 		return
 	}
 	p.title("Tables")
+	var facts []string
+	if t.Items != nil {
+		facts = append(facts, Count(int64(t.Total))+" in all")
+	}
 	if t.WithoutPrimaryKey != nil {
-		p.items(2, plainly, []string{
-			Count(int64(t.Total)) + " in all", Count(int64(t.WithoutPrimaryKeyTotal)) + " without a primary key",
-		})
+		facts = append(facts, Count(int64(t.WithoutPrimaryKeyTotal))+" without a primary key")
+	}
+	if len(facts) > 0 {
+		p.items(2, plainly, facts)
+	}
+	if shown := len(t.WithoutPrimaryKey); shown < t.WithoutPrimaryKeyTotal {
+		p.prose(2, plainly, fmt.Sprintf("The findings are about the %d largest without one.", shown))
 	}
 	if len(t.Items) == 0 {
 		return
