@@ -93,16 +93,16 @@ func isRequest(key string) bool {
 }
 
 // request notes a key of laters that the file has and that is not empty.
-func (y *yamlFile) request(key string, e entry) error {
+func (y *yamlFile) request(key string, e entry) {
 	if e.value.Type() == ast.NullType {
-		return nil
+		return
 	}
 	text, err := y.scalar(e.value)
 	if err == nil && text == "" {
-		return nil
+		return
 	}
 	if list, ok := e.value.(*ast.SequenceNode); ok && len(list.Values) == 0 {
-		return nil
+		return
 	}
 	for _, l := range laters() {
 		if l.key == key && (err != nil || l.asks(text)) {
@@ -110,5 +110,4 @@ func (y *yamlFile) request(key string, e entry) error {
 			y.asked = append(y.asked, request{later: l, origin: origin})
 		}
 	}
-	return nil
 }

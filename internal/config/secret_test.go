@@ -89,12 +89,15 @@ func TestSecretsStayHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := log.String() + string(js) + fmt.Sprint(cfg.Effective(), cfg.Connection(), cfg.Warnings)
+	var all strings.Builder
+	all.WriteString(log.String() + string(js) + fmt.Sprint(cfg.Effective(), cfg.Connection(), cfg.Warnings))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		all += fmt.Sprintf(verb, cfg) + fmt.Sprintf(verb, cfg.Database.Password) + fmt.Sprintf(verb, cfg.Connection())
+		for _, v := range []any{cfg, cfg.Database.Password, cfg.Connection()} {
+			fmt.Fprintf(&all, verb, v)
+		}
 	}
 	for _, secret := range []string{"hunter2", fmt.Sprintf("%x", "hunter2")} {
-		if strings.Contains(all, secret) {
+		if strings.Contains(all.String(), secret) {
 			t.Errorf("%q shows", secret)
 		}
 	}

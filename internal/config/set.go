@@ -123,8 +123,8 @@ func absolute(path, base string) (abs, hint string, err error) {
 
 // parseDuration reads 30s or, as existing deployments write it, 30.
 func parseDuration(text string) (time.Duration, error) {
+	var d time.Duration
 	seconds, err := strconv.ParseFloat(text, 64)
-	d := time.Duration(0)
 	if err == nil {
 		if math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt64/float64(time.Second)/2 {
 			return 0, fmt.Errorf("must be a time that makes sense")

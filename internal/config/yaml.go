@@ -130,7 +130,7 @@ func (y *yamlFile) mapping(key string, node ast.Node) error {
 		case known:
 			err = y.value(f, e)
 		case isRequest(at):
-			err = y.request(at, e)
+			y.request(at, e)
 		default:
 			err = y.unknown(key, e)
 		}
