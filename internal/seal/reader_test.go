@@ -210,7 +210,7 @@ func TestReaderTrailing(t *testing.T) {
 // TestReaderBomb checks that plain bytes beyond what is recorded are never
 // returned, and that a window too large to hold is refused.
 func TestReaderBomb(t *testing.T) {
-	zeros := make([]byte, 64<<20)
+	zeros := make([]byte, 8<<20)
 	var gz, zst bytes.Buffer
 	g, _ := gzip.NewWriterLevel(&gz, gzip.BestCompression)
 	g.Write(zeros)
