@@ -137,7 +137,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	}
 	n := min(len(p), 64<<10)
 	e.n += n
-	if e.cancelAfter >= 0 && e.n > e.cancelAfter+256<<20 {
+	if limit := 256 << 20; (e.cancelAfter >= 0 && e.n > e.cancelAfter+limit) || e.n > 8*limit {
 		e.gaveUp = true
 		return 0, errors.New("a Put that was cancelled goes on reading")
 	}
