@@ -161,13 +161,14 @@ func TestReaderOtherBytes(t *testing.T) {
 		}
 		// A Sum whose fields are of two streams.
 		for name, bad := range map[string]seal.Sum{
-			"other hash":     {StoredBytes: sum.StoredBytes, SHA256: otherSum.SHA256, PlainBytes: sum.PlainBytes},
-			"plain too few":  {StoredBytes: sum.StoredBytes, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes - 1},
-			"plain too many": {StoredBytes: sum.StoredBytes, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes + 1},
-			"stored too few": {StoredBytes: sum.StoredBytes - 1, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes},
-			"no hash":        {StoredBytes: sum.StoredBytes, PlainBytes: sum.PlainBytes},
-			"upper-case":     {StoredBytes: sum.StoredBytes, SHA256: strings.Repeat("AB", 32), PlainBytes: sum.PlainBytes},
-			"negative":       {StoredBytes: -1, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes},
+			"other hash":      {StoredBytes: sum.StoredBytes, SHA256: otherSum.SHA256, PlainBytes: sum.PlainBytes},
+			"plain too few":   {StoredBytes: sum.StoredBytes, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes - 1},
+			"plain too many":  {StoredBytes: sum.StoredBytes, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes + 1},
+			"stored too few":  {StoredBytes: sum.StoredBytes - 1, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes},
+			"stored too many": {StoredBytes: sum.StoredBytes + 1, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes},
+			"no hash":         {StoredBytes: sum.StoredBytes, PlainBytes: sum.PlainBytes},
+			"upper-case":      {StoredBytes: sum.StoredBytes, SHA256: strings.Repeat("AB", 32), PlainBytes: sum.PlainBytes},
+			"negative":        {StoredBytes: -1, SHA256: sum.SHA256, PlainBytes: sum.PlainBytes},
 		} {
 			_, err := unseal(t, bytes.NewReader(stored), bad, o)
 			wantCorrupt(t, name, err)
@@ -210,7 +211,7 @@ func TestReaderTrailing(t *testing.T) {
 // TestReaderBomb checks that plain bytes beyond what is recorded are never
 // returned, and that a window too large to hold is refused.
 func TestReaderBomb(t *testing.T) {
-	zeros := make([]byte, 64<<20)
+	zeros := make([]byte, 8<<20)
 	var gz, zst bytes.Buffer
 	g, _ := gzip.NewWriterLevel(&gz, gzip.BestCompression)
 	g.Write(zeros)
@@ -229,6 +230,11 @@ func TestReaderBomb(t *testing.T) {
 			t.Errorf("%s: %d plain bytes came out of 1000", c, len(got))
 		}
 		wantCorrupt(t, string(c), err)
+		if c == seal.CompressionZstd {
+			sum.PlainBytes = int64(len(zeros))
+			_, err := unseal(t, bytes.NewReader(stored), sum, seal.Options{Compression: c})
+			wantCorrupt(t, "a window of 128 MiB", err)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func TestSuffix(t *testing.T) {
 
 // TestToolsRead checks that what a Writer makes is readable without pgmedic.
 func TestToolsRead(t *testing.T) {
-	plain := rows(3<<20, 1)
+	plain := rows(1<<20, 1)
 	each(t, func(t *testing.T, o seal.Options) {
 		name := map[seal.Compression]string{seal.CompressionGzip: "gzip", seal.CompressionZstd: "zstd"}[o.Compression]
 		if name == "" {
@@ -87,7 +87,7 @@ func TestWriterReset(t *testing.T) {
 			}
 			// The next stream follows one that was given up halfway.
 			w.Reset(&limitedWriter{left: 1, err: errFull})
-			w.Write(rows(1<<20, 9))
+			w.Write(rows(200<<10, 9))
 		}
 	})
 }
