@@ -24,9 +24,15 @@ const ReceiptFormat = 1
 // Method names how a backup was taken and therefore how it is restored.
 type Method string
 
-// MethodPlain is one pg_dump SQL stream in one object, readable with gunzip
-// and psql alone.
-const MethodPlain Method = "plain"
+// The methods.
+const (
+	// MethodPlain is one pg_dump SQL stream in one object, readable with
+	// gunzip and psql alone.
+	MethodPlain Method = "plain"
+	// MethodParallel is the rows of ordinary tables in chunks, taken over
+	// several connections in one snapshot, and everything else from pg_dump.
+	MethodParallel Method = "parallel"
+)
 
 // Purpose says why a backup exists.
 type Purpose string
@@ -66,6 +72,8 @@ type Backup struct {
 	// Tables lists what holds rows, with the number of rows that the backup
 	// contains for each.
 	Tables []Table `json:"tables"`
+	// Chunks are the pieces of packs that hold rows, for MethodParallel.
+	Chunks []Chunk `json:"chunks,omitempty"`
 	Steps  []Step  `json:"steps"`
 }
 
@@ -198,6 +206,41 @@ type Table struct {
 	Rows int64 `json:"rows"`
 	// SizeBytes is the heap and TOAST size at the time of the backup.
 	SizeBytes int64 `json:"size_bytes"`
+	// Format is how the chunks hold the rows; empty where the rows are in
+	// pg_dump's own part of the backup.
+	Format CopyFormat `json:"format,omitempty"`
+	// Columns are those that the chunks hold, in their order. A table may have
+	// none.
+	Columns []Column `json:"columns,omitempty"`
+}
+
+// CopyFormat is a format of PostgreSQL's COPY.
+type CopyFormat string
+
+// The formats of COPY in use.
+const (
+	CopyText   CopyFormat = "text"
+	CopyBinary CopyFormat = "binary"
+)
+
+// Column is one column of a table.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // as format_type prints it
+}
+
+// Chunk is some rows of one table, sealed by itself, within a pack.
+type Chunk struct {
+	// Table is the index of the table in Backup.Tables.
+	Table int `json:"table"`
+	// Pack is the name of the object, in which the chunk begins at Offset.
+	Pack   string `json:"pack"`
+	Offset int64  `json:"offset"`
+	// StoredBytes and SHA256 are of the chunk's bytes as stored.
+	StoredBytes int64  `json:"stored_bytes"`
+	SHA256      string `json:"sha256"`
+	PlainBytes  int64  `json:"plain_bytes"`
+	Rows        int64  `json:"rows"`
 }
 
 // CountedAs is the quoted name under which the table's rows are compared: its
@@ -222,6 +265,14 @@ type ObjectRole string
 const (
 	// RoleDump is the plain method's SQL stream.
 	RoleDump ObjectRole = "dump"
+	// RoleSchema is pg_dump's archive of all definitions.
+	RoleSchema ObjectRole = "schema"
+	// RoleRest is pg_dump's archive of the data that no chunk holds: sequence
+	// values, large objects, rows of tables that were not taken over.
+	RoleRest ObjectRole = "rest"
+	// RolePack holds chunks, end to end. It is not one sealed stream: its
+	// hash is of the whole, for who can't open the chunks.
+	RolePack ObjectRole = "pack"
 	// RoleGlobals is the SQL of roles and tablespaces.
 	RoleGlobals ObjectRole = "globals"
 	// RoleInventory is the list of the database's objects with the hash of

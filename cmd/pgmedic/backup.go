@@ -35,7 +35,8 @@ interrupted leaves no backup.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
-	addSetting(cmd, "method", "backup.method", "how it is taken: plain")
+	addSetting(cmd, "method", "backup.method", "how it is taken: plain or parallel")
+	addSetting(cmd, "jobs", "backup.jobs", "connections for rows, for parallel (default: one for each processor)")
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none")
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
 	addSetting(cmd, "max-duration", "backup.max_duration", "end a backup that takes longer; 0 is no limit")

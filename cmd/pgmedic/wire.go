@@ -98,18 +98,26 @@ func (a *app) host() string {
 func (a *app) backupOptions(t postgres.Target, c *catalog.Catalog) backup.Options {
 	return backup.Options{
 		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, ServerName: a.cfg.Server,
-		Catalog: c, Method: backup.Plain{}, Tools: a.tools(),
+		Catalog: c, Method: a.method(), Tools: a.tools(),
 		Seal:   seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression)},
 		Labels: a.cfg.Backup.Labels, LockTimeout: a.cfg.Backup.LockTimeout, MaxDuration: a.cfg.Backup.MaxDuration,
 		Host: a.host(), Version: a.version, Logger: a.log, Now: a.now,
 	}
 }
 
+// method is the configured way to take a backup.
+func (a *app) method() backup.Method {
+	if pgmedic.Method(a.cfg.Backup.Method) == pgmedic.MethodParallel {
+		return backup.Parallel{Jobs: a.cfg.Backup.Jobs}
+	}
+	return backup.Plain{}
+}
+
 // restoreOptions are those of the configuration.
 func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.Backup) restore.Options {
 	return restore.Options{
 		Catalog: c, Backup: b, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
-		ShowData: a.global.showData, Logger: a.log, Now: a.now,
+		Jobs: a.cfg.Backup.Jobs, ShowData: a.global.showData, Logger: a.log, Now: a.now,
 	}
 }
 

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/pgmedic/pgmedic"
@@ -19,36 +18,22 @@ func (Plain) Name() pgmedic.Method { return pgmedic.MethodPlain }
 
 // Take stores dump.sql, the globals and the inventory.
 func (p Plain) Take(ctx context.Context, r *Run) error {
-	dump, err := r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major())
+	tools, err := findDumpTools(ctx, r)
 	if err != nil {
 		return err
 	}
-	dumpAll, err := r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major())
-	if err != nil {
-		return err
-	}
-	r.Manifest.Programs.PgDump = dump.Version
-
-	var snapshot *postgres.Snapshot
-	err = r.Step("snapshot", func() (err error) {
-		snapshot, err = postgres.TakeSnapshot(ctx, r.conn, postgres.SnapshotOptions{
-			LockTimeout: r.LockTimeout, Logger: r.Logger,
-		})
-		return err
-	})
+	snapshot, err := takeSnapshot(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer snapshot.Close(ctx)
-	r.Manifest.SnapshotAt = snapshot.TakenAt
-
 	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
 		return err
 	}
-	if err := r.Step("globals", func() error { return p.globals(ctx, r, dumpAll) }); err != nil {
+	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) }); err != nil {
 		return err
 	}
-	return r.Step("dump", func() error { return p.dump(ctx, r, dump, snapshot) })
+	return r.Step("dump", func() error { return p.dump(ctx, r, tools.dump, snapshot) })
 }
 
 func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postgres.Snapshot) error {
@@ -63,11 +48,7 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 			}
 			meter := &meter{run: r, step: "dump", total: tableBytes(snapshot.Tables)}
 			counter.OnTable = func(table string) { meter.object = table }
-			_, err = io.Copy(io.MultiWriter(w, counter, meter), process)
-			if closeErr := process.Close(); err == nil {
-				err = closeErr
-			}
-			return err
+			return drain(io.MultiWriter(w, counter, meter), process)
 		})
 	if err != nil {
 		return err
@@ -103,31 +84,6 @@ func withRows(tables []pgmedic.Table, counts map[string]int64) ([]pgmedic.Table,
 		}
 	}
 	return tables, nil
-}
-
-// globals stores roles and tablespaces. Only a superuser can read the hashes
-// of passwords; without them the roles come back without passwords.
-func (Plain) globals(ctx context.Context, r *Run, tool pgtool.Tool) error {
-	var superuser bool
-	err := r.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&superuser)
-	if err != nil {
-		return postgres.Wrap(err, "read the role's privileges")
-	}
-	return r.Store(ctx, StoreOptions{Name: "globals.sql", Role: pgmedic.RoleGlobals},
-		func(ctx context.Context, w io.Writer) error {
-			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, superuser)
-			if err != nil {
-				return err
-			}
-			_, err = io.Copy(w, process)
-			if closeErr := process.Close(); err == nil {
-				err = closeErr
-			}
-			if err != nil {
-				return fmt.Errorf("dump the globals: %w", err)
-			}
-			return nil
-		})
 }
 
 func tableBytes(tables []pgmedic.Table) int64 {

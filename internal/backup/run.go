@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,7 @@ type Run struct {
 	Manifest *pgmedic.Backup
 
 	conn *pgx.Conn
+	mu   sync.Mutex // of what several goroutines enter into the manifest, and of Progress
 }
 
 // StoreOptions say what an object is.
@@ -37,19 +39,39 @@ type StoreOptions struct {
 // the other by more than a buffer. If write fails nothing is stored.
 func (r *Run) Store(ctx context.Context, o StoreOptions, write func(ctx context.Context, w io.Writer) error) error {
 	object := pgmedic.Object{Name: o.Name + seal.Suffix(r.Seal), Role: o.Role}
+	var sum seal.Sum
+	err := r.put(ctx, object.Name, func(ctx context.Context, dst io.Writer) (err error) {
+		sum, err = r.seal(ctx, dst, write)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	object.StoredBytes, object.SHA256, object.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
+	r.record(object)
+	return nil
+}
+
+// record enters a stored object into the manifest.
+func (r *Run) record(object pgmedic.Object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Manifest.Objects = append(r.Manifest.Objects, object)
+}
+
+// put runs write and stores what it writes, as it is, under one name.
+func (r *Run) put(ctx context.Context, name string, write func(ctx context.Context, w io.Writer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
 	written := make(chan error, 1)
-	var sum seal.Sum
 	go func() {
-		var err error
-		sum, err = r.seal(ctx, pw, write)
+		err := write(ctx, pw)
 		// A nil error is the end of the object; any other makes Put abandon it.
 		_ = pw.CloseWithError(err) // never fails
 		written <- err
 	}()
-	_, putErr := r.Catalog.Store().Put(ctx, catalog.Key(r.Manifest, object.Name), pr)
+	_, putErr := r.Catalog.Store().Put(ctx, catalog.Key(r.Manifest, name), pr)
 	if putErr != nil {
 		cancel() // a Put that failed reads no more: let the writer go
 	}
@@ -59,10 +81,8 @@ func (r *Run) Store(ctx context.Context, o StoreOptions, write func(ctx context.
 	case putErr == nil && writeErr != nil, putErr != nil && errors.Is(putErr, writeErr):
 		return writeErr
 	case putErr != nil:
-		return fmt.Errorf("store %s: %w", object.Name, putErr)
+		return fmt.Errorf("store %s: %w", name, putErr)
 	}
-	object.StoredBytes, object.SHA256, object.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
-	r.Manifest.Objects = append(r.Manifest.Objects, object)
 	return nil
 }
 
@@ -88,13 +108,17 @@ func (r *Run) Step(name string, do func() error) error {
 	began := r.Now()
 	r.report(pgmedic.Event{Step: name})
 	err := do()
+	r.mu.Lock()
 	r.Manifest.Steps = append(r.Manifest.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
+	r.mu.Unlock()
 	r.report(pgmedic.Event{Step: name, Finished: true})
 	return err
 }
 
 func (r *Run) report(e pgmedic.Event) {
 	if r.Progress != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.Progress(e)
 	}
 }

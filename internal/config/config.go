@@ -59,7 +59,8 @@ type Postgres struct {
 // Backup says how backups are taken and where they go.
 type Backup struct {
 	Dir         string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to."`
-	Method      string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain" doc:"How backups are taken: plain is one SQL dump."`
+	Method      string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain,parallel" doc:"How backups are taken: plain is one SQL dump; parallel copies rows over several connections."`
+	Jobs        int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
 	Compression string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"gzip" enum:"gzip,zstd,none" doc:"gzip, zstd or none."`
 	LockTimeout time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
 	MaxDuration time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Ends a backup that takes longer; 0 is no limit."`

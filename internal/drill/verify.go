@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 )
 
@@ -41,7 +42,11 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	}
 	meter := &meter{report: o.Progress, total: plainBytes(o.Backup)}
 	for _, object := range o.Backup.Objects {
-		checks, err := verifyObject(ctx, o, object, meter)
+		verify := verifyObject
+		if object.Role == pgmedic.RolePack {
+			verify = verifyPack
+		}
+		checks, err := verify(ctx, o, object, meter)
 		if err != nil {
 			return nil, fmt.Errorf("verify backup %s: %w", o.Backup.ID, err)
 		}
@@ -95,6 +100,50 @@ func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 		return []pgmedic.Check{check}, nil
 	}
 	return []pgmedic.Check{check, countedRows(o.Backup, &counter)}, nil
+}
+
+// verifyPack reads every chunk of a pack and counts its rows.
+func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
+	m.object = object.Name
+	chunks, rows := 0, int64(0)
+	for _, c := range o.Backup.Chunks {
+		if c.Pack != object.Name {
+			continue
+		}
+		if err := verifyChunk(ctx, o, c, m); err != nil {
+			if pgmedic.KindOf(err) != pgmedic.KindIntegrity {
+				return nil, err
+			}
+			check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
+			return []pgmedic.Check{check}, nil
+		}
+		chunks++
+		rows += c.Rows
+	}
+	check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, chunks)
+	return []pgmedic.Check{check}, nil
+}
+
+func verifyChunk(ctx context.Context, o VerifyOptions, c pgmedic.Chunk, m *meter) error {
+	if c.Table < 0 || c.Table >= len(o.Backup.Tables) {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s belongs to no table", c.Pack)
+	}
+	t := o.Backup.Tables[c.Table]
+	r, err := restore.OpenChunk(ctx, o.Catalog, o.Backup, c)
+	if err != nil {
+		return err
+	}
+	counter := &postgres.CopyCounter{Format: t.Format}
+	_, err = copyContext(ctx, io.MultiWriter(m, counter), r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if counter.Rows() != c.Rows || !counter.Complete() {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
+			pgmedic.QuoteQualified(t.Schema, t.Name), counter.Rows(), c.Rows)
+	}
+	return nil
 }
 
 // countedRows compares the rows in a dump with those that the manifest says it

@@ -35,16 +35,19 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 			"--no-psqlrc", "--quiet", "--file=-", "--output=/dev/null",
 			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
 		},
-		// A load that the server's own limits end halfway helps nobody; what
-		// it wrote is safe once a later commit of the same run is.
-		Options: "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
-			"-c synchronous_commit=off -c client_min_messages=warning",
+		Options: loadSettings,
 	})
 	if cause := in.failure(); cause != nil {
 		return cause
 	}
 	return err
 }
+
+// loadSettings are for sessions that load: one that the server's own limits end
+// halfway helps nobody, and what they write is safe once a later commit of the
+// same run is.
+const loadSettings = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
+	"-c synchronous_commit=off -c client_min_messages=warning"
 
 // remember keeps the error that ended a reader.
 type remember struct {

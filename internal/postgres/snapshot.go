@@ -35,7 +35,8 @@ type Snapshot struct {
 	// table, so that only pg_dump's own locks protect them.
 	Locked bool
 
-	conn *pgx.Conn
+	conn      *pgx.Conn
+	filenodes map[uint32]uint32 // of each table, from before the snapshot
 }
 
 // snapshotTable is a table as it is compared before and after the locks: a
@@ -147,10 +148,13 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err != nil {
 		return nil, Wrap(err, "list the tables under the snapshot")
 	}
-	if s.Locked && !slices.EqualFunc(before, after, sameTable) {
+	if !slices.EqualFunc(before, after, sameTable) {
 		return nil, nil
 	}
-	s.Tables = rowTables(after)
+	s.Tables, s.filenodes = rowTables(after), make(map[uint32]uint32, len(before))
+	for _, t := range before {
+		s.filenodes[t.OID] = t.Filenode
+	}
 	keep = true
 	return s, nil
 }

@@ -41,6 +41,9 @@ type Options struct {
 	// TablespaceDir gives the folder for a tablespace that the server lacks;
 	// nil means that a missing tablespace is an error. For scratch servers.
 	TablespaceDir func(name string) (string, error)
+	// Jobs is how many connections load a parallel backup; zero means one for
+	// each processor.
+	Jobs int
 	// ShowData keeps the server's whole messages in errors, see pgtool.
 	ShowData bool
 	Progress func(pgmedic.Event)
@@ -79,8 +82,11 @@ type Loaded struct {
 
 // loaderOf returns the Loader of a method.
 func loaderOf(m pgmedic.Method) (Loader, error) {
-	if m == pgmedic.MethodPlain {
+	switch m {
+	case pgmedic.MethodPlain:
 		return plain{}, nil
+	case pgmedic.MethodParallel:
+		return parallel{}, nil
 	}
 	return nil, pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host", "this version can't restore a %q backup", m)
 }

@@ -1,0 +1,91 @@
+package pgtool
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// ArchiveOptions say what pg_dump writes into an archive of its own format.
+type ArchiveOptions struct {
+	Tool     Tool
+	Target   postgres.Target
+	Snapshot string
+	// LockTimeout bounds the wait for each table's lock.
+	LockTimeout time.Duration
+	// Data selects the data section; without it the archive has the
+	// definitions, of what comes before and after the data.
+	Data bool
+	// Without names tables whose rows are left out of the data.
+	Without []postgres.RowTable
+}
+
+// StartArchive begins a pg_dump in its custom format, uncompressed: the seal
+// compresses.
+func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
+	args := []string{
+		"--format=custom", "--compress=0", "--blobs", "--snapshot=" + o.Snapshot,
+		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
+	}
+	if o.Data {
+		args = append(args, "--section=data")
+	} else {
+		args = append(args, "--section=pre-data", "--section=post-data")
+	}
+	for _, t := range o.Without {
+		args = append(args, ExcludeArgument(t))
+	}
+	return Start(ctx, Command{Tool: o.Tool, Target: o.Target, Args: args})
+}
+
+// ExcludeArgument is pg_dump's argument that leaves a table's rows out. A name
+// that is quoted is taken to the letter, patterns and all.
+func ExcludeArgument(t postgres.RowTable) string {
+	return "--exclude-table-data=" + pgmedic.QuoteQualified(t.Schema, t.Name)
+}
+
+// RestoreArchiveOptions say what pg_restore does.
+type RestoreArchiveOptions struct {
+	Tool   Tool
+	Target postgres.Target
+	// Section is pre-data, data or post-data.
+	Section string
+	// File is the archive; empty means Stdin.
+	File  string
+	Stdin io.Reader
+	// Jobs is how many sessions work at once, from a File only; zero means
+	// one.
+	Jobs int
+	// MaintenanceWorkMem is for building indexes, in PostgreSQL's words; empty
+	// leaves the server's.
+	MaintenanceWorkMem string
+}
+
+// RestoreArchive runs one section of an archive into a database and stops at
+// the first error. An error of Stdin's Read wins over pg_restore's.
+func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
+	args := []string{"--exit-on-error", "--section=" + o.Section}
+	c := Command{Tool: o.Tool, Target: o.Target, Options: loadSettings}
+	if o.MaintenanceWorkMem != "" {
+		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
+	}
+	if o.Jobs > 1 {
+		args = append(args, "--jobs="+strconv.Itoa(o.Jobs))
+	}
+	if o.File != "" {
+		c.Args = append(args, o.File)
+		return Run(ctx, c)
+	}
+	in := &remember{r: o.Stdin}
+	c.Args, c.Stdin = args, in
+	err := Run(ctx, c)
+	if cause := in.failure(); cause != nil {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// RowTable is a table whose rows COPY can take out and bring back exactly.
+type RowTable struct {
+	OID          uint32
+	Schema, Name string
+	// HeapBlocks is the number of blocks of the table itself; SizeBytes is
+	// that and its TOAST.
+	HeapBlocks int64
+	SizeBytes  int64
+	Columns    []pgmedic.Column
+	Format     pgmedic.CopyFormat
+}
+
+// copyableTables lists what is positively known to be plain rows: permanent or
+// unlogged heap tables that no extension owns. Left out are partitions below a
+// table that is partitioned by the hash of something other than a built-in
+// type: an enum's hash depends on OIDs, so its rows must come back through the
+// root, which pg_dump sees to.
+const copyableTables = `
+WITH RECURSIVE hashed AS (
+	SELECT p.partrelid AS oid FROM pg_catalog.pg_partitioned_table AS p
+	WHERE p.partstrat = 'h' AND EXISTS (
+		SELECT FROM unnest(p.partattrs::int2[]) AS k LEFT JOIN pg_catalog.pg_attribute AS a
+			ON a.attrelid = p.partrelid AND a.attnum = k
+		WHERE k = 0 OR a.atttypid >= 16384)
+	UNION
+	SELECT i.inhrelid FROM hashed JOIN pg_catalog.pg_inherits AS i ON i.inhparent = hashed.oid
+)
+SELECT c.oid AS oid, n.nspname::text AS schema, c.relname::text AS name,
+	pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int AS heap_blocks,
+	pg_catalog.pg_relation_size(c.oid)
+		+ CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE pg_catalog.pg_relation_size(c.reltoastrelid) END AS size_bytes,
+	coalesce(cols.names, '{}') AS names, coalesce(cols.types, '{}') AS types, coalesce(cols.oids, '{}') AS type_oids
+FROM pg_catalog.pg_class AS c
+	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+	JOIN pg_catalog.pg_am AS am ON am.oid = c.relam AND am.amname = 'heap'
+	LEFT JOIN LATERAL (
+		SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names,
+			array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) AS types,
+			array_agg(a.atttypid::int8 ORDER BY a.attnum) AS oids
+		FROM pg_catalog.pg_attribute AS a
+		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+	) AS cols ON true
+WHERE c.relkind = 'r'
+	AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_catalog.pg_is_in_recovery())
+	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	AND c.oid NOT IN (SELECT oid FROM hashed)
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS x WHERE x.classid = 'pg_catalog.pg_class'::regclass
+		AND x.objid = c.oid AND x.objsubid = 0 AND x.deptype = 'e')
+ORDER BY c.oid`
+
+// RowTables returns the tables under the snapshot whose rows can be taken over
+// from pg_dump. What is not positively recognised is not among them.
+func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
+	type row struct {
+		OID          uint32
+		Schema, Name string
+		HeapBlocks   int64
+		SizeBytes    int64
+		Names, Types []string
+		TypeOIDs     []int64 `db:"type_oids"`
+	}
+	rows, err := collect[row](ctx, s.conn, copyableTables)
+	if err != nil {
+		return nil, Wrap(err, "list the tables to copy")
+	}
+	tables := make([]RowTable, 0, len(rows))
+	for _, r := range rows {
+		t := RowTable{
+			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: r.HeapBlocks, SizeBytes: r.SizeBytes,
+			Format: pgmedic.CopyBinary,
+		}
+		for i, name := range r.Names {
+			t.Columns = append(t.Columns, pgmedic.Column{Name: name, Type: r.Types[i]})
+			if !slices.Contains(stableBinary(), r.TypeOIDs[i]) {
+				t.Format = pgmedic.CopyText
+			}
+		}
+		if len(t.Columns) == 0 {
+			t.Format = pgmedic.CopyText
+		}
+		tables = append(tables, t)
+	}
+	return tables, nil
+}
+
+// stableBinary are the OIDs of built-in types, and their arrays, whose binary
+// form is the same in every version from 12 to 18.
+func stableBinary() []int64 {
+	return []int64{
+		16, 17, 20, 21, 23, 25, 26, 114, 650, 700, 701, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186,
+		1266, 1700, 2950, 3802,
+		199, 651, 1000, 1001, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1040, 1041, 1115, 1182,
+		1183, 1185, 1187, 1231, 1270, 2951, 3807,
+	}
+}
+
+// BlockRange is a part of a table: blocks From (0: the first) up to, not
+// including, To (0: the end).
+type BlockRange struct{ From, To int64 }
+
+// Whole reports whether the range is all of the table.
+func (r BlockRange) Whole() bool { return r.From == 0 && r.To == 0 }
+
+// CopyOutSQL is the COPY that takes a part of a table's rows out. The encoding
+// is the database's own, so that nothing is converted on the way.
+func CopyOutSQL(t RowTable, r BlockRange, encoding string) string {
+	table := pgmedic.QuoteQualified(t.Schema, t.Name)
+	source := table + " (" + columnList(t.Columns) + ")"
+	if !r.Whole() || len(t.Columns) == 0 {
+		var where []string
+		if r.From > 0 {
+			where = append(where, fmt.Sprintf("ctid >= '(%d,0)'::tid", r.From))
+		}
+		if r.To > 0 {
+			where = append(where, fmt.Sprintf("ctid < '(%d,0)'::tid", r.To))
+		}
+		source = "(SELECT " + columnList(t.Columns) + " FROM ONLY " + table
+		if len(where) > 0 {
+			source += " WHERE " + strings.Join(where, " AND ")
+		}
+		source += ")"
+	}
+	return "COPY " + source + " TO STDOUT " + copyOptions(t.Format, encoding)
+}
+
+// CopyInSQL is the COPY that brings rows of t back into a table, which is t or
+// a partitioned table above it.
+func CopyInSQL(table string, columns []pgmedic.Column, format pgmedic.CopyFormat, encoding string) string {
+	list := ""
+	if len(columns) > 0 {
+		list = " (" + columnList(columns) + ")"
+	}
+	return "COPY " + table + list + " FROM STDIN " + copyOptions(format, encoding)
+}
+
+func copyOptions(format pgmedic.CopyFormat, encoding string) string {
+	return fmt.Sprintf("WITH (FORMAT %s, ENCODING %s)", format, pgmedic.QuoteLiteral(encoding))
+}
+
+func columnList(columns []pgmedic.Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = pgmedic.QuoteIdent(c.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// BeginChunk begins a transaction on another connection in the snapshot, holding
+// the lock of one table. The lock is taken at once or not at all: waiting behind
+// DDL that itself waits for the snapshot's locks would never end.
+//
+// Where the snapshot could not lock the table ahead, the table's file must still
+// be the one that it had before the snapshot: a table that was rewritten in
+// between reads as empty.
+func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, t RowTable) error {
+	name := pgmedic.QuoteQualified(t.Schema, t.Name)
+	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
+		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+name+" IN ACCESS SHARE MODE NOWAIT")
+	if err != nil || s.Locked {
+		return Wrap(err, "lock table "+name)
+	}
+	var filenode uint32
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_relation_filenode($1)", t.OID).Scan(&filenode); err != nil {
+		return Wrap(err, "look at the file of table "+name)
+	}
+	if filenode != s.filenodes[t.OID] {
+		return pgmedic.Errorf(pgmedic.KindConflict, "run the backup while no migration changes the schema",
+			"table %s was rewritten while the backup began", name)
+	}
+	return nil
+}
+
+// EndChunk ends the transaction of BeginChunk.
+func EndChunk(ctx context.Context, conn *pgx.Conn) error {
+	return Wrap(execSimple(ctx, conn, "COMMIT"), "end the copy")
+}
+
+// Conn returns the connection that holds the snapshot and its locks.
+func (s *Snapshot) Conn() *pgx.Conn { return s.conn }
+
+// CountUnder counts the rows of a table under the snapshot.
+func (s *Snapshot) CountUnder(ctx context.Context, t pgmedic.Table) (int64, error) {
+	var n int64
+	name := pgmedic.QuoteQualified(t.Schema, t.Name)
+	err := s.conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&n)
+	return n, Wrap(err, "count the rows of "+name)
+}

@@ -1,0 +1,288 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// parallel loads what backup.Parallel stored: definitions, then the chunks over
+// several connections, then what pg_dump kept, then indexes and constraints.
+type parallel struct{}
+
+// Load implements Loader.
+func (p parallel) Load(ctx context.Context, s *Session) error {
+	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
+	atLeast, _ := strconv.Atoi(major) // zero, any version, where it is not recorded
+	tool, err := s.Tools.Find(ctx, "pg_restore", atLeast)
+	if err != nil {
+		return err
+	}
+	// pg_restore reads the definitions several times, so they are staged; rows
+	// never are.
+	dir, err := os.MkdirTemp("", "pgmedic-restore-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the definitions: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // in the system's folder for such things
+	schema := filepath.Join(dir, "schema.dump")
+	if err := p.stage(ctx, s, schema); err != nil {
+		return err
+	}
+	archive := pgtool.RestoreArchiveOptions{Tool: tool, Target: s.Database, File: schema, Section: "pre-data"}
+	if err := s.Step("definitions", func() error { return pgtool.RestoreArchive(ctx, archive) }); err != nil {
+		return err
+	}
+	if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
+		return err
+	}
+	if err := s.Step("other data", func() error { return p.rest(ctx, s, tool) }); err != nil {
+		return err
+	}
+	archive.Section, archive.Jobs, archive.MaintenanceWorkMem = "post-data", s.jobs(), "128MB"
+	return s.Step("indexes", func() error { return pgtool.RestoreArchive(ctx, archive) })
+}
+
+// jobs is how many connections load.
+func (s *Session) jobs() int {
+	if s.Jobs > 0 {
+		return s.Jobs
+	}
+	return runtime.NumCPU()
+}
+
+// stage writes the archive of definitions to a file.
+func (parallel) stage(ctx context.Context, s *Session, path string) error {
+	object, ok := s.Backup.Object(pgmedic.RoleSchema)
+	if !ok {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no definitions")
+	}
+	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return errors.Join(fmt.Errorf("stage the definitions: %w", err), r.Close())
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close(), r.Close())
+}
+
+// rest streams pg_dump's own data. It runs once: run twice it would double rows.
+func (parallel) rest(ctx context.Context, s *Session, tool pgtool.Tool) error {
+	object, ok := s.Backup.Object(pgmedic.RoleRest)
+	if !ok {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no archive of other data")
+	}
+	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	if err != nil {
+		return err
+	}
+	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: tool, Target: s.Database, Section: "data", Stdin: r})
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // only a stream read to its end is known to be whole
+	}
+	return errors.Join(err, r.Close())
+}
+
+// rowLoader brings chunks back over several connections.
+type rowLoader struct {
+	*Session
+	total int64
+
+	mu     sync.Mutex
+	done   int64
+	failed []pgmedic.Chunk // to be tried once more after all others
+}
+
+func newRowLoader(s *Session) *rowLoader {
+	l := &rowLoader{Session: s}
+	for _, c := range s.Backup.Chunks {
+		l.total += c.PlainBytes
+	}
+	return l
+}
+
+func (l *rowLoader) load(ctx context.Context) error {
+	for _, c := range l.Backup.Chunks {
+		if c.Table < 0 || c.Table >= len(l.Backup.Tables) {
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest has a chunk of no table")
+		}
+	}
+	chunks := slices.Clone(l.Backup.Chunks)
+	slices.SortStableFunc(chunks, func(a, b pgmedic.Chunk) int { return int(min(max(b.PlainBytes-a.PlainBytes, -1), 1)) })
+	queue := make(chan pgmedic.Chunk, len(chunks))
+	for _, c := range chunks {
+		queue <- c
+	}
+	close(queue)
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range min(l.jobs(), max(len(chunks), 1)) {
+		group.Go(func() error { return l.work(groupCtx, queue) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return l.again(ctx)
+}
+
+func (l *rowLoader) work(ctx context.Context, queue <-chan pgmedic.Chunk) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	for c := range queue {
+		err := l.chunk(ctx, conn, c, "")
+		if refusedRow(err) {
+			l.mu.Lock()
+			l.failed = append(l.failed, c)
+			l.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect opens a session that loads: its commits need not reach the disk one
+// by one, the last of the restore does.
+func (l *rowLoader) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := postgres.Connect(ctx, l.Database)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
+		postgres.Close(ctx, conn)
+		return nil, postgres.Wrap(err, "set up the session")
+	}
+	return conn, nil
+}
+
+// refusedRow reports whether the server refused a row for what it holds.
+func refusedRow(err error) bool {
+	code := postgres.Code(err)
+	return code != "" && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") ||
+		strings.HasPrefix(code, "42") || strings.HasPrefix(code, "P0"))
+}
+
+// again tries the chunks that were refused: with a search_path, for checks and
+// domains whose functions need one or read other tables, and through the root,
+// for rows that belong into another leaf here.
+func (l *rowLoader) again(ctx context.Context) error {
+	if len(l.failed) == 0 {
+		return nil
+	}
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	for _, c := range l.failed {
+		t := l.Backup.Tables[c.Table]
+		path := "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public"
+		if _, err := conn.Exec(ctx, path); err != nil {
+			return postgres.Wrap(err, "set the search path")
+		}
+		err := l.chunk(ctx, conn, c, "")
+		if t.RootName != "" && postgres.Code(err) == "23514" {
+			err = l.chunk(ctx, conn, c, t.CountedAs())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk copies one chunk into its table, or into the one named. The COPY is a
+// statement of its own: all of its rows come, or none.
+func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, into string) error {
+	t := l.Backup.Tables[c.Table]
+	if into == "" {
+		into = pgmedic.QuoteQualified(t.Schema, t.Name)
+	}
+	r, err := OpenChunk(ctx, l.Catalog, l.Backup, c)
+	if err != nil {
+		return err
+	}
+	// CopyFrom ends the COPY with an error of r's, so that a chunk that turns
+	// out to be damaged at its end leaves no row.
+	tag, err := conn.PgConn().CopyFrom(ctx, r, postgres.CopyInSQL(into, t.Columns, t.Format, l.Backup.Database.Encoding))
+	closeErr := r.Close()
+	if cause := r.failure(); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return postgres.Wrap(err, "load table "+into)
+	}
+	if tag.RowsAffected() != c.Rows {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
+			"a chunk of %s holds %d rows, the manifest says %d", into, tag.RowsAffected(), c.Rows)
+	}
+	l.mu.Lock()
+	l.done += c.PlainBytes
+	l.report(pgmedic.Event{Step: "rows", Object: into, DoneBytes: l.done, TotalBytes: l.total})
+	l.mu.Unlock()
+	return closeErr
+}
+
+// OpenChunk opens one chunk for reading, from its pack by range. Like
+// OpenObject's, the reader believes nothing before the end.
+func OpenChunk(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, chunk pgmedic.Chunk) (*ChunkReader, error) {
+	pack := pgmedic.Object{Name: chunk.Pack}
+	src, err := c.Store().Open(ctx, catalog.Key(b, chunk.Pack), chunk.Offset, chunk.StoredBytes)
+	if err != nil {
+		return nil, missingObject(err, b, pack)
+	}
+	sum := seal.Sum{StoredBytes: chunk.StoredBytes, SHA256: chunk.SHA256, PlainBytes: chunk.PlainBytes}
+	r, err := seal.NewReader(src, sum, seal.Options{Compression: seal.Compression(b.Seal.Compression)})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a chunk of %s: %w", chunk.Pack, err), src.Close())
+	}
+	return &ChunkReader{objectReader: objectReader{name: chunk.Pack, r: r, src: src}}, nil
+}
+
+// ChunkReader reads one chunk, and remembers why it could not.
+type ChunkReader struct {
+	objectReader
+	mu  sync.Mutex
+	err error
+}
+
+// Read implements io.Reader.
+func (r *ChunkReader) Read(p []byte) (int, error) {
+	n, err := r.objectReader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.mu.Lock()
+		r.err = err
+		r.mu.Unlock()
+	}
+	return n, err
+}
+
+func (r *ChunkReader) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
