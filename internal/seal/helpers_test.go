@@ -14,7 +14,14 @@ import (
 
 // codecs are the options that every promise is tested with.
 func codecs() []seal.Options {
+	key, err := seal.NewKey()
+	if err != nil {
+		panic(err)
+	}
 	return []seal.Options{
+		{Compression: seal.CompressionNone, Encryption: seal.EncryptionAge, Key: key},
+		{Compression: seal.CompressionGzip, Encryption: seal.EncryptionAge, Key: key},
+		{Compression: seal.CompressionZstd, Encryption: seal.EncryptionAge, Key: key},
 		{Compression: seal.CompressionNone},
 		{Compression: seal.CompressionGzip},
 		{Compression: seal.CompressionGzip, Level: seal.LevelDefault},
@@ -29,7 +36,7 @@ func codecs() []seal.Options {
 func each(t *testing.T, f func(t *testing.T, o seal.Options)) {
 	t.Helper()
 	for _, o := range codecs() {
-		t.Run(strings.TrimSuffix(fmt.Sprintf("%s-%s", o.Compression, o.Level), "-"), func(t *testing.T) { f(t, o) })
+		t.Run(strings.Trim(fmt.Sprintf("%s-%s-%s", o.Compression, o.Level, o.Encryption), "-"), func(t *testing.T) { f(t, o) })
 	}
 }
 
@@ -39,7 +46,7 @@ func eachMethod(t *testing.T, f func(t *testing.T, o seal.Options)) {
 	t.Helper()
 	for _, o := range codecs() {
 		if o.Level == "" {
-			t.Run(string(o.Compression), func(t *testing.T) { f(t, o) })
+			t.Run(strings.Trim(fmt.Sprintf("%s-%s", o.Compression, o.Encryption), "-"), func(t *testing.T) { f(t, o) })
 		}
 	}
 }

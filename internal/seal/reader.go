@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
@@ -52,7 +53,8 @@ type Reader struct {
 	opts   Options
 	sum    Sum
 	stored storedReader
-	buf    *bufio.Reader
+	buf    *bufio.Reader // of the stored bytes
+	in     *bufio.Reader // what the decompressor reads: buf, or what age makes of it
 	plain  int64
 	err    error // what every later Read returns
 	dec    io.Reader
@@ -90,6 +92,7 @@ func (r *Reader) Reset(src io.Reader, sum Sum) error {
 	r.sum = sum
 	r.stored = storedReader{src: src, sum: sum, hash: sha256.New()}
 	r.buf.Reset(&r.stored)
+	r.in = r.buf
 	r.plain, r.err, r.dec = 0, nil, nil
 	return nil
 }
@@ -146,12 +149,19 @@ func (r *Reader) Close() error {
 
 // start makes the decompressor ready. For gzip it reads the header.
 func (r *Reader) start() error {
+	if r.opts.Encryption == EncryptionAge {
+		plain, err := age.Decrypt(r.buf, r.opts.Key.identity)
+		if err != nil {
+			return noEOF(err)
+		}
+		r.in = bufio.NewReaderSize(plain, readBuffer)
+	}
 	switch r.opts.Compression {
 	case CompressionGzip:
 		if r.gzip == nil {
 			r.gzip = new(gzip.Reader)
 		}
-		if err := r.gzip.Reset(r.buf); err != nil {
+		if err := r.gzip.Reset(r.in); err != nil {
 			return noEOF(err)
 		}
 		// A Writer makes one member. What follows it is found by finish.
@@ -172,9 +182,9 @@ func (r *Reader) start() error {
 			r.zstd = d
 		}
 		r.dec = r.zstd
-		return r.zstd.Reset(r.buf)
+		return r.zstd.Reset(r.in)
 	}
-	r.dec = r.buf
+	r.dec = r.in
 	return nil
 }
 
@@ -183,6 +193,14 @@ func (r *Reader) start() error {
 func (r *Reader) finish() error {
 	if r.opts.Compression == CompressionZstd && r.stored.n == 0 {
 		return r.classify(io.ErrUnexpectedEOF) // not even an empty frame
+	}
+	// age says io.EOF only once its last chunk is authenticated.
+	if r.in != r.buf {
+		if _, err := r.in.ReadByte(); err == nil {
+			return r.classify(errors.New("more bytes follow the end of the compressed stream"))
+		} else if err != io.EOF {
+			return r.classify(err)
+		}
 	}
 	// The stored layer says io.EOF only once size and hash matched.
 	if _, err := r.buf.ReadByte(); err == nil {

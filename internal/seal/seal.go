@@ -4,13 +4,10 @@
 // On the way out bytes pass through these layers, on the way back through the
 // same in reverse:
 //
-//	plain bytes → compress → (encrypt) → hash and count → stored bytes
+//	plain bytes → compress → encrypt → hash and count → stored bytes
 //
-// Encryption has its place between the two others and comes with a later
-// format: Options then gains recipients for the Writer and identities for the
-// Reader, and Suffix gains a second extension. Callers don't change: the hash
-// stays over the bytes as they are stored, so CheckStored goes on working on a
-// host that has no key.
+// The hash is over the bytes as they are stored, so CheckStored works on a host
+// that has no key.
 //
 // Each Writer makes one sealed stream with one Sum. Several sealed streams may
 // be written end to end into one object; the reader is then given exactly the
@@ -68,6 +65,10 @@ type Options struct {
 	// Level is documented at its constants. Zero means LevelFastest. It is
 	// ignored by a Reader and by CompressionNone.
 	Level Level
+	// Encryption is none where it is zero.
+	Encryption Encryption
+	// Key is what EncryptionAge encrypts to and decrypts with.
+	Key *Key
 }
 
 // check returns a pgmedic.KindUsage error for options that mean nothing.
@@ -79,6 +80,17 @@ func (o Options) check() error {
 			"Known methods are gzip, zstd and none; a newer pgmedic may know more.",
 			"unknown compression %q", string(o.Compression))
 	}
+	switch o.Encryption {
+	case "", EncryptionNone:
+	case EncryptionAge:
+		if o.Key == nil {
+			return pgmedic.Errorf(pgmedic.KindUsage,
+				"Give this host a key that opens it: PGMEDIC_IDENTITY_FILES or BACKUP_ENCRYPTION_KEY.",
+				"the bytes are encrypted and no key is at hand")
+		}
+	default:
+		return pgmedic.Errorf(pgmedic.KindUsage, "Update pgmedic on this host.", "unknown encryption %q", string(o.Encryption))
+	}
 	switch o.Level {
 	case "", LevelFastest, LevelDefault, LevelBetter:
 		return nil
@@ -88,15 +100,20 @@ func (o Options) check() error {
 }
 
 // Suffix returns what is appended to the name of a file or object that holds a
-// stream sealed with these options: ".gz", ".zst" or nothing.
+// stream sealed with these options: ".gz", ".zst" or nothing, and ".age".
 func Suffix(o Options) string {
+	suffix := ""
 	switch o.Compression {
 	case CompressionGzip:
-		return ".gz"
+		suffix = ".gz"
 	case CompressionZstd:
-		return ".zst"
+		suffix = ".zst"
+	case CompressionNone:
 	}
-	return ""
+	if o.Encryption == EncryptionAge {
+		suffix += ".age"
+	}
+	return suffix
 }
 
 // Sum is what is recorded about a sealed stream: enough to know later that

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
@@ -26,7 +27,9 @@ const maxWriteWindow = 8 << 20
 //
 // A Writer is not safe for concurrent use.
 type Writer struct {
+	opts   Options
 	stored storedWriter
+	age    io.WriteCloser // nil without encryption
 	comp   compressor
 	plain  int64
 	err    error // the first failure; nothing succeeds after it
@@ -50,7 +53,7 @@ func NewWriter(dst io.Writer, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s compression: %w", o.Compression, err)
 	}
-	w := &Writer{comp: comp}
+	w := &Writer{opts: o, comp: comp}
 	return w, w.Reset(dst)
 }
 
@@ -59,8 +62,16 @@ func NewWriter(dst io.Writer, o Options) (*Writer, error) {
 // not. It saves the cost of a new compressor for each of many small streams.
 func (w *Writer) Reset(dst io.Writer) error {
 	w.stored = storedWriter{dst: dst, hash: sha256.New()}
-	w.comp.Reset(&w.stored)
-	w.plain, w.err, w.closed = 0, nil, false
+	w.plain, w.err, w.closed, w.age = 0, nil, false, nil
+	var under io.Writer = &w.stored
+	if w.opts.Encryption == EncryptionAge {
+		encrypted, err := age.Encrypt(&w.stored, w.opts.Key.identity.Recipient())
+		if err != nil {
+			return w.fail(fmt.Errorf("start encryption: %w", err))
+		}
+		w.age, under = encrypted, encrypted
+	}
+	w.comp.Reset(under)
 	return nil
 }
 
@@ -88,7 +99,10 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	w.closed = true
-	return w.fail(w.comp.Close())
+	if err := w.fail(w.comp.Close()); err != nil || w.age == nil {
+		return err
+	}
+	return w.fail(w.age.Close())
 }
 
 // Sum returns what is to be recorded about the stream. It is an error before
