@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
@@ -34,7 +35,10 @@ type Options struct {
 	Catalog    *catalog.Catalog
 	Method     Method
 	Tools      pgtool.Finder
-	Seal       seal.Options
+	// Seal says how the backup is compressed, and encrypted: with
+	// EncryptionAge the key is made here, and Wraps must not be empty.
+	Seal  seal.Options
+	Wraps []Wrap
 	// Purpose is PurposeRegular if empty.
 	Purpose pgmedic.Purpose
 	Labels  map[string]string
@@ -49,6 +53,13 @@ type Options struct {
 	Progress func(pgmedic.Event)
 	Logger   *slog.Logger
 	Now      func() time.Time
+}
+
+// Wrap is one way to open an encrypted backup.
+type Wrap struct {
+	// Name is what the wrapped key is stored under.
+	Name string
+	To   age.Recipient
 }
 
 // Method is a way to take what a database holds and store it. It is the seam
@@ -118,11 +129,18 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		defer lock.Release(ctx)
 	}
 	r := &Run{Options: o, Manifest: b, conn: conn}
+	if err := r.storeKeys(ctx); err != nil {
+		return nil, err
+	}
 	if err := o.Method.Take(ctx, r); err != nil {
 		return nil, fmt.Errorf("back up database %q: %w", b.Database.Name, err)
 	}
 	b.FinishedAt = o.Now().UTC()
-	if err := o.Catalog.Commit(ctx, b); err != nil {
+	var mac func([]byte) (string, error)
+	if r.Seal.Key != nil {
+		mac = r.Seal.Key.MAC
+	}
+	if err := o.Catalog.Commit(ctx, b, mac); err != nil {
 		return nil, fmt.Errorf("commit backup %s: %w", b.ID, err)
 	}
 	return b, nil
@@ -155,6 +173,6 @@ func describe(ctx context.Context, conn *pgx.Conn, o Options) (*pgmedic.Backup, 
 		Format: pgmedic.ManifestFormat, ID: catalog.NewID(now), Method: o.Method.Name(), Purpose: purpose,
 		StartedAt: now.UTC(), Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
 		Server: server, Database: database, Labels: o.Labels,
-		Seal: pgmedic.Seal{Compression: string(o.Seal.Compression), Encryption: "none"},
+		Seal: pgmedic.Seal{Compression: string(o.Seal.Compression), Encryption: encryptionName(o.Seal)},
 	}, nil
 }

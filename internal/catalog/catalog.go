@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -24,6 +26,8 @@ import (
 const (
 	manifestName     = "manifest.json"
 	manifestHashName = "manifest.json.sha256"
+	manifestMACName  = "manifest.json.hmac"
+	keysFolder       = "keys"
 	receiptsFolder   = "receipts"
 	// A manifest of 100,000 tables is some 20 MB.
 	maxManifestBytes = 256 << 20
@@ -78,9 +82,10 @@ func EscapeName(name string) string {
 }
 
 // Commit makes a backup exist: it checks that every object is stored at its
-// size, then writes the manifest's hash and, last, the manifest. Neither is
-// ever overwritten, so an id that exists is an error of KindConflict.
-func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup) error {
+// size, then writes the manifest's hash, its authentication if mac is not nil,
+// and, last, the manifest. None is ever overwritten, so an id that exists is an
+// error of KindConflict.
+func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manifest []byte) (string, error)) error {
 	for _, o := range b.Objects {
 		stored, err := c.store.Stat(ctx, Key(b, o.Name))
 		if err != nil {
@@ -101,10 +106,72 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup) error {
 	if _, err := c.store.Put(ctx, Key(b, manifestHashName), strings.NewReader(line)); err != nil {
 		return fmt.Errorf("store the manifest's hash: %w", err)
 	}
+	if mac != nil {
+		code, err := mac(manifest)
+		if err != nil {
+			return err
+		}
+		if _, err := c.store.Put(ctx, Key(b, manifestMACName), strings.NewReader(code+"\n")); err != nil {
+			return fmt.Errorf("store the manifest's authentication: %w", err)
+		}
+	}
 	if _, err := c.store.Put(ctx, Key(b, manifestName), bytes.NewReader(manifest)); err != nil {
 		return fmt.Errorf("store the manifest: %w", err)
 	}
 	return nil
+}
+
+// Authenticate has check compare the manifest of an encrypted backup with its
+// authentication. The bytes that it is given are those that b was read from: a
+// manifest that has changed since is an error of KindIntegrity, too.
+func (c *Catalog) Authenticate(ctx context.Context, b *pgmedic.Backup, check func(manifest []byte, mac string) error) error {
+	data, err := c.read(ctx, Key(b, manifestName), maxManifestBytes)
+	if err != nil {
+		return fmt.Errorf("read the manifest of backup %s: %w", b.ID, err)
+	}
+	mac, err := c.read(ctx, Key(b, manifestMACName), 1024)
+	if errors.Is(err, store.ErrNotFound) {
+		return damaged(b.ID, "the manifest's authentication is missing")
+	}
+	if err != nil {
+		return fmt.Errorf("read the manifest's authentication of backup %s: %w", b.ID, err)
+	}
+	if err := check(data, string(mac)); err != nil {
+		return fmt.Errorf("backup %s: %w", b.ID, err)
+	}
+	var again pgmedic.Backup
+	if err := json.Unmarshal(data, &again); err != nil || !reflect.DeepEqual(*b, again) {
+		return damaged(b.ID, "the manifest changed while it was used")
+	}
+	return nil
+}
+
+// AddKey stores one wrap of a backup's key under a name.
+func (c *Catalog) AddKey(ctx context.Context, b *pgmedic.Backup, name string, wrapped []byte) error {
+	if _, err := c.store.Put(ctx, Key(b, keysFolder+"/"+EscapeName(name)+".age"), bytes.NewReader(wrapped)); err != nil {
+		return fmt.Errorf("store key %q of backup %s: %w", name, b.ID, err)
+	}
+	return nil
+}
+
+// Keys returns the wraps of a backup's key, by name.
+func (c *Catalog) Keys(ctx context.Context, b *pgmedic.Backup) (map[string][]byte, error) {
+	wraps := map[string][]byte{}
+	for object, err := range c.store.List(ctx, Key(b, keysFolder+"/")) {
+		if err != nil {
+			return nil, fmt.Errorf("list the keys of backup %s: %w", b.ID, err)
+		}
+		name, ok := strings.CutSuffix(path.Base(object.Key), ".age")
+		if !ok {
+			continue
+		}
+		data, err := c.read(ctx, object.Key, 64<<10)
+		if err != nil {
+			return nil, fmt.Errorf("read key %q of backup %s: %w", name, b.ID, err)
+		}
+		wraps[name] = data
+	}
+	return wraps, nil
 }
 
 // AddReceipt stores a receipt beside its backup.

@@ -14,12 +14,15 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // Options say what is drilled, and where. Required: Catalog, Backup, Now.
 type Options struct {
 	Catalog *catalog.Catalog
 	Backup  *pgmedic.Backup
+	// Key opens the backup where it is encrypted.
+	Key *seal.Key
 	// Tools finds psql; ServerDirs are searched first for the server's
 	// programs.
 	Tools      pgtool.Finder
@@ -87,7 +90,7 @@ func (o Options) rehearse(ctx context.Context, server *scratch.Server, receipt *
 		return err
 	}
 	loaded, err := restore.Load(ctx, restore.Options{
-		Catalog: o.Catalog, Backup: o.Backup, Target: target, Into: database, Tools: o.Tools,
+		Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Target: target, Into: database, Tools: o.Tools,
 		CreateRoles: true, TablespaceDir: server.TablespaceDir,
 		ShowData: o.ShowData, Progress: o.Progress, Logger: o.Logger, Now: o.Now,
 	})
@@ -106,7 +109,7 @@ func (o Options) rehearse(ctx context.Context, server *scratch.Server, receipt *
 	}
 	began := o.Now()
 	o.report(pgmedic.Event{Step: "compare"})
-	checks, err := restore.Compare(ctx, o.Catalog, o.Backup, target.WithDatabase(database))
+	checks, err := restore.Compare(ctx, restore.Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key}, target.WithDatabase(database))
 	if err != nil {
 		return o.judge(ctx, receipt, err)
 	}

@@ -16,12 +16,16 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // VerifyOptions say what is verified. Required: Catalog, Backup, Now.
 type VerifyOptions struct {
 	Catalog *catalog.Catalog
 	Backup  *pgmedic.Backup
+	// Key opens the backup where it is encrypted. Without it the stored bytes
+	// are compared with their hashes and the proof is ProofIntact.
+	Key *seal.Key
 	// Host and Version go into the receipt.
 	Host, Version string
 	Progress      func(pgmedic.Event)
@@ -41,9 +45,17 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
 	}
 	meter := &meter{report: o.Progress, total: plainBytes(o.Backup)}
+	reached := pgmedic.ProofVerified
+	sealed := o.Backup.Seal.Encryption == string(seal.EncryptionAge) && o.Key == nil
+	if sealed {
+		reached = pgmedic.ProofIntact
+	}
 	for _, object := range o.Backup.Objects {
 		verify := verifyObject
-		if object.Role == pgmedic.RolePack {
+		switch {
+		case sealed:
+			verify = verifyStored
+		case object.Role == pgmedic.RolePack:
 			verify = verifyPack
 		}
 		checks, err := verify(ctx, o, object, meter)
@@ -54,7 +66,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	}
 	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: seconds(o.Now().Sub(began))}}
 	meter.finish()
-	return store(ctx, o.Catalog, o.Backup, receipt, pgmedic.ProofVerified, o.Now())
+	return store(ctx, o.Catalog, o.Backup, receipt, reached, o.Now())
 }
 
 // store sets the receipt's outcome and stores it.
@@ -83,7 +95,7 @@ func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 		dst = io.MultiWriter(m, &counter)
 	}
 	m.object = object.Name
-	r, err := restore.OpenObject(ctx, o.Catalog, o.Backup, object)
+	r, err := o.source().Open(ctx, object)
 	if err == nil {
 		_, err = copyContext(ctx, dst, r)
 		err = errors.Join(err, r.Close())
@@ -100,6 +112,38 @@ func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 		return []pgmedic.Check{check}, nil
 	}
 	return []pgmedic.Check{check, countedRows(o.Backup, &counter)}, nil
+}
+
+func (o VerifyOptions) source() restore.Source {
+	return restore.Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key}
+}
+
+// verifyStored compares an object's bytes as they are stored with its hash: all
+// that a host without a key can do.
+func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
+	m.object = object.Name
+	r, err := o.source().OpenStored(ctx, object)
+	if err == nil {
+		err = seal.CheckStored(readerFunc(func(p []byte) (int, error) {
+			if ctx.Err() != nil {
+				return 0, context.Cause(ctx)
+			}
+			n, err := r.Read(p)
+			_, _ = m.Write(p[:n]) // never fails
+			return n, err
+		}), restore.SumOf(object))
+		err = errors.Join(err, r.Close())
+	}
+	switch {
+	case err != nil && pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
+	case err != nil:
+		return nil, err
+	default:
+		check.Detail = fmt.Sprintf("%d bytes, sha256 %s", object.StoredBytes, object.SHA256)
+	}
+	return []pgmedic.Check{check}, nil
 }
 
 // verifyPack reads every chunk of a pack and counts its rows.
@@ -130,7 +174,7 @@ func verifyChunk(ctx context.Context, o VerifyOptions, c pgmedic.Chunk, m *meter
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s belongs to no table", c.Pack)
 	}
 	t := o.Backup.Tables[c.Table]
-	r, err := restore.OpenChunk(ctx, o.Catalog, o.Backup, c)
+	r, err := o.source().OpenChunk(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -10,24 +10,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // Compare holds a restored database against what its backup recorded: the rows
 // of each table, the definition of each object, the extensions. An error means
 // that it could not be compared; a difference is a failed check.
-func Compare(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, t postgres.Target) ([]pgmedic.Check, error) {
+func Compare(ctx context.Context, s Source, t postgres.Target) ([]pgmedic.Check, error) {
 	conn, err := postgres.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	rows, err := compareRows(ctx, conn, b)
+	rows, err := compareRows(ctx, conn, s.Backup)
 	if err != nil {
 		return nil, err
 	}
-	schema, err := compareSchema(ctx, conn, c, b)
+	schema, err := compareSchema(ctx, conn, s)
 	if err != nil {
 		return nil, err
 	}
@@ -79,19 +78,19 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedi
 	return check, nil
 }
 
-func compareSchema(ctx context.Context, conn *pgx.Conn, c *catalog.Catalog, b *pgmedic.Backup) (pgmedic.Check, error) {
+func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
 	server, err := postgres.ReadServer(ctx, conn)
 	if err != nil {
 		return check, err
 	}
-	if server.Major() != b.Server.Major() {
+	if server.Major() != s.Backup.Server.Major() {
 		// Another major version prints definitions in its own way.
 		check.Outcome = pgmedic.OutcomeSkipped
-		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", b.Server.Major(), server.Major())
+		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", s.Backup.Server.Major(), server.Major())
 		return check, nil
 	}
-	source, err := readInventory(ctx, c, b)
+	source, err := readInventory(ctx, s)
 	if err != nil {
 		return check, err
 	}
@@ -110,12 +109,12 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, c *catalog.Catalog, b *p
 	return check, nil
 }
 
-func readInventory(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) ([]postgres.Definition, error) {
-	object, ok := b.Object(pgmedic.RoleInventory)
+func readInventory(ctx context.Context, s Source) ([]postgres.Definition, error) {
+	object, ok := s.Backup.Object(pgmedic.RoleInventory)
 	if !ok {
 		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
 	}
-	r, err := OpenObject(ctx, c, b, object)
+	r, err := s.Open(ctx, object)
 	if err != nil {
 		return nil, err
 	}

@@ -17,10 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // parallel loads what backup.Parallel stored: definitions, then the chunks over
@@ -74,7 +72,7 @@ func (parallel) stage(ctx context.Context, s *Session, path string) error {
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no definitions")
 	}
-	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	r, err := s.source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
@@ -92,7 +90,7 @@ func (parallel) rest(ctx context.Context, s *Session, tool pgtool.Tool) error {
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no archive of other data")
 	}
-	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	r, err := s.source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
@@ -222,7 +220,7 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 	if into == "" {
 		into = pgmedic.QuoteQualified(t.Schema, t.Name)
 	}
-	r, err := OpenChunk(ctx, l.Catalog, l.Backup, c)
+	r, err := l.source().OpenChunk(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -245,44 +243,4 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 	l.report(pgmedic.Event{Step: "rows", Object: into, DoneBytes: l.done, TotalBytes: l.total})
 	l.mu.Unlock()
 	return closeErr
-}
-
-// OpenChunk opens one chunk for reading, from its pack by range. Like
-// OpenObject's, the reader believes nothing before the end.
-func OpenChunk(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, chunk pgmedic.Chunk) (*ChunkReader, error) {
-	pack := pgmedic.Object{Name: chunk.Pack}
-	src, err := c.Store().Open(ctx, catalog.Key(b, chunk.Pack), chunk.Offset, chunk.StoredBytes)
-	if err != nil {
-		return nil, missingObject(err, b, pack)
-	}
-	sum := seal.Sum{StoredBytes: chunk.StoredBytes, SHA256: chunk.SHA256, PlainBytes: chunk.PlainBytes}
-	r, err := seal.NewReader(src, sum, seal.Options{Compression: seal.Compression(b.Seal.Compression)})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open a chunk of %s: %w", chunk.Pack, err), src.Close())
-	}
-	return &ChunkReader{objectReader: objectReader{name: chunk.Pack, r: r, src: src}}, nil
-}
-
-// ChunkReader reads one chunk, and remembers why it could not.
-type ChunkReader struct {
-	objectReader
-	mu  sync.Mutex
-	err error
-}
-
-// Read implements io.Reader.
-func (r *ChunkReader) Read(p []byte) (int, error) {
-	n, err := r.objectReader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.mu.Lock()
-		r.err = err
-		r.mu.Unlock()
-	}
-	return n, err
-}
-
-func (r *ChunkReader) failure() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err
 }

@@ -3,15 +3,12 @@ package restore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
-	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // plain loads the one SQL stream of a plain backup through psql.
@@ -30,7 +27,7 @@ func (plain) Load(ctx context.Context, s *Session) error {
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no dump")
 	}
-	r, err := OpenObject(ctx, s.Catalog, s.Backup, object)
+	r, err := s.source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
@@ -46,52 +43,6 @@ func (plain) Load(ctx context.Context, s *Session) error {
 	}
 	return errors.Join(err, r.Close())
 }
-
-// OpenObject opens one of a backup's objects for reading. The reader returns
-// io.EOF only when every byte was there and was the one that was written; it is
-// closed by the caller.
-func OpenObject(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, o pgmedic.Object) (io.ReadCloser, error) {
-	src, err := c.Store().Open(ctx, catalog.Key(b, o.Name), 0, -1)
-	if err != nil {
-		return nil, missingObject(err, b, o)
-	}
-	r, err := seal.NewReader(src, SumOf(o), seal.Options{Compression: seal.Compression(b.Seal.Compression)})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
-	}
-	return &objectReader{name: o.Name, r: r, src: src}, nil
-}
-
-// missingObject makes of an object that is not there the damaged backup that
-// it is: the manifest says that it was.
-func missingObject(err error, b *pgmedic.Backup, o pgmedic.Object) error {
-	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
-			"backup %s is damaged: %s is missing", b.ID, o.Name)
-	}
-	return fmt.Errorf("open %s: %w", o.Name, err)
-}
-
-// SumOf is what the manifest recorded of an object, as the seal checks it.
-func SumOf(o pgmedic.Object) seal.Sum {
-	return seal.Sum{StoredBytes: o.StoredBytes, SHA256: o.SHA256, PlainBytes: o.PlainBytes}
-}
-
-type objectReader struct {
-	name string
-	r    io.ReadCloser
-	src  io.Closer
-}
-
-func (o *objectReader) Read(p []byte) (int, error) {
-	n, err := o.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("read %s: %w", o.name, err)
-	}
-	return n, err
-}
-
-func (o *objectReader) Close() error { return errors.Join(o.r.Close(), o.src.Close()) }
 
 // meter reports the bytes that pass and the table they belong to, at most once
 // in each mebibyte.

@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // Options say what is restored and where. Required: Catalog, Backup, Into,
@@ -24,6 +25,8 @@ import (
 type Options struct {
 	Catalog *catalog.Catalog
 	Backup  *pgmedic.Backup
+	// Key opens the backup where it is encrypted.
+	Key *seal.Key
 	// Target is the server; which database it names does not matter.
 	Target postgres.Target
 	// Maintenance is the database to connect to for creating others; empty
@@ -70,6 +73,8 @@ type Session struct {
 	Database postgres.Target
 	steps    []pgmedic.Step
 }
+
+func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
 
 // Loaded is what a restore into a new database did.
 type Loaded struct {

@@ -216,7 +216,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	s := &Session{Options: o.Options, steps: loaded.Steps}
 	done := &Swapped{Database: o.Live, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
 	err := s.Step("compare", func() (err error) {
-		done.Checks, err = Compare(ctx, o.Catalog, o.Backup, o.Target.WithDatabase(o.Into))
+		done.Checks, err = Compare(ctx, o.source(), o.Target.WithDatabase(o.Into))
 		return err
 	})
 	if err != nil {

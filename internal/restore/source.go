@@ -1,0 +1,123 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// Source is a backup to read from.
+type Source struct {
+	Catalog *catalog.Catalog
+	Backup  *pgmedic.Backup
+	// Key opens it; nil where it is not encrypted, or can't be opened.
+	Key *seal.Key
+}
+
+func (s Source) options() seal.Options {
+	return seal.Options{
+		Compression: seal.Compression(s.Backup.Seal.Compression),
+		Encryption:  seal.Encryption(s.Backup.Seal.Encryption), Key: s.Key,
+	}
+}
+
+// Open opens one of the backup's objects for reading. The reader returns io.EOF
+// only when every byte was there and was the one that was written; it is closed
+// by the caller.
+func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, error) {
+	src, err := s.OpenStored(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	r, err := seal.NewReader(src, SumOf(o), s.options())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
+	}
+	return &objectReader{name: o.Name, r: r, src: src}, nil
+}
+
+// OpenStored opens one of the backup's objects as it is stored.
+func (s Source) OpenStored(ctx context.Context, o pgmedic.Object) (io.ReadCloser, error) {
+	src, err := s.Catalog.Store().Open(ctx, catalog.Key(s.Backup, o.Name), 0, -1)
+	if err != nil {
+		return nil, missingObject(err, s.Backup, o)
+	}
+	return src, nil
+}
+
+// missingObject makes of an object that is not there the damaged backup that
+// it is: the manifest says that it was.
+func missingObject(err error, b *pgmedic.Backup, o pgmedic.Object) error {
+	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
+			"backup %s is damaged: %s is missing", b.ID, o.Name)
+	}
+	return fmt.Errorf("open %s: %w", o.Name, err)
+}
+
+// SumOf is what the manifest recorded of an object, as the seal checks it.
+func SumOf(o pgmedic.Object) seal.Sum {
+	return seal.Sum{StoredBytes: o.StoredBytes, SHA256: o.SHA256, PlainBytes: o.PlainBytes}
+}
+
+type objectReader struct {
+	name string
+	r    io.ReadCloser
+	src  io.Closer
+}
+
+func (o *objectReader) Read(p []byte) (int, error) {
+	n, err := o.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read %s: %w", o.name, err)
+	}
+	return n, err
+}
+
+func (o *objectReader) Close() error { return errors.Join(o.r.Close(), o.src.Close()) }
+
+// OpenChunk opens one chunk for reading, from its pack by range. Like
+// Open's, the reader believes nothing before the end.
+func (s Source) OpenChunk(ctx context.Context, chunk pgmedic.Chunk) (*ChunkReader, error) {
+	pack := pgmedic.Object{Name: chunk.Pack}
+	src, err := s.Catalog.Store().Open(ctx, catalog.Key(s.Backup, chunk.Pack), chunk.Offset, chunk.StoredBytes)
+	if err != nil {
+		return nil, missingObject(err, s.Backup, pack)
+	}
+	sum := seal.Sum{StoredBytes: chunk.StoredBytes, SHA256: chunk.SHA256, PlainBytes: chunk.PlainBytes}
+	r, err := seal.NewReader(src, sum, s.options())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a chunk of %s: %w", chunk.Pack, err), src.Close())
+	}
+	return &ChunkReader{objectReader: objectReader{name: chunk.Pack, r: r, src: src}}, nil
+}
+
+// ChunkReader reads one chunk, and remembers why it could not.
+type ChunkReader struct {
+	objectReader
+	mu  sync.Mutex
+	err error
+}
+
+// Read implements io.Reader.
+func (r *ChunkReader) Read(p []byte) (int, error) {
+	n, err := r.objectReader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.mu.Lock()
+		r.err = err
+		r.mu.Unlock()
+	}
+	return n, err
+}
+
+func (r *ChunkReader) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
