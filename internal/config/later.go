@@ -24,14 +24,7 @@ type later struct {
 // laters returns what existing deployments may ask for and this version does
 // not do. Silence about one of these would leave data unprotected.
 func laters() []later {
-	const plain = "unset it to write plain backups, and protect the folder that holds them"
 	return []later{
-		{key: "backup.encryption_key", env: "BACKUP_ENCRYPTION_KEY", asks: always,
-			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
-		{key: "backup.recipients", env: "BACKUP_RECIPIENTS", asks: always,
-			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
-		{key: "backup.encryption", env: "BACKUP_ENCRYPTION", asks: wanted,
-			what: "encryption is asked for", but: "this version can't encrypt", hint: plain},
 		{env: "CLOUD_STORAGE_ENABLED", asks: wanted,
 			what: "copies in cloud storage are asked for", but: "this version writes to a local folder only",
 			hint: "set it to false, and copy the folder of backups elsewhere by other means"},

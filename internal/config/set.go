@@ -35,6 +35,13 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 		return "", nil
 	case f.isList():
 		items := r.items
+		if f.rule == "words" {
+			if items == nil {
+				items = strings.FieldsFunc(r.text, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\t' })
+			}
+			dst.Set(reflect.ValueOf(items))
+			return "", nil
+		}
 		if items == nil {
 			items = slices.DeleteFunc(split(r.text, listSeparator()), func(s string) bool { return s == "" })
 		}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// passphraseKey is the name of the wrap that a passphrase opens.
+const passphraseKey = "passphrase"
+
+// sealing returns how backups are sealed here, and the ways to open them. They
+// are encrypted if there is any.
+func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
+	o := seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression), Encryption: seal.EncryptionNone}
+	if a.cfg.Backup.Encryption == string(seal.EncryptionNone) {
+		return o, nil, nil
+	}
+	var wraps []backup.Wrap
+	for _, text := range a.cfg.Backup.Recipients {
+		recipients, err := age.ParseRecipients(strings.NewReader(text))
+		if err != nil || len(recipients) != 1 {
+			// A secret key in the wrong place must not be repeated.
+			return o, nil, pgmedic.Errorf(pgmedic.KindUsage, "a public key begins with age1; age-keygen -y prints that of a secret one",
+				"backup.recipients holds something that is no age public key")
+		}
+		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: recipients[0]})
+	}
+	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
+		to, err := seal.PassphraseRecipient(phrase)
+		if err != nil {
+			return o, nil, fmt.Errorf("backup.encryption_key: %w", err)
+		}
+		wraps = append(wraps, backup.Wrap{Name: passphraseKey, To: to})
+	}
+	if len(wraps) > 0 {
+		o.Encryption = seal.EncryptionAge
+	}
+	return o, wraps, nil
+}
+
+// recipientName is what the wrap for a public key is stored under.
+func recipientName(recipient string) string {
+	sum := sha256.Sum256([]byte(recipient))
+	return "recipient-" + hex.EncodeToString(sum[:4])
+}
+
+// identities returns the secret keys that this host has.
+func (a *app) identities() ([]age.Identity, error) {
+	var all []age.Identity
+	for _, path := range a.cfg.Backup.IdentityFiles {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "see backup.identity_files", "open a file of secret keys: %w", err)
+		}
+		ids, err := age.ParseIdentities(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "age-keygen writes such files", "%s holds no age secret key", path)
+		}
+		all = append(all, ids...)
+	}
+	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
+		id, err := seal.PassphraseIdentity(phrase)
+		if err != nil {
+			return nil, fmt.Errorf("backup.encryption_key: %w", err)
+		}
+		all = append(all, id)
+	}
+	return all, nil
+}
+
+// openKey opens a backup's key with what this host has, and authenticates the
+// manifest with it. The key is nil where the backup is not encrypted, and where
+// this host has no key at all: such a host can tell whether the stored bytes are
+// intact, and no more.
+func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
+	if b.Seal.Encryption != string(seal.EncryptionAge) {
+		return nil, nil
+	}
+	with, err := a.identities()
+	if err != nil || len(with) == 0 {
+		return nil, err
+	}
+	wraps, err := c.Keys(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	problem := error(nil)
+	for _, name := range slices.Sorted(maps.Keys(wraps)) {
+		key, err := seal.OpenKey(wraps[name], with)
+		switch {
+		case err == nil:
+			return key, c.Authenticate(ctx, b, key.CheckMAC)
+		case !errors.Is(err, seal.ErrNotForUs):
+			problem = err
+		}
+	}
+	if problem == nil {
+		problem = seal.ErrNotForUs
+	}
+	return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "use the identity file or the passphrase that the backup was made for: pgmedic keys list "+b.ID,
+		"open the key of backup %s: %w", b.ID, problem)
+}
+
+// readKey is openKey for what can't be done without the key.
+func (a *app) readKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
+	key, err := a.openKey(ctx, c, b)
+	if err == nil && key == nil && b.Seal.Encryption == string(seal.EncryptionAge) {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set backup.identity_files (PGMEDIC_IDENTITY_FILES) or backup.encryption_key (BACKUP_ENCRYPTION_KEY)",
+			"backup %s is encrypted and this host has no key", b.ID)
+	}
+	return key, err
+}
