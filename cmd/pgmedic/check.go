@@ -26,7 +26,10 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Try now everything that would make tonight's backup or a restore fail",
 		Long: `Connects, looks at privileges, client programs, the store, space and clocks, and
 prints a line for each: ok, warn, failed or skipped, with the reason and what to
-do. It changes nothing: the object that it writes into the store is deleted.`,
+do. It changes nothing: the object that it writes into the store is deleted.
+With -q only warnings and failures are printed.`,
+		Example: `  pgmedic check
+  pgmedic check clinic --json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -99,9 +102,13 @@ func (a *app) printChecklist(l *checklist) error {
 	} else {
 		p := a.paint(a.stdoutTTY)
 		for _, c := range l.checks {
-			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), c.Name, render.Clean(c.Detail))
+			if a.global.quiet && c.Outcome != pgmedic.OutcomeWarn && c.Outcome != pgmedic.OutcomeFailed {
+				continue
+			}
+			const column = 26 // of the details: outcome and name come before
+			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), c.Name, a.fit(render.Clean(c.Detail), column))
 			if c.Hint != "" {
-				a.printf("        %-17s %s\n", "", p.dim(render.Clean(c.Hint)))
+				a.printf("%*s%s\n", column, "", p.dim(a.fit(render.Clean(c.Hint), column)))
 			}
 		}
 	}
@@ -340,7 +347,7 @@ func (a *app) checkSpace(ctx context.Context, l *checklist, name, dir string, ne
 		l.add(name, pgmedic.OutcomeSkipped, "free space can't be known here", "")
 		return
 	}
-	free := int64(usage.Free) //nolint:gosec // far below 2^63
+	free := int64(usage.Free)
 	if free < needed {
 		l.add(name, pgmedic.OutcomeWarn, fmt.Sprintf("%s free in %s, the database is %s", render.Bytes(free), dir, render.Bytes(needed)),
 			"free space there, or name another folder")
