@@ -197,6 +197,10 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 	if err != nil {
 		return postgres.Wrap(err, "look at the role's privileges")
 	}
+	closed, err := closedLargeObjects(ctx, conn)
+	if err != nil {
+		return err
+	}
 	user := pgmedic.QuoteIdent(role)
 	switch {
 	case len(tables) > 0:
@@ -205,10 +209,31 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 	case len(filtered) > 0:
 		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+user+" BYPASSRLS;",
 			"row-level security hides rows of %s from role %s", few(filtered), role))
+	case closed > 0:
+		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic init --roles-only` prints the statement that grants it",
+			"role %s may not read %d large objects", role, closed))
 	default:
-		l.ok("may read", "role %s may read every table", role)
+		l.ok("may read", "role %s may read everything in the database", role)
 	}
 	return nil
+}
+
+// closedLargeObjects counts the large objects that the role may not read. Most
+// versions have no function that tells.
+func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
+	readable := `(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+	OR pg_has_role(l.lomowner, 'USAGE')
+	OR EXISTS (SELECT FROM aclexplode(l.lomacl) AS a WHERE a.privilege_type = 'SELECT'
+		AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))`
+	var known bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'has_largeobject_privilege')").Scan(&known)
+	if err == nil {
+		if known {
+			readable = "has_largeobject_privilege(l.oid, 'SELECT')"
+		}
+		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata AS l WHERE NOT ("+readable+")").Scan(&n)
+	}
+	return n, postgres.Wrap(err, "look at the privileges on large objects")
 }
 
 func few(names []string) string {
