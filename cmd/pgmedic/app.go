@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
@@ -25,13 +26,17 @@ type app struct {
 	stdin                          io.Reader
 	stdout, stderr                 io.Writer
 	stdinTTY, stdoutTTY, stderrTTY bool
-	environ                        []string
-	dir                            string
-	now                            func() time.Time
+	// stdoutWidth and stderrWidth return a terminal's columns now, or 0.
+	stdoutWidth, stderrWidth func() int
+	environ                  []string
+	dir                      string
+	now                      func() time.Time
 
 	global globalFlags
 	cfg    *config.Config
 	log    *slog.Logger
+	// logSteps is true where standard error is for records, not for people.
+	logSteps bool
 }
 
 type globalFlags struct {
@@ -43,7 +48,7 @@ type globalFlags struct {
 
 // run parses the arguments, runs a command, and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // the demo's server outlives the context of its start and is stopped
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -63,18 +68,41 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitCode(pgmedic.KindOf(err))
 }
 
-// interrupted keeps of an error that an interrupt caused only what is news:
-// that something could not be cleaned up.
+// interrupted keeps of the error of an interrupted run what is news beside the
+// interrupt, such as that something could not be cleaned up.
 func interrupted(err error) error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		for _, e := range joined.Unwrap()[1:] {
-			if !errors.Is(e, context.Canceled) && !errors.Is(e, errInterrupted) {
-				return pgmedic.Errorf(pgmedic.KindInterrupted, pgmedic.HintOf(e), "interrupted; %w", e)
+	news, _ := beside(err)
+	if news == nil {
+		return errInterrupted
+	}
+	return pgmedic.Errorf(pgmedic.KindInterrupted, pgmedic.HintOf(news), "interrupted; %w", news)
+}
+
+// beside returns the part of an error that the interrupt did not cause, or nil,
+// and whether that is all of it.
+func beside(err error) (rest error, all bool) {
+	if err == errInterrupted || err == context.Canceled { //nolint:errorlint // this very link of the chain
+		return nil, false
+	}
+	switch e := err.(type) { //nolint:errorlint // this very link of the chain
+	case interface{ Unwrap() []error }:
+		parts, all := []error(nil), true
+		for _, part := range e.Unwrap() {
+			kept, whole := beside(part)
+			all = all && whole
+			parts = append(parts, kept)
+		}
+		if !all {
+			return errors.Join(parts...), false
+		}
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			if kept, all := beside(inner); !all {
+				return kept, false
 			}
 		}
 	}
-	return errInterrupted
+	return err, true
 }
 
 // statusError ends the run with a code of its own and without a message, which
@@ -152,18 +180,16 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 ` + exitCodes,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.NoArgs,
+		Args:              unknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return pgmedic.Errorf(pgmedic.KindUsage, "see `"+cmd.CommandPath()+" --help`", "%w", err)
-	})
+	root.SetFlagErrorFunc(flagError)
 	f := root.PersistentFlags()
 	f.StringVar(&a.global.config, "config", "", "configuration file (default: $PGMEDIC_CONFIG, else ./pgmedic.yaml if it is there)")
 	f.StringVar(&a.global.envFile, "env-file", "", "file of environment variables (default: .env beside the configuration file)")
 	f.BoolVar(&a.global.json, "json", false, "print the result as JSON")
 	f.BoolVar(&a.global.noColor, "no-color", false, "no colours; NO_COLOR does the same")
-	f.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress; print only what a script needs")
+	f.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress; print only what a script needs, such as ids")
 	f.BoolVar(&a.global.yes, "yes", false, "answer every question with yes")
 	f.BoolVar(&a.global.showData, "show-data-in-errors", false, "show the server's whole messages, which may quote rows, on this terminal")
 	addSetting(root, "log-level", "log.level", "debug, info, warn or error")
@@ -178,6 +204,44 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		wrapUsage(cmd)
 	}
 	return root
+}
+
+// unknownCommand refuses a word that is no command, and names the nearest.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see `pgmedic --help`"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean `pgmedic " + near[0] + "`?"
+	}
+	return pgmedic.Errorf(pgmedic.KindUsage, hint, "unknown command %q", args[0])
+}
+
+// flagError gives cobra's complaints about flags a kind, and a hint that names
+// the nearest flag for one that is not there.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := "see `" + cmd.CommandPath() + " --help`"
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+			hint = "did you mean --" + near + "?"
+		}
+	}
+	return pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: %w", cmd.CommandPath(), err)
+}
+
+// nearestFlag returns the flag that a misspelt one most likely means, or empty.
+func nearestFlag(cmd *cobra.Command, name string) string {
+	// cobra knows how to find the nearest of commands.
+	names := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, f := range flagsOf(cmd) {
+		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	}
+	if near := names.SuggestionsFor(name); len(near) > 0 && len(name) > 2 {
+		return near[0]
+	}
+	return ""
 }
 
 // wrapUsage gives cobra's own complaints about arguments a kind and a hint.
@@ -226,9 +290,7 @@ func addStore(cmd *cobra.Command) {
 // load reads the configuration, flags included, and makes the logger.
 func (a *app) load(cmd *cobra.Command) error {
 	o := config.Options{File: a.global.config, EnvFile: a.global.envFile, Environ: a.environ, Dir: a.dir}
-	for _, f := range changedSettings(cmd) {
-		o.Flags = append(o.Flags, f)
-	}
+	o.Flags = append(o.Flags, changedSettings(cmd)...)
 	cfg, err := config.Load(o)
 	if err != nil {
 		return err
@@ -240,6 +302,8 @@ func (a *app) load(cmd *cobra.Command) error {
 	for _, w := range cfg.Warnings {
 		a.log.Warn(w)
 	}
+	// A person sees progress; a program that reads JSON gets it as records.
+	a.logSteps = cfg.Log.Format == "json" && cfg.Log.File == ""
 	return nil
 }
 
@@ -266,7 +330,7 @@ func (a *app) logger(c config.Log) (*slog.Logger, error) {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "make its folder, or set log.file", "open the log: %w", err)
 		}
 		w = f // open to the end of the process
-	} else if level == slog.LevelInfo && c.Format == "text" {
+	} else if c.Format == "text" && !a.cfg.Origin("log.level").Given() {
 		level = slog.LevelWarn // a person sees progress instead
 	}
 	o := &slog.HandlerOptions{Level: level}

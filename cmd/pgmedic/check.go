@@ -26,7 +26,10 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Try now everything that would make tonight's backup or a restore fail",
 		Long: `Connects, looks at privileges, client programs, the store, space and clocks, and
 prints a line for each: ok, warn, failed or skipped, with the reason and what to
-do. It changes nothing: the object that it writes into the store is deleted.`,
+do. It changes nothing: the object that it writes into the store is deleted.
+With -q only warnings and failures are printed.`,
+		Example: `  pgmedic check
+  pgmedic check clinic --json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -99,9 +102,13 @@ func (a *app) printChecklist(l *checklist) error {
 	} else {
 		p := a.paint(a.stdoutTTY)
 		for _, c := range l.checks {
-			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), c.Name, render.Clean(c.Detail))
+			if a.global.quiet && c.Outcome != pgmedic.OutcomeWarn && c.Outcome != pgmedic.OutcomeFailed {
+				continue
+			}
+			const column = 26 // of the details: outcome and name come before
+			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), c.Name, a.fit(render.Clean(c.Detail), column))
 			if c.Hint != "" {
-				a.printf("        %-17s %s\n", "", p.dim(render.Clean(c.Hint)))
+				a.printf("%*s%s\n", column, "", p.dim(a.fit(render.Clean(c.Hint), column)))
 			}
 		}
 	}
@@ -190,6 +197,10 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 	if err != nil {
 		return postgres.Wrap(err, "look at the role's privileges")
 	}
+	closed, err := closedLargeObjects(ctx, conn)
+	if err != nil {
+		return err
+	}
 	user := pgmedic.QuoteIdent(role)
 	switch {
 	case len(tables) > 0:
@@ -198,10 +209,31 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 	case len(filtered) > 0:
 		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+user+" BYPASSRLS;",
 			"row-level security hides rows of %s from role %s", few(filtered), role))
+	case closed > 0:
+		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic init --roles-only` prints the statement that grants it",
+			"role %s may not read %d large objects", role, closed))
 	default:
-		l.ok("may read", "role %s may read every table", role)
+		l.ok("may read", "role %s may read everything in the database", role)
 	}
 	return nil
+}
+
+// closedLargeObjects counts the large objects that the role may not read. Most
+// versions have no function that tells.
+func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
+	readable := `(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+	OR pg_has_role(l.lomowner, 'USAGE')
+	OR EXISTS (SELECT FROM aclexplode(l.lomacl) AS a WHERE a.privilege_type = 'SELECT'
+		AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))`
+	var known bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'has_largeobject_privilege')").Scan(&known)
+	if err == nil {
+		if known {
+			readable = "has_largeobject_privilege(l.oid, 'SELECT')"
+		}
+		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata AS l WHERE NOT ("+readable+")").Scan(&n)
+	}
+	return n, postgres.Wrap(err, "look at the privileges on large objects")
 }
 
 func few(names []string) string {
@@ -340,7 +372,7 @@ func (a *app) checkSpace(ctx context.Context, l *checklist, name, dir string, ne
 		l.add(name, pgmedic.OutcomeSkipped, "free space can't be known here", "")
 		return
 	}
-	free := int64(usage.Free) //nolint:gosec // far below 2^63
+	free := int64(usage.Free)
 	if free < needed {
 		l.add(name, pgmedic.OutcomeWarn, fmt.Sprintf("%s free in %s, the database is %s", render.Bytes(free), dir, render.Bytes(needed)),
 			"free space there, or name another folder")

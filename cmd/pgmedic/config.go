@@ -23,6 +23,8 @@ func (a *app) configCommand() *cobra.Command {
 		Long: `Shows the settings that the other commands use here, and whether each comes from a
 flag, the environment, the .env file, the configuration file or the defaults.
 Secrets are hidden.`,
+		Example: `  pgmedic config
+  pgmedic config --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
@@ -41,12 +43,12 @@ func (a *app) printConfig(values []config.Value) error {
 	cells := make([][]string, 0, len(values))
 	for _, v := range values {
 		rows = append(rows, settingRow{Key: v.Key, Value: v.Value, Origin: v.Origin.String(), Env: v.Env, Secret: v.Secret})
-		cells = append(cells, []string{v.Key, v.Value, v.Origin.String()})
+		cells = append(cells, []string{v.Key, v.Origin.String(), v.Value})
 	}
 	if a.global.json {
 		return a.printJSON(map[string]any{"settings": rows, "file": a.cfg.File, "env_file": a.cfg.EnvFile})
 	}
-	a.printf("%s", render.Table([]string{"SETTING", "VALUE", "FROM"}, cells, render.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	a.printf("%s", render.Table([]string{"SETTING", "FROM", "VALUE"}, cells, render.TableOptions{Color: a.paint(a.stdoutTTY).on}))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -132,7 +133,7 @@ func (a *app) demoConfig() error {
 // headline prints one line of the story.
 func (d *demo) headline(n int, title, format string, args ...any) {
 	if !d.global.json {
-		d.printf("%s  %s %s\n", d.paint.dim(fmt.Sprint(n)), d.paint.bold(fmt.Sprintf("%-12s", title)), fmt.Sprintf(format, args...))
+		d.printf("%s  %s %s\n", d.paint.dim(strconv.Itoa(n)), d.paint.bold(fmt.Sprintf("%-12s", title)), fmt.Sprintf(format, args...))
 	}
 }
 
@@ -323,7 +324,7 @@ func (d *demo) health(ctx context.Context) error {
 		return nil
 	}
 	d.headline(7, "Its health", "a morning's work later, as `pgmedic report` prints it:\n")
-	return render.Text(d.stdout, render.NewReport(d.now(), reading, findings), render.TextOptions{Color: d.paint.on})
+	return render.Text(d.stdout, render.NewReport(d.now(), reading, findings), d.textOptions(true))
 }
 
 func (d *demo) exec(ctx context.Context, sql string) error {
@@ -350,6 +351,6 @@ func (d *demo) claims(ctx context.Context) (n int64, err error) {
 func (d *demo) wait(ctx context.Context) error {
 	fmt.Fprintf(d.stderr, "\nThe server runs until Ctrl-C:\n  psql %q\n  export BACKUP_DIR=%s\n", d.server.DSN(clinic),
 		filepath.Join(d.server.Dir(), "backups"))
-	<-ctx.Done()
-	return context.Cause(ctx)
+	<-ctx.Done() // the end that was asked for, and no failure
+	return nil
 }

@@ -14,14 +14,15 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/render"
 )
 
 func (a *app) initCommand() *cobra.Command {
 	var preset string
 	var rolesOnly bool
 	cmd := &cobra.Command{
-		Use:   "init",
+		Use: "init",
+		Example: `  pgmedic init --preset staging
+  pgmedic init --roles-only | psql clinic`,
 		Short: "Write a commented pgmedic.yaml and print the SQL of least-privilege roles",
 		Long: `Writes pgmedic.yaml (or the file of --config) with every setting, commented, and
 prints the SQL that makes roles with just the privileges that reports, backups and
@@ -39,9 +40,10 @@ and a file that exists is left alone.`,
 }
 
 func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool) error {
+	path := ""
 	if !rolesOnly {
-		path, err := a.writeExample(preset)
-		if err != nil {
+		var err error
+		if path, err = a.writeExample(preset); err != nil {
 			return err
 		}
 		fmt.Fprintf(a.stderr, "wrote %s\n", path)
@@ -49,8 +51,11 @@ func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool) error {
 	if err := a.load(cmd); err != nil {
 		return err
 	}
-	server, database := a.initServer(cmd.Context())
-	a.printf("%s", rolesSQL(server, database))
+	sql := rolesSQL(a.initServer(cmd.Context()), a.cfg.Database.MaintenanceDatabase)
+	if a.global.json {
+		return a.printJSON(map[string]string{"file": path, "roles_sql": sql})
+	}
+	a.printf("%s", sql)
 	return nil
 }
 
@@ -81,38 +86,66 @@ func (a *app) writeExample(preset string) (string, error) {
 	return path, nil
 }
 
+// owned is what the SQL of roles has to know of a database.
+type owned struct {
+	version    string
+	versionNum int
+	database   string
+	// owner owns the database, owners what is in it; superusers are left out
+	// of owners.
+	owner     string
+	superuser bool // owner is one
+	owners    []string
+}
+
 // initServer asks the configured server what it is. Without one the newest
 // kind is assumed, and said.
-func (a *app) initServer(ctx context.Context) (pgmedic.Server, pgmedic.Database) {
-	assumed := pgmedic.Server{Version: "14 or later", VersionNum: 140000}
-	unknown := pgmedic.Database{Name: "your_database", Owner: "its_owner"}
+func (a *app) initServer(ctx context.Context) owned {
+	assumed := owned{
+		version: "14 or later", versionNum: 140000, database: "your_database", owner: "its_owner", owners: []string{"its_owner"},
+	}
 	t, err := a.databaseTarget("")
 	if err != nil {
 		fmt.Fprintln(a.stderr, "no database is configured yet: the SQL is for PostgreSQL 14 and later")
-		return assumed, unknown
+		return assumed
 	}
+	o, err := readOwned(ctx, t)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", oneLine(err.Error()))
+		return assumed
+	}
+	return o
+}
+
+func readOwned(ctx context.Context, t postgres.Target) (owned, error) {
+	var o owned
 	conn, err := postgres.Connect(ctx, t)
-	if err == nil {
-		defer postgres.Close(ctx, conn)
-		server, serverErr := postgres.ReadServer(ctx, conn)
-		if err = serverErr; err == nil {
-			var database pgmedic.Database
-			if database, err = postgres.ReadDatabase(ctx, conn, server.VersionNum); err == nil {
-				return server, database
-			}
-		}
+	if err != nil {
+		return o, err
 	}
-	fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", render.Clean(err.Error()))
-	return assumed, unknown
+	defer postgres.Close(ctx, conn)
+	err = conn.QueryRow(ctx, `
+SELECT current_setting('server_version'), current_setting('server_version_num')::int, d.datname::text,
+	r.rolname::text, r.rolsuper,
+	ARRAY(SELECT o.rolname::text FROM pg_catalog.pg_roles AS o WHERE NOT o.rolsuper AND o.rolname !~ '^pg_'
+		AND (o.oid = d.datdba OR o.oid IN (SELECT s.refobjid FROM pg_catalog.pg_shdepend AS s
+			WHERE s.dbid = d.oid AND s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass))
+		ORDER BY 1)
+FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
+WHERE d.datname = current_database()`).
+		Scan(&o.version, &o.versionNum, &o.database, &o.owner, &o.superuser, &o.owners)
+	o.version, _, _ = strings.Cut(o.version, " ") // without the packager's words
+	return o, postgres.Wrap(err, "look at the database's owners")
 }
 
 // rolesSQL is the SQL of three roles with the least privileges that their work
 // needs, in one database of a server.
-func rolesSQL(server pgmedic.Server, d pgmedic.Database) string {
-	database, owner := pgmedic.QuoteIdent(d.Name), pgmedic.QuoteIdent(d.Owner)
+func rolesSQL(o owned, maintenance string) string {
+	database, maintenance := pgmedic.QuoteIdent(o.database), pgmedic.QuoteIdent(maintenance)
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("-- Roles for pgmedic on PostgreSQL %s, database %s. Run as a superuser, in that database.", server.Version, database)
+	line("-- Roles for pgmedic on PostgreSQL %s, database %s.", o.version, database)
+	line("-- Run as a superuser, in that database; in a further one the roles exist already.")
 	line("-- Then give each a password: \\password pgmedic_backup")
 	line("")
 	line("-- Reports and checks: reads statistics, no rows.")
@@ -123,20 +156,31 @@ func rolesSQL(server pgmedic.Server, d pgmedic.Database) string {
 	line("-- Backups: reads every row, row-level security or not, and writes nothing.")
 	line("CREATE ROLE pgmedic_backup LOGIN BYPASSRLS;")
 	line("GRANT CONNECT ON DATABASE %s TO pgmedic_backup;", database)
-	line("GRANT CONNECT ON DATABASE postgres TO pgmedic_backup;  -- for the lock that keeps two runs apart")
-	if server.VersionNum >= 140000 {
+	line("-- for the lock that keeps two runs apart")
+	line("GRANT CONNECT ON DATABASE %s TO pgmedic_backup;", maintenance)
+	if o.versionNum >= 140000 {
 		line("GRANT pg_read_all_data TO pgmedic_backup;")
 	} else {
 		line("%s", grantsBefore14)
 	}
 	line("%s", largeObjectGrants)
 	line("")
-	line("-- Restores: makes, renames and drops databases of the same owner, and ends sessions.")
-	line("-- A database that holds objects of a superuser needs a superuser to restore.")
-	line("CREATE ROLE pgmedic_restore LOGIN CREATEDB;")
+	line("-- Restores: makes, renames and drops databases of the same owners, ends sessions,")
+	line("-- and reads every row to compare and to back up what it replaces.")
+	line("CREATE ROLE pgmedic_restore LOGIN CREATEDB BYPASSRLS;")
 	line("GRANT pg_signal_backend TO pgmedic_restore;")
-	line("GRANT %s TO pgmedic_restore;", owner)
-	line("GRANT CONNECT ON DATABASE postgres TO pgmedic_restore;")
+	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", database)
+	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", maintenance)
+	for _, owner := range o.owners {
+		line("GRANT %s TO pgmedic_restore;", pgmedic.QuoteIdent(owner))
+	}
+	if o.superuser {
+		line("-- The database belongs to a superuser, whose rights pgmedic_restore must not have:")
+		line("-- only a superuser can replace it, unless it is given to an ordinary role first:")
+		line("-- ALTER DATABASE %s OWNER TO …;", database)
+	}
+	line("-- What only a superuser may make (untrusted extensions and languages, event triggers,")
+	line("-- publications of all tables, objects of a superuser) only a superuser can restore.")
 	return b.String()
 }
 
@@ -152,7 +196,7 @@ BEGIN
 		EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO pgmedic_backup', s);
 		EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO pgmedic_backup', s);
 	END LOOP;
-END $$;  -- again after new schemas or tables; pgmedic check names what is missing`
+END $$;  -- again after new schemas or tables; pgmedic check says what is missing`
 
 // No predefined role reads large objects.
 const largeObjectGrants = `DO $$
@@ -161,4 +205,4 @@ BEGIN
 	FOR l IN SELECT oid FROM pg_catalog.pg_largeobject_metadata LOOP
 		EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO pgmedic_backup', l);
 	END LOOP;
-END $$;  -- again after new large objects, if the database has any`
+END $$;  -- again after new large objects; pgmedic check says what is missing`

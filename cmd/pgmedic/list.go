@@ -66,7 +66,11 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups, with what is proven of each",
-		Args:  cobra.NoArgs,
+		Long: `Lists the backups in the store, newest first: how old, of what, how large, what is
+proven of each and since when, and how many copies of it are whole.`,
+		Example: `  pgmedic list
+  pgmedic list --database clinic --json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -126,7 +130,13 @@ func (a *app) printListing(listing catalog.Listing, c *catalog.Catalog) {
 	}
 }
 
+// wideTable is how many columns of a terminal the whole table of backups needs.
+const wideTable = 120
+
 func (a *app) backupTable(entries []catalog.Entry) string {
+	if columns := a.stdoutWidth(); a.stdoutTTY && columns > 0 && columns < wideTable {
+		return a.narrowTable(entries, columns)
+	}
 	now := a.now()
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
@@ -148,6 +158,25 @@ func (a *app) backupTable(entries []catalog.Entry) string {
 	}
 	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "PROOF", "COPIES"}, rows,
 		render.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
+}
+
+// narrowTable leaves out what show tells as well.
+func (a *app) narrowTable(entries []catalog.Entry, columns int) string {
+	now := a.now()
+	rows := make([][]string, 0, len(entries))
+	for _, e := range entries {
+		r := rowOf(e)
+		proof := string(r.Proof.State)
+		if r.Proof.State != pgmedic.ProofTaken {
+			proof += " " + render.Ago(now, r.Proof.At)
+		}
+		if r.Purpose == pgmedic.PurposeSafety {
+			proof += ", safety"
+		}
+		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Database, render.Bytes(r.StoredBytes), proof})
+	}
+	return render.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, rows,
+		render.TableOptions{Width: columns, Shrink: []int{2}, Right: []int{3}, Color: a.paint(true).on})
 }
 
 // orEmpty makes JSON's [] of a nil slice.

@@ -28,13 +28,24 @@ func main() {
 	a := &app{
 		version: version, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		environ: os.Environ(), dir: dir, now: time.Now,
-		stdinTTY:  term.IsTerminal(int(os.Stdin.Fd())),  //nolint:gosec // a descriptor fits
-		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())), //nolint:gosec // a descriptor fits
-		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())), //nolint:gosec // a descriptor fits
+		stdoutWidth: func() int { return width(os.Stdout) }, stderrWidth: func() int { return width(os.Stderr) },
+		stdinTTY:  term.IsTerminal(int(os.Stdin.Fd())),
+		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
+		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 	}
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
+}
+
+// width returns the columns of the terminal that f is, or 0 where it is none or
+// does not say.
+func width(f *os.File) int {
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
 }
 
 // errInterrupted is what every error of an interrupted run comes down to.

@@ -85,9 +85,34 @@ func (a *app) fields(pairs ...string) {
 	p := a.paint(a.stdoutTTY)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), pairs[i+1])
+			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(pairs[i+1], width+4))
 		}
 	}
+}
+
+// fit breaks a text that begins at a column of standard output between words,
+// so that a terminal does not break it within them.
+func (a *app) fit(text string, column int) string {
+	room := a.stdoutWidth() - column
+	if !a.stdoutTTY || room < 20 || lipgloss.Width(text) <= room {
+		return text
+	}
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.Split(text, " ") {
+		switch width := lipgloss.Width(word); {
+		case i == 0:
+			used = width
+		case used+1+width > room:
+			b.WriteString("\n" + strings.Repeat(" ", column))
+			used = width
+		default:
+			b.WriteString(" ")
+			used += 1 + width
+		}
+		b.WriteString(word)
+	}
+	return b.String()
 }
 
 // printJSON prints a result as indented JSON.
@@ -118,6 +143,7 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 	}()
 	select {
 	case <-ctx.Done():
+		fmt.Fprintln(a.stderr) // the question's line is still open
 		return context.Cause(ctx)
 	case text := <-line:
 		if text != answer {
@@ -127,8 +153,9 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 	}
 }
 
-// progress returns a listener that prints what a run does: one line that is
-// written over on a terminal, one line a step elsewhere, nothing with -q.
+// progress returns a listener that tells what a run does: one line that is
+// written over on a terminal, one line a step elsewhere, records where logs are
+// JSON, nothing with -q.
 func (a *app) progress() (listen func(pgmedic.Event), done func()) {
 	if a.global.quiet {
 		return func(pgmedic.Event) {}, func() {}
@@ -156,10 +183,19 @@ func (p *progress) event(e pgmedic.Event) {
 		p.clear()
 		p.step = ""
 		took := now.Sub(p.began)
+		if p.app.logSteps {
+			p.app.log.Info("step done", "step", e.Step, "seconds", took.Round(time.Millisecond).Seconds())
+			return
+		}
 		fmt.Fprintf(p.app.stderr, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", e.Step)), render.Duration(took))
-	case p.app.stderrTTY && now.Sub(p.drawn) >= 100*time.Millisecond:
+	case p.app.stderrTTY && !p.app.logSteps && now.Sub(p.drawn) >= 100*time.Millisecond:
 		p.drawn, p.occupied = now, true
-		fmt.Fprintf(p.app.stderr, "\r\x1b[K  %-13s %s", e.Step, p.state(e, now))
+		line := fmt.Sprintf("  %-13s %s", e.Step, p.state(e, now))
+		// A line that wraps can't be written over.
+		if columns := p.app.stderrWidth(); columns > 0 {
+			line = lipgloss.NewStyle().Inline(true).MaxWidth(columns - 1).Render(line)
+		}
+		fmt.Fprint(p.app.stderr, "\r\x1b[K"+line)
 	}
 }
 

@@ -20,6 +20,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Reads every object of the backup from the store, compares sizes and SHA-256
 hashes with the manifest, decompresses, counts the rows, and stores a receipt.
 That shows that the bytes are there; that they restore is shown by drill.`,
+		Example: `  pgmedic verify latest
+  pgmedic verify --all --quiet`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -117,6 +119,8 @@ func (a *app) drillCommand() *cobra.Command {
 machine, with durable settings and no network, compares rows and schema with what
 was recorded, measures the time to recover, stores a receipt, and drops the
 server. It exits with 0 only if the backup is proven.`,
+		Example: `  pgmedic drill latest
+  pgmedic drill 7f3a9c --scratch-dir /var/tmp`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -162,7 +166,7 @@ func (a *app) drill(ctx context.Context, args []string) error {
 func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 	p := a.paint(a.stdoutTTY)
 	if a.global.quiet {
-		a.printf("%s %s\n", r.BackupID, r.Proof)
+		a.printf("%s\n", r.BackupID)
 		return
 	}
 	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + render.Clean(b.Database.Name)
@@ -170,7 +174,5 @@ func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 		line += " recovers in " + p.bold(secondsWords(r.RecoverySeconds))
 	}
 	a.printf("%s\n", line)
-	for _, c := range r.Checks {
-		a.printf("  %s %-16s %s\n", p.outcome(c.Outcome), c.Name, render.Clean(c.Detail))
-	}
+	a.printChecks(r.Checks)
 }

@@ -19,10 +19,8 @@ import (
 
 type reportFlags struct {
 	format, output, input, failOn string
+	save                          bool
 }
-
-// defaultOutput stands for --output without a value: the configured folder.
-const defaultOutput = "\x00"
 
 func (a *app) reportCommand() *cobra.Command {
 	var flags reportFlags
@@ -34,7 +32,8 @@ prints the findings with the statement that mends each, then the numbers. Nothin
 is installed on the server and nothing is changed.`,
 		Example: `  pgmedic report
   pgmedic report --json > reading.json
-  pgmedic report --output            # into the configured folder
+  pgmedic report --output health.txt
+  pgmedic report --save              # into the configured folder
   pgmedic report --fail-on critical  # exit 4 if there is one`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,8 +46,8 @@ is installed on the server and nothing is changed.`,
 	addConnection(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.format, "format", "text", "text or json")
-	f.StringVarP(&flags.output, "output", "o", "", "file or folder to write to (default: standard output; without a value, report.dir)")
-	f.Lookup("output").NoOptDefVal = defaultOutput
+	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
+	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "make the report of a reading in this file, and connect to nothing")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
@@ -60,6 +59,12 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	}
 	if flags.format != "text" && flags.format != "json" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "use text or json", "unknown report format %q", flags.format)
+	}
+	if flags.save && flags.output != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--save and --output together")
+	}
+	if flags.save {
+		flags.output = a.cfg.Report.Dir + string(os.PathSeparator)
 	}
 	if flags.failOn != "" && flags.failOn != "warn" && flags.failOn != "critical" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "use warn or critical", "unknown severity %q in --fail-on", flags.failOn)
@@ -117,7 +122,7 @@ func (a *app) writeReport(report render.Report, flags reportFlags) error {
 	if flags.format == "json" {
 		err = render.JSON(&b, report)
 	} else {
-		err = render.Text(&b, report, render.TextOptions{Color: flags.output == "" && a.paint(a.stdoutTTY).on})
+		err = render.Text(&b, report, a.textOptions(flags.output == ""))
 	}
 	if err != nil {
 		return err
@@ -139,14 +144,20 @@ func (a *app) writeReport(report render.Report, flags reportFlags) error {
 	return nil
 }
 
+// textOptions fit a report to the terminal, if it is for one.
+func (a *app) textOptions(printed bool) render.TextOptions {
+	if !printed || !a.stdoutTTY {
+		return render.TextOptions{}
+	}
+	// Prose is hard to read in lines of any length.
+	return render.TextOptions{Width: min(a.stdoutWidth(), 100), Color: a.paint(true).on}
+}
+
 // reportPath is the file that a report is written to: the one named, or one
 // with the time in its name in the folder that is named or configured.
 func (a *app) reportPath(flags reportFlags) (string, error) {
 	path := flags.output
-	folder := path == defaultOutput || os.IsPathSeparator(path[len(path)-1])
-	if path == defaultOutput {
-		path = a.cfg.Report.Dir
-	}
+	folder := os.IsPathSeparator(path[len(path)-1])
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(a.dir, path)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,8 @@ func (a *app) restoreCommand() *cobra.Command {
 		Long: `Restores a backup into a new database, always, and compares the copy with what
 was recorded. With --into that is all. With --swap the live database is then
 backed up and the two trade names in one transaction; the old one is kept, and
-` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.`,
+` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.
+With -q it prints the new database's name, or that of the one that is kept.`,
 		Example: `  pgmedic restore latest --into clinic_copy
   pgmedic restore latest --swap
   pgmedic restore 20261122T020000Z-7f3a9c --swap --yes`,
@@ -41,6 +44,10 @@ backed up and the two trade names in one transaction; the old one is kept, and
 			if (flags.into == "") == !flags.swap {
 				return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one",
 					"say where to restore to: --into NAME or --swap")
+			}
+			if flags.into != "" && (flags.database != "" || flags.skipSafety != "" || flags.standbysHandled) {
+				return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: --into touches no other database",
+					"--database, --skip-safety-backup and --standbys-handled are for --swap")
 			}
 			return a.restore(cmd.Context(), args, flags)
 		},
@@ -86,7 +93,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	}
 	live := flags.database
 	if live == "" {
-		if live = t.Database(); live == "" {
+		if live = a.databaseName(t); live == "" {
 			live = e.Backup.Database.Name
 		}
 	}
@@ -121,6 +128,10 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		if err := a.printJSON(done); err != nil {
 			return err
 		}
+		return receiptErr
+	}
+	if a.global.quiet {
+		a.printf("%s\n", done.Database)
 		return receiptErr
 	}
 	a.printf("%s backup %s into database %s in %s\n", a.paint(a.stdoutTTY).good("restored"), done.BackupID,
@@ -167,7 +178,8 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan, skipSafety string
 	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
 	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to; its %d sessions are ended\n", render.Clean(p.Kept), p.Sessions)
+		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to\n", render.Clean(p.Kept))
+		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
 	} else {
 		fmt.Fprintln(a.stderr, "  the old one    does not exist: nothing is kept and no safety backup is taken")
 	}
@@ -182,22 +194,35 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	if a.global.json {
 		return a.printJSON(done)
 	}
+	if a.global.quiet {
+		if done.Kept != "" {
+			a.printf("%s\n", done.Kept)
+		}
+		return nil
+	}
 	p := a.paint(a.stdoutTTY)
-	a.printf("%s: %s %s in %s; clients waited %s\n", p.good("swapped"), what, render.Clean(done.Database),
-		secondsWords(done.Seconds), secondsWords(done.OutageSeconds))
+	a.printf("%s: %s %s in %s\n", p.good("swapped"), what, render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
 	undo := ""
 	if done.Kept != "" {
 		undo = "pgmedic rollback " + render.Clean(done.Database)
 	}
-	a.fields("kept", render.Clean(done.Kept), "safety backup", done.SafetyBackup, "undo", undo)
+	a.fields("clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", done.SafetyBackup, "undo", undo)
 	return nil
 }
 
+// wholeHash matches a hash that is too long for a line; receipts and JSON have
+// all of it.
+var wholeHash = regexp.MustCompile(`(sha256 [0-9a-f]{12})[0-9a-f]{52}`)
+
 func (a *app) printChecks(checks []pgmedic.Check) {
 	p := a.paint(a.stdoutTTY)
+	width := 0
 	for _, c := range checks {
-		a.printf("  %s %-16s %s\n", p.outcome(c.Outcome), c.Name, render.Clean(c.Detail))
+		width = max(width, len(c.Name))
+	}
+	for _, c := range checks {
+		a.printf("  %s %-*s  %s\n", p.outcome(c.Outcome), width, c.Name, a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), width+12))
 	}
 }
 
@@ -208,13 +233,16 @@ func (a *app) warnSettings(refused []string) {
 }
 
 // restoreReceipt records a restore beside its backup. The restore is done by
-// then: failing to record it is no more than a degraded success.
+// then: failing to record it is no more than a degraded success, and an
+// interrupt that comes now changes nothing.
 func (a *app) restoreReceipt(ctx context.Context, o restore.Options, took float64, steps []pgmedic.Step, checks []pgmedic.Check) error {
 	r := &pgmedic.Receipt{
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptRestore, BackupID: o.Backup.ID, At: a.now().UTC(),
 		Host: a.host(), Programs: pgmedic.Programs{Pgmedic: a.version}, Outcome: pgmedic.OutcomeOK,
 		Proof: pgmedic.ProofVerified, Checks: checks, Steps: steps, RecoverySeconds: took,
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {
 		return pgmedic.Errorf(pgmedic.KindDegraded, "the restore is done; make the store writable to have it recorded", "%w", err)
 	}
@@ -229,6 +257,8 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Long: `Swaps the newest kept database back into its place, the same way as it went. What
 was written since the swap stays in the displaced database, which is kept in turn
 under the name that is printed; a second rollback brings it back.`,
+		Example: `  pgmedic rollback clinic
+  pgmedic rollback clinic --yes`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -262,10 +292,11 @@ func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
 	if a.global.yes && (a.global.quiet || a.global.json) {
 		return nil
 	}
-	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s, which was live until %s\n", render.Clean(p.Live),
-		render.Clean(p.Incoming), render.Ago(a.now(), p.Since))
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", render.Clean(p.Live), render.Clean(p.Incoming))
+	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  writes since then stay in %s; %d sessions are ended\n", render.Clean(p.Kept), p.Sessions)
+		fmt.Fprintf(a.stderr, "  later writes   stay in %s\n", render.Clean(p.Kept))
+		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
 	}
 	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
 }

@@ -20,7 +20,11 @@ func (a *app) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [ID|latest]",
 		Short: "Show one backup whole: steps, tables, objects, receipts",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Shows what a backup holds, how it was taken, and what was proven of it. An id can
+be shortened to its beginning or to its last six digits.`,
+		Example: `  pgmedic show latest
+  pgmedic show 7f3a9c --all-tables`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -48,6 +52,10 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return a.printJSON(map[string]any{
 			"backup": e.Backup, "proof": proofRow{State: proof, At: at}, "receipts": orEmpty(e.Receipts),
 		})
+	}
+	if a.global.quiet {
+		a.printf("%s\n", e.Backup.ID)
+		return nil
 	}
 	a.printEntry(e, c)
 	a.printTables(e.Backup, all)
@@ -90,7 +98,8 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
 		"sealed", b.Seal.Compression+", not encrypted",
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),
-		"in", location(c)+", "+catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
+		"store", location(c),
+		"folder", catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
 	)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/pgmedic/pgmedic"
@@ -63,6 +64,21 @@ func (a *app) databaseTarget(named string) (postgres.Target, error) {
 			"no database is named")
 	}
 	return t, nil
+}
+
+// databaseName is the database that a target means, from libpq's environment
+// and service files where the target leaves it to them; or empty.
+func (a *app) databaseName(t postgres.Target) string {
+	if name := t.Database(); name != "" {
+		return name
+	}
+	// Read and not connected with; what it complains about is told by the
+	// commands that connect.
+	cfg, err := pgx.ParseConfig(t.Conninfo())
+	if err != nil {
+		return ""
+	}
+	return cfg.Database
 }
 
 func (a *app) environmentNames(names ...string) bool {
@@ -129,7 +145,7 @@ func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.B
 	}
 	// Where it can't be known the receipt does not say.
 	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		o.MemoryBytes = int64(memory.Total) //nolint:gosec // far below 2^63
+		o.MemoryBytes = int64(memory.Total)
 	}
 	return o
 }
@@ -141,7 +157,7 @@ func (a *app) filter() (catalog.Filter, error) {
 	if err != nil {
 		return catalog.Filter{}, err
 	}
-	return catalog.Filter{Server: a.cfg.Server, Database: t.Database()}, nil
+	return catalog.Filter{Server: a.cfg.Server, Database: a.databaseName(t)}, nil
 }
 
 // getBackup finds one backup. An id is looked for everywhere, latest among the

@@ -1,0 +1,182 @@
+package test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write the outputs that the scripts compare with")
+
+// TestScripts runs testdata/script. Each script has a database of its own and
+// these commands besides testscript's:
+//
+//	pgmedic CODE ARGS…   runs the program, which must end with the exit code
+//	sql STATEMENT…       runs statements in the script's database
+//	json PATH…           the last standard output is JSON that has each path
+//	id NAME              sets a variable to the last standard output, one word
+//	normal FILE          writes the last standard output with what differs
+//	                     between runs replaced
+//	damage FILE          flips a bit in the middle of the one file that matches
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: *update, RequireUniqueNames: true,
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"pgmedic": pgmedicCommand, "sql": sqlCommand, "json": jsonCommand, "id": idCommand,
+			"normal": normalCommand, "damage": damageCommand,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	name := "script_" + strings.ToLower(rand.Text()[:10])
+	u, err := url.Parse(server.URL(name))
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "e2e-")
+	if err == nil {
+		err = os.Chmod(tmp, 0o755) //nolint:gosec // the server's user has to get in
+	}
+	if err != nil {
+		return err
+	}
+	if err := execute("postgres", "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
+		return err
+	}
+	env.Defer(func() {
+		_ = os.RemoveAll(tmp)
+		// What is left of a failed script goes with the server.
+		_ = execute("postgres", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	})
+	env.Vars = []string{
+		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
+		"DB=" + name, "HOST=" + u.Hostname(), "PORT=" + u.Port(), "SUPERUSER=" + u.User.Username(),
+		"PASS=" + password, "URL=" + server.URL(name), "BIN=" + server.BinDir(),
+		"BACKUP_DIR=" + filepath.Join(env.WorkDir, "store"), "PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(server.BinDir()),
+	}
+	return nil
+}
+
+func pgmedicCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: pgmedic CODE ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(binary, args[1:]...)
+	r := result{stdout: ts.ReadFile("stdout"), stderr: ts.ReadFile("stderr")}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		r.code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if problem := badOutput(r); problem != "" {
+		ts.Fatalf("%s", problem)
+	}
+	if r.code != want {
+		ts.Fatalf("exit code %d instead of %d", r.code, want)
+	}
+	// A hint, if there is one, is the last line, and the error comes before.
+	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
+	if n := len(lines); r.code != 0 && n > 1 && strings.HasPrefix(lines[n-1], "hint: ") && !strings.HasPrefix(lines[n-2], "error: ") {
+		ts.Fatalf("the hint does not follow the error")
+	}
+}
+
+func sqlCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(execute(ts.Getenv("DB"), args...))
+}
+
+// jsonCommand looks for dotted paths, in which a number is an index.
+func jsonCommand(ts *testscript.TestScript, neg bool, args []string) {
+	var all any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &all))
+	for _, arg := range args {
+		path, want, compare := strings.Cut(arg, "=")
+		v := all
+		found := true
+		for _, key := range strings.Split(path, ".") {
+			switch node := v.(type) {
+			case map[string]any:
+				v, found = node[key]
+			case []any:
+				i, err := strconv.Atoi(key)
+				if found = err == nil && i < len(node); found {
+					v = node[i]
+				}
+			default:
+				found = false
+			}
+			if !found {
+				break
+			}
+		}
+		if compare && found {
+			text, err := json.Marshal(v)
+			ts.Check(err)
+			found = strings.Trim(string(text), `"`) == want
+		}
+		if found == neg {
+			ts.Fatalf("%s: found %t", arg, found)
+		}
+	}
+}
+
+func idCommand(ts *testscript.TestScript, _ bool, args []string) {
+	word := strings.TrimSpace(ts.ReadFile("stdout"))
+	if word == "" || strings.ContainsAny(word, " \n") {
+		ts.Fatalf("not one word: %q", word)
+	}
+	ts.Setenv(args[0], word)
+}
+
+func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%s is %d files", args[0], len(found))
+	}
+	data, err := os.ReadFile(found[0])
+	ts.Check(err)
+	data[len(data)/2] ^= 4
+	ts.Check(os.Chmod(found[0], 0o600))
+	ts.Check(os.WriteFile(found[0], data, 0o600))
+}
+
+// normalCommand replaces ids, times, sizes and hashes.
+func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile("stdout")
+	for _, name := range []string{"WORK", "DB"} {
+		text = strings.ReplaceAll(text, ts.Getenv(name), "$"+name)
+	}
+	for _, r := range []struct{ pattern, with string }{
+		{`\d{8}T\d{6}Z-[0-9a-f]{6}`, "ID"},
+		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "TIME"},
+		{`sha256 [0-9a-f]+`, "sha256 HASH"},
+		{`\b\d{19}\b`, "SYSTEM"},
+		{`\b(just now|\d+ (s|min) ago)\b`, "AGO"},
+		{`(< )?\d+(\.\d+)? (ms|s|min)\b`, "DURATION"},
+		{`\d+(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
+		{`\d+\.\d:1`, "RATIO"},
+		{`(PostgreSQL|pg_dump) \d+\.\d+`, "$1 VERSION"},
+		{` on \S+$`, " on HOST"},
+		{` {2,}`, "  "},
+	} {
+		text = regexp.MustCompile(`(?m)`+r.pattern).ReplaceAllString(text, r.with)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
