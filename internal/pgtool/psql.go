@@ -19,6 +19,9 @@ type LoadOptions struct {
 	// ShowData has psql pass on the server's whole messages, which may quote
 	// rows, in Error.Full. Without it psql itself is told the SQLSTATE only.
 	ShowData bool
+	// EventTriggersOff keeps event triggers from firing: a dump refreshes its
+	// materialized views after it has made them. It takes a superuser.
+	EventTriggersOff bool
 }
 
 // LoadSQL feeds SQL to psql, which stops at the first error. The error carries
@@ -28,6 +31,13 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 	if o.ShowData {
 		verbosity = "default"
 	}
+	// A load that the server's own limits end halfway helps nobody; what it
+	// wrote is safe once a later commit of the same run is.
+	options := "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
+		"-c synchronous_commit=off -c client_min_messages=warning"
+	if o.EventTriggersOff {
+		options += " -c session_replication_role=replica"
+	}
 	in := &remember{r: o.Script}
 	err := Run(ctx, Command{
 		Tool: o.Tool, Target: o.Target, Stdin: in,
@@ -35,10 +45,7 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 			"--no-psqlrc", "--quiet", "--file=-", "--output=/dev/null",
 			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
 		},
-		// A load that the server's own limits end halfway helps nobody; what
-		// it wrote is safe once a later commit of the same run is.
-		Options: "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
-			"-c synchronous_commit=off -c client_min_messages=warning",
+		Options: options,
 	})
 	if cause := in.failure(); cause != nil {
 		return cause
