@@ -64,13 +64,15 @@ type RestoreArchiveOptions struct {
 	// MaintenanceWorkMem is for building indexes, in PostgreSQL's words; empty
 	// leaves the server's.
 	MaintenanceWorkMem string
+	// EventTriggersOff is that of LoadOptions.
+	EventTriggersOff bool
 }
 
 // RestoreArchive runs one section of an archive into a database and stops at
 // the first error. An error of Stdin's Read wins over pg_restore's.
 func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	args := []string{"--exit-on-error", "--section=" + o.Section}
-	c := Command{Tool: o.Tool, Target: o.Target, Options: loadSettings}
+	c := Command{Tool: o.Tool, Target: o.Target, Options: loadSettings(o.EventTriggersOff)}
 	if o.MaintenanceWorkMem != "" {
 		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
 	}

@@ -19,6 +19,9 @@ type LoadOptions struct {
 	// ShowData has psql pass on the server's whole messages, which may quote
 	// rows, in Error.Full. Without it psql itself is told the SQLSTATE only.
 	ShowData bool
+	// EventTriggersOff keeps event triggers from firing: a dump refreshes its
+	// materialized views after it has made them. It takes a superuser.
+	EventTriggersOff bool
 }
 
 // LoadSQL feeds SQL to psql, which stops at the first error. The error carries
@@ -35,7 +38,7 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 			"--no-psqlrc", "--quiet", "--file=-", "--output=/dev/null",
 			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
 		},
-		Options: loadSettings,
+		Options: loadSettings(o.EventTriggersOff),
 	})
 	if cause := in.failure(); cause != nil {
 		return cause
@@ -46,8 +49,14 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 // loadSettings are for sessions that load: one that the server's own limits end
 // halfway helps nobody, and what they write is safe once a later commit of the
 // same run is.
-const loadSettings = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
-	"-c synchronous_commit=off -c client_min_messages=warning"
+func loadSettings(eventTriggersOff bool) string {
+	options := "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " +
+		"-c synchronous_commit=off -c client_min_messages=warning"
+	if eventTriggersOff {
+		options += " -c session_replication_role=replica"
+	}
+	return options
+}
 
 // remember keeps the error that ended a reader.
 type remember struct {

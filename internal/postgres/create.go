@@ -213,21 +213,16 @@ func quoteNameList(list string) string {
 func CountRows(ctx context.Context, conn *pgx.Conn, tables []pgmedic.Table) (map[string]int64, error) {
 	counts := make(map[string]int64, len(tables))
 	for _, t := range tables {
-		name := t.CountedAs()
-		if _, done := counts[name]; done {
-			continue
-		}
-		from := "ONLY " + name // not the rows of tables that inherit from it
-		if t.RootName != "" {
-			from = name
-		}
+		// Leaf by leaf and ONLY: neither the rows of tables that inherit from
+		// it, nor those of partitions that are on other servers.
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
 		var rows int64
-		switch err := conn.QueryRow(ctx, "SELECT count(*) FROM "+from).Scan(&rows); {
+		switch err := conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&rows); {
 		case Code(err) == "42P01" || Code(err) == "3F000":
 		case err != nil:
 			return nil, Wrap(err, "count the rows of "+name)
 		default:
-			counts[name] = rows
+			counts[t.CountedAs()] += rows
 		}
 	}
 	return counts, nil

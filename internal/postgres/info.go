@@ -149,6 +149,8 @@ WHERE r.rolname !~ '^pg_' AND (r.oid IN (
 		ON d.datname = current_database() AND (s.dbid = d.oid
 			OR s.classid = 'pg_catalog.pg_database'::regclass AND s.objid = d.oid)
 	WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass
+	UNION SELECT s.subowner FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_database AS d
+		ON d.oid = s.subdbid WHERE d.datname = current_database()
 	UNION SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database()
 	UNION SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_database AS d
 		ON d.oid = s.setdatabase WHERE d.datname = current_database()

@@ -97,6 +97,11 @@ func CompareInventories(source, copied []Definition) []Difference {
 		}
 	}
 	for k := range have {
+		// Every new database has a schema public, and no dump takes it away
+		// where the source has none.
+		if k == (key{"schema", "public"}) {
+			continue
+		}
 		if _, ok := want[k]; !ok {
 			diffs = append(diffs, Difference{k.kind, k.identity, "unexpected"})
 		}
@@ -194,11 +199,13 @@ func inventoryQueries() []inventoryQuery {
 			FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid
 				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
-		// Not-null constraints (from 18) are part of the column.
+		// Not-null constraints (from 18) are part of the column. What a foreign
+		// key of or to a partitioned table makes for each partition is named by
+		// the server, in the order in which partitions came; a copy names anew.
 		{"constraint", 0, `SELECT ` + identify("pg_constraint", "k") + `,
 			concat_ws(' ', pg_get_constraintdef(k.oid), k.convalidated)
 			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
-			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
+			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (k.contype <> 'f' OR k.conparentid = 0) AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
 					(ext.classid = 'pg_catalog.pg_class'::regclass AND ext.objid = k.conrelid
 					OR ext.classid = 'pg_catalog.pg_type'::regclass AND ext.objid = k.contypid))`},
@@ -218,8 +225,8 @@ func inventoryQueries() []inventoryQuery {
 				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE r.rulename <> '_RETURN' AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		{"policy", 0, `SELECT ` + identify("pg_policy", "p") + `, concat_ws(' ', p.polcmd, p.polpermissive,
-			(SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END, ',' ORDER BY 1)
-				FROM unnest(p.polroles) AS r),
+			(SELECT string_agg(name, ',' ORDER BY name COLLATE "C") FROM (
+				SELECT CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END AS name FROM unnest(p.polroles) AS r) AS roles),
 			pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid))
 			FROM pg_catalog.pg_policy AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 			WHERE ` + userObject("pg_class", "c")},
@@ -233,7 +240,8 @@ func inventoryQueries() []inventoryQuery {
 		{"type", 0, `SELECT ` + identify("pg_type", "t") + `, concat_ws(' ', t.typtype, pg_get_userbyid(t.typowner),
 			(SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder)
 				FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid),
-			CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull, t.typdefault) END,
+			CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
+				coalesce(pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::regclass), t.typdefault)) END,
 			(SELECT format_type(r.rngsubtype, NULL) FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid),
 			` + access("t.typacl", "T", "t.typowner") + `)
 			FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace

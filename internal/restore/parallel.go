@@ -44,7 +44,13 @@ func (p parallel) Load(ctx context.Context, s *Session) error {
 	if err := p.stage(ctx, s, schema); err != nil {
 		return err
 	}
-	archive := pgtool.RestoreArchiveOptions{Tool: tool, Target: s.Database, File: schema, Section: "pre-data"}
+	superuser, err := isSuperuser(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	archive := pgtool.RestoreArchiveOptions{
+		Tool: tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser,
+	}
 	if err := s.Step("definitions", func() error { return pgtool.RestoreArchive(ctx, archive) }); err != nil {
 		return err
 	}

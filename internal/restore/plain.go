@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -23,6 +24,10 @@ func (plain) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
+	superuser, err := isSuperuser(ctx, s.Database)
+	if err != nil {
+		return err
+	}
 	object, ok := s.Backup.Object(pgmedic.RoleDump)
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no dump")
@@ -33,15 +38,32 @@ func (plain) Load(ctx context.Context, s *Session) error {
 	}
 	m := &meter{session: s, total: object.PlainBytes}
 	m.counter.OnTable = func(table string) { m.object = table }
+	script := &lockedReader{r: r}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
-		Tool: psql, Target: s.Database, Script: io.TeeReader(r, m), ShowData: s.ShowData,
+		Tool: psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
 	})
-	// psql stops reading at \q, say; only a stream read to its end is known
-	// to be what was written.
-	if err == nil {
-		_, err = io.Copy(io.Discard, r)
+	// Only a stream read to its end is known to be what was written. psql may
+	// stop before that without an error (at \q, say), or because damage made it
+	// read nonsense: then the damage is what is to be reported.
+	if ctx.Err() == nil {
+		if _, rest := io.Copy(io.Discard, script); err == nil || pgmedic.KindOf(rest) == pgmedic.KindIntegrity {
+			err = rest
+		}
 	}
 	return errors.Join(err, r.Close())
+}
+
+// lockedReader may be read by two goroutines, one after the other: what feeds
+// psql's input can be in a Read still when psql has ended.
+type lockedReader struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+func (l *lockedReader) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Read(p)
 }
 
 // meter reports the bytes that pass and the table they belong to, at most once

@@ -148,6 +148,9 @@ func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, bega
 	if err := s.Step("load", func() error { return loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
+	if err := detachSubscriptions(ctx, s.Database); err != nil {
+		return nil, err
+	}
 	if err := s.Step("analyze", func() error { return s.analyze(ctx) }); err != nil {
 		return nil, err
 	}
@@ -246,9 +249,38 @@ func (s *Session) analyze(ctx context.Context) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	_, err = conn.Exec(ctx, "ANALYZE")
+	statement := "ANALYZE"
+	var others string
+	var foreign bool
+	err = conn.QueryRow(ctx, analyzable).Scan(&foreign, &others)
+	if foreign {
+		statement += " " + others
+	}
+	if err == nil && (!foreign || others != "") {
+		// Functions in expression indexes may read views, as they may for
+		// everyone else.
+		_, err = conn.Exec(ctx, "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
+		if err == nil {
+			_, err = conn.Exec(ctx, statement)
+		}
+	}
 	return postgres.Wrap(err, "analyze the restored database")
 }
+
+// analyzable tells whether a table has partitions or children on other servers,
+// and lists all tables that have none. ANALYZE would ask those servers for rows,
+// which a copy has no business to, least of all one in a drill.
+const analyzable = `
+WITH RECURSIVE above (oid) AS (
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+	WHERE c.relkind = 'f'
+	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+)
+SELECT EXISTS (SELECT FROM above), coalesce((
+	SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
+	FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+	WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+		AND c.oid NOT IN (SELECT oid FROM above)), '')`
 
 // Step measures one part of the restore and records how long it took.
 func (s *Session) Step(name string, do func() error) error {
@@ -281,5 +313,22 @@ func Drop(ctx context.Context, t postgres.Target, maintenance, name string) erro
 	if err != nil {
 		return err
 	}
-	return postgres.DropDatabase(ctx, conn, name, server.VersionNum)
+	return dropDatabase(ctx, conn, t.WithDatabase(name), server.VersionNum)
+}
+
+// dropDatabase drops a database of ours with its subscriptions, which would
+// keep it from being dropped.
+func dropDatabase(ctx context.Context, admin *pgx.Conn, t postgres.Target, versionNum int) error {
+	var subscribed bool
+	err := admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription AS s
+		JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid WHERE d.datname = $1)`, t.Database()).Scan(&subscribed)
+	if err != nil {
+		return postgres.Wrap(err, "look for subscriptions")
+	}
+	if subscribed {
+		if err := dropSubscriptions(ctx, t); err != nil {
+			return err
+		}
+	}
+	return postgres.DropDatabase(ctx, admin, t.Database(), versionNum)
 }

@@ -203,7 +203,7 @@ func (r *swapRun) sweep(ctx context.Context, o Options, live string) error {
 			continue
 		}
 		o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
-		if err := postgres.DropDatabase(ctx, r.admin, k.Name, r.server.VersionNum); err != nil {
+		if err := dropDatabase(ctx, r.admin, o.Target.WithDatabase(k.Name), r.server.VersionNum); err != nil {
 			return err
 		}
 	}

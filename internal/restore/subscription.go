@@ -1,0 +1,79 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// detachSubscriptions disables the subscriptions of a restored database and
+// takes their slots from them. Otherwise the copy would hold the name of the
+// original's slot: enabling it, or dropping it, would reach for the publisher
+// and take the changes that the original waits for.
+func detachSubscriptions(ctx context.Context, t postgres.Target) error {
+	return eachSubscription(ctx, t, "detach", func(string) []string { return nil })
+}
+
+// dropSubscriptions drops a database's subscriptions without a word to their
+// publishers.
+func dropSubscriptions(ctx context.Context, t postgres.Target) error {
+	return eachSubscription(ctx, t, "drop", func(name string) []string { return []string{"DROP SUBSCRIPTION " + name} })
+}
+
+func eachSubscription(ctx context.Context, t postgres.Target, verb string, then func(name string) []string) error {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	rows, err := conn.Query(ctx, `SELECT subname::text FROM pg_catalog.pg_subscription
+		WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())`)
+	if err != nil {
+		return postgres.Wrap(err, "list the subscriptions")
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(names) == 0 {
+		return postgres.Wrap(err, "list the subscriptions")
+	}
+	// A role that has subscriptions and is no superuser (from PostgreSQL 16 on)
+	// has no event triggers that it could turn off.
+	if superuser, err := connIsSuperuser(ctx, conn); err != nil {
+		return err
+	} else if superuser {
+		if _, err := conn.Exec(ctx, "SET session_replication_role = replica"); err != nil {
+			return postgres.Wrap(err, "turn event triggers off")
+		}
+	}
+	for _, name := range names {
+		quoted := pgmedic.QuoteIdent(name)
+		statements := append([]string{
+			"ALTER SUBSCRIPTION " + quoted + " DISABLE",
+			"ALTER SUBSCRIPTION " + quoted + " SET (slot_name = NONE)",
+		}, then(quoted)...)
+		for _, sql := range statements {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return postgres.Wrap(err, fmt.Sprintf("%s subscription %s", verb, quoted))
+			}
+		}
+	}
+	return nil
+}
+
+func isSuperuser(ctx context.Context, t postgres.Target) (bool, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	defer postgres.Close(ctx, conn)
+	return connIsSuperuser(ctx, conn)
+}
+
+func connIsSuperuser(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var superuser bool
+	err := conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user").Scan(&superuser)
+	return superuser, postgres.Wrap(err, "read the role's privileges")
+}
