@@ -15,8 +15,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // app is one run of the program: its streams, its environment, and the flags
@@ -34,7 +36,10 @@ type app struct {
 
 	global globalFlags
 	cfg    *config.Config
-	log    *slog.Logger
+	// seal and wraps say how backups are sealed; prepareBackup sets them.
+	seal  seal.Options
+	wraps []backup.Wrap
+	log   *slog.Logger
 	// logSteps is true where standard error is for records, not for people.
 	logSteps bool
 }

@@ -45,7 +45,7 @@ interrupted leaves no backup.`,
 }
 
 func (a *app) backup(ctx context.Context, databases []string, flags backupFlags) error {
-	if err := a.cfg.CheckBackup(); err != nil {
+	if err := a.prepareBackup(); err != nil {
 		return err
 	}
 	labels, err := mergeLabels(a.cfg.Backup.Labels, flags.labels)

@@ -67,7 +67,7 @@ func (l *checklist) fail(name string, err error) {
 
 func (a *app) check(ctx context.Context, args []string) error {
 	l := &checklist{}
-	if err := a.cfg.CheckBackup(); err != nil {
+	if err := a.prepareBackup(); err != nil {
 		l.fail("settings", err)
 	} else if a.cfg.File != "" {
 		l.ok("settings", "%s", a.cfg.File)
@@ -86,8 +86,7 @@ func (a *app) check(ctx context.Context, args []string) error {
 		scratchDir = os.TempDir()
 	}
 	a.checkSpace(ctx, l, "space for drills", scratchDir, size)
-	l.add("encryption", pgmedic.OutcomeWarn, "backups are stored as they are: whoever reads the store reads the data",
-		"keep the store on an encrypted disk that only this host's administrators can read")
+	a.checkEncryption(l)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -234,6 +233,24 @@ func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error
 		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata AS l WHERE NOT ("+readable+")").Scan(&n)
 	}
 	return n, postgres.Wrap(err, "look at the privileges on large objects")
+}
+
+// checkEncryption says whether backups are encrypted and who can read them.
+func (a *app) checkEncryption(l *checklist) {
+	if len(a.wraps) == 0 {
+		l.add("encryption", pgmedic.OutcomeWarn, "backups are stored as they are: whoever reads the store reads the data",
+			"set backup.recipients; `pgmedic init` makes the keys")
+		return
+	}
+	ids, err := a.identities()
+	switch {
+	case err != nil:
+		l.fail("encryption", err)
+	case len(ids) == 0:
+		l.ok("encryption", "age, %d ways to open; this host cannot read its backups: drill them on one that has a key", len(a.wraps))
+	default:
+		l.ok("encryption", "age, %d ways to open; this host can read its backups", len(a.wraps))
+	}
 }
 
 func few(names []string) string {

@@ -126,8 +126,10 @@ func (a *app) demoConfig() error {
 	}
 	a.cfg = cfg
 	a.cfg.Server = "demo"
-	a.log, err = a.logger(cfg.Log)
-	return err
+	if a.log, err = a.logger(cfg.Log); err != nil {
+		return err
+	}
+	return a.prepareBackup()
 }
 
 // headline prints one line of the story.
@@ -216,7 +218,7 @@ func (d *demo) drill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := drill.Run(ctx, d.drillOptions(ctx, d.catalog, e.Backup))
+	r, err := drill.Run(ctx, d.drillOptions(ctx, d.catalog, e.Backup, nil))
 	if err != nil {
 		return err
 	}
@@ -250,7 +252,7 @@ func (d *demo) restore(ctx context.Context) error {
 		return err
 	}
 	done, err := restore.Replace(ctx, restore.SwapOptions{
-		Options: d.restoreOptions(d.target, d.catalog, e.Backup), Live: clinic,
+		Options: d.restoreOptions(d.target, d.catalog, e.Backup, nil), Live: clinic,
 		SafetyBackup: func(ctx context.Context) (string, error) {
 			o := d.backupOptions(d.target, d.catalog)
 			o.Locked, o.Purpose = true, pgmedic.PurposeSafety
@@ -277,7 +279,7 @@ func (d *demo) restore(ctx context.Context) error {
 
 // undo rolls the restore back, and forward again.
 func (d *demo) undo(ctx context.Context) error {
-	o := restore.SwapOptions{Options: d.restoreOptions(d.target, d.catalog, nil), Live: clinic}
+	o := restore.SwapOptions{Options: d.restoreOptions(d.target, d.catalog, nil, nil), Live: clinic}
 	back, err := restore.Rollback(ctx, o)
 	if err != nil {
 		return err

@@ -67,9 +67,13 @@ func (a *app) verify(ctx context.Context, args []string, all bool) error {
 	}
 	receipts := []*pgmedic.Receipt{}
 	for _, e := range entries {
+		key, err := a.openKey(ctx, c, e.Backup)
+		if err != nil {
+			return errors.Join(err, problem)
+		}
 		listen, done := a.progress()
 		r, err := drill.Verify(ctx, drill.VerifyOptions{
-			Catalog: c, Backup: e.Backup, Host: a.host(), Version: a.version, Progress: listen, Now: a.now,
+			Catalog: c, Backup: e.Backup, Key: key, Host: a.host(), Version: a.version, Progress: listen, Now: a.now,
 		})
 		done()
 		if r == nil {
@@ -144,7 +148,11 @@ func (a *app) drill(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	o := a.drillOptions(ctx, c, e.Backup)
+	key, err := a.readKey(ctx, c, e.Backup)
+	if err != nil {
+		return err
+	}
+	o := a.drillOptions(ctx, c, e.Backup, key)
 	listen, done := a.progress()
 	o.Progress = listen
 	r, err := drill.Run(ctx, o)

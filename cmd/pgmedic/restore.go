@@ -66,7 +66,7 @@ With -q it prints the new database's name, or that of the one that is kept.`,
 
 func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) error {
 	if flags.swap {
-		if err := a.cfg.CheckBackup(); err != nil {
+		if err := a.prepareBackup(); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,11 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if err != nil {
 		return err
 	}
-	o := a.restoreOptions(t, c, e.Backup)
+	key, err := a.readKey(ctx, c, e.Backup)
+	if err != nil {
+		return err
+	}
+	o := a.restoreOptions(t, c, e.Backup, key)
 	listen, done := a.progress()
 	defer done()
 	o.Progress = listen

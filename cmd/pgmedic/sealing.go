@@ -22,10 +22,23 @@ import (
 // passphraseKey is the name of the wrap that a passphrase opens.
 const passphraseKey = "passphrase"
 
+// prepareBackup refuses settings that this version can't honour and sets how
+// backups are sealed. Every command that takes one calls it first.
+func (a *app) prepareBackup() (err error) {
+	if err := a.cfg.CheckBackup(); err != nil {
+		return err
+	}
+	a.seal, a.wraps, err = a.sealing()
+	return err
+}
+
 // sealing returns how backups are sealed here, and the ways to open them. They
 // are encrypted if there is any.
 func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 	o := seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression), Encryption: seal.EncryptionNone}
+	if pgmedic.Method(a.cfg.Backup.Method) == pgmedic.MethodParallel && !a.cfg.Origin("backup.compression").Given() {
+		o.Compression = seal.CompressionZstd // the given default, gzip, is for files that people exchange
+	}
 	if a.cfg.Backup.Encryption == string(seal.EncryptionNone) {
 		return o, nil, nil
 	}

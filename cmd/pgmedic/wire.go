@@ -115,7 +115,7 @@ func (a *app) backupOptions(t postgres.Target, c *catalog.Catalog) backup.Option
 	return backup.Options{
 		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, ServerName: a.cfg.Server,
 		Catalog: c, Method: a.method(), Tools: a.tools(),
-		Seal:   seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression)},
+		Seal: a.seal, Wraps: a.wraps,
 		Labels: a.cfg.Backup.Labels, LockTimeout: a.cfg.Backup.LockTimeout, MaxDuration: a.cfg.Backup.MaxDuration,
 		Host: a.host(), Version: a.version, Logger: a.log, Now: a.now,
 	}
@@ -130,17 +130,17 @@ func (a *app) method() backup.Method {
 }
 
 // restoreOptions are those of the configuration.
-func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.Backup) restore.Options {
+func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) restore.Options {
 	return restore.Options{
-		Catalog: c, Backup: b, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
+		Catalog: c, Backup: b, Key: key, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
 		Jobs: a.cfg.Backup.Jobs, ShowData: a.global.showData, Logger: a.log, Now: a.now,
 	}
 }
 
 // drillOptions are those of the configuration.
-func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) drill.Options {
+func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) drill.Options {
 	o := drill.Options{
-		Catalog: c, Backup: b, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir,
+		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir,
 		Host: a.host(), Version: a.version, ShowData: a.global.showData, Logger: a.log, Now: a.now,
 	}
 	// Where it can't be known the receipt does not say.
