@@ -162,12 +162,17 @@ func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
 	entry := Entry{Backup: b}
 	for _, key := range d.receipts {
 		data, err := c.read(ctx, key, 16<<20)
-		if err != nil && pgmedic.KindOf(err) != pgmedic.KindIntegrity {
+		switch kind := pgmedic.KindOf(err); {
+		case err == nil:
+		case kind == pgmedic.KindIntegrity, kind == pgmedic.KindNotFound:
+			continue // as none; it must not take the backup from the list
+		default:
 			return Entry{}, fmt.Errorf("read receipt %s: %w", path.Base(key), err)
 		}
 		var r pgmedic.Receipt
 		// A receipt carries no weight in a restore: a bad one is as none.
-		if json.Unmarshal(data, &r) == nil && r.BackupID == d.id && r.Format <= pgmedic.ReceiptFormat {
+		if json.Unmarshal(data, &r) == nil && r.BackupID == d.id && r.Format <= pgmedic.ReceiptFormat &&
+			(r.Outcome == pgmedic.OutcomeOK || r.Outcome == pgmedic.OutcomeFailed) {
 			entry.Receipts = append(entry.Receipts, r)
 		}
 	}
@@ -188,18 +193,22 @@ func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) 
 	if ref == Latest {
 		return listing.latest(c, f)
 	}
-	var matches []Entry
+	var (
+		match error // of the last that matches, if it is damaged
+		entry Entry
+		ids   []string
+	)
 	for _, e := range listing.Entries {
 		if matchesID(e.Backup.ID, ref) {
-			matches = append(matches, e)
+			entry, ids = e, append(ids, e.Backup.ID)
 		}
 	}
 	for _, d := range listing.Damaged {
 		if matchesID(d.ID, ref) {
-			return Entry{}, d.Err
+			match, ids = d.Err, append(ids, d.ID)
 		}
 	}
-	switch len(matches) {
+	switch len(ids) {
 	case 0:
 		for _, o := range listing.Orphans {
 			if matchesID(o.ID, ref) {
@@ -210,11 +219,7 @@ func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) 
 		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic list` shows what is there",
 			"no backup %q in %s", ref, c.store)
 	case 1:
-		return matches[0], nil
-	}
-	ids := make([]string, 0, len(matches))
-	for _, e := range matches {
-		ids = append(ids, e.Backup.ID)
+		return entry, match
 	}
 	return Entry{}, pgmedic.Errorf(pgmedic.KindUsage, "give more of the id",
 		"%q names %d backups: %s", ref, len(ids), strings.Join(ids[:min(len(ids), 5)], ", "))
@@ -224,9 +229,16 @@ func matchesID(id, ref string) bool {
 	return ref != "" && (strings.HasPrefix(id, ref) || strings.HasSuffix(id, "-"+ref))
 }
 
+// second returns the part of an id that tells when the backup began.
+func second(id string) string {
+	s, _, _ := strings.Cut(id, "-")
+	return s
+}
+
 func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety })
-	if len(l.Damaged) > 0 && (i < 0 || l.Damaged[0].ID > l.Entries[i].Backup.ID) {
+	// An id has the second only: of two in one second the damaged one counts.
+	if len(l.Damaged) > 0 && (i < 0 || second(l.Damaged[0].ID) >= second(l.Entries[i].Backup.ID)) {
 		var e *pgmedic.Error
 		if err := l.Damaged[0].Err; i >= 0 && errors.As(err, &e) {
 			return Entry{}, pgmedic.Errorf(e.Kind, "to use the one before it, name it: "+l.Entries[i].Backup.ID, "%w", err)

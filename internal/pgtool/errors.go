@@ -79,6 +79,7 @@ func known() []struct {
 		{line(`canceling statement due to [a-z ]+`), pgmedic.KindFailed, ""},
 		{line(`terminating connection due to [a-z ]+`), pgmedic.KindUnreachable, "the server ended the session: check its log, then run the command again"},
 		{line(`server closed the connection unexpectedly`), pgmedic.KindUnreachable, "check the server's log and the network, then run the command again"},
+		{line(`database "[^"]*" does not exist`), pgmedic.KindNotFound, "list the server's databases: psql -l"},
 		{line(`connection to server (at|on) .* failed`), pgmedic.KindUnreachable, "check that the server runs and can be reached"},
 		{line(`the database system is [a-z ]+`), pgmedic.KindUnreachable, "the server is starting up or shutting down: try again in a moment"},
 		{line(`out of shared memory`), pgmedic.KindFailed, "raise max_locks_per_transaction on the server"},
@@ -89,18 +90,49 @@ func known() []struct {
 	}
 }
 
+// quoting matches the beginning of what can quote a row or a statement: the
+// parts of a server's message after the first, and the client programs' own.
+var quoting = regexp.MustCompile(`^(?:pg_\w+: |psql:[^ ]* )?(?:DETAIL|HINT|QUERY|CONTEXT|STATEMENT|LOCATION|LINE \d+|detail|hint):? `)
+
+// speaking matches the beginning of a message.
+var speaking = regexp.MustCompile(`^(?:pg_dump|pg_dumpall|psql)\S*: `)
+
+// messages leaves of a standard error the lines that say what happened, without
+// those that quote what it happened to. Text that begins like a message may
+// still be somebody's: what is kept of it is decided by known.
+func messages(stderr string) string {
+	var kept []string
+	quoted := false
+	for line := range strings.Lines(stderr) {
+		switch {
+		// pg_dump passes the server's message on as a detail of its own.
+		case strings.HasPrefix(line, "pg_dump: detail: Error message from server: "):
+			quoted = false
+		case quoting.MatchString(line):
+			quoted = true
+		case speaking.MatchString(line):
+			quoted = false
+		}
+		if !quoted {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}
+
 func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 	if m := sqlstateLine.FindStringSubmatch(stderr); m != nil {
 		e.SQLState = m[2]
 		e.Text = fmt.Sprintf("line %s: %s (SQLSTATE %s)", m[1], postgres.Condition(m[2]), m[2])
-		hint := "run again with --show-data-in-errors to see the server's own words, which may quote rows"
-		if m[2] == "53100" {
-			hint = "free space on the server's disk"
+		kind, hint := postgres.KindOf(m[2])
+		if hint == "" {
+			hint = "run again with --show-data-in-errors to see the server's own words, which may quote rows"
 		}
-		return pgmedic.KindFailed, hint
+		return kind, hint
 	}
+	said := messages(stderr)
 	for _, k := range known() {
-		if text := k.pattern.FindString(stderr); text != "" {
+		if text := k.pattern.FindString(said); text != "" {
 			e.Text = text
 			return k.kind, k.hint
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -86,8 +87,8 @@ func (f Finder) candidates(name string) []string {
 		if err != nil {
 			continue
 		}
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			path = target
 		}
 		// Debian's wrapper picks a version by itself; its programs are found
 		// in their own folders.
@@ -107,10 +108,18 @@ func glob(pattern string) []string {
 	return dirs
 }
 
-var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)[^ ]*`)
+var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)\S*`)
+
+const probeTimeout = 10 * time.Second
 
 func probe(ctx context.Context, name, path string) (Tool, error) {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	// Something of that name that waits for its input is none of ours.
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = environment(Command{})
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
 	if err != nil {
 		return Tool{}, fmt.Errorf("ask %s for its version: %w", path, err)
 	}

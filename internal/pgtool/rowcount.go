@@ -22,6 +22,7 @@ type RowCounter struct {
 	state  lexState
 	depth  int    // of nested block comments
 	prev   byte   // the byte before, in normal state
+	word   int    // how long the name or number is that the byte before belongs to
 	tag    []byte // of the dollar quote, with both dollars; or what may become one
 	match  int    // how much of tag has been seen
 	escape bool   // in a string where backslash escapes (E'…')
@@ -56,9 +57,11 @@ const maxHeader = 256 << 10
 // Counts returns the rows seen of each table, by its quoted name.
 func (c *RowCounter) Counts() map[string]int64 { return c.counts }
 
-// Complete reports whether the stream ended between statements and not among
-// a table's rows.
-func (c *RowCounter) Complete() bool { return c.state == lexNormal && c.pending == "" }
+// Complete reports whether the stream ended between statements: not among a
+// table's rows, and not within a statement, a psql command or a comment.
+func (c *RowCounter) Complete() bool {
+	return c.state == lexNormal && c.pending == "" && !c.meta && !c.other && len(c.statement) == 0
+}
 
 // Write takes the next part of the stream. It never fails.
 func (c *RowCounter) Write(p []byte) (int, error) {
@@ -106,7 +109,7 @@ func (c *RowCounter) rows(p []byte) []byte {
 
 // begin makes ready for the next statement.
 func (c *RowCounter) begin() {
-	c.statement, c.other, c.meta, c.prev = c.statement[:0], false, false, 0
+	c.statement, c.other, c.meta, c.prev, c.word = c.statement[:0], false, false, 0, 0
 }
 
 func (c *RowCounter) lex(b byte) {
@@ -134,8 +137,7 @@ func (c *RowCounter) lex(b byte) {
 		c.dollar(b)
 	case lexLineComment:
 		if b == '\n' {
-			c.state = lexNormal
-			c.prev = b
+			c.state, c.prev, c.word = lexNormal, b, 0
 		}
 	case lexBlockComment:
 		c.blockComment(b)
@@ -144,8 +146,13 @@ func (c *RowCounter) lex(b byte) {
 }
 
 func (c *RowCounter) normal(b byte) {
-	prev := c.prev
+	prev, word := c.prev, c.word
 	c.prev = b
+	if identByte(b) || b == '$' && word > 0 {
+		c.word++
+	} else {
+		c.word = 0
+	}
 	atStart := len(c.statement) == 0 && !c.other
 	switch {
 	case c.meta:
@@ -167,28 +174,31 @@ func (c *RowCounter) normal(b byte) {
 	case atStart && strings.IndexByte(" \t\r\n", b) >= 0:
 		return
 	case b == '\'':
-		c.state, c.escape, c.skip = lexString, prev == 'E' || prev == 'e', false
+		c.state, c.skip = lexString, false
+		if prev != '\'' { // else it goes on: the quote was a doubled one
+			c.escape = word == 1 && (prev == 'E' || prev == 'e')
+		}
 	case b == '"':
 		c.state = lexIdent
-	case b == '$' && !identByte(prev):
+	case b == '$' && word == 0:
 		c.state, c.tag = lexDollarTag, append(c.tag[:0], '$')
 	case b == '-' && prev == '-':
-		c.dropDash()
+		c.dropMark()
 		c.state = lexLineComment
 		return
 	case b == '*' && prev == '/':
+		c.dropMark()
 		c.state, c.depth, c.prev = lexBlockComment, 1, 0
+		return
 	}
 	c.keep(b)
 }
 
-// dropDash takes back the first dash of a comment, so that a comment ahead of
-// a statement does not count as its beginning.
-func (c *RowCounter) dropDash() {
+// dropMark takes back the first byte of a comment's mark, so that a comment
+// ahead of a statement does not count as its beginning.
+func (c *RowCounter) dropMark() {
 	if n := len(c.statement); n > 0 {
 		c.statement = c.statement[:n-1]
-	} else {
-		c.other = false
 	}
 }
 
@@ -199,7 +209,8 @@ func (c *RowCounter) keep(b byte) {
 	const copyWord = "COPY "
 	c.statement = append(c.statement, b)
 	n := len(c.statement)
-	if n <= len(copyWord) && !strings.HasPrefix(copyWord, string(c.statement)) && string(c.statement) != "-" || n > maxHeader {
+	mark := n == 1 && (b == '-' || b == '/') // of a comment, perhaps
+	if n <= len(copyWord) && !strings.HasPrefix(copyWord, string(c.statement)) && !mark || n > maxHeader {
 		c.other = true
 		c.statement = c.statement[:0]
 	}
@@ -227,43 +238,47 @@ func (c *RowCounter) startRows() {
 }
 
 func (c *RowCounter) dollarTag(b byte) {
-	c.tag = append(c.tag, b)
-	c.keep(b)
-	c.prev = b
+	first := len(c.tag) == 1
 	switch {
 	case b == '$':
+		c.tag = append(c.tag, b)
+		c.keep(b)
 		c.state, c.match = lexDollar, 0
-	case !identByte(b) || len(c.tag) > 128: // $1, or a lone dollar
-		c.state = lexNormal
+	case !identByte(b) || first && b >= '0' && b <= '9' || len(c.tag) > 128: // $1, or a lone dollar
+		c.state, c.prev, c.word = lexNormal, c.tag[len(c.tag)-1], 0
+		c.normal(b)
+	default:
+		c.tag = append(c.tag, b)
+		c.keep(b)
 	}
 }
 
 func (c *RowCounter) dollar(b byte) {
-	switch {
-	case b == c.tag[c.match]:
+	switch b {
+	case c.tag[c.match]:
 		c.match++
-	case b == '$':
+	case '$':
 		c.match = 1
 	default:
 		c.match = 0
 	}
 	if c.match == len(c.tag) {
-		c.state, c.prev = lexNormal, '$'
+		c.state, c.prev, c.word = lexNormal, '$', 0
 	}
 }
 
 func (c *RowCounter) blockComment(b byte) {
-	switch {
-	case b == '*' && c.prev == '/':
+	switch string([]byte{c.prev, b}) {
+	case "/*":
 		c.depth++
 		b = 0
-	case b == '/' && c.prev == '*':
+	case "*/":
 		c.depth--
 		b = 0
 	}
 	c.prev = b
 	if c.depth == 0 {
-		c.state = lexNormal
+		c.state, c.prev, c.word = lexNormal, ' ', 0
 	}
 }
 

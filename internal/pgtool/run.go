@@ -35,6 +35,7 @@ type Process struct {
 	stdout io.ReadCloser
 	wait   func() error
 	cancel context.CancelFunc
+	ended  bool // io.EOF was returned
 }
 
 // Start begins a client program. It dies with ctx, and on Linux also when this
@@ -59,10 +60,17 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 			return
 		}
 		<-readDone // Wait closes the pipe, so it must not come before the last read
-		result <- cmd.Wait()
+		err = cmd.Wait()
+		if run.Err() != nil {
+			killRest(cmd.Process)
+		}
+		result <- err
 	}()
 	if err := <-started; err != nil {
 		cancel()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, fmt.Errorf("start %s: %w", c.Tool.Path, err)
 	}
 	finish := sync.OnceFunc(func() { close(readDone) })
@@ -85,6 +93,9 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 // program has ended with success; output that ends in any other way ends in
 // an error.
 func (p *Process) Read(b []byte) (int, error) {
+	if p.ended {
+		return 0, io.EOF
+	}
 	n, err := p.stdout.Read(b)
 	if err == nil {
 		return n, nil
@@ -95,6 +106,7 @@ func (p *Process) Read(b []byte) (int, error) {
 	if !errors.Is(err, io.EOF) {
 		return n, fmt.Errorf("read a client program's output: %w", err)
 	}
+	p.ended = true
 	return n, io.EOF
 }
 
@@ -117,6 +129,16 @@ func Run(ctx context.Context, c Command) error {
 }
 
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
+	if c.Options != "" {
+		// Options in the connection string would win over PGOPTIONS, so ours
+		// join what stands in either.
+		theirs := c.Target.Value("options")
+		if theirs == "" {
+			theirs = os.Getenv("PGOPTIONS")
+		}
+		c.Options = strings.TrimSpace(theirs + " " + c.Options)
+		c.Target = c.Target.With("options", "")
+	}
 	// libpq takes a whole connection string in place of a database's name.
 	args := append([]string{"--no-password", "--dbname=" + c.Target.Conninfo()}, c.Args...)
 	cmd := exec.CommandContext(ctx, c.Tool.Path, args...)
@@ -139,6 +161,8 @@ func environment(c Command) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
 		case name == "PGPASSWORD" && c.Target.Password() != "", name == "PGOPTIONS" && c.Options != "":
+		case name == "PG_COLOR", name == "PG_COLORS": // colours would hide messages from explain
+		case name == "PGCLIENTENCODING": // a dump is in the database's own encoding
 		case strings.HasPrefix(name, "PG") && !strings.HasPrefix(name, "PGMEDIC"), strings.HasPrefix(name, "KRB5"),
 			strings.HasPrefix(name, "LD_"), strings.HasPrefix(name, "DYLD_"), strings.HasPrefix(name, "SSL_CERT_"):
 			env = append(env, kv)

@@ -13,4 +13,14 @@ func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
 
-func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+// terminate asks the program and what it started to end.
+func terminate(p *os.Process) error {
+	if err := syscall.Kill(-p.Pid, syscall.SIGTERM); err != nil {
+		return os.ErrProcessDone
+	}
+	return nil
+}
+
+// killRest ends what a program left behind that did not hear terminate. The
+// program itself is gone.
+func killRest(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }

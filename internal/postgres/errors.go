@@ -45,7 +45,7 @@ func Wrap(err error, attempted string) error {
 		return fmt.Errorf("%s: %w", attempted, err)
 	}
 	server := &ServerError{Code: e.Code, Text: safeText(e), Full: fullText(e)}
-	kind, hint := kindOf(e.Code)
+	kind, hint := KindOf(e.Code)
 	if kind == pgmedic.KindFailed && hint == "" {
 		return fmt.Errorf("%s: %w", attempted, server)
 	}
@@ -72,7 +72,9 @@ func isConnLost(err error) bool {
 		strings.Contains(err.Error(), "broken pipe")
 }
 
-func kindOf(code string) (pgmedic.Kind, string) {
+// KindOf returns the kind of an error with the given SQLSTATE, and what to do
+// about it where that can be said.
+func KindOf(code string) (pgmedic.Kind, string) {
 	switch {
 	case strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "08"):
 		return pgmedic.KindUnreachable, "the server ended the session: check its log, then run the command again"

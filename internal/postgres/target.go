@@ -289,6 +289,9 @@ func (t Target) keywordString(allowed []string, without ...string) string {
 	return strings.Join(parts, " ")
 }
 
+// Value returns what the Target sets a keyword to, or empty.
+func (t Target) Value(keyword string) string { return t.params[keyword] }
+
 // Has reports whether the Target sets a keyword.
 func (t Target) Has(keyword string) bool {
 	_, ok := t.params[keyword]

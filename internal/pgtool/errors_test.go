@@ -1,0 +1,147 @@
+package pgtool_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+)
+
+// secret stands in the rows of these tests.
+const secret = "123-45-6789"
+
+func TestErrors(t *testing.T) {
+	const connection = `connection to server at "db.example.com" (10.0.0.1), port 5432 failed: `
+	for name, test := range map[string]struct {
+		stderr string
+		kind   pgmedic.Kind
+		want   string // is in the message
+		hint   string // is in the hint
+	}{
+		"wrong password": {
+			"pg_dump: error: " + connection + `FATAL:  password authentication failed for user "app"`,
+			pgmedic.KindUnreachable, `password authentication failed for user "app"`, "DB_PASSWORD",
+		},
+		"no password":    {"pg_dump: error: " + connection + "fe_sendauth: no password supplied", pgmedic.KindUnreachable, "no password supplied", "~/.pgpass"},
+		"refused":        {"pg_dump: error: " + connection + "Connection refused\n\tIs the server running?", pgmedic.KindUnreachable, "Connection refused", "server runs"},
+		"no database":    {"pg_dump: error: " + connection + `FATAL:  database "shop" does not exist`, pgmedic.KindNotFound, `database "shop" does not exist`, "psql -l"},
+		"starting":       {"pg_dump: error: " + connection + "FATAL:  the database system is starting up", pgmedic.KindUnreachable, "starting up", ""},
+		"no privilege":   {"pg_dump: error: query failed: ERROR:  permission denied for table patients\npg_dump: detail: Query was: LOCK TABLE public.patients IN ACCESS SHARE MODE", pgmedic.KindUnreachable, "permission denied for table patients", "grant"},
+		"row security":   {"pg_dump: error: Dumping the contents of table \"t\" failed: PQgetResult() failed.\npg_dump: detail: Error message from server: ERROR:  query would be affected by row-level security policy for table \"t\"\nHINT:  x\npg_dump: detail: Command was: COPY public.t (a) TO stdout;", pgmedic.KindUnreachable, "row-level security policy for table", "BYPASSRLS"},
+		"lock timeout":   {"pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout\npg_dump: detail: Query was: LOCK TABLE public.t", pgmedic.KindConflict, "lock timeout", "lock_timeout"},
+		"other version":  {"pg_dump: error: server version: 17.2; pg_dump version: 15.1\npg_dump: error: aborting because of server version mismatch", pgmedic.KindUsage, "server version mismatch", "PGMEDIC_POSTGRES_DIRS"},
+		"connection":     {"pg_dump: error: Dumping the contents of table \"t\" failed: PQgetCopyData() failed.\npg_dump: detail: Error message from server: server closed the connection unexpectedly", pgmedic.KindUnreachable, "closed the connection", "log"},
+		"shared memory":  {"pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase max_locks_per_transaction.", pgmedic.KindFailed, "out of shared memory", "max_locks_per_transaction"},
+		"damage":         {"pg_dump: detail: Error message from server: ERROR:  invalid page in block 3 of relation base/5/16384", pgmedic.KindFailed, "invalid page in block 3", "damage"},
+		"snapshot":       {`pg_dump: error: query failed: ERROR:  could not import the requested snapshot`, pgmedic.KindFailed, "snapshot", "restart"},
+		"old psql":       {"psql:<stdin>:5: error: invalid command \\restrict", pgmedic.KindUsage, `invalid command \restrict`, "update"},
+		"unique":         {"psql:<stdin>:42: ERROR:  23505", pgmedic.KindFailed, "line 42: unique violation (SQLSTATE 23505)", "--show-data-in-errors"},
+		"denied in psql": {"psql:<stdin>:42: ERROR:  42501", pgmedic.KindUnreachable, "insufficient privilege (SQLSTATE 42501)", "grant"},
+		"disk full":      {"psql:<stdin>:42: ERROR:  53100", pgmedic.KindFailed, "disk full", "free space"},
+		"shut down":      {"psql:<stdin>:42: FATAL:  57P01\npsql:<stdin>:42: server closed the connection unexpectedly", pgmedic.KindUnreachable, "admin shutdown", "server"},
+		"locked in psql": {"psql:<stdin>:42: ERROR:  55P03", pgmedic.KindConflict, "55P03", "lock"},
+		"unknown":        {"pg_dump: error: cannot decide on " + secret, pgmedic.KindFailed, "ended with exit status 1", "--show-data-in-errors"},
+
+		// Rows must not come through, whatever stands in them.
+		"detail":             {"psql:<stdin>:7: ERROR:  duplicate key value violates unique constraint \"k\"\nDETAIL:  Key (ssn)=(" + secret + ") already exists.", pgmedic.KindFailed, "ended with", ""},
+		"context":            {"psql:<stdin>:7: ERROR:  invalid input syntax for type integer: \"" + secret + "\"\nCONTEXT:  COPY patients, line 1, column ssn: \"" + secret + "\"", pgmedic.KindFailed, "ended with", ""},
+		"row like a message": {"psql:<stdin>:7: ERROR:  bad row\nDETAIL:  Failing row contains (permission denied for table x " + secret + ").", pgmedic.KindFailed, "ended with", ""},
+		"row of lines":       {"psql:<stdin>:7: ERROR:  bad row\nCONTEXT:  COPY t, line 1: \"a\nERROR:  server version mismatch " + secret + "\nNo space left on device " + secret + "\"", pgmedic.KindFailed, "ended with", ""},
+		"query like a message": {"pg_dump: error: query failed: ERROR:  whatever\npg_dump: detail: Query was: SELECT 'password authentication failed for user " + secret + "'",
+			pgmedic.KindFailed, "ended with", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script := "cat >&2 <<'END'\n" + test.stderr + "\nEND\nexit 1"
+			err := pgtool.Run(t.Context(), pgtool.Command{Tool: fake(t, "pg_dump", script)})
+			if pgmedic.KindOf(err) != test.kind || !strings.Contains(message(err), test.want) || !strings.Contains(pgmedic.HintOf(err), test.hint) {
+				t.Errorf("%s: %v (%s)", pgmedic.KindOf(err), err, pgmedic.HintOf(err))
+			}
+			if strings.Contains(message(err)+pgmedic.HintOf(err), secret) || strings.Contains(message(err), "\n") {
+				t.Errorf("it says too much: %v", err)
+			}
+			var e *pgtool.Error
+			if !errors.As(err, &e) || e.Unredacted() != test.stderr || e.Full != test.stderr {
+				t.Errorf("unredacted: %+v", e)
+			}
+		})
+	}
+}
+
+// TestErrorKeepsBothEnds: of a program that talks without end, the beginning
+// and the end are kept, in bounded memory.
+func TestErrorKeepsBothEnds(t *testing.T) {
+	script := "echo first >&2; yes 'in between' | head -c 2000000 >&2; echo last >&2; exit 1"
+	err := pgtool.Run(t.Context(), pgtool.Command{Tool: fake(t, "pg_dump", script)})
+	var e *pgtool.Error
+	if !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(e.Full, "first\n") || !strings.HasSuffix(e.Full, "last") || len(e.Full) > 1<<17 {
+		t.Errorf("kept %d bytes: %.40q", len(e.Full), e.Full)
+	}
+}
+
+func TestLoadSQL(t *testing.T) {
+	target, conn := database(t)
+	exec(t, conn, "CREATE TABLE patients (ssn text PRIMARY KEY, n int CHECK (n > 0)); INSERT INTO patients VALUES ('"+secret+"', 1)")
+	for name, test := range map[string]struct {
+		script   string
+		showData bool
+		want     string
+		state    string
+		full     string
+	}{
+		"fine":       {"INSERT INTO patients VALUES ('x', 2);", false, "", "", ""},
+		"unique":     {"SELECT 1;\nINSERT INTO patients VALUES ('" + secret + "', 2);", false, "psql: line 2: unique violation (SQLSTATE 23505)", "23505", ""},
+		"row shown":  {"INSERT INTO patients VALUES ('" + secret + "', 2);", true, "psql: ended with exit status 3", "", "Key (ssn)=(" + secret + ") already exists"},
+		"bad copy":   {"COPY patients FROM stdin;\n" + secret + "-b\tx" + secret + "\n\\.\n", false, "psql: line 3: invalid text representation (SQLSTATE 22P02)", "22P02", ""},
+		"raised":     {"DO $$BEGIN RAISE EXCEPTION 'patient " + secret + "'; END$$;", false, "psql: line 1: raise exception (SQLSTATE P0001)", "P0001", ""},
+		"stops":      {"SELEKT;\nDROP TABLE patients;", false, "psql: line 1: syntax error (SQLSTATE 42601)", "42601", ""},
+		"no timeout": {"SELECT set_config('a.b', current_setting('statement_timeout') || current_setting('lock_timeout'), false);\n\\if :{?x}\n\\endif\nSELECT 1 / (current_setting('a.b') = '00')::int;", false, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET statement_timeout = '1h'")
+			err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
+				Tool: tool(t, "psql"), Target: target.With("options", "-c lock_timeout=12345"), Script: strings.NewReader(test.script), ShowData: test.showData,
+			})
+			if message(err) != test.want {
+				t.Fatalf("got %v, want %q", err, test.want)
+			}
+			var e *pgtool.Error
+			if err != nil && (!errors.As(err, &e) || e.SQLState != test.state || !strings.Contains(e.Unredacted(), test.full)) {
+				t.Errorf("got %+v", e)
+			}
+			if e != nil && !test.showData && strings.Contains(e.Full, secret) {
+				t.Errorf("psql was told the row: %s", e.Full)
+			}
+			exec(t, conn, "SELECT FROM patients")
+		})
+	}
+}
+
+// TestLoadSQLReader: what cuts the script off is the error, and not what psql
+// made of the rest.
+func TestLoadSQLReader(t *testing.T) {
+	target, _ := database(t)
+	damaged := errors.New("the backup is damaged here")
+	for name, script := range map[string]string{
+		"between statements": "SELECT 1;\n",
+		"in a statement":     "CREATE TABLE t (",
+		"among rows":         "CREATE TABLE t (a int);\nCOPY t FROM stdin;\n1\n",
+		"after an error":     "SELEKT;\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
+				Tool: tool(t, "psql"), Target: target,
+				Script: io.MultiReader(strings.NewReader(script), iotest.ErrReader(damaged)),
+			})
+			if !errors.Is(err, damaged) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,104 @@
+package pgtool_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+var server *scratch.Server
+
+func TestMain(m *testing.M) {
+	if script := os.Getenv(helperVariable); script != "" {
+		helper(script)
+		return
+	}
+	os.Exit(scratchtest.Main(m, scratch.Options{TCP: true}, func(s *scratch.Server) { server = s }))
+}
+
+// database makes a database and a session with it.
+func database(t *testing.T) (postgres.Target, *pgx.Conn) {
+	t.Helper()
+	target := parse(t, scratchtest.Database(t, server))
+	conn, err := pgx.Connect(t.Context(), target.Conninfo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return target, conn
+}
+
+func parse(t *testing.T, dsn string) postgres.Target {
+	t.Helper()
+	target, err := postgres.ParseTarget(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tool finds a real client program that works with the server.
+func tool(t *testing.T, name string) pgtool.Tool {
+	t.Helper()
+	found, err := pgtool.Finder{Dirs: []string{server.BinDir()}}.Find(t.Context(), name, server.Major())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// fake makes a client program of a shell script.
+func fake(t *testing.T, name, script string) pgtool.Tool {
+	t.Helper()
+	dir := t.TempDir()
+	return pgtool.Tool{Name: name, Path: write(t, dir, name, script), Version: "15.1", Major: 15}
+}
+
+func write(t *testing.T, dir, name, script string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// version is the script of a program that prints its version.
+func version(name, v string) string {
+	return fmt.Sprintf("echo '%s (PostgreSQL) %s'", name, v)
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		case <-tick.C:
+		}
+	}
+}
