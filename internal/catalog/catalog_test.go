@@ -63,7 +63,7 @@ func (f fixture) commit(t *testing.T, b *pgmedic.Backup) *pgmedic.Backup {
 	for _, o := range b.Objects {
 		f.put(t, catalog.Key(b, o.Name), strings.Repeat("x", int(o.StoredBytes)))
 	}
-	if err := f.Commit(t.Context(), b); err != nil {
+	if err := f.Commit(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -187,7 +187,7 @@ func TestCommitRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, b := newFixture(t), backup(1)
 			test.prepare(t, f, b)
-			if err := f.Commit(t.Context(), b); pgmedic.KindOf(err) != test.kind || !strings.Contains(err.Error(), "dump.sql.gz") {
+			if err := f.Commit(t.Context(), b, nil); pgmedic.KindOf(err) != test.kind || !strings.Contains(err.Error(), "dump.sql.gz") {
 				t.Errorf("%s: %v", pgmedic.KindOf(err), err)
 			}
 			if l := f.list(t, catalog.Filter{}); len(l.Entries) != 0 || len(l.Damaged) != 0 {
@@ -202,7 +202,7 @@ func TestCommitNeverOverwrites(t *testing.T) {
 	b := f.commit(t, backup(1))
 	other := backup(1)
 	other.Host = "another"
-	if err := f.Commit(t.Context(), other); pgmedic.KindOf(err) != pgmedic.KindConflict {
+	if err := f.Commit(t.Context(), other, nil); pgmedic.KindOf(err) != pgmedic.KindConflict {
 		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
 	}
 	e, err := f.Get(t.Context(), b.ID, catalog.Filter{})
@@ -230,7 +230,7 @@ func TestCommitInterrupted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, b := newFixture(t), backup(1)
 			f.put(t, catalog.Key(b, "dump.sql.gz"), "xxxx")
-			if err := catalog.New(failing{f.Store(), name}).Commit(t.Context(), b); pgmedic.KindOf(err) != pgmedic.KindUnreachable {
+			if err := catalog.New(failing{f.Store(), name}).Commit(t.Context(), b, nil); pgmedic.KindOf(err) != pgmedic.KindUnreachable {
 				t.Errorf("%s: %v", pgmedic.KindOf(err), err)
 			}
 			l := f.list(t, catalog.Filter{})

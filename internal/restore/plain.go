@@ -37,8 +37,9 @@ func (plain) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	m := &meter{session: s, total: object.PlainBytes}
-	m.counter.OnTable = func(table string) { m.object = table }
-	script := &lockedReader{r: r}
+	sql := pgtool.NewScript(r, psql)
+	sql.Rows.OnTable = func(table string) { m.object = table }
+	script := &lockedReader{r: sql}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
 		Tool: psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
 	})
@@ -70,14 +71,12 @@ func (l *lockedReader) Read(p []byte) (int, error) {
 // in each mebibyte.
 type meter struct {
 	session     *Session
-	counter     pgtool.RowCounter
 	object      string
 	total       int64
 	done, shown int64
 }
 
 func (m *meter) Write(p []byte) (int, error) {
-	_, _ = m.counter.Write(p) // never fails
 	m.done += int64(len(p))
 	if m.done-m.shown >= 1<<20 {
 		m.shown = m.done

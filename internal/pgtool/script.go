@@ -1,0 +1,134 @@
+package pgtool
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Script passes pg_dump's SQL on to psql, less what psql would take for a
+// command of its own: by \! a dump that somebody forged could run programs as the
+// user who restores.
+//
+// The two that pg_dump writes itself, \restrict and \unrestrict, are left out,
+// and every other one ends the script with an error of KindIntegrity. Where psql
+// knows \restrict it is given one with a key that nobody can guess as the first
+// line, so that it refuses by its own reading, too, should that differ from ours.
+type Script struct {
+	// Rows counts what passes.
+	Rows RowCounter
+
+	src   io.Reader
+	buf   []byte
+	out   bytes.Buffer
+	meta  []byte // a psql command that has not come whole
+	begun bool
+	first string // what the first line becomes
+	err   error
+}
+
+// NewScript returns the script that r holds, for the given psql.
+func NewScript(r io.Reader, psql Tool) *Script {
+	s := &Script{src: r, buf: make([]byte, 64<<10)}
+	if knowsRestrict(psql.Version) {
+		var key [16]byte
+		_, _ = rand.Read(key[:]) // never fails: it would end the program instead
+		s.first = `\restrict ` + hex.EncodeToString(key[:])
+	}
+	return s
+}
+
+// knowsRestrict reports whether a psql has \restrict, which came with the minor
+// releases of August 2025.
+func knowsRestrict(version string) bool {
+	majorText, minorText, _ := strings.Cut(version, ".")
+	major, err := strconv.Atoi(majorText)
+	if err != nil {
+		return false // a beta or a development version
+	}
+	minor, _ := strconv.Atoi(minorText) // none counts as zero
+	since := map[int]int{13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+	least, listed := since[major]
+	return major >= 18 || listed && minor >= least
+}
+
+// Read implements io.Reader. Nothing behind a refused command is passed on.
+func (s *Script) Read(p []byte) (int, error) {
+	for s.out.Len() == 0 {
+		if s.err != nil {
+			return 0, s.err
+		}
+		n, err := s.src.Read(s.buf)
+		s.filter(s.buf[:n])
+		if s.err == nil && err != nil {
+			s.err = err
+			if errors.Is(err, io.EOF) && len(s.meta) > 0 {
+				s.err = refusedCommand()
+			}
+		}
+	}
+	return s.out.Read(p)
+}
+
+// ownCommand is what pg_dump writes around its SQL.
+var ownCommand = regexp.MustCompile(`^\\(un)?restrict [A-Za-z0-9]+\r?\n$`)
+
+func refusedCommand() error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, "do not restore this backup: find out who wrote it",
+		"the dump holds a psql command, which pg_dump does not write")
+}
+
+func (s *Script) filter(p []byte) {
+	if !s.begun && len(p) > 0 {
+		s.begun = true
+		if s.first != "" {
+			s.out.WriteString(s.first)
+			// pg_dump begins with an empty comment; what takes its place keeps
+			// psql's line numbers those of the dump.
+			if rest, ok := bytes.CutPrefix(p, []byte("--\n")); ok {
+				p = rest
+			}
+			s.out.WriteByte('\n')
+		}
+	}
+	for len(p) > 0 && s.err == nil {
+		if s.Rows.state == lexRows {
+			rest := s.Rows.rows(p)
+			s.out.Write(p[:len(p)-len(rest)])
+			p = rest
+			continue
+		}
+		s.step(p[0])
+		p = p[1:]
+	}
+}
+
+// step passes one byte on that is not of a table's rows.
+func (s *Script) step(b byte) {
+	inNormal := s.Rows.state == lexNormal && s.Rows.pending == ""
+	s.Rows.lex(b)
+	switch {
+	case s.Rows.meta || len(s.meta) > 0:
+		s.meta = append(s.meta, b)
+		if b != '\n' && len(s.meta) < 256 {
+			return
+		}
+		if !ownCommand.Match(s.meta) {
+			s.err = refusedCommand()
+			return
+		}
+		s.meta = s.meta[:0]
+		s.out.WriteByte('\n')
+	case inNormal && b == '\\':
+		s.err = refusedCommand() // psql takes one in the middle of a statement, too
+	default:
+		s.out.WriteByte(b)
+	}
+}

@@ -1,0 +1,78 @@
+package pgtool_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+)
+
+const dumpHead = "--\n-- PostgreSQL database dump\n--\n\n\\restrict AbC123\n\nSET x = 1;\n"
+
+func TestScript(t *testing.T) {
+	const rows = "COPY public.t (a) FROM stdin;\n\\N\n\\\\! id\n\\.\n"
+	for _, tt := range []struct {
+		name, version, in, want string
+		refused                 bool
+	}{
+		{name: "as pg_dump writes it", version: "15.13", in: dumpHead + rows + "\\unrestrict AbC123\n\n",
+			want: "--\n-- PostgreSQL database dump\n--\n\n\n\nSET x = 1;\n" + rows + "\n\n"},
+		{name: "to a psql that knows restrict", version: "15.14", in: dumpHead,
+			want: "\\restrict KEY\n-- PostgreSQL database dump\n--\n\n\n\nSET x = 1;\n"},
+		{name: "without a comment ahead", version: "18.1", in: "SELECT 1;\n", want: "\\restrict KEY\nSELECT 1;\n"},
+		{name: "backslashes in strings", in: "SELECT 'a\\b', E'\\'\\\\', \"c\\d\", $$\\! id$$; -- \\! x\n",
+			want: "SELECT 'a\\b', E'\\'\\\\', \"c\\d\", $$\\! id$$; -- \\! x\n"},
+		{name: "a program", in: dumpHead + "\\! id\n", refused: true},
+		{name: "a program after a statement", in: "SELECT 1; \\! id\n", refused: true},
+		{name: "a program in a statement", in: "SELECT 1 \\! id\n", refused: true},
+		{name: "a program behind rows", in: rows + "\\! id\n", refused: true},
+		{name: "a copy to a program", in: "\\copy t to program 'id'\n", refused: true},
+		{name: "another database", in: "\\connect other\n", refused: true},
+		{name: "more behind restrict", in: "\\restrict a \\! id\n", refused: true},
+		{name: "cut off in a command", in: "\\restrict abc", refused: true},
+		{name: "a long command", in: "\\restrict " + strings.Repeat("a", 1<<20), refused: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.version == "" {
+				tt.version = "15.13"
+			}
+			for name, wrap := range map[string]func(io.Reader) io.Reader{
+				"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader,
+			} {
+				if name == "bytes" && strings.HasPrefix(tt.in, "--") && tt.version != "15.13" {
+					continue // the head comes in one piece from any real source
+				}
+				got, err := io.ReadAll(pgtool.NewScript(wrap(strings.NewReader(tt.in)), pgtool.Tool{Version: tt.version}))
+				if tt.refused {
+					if pgmedic.KindOf(err) != pgmedic.KindIntegrity || strings.Contains(strings.TrimPrefix(string(got), rows), "!") {
+						t.Errorf("%s: passed on %q, %v", name, got, err)
+					}
+					continue
+				}
+				text := string(got)
+				if strings.HasPrefix(text, `\restrict `) {
+					key, rest, _ := strings.Cut(strings.TrimPrefix(text, `\restrict `), "\n")
+					if len(key) < 32 {
+						t.Errorf("%s: key %q can be guessed", name, key)
+					}
+					text = "\\restrict KEY\n" + rest
+				}
+				if err != nil || text != tt.want {
+					t.Errorf("%s: got\n%q, %v, want\n%q", name, text, err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestScriptPassesItsSourcesErrorOn(t *testing.T) {
+	broken := errors.New("broken")
+	r := io.MultiReader(strings.NewReader(dumpHead), iotest.ErrReader(broken))
+	if _, err := io.ReadAll(pgtool.NewScript(r, pgtool.Tool{Version: "15.20"})); !errors.Is(err, broken) {
+		t.Errorf("err = %v", err)
+	}
+}
