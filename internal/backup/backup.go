@@ -98,6 +98,9 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = 30 * time.Second
+	}
 	if o.MaxDuration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.MaxDuration, errMaxDuration)

@@ -150,6 +150,10 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	// Definitions are printed under a lock on what they are of.
+	if err := postgres.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {
+		return nil, err
+	}
 	const tries = 3
 	for try := 1; ; try++ {
 		definitions, err := postgres.ReadInventory(ctx, conn, r.Manifest.Server.VersionNum)

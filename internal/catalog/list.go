@@ -245,6 +245,12 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 		}
 		return Entry{}, l.Damaged[0].Err
 	}
+	if i >= 0 && f.Server == "" {
+		if other := l.otherServer(l.Entries[i]); other != "" {
+			return Entry{}, pgmedic.Errorf(pgmedic.KindUsage, "name one with --server, or as server: in pgmedic.yaml, or give an id",
+				"latest of which server? %s has backups of this database from %s and %s", c.store, l.Entries[i].Backup.Server.Name, other)
+		}
+	}
 	if i < 0 {
 		what := ""
 		if f.Database != "" {
@@ -254,6 +260,16 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 			"no backup%s in %s", what, c.store)
 	}
 	return l.Entries[i], nil
+}
+
+// otherServer names another server that has a backup of the same database as e.
+func (l Listing) otherServer(e Entry) string {
+	for _, o := range l.Entries {
+		if o.Backup.Database.Name == e.Backup.Database.Name && o.Backup.Server.Name != e.Backup.Server.Name {
+			return o.Backup.Server.Name
+		}
+	}
+	return ""
 }
 
 // Proof returns how much is known of the backup, and since when. A failed drill

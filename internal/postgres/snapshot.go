@@ -65,7 +65,7 @@ SELECT c.oid AS oid, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS file
 	c.relkind::text AS kind, n.nspname::text AS schema, c.relname::text AS name,
 	coalesce(rn.nspname, '')::text AS root_schema, coalesce(rc.relname, '')::text AS root_name,
 	coalesce(e.extname, '')::text AS extension,
-	CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size_bytes
+	CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END AS size_bytes
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN roots ON roots.oid = c.oid AND roots.root <> c.oid
@@ -104,7 +104,14 @@ func TakeSnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snap
 }
 
 func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snapshot, error) {
+	// The sizes of tables are read under a lock, so even the list can wait.
+	if err := SetLockTimeout(ctx, conn, o.LockTimeout); err != nil {
+		return nil, err
+	}
 	before, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	if Code(err) == "55P03" {
+		return nil, blockedError(ctx, conn, nil)
+	}
 	if err != nil {
 		return nil, Wrap(err, "list the tables")
 	}
@@ -118,9 +125,7 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 			"tables", len(before), "locks", budget)
 	}
 	// SET and LOCK take no snapshot; the first query does.
-	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = %d",
-		o.LockTimeout.Milliseconds())
-	if err := execSimple(ctx, conn, begin); err != nil {
+	if err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return nil, Wrap(err, "begin the snapshot")
 	}
 	keep := false
@@ -230,8 +235,14 @@ func lockTables(ctx context.Context, conn *pgx.Conn, tables []snapshotTable) (go
 	return false, nil
 }
 
-// blockedError names who holds the lock that we waited for, as far as the role
-// may see it.
+// SetLockTimeout bounds how long the session's statements wait for a lock.
+func SetLockTimeout(ctx context.Context, conn *pgx.Conn, d time.Duration) error {
+	err := execSimple(ctx, conn, fmt.Sprintf("SET lock_timeout = %d", d.Milliseconds()))
+	return Wrap(err, "set the lock timeout")
+}
+
+// blockedError names who holds the lock that we waited for, of one of the tables
+// or, where there are none, of any, as far as the role may see it.
 func blockedError(ctx context.Context, conn *pgx.Conn, batch []snapshotTable) error {
 	_ = execSimple(ctx, conn, "ROLLBACK")
 	oids := make([]uint32, len(batch))
@@ -246,9 +257,9 @@ FROM pg_catalog.pg_locks AS l
 	JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation = ANY ($1)
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND ($1::oid[] = '{}' OR l.relation = ANY ($1))
 	AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-ORDER BY l.granted DESC LIMIT 1`, oids).Scan(&pid, &schema, &table, &user, &app)
+ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user, &app)
 	if err != nil {
 		return pgmedic.Errorf(pgmedic.KindConflict, "try again, or raise backup.lock_timeout",
 			"lock the tables: another session holds an exclusive lock on one of them")

@@ -46,7 +46,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err != nil {
 		return nil, err
 	}
-	done := &Swapped{Database: o.Live, OutageSeconds: seconds(outage), Seconds: seconds(o.Now().Sub(began))}
+	done := &Swapped{Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, OutageSeconds: seconds(outage), Seconds: seconds(o.Now().Sub(began))}
 	if plan.LiveExists {
 		done.Kept = plan.Kept
 	}

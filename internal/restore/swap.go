@@ -53,6 +53,10 @@ type Plan struct {
 // Swapped is what a swap or a rollback did.
 type Swapped struct {
 	Database string `json:"database"`
+	// Incoming is the backup, or the kept database, that is live now, with the
+	// moment whose data it holds.
+	Incoming string    `json:"incoming"`
+	Since    time.Time `json:"since"`
 	// Kept is the database that was live, under its new name; empty if there
 	// was none.
 	Kept         string `json:"kept_as,omitempty"`
@@ -214,7 +218,7 @@ func (r *swapRun) sweep(ctx context.Context, o Options, live string) error {
 func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded *Loaded) (*Swapped, error) {
 	began := o.Now()
 	s := &Session{Options: o.Options, steps: loaded.Steps}
-	done := &Swapped{Database: o.Live, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
+	done := &Swapped{Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
 	err := s.Step("compare", func() (err error) {
 		done.Checks, err = Compare(ctx, o.source(), o.Target.WithDatabase(o.Into))
 		return err
