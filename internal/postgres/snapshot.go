@@ -49,7 +49,6 @@ type snapshotTable struct {
 	RootSchema string
 	RootName   string
 	Extension  string
-	SizeBytes  int64
 }
 
 const snapshotTables = `
@@ -63,8 +62,7 @@ WITH RECURSIVE roots AS (
 SELECT c.oid AS oid, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS filenode,
 	c.relkind::text AS kind, n.nspname::text AS schema, c.relname::text AS name,
 	coalesce(rn.nspname, '')::text AS root_schema, coalesce(rc.relname, '')::text AS root_name,
-	coalesce(e.extname, '')::text AS extension,
-	CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size_bytes
+	coalesce(e.extname, '')::text AS extension
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN roots ON roots.oid = c.oid AND roots.root <> c.oid
@@ -77,6 +75,16 @@ FROM pg_catalog.pg_class AS c
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY c.oid`
+
+// tableSizes is read apart from the list and after the locks, because
+// pg_table_size takes one and would wait for ever for a table that another
+// session has locked. Without locks the estimate of the last VACUUM or ANALYZE
+// has to do.
+const tableSizes = `
+SELECT c.oid AS oid, coalesce(CASE WHEN $1 THEN pg_catalog.pg_table_size(c.oid)
+	ELSE (c.relpages + coalesce(t.relpages, 0))::bigint * current_setting('block_size')::bigint END, 0) AS size_bytes
+FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid
+WHERE c.oid = ANY ($2)`
 
 // TakeSnapshot locks every table of conn's database against being rewritten,
 // exports a snapshot and checks that the tables under it are those that were
@@ -150,9 +158,35 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if s.Locked && !slices.EqualFunc(before, after, sameTable) {
 		return nil, nil
 	}
-	s.Tables = rowTables(after)
+	sizes, err := readSizes(ctx, conn, after, s.Locked)
+	if err != nil {
+		return nil, err
+	}
+	s.Tables = rowTables(after, sizes)
 	keep = true
 	return s, nil
+}
+
+func readSizes(ctx context.Context, conn *pgx.Conn, tables []snapshotTable, locked bool) (map[uint32]int64, error) {
+	var oids []uint32
+	for _, t := range tables {
+		if t.Kind == "r" {
+			oids = append(oids, t.OID)
+		}
+	}
+	type row struct {
+		OID       uint32
+		SizeBytes int64
+	}
+	rows, err := collect[row](ctx, conn, tableSizes, locked, oids)
+	if err != nil {
+		return nil, Wrap(err, "read the sizes of the tables")
+	}
+	sizes := make(map[uint32]int64, len(rows))
+	for _, r := range rows {
+		sizes[r.OID] = r.SizeBytes
+	}
+	return sizes, nil
 }
 
 // Close ends the snapshot's transaction and with it the locks. The connection
@@ -167,7 +201,7 @@ func sameTable(a, b snapshotTable) bool {
 	return a.OID == b.OID && a.Filenode == b.Filenode && a.Schema == b.Schema && a.Name == b.Name
 }
 
-func rowTables(all []snapshotTable) []pgmedic.Table {
+func rowTables(all []snapshotTable, sizes map[uint32]int64) []pgmedic.Table {
 	tables := make([]pgmedic.Table, 0, len(all))
 	for _, t := range all {
 		if t.Kind != "r" {
@@ -175,7 +209,7 @@ func rowTables(all []snapshotTable) []pgmedic.Table {
 		}
 		tables = append(tables, pgmedic.Table{
 			Schema: t.Schema, Name: t.Name, RootSchema: t.RootSchema, RootName: t.RootName,
-			Extension: t.Extension, SizeBytes: t.SizeBytes,
+			Extension: t.Extension, SizeBytes: sizes[t.OID],
 		})
 	}
 	slices.SortFunc(tables, func(a, b pgmedic.Table) int {
