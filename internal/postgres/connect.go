@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,12 +128,18 @@ func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error 
 		hint = fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;",
 			pgmedic.QuoteIdent(cfg.Database), pgmedic.QuoteIdent(cfg.User))
 	}
-	return pgmedic.Errorf(kind, hint, "connect to %s: %s", where, e.Message)
+	return pgmedic.Errorf(kind, hint, "connect to %s: %w", where, &refusal{e.Code, e.Message})
 }
+
+// refusal is what a server said instead of beginning a session. Its message
+// names the role, the database and the address, and no rows.
+type refusal struct{ code, message string }
+
+func (r *refusal) Error() string { return r.message }
 
 func address(cfg *pgx.ConnConfig) string {
 	if strings.HasPrefix(cfg.Host, "/") {
 		return fmt.Sprintf("%s (port %d)", cfg.Host, cfg.Port)
 	}
-	return net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port))
+	return net.JoinHostPort(cfg.Host, strconv.FormatUint(uint64(cfg.Port), 10))
 }

@@ -103,6 +103,9 @@ func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum i
 	sql := "DROP DATABASE IF EXISTS " + pgmedic.QuoteIdent(name)
 	if versionNum >= 130000 {
 		sql += " WITH (FORCE)"
+	} else if _, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid)
+		FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, name); err != nil {
+		return Wrap(err, "end the sessions of database "+pgmedic.QuoteIdent(name))
 	}
 	_, err := conn.Exec(ctx, sql)
 	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))

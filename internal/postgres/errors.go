@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,6 +38,10 @@ func Wrap(err error, attempted string) error {
 	}
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
+		// What ended is the caller's context, and not the connection.
+		if errors.Is(err, context.Canceled) {
+			return fmt.Errorf("%s: %w", attempted, err)
+		}
 		if pgconn.Timeout(err) || isConnLost(err) {
 			return pgmedic.Errorf(pgmedic.KindUnreachable,
 				"check the server's log and the network, then run the command again",
@@ -57,6 +62,10 @@ func Code(err error) string {
 	var server *ServerError
 	if errors.As(err, &server) {
 		return server.Code
+	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused.code
 	}
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -97,7 +106,8 @@ func KindOf(code string) (pgmedic.Kind, string) {
 // safeText keeps the message of classes whose messages name objects and
 // limits, and for all others says the class and the objects only.
 func safeText(e *pgconn.PgError) string {
-	if safeMessage(e.Code) {
+	// RAISE can give any text any SQLSTATE.
+	if safeMessage(e.Code) && e.Routine != "exec_stmt_raise" {
 		return e.Message
 	}
 	text := Condition(e.Code)

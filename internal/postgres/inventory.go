@@ -31,6 +31,12 @@ type Definition struct {
 // It is read from the catalogue and not from pg_dump's text, so that a copy
 // can be compared with its source by another version of pgmedic or pg_dump.
 func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Definition, error) {
+	// Printing a view locks what it reads. That must not wait for ever behind
+	// an ALTER TABLE which itself waits for our own snapshot to end.
+	if err := execSimple(ctx, conn, "SET lock_timeout = '30s'"); err != nil {
+		return nil, Wrap(err, "list the database's objects")
+	}
+	defer func() { _ = execSimple(ctx, conn, "SET lock_timeout = 0") }()
 	var all []Definition
 	for _, q := range inventoryQueries() {
 		if versionNum < q.min {
@@ -41,12 +47,15 @@ func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Defin
 			return nil, Wrap(err, "list the database's objects: "+q.kind)
 		}
 		for rows.Next() {
-			var identity, definition string
+			var identity, definition *string
 			if err := rows.Scan(&identity, &definition); err != nil {
 				rows.Close()
 				return nil, Wrap(err, "list the database's objects: "+q.kind)
 			}
-			all = append(all, Definition{Kind: q.kind, Identity: identity, Hash: hashDefinition(definition)})
+			if identity == nil || definition == nil {
+				continue // dropped since the query began
+			}
+			all = append(all, Definition{Kind: q.kind, Identity: *identity, Hash: hashDefinition(*definition)})
 		}
 		if err := rows.Err(); err != nil {
 			return nil, Wrap(err, "list the database's objects: "+q.kind)
@@ -97,12 +106,8 @@ func CompareInventories(source, copied []Definition) []Difference {
 		}
 	}
 	for k := range have {
-		// Every new database has a schema public, and no dump takes it away
-		// where the source has none.
-		if k == (key{"schema", "public"}) {
-			continue
-		}
-		if _, ok := want[k]; !ok {
+		// CREATE DATABASE makes the public schema, and no dump drops it.
+		if _, ok := want[k]; !ok && k != (key{"schema", "public"}) {
 			diffs = append(diffs, Difference{k.kind, k.identity, "unexpected"})
 		}
 	}
@@ -110,30 +115,36 @@ func CompareInventories(source, copied []Definition) []Difference {
 	return diffs
 }
 
+// verbatim, in a query, begins the part of a definition that a dump carries
+// byte by byte and that must not be normalised, such as a function's body.
+const verbatim = ` || chr(1) || `
+
 func hashDefinition(definition string) string {
-	sum := sha256.Sum256([]byte(NormalizeDefinition(definition)))
+	normal, exact, _ := strings.Cut(definition, "\x01")
+	sum := sha256.Sum256([]byte(NormalizeDefinition(normal) + "\x01" + exact))
 	return hex.EncodeToString(sum[:16])
 }
 
-// casts matches a cast to a named type with an optional modifier and array
-// brackets, as the server prints it.
-var casts = regexp.MustCompile(
-	`::("?[a-zA-Z_][a-zA-Z0-9_]*"?\.)?("[^"]+"|[a-zA-Z_][a-zA-Z0-9_]*( varying| precision| with(out)? time zone)?)(\([0-9, ]+\))?(\[\])*`)
+// noise matches what NormalizeDefinition takes out: casts to a named type with
+// an optional modifier and array brackets, as the server prints them, and white
+// space and parentheses. What is quoted is matched first, to be kept.
+var noise = regexp.MustCompile(
+	`(::("(?:[^"]|"")*"\.|[a-zA-Z_][a-zA-Z0-9_]*\.)?("(?:[^"]|"")*"|[a-zA-Z_][a-zA-Z0-9_]*( varying| precision| with(out)? time zone)?)(\([0-9, ]+\))?(\[\])*)` +
+		`|'(?:[^']|'')*'|"(?:[^"]|"")*"|[ \t\n\r()]+`)
 
 // NormalizeDefinition takes from a definition what a dump and restore may
 // rightly change without changing its meaning: the server prints
 // ('a'::character varying)::text once as an element's cast and once as the
 // array's (known of varchar IN lists in checks and index predicates), and with
-// it the parentheses. White space goes too.
+// it the parentheses. White space goes too. String constants and quoted names
+// stay as they are.
 func NormalizeDefinition(definition string) string {
-	definition = casts.ReplaceAllString(definition, "")
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case ' ', '\t', '\n', '\r', '(', ')':
-			return -1
+	return noise.ReplaceAllStringFunc(definition, func(match string) string {
+		if match[0] == '\'' || match[0] == '"' {
+			return match
 		}
-		return r
-	}, definition)
+		return ""
+	})
 }
 
 type inventoryQuery struct {
@@ -179,6 +190,8 @@ func inventoryQueries() []inventoryQuery {
 				FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid),
 			(SELECT am.amname FROM pg_catalog.pg_am AS am WHERE am.oid = c.relam AND c.relkind <> 'p'),
 			CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
+			(SELECT concat_ws(' ', quote_ident(s.srvname), f.ftoptions::text) FROM pg_catalog.pg_foreign_table AS f
+				JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
 			` + access("c.relacl", "r", "c.relowner") + `)
 			FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
@@ -205,7 +218,9 @@ func inventoryQueries() []inventoryQuery {
 		{"constraint", 0, `SELECT ` + identify("pg_constraint", "k") + `,
 			concat_ws(' ', pg_get_constraintdef(k.oid), k.convalidated)
 			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
-			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (k.contype <> 'f' OR k.conparentid = 0) AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
+			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+				AND (k.contype <> 'f' OR k.conparentid = 0) -- what follows from another one has a name by chance
+				AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
 					(ext.classid = 'pg_catalog.pg_class'::regclass AND ext.objid = k.conrelid
 					OR ext.classid = 'pg_catalog.pg_type'::regclass AND ext.objid = k.contypid))`},
@@ -226,13 +241,18 @@ func inventoryQueries() []inventoryQuery {
 			WHERE r.rulename <> '_RETURN' AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		{"policy", 0, `SELECT ` + identify("pg_policy", "p") + `, concat_ws(' ', p.polcmd, p.polpermissive,
 			(SELECT string_agg(name, ',' ORDER BY name COLLATE "C") FROM (
-				SELECT CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END AS name FROM unnest(p.polroles) AS r) AS roles),
+				SELECT CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END FROM unnest(p.polroles) AS r) AS u (name)),
 			pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid))
 			FROM pg_catalog.pg_policy AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 			WHERE ` + userObject("pg_class", "c")},
 		{"function", 0, `SELECT ` + identify("pg_proc", "p") + `, concat_ws(' ', pg_get_userbyid(p.proowner),
-			CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE format_type(p.prorettype, NULL) END,
-			` + access("p.proacl", "f", "p.proowner") + `)
+			CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE concat_ws(' ', format_type(p.prorettype, NULL), p.prokind, p.proparallel,
+				(SELECT concat_ws(' ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn, g.aggcombinefn,
+					g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn,
+					g.aggfinalextra, g.aggfinalmodify, format_type(g.aggtranstype, NULL), g.aggsortop::regoperator,
+					g.agginitval, g.aggminitval)
+					FROM pg_catalog.pg_aggregate AS g WHERE g.aggfnoid = p.oid)) END,
+			` + access("p.proacl", "f", "p.proowner") + `)` + verbatim + `p.prosrc
 			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE ` + notTemporary + ` AND ` + userObject("pg_proc", "p") + `
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS i WHERE i.classid = 'pg_catalog.pg_proc'::regclass
@@ -245,9 +265,11 @@ func inventoryQueries() []inventoryQuery {
 			(SELECT format_type(r.rngsubtype, NULL) FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid),
 			` + access("t.typacl", "T", "t.typowner") + `)
 			FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
-			WHERE t.typtype IN ('b', 'd', 'e', 'r') AND t.typelem = 0 AND ` + notTemporary + `
+			WHERE t.typtype IN ('b', 'd', 'e', 'r')
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_type AS el WHERE el.typarray = t.oid) AND ` + notTemporary + `
 				AND ` + userObject("pg_type", "t")},
-		{"statistics", 0, `SELECT ` + identify("pg_statistic_ext", "s") + `, pg_get_statisticsobjdef(s.oid)
+		{"statistics", 0, `SELECT ` + identify("pg_statistic_ext", "s") + `,
+			concat_ws(' ', pg_get_userbyid(s.stxowner), pg_get_statisticsobjdef(s.oid))
 			FROM pg_catalog.pg_statistic_ext AS s WHERE ` + userObject("pg_statistic_ext", "s")},
 		{"extension", 0, `SELECT quote_ident(e.extname), quote_ident(n.nspname)
 			FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace`},
@@ -259,15 +281,28 @@ func inventoryQueries() []inventoryQuery {
 			(SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
 				FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid))
 			FROM pg_catalog.pg_publication AS p`},
+		{"publication", 130000, `SELECT quote_ident(p.pubname) || ' via root', p.pubviaroot::text
+			FROM pg_catalog.pg_publication AS p`},
+		{"publication", 150000, `SELECT quote_ident(p.pubname) || ' table ' || r.prrelid::regclass::text,
+			concat_ws(' ', pg_get_expr(r.prqual, r.prrelid), '/', (SELECT string_agg(quote_ident(a.attname), ',' ORDER BY a.attname)
+				FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)))
+			FROM pg_catalog.pg_publication_rel AS r JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid`},
+		{"publication", 150000, `SELECT quote_ident(p.pubname) || ' schema ' || s.pnnspid::regnamespace::text, ''
+			FROM pg_catalog.pg_publication_namespace AS s JOIN pg_catalog.pg_publication AS p ON p.oid = s.pnpubid`},
+		{"user mapping", 0, `SELECT quote_ident(m.usename) || ' on server ' || quote_ident(m.srvname), ''
+			FROM pg_catalog.pg_user_mappings AS m`},
 		{"default privileges", 0, `SELECT concat_ws(' ', quote_ident(pg_get_userbyid(d.defaclrole)), n.nspname, d.defaclobjtype),
 			(SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C") FROM unnest(d.defaclacl) AS item)
 			FROM pg_catalog.pg_default_acl AS d LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = d.defaclnamespace
 			WHERE d.defaclacl <> '{}'`},
 		{"large objects", 0, `SELECT 'count', count(*)::text FROM pg_catalog.pg_largeobject_metadata`},
-		{"comment", 0, `SELECT i.type || ' ' || i.identity, d.description
+		// The public schema is older than users; its own comment is initdb's.
+		{"comment", 0, `SELECT i.type || ' ' || i.identity, ''` + verbatim + `d.description
 			FROM pg_catalog.pg_description AS d,
 				pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) AS i
-			WHERE d.objoid >= 16384 AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
+			WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND d.objoid = 2200)
+				AND NOT (i.type = 'schema' AND i.identity = 'public' AND d.description IN ('', 'standard public schema'))
+				AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.classid = d.classoid
 					AND ext.objid = d.objoid AND ext.deptype = 'e')`},
 	}

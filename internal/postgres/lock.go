@@ -22,14 +22,17 @@ type RunLock struct{ conn *pgx.Conn }
 // run holds is an error of KindConflict.
 func AcquireRunLock(ctx context.Context, t Target, maintenance, database string) (*RunLock, error) {
 	conn, err := Connect(ctx, t.WithDatabase(maintenance))
-	if err != nil && ctx.Err() == nil {
+	// Any other failure may not befall the next run, which would then take the
+	// lock in another database and believe itself alone.
+	switch Code(err) {
+	case "3D000", "42501", "28000", "55000": // not there, or not for us
 		conn, err = Connect(ctx, t.WithDatabase(database))
 	}
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte("pgmedic run lock: " + database))
-	key := int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // all 64 bits are the key
+	key := int64(binary.BigEndian.Uint64(sum[:8])) // all 64 bits are the key
 	var got bool
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&got); err != nil {
 		Close(ctx, conn)

@@ -50,7 +50,6 @@ type snapshotTable struct {
 	RootSchema string
 	RootName   string
 	Extension  string
-	SizeBytes  int64
 }
 
 const snapshotTables = `
@@ -64,8 +63,7 @@ WITH RECURSIVE roots AS (
 SELECT c.oid AS oid, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS filenode,
 	c.relkind::text AS kind, n.nspname::text AS schema, c.relname::text AS name,
 	coalesce(rn.nspname, '')::text AS root_schema, coalesce(rc.relname, '')::text AS root_name,
-	coalesce(e.extname, '')::text AS extension,
-	CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END AS size_bytes
+	coalesce(e.extname, '')::text AS extension
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN roots ON roots.oid = c.oid AND roots.root <> c.oid
@@ -78,6 +76,16 @@ FROM pg_catalog.pg_class AS c
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY c.oid`
+
+// tableSizes is read apart from the list and after the locks, because
+// pg_table_size takes one and would wait for ever for a table that another
+// session has locked. Without locks the estimate of the last VACUUM or ANALYZE
+// has to do.
+const tableSizes = `
+SELECT c.oid AS oid, coalesce(CASE WHEN $1 THEN pg_catalog.pg_table_size(c.oid)
+	ELSE (c.relpages + coalesce(t.relpages, 0))::bigint * current_setting('block_size')::bigint END, 0) AS size_bytes
+FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid
+WHERE c.oid = ANY ($2)`
 
 // TakeSnapshot locks every table of conn's database against being rewritten,
 // exports a snapshot and checks that the tables under it are those that were
@@ -104,14 +112,12 @@ func TakeSnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snap
 }
 
 func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snapshot, error) {
-	// The sizes of tables are read under a lock, so even the list can wait.
+	// For the session and not the transaction alone: sizes are read under a lock,
+	// too, and a retry begins outside.
 	if err := SetLockTimeout(ctx, conn, o.LockTimeout); err != nil {
 		return nil, err
 	}
 	before, err := collect[snapshotTable](ctx, conn, snapshotTables)
-	if Code(err) == "55P03" {
-		return nil, blockedError(ctx, conn, nil)
-	}
 	if err != nil {
 		return nil, Wrap(err, "list the tables")
 	}
@@ -156,12 +162,38 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if !slices.EqualFunc(before, after, sameTable) {
 		return nil, nil
 	}
-	s.Tables, s.filenodes = rowTables(after), make(map[uint32]uint32, len(before))
+	sizes, err := readSizes(ctx, conn, after, s.Locked)
+	if err != nil {
+		return nil, err
+	}
+	s.Tables, s.filenodes = rowTables(after, sizes), make(map[uint32]uint32, len(before))
 	for _, t := range before {
 		s.filenodes[t.OID] = t.Filenode
 	}
 	keep = true
 	return s, nil
+}
+
+func readSizes(ctx context.Context, conn *pgx.Conn, tables []snapshotTable, locked bool) (map[uint32]int64, error) {
+	var oids []uint32
+	for _, t := range tables {
+		if t.Kind == "r" {
+			oids = append(oids, t.OID)
+		}
+	}
+	type row struct {
+		OID       uint32
+		SizeBytes int64
+	}
+	rows, err := collect[row](ctx, conn, tableSizes, locked, oids)
+	if err != nil {
+		return nil, Wrap(err, "read the sizes of the tables")
+	}
+	sizes := make(map[uint32]int64, len(rows))
+	for _, r := range rows {
+		sizes[r.OID] = r.SizeBytes
+	}
+	return sizes, nil
 }
 
 // Close ends the snapshot's transaction and with it the locks. The connection
@@ -176,7 +208,7 @@ func sameTable(a, b snapshotTable) bool {
 	return a.OID == b.OID && a.Filenode == b.Filenode && a.Schema == b.Schema && a.Name == b.Name
 }
 
-func rowTables(all []snapshotTable) []pgmedic.Table {
+func rowTables(all []snapshotTable, sizes map[uint32]int64) []pgmedic.Table {
 	tables := make([]pgmedic.Table, 0, len(all))
 	for _, t := range all {
 		if t.Kind != "r" {
@@ -184,7 +216,7 @@ func rowTables(all []snapshotTable) []pgmedic.Table {
 		}
 		tables = append(tables, pgmedic.Table{
 			Schema: t.Schema, Name: t.Name, RootSchema: t.RootSchema, RootName: t.RootName,
-			Extension: t.Extension, SizeBytes: t.SizeBytes,
+			Extension: t.Extension, SizeBytes: sizes[t.OID],
 		})
 	}
 	slices.SortFunc(tables, func(a, b pgmedic.Table) int {
@@ -241,8 +273,8 @@ func SetLockTimeout(ctx context.Context, conn *pgx.Conn, d time.Duration) error 
 	return Wrap(err, "set the lock timeout")
 }
 
-// blockedError names who holds the lock that we waited for, of one of the tables
-// or, where there are none, of any, as far as the role may see it.
+// blockedError names who holds the lock that we waited for, as far as the role
+// may see it.
 func blockedError(ctx context.Context, conn *pgx.Conn, batch []snapshotTable) error {
 	_ = execSimple(ctx, conn, "ROLLBACK")
 	oids := make([]uint32, len(batch))
@@ -257,7 +289,7 @@ FROM pg_catalog.pg_locks AS l
 	JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND ($1::oid[] = '{}' OR l.relation = ANY ($1))
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation = ANY ($1)
 	AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user, &app)
 	if err != nil {

@@ -3,10 +3,12 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -80,6 +82,9 @@ func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) err
 // empty removes it.
 func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) error {
 	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = on; "+commentSQL(database, comment)+"; COMMIT")
+	if err != nil {
+		_ = execSimple(ctx, conn, "ROLLBACK") // or the session stays in the failed transaction
+	}
 	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
 }
 
@@ -133,8 +138,12 @@ type SwapOptions struct {
 func Swap(ctx context.Context, o SwapOptions) (outage time.Duration, err error) {
 	const tries = 5
 	for try := 1; ; try++ {
-		outage, err = swapOnce(ctx, o)
+		var denied bool
+		outage, denied, err = swapOnce(ctx, o)
 		code := Code(err)
+		if denied && code == "55006" {
+			break // each further try would only keep everyone else out
+		}
 		if err == nil || ctx.Err() != nil || try == tries || (code != "55006" && code != "55P03" && code != "40P01") {
 			break
 		}
@@ -148,46 +157,51 @@ func Swap(ctx context.Context, o SwapOptions) (outage time.Duration, err error) 
 	return outage, err
 }
 
-func swapOnce(ctx context.Context, o SwapOptions) (time.Duration, error) {
+// swapOnce reports denied where a session could not be ended for want of
+// privilege.
+func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied bool, err error) {
 	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer Close(ctx, conn)
 	statements, err := swapSQL(ctx, conn, o)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	stop, err := endSessions(ctx, o)
+	sessions, err := endSessions(ctx, o)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	defer stop()
+	defer sessions.stop()
 	began := o.Now()
 	// synchronous_commit: the copy may have been loaded without; once this
 	// commit is on disk, so is all that went before it.
 	begin := "BEGIN; SET LOCAL lock_timeout = '3s'; SET LOCAL synchronous_commit = on"
 	if err := execSimple(ctx, conn, begin); err != nil {
-		return 0, Wrap(err, "begin the swap")
+		return 0, false, Wrap(err, "begin the swap")
 	}
 	for _, sql := range statements {
 		if err := execSimple(ctx, conn, sql); err != nil {
-			return 0, Wrap(err, "swap the databases")
+			return 0, sessions.denied.Load(), Wrap(err, "swap the databases")
 		}
 	}
 	// From here on an interrupt must not leave us ignorant of the outcome.
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	if err := execSimple(commit, conn, "COMMIT"); err != nil {
-		return 0, commitUnknown(commit, o, err)
+		return 0, false, commitUnknown(commit, o, err)
 	}
-	return o.Now().Sub(began), nil
+	return o.Now().Sub(began), false, nil
 }
 
 func swapSQL(ctx context.Context, conn *pgx.Conn, o SwapOptions) ([]string, error) {
 	var allowed bool
 	err := conn.QueryRow(ctx, "SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = $1", o.Incoming).
 		Scan(&allowed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "", "swap: there is no database %q", o.Incoming)
+	}
 	if err != nil {
 		return nil, Wrap(err, "look for database "+pgmedic.QuoteIdent(o.Incoming))
 	}
@@ -227,9 +241,17 @@ func commitUnknown(ctx context.Context, o SwapOptions, cause error) error {
 		"commit the swap: the connection was lost and the outcome is unknown: %w", cause)
 }
 
-// endSessions keeps ending the sessions of both databases until stop is
-// called. It goes by OID, for the names change under it.
-func endSessions(ctx context.Context, o SwapOptions) (stop func(), err error) {
+// ending is a loop that ends sessions until stop is called.
+type ending struct {
+	stop func()
+	// denied is true once a session could not be ended for want of privilege.
+	denied atomic.Bool
+}
+
+// endSessions keeps ending the sessions of both databases. It goes by OID, for
+// the names change under it.
+func endSessions(ctx context.Context, o SwapOptions) (*ending, error) {
+	e := &ending{}
 	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err != nil {
 		return nil, err
@@ -247,21 +269,22 @@ func endSessions(ctx context.Context, o SwapOptions) (stop func(), err error) {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for loop.Err() == nil {
-			terminate(loop, conn, oids, o.Logger)
+			e.terminate(loop, conn, oids, o.Logger)
 			select {
 			case <-tick.C:
 			case <-loop.Done():
 			}
 		}
 	}()
-	return func() {
+	e.stop = func() {
 		cancel()
 		<-done
 		Close(ctx, conn)
-	}, nil
+	}
+	return e, nil
 }
 
-func terminate(ctx context.Context, conn *pgx.Conn, oids []uint32, log *slog.Logger) {
+func (e *ending) terminate(ctx context.Context, conn *pgx.Conn, oids []uint32, log *slog.Logger) {
 	pids, err := collectScalar[int32](ctx, conn,
 		"SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = ANY ($1) AND pid <> pg_backend_pid()", oids)
 	if err != nil {
@@ -270,6 +293,9 @@ func terminate(ctx context.Context, conn *pgx.Conn, oids []uint32, log *slog.Log
 	for _, pid := range pids {
 		// One by one: a session that we may not end must not save the others.
 		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_terminate_backend($1)", pid); err != nil && ctx.Err() == nil {
+			if Code(err) == "42501" {
+				e.denied.Store(true)
+			}
 			log.Debug("a session could not be ended", "pid", pid, "sqlstate", Code(err))
 		}
 	}

@@ -52,8 +52,14 @@ func prismaKeywords() []string {
 }
 
 // NewTarget makes a Target of libpq keywords and values; empty values are left
-// out. An unknown keyword is an error of KindUsage that names the nearest one.
+// out. An unknown keyword is an error of KindUsage.
 func NewTarget(params map[string]string) (Target, error) {
+	return newTarget(params, true)
+}
+
+// newTarget names an unknown keyword only where the caller knows that it can't
+// be a part of a password that was not encoded.
+func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
 	t := Target{params: make(map[string]string, len(params))}
 	known := slices.Concat(pgxKeywords(), toolKeywords())
 	names := make([]string, 0, len(params))
@@ -71,9 +77,13 @@ func NewTarget(params map[string]string) (Target, error) {
 		case slices.Contains(prismaKeywords(), name):
 			t.pooler = t.pooler || name == "pgbouncer" && value == "true"
 		default:
-			return Target{}, pgmedic.Errorf(pgmedic.KindUsage,
-				"remove it, or see docs/configuration.md for the parameters that are understood",
-				"connection string: unknown parameter %q", name)
+			hint := "remove it, or see docs/configuration.md for the parameters that are understood"
+			if !nameUnknown {
+				return Target{}, pgmedic.Errorf(pgmedic.KindUsage,
+					hint+"; special characters in a password must be percent-encoded, or quoted among keywords",
+					"connection string: an unknown parameter, or a password with special characters")
+			}
+			return Target{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "connection string: unknown parameter %q", name)
 		}
 	}
 	return t, nil
@@ -133,7 +143,7 @@ func parseURL(s string) (Target, error) {
 			return Target{}, err
 		}
 	}
-	return NewTarget(params)
+	return newTarget(params, !strings.Contains(path, "@"))
 }
 
 func splitHosts(hosts string, params map[string]string) error {
@@ -184,7 +194,7 @@ func parseKeywords(s string) (Target, error) {
 		params[name] = value
 		rest = strings.TrimLeft(tail, " \t\n")
 	}
-	return NewTarget(params)
+	return newTarget(params, params["password"] == "" && params["sslpassword"] == "")
 }
 
 func cutValue(s string) (value, rest string, ok bool) {

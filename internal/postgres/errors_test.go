@@ -1,0 +1,128 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+const secret = "123-45-6789"
+
+func TestConnectErrors(t *testing.T) {
+	good := parse(t, server.URL("postgres"))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, closed, _ := net.SplitHostPort(listener.Addr().String())
+	_ = listener.Close()
+	for name, test := range map[string]struct {
+		target postgres.Target
+		kind   pgmedic.Kind
+		texts  []string
+	}{
+		"no server":        {parse(t, "host=127.0.0.1 dbname=d user=u port="+closed), pgmedic.KindUnreachable, []string{"PostgreSQL at 127.0.0.1:" + closed + ": ", "refused", "DATABASE_URL"}},
+		"no socket":        {parse(t, "host=/no/such/folder dbname=d user=u"), pgmedic.KindUnreachable, []string{"/no/such/folder (port 5432)", "no such file"}},
+		"wrong password":   {good.With("password", secret), pgmedic.KindUnreachable, []string{"password authentication failed", "DB_PASSWORD", "!" + secret}},
+		"unknown database": {good.WithDatabase("nonesuch"), pgmedic.KindNotFound, []string{`"nonesuch" does not exist`, "DB_NAME"}},
+		"unknown host":     {good.With("host", "nonesuch.invalid"), pgmedic.KindUnreachable, []string{"no such host", "DB_HOST", "!" + server.Password()}},
+		"TLS not offered":  {good.With("sslmode", "require"), pgmedic.KindUnreachable, []string{"!" + server.Password()}},
+		"bad port":         {good.With("port", "99999"), pgmedic.KindUsage, []string{"connection string: ", "!" + server.Password()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := postgres.Connect(t.Context(), test.target)
+			if err == nil {
+				postgres.Close(t.Context(), conn)
+			}
+			wantError(t, err, test.kind, test.texts...)
+		})
+	}
+}
+
+// TestConnectCancelled: a server that accepts and says nothing.
+func TestConnectCancelled(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	target := parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port)
+	cause := errors.New("the caller had enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+	if _, err := postgres.Connect(ctx, target); !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
+	}
+	_, err = postgres.Connect(t.Context(), target.With("connect_timeout", "1"))
+	wantError(t, err, pgmedic.KindUnreachable, "timed out")
+}
+
+func TestSession(t *testing.T) {
+	target, _ := database(t)
+	conn := connect(t, target.With("options", "-c statement_timeout=5000 -c timezone=Asia/Tokyo"))
+	for name, want := range map[string]string{
+		"statement_timeout": "0", "TimeZone": "UTC", "search_path": "", "DateStyle": "ISO, MDY", "application_name": "pgmedic",
+	} {
+		if got := query[string](t, conn, "SELECT current_setting($1)", name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	_, conn := database(t)
+	run(t, conn, `CREATE TABLE public.patients (ssn text PRIMARY KEY, n int CONSTRAINT "n is positive" CHECK (n > 0))`,
+		"INSERT INTO public.patients VALUES ('"+secret+"', 1)")
+	for name, test := range map[string]struct {
+		sql  string
+		kind pgmedic.Kind
+		want []string
+	}{
+		"unique":           {"INSERT INTO public.patients VALUES ('" + secret + "', 2)", 0, []string{`unique violation on constraint "patients_pkey" of table "public"."patients"`, "23505"}},
+		"check":            {"INSERT INTO public.patients VALUES ('" + secret + "-b', -1)", 0, []string{`check violation on constraint "n is positive"`}},
+		"invalid input":    {"SELECT '" + secret + "'::int", 0, []string{"invalid text representation", "22P02"}},
+		"raised":           {"DO $$BEGIN RAISE EXCEPTION 'patient " + secret + "'; END$$", 0, []string{"raise exception", "P0001"}},
+		"raised as others": {"DO $$BEGIN RAISE EXCEPTION 'patient " + secret + "' USING ERRCODE = '42501'; END$$", pgmedic.KindUnreachable, []string{"insufficient privilege (SQLSTATE 42501)"}},
+		"syntax error":     {"SELEKT '" + secret + "'", 0, []string{"syntax error (SQLSTATE 42601)"}},
+		"no table":         {"SELECT * FROM public.nonesuch WHERE x = '" + secret + "'", 0, []string{`relation "public.nonesuch" does not exist`}},
+		"no column":        {"SELECT nonesuch FROM public.patients", 0, []string{`column "nonesuch" does not exist`}},
+		"exists":           {"CREATE DATABASE postgres", pgmedic.KindConflict, []string{`database "postgres" already exists`}},
+		"locked":           {"DO $$BEGIN RAISE lock_not_available; END$$", pgmedic.KindConflict, []string{"SQLSTATE 55P03"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := conn.Exec(t.Context(), test.sql)
+			wrapped := postgres.Wrap(err, "try")
+			wantError(t, wrapped, test.kind, append(test.want, "try: ", "!"+secret)...)
+			var e *postgres.ServerError
+			if !errors.As(wrapped, &e) || strings.Contains(test.sql, "public.patients VALUES") && !strings.Contains(e.Unredacted(), secret) {
+				t.Errorf("unredacted: %+v", e)
+			}
+			if postgres.Code(wrapped) == "" || postgres.Code(wrapped) != postgres.Code(err) {
+				t.Errorf("codes %q and %q", postgres.Code(wrapped), postgres.Code(err))
+			}
+		})
+	}
+	if postgres.Wrap(nil, "try") != nil {
+		t.Error("nil does not stay nil")
+	}
+}
+
+func TestWrapLostConnection(t *testing.T) {
+	target, conn := database(t)
+	run(t, connect(t, target), "SELECT pg_terminate_backend("+query[string](t, conn, "SELECT pg_backend_pid()::text")+")")
+	for range 2 { // the first tells why, the second only that it is gone
+		_, err := conn.Exec(t.Context(), "SELECT 1")
+		wantError(t, postgres.Wrap(err, "try"), pgmedic.KindUnreachable, "log")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := connect(t, target).Exec(ctx, "SELECT 1")
+	wantError(t, postgres.Wrap(err, "try"), pgmedic.KindInterrupted, "!lost")
+}

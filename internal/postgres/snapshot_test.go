@@ -1,0 +1,217 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+func snapshot(t *testing.T, conn *pgx.Conn, timeout time.Duration) *postgres.Snapshot {
+	t.Helper()
+	s, err := postgres.TakeSnapshot(t.Context(), conn, postgres.SnapshotOptions{LockTimeout: timeout, Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(context.WithoutCancel(t.Context())) })
+	return s
+}
+
+func TestSnapshot(t *testing.T) {
+	target, conn := database(t)
+	run(t, conn, `CREATE SCHEMA "a.b"; CREATE TABLE "a.b"."c""d" (x int); CREATE TABLE public.zero ()`,
+		"CREATE TABLE public.root (k int) PARTITION BY LIST (k); CREATE TABLE public.mid PARTITION OF public.root DEFAULT PARTITION BY LIST (k)",
+		"CREATE TABLE public.leaf PARTITION OF public.mid DEFAULT; CREATE TEMP TABLE mine (x int); CREATE VIEW public.v AS SELECT 1",
+		"INSERT INTO public.root SELECT generate_series(1, 1000)")
+	s := snapshot(t, conn, 0)
+	var got []string
+	for _, table := range s.Tables {
+		got = append(got, table.Schema+"/"+table.Name+"/"+table.CountedAs())
+		if (table.SizeBytes > 0) != (table.Name == "leaf") {
+			t.Errorf("%s has %d bytes", table.Name, table.SizeBytes)
+		}
+	}
+	if want := `a.b/c"d/"a.b"."c""d" public/leaf/"public"."root" public/zero/"public"."zero"`; strings.Join(got, " ") != want || !s.Locked {
+		t.Errorf("got %s %t", got, s.Locked)
+	}
+	if since := time.Since(s.TakenAt); since > time.Minute || since < -time.Minute || s.TakenAt.Location() != time.UTC {
+		t.Errorf("taken at %s", s.TakenAt)
+	}
+	// Another session sees the same moment, and nobody can rewrite a table.
+	other := connect(t, target)
+	run(t, other, "INSERT INTO public.root VALUES (0)", "BEGIN ISOLATION LEVEL REPEATABLE READ", "SET TRANSACTION SNAPSHOT '"+s.ID+"'")
+	if n := query[int](t, other, "SELECT count(*) FROM public.root"); n != 1000 {
+		t.Errorf("%d rows in the snapshot", n)
+	}
+	run(t, other, "ROLLBACK", "SET lock_timeout = '50ms'")
+	_, err := other.Exec(t.Context(), "ALTER TABLE public.leaf ADD COLUMN y int")
+	if postgres.Code(err) != "55P03" {
+		t.Errorf("a table could be changed: %v", err)
+	}
+	s.Close(t.Context())
+	run(t, other, "ALTER TABLE public.root ADD COLUMN y int")
+}
+
+// TestSnapshotLocksFirst rewrites a table all the while: a snapshot that is
+// older than its locks would read it as empty.
+func TestSnapshotLocksFirst(t *testing.T) {
+	target, conn := database(t)
+	run(t, conn, "CREATE TABLE public.t (x int); INSERT INTO public.t SELECT generate_series(1, 5)")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan int)
+	rewriter := connect(t, target)
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			kind := []string{"bigint", "int"}[n%2]
+			_, _ = rewriter.Exec(ctx, "ALTER TABLE public.t ALTER x TYPE "+kind)
+		}
+		done <- n
+	}()
+	taken := 0
+	for range 40 {
+		s, err := postgres.TakeSnapshot(t.Context(), conn, postgres.SnapshotOptions{Logger: silent()})
+		if pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil {
+			continue // it gives up rather than to take a wrong one
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken++
+		if n := query[int](t, conn, "SELECT count(*) FROM public.t"); n != 5 || len(s.Tables) != 1 {
+			t.Errorf("%d rows, tables %v", n, s.Tables)
+		}
+		s.Close(t.Context())
+	}
+	cancel()
+	if n := <-done; n < 10 || taken == 0 {
+		t.Errorf("%d rewrites, %d snapshots", n, taken)
+	}
+}
+
+func TestSnapshotBlocked(t *testing.T) {
+	target, conn := database(t)
+	run(t, conn, `CREATE TABLE public.a (); CREATE TABLE public."b ""c" ()`)
+	blocker := connect(t, target.With("application_name", "a migration"))
+	run(t, blocker, "BEGIN", `LOCK TABLE public."b ""c" IN ACCESS EXCLUSIVE MODE`)
+	pid := query[int](t, blocker, "SELECT pg_backend_pid()")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := postgres.TakeSnapshot(ctx, conn, postgres.SnapshotOptions{LockTimeout: 200 * time.Millisecond, Logger: silent()})
+	wantError(t, err, pgmedic.KindConflict, `"public"."b ""c"`, fmt.Sprintf("process %d ", pid), `user "`+server.Superuser()+`"`,
+		`application "a migration"`, fmt.Sprintf("pg_terminate_backend(%d)", pid))
+	run(t, blocker, "ROLLBACK")
+	snapshot(t, conn, 0) // the session is as it was
+}
+
+// TestSnapshotDropped drops a table after it was listed: it is locked then, so
+// that the snapshot waits for the lock.
+func TestSnapshotDropped(t *testing.T) {
+	target, conn := database(t)
+	run(t, conn, "CREATE TABLE public.a (); CREATE TABLE public.b ()")
+	dropper, watcher := connect(t, target), connect(t, target)
+	run(t, dropper, "BEGIN", "DROP TABLE public.b", "CREATE TABLE public.c ()")
+	type result struct {
+		s   *postgres.Snapshot
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		s, err := postgres.TakeSnapshot(t.Context(), conn, postgres.SnapshotOptions{Logger: silent()})
+		got <- result{s, err}
+	}()
+	eventually(t, "the snapshot waits", func() bool {
+		return query[int](t, watcher, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") > 0
+	})
+	run(t, dropper, "COMMIT")
+	r := <-got
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	defer r.s.Close(t.Context())
+	if len(r.s.Tables) != 2 || r.s.Tables[0].Name != "a" || r.s.Tables[1].Name != "c" {
+		t.Errorf("tables: %v", r.s.Tables)
+	}
+}
+
+func TestSnapshotWithoutPrivilege(t *testing.T) {
+	target, conn := database(t)
+	role(t, conn, "reader of little", "LOGIN")
+	run(t, conn, "CREATE TABLE public.allowed (); CREATE TABLE public.denied (); GRANT SELECT ON public.allowed TO \"reader of little\"")
+	t.Cleanup(func() { run(t, conn, "DROP TABLE public.allowed") })
+	_, err := postgres.TakeSnapshot(t.Context(), connect(t, target.With("user", "reader of little")), postgres.SnapshotOptions{Logger: silent()})
+	wantError(t, err, pgmedic.KindUnreachable, "permission denied for table denied", "grant")
+}
+
+func TestSnapshotCancelled(t *testing.T) {
+	target, conn := database(t)
+	run(t, conn, "CREATE TABLE public.a ()")
+	blocker := connect(t, target)
+	run(t, blocker, "BEGIN", "LOCK TABLE public.a IN ACCESS EXCLUSIVE MODE")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err := postgres.TakeSnapshot(ctx, conn, postgres.SnapshotOptions{Logger: silent()})
+	if !errors.Is(err, context.Canceled) || pgmedic.KindOf(err) != pgmedic.KindInterrupted {
+		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
+	}
+}
+
+func TestSnapshotTooManyTables(t *testing.T) {
+	small := scratchtest.New(t, scratch.Options{Settings: map[string]string{
+		"max_locks_per_transaction": "10", "max_connections": "10", "max_prepared_transactions": "0",
+		"max_wal_senders": "0", "superuser_reserved_connections": "0",
+	}})
+	conn := connect(t, parse(t, small.DSN("postgres")))
+	for i := range 40 {
+		run(t, conn, fmt.Sprintf("CREATE TABLE public.t%02d (x int)", i))
+	}
+	run(t, conn, "INSERT INTO public.t07 VALUES (1); ANALYZE public.t07")
+	s := snapshot(t, conn, 0)
+	if s.Locked || len(s.Tables) != 40 || s.ID == "" || s.Tables[7].SizeBytes == 0 {
+		t.Errorf("locked %t, %d tables, %+v", s.Locked, len(s.Tables), s.Tables[7])
+	}
+	if n := query[int](t, conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND relation >= 16384"); n > 0 {
+		t.Errorf("%d tables are locked", n)
+	}
+}
+
+func TestRunLock(t *testing.T) {
+	target, conn := admin(t)
+	lock, err := postgres.AcquireRunLock(t.Context(), target, "postgres", "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = postgres.AcquireRunLock(t.Context(), target, "postgres", "shop")
+	wantError(t, err, pgmedic.KindConflict, `another pgmedic run works on database "shop"`)
+	other, err := postgres.AcquireRunLock(t.Context(), target, "postgres", "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Release(t.Context())
+	run(t, conn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	var again *postgres.RunLock
+	eventually(t, "the lock of a killed session is free", func() bool {
+		again, err = postgres.AcquireRunLock(t.Context(), target, "postgres", "shop")
+		return err == nil
+	})
+	lock.Release(t.Context())
+	again.Release(t.Context())
+	// A maintenance database that is not there is done without; a server that
+	// can't be reached is not asked twice.
+	own, err := postgres.AcquireRunLock(t.Context(), target, "nonesuch", "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own.Release(t.Context())
+	_, err = postgres.AcquireRunLock(t.Context(), target.With("host", "/no/such/folder"), "postgres", "shop")
+	wantError(t, err, pgmedic.KindUnreachable)
+}
