@@ -87,6 +87,9 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = 30 * time.Second // to pg_dump zero means to wait for ever
+	}
 	if o.MaxDuration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.MaxDuration, errMaxDuration)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -70,7 +71,7 @@ func (r *Run) Store(ctx context.Context, o StoreOptions, write func(ctx context.
 var errStoreGone = errors.New("the store stopped taking bytes")
 
 func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Context, io.Writer) error) (seal.Sum, error) {
-	w, err := seal.NewWriter(dst, r.Options.Seal)
+	w, err := seal.NewWriter(dst, r.Seal)
 	if err != nil {
 		return seal.Sum{}, err
 	}
@@ -126,6 +127,12 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	// To print a view's definition takes locks, which queue behind a migration
+	// that waits for the snapshot's: nobody would see that deadlock.
+	_, err = conn.Exec(ctx, "SELECT set_config('lock_timeout', $1, false)", strconv.FormatInt(r.LockTimeout.Milliseconds(), 10))
+	if err != nil {
+		return nil, postgres.Wrap(err, "bound the wait for locks")
+	}
 	const tries = 3
 	for try := 1; ; try++ {
 		definitions, err := postgres.ReadInventory(ctx, conn, r.Manifest.Server.VersionNum)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,6 +38,9 @@ func Wrap(err error, attempted string) error {
 	}
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
+		if errors.Is(err, context.Canceled) { // the caller's doing, and no lost connection
+			return fmt.Errorf("%s: %w", attempted, context.Canceled)
+		}
 		if pgconn.Timeout(err) || isConnLost(err) {
 			return pgmedic.Errorf(pgmedic.KindUnreachable,
 				"check the server's log and the network, then run the command again",

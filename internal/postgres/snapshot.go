@@ -64,7 +64,7 @@ SELECT c.oid AS oid, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS file
 	c.relkind::text AS kind, n.nspname::text AS schema, c.relname::text AS name,
 	coalesce(rn.nspname, '')::text AS root_schema, coalesce(rc.relname, '')::text AS root_name,
 	coalesce(e.extname, '')::text AS extension,
-	CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size_bytes
+	CASE WHEN $1 AND c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size_bytes
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN roots ON roots.oid = c.oid AND roots.root <> c.oid
@@ -103,7 +103,9 @@ func TakeSnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snap
 }
 
 func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snapshot, error) {
-	before, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	// Without sizes: to read one locks the table, and nothing bounds that wait
+	// yet.
+	before, err := collect[snapshotTable](ctx, conn, snapshotTables, false)
 	if err != nil {
 		return nil, Wrap(err, "list the tables")
 	}
@@ -143,7 +145,7 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 		return nil, Wrap(err, "export the snapshot")
 	}
 	s.TakenAt = s.TakenAt.UTC()
-	after, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	after, err := collect[snapshotTable](ctx, conn, snapshotTables, true)
 	if err != nil {
 		return nil, Wrap(err, "list the tables under the snapshot")
 	}
