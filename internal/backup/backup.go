@@ -99,7 +99,7 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		o.Maintenance = "postgres"
 	}
 	if o.LockTimeout <= 0 {
-		o.LockTimeout = 30 * time.Second
+		o.LockTimeout = 30 * time.Second // to pg_dump zero means to wait for ever
 	}
 	if o.MaxDuration > 0 {
 		var cancel context.CancelFunc

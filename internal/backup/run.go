@@ -90,7 +90,7 @@ func (r *Run) put(ctx context.Context, name string, write func(ctx context.Conte
 var errStoreGone = errors.New("the store stopped taking bytes")
 
 func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Context, io.Writer) error) (seal.Sum, error) {
-	w, err := seal.NewWriter(dst, r.Options.Seal)
+	w, err := seal.NewWriter(dst, r.Seal)
 	if err != nil {
 		return seal.Sum{}, err
 	}
@@ -150,7 +150,8 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	// Definitions are printed under a lock on what they are of.
+	// To print a view's definition takes locks, which queue behind a migration
+	// that waits for the snapshot's: nobody would see that deadlock.
 	if err := postgres.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {
 		return nil, err
 	}

@@ -38,9 +38,8 @@ func Wrap(err error, attempted string) error {
 	}
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
-		// What ended is the caller's context, and not the connection.
-		if errors.Is(err, context.Canceled) {
-			return fmt.Errorf("%s: %w", attempted, err)
+		if errors.Is(err, context.Canceled) { // the caller's doing, and no lost connection
+			return fmt.Errorf("%s: %w", attempted, context.Canceled)
 		}
 		if pgconn.Timeout(err) || isConnLost(err) {
 			return pgmedic.Errorf(pgmedic.KindUnreachable,

@@ -183,7 +183,13 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 	if err := s.prepareTablespaces(ctx, admin); err != nil {
 		return err
 	}
-	if err := postgres.CreateDatabase(ctx, admin, s.Into, s.Backup.Database, server.VersionNum); err != nil {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("create database %q: %w", s.Into, context.Cause(ctx))
+	}
+	// Not interrupted: whether an interrupted CREATE DATABASE made one or not
+	// is not known, and one without a story would be nobody's to drop.
+	err := postgres.CreateDatabase(context.WithoutCancel(ctx), admin, s.Into, s.Backup.Database, server.VersionNum)
+	if err != nil {
 		return err
 	}
 	// Whatever ends us from here on, the database says what it is.
@@ -191,7 +197,7 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 	if of == "" {
 		of = s.Into
 	}
-	err := postgres.SetStory(ctx, admin, s.Into, postgres.Story{
+	err = postgres.SetStory(ctx, admin, s.Into, postgres.Story{
 		Pgmedic: postgres.StoryLoading, Of: of, By: "restore", Backup: s.Backup.ID, Since: s.Now().UTC(),
 	})
 	if err != nil {
