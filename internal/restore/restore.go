@@ -183,6 +183,9 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 	if err := s.prepareTablespaces(ctx, admin); err != nil {
 		return err
 	}
+	if err := s.refuseMissingExtensions(ctx, admin); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("create database %q: %w", s.Into, context.Cause(ctx))
 	}
@@ -247,6 +250,26 @@ func (s *Session) prepareTablespaces(ctx context.Context, admin *pgx.Conn) error
 		}
 	}
 	return nil
+}
+
+// refuseMissingExtensions tells a server that lacks an extension's files from a
+// backup that does not load.
+func (s *Session) refuseMissingExtensions(ctx context.Context, admin *pgx.Conn) error {
+	names := make([]string, len(s.Backup.Database.Extensions))
+	for i, e := range s.Backup.Database.Extensions {
+		names[i] = e.Name
+	}
+	rows, err := admin.Query(ctx, `SELECT name FROM unnest($1::text[]) AS name
+		WHERE name NOT IN (SELECT a.name::text FROM pg_catalog.pg_available_extensions AS a) ORDER BY 1`, names)
+	if err != nil {
+		return postgres.Wrap(err, "list the extensions")
+	}
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(missing) == 0 {
+		return postgres.Wrap(err, "list the extensions")
+	}
+	return pgmedic.Errorf(pgmedic.KindUsage, "install their packages on the server's host (on Debian and Ubuntu postgresql-<version>-<name>)",
+		"the server lacks extensions that the backup needs: %s", strings.Join(missing, ", "))
 }
 
 func (s *Session) analyze(ctx context.Context) error {

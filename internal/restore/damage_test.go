@@ -1,0 +1,230 @@
+package restore_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/test/fixture"
+)
+
+// TestDamage does to each object of a backup what a disk, a network or a person
+// may do. None of it may restore.
+func TestDamage(t *testing.T) {
+	for _, compression := range []seal.Compression{seal.CompressionGzip, seal.CompressionZstd, seal.CompressionNone} {
+		t.Run(string(compression), func(t *testing.T) { testDamage(t, compression) })
+	}
+}
+
+func testDamage(t *testing.T, compression seal.Compression) {
+	dsn := scratchtest.Database(t, server)
+	fixture.Exec(t, dsn, "CREATE TABLE patients AS SELECT n AS id, '"+patientData+"' AS name FROM generate_series(1, 3000) AS n")
+	c, dir := fixture.NewCatalogIn(t)
+	take := func() (*pgmedic.Backup, string) {
+		o := fixture.BackupOptions(t, dsn, c)
+		o.Seal = seal.Options{Compression: compression}
+		b, err := backup.Take(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, filepath.Join(dir, catalog.Folder(b.Server.Name, b.Database.Name, b.ID))
+	}
+	b, folder := take()
+	fixture.Exec(t, dsn, "INSERT INTO patients VALUES (-1, 'x')", "ALTER TABLE patients ADD more int")
+	_, otherFolder := take()
+	restoreIt := func(t *testing.T) (string, error) {
+		into := fixture.Name(t, server)
+		entry, err := c.Get(t.Context(), b.ID, catalog.Filter{})
+		if err == nil {
+			_, err = restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, entry.Backup, into))
+		}
+		return into, err
+	}
+	for _, object := range []string{"manifest.json", "manifest.json.sha256", string(pgmedic.RoleDump), string(pgmedic.RoleInventory)} {
+		if o, ok := b.Object(pgmedic.ObjectRole(object)); ok {
+			object = o.Name
+		}
+		path := filepath.Join(folder, object)
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := os.ReadFile(filepath.Join(otherFolder, object))
+		if err != nil {
+			t.Fatal(err)
+		}
+		flipped := func(at int) []byte {
+			bad := bytes.Clone(good)
+			bad[at] ^= 0x10
+			return bad
+		}
+		damages := map[string][]byte{
+			"cut":           good[:len(good)/2],
+			"cut by a byte": good[:len(good)-1],
+			"empty":         {},
+			"longer":        append(bytes.Clone(good), '\n'),
+			"first bit":     flipped(0), "middle bit": flipped(len(good) / 2), "last bit": flipped(len(good) - 2),
+			"swapped": other, "removed": nil,
+		}
+		for name, bad := range damages {
+			// One method of compression is tried with everything, the others
+			// with what they could read past.
+			if compression != seal.CompressionGzip && (!strings.HasPrefix(object, "dump") || !slices.Contains([]string{"cut", "first bit", "middle bit"}, name)) {
+				continue
+			}
+			// What follows the hash's line says nothing.
+			if object == "manifest.json.sha256" && slices.Contains([]string{"cut by a byte", "longer", "last bit"}, name) {
+				continue
+			}
+			t.Run(object+" "+name, func(t *testing.T) {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				if bad != nil {
+					if err := os.WriteFile(path, bad, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				into, err := restoreIt(t)
+				want := pgmedic.KindIntegrity
+				if object == "manifest.json" && bad == nil {
+					want = pgmedic.KindNotFound
+				}
+				wantGone(t, into, err, want)
+				_ = os.Remove(path)
+				if err := os.WriteFile(path, good, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+	if _, err := restoreIt(t); err != nil {
+		t.Errorf("with everything in its place again: %v", err)
+	}
+	if got := fixture.Query[int](t, dsn, "SELECT count(*) FROM patients")[0]; got != 3001 {
+		t.Errorf("the live database has %d patients", got)
+	}
+}
+
+// crafted stores a backup whose dump is the given SQL, as if pg_dump had
+// written it; change may falsify the manifest.
+func crafted(t *testing.T, c *catalog.Catalog, real *pgmedic.Backup, sql string, change func(*pgmedic.Backup)) *pgmedic.Backup {
+	t.Helper()
+	b := *real
+	b.ID = catalog.NewID(time.Now())
+	b.Objects, b.Tables = nil, slices.Clone(real.Tables)
+	for _, o := range real.Objects {
+		r, err := restore.OpenObject(t.Context(), c, real, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		if o.Role == pgmedic.RoleDump && sql != "" {
+			plain = []byte(sql)
+		}
+		var out bytes.Buffer
+		w, err := seal.NewWriter(&out, seal.Options{Compression: seal.Compression(b.Seal.Compression)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write(plain)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := w.Sum()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Store().Put(t.Context(), catalog.Key(&b, o.Name), &out); err != nil {
+			t.Fatal(err)
+		}
+		o.StoredBytes, o.SHA256, o.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
+		b.Objects = append(b.Objects, o)
+	}
+	if change != nil {
+		change(&b)
+	}
+	if err := c.Commit(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+func TestBadSQL(t *testing.T) {
+	_, c, real := clinic(t)
+	const table = "CREATE TABLE public.patients (id int, name text CHECK (name <> '" + patientData + "'));\n"
+	for name, tt := range map[string]struct{ sql, state string }{
+		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + patientData + "\n\\.\n", "(SQLSTATE 23514)"},
+		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + patientData + "\tx\n\\.\n", "(SQLSTATE 22P02)"},
+		"syntax":          {"SELECT 1;\nSELECT '" + patientData + "' FROMM x y;\n", "line 2: "},
+		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + patientData + "');\n", "line 2: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			into := fixture.Name(t, server)
+			_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, crafted(t, c, real, tt.sql, nil), into))
+			wantGone(t, into, err, pgmedic.KindFailed, "line ", tt.state, "SQLSTATE")
+		})
+	}
+}
+
+// TestCompare restores dumps that load without an error and are not what was
+// backed up.
+func TestCompare(t *testing.T) {
+	_, c, real := clinic(t)
+	object, _ := real.Object(pgmedic.RoleDump)
+	r, err := restore.OpenObject(t.Context(), c, real, object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	for name, tt := range map[string]struct {
+		sql    string
+		change func(*pgmedic.Backup)
+		words  []string
+	}{
+		"the same":         {string(good), nil, nil},
+		"a row less":       {strings.Replace(string(good), "30\t"+patientData+"\n", "", 1), nil, []string{"row counts", "29 rows", "the backup 30"}},
+		"a row more":       {string(good) + "INSERT INTO public.patients VALUES (31, 'x');\n", nil, []string{"row counts", "31 rows"}},
+		"a table less":     {string(good) + "DROP TABLE public.patients CASCADE;\n", nil, []string{"is missing"}},
+		"a view less":      {string(good) + "DROP VIEW public.everyone;\n", nil, []string{"schema", "everyone", "missing"}},
+		"a key less":       {string(good) + "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey;\n", nil, []string{"schema", "patients_pkey"}},
+		"a table more":     {string(good) + "CREATE TABLE public.extra ();\n", nil, []string{"schema", "extra", "unexpected"}},
+		"another default":  {string(good) + "ALTER TABLE public.patients ALTER id SET DEFAULT 1;\n", nil, []string{"changed"}},
+		"another owner":    {string(good) + "ALTER TABLE public.patients OWNER TO pg_database_owner;\n", nil, []string{"changed"}},
+		"the row count":    {"", func(b *pgmedic.Backup) { b.Tables[0].Rows++ }, []string{"row counts", "the backup 31"}},
+		"an empty dump":    {"SELECT 1;\n", nil, []string{"is missing"}},
+		"stops before end": {"\\q\n" + string(good), nil, []string{"is missing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			into := fixture.Name(t, server)
+			o := fixture.RestoreOptions(t, server, c, crafted(t, c, real, tt.sql, tt.change), into)
+			_, err := restore.Into(t.Context(), o)
+			if tt.words == nil {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantGone(t, into, err, pgmedic.KindIntegrity, tt.words...)
+		})
+	}
+}
