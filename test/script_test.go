@@ -168,6 +168,8 @@ func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
 		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "TIME"},
 		{`sha256 [0-9a-f]+`, "sha256 HASH"},
 		{`\b\d{19}\b`, "SYSTEM"},
+		{`_[0-9a-f]{8}\b`, "_SUFFIX"},
+		{`\d+ objects`, "N objects"},
 		{`\b(just now|\d+ (s|min) ago)\b`, "AGO"},
 		{`(< )?\d+(\.\d+)? (ms|s|min)\b`, "DURATION"},
 		{`\d+(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
