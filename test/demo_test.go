@@ -34,10 +34,10 @@ func newcomer(t *testing.T) *bench {
 		"PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(server.BinDir()),
 		// A demo has nothing to do with what is configured for a real database.
 		"DATABASE_URL=postgres://nobody@no-such-host.invalid/none", "BACKUP_ENCRYPTION_KEY=x"}
-	if err := os.Chmod(b.dir, 0o555); err != nil { //nolint:gosec // a folder
+	if err := os.Chmod(b.dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(b.dir, 0o755) }) //nolint:gosec // a folder
+	t.Cleanup(func() { _ = os.Chmod(b.dir, 0o755) })
 	return b
 }
 
