@@ -30,7 +30,8 @@ func (a *app) reportCommand() *cobra.Command {
 		Short: "Report on a server's health, with what mends it",
 		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
 prints the findings with the statement that mends each, then the numbers. Nothing
-is installed on the server and nothing is changed.`,
+is installed on the server and nothing is changed. In a folder the report's name
+is performance_report_ and the time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
