@@ -41,9 +41,9 @@ func newBench(t *testing.T, statements ...string) *bench {
 	b := &bench{t: t, database: "e2e_" + strings.ToLower(rand.Text()[:10]), dir: t.TempDir(), mark: "/mark-" + rand.Text()}
 	b.store = filepath.Join(b.dir, "store")
 	// Not t.TempDir: its path is too long for a socket.
-	tmp, err := os.MkdirTemp("", "e2e-")
+	tmp, err := os.MkdirTemp("", "e2e-") //nolint:usetesting // see above
 	if err == nil {
-		err = os.Chmod(tmp, 0o755) //nolint:gosec // the server's user has to get in
+		err = os.Chmod(tmp, 0o755) // the server's user has to get in
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -132,23 +132,28 @@ func (a *app) demoConfig() error {
 	return a.prepareBackup()
 }
 
+// storyColumn is where the story's text begins: number and title come before.
+const storyColumn = 16
+
 // headline prints one line of the story.
 func (d *demo) headline(n int, title, format string, args ...any) {
 	if !d.global.json {
-		d.printf("%s  %s %s\n", d.paint.dim(strconv.Itoa(n)), d.paint.bold(fmt.Sprintf("%-12s", title)), fmt.Sprintf(format, args...))
+		d.printf("%s  %s %s\n", d.paint.dim(strconv.Itoa(n)), d.paint.bold(fmt.Sprintf("%-12s", title)),
+			d.fit(fmt.Sprintf(format, args...), storyColumn))
 	}
 }
 
 // more prints a further line below a headline.
 func (d *demo) more(format string, args ...any) {
 	if !d.global.json {
-		d.printf("   %-12s %s\n", "", fmt.Sprintf(format, args...))
+		d.printf("%*s%s\n", storyColumn, "", d.fit(fmt.Sprintf(format, args...), storyColumn))
 	}
 }
 
 func (d *demo) run(ctx context.Context, patients string) error {
 	if !d.global.json {
-		d.printf("A sample clinic on a private PostgreSQL %s. Nobody in it exists, and it is gone afterwards.\n\n", d.server.Version())
+		d.printf("%s\n\n", d.fit("A sample clinic on a private PostgreSQL "+d.server.Version()+
+			". Nobody in it exists, and it is gone afterwards.", 0))
 	}
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return d.load(ctx, patients) },

@@ -179,8 +179,9 @@ func rolesSQL(o owned, maintenance string) string {
 		line("-- only a superuser can replace it, unless it is given to an ordinary role first:")
 		line("-- ALTER DATABASE %s OWNER TO …;", database)
 	}
-	line("-- What only a superuser may make (untrusted extensions and languages, event triggers,")
-	line("-- publications of all tables, objects of a superuser) only a superuser can restore.")
+	line("-- Only a superuser can restore what only a superuser may make (untrusted extensions and")
+	line("-- languages, event triggers, publications of all tables, objects of a superuser), and")
+	line("-- objects in a schema that their owner does not own.")
 	return b.String()
 }
 

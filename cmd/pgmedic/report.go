@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,9 +30,10 @@ func (a *app) reportCommand() *cobra.Command {
 		Short: "Report on a server's health, with what mends it",
 		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
 prints the findings with the statement that mends each, then the numbers. Nothing
-is installed on the server and nothing is changed.`,
+is installed on the server and nothing is changed. In a folder the report's name
+is performance_report_ and the time in UTC.`,
 		Example: `  pgmedic report
-  pgmedic report --json > reading.json
+  pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
   pgmedic report --save              # into the configured folder
   pgmedic report --fail-on critical  # exit 4 if there is one`,
@@ -48,7 +50,7 @@ is installed on the server and nothing is changed.`,
 	f.StringVar(&flags.format, "format", "text", "text or json")
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
-	f.StringVar(&flags.input, "input", "", "make the report of a reading in this file, and connect to nothing")
+	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
 }
@@ -84,12 +86,7 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 // reading looks at the server, or reads a file that an earlier report wrote.
 func (a *app) reading(ctx context.Context, args []string, input string) (*monitor.Reading, error) {
 	if input != "" {
-		f, err := os.Open(input)
-		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUnreachable, "", "open the reading: %w", err)
-		}
-		defer func() { _ = f.Close() }() // only read from
-		return monitor.Decode(f)
+		return readReading(input)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -105,6 +102,32 @@ func (a *app) reading(ctx context.Context, args []string, input string) (*monito
 	}
 	defer postgres.Close(ctx, conn)
 	return monitor.Collect(ctx, conn, monitor.CollectOptions{Now: a.now, Logger: a.log})
+}
+
+// readReading reads what `pgmedic report --json` wrote, or the reading in it
+// alone.
+func readReading(path string) (*monitor.Reading, error) {
+	const hint = "give a file that `pgmedic report --json` wrote"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUnreachable, hint, "read the reading: %w", err)
+	}
+	var report struct {
+		Reading json.RawMessage `json:"reading"`
+	}
+	// What is no report is a reading, or is refused as one.
+	if json.Unmarshal(data, &report) == nil && len(report.Reading) > 0 {
+		data = report.Reading
+	}
+	reading, err := monitor.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// Any JSON with a format could be one; an empty reading would look healthy.
+	if reading.TakenAt.IsZero() || reading.Server.VersionNum == 0 {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is no reading of a server", path)
+	}
+	return reading, nil
 }
 
 func (a *app) thresholds() monitor.Thresholds {

@@ -1,0 +1,255 @@
+package test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// slow is a table that takes ten seconds to load, unless the role has fast
+// set, and no time to dump.
+func slow() []string {
+	return []string{
+		`CREATE FUNCTION public.slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+			IF coalesce(current_setting('test.fast', true), '') <> 'on' THEN PERFORM pg_sleep(0.02); END IF;
+			RETURN true;
+		END $$`,
+		`SET test.fast = 'on'`,
+		`CREATE TABLE public.visits (id int CHECK (public.slow()))`,
+		`INSERT INTO public.visits SELECT generate_series(1, 500)`,
+	}
+}
+
+// large is a table that takes a good second to dump.
+func large() []string {
+	return []string{
+		`CREATE TABLE public.large AS SELECT i, string_agg(md5((i * 100 + j)::text), '') AS t
+			FROM generate_series(1, 100000) AS i, generate_series(1, 30) AS j GROUP BY i`,
+		`CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id`,
+	}
+}
+
+// asRole gives the bench a superuser of its own, whose settings a test may
+// change. It returns the role's name.
+func (b *bench) asRole() string {
+	b.t.Helper()
+	role := "e2e_" + strings.ToLower(rand.Text()[:10])
+	mustExec(b.t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN SUPERUSER PASSWORD '%s'", role, password))
+	b.t.Cleanup(func() {
+		dropAll(b.t, b.database)
+		mustExec(b.t, "postgres", "DROP ROLE "+role)
+	})
+	u, err := url.Parse(server.URL(b.database))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password)
+	b.env = b.environ("DATABASE_URL=" + u.String())
+	return role
+}
+
+// backup takes a backup of the bench's database.
+func (b *bench) backup() string {
+	b.t.Helper()
+	return strings.TrimSpace(b.ok("backup", "-q"))
+}
+
+func (b *bench) visits() string {
+	b.t.Helper()
+	return strings.Join(query(b.t, b.database, "SELECT count(*)::text FROM public.visits"), "")
+}
+
+// loading reports whether a client program loads rows into a database whose
+// name begins as the bench's.
+func (b *bench) loading() bool {
+	return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE starts_with(datname::text, $1 || '_')
+		AND state = 'active' AND query LIKE 'COPY public.visits%'`, b.database)) > 0
+}
+
+func (b *bench) dumping() bool {
+	return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE datname = $1
+		AND state = 'active' AND query LIKE 'COPY public.large%'`, b.database)) > 0
+}
+
+// interruptions are the moments at which the program is interrupted.
+func interruptions() []struct {
+	name    string
+	prepare func(b *bench)
+	args    func(b *bench) []string
+	// now reports whether the moment has come.
+	now func(b *bench, c *child) bool
+} {
+	type moment = struct {
+		name    string
+		prepare func(b *bench)
+		args    func(b *bench) []string
+		now     func(b *bench, c *child) bool
+	}
+	words := func(w ...string) func(*bench) []string { return func(*bench) []string { return w } }
+	loading := func(b *bench, _ *child) bool { return b.loading() }
+	withBackup := func(b *bench) {
+		mustExec(b.t, b.database, slow()...)
+		b.backup()
+	}
+	return []moment{
+		{"backup", func(b *bench) { mustExec(b.t, b.database, large()...) }, words("backup"),
+			func(b *bench, _ *child) bool { return b.dumping() }},
+		{"backup that waits for a lock", func(b *bench) {
+			mustExec(b.t, b.database, slow()...)
+			conn := connect(b.t, b.database)
+			b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+			if _, err := conn.Exec(context.Background(), "BEGIN; LOCK TABLE public.visits"); err != nil {
+				b.t.Fatal(err)
+			}
+		}, words("backup"), func(b *bench, _ *child) bool {
+			return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`,
+				b.database)) > 0
+		}},
+		{"restore into", withBackup, func(b *bench) []string {
+			return []string{"restore", "latest", "--into", b.database + "_copy"}
+		}, loading},
+		{"restore swap", withBackup, words("restore", "latest", "--swap", "--yes"), loading},
+		{"drill", withBackup, words("drill", "latest"), func(_ *bench, c *child) bool {
+			return strings.Contains(c.stderr.String(), "create ")
+		}},
+		{"demo that starts", func(*bench) {}, words("demo"), func(b *bench, _ *child) bool {
+			owners, _ := filepath.Glob(filepath.Join(b.tmp, "*", "owner"))
+			return len(owners) > 0
+		}},
+		{"demo that works", func(*bench) {}, words("demo"), func(_ *bench, c *child) bool {
+			return strings.Contains(c.stdout.String(), "Backed up")
+		}},
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("processes are looked for in /proc")
+	}
+	for i, m := range interruptions() {
+		s := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.asRole()
+			m.prepare(b)
+			before, backups := databases(t, b.database), b.manifests()
+			rows := ""
+			if len(backups) > 0 {
+				rows = b.visits()
+			}
+			c := b.start(m.args(b)...)
+			eventually(t, time.Minute, "the moment to interrupt", func() bool { return m.now(b, c) })
+			c.signal(s)
+			r := c.wait(10 * time.Second)
+			if r.code != 130 {
+				t.Errorf("exit code %d", r.code)
+			}
+			if !strings.HasSuffix(r.stderr, "error: interrupted\n") {
+				t.Errorf("it says:\n%s", r.stderr)
+			}
+			if left := b.processes(); len(left) > 0 {
+				t.Errorf("processes are left: %q", left)
+			}
+			if left := b.leftovers(); len(left) > 0 {
+				t.Errorf("files are left: %q", left)
+			}
+			if after := databases(t, b.database); !slices.Equal(after, before) {
+				t.Errorf("databases are %q instead of %q", after, before)
+			}
+			if after := b.manifests(); len(after) != len(backups) {
+				t.Errorf("backups are %q", after)
+			}
+			if rows != "" && b.visits() != rows {
+				t.Errorf("the live database has %s rows", b.visits())
+			}
+			b.noRunLock()
+		})
+	}
+}
+
+// A killed program can't clean up: its children end by themselves, and the next
+// run removes the rest.
+func TestKill(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel ends the children of a killed program on Linux only")
+	}
+	for _, m := range interruptions() {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			role := b.asRole()
+			m.prepare(b)
+			backups := b.manifests()
+			rows := ""
+			if len(backups) > 0 {
+				rows = b.visits()
+			}
+			c := b.start(m.args(b)...)
+			eventually(t, time.Minute, "the moment to kill", func() bool { return m.now(b, c) })
+			c.signal(syscall.SIGKILL)
+			<-c.done
+			eventually(t, 10*time.Second, "the children have ended", func() bool { return len(b.processes()) == 0 })
+			if after := b.manifests(); len(after) != len(backups) {
+				t.Errorf("backups are %q", after)
+			}
+			if rows != "" && b.visits() != rows {
+				t.Errorf("the live database has %s rows", b.visits())
+			}
+			// A session that waits or computes notices only later that nobody
+			// listens; the lock of the run is another one's.
+			eventually(t, 10*time.Second, "the run's lock is free", func() bool {
+				return len(query(t, "postgres", `SELECT 'x' FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+					WHERE l.locktype = 'advisory' AND a.usename = $1`, role)) == 0
+			})
+			mustExec(t, "postgres",
+				"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = '"+b.database+"'",
+				"ALTER ROLE "+role+" SET test.fast = 'on'")
+			b.nextRun(m.args(b))
+		})
+	}
+}
+
+// nextRun runs after a kill what was killed, and looks whether it works and
+// removes what was left.
+func (b *bench) nextRun(args []string) {
+	t := b.t
+	t.Helper()
+	if args[0] == "drill" { // it sets rows aside in a server that knows no fast
+		args = []string{"demo", "--json"}
+	}
+	r := b.run(args...)
+	// A half-filled database under a name that the user chose is in the way,
+	// and is the user's to drop: its comment says what it is.
+	if copied := b.database + "_copy"; r.code == 14 && slices.Contains(args, copied) {
+		story := query(t, "postgres", "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1", copied)
+		if !contains(story, `"pgmedic":"loading"`) {
+			t.Errorf("the half-filled database says %q", story)
+		}
+		mustExec(t, "postgres", "DROP DATABASE "+copied+" WITH (FORCE)")
+		r = b.run(args...)
+	}
+	if r.code != 0 {
+		t.Errorf("the next run: exit code %d\n%s", r.code, r.stderr)
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("files are left: %q", left)
+	}
+	for _, name := range databases(t, b.database) {
+		if strings.Contains(name, "__restore_") {
+			t.Errorf("database %s is left", name)
+		}
+	}
+	if _, err := os.Stat(b.store); err == nil {
+		b.ok("list")
+	}
+}
