@@ -125,7 +125,7 @@ func crafted(t *testing.T, c *catalog.Catalog, real *pgmedic.Backup, sql string,
 	b.ID = catalog.NewID(time.Now())
 	b.Objects, b.Tables = nil, slices.Clone(real.Tables)
 	for _, o := range real.Objects {
-		r, err := restore.OpenObject(t.Context(), c, real, o)
+		r, err := (restore.Source{Catalog: c, Backup: real}).Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func crafted(t *testing.T, c *catalog.Catalog, real *pgmedic.Backup, sql string,
 	if change != nil {
 		change(&b)
 	}
-	if err := c.Commit(t.Context(), &b); err != nil {
+	if err := c.Commit(t.Context(), &b, nil); err != nil {
 		t.Fatal(err)
 	}
 	return &b
@@ -187,7 +187,7 @@ func TestBadSQL(t *testing.T) {
 func TestCompare(t *testing.T) {
 	_, c, real := clinic(t)
 	object, _ := real.Object(pgmedic.RoleDump)
-	r, err := restore.OpenObject(t.Context(), c, real, object)
+	r, err := (restore.Source{Catalog: c, Backup: real}).Open(t.Context(), object)
 	if err != nil {
 		t.Fatal(err)
 	}
