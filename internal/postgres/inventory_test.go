@@ -1,0 +1,258 @@
+package postgres_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+// everything reads the SQL of a database with one of every kind of object.
+func everything(t *testing.T, major int) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/everything.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sql := string(text)
+	// Each mark begins a part for the versions from that one on.
+	for _, from := range []int{13, 14, 15} {
+		mark := fmt.Sprintf("-- from %d\n", from)
+		if before, after, ok := strings.Cut(sql, mark); ok && major < from {
+			_, rest, _ := strings.Cut(after, "-- all\n")
+			sql = before + rest
+		}
+	}
+	return sql
+}
+
+func inventory(t *testing.T, conn *pgx.Conn) []postgres.Definition {
+	t.Helper()
+	all, err := postgres.ReadInventory(t.Context(), conn, query[int](t, conn, "SELECT current_setting('server_version_num')::int"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// differences names how a database differs from what it was.
+func differences(before, after []postgres.Definition) []string {
+	var all []string
+	for _, d := range postgres.CompareInventories(before, after) {
+		all = append(all, d.String())
+	}
+	return all
+}
+
+func kinds(all []postgres.Definition) []string {
+	var found []string
+	for _, d := range all {
+		if !slices.Contains(found, d.Kind) {
+			found = append(found, d.Kind)
+		}
+	}
+	return found
+}
+
+func makeRoles(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for _, name := range []string{"inv_owner", "inv_reader", "a_reader"} {
+		run(t, conn, "CREATE ROLE "+name)
+		t.Cleanup(func() { run(t, conn, "DROP OWNED BY "+name, "DROP ROLE "+name) })
+	}
+}
+
+// TestInventoryOfCopy: what pg_dump and psql make of a database has no
+// differences.
+func TestInventoryOfCopy(t *testing.T) {
+	_, a := admin(t)
+	makeRoles(t, a)
+	from, source := database(t)
+	to, copied := database(t)
+	run(t, source, everything(t, server.Major()))
+	t.Cleanup(func() {
+		for _, conn := range []*pgx.Conn{source, copied} {
+			run(t, conn, "DROP OWNED BY inv_owner CASCADE", "DROP OWNED BY inv_reader CASCADE", "DROP OWNED BY a_reader")
+		}
+	})
+	dump := filepath.Join(t.TempDir(), "dump.sql")
+	tool(t, "pg_dump", "--file="+dump, "--dbname="+from.Conninfo())
+	tool(t, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", os.DevNull, "-f", dump, "--dbname="+to.Conninfo())
+	before := inventory(t, source)
+	if diffs := differences(before, inventory(t, copied)); len(diffs) > 0 {
+		t.Errorf("the copy differs:\n%s", strings.Join(diffs, "\n"))
+	}
+	for _, want := range []string{
+		"schema", "relation", "column", "sequence", "constraint", "index", "trigger", "rule", "policy", "function", "type", "statistics",
+		"extension", "event trigger", "publication", "default privileges", "large objects", "comment", "operator", "operator class",
+		"operator family", "cast", "collation", "text search configuration", "text search dictionary", "foreign-data wrapper",
+		"foreign server", "user mapping", "conversion",
+	} {
+		if !slices.Contains(kinds(before), want) {
+			t.Errorf("nothing of kind %s", want)
+		}
+	}
+}
+
+// TestInventoryWithoutPublic: CREATE DATABASE makes the public schema, and a
+// dump of a database without it does not drop it.
+func TestInventoryWithoutPublic(t *testing.T) {
+	_, source := database(t)
+	_, copied := database(t)
+	run(t, source, "DROP SCHEMA public")
+	if diffs := differences(inventory(t, source), inventory(t, copied)); len(diffs) > 0 {
+		t.Errorf("the copy differs: %s", diffs)
+	}
+	if diffs := differences(inventory(t, copied), inventory(t, source)); len(diffs) != 1 || diffs[0] != "schema public missing" {
+		t.Errorf("a lost public schema: %s", diffs)
+	}
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(server.BinDir(), name), args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// changes are statements, each with the difference that it must make.
+func changes() map[string]string {
+	return map[string]string{
+		"CREATE SCHEMA new":                  "schema new unexpected",
+		"ALTER SCHEMA s OWNER TO inv_reader": "schema s changed",
+		"DROP INDEX s.people_lower":          "index s.people_lower missing",
+		"DROP INDEX s.people_lower; CREATE INDEX people_lower ON s.people (name)":                            "index s.people_lower changed",
+		"ALTER TABLE s.people ALTER name SET DEFAULT 'x'":                                                    "column s.people.name changed",
+		"ALTER TABLE s.people ALTER born TYPE timestamptz":                                                   "column s.people.born changed",
+		"ALTER TABLE s.people ALTER name DROP NOT NULL":                                                      "column s.people.name changed",
+		"ALTER TABLE s.people DROP COLUMN born":                                                              "column s.people.born missing",
+		"ALTER TABLE s.people DROP CONSTRAINT status_known":                                                  "constraint status_known on s.people missing",
+		"ALTER TABLE s.visits DROP CONSTRAINT later":                                                         "constraint later on s.visits missing",
+		"ALTER TABLE s.visits VALIDATE CONSTRAINT not_valid":                                                 "constraint not_valid on s.visits changed",
+		"ALTER TABLE s.visits ALTER CONSTRAINT later NOT DEFERRABLE":                                         "constraint later on s.visits changed",
+		"ALTER TABLE s.people OWNER TO inv_reader":                                                           "relation s.people changed",
+		"REVOKE SELECT ON s.people FROM inv_reader":                                                          "relation s.people changed",
+		"GRANT SELECT (id) ON s.people TO a_reader":                                                          "column s.people.id changed",
+		"ALTER TABLE s.people DISABLE ROW LEVEL SECURITY":                                                    "relation s.people changed",
+		"ALTER TABLE s.people SET (fillfactor = 50)":                                                         "relation s.people changed",
+		"ALTER TABLE s.fast SET LOGGED":                                                                      "relation s.fast changed",
+		"ALTER TABLE s.parts DETACH PARTITION s.parts_a":                                                     "relation s.parts_a changed",
+		"CREATE OR REPLACE VIEW s.v AS SELECT id, name FROM s.people WHERE id > 1":                           "relation s.v changed",
+		"ALTER TABLE s.people DISABLE TRIGGER touch":                                                         "trigger touch on s.people changed",
+		"DROP TRIGGER touch ON s.people":                                                                     "trigger touch on s.people missing",
+		"DROP RULE quiet ON s.visits":                                                                        "rule quiet on s.visits missing",
+		"ALTER POLICY own ON s.people USING (id > 5)":                                                        "policy own on s.people changed",
+		"ALTER POLICY own ON s.people TO a_reader":                                                           "policy own on s.people changed",
+		"CREATE OR REPLACE FUNCTION s.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN (new); END'": "function s.touch() changed",
+		"ALTER FUNCTION s.touch() OWNER TO inv_reader":                                                       "function s.touch() changed",
+		"DROP PROCEDURE s.proc(integer)":                                                                     "function s.proc(integer) missing",
+		"CREATE OR REPLACE AGGREGATE s.total(integer) (sfunc = int4pl, stype = integer, initcond = '7')":     "function s.total(integer) changed",
+		"ALTER TYPE s.mood ADD VALUE 'sad'":                                                                  "type s.mood changed",
+		"ALTER DOMAIN s.positive DROP CONSTRAINT above":                                                      "constraint above on s.positive missing",
+		"ALTER DOMAIN s.positive SET DEFAULT 3":                                                              "type s.positive changed",
+		"ALTER DOMAIN s.numbers SET NOT NULL":                                                                "type s.numbers changed",
+		"ALTER TYPE s.pair ADD ATTRIBUTE c int":                                                              "column s.pair.c unexpected",
+		"ALTER SEQUENCE s.counter INCREMENT 5":                                                               "sequence s.counter changed",
+		"DROP STATISTICS s.stats":                                                                            "statistics s.stats missing",
+		"DROP EXTENSION citext":                                                                              "extension citext missing",
+		"ALTER EVENT TRIGGER watch DISABLE":                                                                  `event trigger watch changed`,
+		"ALTER PUBLICATION pub DROP TABLE s.people":                                                          "publication pub changed",
+		"ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT INSERT ON TABLES TO inv_reader":                          "default privileges",
+		"COMMENT ON TABLE s.people IS '(other)'":                                                             "comment table s.people changed",
+		"COMMENT ON COLUMN s.people.name IS NULL":                                                            "comment table column s.people.name missing",
+		"SELECT lo_unlink(424242)":                                                                           "large objects count changed",
+		"DROP OPERATOR s.=== (integer, integer)":                                                             "operator s.===(integer,integer) missing",
+		"DROP CAST (s.mood AS integer)":                                                                      "cast (s.mood AS integer) missing",
+		"DROP COLLATION s.coll CASCADE":                                                                      "collation s.coll missing",
+		"DROP CONVERSION s.conv":                                                                             "conversion s.conv missing",
+		"DROP TEXT SEARCH CONFIGURATION s.ts":                                                                "text search configuration s.ts missing",
+		"DROP FOREIGN TABLE s.remote":                                                                        "relation s.remote missing",
+		"ALTER FOREIGN TABLE s.remote OPTIONS (SET a 'other')":                                               "relation s.remote changed",
+		"DROP USER MAPPING FOR inv_reader SERVER srv":                                                        "user mapping inv_reader on server srv missing",
+	}
+}
+
+func TestInventoryChanges(t *testing.T) {
+	_, a := admin(t)
+	makeRoles(t, a)
+	_, conn := database(t)
+	run(t, conn, everything(t, server.Major()))
+	t.Cleanup(func() {
+		run(t, conn, "DROP OWNED BY inv_owner CASCADE", "DROP OWNED BY inv_reader CASCADE", "DROP OWNED BY a_reader")
+	})
+	before := inventory(t, conn)
+	for change, want := range changes() {
+		t.Run(change, func(t *testing.T) {
+			run(t, conn, "BEGIN")
+			defer run(t, conn, "ROLLBACK")
+			run(t, conn, change)
+			diffs := differences(before, inventory(t, conn))
+			if !slices.ContainsFunc(diffs, func(d string) bool { return strings.HasPrefix(d, want) }) {
+				t.Errorf("want %q among %q", want, diffs)
+			}
+		})
+	}
+}
+
+// TestInventoryMajors reads the inventory on every version.
+func TestInventoryMajors(t *testing.T) {
+	for _, major := range scratchtest.Majors(t) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			s := scratchtest.New(t, scratch.Options{Major: major, Settings: map[string]string{"wal_level": "logical"}})
+			target := parse(t, s.DSN("postgres"))
+			run(t, connect(t, target), "CREATE ROLE inv_owner; CREATE ROLE inv_reader LOGIN; CREATE ROLE a_reader", "CREATE DATABASE d TEMPLATE template0")
+			conn := connect(t, target.WithDatabase("d"))
+			run(t, conn, everything(t, major))
+			first := inventory(t, conn)
+			if diffs := differences(first, inventory(t, conn)); len(diffs) > 0 || len(first) < 60 {
+				t.Errorf("%d objects; read again they differ: %s", len(first), diffs)
+			}
+			// A role without privileges sees the same.
+			if diffs := differences(first, inventory(t, connect(t, target.WithDatabase("d").With("user", "inv_reader")))); len(diffs) > 0 {
+				t.Errorf("another role sees: %s", diffs)
+			}
+			if err := postgres.DropDatabase(t.Context(), connect(t, target), "d", s.Major()*10000); err != nil {
+				t.Errorf("drop a database in use: %v", err)
+			}
+		})
+	}
+}
+
+func TestNormalizeDefinition(t *testing.T) {
+	for name, test := range map[string]struct {
+		a, b string
+		same bool
+	}{
+		"casts of elements and of the array": {
+			"CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+			"CHECK (((status)::text = ANY (ARRAY[('a'::character varying)::text, ('b'::character varying)::text])))", true,
+		},
+		"white space":             {"a  =\n1", "a = 1", true},
+		"a cast to a named type":  {`'x'::public."My ""type"""(3)[]`, "'x'", true},
+		"another constant":        {"a = 'x'", "a = 'y'", false},
+		"parentheses in constant": {"a = '(x)'", "a = 'x'", false},
+		"space in a constant":     {"a = 'x y'", "a = 'xy'", false},
+		"cast in a constant":      {"a = 'x::text'", "a = 'x'", false},
+		"space in a name":         {`"a b" = 1`, `"ab" = 1`, false},
+		"doubled quotes":          {"a = 'it''s (x)'", "a = 'it''s x'", false},
+		"another operator":        {"a < 1", "a > 1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := postgres.NormalizeDefinition(test.a), postgres.NormalizeDefinition(test.b)
+			if (a == b) != test.same {
+				t.Errorf("%s and %s", a, b)
+			}
+		})
+	}
+}
