@@ -111,12 +111,12 @@ func failedDetail(t *testing.T, r *pgmedic.Receipt, err error) string {
 }
 
 // craft stores a copy of a backup with another dump or manifest.
-func craft(t *testing.T, c *catalog.Catalog, real *pgmedic.Backup, dump func(string) string, change func(*pgmedic.Backup)) *pgmedic.Backup {
+func craft(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, dump func(string) string, change func(*pgmedic.Backup)) *pgmedic.Backup {
 	t.Helper()
-	b := *real
-	b.ID, b.Objects, b.Tables = catalog.NewID(time.Now()), nil, slices.Clone(real.Tables)
-	for _, o := range real.Objects {
-		r, err := restore.OpenObject(t.Context(), c, real, o)
+	b := *original
+	b.ID, b.Objects, b.Tables = catalog.NewID(time.Now()), nil, slices.Clone(original.Tables)
+	for _, o := range original.Objects {
+		r, err := restore.OpenObject(t.Context(), c, original, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunFails(t *testing.T) {
-	c, real, _ := clinic(t)
+	c, original, _ := clinic(t)
 	for name, tt := range map[string]struct {
 		dump   func(string) string
 		change func(*pgmedic.Backup)
@@ -215,7 +215,7 @@ func TestRunFails(t *testing.T) {
 			want: "schema: index public.patients_name missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := craft(t, c, real, tt.dump, tt.change)
+			b := craft(t, c, original, tt.dump, tt.change)
 			receipt, err := run(t.Context(), t, options(t, c, b))
 			if detail := failedDetail(t, receipt, err); !strings.HasPrefix(detail, tt.want) {
 				t.Errorf("%s, want %s", detail, tt.want)
