@@ -269,6 +269,11 @@ func TestReadingSurvivesJSON(t *testing.T) {
 	if !reflect.DeepEqual(r, back) {
 		t.Errorf("went in\n%+v and came out\n%+v", r, back)
 	}
+	report := `{"format": 1, "findings": [], "reading": ` + string(first) + "}"
+	within, err := monitor.Decode(strings.NewReader(report))
+	if err != nil || !reflect.DeepEqual(r, within) {
+		t.Errorf("within a report it came out as\n%+v, %v", within, err)
+	}
 	if r.Cost.Seconds != 0 || !r.TakenAt.Equal(noon) {
 		t.Error("the clock that was passed in was not used")
 	}

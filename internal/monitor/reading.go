@@ -190,15 +190,22 @@ type Size struct {
 	DatabaseBytes int64 `json:"database_bytes"`
 }
 
-// Decode reads one Reading from JSON and refuses a format that it doesn't
-// know.
+// Decode reads one Reading from JSON, by itself or in a report, and refuses a
+// format that it doesn't know.
 func Decode(r io.Reader) (*Reading, error) {
-	var reading Reading
-	if err := json.NewDecoder(r).Decode(&reading); err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Give a file that pgmedic wrote.", "read a reading: %w", err)
+	var file struct {
+		Reading
+		Within *Reading `json:"reading"`
+	}
+	if err := json.NewDecoder(r).Decode(&file); err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give a file that pgmedic report --json wrote", "read a reading: %w", err)
+	}
+	reading := file.Reading
+	if file.Within != nil {
+		reading = *file.Within
 	}
 	if reading.Format < 1 || reading.Format > ReadingFormat {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "A newer pgmedic can read it.",
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "a newer pgmedic can read it",
 			"read a reading: its format is %d and this version knows up to %d", reading.Format, ReadingFormat)
 	}
 	return &reading, nil

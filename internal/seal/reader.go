@@ -212,7 +212,7 @@ func noEOF(err error) error {
 	case err == io.EOF:
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%v: %w", err, io.ErrUnexpectedEOF)
+		return fmt.Errorf("%v: %w", err, io.ErrUnexpectedEOF) //nolint:errorlint // err must not be found: it wraps io.EOF
 	}
 	return err
 }

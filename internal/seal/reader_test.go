@@ -82,7 +82,7 @@ func TestReaderSourceFails(t *testing.T) {
 		stored, sum := sealed(t, plain, o)
 		for _, fail := range []error{net.ErrClosed, os.ErrPermission, io.ErrUnexpectedEOF, iotest.ErrTimeout, wrappedEOF} {
 			want := fail
-			if fail == wrappedEOF {
+			if errors.Is(fail, wrappedEOF) {
 				want = io.ErrUnexpectedEOF
 			}
 			for at := 0; at <= len(stored); at += 1 + len(stored)/200 {

@@ -118,7 +118,7 @@ func TestWriterFailingDestination(t *testing.T) {
 		for _, limit := range []int{0, 1, 5, 100, len(stored) / 2, len(stored) - 1} {
 			for name, want := range map[string]error{"error": errFull, "short write": io.ErrShortWrite} {
 				dst := &limitedWriter{left: limit}
-				if want == errFull {
+				if errors.Is(want, errFull) {
 					dst.err = errFull
 				}
 				w, err := seal.NewWriter(dst, o)

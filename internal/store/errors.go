@@ -16,9 +16,9 @@ func notFound(op, key string) error {
 	return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s %s: %w", op, key, ErrNotFound)
 }
 
-// exists returns the error of op for a key that is taken.
-func exists(op, key string) error {
-	return pgmedic.Errorf(pgmedic.KindConflict, "", "%s %s: %w", op, key, ErrExists)
+// exists returns the error of a put for a key that is taken.
+func exists(key string) error {
+	return pgmedic.Errorf(pgmedic.KindConflict, "", "put %s: %w", key, ErrExists)
 }
 
 // ended returns nil while ctx lives, then its cause with the kind that Store

@@ -31,12 +31,12 @@ func (l *Local) Put(ctx context.Context, key string, r io.Reader) (Object, error
 	}
 	// The link below decides; looking now spares copying for nothing.
 	if _, err := l.root.Lstat(key); err == nil {
-		return Object{}, exists(op, key)
+		return Object{}, exists(key)
 	}
 	folder := parentOf(key)
 	f, temp, err := l.createTemp(folder)
 	if errors.Is(err, syscall.ENOTDIR) {
-		return Object{}, fmt.Errorf("an object has the name of a folder of this one: %w", exists(op, key))
+		return Object{}, fmt.Errorf("an object has the name of a folder of this one: %w", exists(key))
 	} else if err != nil {
 		return Object{}, failed(op, key, l.dir, err)
 	}
@@ -172,11 +172,11 @@ func (l *Local) publish(folder, temp, key string, info fs.FileInfo) error {
 		// NFS may answer a repeated request like this when the first got
 		// through: then what is there is our own file.
 		if there, e := l.root.Lstat(key); e != nil || !os.SameFile(there, info) {
-			return exists("put", key)
+			return exists(key)
 		}
 	case hasNoLinks(err):
 		if err := renameNoReplace(l.root, temp, key); errors.Is(err, fs.ErrExist) {
-			return exists("put", key)
+			return exists(key)
 		} else if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 			return pgmedic.Errorf(pgmedic.KindUsage, "Keep backups on a file system that has hard links, such as ext4, XFS, ZFS or NFS.",
 				"put %s: the file system of %s can neither link files nor rename them without replacing", key, l.dir)
@@ -200,7 +200,7 @@ func (l *Local) syncUp(folder, key string) error {
 	// may have made them and not have come to this line yet.
 	for {
 		if err := syncDir(l.root.Open(folder)); err != nil {
-			l.root.Remove(key)
+			_ = l.root.Remove(key) // the error that matters is below
 			return failed("put", key, l.dir, err)
 		}
 		if folder == "." {

@@ -38,7 +38,7 @@ func TestLocalConforms(t *testing.T) {
 // than that of the other run, and a quick one.
 func TestLocalWithoutLinksConforms(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store {
-		dir, err := os.MkdirTemp("/dev/shm", "pgmedic-store-")
+		dir, err := os.MkdirTemp("/dev/shm", "pgmedic-store-") //nolint:usetesting // in memory, not in the folder of tests
 		if err != nil {
 			dir = t.TempDir()
 		}

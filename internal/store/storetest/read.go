@@ -100,7 +100,7 @@ func testOpenDeleted(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	rest, err := io.ReadAll(r)
-	if err == nil && !bytes.Equal(append(head, rest...), data) {
+	if err == nil && !bytes.Equal(slices.Concat(head, rest), data) {
 		t.Errorf("an object deleted while it was read ended cleanly after %d of %d bytes", len(head)+len(rest), len(data))
 	}
 	if pgmedic.KindOf(err) == pgmedic.KindIntegrity {
