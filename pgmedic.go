@@ -453,8 +453,9 @@ type Event struct {
 	// DoneBytes counts plain bytes so far. TotalBytes is what is expected, or
 	// zero where nobody can know.
 	DoneBytes, TotalBytes int64
-	// Finished is true on the last event of a step.
-	Finished bool
+	// Finished is true on the last event of a step that succeeded, Failed on
+	// that of one that did not.
+	Finished, Failed bool
 }
 
 // QuoteIdent quotes a name as an SQL identifier, always.

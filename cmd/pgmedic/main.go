@@ -19,6 +19,9 @@ import (
 var version = "dev"
 
 func main() {
+	// A file that may not grow any more is an error of the write, and no reason
+	// to die without a word.
+	signal.Ignore(syscall.SIGXFSZ)
 	ctx, stop := interruptible()
 	dir, err := os.Getwd()
 	if err != nil {

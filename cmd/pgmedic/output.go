@@ -160,29 +160,31 @@ func (a *app) progress() (listen func(pgmedic.Event), done func()) {
 	if a.global.quiet {
 		return func(pgmedic.Event) {}, func() {}
 	}
-	p := &progress{app: a, paint: a.paint(a.stderrTTY)}
+	p := &progress{app: a, began: map[string]time.Time{}, paint: a.paint(a.stderrTTY)}
 	return p.event, p.clear
 }
 
 type progress struct {
 	app      *app
 	paint    paint
-	step     string
-	began    time.Time
+	began    map[string]time.Time // of the steps going on: they nest
 	drawn    time.Time
 	occupied bool
 }
 
 func (p *progress) event(e pgmedic.Event) {
 	now := p.app.now()
-	if e.Step != p.step {
-		p.step, p.began, p.drawn = e.Step, now, time.Time{}
+	if _, known := p.began[e.Step]; !known {
+		p.began[e.Step], p.drawn = now, time.Time{}
 	}
 	switch {
+	case e.Failed:
+		p.clear()
+		delete(p.began, e.Step)
 	case e.Finished:
 		p.clear()
-		p.step = ""
-		took := now.Sub(p.began)
+		took := now.Sub(p.began[e.Step])
+		delete(p.began, e.Step)
 		if p.app.logSteps {
 			p.app.log.Info("step done", "step", e.Step, "seconds", took.Round(time.Millisecond).Seconds())
 			return
@@ -206,7 +208,7 @@ func (p *progress) state(e pgmedic.Event, now time.Time) string {
 		return "…"
 	}
 	text := render.Bytes(e.DoneBytes)
-	elapsed := now.Sub(p.began).Seconds()
+	elapsed := now.Sub(p.began[e.Step]).Seconds()
 	if elapsed > 0.5 {
 		rate := float64(e.DoneBytes) / elapsed
 		text += fmt.Sprintf("  %s/s", render.Bytes(int64(rate)))

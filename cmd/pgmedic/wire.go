@@ -90,10 +90,24 @@ func (a *app) environmentNames(names ...string) bool {
 	return false
 }
 
-// openCatalog opens the store. The caller calls closed when nothing uses it any
-// more.
+// openCatalog opens the store to read from: one that is not there is an error,
+// and not an empty one. The caller calls closed when nothing uses it any more.
 func (a *app) openCatalog() (c *catalog.Catalog, closed func(), err error) {
-	s, err := store.NewLocal(store.LocalOptions{Dir: a.cfg.Backup.Dir, Logger: a.log})
+	c, closed, err = a.openStore(store.LocalOptions{MustExist: true})
+	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
+		err = pgmedic.Errorf(pgmedic.KindNotFound, "check the path, or take the first backup: pgmedic backup", "no backups yet: %w", err)
+	}
+	return c, closed, err
+}
+
+// makeCatalog opens the store to write to, and makes it if need be.
+func (a *app) makeCatalog() (c *catalog.Catalog, closed func(), err error) {
+	return a.openStore(store.LocalOptions{})
+}
+
+func (a *app) openStore(o store.LocalOptions) (c *catalog.Catalog, closed func(), err error) {
+	o.Dir, o.Logger = a.cfg.Backup.Dir, a.log
+	s, err := store.NewLocal(o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -111,7 +111,7 @@ func (r *Run) Step(name string, do func() error) error {
 	r.mu.Lock()
 	r.Manifest.Steps = append(r.Manifest.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
 	r.mu.Unlock()
-	r.report(pgmedic.Event{Step: name, Finished: true})
+	r.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
 	return err
 }
 
@@ -134,7 +134,7 @@ func (r *Run) storeInventory(ctx context.Context) error {
 	}
 	return r.Store(ctx, StoreOptions{Name: "inventory.json", Role: pgmedic.RoleInventory},
 		func(_ context.Context, w io.Writer) error {
-			if err := json.NewEncoder(w).Encode(definitions); err != nil {
+			if err := json.NewEncoder(w).Encode(postgres.Inventory{Format: postgres.InventoryFormat, Definitions: definitions}); err != nil {
 				return fmt.Errorf("write the inventory: %w", err)
 			}
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -34,10 +35,10 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 	in := &remember{r: o.Script}
 	err := Run(ctx, Command{
 		Tool: o.Tool, Target: o.Target, Stdin: in,
-		Args: []string{
-			"--no-psqlrc", "--quiet", "--file=-", "--output=/dev/null",
+		Args: slices.Concat([]string{
+			"--no-psqlrc", "--quiet", "--output=/dev/null",
 			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
-		},
+		}, restriction(o.Tool), []string{"--file=-"}),
 		Options: loadSettings(o.EventTriggersOff),
 	})
 	if cause := in.failure(); cause != nil {

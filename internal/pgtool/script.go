@@ -18,31 +18,32 @@ import (
 // user who restores.
 //
 // The two that pg_dump writes itself, \restrict and \unrestrict, are left out,
-// and every other one ends the script with an error of KindIntegrity. Where psql
-// knows \restrict it is given one with a key that nobody can guess as the first
-// line, so that it refuses by its own reading, too, should that differ from ours.
+// and every other one ends the script with an error of KindIntegrity. LoadSQL
+// restricts psql on its own, so that it refuses by its own reading, too, should
+// that differ from ours.
 type Script struct {
 	// Rows counts what passes.
 	Rows RowCounter
 
-	src   io.Reader
-	buf   []byte
-	out   bytes.Buffer
-	meta  []byte // a psql command that has not come whole
-	begun bool
-	first string // what the first line becomes
-	err   error
+	src  io.Reader
+	buf  []byte
+	out  bytes.Buffer
+	meta []byte // a psql command that has not come whole
+	err  error
 }
 
-// NewScript returns the script that r holds, for the given psql.
-func NewScript(r io.Reader, psql Tool) *Script {
-	s := &Script{src: r, buf: make([]byte, 64<<10)}
-	if knowsRestrict(psql.Version) {
-		var key [16]byte
-		_, _ = rand.Read(key[:]) // never fails: it would end the program instead
-		s.first = `\restrict ` + hex.EncodeToString(key[:])
+// NewScript returns the script that r holds.
+func NewScript(r io.Reader) *Script { return &Script{src: r, buf: make([]byte, 64<<10)} }
+
+// restriction returns psql's arguments that take its own commands away for the
+// rest of the run, under a key that no dump can know; none for a psql that can't.
+func restriction(psql Tool) []string {
+	if !knowsRestrict(psql.Version) {
+		return nil
 	}
-	return s
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // never fails: it would end the program instead
+	return []string{`--command=\restrict ` + hex.EncodeToString(key[:])}
 }
 
 // knowsRestrict reports whether a psql has \restrict, which came with the minor
@@ -86,18 +87,6 @@ func refusedCommand() error {
 }
 
 func (s *Script) filter(p []byte) {
-	if !s.begun && len(p) > 0 {
-		s.begun = true
-		if s.first != "" {
-			s.out.WriteString(s.first)
-			// pg_dump begins with an empty comment; what takes its place keeps
-			// psql's line numbers those of the dump.
-			if rest, ok := bytes.CutPrefix(p, []byte("--\n")); ok {
-				p = rest
-			}
-			s.out.WriteByte('\n')
-		}
-	}
 	for len(p) > 0 && s.err == nil {
 		if s.Rows.state == lexRows {
 			rest := s.Rows.rows(p)

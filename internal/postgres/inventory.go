@@ -12,6 +12,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// InventoryFormat is the number of the way in which definitions are read and
+// hashed. Any change to it that can change a hash raises the number: inventories
+// of different formats can't be compared.
+const InventoryFormat = 1
+
+// Inventory is the list of a database's objects as it is stored.
+type Inventory struct {
+	Format      int          `json:"format"`
+	Definitions []Definition `json:"definitions"`
+}
+
 // Definition is one object of a database with a hash of its definition, by
 // which a restored copy is told from its source without keeping the text.
 type Definition struct {

@@ -94,12 +94,18 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check
 	if err != nil {
 		return check, err
 	}
+	if source.Format != postgres.InventoryFormat {
+		check.Outcome = pgmedic.OutcomeSkipped
+		check.Detail = fmt.Sprintf("another version of pgmedic recorded the definitions in its way (%d, this one's is %d)",
+			source.Format, postgres.InventoryFormat)
+		return check, nil
+	}
 	copied, err := postgres.ReadInventory(ctx, conn, server.VersionNum)
 	if err != nil {
 		return check, err
 	}
-	check.Detail = fmt.Sprintf("%d objects have the recorded definitions", len(source))
-	if diffs := postgres.CompareInventories(source, copied); len(diffs) > 0 {
+	check.Detail = fmt.Sprintf("%d objects have the recorded definitions", len(source.Definitions))
+	if diffs := postgres.CompareInventories(source.Definitions, copied); len(diffs) > 0 {
 		words := make([]string, len(diffs))
 		for i, d := range diffs {
 			words[i] = d.String()
@@ -109,25 +115,24 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check
 	return check, nil
 }
 
-func readInventory(ctx context.Context, s Source) ([]postgres.Definition, error) {
+func readInventory(ctx context.Context, s Source) (inventory postgres.Inventory, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleInventory)
 	if !ok {
-		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
+		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
 	}
 	r, err := s.Open(ctx, object)
 	if err != nil {
-		return nil, err
+		return inventory, err
 	}
 	defer func() { _ = r.Close() }() // only read from
 	data, err := io.ReadAll(r)
 	if err != nil {
-		return nil, err
+		return inventory, err
 	}
-	var definitions []postgres.Definition
-	if err := json.Unmarshal(data, &definitions); err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s is not an inventory", object.Name)
+	if err := json.Unmarshal(data, &inventory); err != nil {
+		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s is not an inventory", object.Name)
 	}
-	return definitions, nil
+	return inventory, nil
 }
 
 // some names the first few of many.

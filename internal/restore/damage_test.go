@@ -219,7 +219,8 @@ func TestCompare(t *testing.T) {
 		"another owner":    {string(good) + "ALTER TABLE public.patients OWNER TO pg_database_owner;\n", nil, []string{"changed"}},
 		"the row count":    {"", func(b *pgmedic.Backup) { b.Tables[0].Rows++ }, []string{"row counts", "the backup 31"}},
 		"an empty dump":    {"SELECT 1;\n", nil, []string{"is missing"}},
-		"stops before end": {"\\q\n" + string(good), nil, []string{"is missing"}},
+		"stops before end": {"\\q\n" + string(good), nil, []string{"psql command"}},
+		"runs a program":   {string(good) + "\\! touch /tmp/never\n", nil, []string{"psql command"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)

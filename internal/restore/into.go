@@ -30,6 +30,9 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		return nil, err
 	}
 	defer lock.Release(ctx)
+	if err := sweepLoading(ctx, o); err != nil {
+		return nil, err
+	}
 	loaded, err := Load(ctx, o)
 	if err != nil {
 		return nil, err
@@ -53,6 +56,27 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 	done.Steps = s.steps
 	done.Seconds = loaded.Seconds + seconds(o.Now().Sub(began))
 	return done, nil
+}
+
+// sweepLoading drops a database of the wanted name that a restore left half
+// loaded when it was killed. We hold the run lock, so that restore is dead.
+func sweepLoading(ctx context.Context, o Options) error {
+	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	stories, err := postgres.ReadStories(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, k := range stories {
+		if k.Name == o.Into && k.Story.Pgmedic == postgres.StoryLoading {
+			o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
+			return Drop(ctx, o.Target, o.Maintenance, o.Into)
+		}
+	}
+	return nil
 }
 
 // finish replaces the story of the load by the recorded comment. The load ran

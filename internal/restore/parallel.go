@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -23,16 +22,16 @@ import (
 
 // parallel loads what backup.Parallel stored: definitions, then the chunks over
 // several connections, then what pg_dump kept, then indexes and constraints.
-type parallel struct{}
+type parallel struct{ tool pgtool.Tool }
+
+// Ready implements Loader.
+func (p *parallel) Ready(ctx context.Context, s *Session) (err error) {
+	p.tool, err = s.Tools.Find(ctx, "pg_restore", s.atLeast())
+	return err
+}
 
 // Load implements Loader.
-func (p parallel) Load(ctx context.Context, s *Session) error {
-	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
-	atLeast, _ := strconv.Atoi(major) // zero, any version, where it is not recorded
-	tool, err := s.Tools.Find(ctx, "pg_restore", atLeast)
-	if err != nil {
-		return err
-	}
+func (p *parallel) Load(ctx context.Context, s *Session) error {
 	// pg_restore reads the definitions several times, so they are staged; rows
 	// never are.
 	dir, err := os.MkdirTemp("", "pgmedic-restore-")
@@ -49,7 +48,7 @@ func (p parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	archive := pgtool.RestoreArchiveOptions{
-		Tool: tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser,
+		Tool: p.tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser,
 	}
 	if err := s.Step("definitions", func() error { return pgtool.RestoreArchive(ctx, archive) }); err != nil {
 		return err
@@ -57,7 +56,7 @@ func (p parallel) Load(ctx context.Context, s *Session) error {
 	if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
 		return err
 	}
-	if err := s.Step("other data", func() error { return p.rest(ctx, s, tool) }); err != nil {
+	if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
 		return err
 	}
 	archive.Section, archive.Jobs, archive.MaintenanceWorkMem = "post-data", s.jobs(), "128MB"
@@ -73,7 +72,7 @@ func (s *Session) jobs() int {
 }
 
 // stage writes the archive of definitions to a file.
-func (parallel) stage(ctx context.Context, s *Session, path string) error {
+func (*parallel) stage(ctx context.Context, s *Session, path string) error {
 	object, ok := s.Backup.Object(pgmedic.RoleSchema)
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no definitions")
@@ -91,7 +90,7 @@ func (parallel) stage(ctx context.Context, s *Session, path string) error {
 }
 
 // rest streams pg_dump's own data. It runs once: run twice it would double rows.
-func (parallel) rest(ctx context.Context, s *Session, tool pgtool.Tool) error {
+func (p *parallel) rest(ctx context.Context, s *Session) error {
 	object, ok := s.Backup.Object(pgmedic.RoleRest)
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no archive of other data")
@@ -100,7 +99,7 @@ func (parallel) rest(ctx context.Context, s *Session, tool pgtool.Tool) error {
 	if err != nil {
 		return err
 	}
-	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: tool, Target: s.Database, Section: "data", Stdin: r})
+	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: r})
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // only a stream read to its end is known to be whole
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
@@ -13,17 +11,16 @@ import (
 )
 
 // plain loads the one SQL stream of a plain backup through psql.
-type plain struct{}
+type plain struct{ psql pgtool.Tool }
+
+// Ready implements Loader.
+func (p *plain) Ready(ctx context.Context, s *Session) (err error) {
+	p.psql, err = s.Tools.Find(ctx, "psql", s.atLeast())
+	return err
+}
 
 // Load implements Loader.
-func (plain) Load(ctx context.Context, s *Session) error {
-	// A psql older than the pg_dump may not know all that it wrote.
-	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
-	atLeast, _ := strconv.Atoi(major) // zero, any version, where it is not recorded
-	psql, err := s.Tools.Find(ctx, "psql", atLeast)
-	if err != nil {
-		return err
-	}
+func (p *plain) Load(ctx context.Context, s *Session) error {
 	superuser, err := isSuperuser(ctx, s.Database)
 	if err != nil {
 		return err
@@ -37,11 +34,11 @@ func (plain) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	m := &meter{session: s, total: object.PlainBytes}
-	sql := pgtool.NewScript(r, psql)
+	sql := pgtool.NewScript(r)
 	sql.Rows.OnTable = func(table string) { m.object = table }
 	script := &lockedReader{r: sql}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
-		Tool: psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
+		Tool: p.psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
 	})
 	// Only a stream read to its end is known to be what was written. psql may
 	// stop before that without an error (at \q, say), or because damage made it

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,7 +63,11 @@ type Options struct {
 // used was authenticated or hashed to what the manifest says. It never touches
 // another database, and on an error it leaves the half-filled one to its
 // caller, who drops it.
+//
+// Ready is called once before, and before anything is made: it looks for the
+// programs that Load takes.
 type Loader interface {
+	Ready(ctx context.Context, s *Session) error
 	Load(ctx context.Context, s *Session) error
 }
 
@@ -75,6 +80,15 @@ type Session struct {
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
+
+// atLeast is the major version of the pg_dump that made the backup: an older
+// client program may not know all that it wrote. It is zero, which any version
+// satisfies, where none is recorded.
+func (s *Session) atLeast() int {
+	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
+	n, _ := strconv.Atoi(major)
+	return n
+}
 
 // Loaded is what a restore into a new database did.
 type Loaded struct {
@@ -89,9 +103,9 @@ type Loaded struct {
 func loaderOf(m pgmedic.Method) (Loader, error) {
 	switch m {
 	case pgmedic.MethodPlain:
-		return plain{}, nil
+		return &plain{}, nil
 	case pgmedic.MethodParallel:
-		return parallel{}, nil
+		return &parallel{}, nil
 	}
 	return nil, pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host", "this version can't restore a %q backup", m)
 }
@@ -130,6 +144,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 		return nil, err
 	}
 	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into)}
+	if err := loader.Ready(ctx, s); err != nil {
+		return nil, err
+	}
 	began := o.Now()
 	if err := s.Step("create", func() error { return s.create(ctx, admin, server) }); err != nil {
 		return nil, err
@@ -317,7 +334,7 @@ func (s *Session) Step(name string, do func() error) error {
 	s.report(pgmedic.Event{Step: name})
 	err := do()
 	s.steps = append(s.steps, pgmedic.Step{Name: name, Seconds: seconds(s.Now().Sub(began))})
-	s.report(pgmedic.Event{Step: name, Finished: true})
+	s.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
 	return err
 }
 
