@@ -16,9 +16,13 @@ import (
 
 // words are the values that a type of text may have, as the schemas list them.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[pgmedic.Method]():      {string(pgmedic.MethodPlain)},
-	reflect.TypeFor[pgmedic.Purpose]():     {string(pgmedic.PurposeRegular), string(pgmedic.PurposeSafety)},
-	reflect.TypeFor[pgmedic.ObjectRole]():  {string(pgmedic.RoleDump), string(pgmedic.RoleGlobals), string(pgmedic.RoleInventory)},
+	reflect.TypeFor[pgmedic.Method]():     {string(pgmedic.MethodPlain), string(pgmedic.MethodParallel)},
+	reflect.TypeFor[pgmedic.CopyFormat](): {string(pgmedic.CopyText), string(pgmedic.CopyBinary)},
+	reflect.TypeFor[pgmedic.Purpose]():    {string(pgmedic.PurposeRegular), string(pgmedic.PurposeSafety)},
+	reflect.TypeFor[pgmedic.ObjectRole](): {
+		string(pgmedic.RoleDump), string(pgmedic.RoleSchema), string(pgmedic.RoleRest), string(pgmedic.RolePack),
+		string(pgmedic.RoleGlobals), string(pgmedic.RoleInventory),
+	},
 	reflect.TypeFor[pgmedic.ReceiptKind](): {string(pgmedic.ReceiptVerify), string(pgmedic.ReceiptDrill), string(pgmedic.ReceiptRestore)},
 	reflect.TypeFor[pgmedic.Outcome](): {
 		string(pgmedic.OutcomeOK), string(pgmedic.OutcomeWarn), string(pgmedic.OutcomeFailed), string(pgmedic.OutcomeSkipped),
