@@ -90,7 +90,7 @@ func (r *Run) put(ctx context.Context, name string, write func(ctx context.Conte
 var errStoreGone = errors.New("the store stopped taking bytes")
 
 func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Context, io.Writer) error) (seal.Sum, error) {
-	w, err := seal.NewWriter(dst, r.Options.Seal)
+	w, err := seal.NewWriter(dst, r.Seal)
 	if err != nil {
 		return seal.Sum{}, err
 	}

@@ -45,8 +45,6 @@ func ignored() []string {
 	}
 }
 
-func always(string) bool { return true }
-
 // wanted is false for the words that switch something off. Any other word
 // asks for it, so that a misspelt one is refused rather than ignored.
 func wanted(value string) bool {
