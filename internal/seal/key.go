@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -44,15 +45,10 @@ type Key struct {
 // the weakest of them, and mixing is a pgmedic.KindUsage error. A passphrase goes
 // with both kinds. Without recipients the key is X25519.
 func NewKey(to ...age.Recipient) (*Key, error) {
-	hybrid, classic := false, false
-	for _, r := range to {
-		hybrid = hybrid || isHybrid(r)
-		classic = classic || isClassic(r)
+	if err := CheckRecipients(to...); err != nil {
+		return nil, err
 	}
-	if hybrid && classic {
-		return nil, errMixed()
-	}
-	if hybrid {
+	if slices.ContainsFunc(to, isHybrid) {
 		identity, err := age.GenerateHybridIdentity()
 		if err != nil {
 			return nil, fmt.Errorf("make a key: %w", err)
@@ -64,6 +60,15 @@ func NewKey(to ...age.Recipient) (*Key, error) {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	return classicKey(identity), nil
+}
+
+// CheckRecipients refuses, with a pgmedic.KindUsage error, recipients that can't
+// open the same backup.
+func CheckRecipients(to ...age.Recipient) error {
+	if slices.ContainsFunc(to, isHybrid) && slices.ContainsFunc(to, isClassic) {
+		return errMixed()
+	}
+	return nil
 }
 
 func hybridKey(i *age.HybridIdentity) *Key {
@@ -126,6 +131,37 @@ func (k *Key) Wrap(to age.Recipient) ([]byte, error) {
 		return nil, fmt.Errorf("wrap a key: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// WrapKind is what opens a wrap.
+type WrapKind string
+
+// The kinds of wraps.
+const (
+	WrapX25519      WrapKind = "X25519"
+	WrapPostQuantum WrapKind = "post-quantum"
+	WrapPassphrase  WrapKind = "passphrase"
+	// WrapUnknown is a wrap of a kind that is not pgmedic's, or a damaged one.
+	WrapUnknown WrapKind = "unknown"
+)
+
+// KindOfWrap reads from a wrap's header what opens it. It needs no key, and so
+// can't tell whether the wrap is whole.
+func KindOfWrap(wrapped []byte) WrapKind {
+	header, ok := bytes.CutPrefix(wrapped, []byte("age-encryption.org/v1\n-> "))
+	if !ok {
+		return WrapUnknown
+	}
+	name, _, _ := bytes.Cut(header, []byte(" "))
+	switch string(name) {
+	case "X25519":
+		return WrapX25519
+	case "mlkem768x25519":
+		return WrapPostQuantum
+	case "scrypt":
+		return WrapPassphrase
+	}
+	return WrapUnknown
 }
 
 // ErrNotForUs is found in the error of OpenKey where none of the identities

@@ -70,6 +70,15 @@ func TestWrapAndOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			want := map[string]seal.WrapKind{
+				"X25519": seal.WrapX25519, "hybrid": seal.WrapPostQuantum, "passphrase": seal.WrapPassphrase,
+			}[name]
+			if got := seal.KindOfWrap(wrapped); got != want {
+				t.Errorf("kind %q, want %q", got, want)
+			}
+			if got := seal.KindOfWrap(wrapped[1:]); got != seal.WrapUnknown {
+				t.Errorf("kind %q of what is no wrap", got)
+			}
 			others := ways(t)
 			for other := range others {
 				if _, err := seal.OpenKey(wrapped, []age.Identity{others[other].with}); !errors.Is(err, seal.ErrNotForUs) {
