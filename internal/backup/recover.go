@@ -59,23 +59,23 @@ func (r *Run) storeRecovery(ctx context.Context) error {
 // from the database goes into the script through shellQuote, and nowhere else:
 // a table's name may hold anything.
 type recovery struct {
-	ID, Name, Method          string
-	ServerVersion, SnapshotAt string
-	ServerMajor, ClientMajor  int
-	ClientVersion             string
-	Parallel, Age, OpenSSL    bool
-	Programs, Needs           []string
-	Unseal, UnsealWords       string
-	Option                    string
-	Objects                   []pgmedic.Object
-	Globals, Schema           string
-	Rest, Dump                string
-	MissingSQL                string
-	Create12, Create15        string
-	Create16, Create17        string
-	Properties                string
-	Detach, Analyze           string
-	Tables                    []recoveryTable
+	ID, Name, Method           string
+	ServerVersion, SnapshotAt  string
+	ServerMajor, ClientMajor   int
+	ClientVersion              string
+	Parallel, Age, PostQuantum bool
+	Programs, Needs            []string
+	Unseal, UnsealWords        string
+	Option                     string
+	Objects                    []pgmedic.Object
+	Globals, Schema            string
+	Rest, Dump                 string
+	MissingSQL                 string
+	Create12, Create15         string
+	Create16, Create17         string
+	Properties                 string
+	Detach, Analyze            string
+	Tables                     []recoveryTable
 }
 
 // recoveryTable is a table with the chunks that hold its rows.
@@ -108,17 +108,18 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 	}
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
-	v.addPrograms(b, postQuantum)
+	v.PostQuantum = v.Age && postQuantum
+	v.addPrograms(b)
 	v.addTables(b)
 	return v
 }
 
 // addPrograms says what makes of stored bytes what they were.
-func (v *recovery) addPrograms(b *pgmedic.Backup, postQuantum bool) {
+func (v *recovery) addPrograms(b *pgmedic.Backup) {
 	var steps, words []string
 	if v.Age {
 		need := "age (https://age-encryption.org), 1.0 or later"
-		if postQuantum {
+		if v.PostQuantum {
 			need = "age (https://age-encryption.org), 1.3 or later: the key is a post-quantum one"
 		}
 		v.Programs, v.Needs = append(v.Programs, "age"), append(v.Needs, need)

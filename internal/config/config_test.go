@@ -233,6 +233,8 @@ func TestCheckBackup(t *testing.T) {
 		{name: "key", environ: []string{"BACKUP_ENCRYPTION_KEY=hunter2"}},
 		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n"},
 		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n"},
+		{name: "cipher", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc", "BACKUP_ENCRYPTION_KEY=hunter2"}, want: "BACKUP_ENCRYPTION asks for aes-256-cbc"},
+		{name: "cipher in file", file: "backup:\n  encryption: AES-256-CBC\n", want: "pgmedic.yaml:2: backup.encryption asks for aes-256-cbc"},
 		{name: "cloud", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "copies in cloud storage are asked for (CLOUD_STORAGE_ENABLED)"},
 		{name: "cloud misspelt", environ: []string{"CLOUD_STORAGE_ENABLED=ture"}, want: "CLOUD_STORAGE_ENABLED"},
 		{name: "environment switches .env off", dotenv: "CLOUD_STORAGE_ENABLED=true\n", environ: []string{"CLOUD_STORAGE_ENABLED=false"}},

@@ -78,6 +78,9 @@ check_tools() {
       die "$program is of PostgreSQL $major; this backup needs $client_major or later"
     fi
   done
+  case $(age --version) in
+    1.[012]* | v1.[012]*) die 'age is too old: the key is a post-quantum one, which age 1.3 and later know' ;;
+  esac
 }
 
 check_files() {
