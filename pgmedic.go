@@ -255,7 +255,7 @@ func (t Table) CountedAs() string {
 // Seal says how the bytes of a backup were transformed on their way out.
 type Seal struct {
 	Compression string `json:"compression"` // gzip, zstd or none
-	Encryption  string `json:"encryption"`  // none
+	Encryption  string `json:"encryption"`  // age or none
 }
 
 // ObjectRole says what a stored object is for.
@@ -278,6 +278,9 @@ const (
 	// RoleInventory is the list of the database's objects with the hash of
 	// each definition, by which a restored copy is compared.
 	RoleInventory ObjectRole = "inventory"
+	// RoleRecovery is plain text, not sealed, that says how to restore the
+	// backup without pgmedic, or does it.
+	RoleRecovery ObjectRole = "recovery"
 )
 
 // Object is one stored object of a backup.

@@ -2,7 +2,8 @@
 #
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
-#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck
+#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, and age,
+#                             zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB)
 #
@@ -43,7 +44,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 usage() {
-  sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
@@ -124,6 +125,10 @@ look_for_tools() {
   have gcc || missing+=(gcc)
   have_c_library || missing+=(libc6-dev)
   have shellcheck || missing+=(shellcheck)
+  # Tests restore backups with these alone.
+  have age || missing+=(age)
+  have zstd || missing+=(zstd)
+  have openssl || missing+=(openssl)
   if $want_servers && [[ $(uname -s) == Linux ]] && ! servers_installed; then
     have npm || missing+=(nodejs npm)
   fi
@@ -139,9 +144,9 @@ install_missing() {
   if ((${#missing[@]} == 0)); then return; fi
   if ! have apt-get; then
     die "missing: ${missing[*]} (names of Debian's packages)" \
-      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck, and xcode-select --install for a C compiler" \
-      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck" \
-      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck" \
+      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck age zstd openssl, and xcode-select --install for a C compiler" \
+      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck age zstd openssl" \
+      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck age zstd openssl" \
       "then run make setup again"
   fi
   if [[ $EUID -ne 0 ]]; then

@@ -2,11 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,71 +15,52 @@ import (
 func (a *app) initCommand() *cobra.Command {
 	var preset string
 	var rolesOnly bool
+	var keys keyFlags
 	cmd := &cobra.Command{
 		Use: "init",
 		Example: `  pgmedic init --preset staging
+  pgmedic init --no-keys
   pgmedic init --roles-only | psql clinic`,
-		Short: "Write a commented pgmedic.yaml and print the SQL of least-privilege roles",
+		Short: "Write a commented pgmedic.yaml, make a key, print the SQL of least-privilege roles",
 		Long: `Writes pgmedic.yaml (or the file of --config) with every setting, commented, and
 prints the SQL that makes roles with just the privileges that reports, backups and
 restores need on the configured server's version. Nothing is changed on a server,
-and a file that exists is left alone.`,
+and a file that exists is left alone.
+
+It also makes an age key pair: the secret half goes to a file that only you can
+read, the public half into the configuration, and backups are then encrypted to
+it. Only the secret half reads them: take it off this host, and keep it in two
+places. Without it the backups are lost.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.init(cmd, preset, rolesOnly)
+			return a.init(cmd, preset, rolesOnly, keys)
 		},
 	}
 	addConnection(cmd)
 	cmd.Flags().StringVar(&preset, "preset", "production", strings.Join(config.Presets(), ", "))
 	cmd.Flags().BoolVar(&rolesOnly, "roles-only", false, "write no file, only print the SQL")
+	keys.add(cmd)
 	return cmd
 }
 
-func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool) error {
-	path := ""
+func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool, keys keyFlags) error {
+	out := initialised{}
 	if !rolesOnly {
 		var err error
-		if path, err = a.writeExample(preset); err != nil {
+		if out, err = a.writeConfig(preset, keys); err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stderr, "wrote %s\n", path)
+		a.printInitialised(out)
 	}
 	if err := a.load(cmd); err != nil {
 		return err
 	}
-	sql := rolesSQL(a.initServer(cmd.Context()), a.cfg.Database.MaintenanceDatabase)
+	out.RolesSQL = rolesSQL(a.initServer(cmd.Context()), a.cfg.Database.MaintenanceDatabase)
 	if a.global.json {
-		return a.printJSON(map[string]string{"file": path, "roles_sql": sql})
+		return a.printJSON(out)
 	}
-	a.printf("%s", sql)
+	a.printf("%s", out.RolesSQL)
 	return nil
-}
-
-// writeExample writes the commented configuration, and never over another.
-func (a *app) writeExample(preset string) (string, error) {
-	data, err := config.Example(preset)
-	if err != nil {
-		return "", err
-	}
-	path := a.global.config
-	if path == "" {
-		path = "pgmedic.yaml"
-	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(a.dir, path)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // a password may be added
-	if errors.Is(err, fs.ErrExist) {
-		return "", pgmedic.Errorf(pgmedic.KindConflict, "name another with --config, or add --roles-only", "%s exists already", path)
-	}
-	if err != nil {
-		return "", pgmedic.Errorf(pgmedic.KindUnreachable, "", "write the configuration: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(path))
-	}
-	return path, nil
 }
 
 // owned is what the SQL of roles has to know of a database.

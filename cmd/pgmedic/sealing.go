@@ -44,13 +44,11 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 	}
 	var wraps []backup.Wrap
 	for _, text := range a.cfg.Backup.Recipients {
-		recipients, err := age.ParseRecipients(strings.NewReader(text))
-		if err != nil || len(recipients) != 1 {
-			// A secret key in the wrong place must not be repeated.
-			return o, nil, pgmedic.Errorf(pgmedic.KindUsage, "a public key begins with age1; age-keygen -y prints that of a secret one",
-				"backup.recipients holds something that is no age public key")
+		to, err := parseRecipient(text)
+		if err != nil {
+			return o, nil, fmt.Errorf("backup.recipients: %w", err)
 		}
-		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: recipients[0]})
+		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: to})
 	}
 	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
 		to, err := seal.PassphraseRecipient(phrase)
@@ -62,7 +60,22 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 	if len(wraps) > 0 {
 		o.Encryption = seal.EncryptionAge
 	}
-	return o, wraps, nil
+	to := make([]age.Recipient, 0, len(wraps))
+	for _, w := range wraps {
+		to = append(to, w.To)
+	}
+	return o, wraps, seal.CheckRecipients(to...)
+}
+
+// parseRecipient reads a public key. Its error does not repeat it: it may be a
+// secret one in the wrong place.
+func parseRecipient(text string) (age.Recipient, error) {
+	recipients, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil || len(recipients) != 1 {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "a public key begins with age1; age-keygen -y prints that of a secret one",
+			"not an age public key")
+	}
+	return recipients[0], nil
 }
 
 // recipientName is what the wrap for a public key is stored under.

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 func (a *app) showCommand() *cobra.Command {
@@ -95,7 +96,7 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
 		"took", fmt.Sprintf("%s (%s)", render.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
-		"sealed", b.Seal.Compression+", not encrypted",
+		"sealed", sealWords(b),
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),
 		"store", location(c),
@@ -147,6 +148,13 @@ func stepWords(steps []pgmedic.Step) string {
 		words = append(words, s.Name+" "+secondsWords(s.Seconds))
 	}
 	return strings.Join(words, ", ")
+}
+
+func sealWords(b *pgmedic.Backup) string {
+	if b.Seal.Encryption == string(seal.EncryptionNone) {
+		return b.Seal.Compression + ", not encrypted"
+	}
+	return b.Seal.Compression + ", encrypted with " + b.Seal.Encryption
 }
 
 func secondsWords(seconds float64) string {

@@ -138,6 +138,9 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.Method.Take(ctx, r); err != nil {
 		return nil, fmt.Errorf("back up database %q: %w", b.Database.Name, err)
 	}
+	if err := r.storeRecovery(ctx); err != nil {
+		return nil, err
+	}
 	b.FinishedAt = o.Now().UTC()
 	var mac func([]byte) (string, error)
 	if r.Seal.Key != nil {

@@ -107,7 +107,7 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, j job, own bool)
 	var plain int64
 	err = c.run.put(ctx, name, func(ctx context.Context, w io.Writer) error {
 		pack.dst = w
-		sealer, err := seal.NewWriter(pack, c.run.Options.Seal)
+		sealer, err := seal.NewWriter(pack, c.run.Seal)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"filippo.io/age"
+
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -16,7 +18,11 @@ func (r *Run) storeKeys(ctx context.Context) error {
 	if len(r.Wraps) == 0 {
 		return errors.New("backup: an encrypted backup that nobody can open")
 	}
-	key, err := seal.NewKey()
+	to := make([]age.Recipient, 0, len(r.Wraps))
+	for _, w := range r.Wraps {
+		to = append(to, w.To)
+	}
+	key, err := seal.NewKey(to...)
 	if err != nil {
 		return err
 	}

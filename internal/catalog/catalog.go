@@ -174,6 +174,18 @@ func (c *Catalog) Keys(ctx context.Context, b *pgmedic.Backup) (map[string][]byt
 	return wraps, nil
 }
 
+// RemoveKey removes the wrap that Keys returns under a name. It is the caller's
+// to keep another one: without any, nobody opens the backup again.
+func (c *Catalog) RemoveKey(ctx context.Context, b *pgmedic.Backup, name string) error {
+	if name == "" || strings.ContainsAny(name, "/\\") {
+		return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "%q is no key's name", name)
+	}
+	if err := c.store.Delete(ctx, Key(b, keysFolder+"/"+name+".age")); err != nil {
+		return fmt.Errorf("remove key %q of backup %s: %w", name, b.ID, err)
+	}
+	return nil
+}
+
 // AddReceipt stores a receipt beside its backup.
 func (c *Catalog) AddReceipt(ctx context.Context, b *pgmedic.Backup, r *pgmedic.Receipt) error {
 	data, err := json.MarshalIndent(r, "", "  ")

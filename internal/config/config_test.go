@@ -230,12 +230,11 @@ func TestCheckBackup(t *testing.T) {
 		{name: "empty", dotenv: "BACKUP_ENCRYPTION_KEY=\nCLOUD_STORAGE_ENABLED=false\n", file: "backup:\n  encryption_key: ''\n  recipients: []\n"},
 		{name: "switched off", environ: []string{"BACKUP_ENCRYPTION=none", "CLOUD_STORAGE_ENABLED=0"}},
 		{name: "mild", environ: []string{"NOTIFICATION_ENABLED=true"}},
-		{name: "key", environ: []string{"BACKUP_ENCRYPTION_KEY=hunter2"}, want: "encryption is asked for (BACKUP_ENCRYPTION_KEY) but this version can't encrypt"},
-		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n", want: "(.env: BACKUP_ENCRYPTION_KEY)"},
-		{name: "key in file", file: "backup:\n  encryption_key: hunter2\n", want: "(pgmedic.yaml:2: backup.encryption_key)"},
-		{name: "recipients", environ: []string{"BACKUP_RECIPIENTS=age1hunter2"}, want: "BACKUP_RECIPIENTS"},
-		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n", want: "(pgmedic.yaml:2: backup.recipients)"},
-		{name: "encryption", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc"}, want: "BACKUP_ENCRYPTION"},
+		{name: "key", environ: []string{"BACKUP_ENCRYPTION_KEY=hunter2"}},
+		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n"},
+		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n"},
+		{name: "cipher", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc", "BACKUP_ENCRYPTION_KEY=hunter2"}, want: "BACKUP_ENCRYPTION asks for aes-256-cbc"},
+		{name: "cipher in file", file: "backup:\n  encryption: AES-256-CBC\n", want: "pgmedic.yaml:2: backup.encryption asks for aes-256-cbc"},
 		{name: "cloud", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "copies in cloud storage are asked for (CLOUD_STORAGE_ENABLED)"},
 		{name: "cloud misspelt", environ: []string{"CLOUD_STORAGE_ENABLED=ture"}, want: "CLOUD_STORAGE_ENABLED"},
 		{name: "environment switches .env off", dotenv: "CLOUD_STORAGE_ENABLED=true\n", environ: []string{"CLOUD_STORAGE_ENABLED=false"}},
@@ -260,6 +259,38 @@ func TestCheckBackup(t *testing.T) {
 				t.Errorf("the error holds the secret: %v", err)
 			}
 		})
+	}
+}
+
+// TestSealing reads the settings that say who can open backups.
+func TestSealing(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/pgmedic.yaml", `backup:
+  method: parallel
+  jobs: 3
+  encryption: age
+  recipients: [age1one, age1two]
+  encryption_key: env:PHRASE
+  identity_files: [key.txt]
+`)
+	file := config.Options{Dir: dir, File: "etc/pgmedic.yaml", Environ: []string{"PHRASE=hunter2"}}
+	cfg := load(t, file)
+	if cfg.Backup.Method != "parallel" || cfg.Backup.Jobs != 3 || cfg.Backup.Encryption != "age" {
+		t.Errorf("backup: %+v", cfg.Backup)
+	}
+	if want := []string{"age1one", "age1two"}; !slices.Equal(cfg.Backup.Recipients, want) {
+		t.Errorf("recipients = %q, want %q", cfg.Backup.Recipients, want)
+	}
+	if cfg.Backup.EncryptionKey.Reveal() != "hunter2" || value(t, cfg, "backup.encryption_key").Value != "•••• (set)" {
+		t.Errorf("encryption_key shows %q", value(t, cfg, "backup.encryption_key").Value)
+	}
+	if want := []string{filepath.Join(dir, "etc", "key.txt")}; !slices.Equal(cfg.Backup.IdentityFiles, want) {
+		t.Errorf("identity_files = %q, want %q", cfg.Backup.IdentityFiles, want)
+	}
+	file.Environ = []string{"BACKUP_RECIPIENTS=age1three, age1four", "BACKUP_ENCRYPTION=none", "BACKUP_METHOD=plain", "PHRASE=x"}
+	cfg = load(t, file)
+	if want := []string{"age1three", "age1four"}; !slices.Equal(cfg.Backup.Recipients, want) || cfg.Backup.Encryption != "none" || cfg.Backup.Method != "plain" {
+		t.Errorf("from the environment: %+v", cfg.Backup)
 	}
 }
 

@@ -45,8 +45,6 @@ func ignored() []string {
 	}
 }
 
-func always(string) bool { return true }
-
 // wanted is false for the words that switch something off. Any other word
 // asks for it, so that a misspelt one is refused rather than ignored.
 func wanted(value string) bool {
@@ -69,6 +67,11 @@ func (c *Config) CheckBackup() error {
 		if !r.mild {
 			return pgmedic.Errorf(pgmedic.KindUsage, r.hint, "%s (%s) but %s", r.what, r.place(), r.but)
 		}
+	}
+	const key = "backup.encryption"
+	if c.Backup.Encryption == "aes-256-cbc" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "set it to age: the passphrase can stay, and age authenticates what it encrypts",
+			"%s asks for aes-256-cbc, which this version can't do", c.origins[key].subject(key))
 	}
 	return nil
 }

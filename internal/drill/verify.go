@@ -53,7 +53,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	for _, object := range o.Backup.Objects {
 		verify := verifyObject
 		switch {
-		case sealed:
+		case sealed, object.Role == pgmedic.RoleRecovery:
 			verify = verifyStored
 		case object.Role == pgmedic.RolePack:
 			verify = verifyPack

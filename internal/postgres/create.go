@@ -74,9 +74,14 @@ func CreateDatabase(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.
 }
 
 func createDatabaseSQL(name string, d pgmedic.Database, versionNum int) string {
+	return CreateDatabaseSQL(pgmedic.QuoteIdent(name), d, versionNum)
+}
+
+// CreateDatabaseSQL is the statement of CreateDatabase, for a target that is
+// written into it as it is.
+func CreateDatabaseSQL(target string, d pgmedic.Database, versionNum int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE DATABASE %s TEMPLATE template0 ENCODING %s", pgmedic.QuoteIdent(name),
-		pgmedic.QuoteLiteral(d.Encoding))
+	fmt.Fprintf(&b, "CREATE DATABASE %s TEMPLATE template0 ENCODING %s", target, pgmedic.QuoteLiteral(d.Encoding))
 	fmt.Fprintf(&b, " LC_COLLATE %s LC_CTYPE %s", pgmedic.QuoteLiteral(d.Collate), pgmedic.QuoteLiteral(d.CType))
 	if versionNum >= 150000 && d.LocaleProvider != "" {
 		fmt.Fprintf(&b, " LOCALE_PROVIDER %s", d.LocaleProvider)
@@ -137,6 +142,25 @@ func ApplyProperties(ctx context.Context, conn *pgx.Conn, name string, d pgmedic
 		}
 	}
 	return refused, nil
+}
+
+// PropertiesSQL are the statements of ApplyProperties and the one that sets the
+// comment, for a target that is written into them as it is.
+func PropertiesSQL(target string, d pgmedic.Database) []string {
+	var statements []string
+	if !d.DefaultACL {
+		statements = append(statements, aclSQL(target, d)...)
+	}
+	if d.ConnectionLimit != -1 {
+		statements = append(statements, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", target, d.ConnectionLimit))
+	}
+	for _, s := range d.Settings {
+		statements = append(statements, settingSQL(target, s))
+	}
+	if d.Comment != "" {
+		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+pgmedic.QuoteLiteral(d.Comment))
+	}
+	return statements
 }
 
 func aclSQL(target string, d pgmedic.Database) []string {

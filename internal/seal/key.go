@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -31,33 +32,136 @@ const (
 // Key is what one backup is encrypted to: an age identity of its own, which
 // nobody keeps. It is stored wrapped, once for each way to open the backup, so
 // that ways can be added and removed without touching what is sealed.
-type Key struct{ identity *age.X25519Identity }
+type Key struct {
+	identity  age.Identity
+	recipient age.Recipient
+	secret    string // the identity as text
+	hybrid    bool
+}
 
-// NewKey makes the key of a new backup.
-func NewKey() (*Key, error) {
+// NewKey makes the key of a new backup that is to be wrapped to the given
+// recipients. It is post-quantum where they are: with one age1pq recipient, all
+// other public keys must be of that kind, else the backup would be no safer than
+// the weakest of them, and mixing is a pgmedic.KindUsage error. A passphrase goes
+// with both kinds. Without recipients the key is X25519.
+func NewKey(to ...age.Recipient) (*Key, error) {
+	if err := CheckRecipients(to...); err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(to, isHybrid) {
+		identity, err := age.GenerateHybridIdentity()
+		if err != nil {
+			return nil, fmt.Errorf("make a key: %w", err)
+		}
+		return hybridKey(identity), nil
+	}
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	return &Key{identity: identity}, nil
+	return classicKey(identity), nil
+}
+
+// CheckRecipients refuses, with a pgmedic.KindUsage error, recipients that can't
+// open the same backup.
+func CheckRecipients(to ...age.Recipient) error {
+	if slices.ContainsFunc(to, isHybrid) && slices.ContainsFunc(to, isClassic) {
+		return errMixed()
+	}
+	return nil
+}
+
+func hybridKey(i *age.HybridIdentity) *Key {
+	return &Key{identity: i, recipient: i.Recipient(), secret: i.String(), hybrid: true}
+}
+
+func classicKey(i *age.X25519Identity) *Key {
+	return &Key{identity: i, recipient: i.Recipient(), secret: i.String()}
+}
+
+func isHybrid(r age.Recipient) bool {
+	_, ok := r.(*age.HybridRecipient)
+	return ok
+}
+
+// isClassic reports whether a recipient's wrap can be opened by who breaks
+// X25519. A passphrase's can't.
+func isClassic(r age.Recipient) bool {
+	_, passphrase := r.(*age.ScryptRecipient)
+	return !isHybrid(r) && !passphrase
+}
+
+func errMixed() error {
+	return pgmedic.Errorf(pgmedic.KindUsage, "use age1pq… recipients only, or age1… recipients only",
+		"post-quantum and classic recipients can't open the same backup: it would be as weak as the classic ones")
+}
+
+// PostQuantum reports whether the key is one of age's hybrid keys, which age
+// knows from version 1.3 on.
+func (k *Key) PostQuantum() bool { return k.hybrid }
+
+// parseKey reads a key's text. Its error holds nothing of it.
+func parseKey(text string) (*Key, error) {
+	if i, err := age.ParseHybridIdentity(text); err == nil {
+		return hybridKey(i), nil
+	}
+	if i, err := age.ParseX25519Identity(text); err == nil {
+		return classicKey(i), nil
+	}
+	return nil, corrupt("a wrapped key holds none")
 }
 
 // Wrap returns the key, encrypted to a recipient: an age file that holds the
 // identity as age-keygen writes it, so that `age -d` opens it and `age -d -i`
-// takes what comes out.
+// takes what comes out. A recipient of the other kind than the key is a
+// pgmedic.KindUsage error.
 func (k *Key) Wrap(to age.Recipient) ([]byte, error) {
+	if k.hybrid && isClassic(to) || !k.hybrid && isHybrid(to) {
+		return nil, errMixed()
+	}
 	var b bytes.Buffer
 	w, err := age.Encrypt(&b, to)
 	if err != nil {
 		return nil, fmt.Errorf("wrap a key: %w", err)
 	}
-	if _, err = io.WriteString(w, k.identity.String()+"\n"); err == nil {
+	if _, err = io.WriteString(w, k.secret+"\n"); err == nil {
 		err = w.Close()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("wrap a key: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// WrapKind is what opens a wrap.
+type WrapKind string
+
+// The kinds of wraps.
+const (
+	WrapX25519      WrapKind = "X25519"
+	WrapPostQuantum WrapKind = "post-quantum"
+	WrapPassphrase  WrapKind = "passphrase"
+	// WrapUnknown is a wrap of a kind that is not pgmedic's, or a damaged one.
+	WrapUnknown WrapKind = "unknown"
+)
+
+// KindOfWrap reads from a wrap's header what opens it. It needs no key, and so
+// can't tell whether the wrap is whole.
+func KindOfWrap(wrapped []byte) WrapKind {
+	header, ok := bytes.CutPrefix(wrapped, []byte("age-encryption.org/v1\n-> "))
+	if !ok {
+		return WrapUnknown
+	}
+	name, _, _ := bytes.Cut(header, []byte(" "))
+	switch string(name) {
+	case "X25519":
+		return WrapX25519
+	case "mlkem768x25519":
+		return WrapPostQuantum
+	case "scrypt":
+		return WrapPassphrase
+	}
+	return WrapUnknown
 }
 
 // ErrNotForUs is found in the error of OpenKey where none of the identities
@@ -79,17 +183,13 @@ func OpenKey(wrapped []byte, with []age.Identity) (*Key, error) {
 	if err != nil {
 		return nil, corrupt("a wrapped key: %w", noEOF(err))
 	}
-	identity, err := age.ParseX25519Identity(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, corrupt("a wrapped key holds none") // err quotes what it is given
-	}
-	return &Key{identity: identity}, nil
+	return parseKey(strings.TrimSpace(string(text)))
 }
 
 // MAC authenticates a manifest: HMAC-SHA256 in hex, under a key that HKDF-SHA256
 // derives from the backup's identity. Only who can open the backup can make it.
 func (k *Key) MAC(data []byte) (string, error) {
-	key, err := hkdf.Key(sha256.New, []byte(k.identity.String()), nil, "pgmedic manifest v1", sha256.Size)
+	key, err := hkdf.Key(sha256.New, []byte(k.secret), nil, "pgmedic manifest v1", sha256.Size)
 	if err != nil {
 		return "", fmt.Errorf("derive the manifest's key: %w", err)
 	}
@@ -116,6 +216,10 @@ func (k *Key) CheckMAC(data []byte, mac string) error {
 // fifth of a second. age's own default takes 256 MiB.
 const scryptWork = 16
 
+// maxScryptWork bounds what a wrap may ask for, who can write to the store being
+// free to ask: 256 MiB, which is what the age program uses.
+const maxScryptWork = 18
+
 // PassphraseRecipient wraps to a passphrase.
 func PassphraseRecipient(passphrase string) (age.Recipient, error) {
 	r, err := age.NewScryptRecipient(passphrase)
@@ -132,6 +236,6 @@ func PassphraseIdentity(passphrase string) (age.Identity, error) {
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set one that is not empty", "not a passphrase")
 	}
-	i.SetMaxWorkFactor(22)
+	i.SetMaxWorkFactor(maxScryptWork)
 	return i, nil
 }

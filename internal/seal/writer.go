@@ -65,7 +65,7 @@ func (w *Writer) Reset(dst io.Writer) error {
 	w.plain, w.err, w.closed, w.age = 0, nil, false, nil
 	var under io.Writer = &w.stored
 	if w.opts.Encryption == EncryptionAge {
-		encrypted, err := age.Encrypt(&w.stored, w.opts.Key.identity.Recipient())
+		encrypted, err := age.Encrypt(&w.stored, w.opts.Key.recipient)
 		if err != nil {
 			return w.fail(fmt.Errorf("start encryption: %w", err))
 		}

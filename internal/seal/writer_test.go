@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
+
+	"filippo.io/age"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -16,6 +20,8 @@ func TestOptionsRefused(t *testing.T) {
 		"zero":    {},
 		"unknown": {Compression: "lzma"},
 		"level":   {Compression: seal.CompressionGzip, Level: "11"},
+		"cipher":  {Compression: seal.CompressionGzip, Encryption: "rot13"},
+		"no key":  {Compression: seal.CompressionGzip, Encryption: seal.EncryptionAge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := seal.NewWriter(io.Discard, o); pgmedic.KindOf(err) != pgmedic.KindUsage {
@@ -36,6 +42,9 @@ func TestSuffix(t *testing.T) {
 		if got := seal.Suffix(seal.Options{Compression: c}); got != want {
 			t.Errorf("Suffix(%s) = %q", c, got)
 		}
+		if got := seal.Suffix(seal.Options{Compression: c, Encryption: seal.EncryptionAge}); got != want+".age" {
+			t.Errorf("Suffix(%s, age) = %q", c, got)
+		}
 	}
 }
 
@@ -43,29 +52,69 @@ func TestSuffix(t *testing.T) {
 func TestToolsRead(t *testing.T) {
 	plain := rows(1<<20, 1)
 	each(t, func(t *testing.T, o seal.Options) {
-		name := map[seal.Compression]string{seal.CompressionGzip: "gzip", seal.CompressionZstd: "zstd"}[o.Compression]
-		if name == "" {
-			t.Skip("nothing to decompress")
+		var pipeline [][]string
+		if o.Encryption == seal.EncryptionAge {
+			pipeline = append(pipeline, []string{"age", "-d", "-i", keyFile(t, o.Key)})
 		}
-		tool, err := exec.LookPath(name)
-		if err != nil {
-			t.Skip(err)
+		switch o.Compression {
+		case seal.CompressionGzip:
+			pipeline = append(pipeline, []string{"gzip", "-dc"})
+		case seal.CompressionZstd:
+			pipeline = append(pipeline, []string{"zstd", "-dcq"})
+		case seal.CompressionNone:
 		}
 		for _, plain := range [][]byte{nil, plain[:1], plain} {
-			stored, _ := sealed(t, plain, o)
-			test := exec.Command(tool, "-t")
-			test.Stdin = bytes.NewReader(stored)
-			if out, err := test.CombinedOutput(); err != nil {
-				t.Fatalf("%s -t: %v: %s", name, err, out)
+			got, _ := sealed(t, plain, o)
+			for _, tool := range pipeline {
+				got = filter(t, got, tool...)
 			}
-			decompress := exec.Command(tool, "-dc")
-			decompress.Stdin = bytes.NewReader(stored)
-			got, err := decompress.Output()
-			if err != nil || !bytes.Equal(got, plain) {
-				t.Fatalf("%s -dc: %d of %d bytes, %v", name, len(got), len(plain), err)
+			if !bytes.Equal(got, plain) {
+				t.Fatalf("%v: %d of %d bytes", pipeline, len(got), len(plain))
 			}
 		}
 	})
+}
+
+// filter returns what a program makes of its input.
+func filter(t *testing.T, in []byte, command ...string) []byte {
+	t.Helper()
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		t.Skipf("%v: scripts/setup.sh installs it", err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, command[1:]...)
+	cmd.Stdin = bytes.NewReader(in)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("%q: %v: %s", command, err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	return out
+}
+
+// keyFile writes a backup's key to a file, as somebody who has an identity gets
+// it with age alone.
+func keyFile(t *testing.T, key *seal.Key) string {
+	t.Helper()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := key.Wrap(identity.Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, opened := filepath.Join(t.TempDir(), "mine"), filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(mine, []byte(identity.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(opened, filter(t, wrapped, "age", "-d", "-i", mine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return opened
 }
 
 func TestWriterReset(t *testing.T) {
@@ -82,11 +131,16 @@ func TestWriterReset(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, sum := finish(t, w, &dst, rows(size, uint64(i)))
-			if sum != wantSum || !bytes.Equal(got, want) {
+			if o.Encryption == seal.EncryptionAge { // differs each time
+				plain, err := unseal(t, bytes.NewReader(got), sum, o)
+				if err != nil || !bytes.Equal(plain, rows(size, uint64(i))) || len(got) != len(want) {
+					t.Errorf("stream %d after Reset: %d bytes, %v", i, len(plain), err)
+				}
+			} else if sum != wantSum || !bytes.Equal(got, want) {
 				t.Errorf("stream %d after Reset differs from that of a new Writer", i)
 			}
 			// The next stream follows one that was given up halfway.
-			w.Reset(&limitedWriter{left: 1, err: errFull})
+			w.Reset(&limitedWriter{left: 1000, err: errFull})
 			w.Write(rows(200<<10, 9))
 		}
 	})
@@ -121,8 +175,9 @@ func TestWriterFailingDestination(t *testing.T) {
 				if errors.Is(want, errFull) {
 					dst.err = errFull
 				}
+				// age writes a header at once.
 				w, err := seal.NewWriter(dst, o)
-				if err != nil {
+				if err != nil && (o.Encryption == "" || !errors.Is(err, want)) {
 					t.Fatal(err)
 				}
 				w.Write(plain)

@@ -1,0 +1,232 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed" // the templates
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/seal"
+)
+
+// The names of what says how a backup is restored without pgmedic.
+const (
+	recoverScriptName = "recover.sh"
+	recoverGuideName  = "RECOVER.md"
+)
+
+//go:embed templates/recover.sh.tmpl
+var recoverScript string
+
+//go:embed templates/RECOVER.md.tmpl
+var recoverGuide string
+
+// storeRecovery stores the script and the guide, in plain text, as objects of
+// the manifest: what runs on the day of need is verified like the data. They
+// hold names of tables and columns, and no rows and no secrets.
+func (r *Run) storeRecovery(ctx context.Context) error {
+	v := newRecovery(r.Manifest, r.Seal.Key != nil && r.Seal.Key.PostQuantum())
+	for _, part := range []struct{ name, text string }{{recoverScriptName, recoverScript}, {recoverGuideName, recoverGuide}} {
+		text, err := v.render(part.name, part.text)
+		if err != nil {
+			return err
+		}
+		err = r.put(ctx, part.name, func(_ context.Context, w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256([]byte(text))
+		r.record(pgmedic.Object{
+			Name: part.name, Role: pgmedic.RoleRecovery, SHA256: hex.EncodeToString(sum[:]),
+			StoredBytes: int64(len(text)), PlainBytes: int64(len(text)),
+		})
+	}
+	return nil
+}
+
+// recovery is what the templates are filled with. Everything in it that comes
+// from the database goes into the script through shellQuote, and nowhere else:
+// a table's name may hold anything.
+type recovery struct {
+	ID, Name, Method           string
+	ServerVersion, SnapshotAt  string
+	ServerMajor, ClientMajor   int
+	ClientVersion              string
+	Parallel, Age, PostQuantum bool
+	Programs, Needs            []string
+	Unseal, UnsealWords        string
+	Option                     string
+	Objects                    []pgmedic.Object
+	Globals, Schema            string
+	Rest, Dump                 string
+	MissingSQL                 string
+	Create12, Create15         string
+	Create16, Create17         string
+	Properties                 string
+	Detach, Analyze            string
+	Tables                     []recoveryTable
+}
+
+// recoveryTable is a table with the chunks that hold its rows.
+type recoveryTable struct {
+	Copy, Path, Root string
+	Chunks           []pgmedic.Chunk
+}
+
+// newRecovery describes how a backup comes back. It is a pure function of the
+// manifest, as far as it is filled before the commit.
+func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
+	const target = `:"db"` // psql quotes the name that the script is given
+	v := recovery{
+		ID: b.ID, Name: b.Database.Name, Method: string(b.Method),
+		ServerVersion: b.Server.Version, ServerMajor: b.Server.Major(), SnapshotAt: b.SnapshotAt.UTC().Format(time.RFC3339),
+		ClientVersion: b.Programs.PgDump, ClientMajor: majorOf(b.Programs.PgDump),
+		Parallel: b.Method == pgmedic.MethodParallel, Age: b.Seal.Encryption == string(seal.EncryptionAge),
+		Objects:    b.Objects,
+		MissingSQL: missingSQL(b.Database) + ";",
+		Create12:   postgres.CreateDatabaseSQL(target, b.Database, 120000) + ";",
+		Create15:   postgres.CreateDatabaseSQL(target, b.Database, 150000) + ";",
+		Create16:   postgres.CreateDatabaseSQL(target, b.Database, 160000) + ";",
+		Create17:   postgres.CreateDatabaseSQL(target, b.Database, 170000) + ";",
+		Properties: strings.Join(append(postgres.PropertiesSQL(target, b.Database), ""), ";\n"),
+		Detach:     detachSQL, Analyze: analyzeSQL,
+	}
+	name := func(role pgmedic.ObjectRole) string {
+		o, _ := b.Object(role)
+		return o.Name
+	}
+	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
+	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
+	v.PostQuantum = v.Age && postQuantum
+	v.addPrograms(b)
+	v.addTables(b)
+	return v
+}
+
+// addPrograms says what makes of stored bytes what they were.
+func (v *recovery) addPrograms(b *pgmedic.Backup) {
+	var steps, words []string
+	if v.Age {
+		need := "age (https://age-encryption.org), 1.0 or later"
+		if v.PostQuantum {
+			need = "age (https://age-encryption.org), 1.3 or later: the key is a post-quantum one"
+		}
+		v.Programs, v.Needs = append(v.Programs, "age"), append(v.Needs, need)
+		steps, words = append(steps, `age -d -i "$key"`), append(words, "age -d -i key.txt")
+		v.Option = "--identity identity.txt "
+	}
+	switch seal.Compression(b.Seal.Compression) {
+	case seal.CompressionGzip:
+		v.Programs, v.Needs = append(v.Programs, "gzip"), append(v.Needs, "gzip")
+		steps, words = append(steps, "gzip -dc"), append(words, "gzip -dc")
+	case seal.CompressionZstd:
+		v.Programs, v.Needs = append(v.Programs, "zstd"), append(v.Needs, "zstd")
+		steps, words = append(steps, "zstd -dcq"), append(words, "zstd -dc")
+	case seal.CompressionNone:
+	}
+	v.Needs = append(v.Needs, "sha256sum or shasum")
+	if len(steps) == 0 {
+		steps, words = []string{"cat"}, []string{"cat"}
+	}
+	v.Unseal, v.UnsealWords = strings.Join(steps, " | "), strings.Join(words, " | ")
+}
+
+// addTables lists the chunks by table, each table's in the order of the packs.
+func (v *recovery) addTables(b *pgmedic.Backup) {
+	chunks := make(map[int][]pgmedic.Chunk)
+	for _, c := range b.Chunks {
+		chunks[c.Table] = append(chunks[c.Table], c)
+	}
+	for i, t := range b.Tables {
+		if len(chunks[i]) == 0 {
+			continue
+		}
+		slices.SortFunc(chunks[i], func(a, b pgmedic.Chunk) int {
+			if c := strings.Compare(a.Pack, b.Pack); c != 0 {
+				return c
+			}
+			return int(min(max(a.Offset-b.Offset, -1), 1))
+		})
+		row := recoveryTable{
+			Copy:   postgres.CopyInSQL(pgmedic.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
+			Path:   "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public",
+			Chunks: chunks[i],
+		}
+		if t.RootName != "" {
+			row.Root = postgres.CopyInSQL(t.CountedAs(), t.Columns, t.Format, b.Database.Encoding)
+		}
+		v.Tables = append(v.Tables, row)
+	}
+}
+
+func (v recovery) render(name, text string) (string, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{"q": shellQuote}).Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("read the template of %s: %w", name, err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, v); err != nil {
+		return "", fmt.Errorf("write %s: %w", name, err)
+	}
+	return b.String(), nil
+}
+
+// shellQuote makes any text one word of bash. Between single quotes nothing has
+// a meaning but the quote itself; bash knows no zero byte, nor does PostgreSQL.
+func shellQuote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func majorOf(version string) int {
+	n := 0
+	_, _ = fmt.Sscanf(version, "%d", &n) // zero, any version, where it is not recorded
+	return n
+}
+
+// missingSQL lists the roles and tablespaces that the server lacks.
+func missingSQL(d pgmedic.Database) string {
+	roles, spaces := []string{pgmedic.QuoteLiteral(d.Owner)}, []string{pgmedic.QuoteLiteral(d.Tablespace)}
+	for _, r := range d.Roles {
+		roles = append(roles, pgmedic.QuoteLiteral(r.Name))
+	}
+	for _, s := range d.Tablespaces {
+		spaces = append(spaces, pgmedic.QuoteLiteral(s))
+	}
+	return "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n), ', ') FROM (" +
+		"SELECT DISTINCT n FROM unnest(ARRAY[" + strings.Join(roles, ", ") + "]::text[]) AS n " +
+		"WHERE n NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) UNION " +
+		"SELECT n FROM unnest(ARRAY[" + strings.Join(spaces, ", ") + "]::text[]) AS n " +
+		"WHERE n <> '' AND n NOT IN (SELECT spcname::text FROM pg_catalog.pg_tablespace)) AS m"
+}
+
+// detachSQL takes the slots from the copy's subscriptions.
+const detachSQL = `SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', subname),
+	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', subname)
+FROM pg_catalog.pg_subscription WHERE subdbid =
+	(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+\gexec`
+
+// analyzeSQL analyzes all tables but those with parts on other servers, which
+// a copy has no business to ask.
+const analyzeSQL = `WITH RECURSIVE above (oid) AS (
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+	WHERE c.relkind = 'f'
+	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+)
+SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	AND c.oid NOT IN (SELECT oid FROM above)
+ORDER BY n.nspname, c.relname
+\gexec`

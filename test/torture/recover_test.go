@@ -1,0 +1,182 @@
+package torture_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/test/fixture"
+)
+
+// TestRecoverScript brings the torture database back with nothing but what is
+// stored in the backup and the programs that RECOVER.md names.
+func TestRecoverScript(t *testing.T) {
+	logical := scratch.Options{Settings: map[string]string{"wal_level": "logical"}}
+	source := fixture.Torture(t, scratchtest.New(t, logical), "Recover 'DB' \"ünï\"")
+	there := scratchtest.New(t, logical)
+	fixture.TortureGlobals(t, there)
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "identity.txt")
+	if err := os.WriteFile(file, []byte(identity.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []struct {
+		name     string
+		method   backup.Method
+		seal     seal.Options
+		programs []string
+		args     []string
+	}{
+		{"plain gzip", backup.Plain{}, seal.Options{Compression: seal.CompressionGzip}, []string{"gzip"}, nil},
+		{"parallel zstd", backup.Parallel{Jobs: 2}, seal.Options{Compression: seal.CompressionZstd}, []string{"zstd"}, []string{"--jobs", "1"}},
+		{
+			"parallel zstd age", backup.Parallel{Jobs: 2},
+			seal.Options{Compression: seal.CompressionZstd, Encryption: seal.EncryptionAge}, []string{"zstd", "age"}, []string{"--identity", file},
+		},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			for _, program := range append(way.programs, "bash") {
+				if _, err := exec.LookPath(program); err != nil {
+					t.Skipf("%v: scripts/setup.sh installs it", err)
+				}
+			}
+			c, dir := fixture.NewCatalogIn(t)
+			o := fixture.BackupOptions(t, source.DSN(), c)
+			o.Method, o.Seal = way.method, way.seal
+			o.Wraps = []backup.Wrap{{Name: "mine", To: identity.Recipient()}}
+			b, err := backup.Take(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			folder := filepath.Join(dir, filepath.FromSlash(catalog.Folder(b.Server.Name, b.Database.Name, b.ID)))
+			wantSafeText(t, folder)
+			name := `it's "back" $(from) \ ` + way.name
+			if out, err := recoverScript(t, there, folder, append(way.args, name)...); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			// As a restore does, without the event trigger.
+			fixture.Exec(t, source.DSN(), `SET session_replication_role = replica;
+				REFRESH MATERIALIZED VIEW public.m1; REFRESH MATERIALIZED VIEW public.a_on_m1`)
+			fixture.WantEqual(t, source, fixture.Place{Server: there, Database: name})
+
+			out, err := recoverScript(t, there, folder, append(way.args, name)...)
+			if err == nil || !strings.Contains(out, "already exists") {
+				t.Errorf("into a database that exists: %v\n%s", err, out)
+			}
+			damage(t, folder, b)
+			if out, err := recoverScript(t, there, folder, append(way.args, "damaged")...); err == nil {
+				t.Errorf("a damaged backup was restored\n%s", out)
+			}
+			out, err = recoverScript(t, there, folder, append(way.args, "--no-check", "damaged "+way.name)...)
+			if err == nil || !strings.Contains(out, "is not complete: drop it") {
+				t.Errorf("a damaged backup that was not checked: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestRecoverGlobals brings a database back to a server that has none of its
+// roles.
+func TestRecoverGlobals(t *testing.T) {
+	logical := scratch.Options{Settings: map[string]string{"wal_level": "logical"}}
+	source := fixture.Torture(t, scratchtest.New(t, logical), "torture")
+	there := scratchtest.New(t, logical)
+	c, dir := fixture.NewCatalogIn(t)
+	b := fixture.TakeBackup(t, source.DSN(), c)
+	folder := filepath.Join(dir, filepath.FromSlash(catalog.Folder(b.Server.Name, b.Database.Name, b.ID)))
+	// Its folder is in the other server's data, so it can't be made from there.
+	fixture.Psql(t, there, "postgres", `SET allow_in_place_tablespaces = on; CREATE TABLESPACE "torture space" LOCATION '';`)
+	out, err := recoverScript(t, there, folder, "copy")
+	if err == nil || !strings.Contains(out, `"torture Owner"`) || !strings.Contains(out, "add --globals") {
+		t.Errorf("without the roles: %v\n%s", err, out)
+	}
+	if out, err := recoverScript(t, there, folder, "--globals", "copy"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const roles = `SELECT concat_ws(' ', r.rolname, r.rolsuper, r.rolcanlogin, r.rolconfig, (SELECT array_agg(g.rolname ORDER BY 1)
+		FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid))
+		FROM pg_roles AS r WHERE r.rolname ~ 'torture' ORDER BY r.rolname`
+	fixture.WantSame(t, "roles", fixture.Query[string](t, source.DSN(), roles), fixture.Query[string](t, there.DSN("copy"), roles))
+}
+
+// recoverScript runs a backup's own script against a server.
+func recoverScript(t *testing.T, server *scratch.Server, folder string, args ...string) (string, error) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(server.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{filepath.Join(folder, "recover.sh")}, args...)...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "PATH="+server.BinDir()+":"+os.Getenv("PATH"), "TMPDIR="+cmd.Dir,
+		"PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if left, globErr := filepath.Glob(filepath.Join(cmd.Dir, "*")); globErr != nil || len(left) > 0 {
+		t.Errorf("the script left %q behind, %v", left, globErr)
+	}
+	return string(out), err
+}
+
+// wantSafeText checks that what is stored as plain text holds no secrets, and
+// that shellcheck has nothing to say.
+func wantSafeText(t *testing.T, folder string) {
+	t.Helper()
+	for _, name := range []string{"recover.sh", "RECOVER.md"} {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("AGE-SECRET-KEY-1")) || bytes.Contains(text, []byte("md5")) || bytes.Contains(text, []byte("SCRAM-SHA")) {
+			t.Errorf("%s holds a secret", name)
+		}
+	}
+	if _, err := exec.LookPath("shellcheck"); err != nil {
+		t.Skipf("%v: scripts/setup.sh installs it", err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "shellcheck", filepath.Join(folder, "recover.sh")).CombinedOutput(); err != nil {
+		t.Errorf("shellcheck: %v\n%s", err, out)
+	}
+}
+
+// damage flips a bit in the middle of the largest object.
+func damage(t *testing.T, folder string, b *pgmedic.Backup) {
+	t.Helper()
+	var largest pgmedic.Object
+	for _, o := range b.Objects {
+		if o.Role == pgmedic.RolePack || o.Role == pgmedic.RoleDump {
+			if o.StoredBytes > largest.StoredBytes {
+				largest = o
+			}
+		}
+	}
+	path := filepath.Join(folder, largest.Name)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
