@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -153,7 +152,13 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
-	s := &S3{o: o, log: o.Logger, name: o.String(), idle: client.CloseIdleConnections}
+	s := &S3{o: o, log: o.Logger, name: o.String(), idle: func() {}}
+	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cfg.HTTPClient = c.Freeze() // with what AWS_CA_BUNDLE added
+	}
+	if c, ok := cfg.HTTPClient.(interface{ CloseIdleConnections() }); ok {
+		s.idle = c.CloseIdleConnections
+	}
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"
 	}
@@ -240,36 +245,34 @@ func (o S3Options) String() string {
 
 // httpClient returns a client that gives up on connections that stall, and
 // trusts CACertFile.
-func (o *S3Options) httpClient() (*http.Client, error) {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
-	t := awshttp.NewBuildableClient().GetTransport()
-	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &impatientConn{Conn: c}, nil
-	}
-	t.TLSHandshakeTimeout = 10 * time.Second
-	t.ResponseHeaderTimeout = 2 * stalledAfter // completing an upload of many parts takes a while
-	t.MaxIdleConnsPerHost = 32
+func (o *S3Options) httpClient() (*awshttp.BuildableClient, error) {
+	var pool *x509.CertPool // nil is the system's
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
 		if err != nil {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "read the certificates to trust: %w", err)
 		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
+		if pool, err = x509.SystemCertPool(); err != nil {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "%s holds no PEM certificate", o.CACertFile)
 		}
-		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	// A redirect would carry the signature of another request.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &http.Client{Transport: t, CheckRedirect: stay}, nil
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	return awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &impatientConn{Conn: c}, nil
+		}
+		t.TLSHandshakeTimeout = 10 * time.Second
+		t.ResponseHeaderTimeout = 2 * stalledAfter // completing an upload of many parts takes a while
+		t.MaxIdleConnsPerHost = 32
+		t.TLSClientConfig.RootCAs = pool
+	}), nil
 }
 
 // impatientConn is a connection on which a write fails that makes no progress.

@@ -23,7 +23,7 @@ var s3Codes = []struct {
 	kind  pgmedic.Kind
 	hint  string
 }{
-	{[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId"},
+	{[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound"},
 		pgmedic.KindUnreachable, "The server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host."},
 	{[]string{"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403", "401", "Unauthorized"},
 		pgmedic.KindUnreachable, "The server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow."},
@@ -109,11 +109,9 @@ func summary(err error) string {
 		}
 		return text
 	}
-	for e := err; e != nil; {
-		if _, ok := e.(*smithy.OperationError); ok { //nolint:errorlint // this very link of the chain
-			return trimLayers(e.(*smithy.OperationError).Err.Error()) //nolint:errorlint,forcetypeassert // as above
-		}
-		e = errors.Unwrap(e)
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		return trimLayers(operation.Err.Error())
 	}
 	return err.Error()
 }
@@ -165,7 +163,7 @@ func isAbsent(err error) bool {
 // isPrecondition reports whether the name is taken, or, from servers that keep
 // objects as files, can't be taken beside another.
 func isPrecondition(err error) bool {
-	return hasCode(err, "PreconditionFailed", "412", "ExistingObjectIsDirectory", "ObjectParentIsFile", "ObjectExistsAsDirectory", "ParentNotFound")
+	return hasCode(err, "PreconditionFailed", "412", "ExistingObjectIsDirectory", "ObjectParentIsFile")
 }
 
 // isDenied reports whether the server refused the request as such, so that it

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -45,6 +46,9 @@ type upload struct {
 	// owner is a random word that only this Put's object has as metadata.
 	owner string
 	size  int64 // of what was read
+	// made is when the server answered, or zero where that is not the time that
+	// the object has: one of parts has that of its beginning.
+	made time.Time
 }
 
 // Put implements Store. It answers for what it committed even where ctx ended
@@ -73,12 +77,15 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (Object, error) {
 // committed returns the object that was just made. That it exists is known, so
 // a request that fails here only costs the server's time.
 func (u *upload) committed(ctx context.Context) Object {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
-	defer cancel()
-	if o, err := u.s.Stat(ctx, u.key); err == nil {
-		return o
+	if u.made.IsZero() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
+		defer cancel()
+		if o, err := u.s.Stat(ctx, u.key); err == nil {
+			return o
+		}
+		u.made = time.Now()
 	}
-	return Object{Key: u.key, SizeBytes: u.size, ModifiedAt: time.Now().UTC().Truncate(time.Second)}
+	return Object{Key: u.key, SizeBytes: u.size, ModifiedAt: seconds(u.made)}
 }
 
 // fill reads size bytes into buf, which it makes where it is nil and as large as
@@ -139,15 +146,20 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 		ServerSideEncryption: types.ServerSideEncryption(o.ServerSideEncryption), SSEKMSKeyId: optional(o.KMSKeyID),
 		ChecksumAlgorithm: u.s.checksum(),
 	}
-	var err error
-	for try := range o.MaxAttempts {
+	for try := 0; ; try++ {
 		in.Body = bytes.NewReader(data)
-		// Of several Puts at once, S3 may ask all but one to try again.
-		if _, err = u.s.client.PutObject(ctx, in); !hasCode(err, "ConditionalRequestConflict") || !pause(ctx, try) {
-			break
+		out, err := u.s.client.PutObject(ctx, in)
+		if err == nil {
+			u.made, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
+			return nil
+		}
+		// Of several Puts at once, S3 may ask all but one to try again. versitygw
+		// says the other also while a neighbour's folder goes away.
+		again := hasCode(err, "ConditionalRequestConflict", "ExistingObjectIsDirectory") && try+1 < o.MaxAttempts
+		if !again || !pause(ctx, try) {
+			return u.settle(ctx, err)
 		}
 	}
-	return u.settle(ctx, err)
 }
 
 // putParts puts an object of several parts, of which the first was read.
@@ -343,7 +355,7 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 		defer m.mu.Unlock()
 		if err == nil {
 			m.parts = append(m.parts, types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32})
-		} else if m.err == nil {
+		} else if m.err == nil && !errors.Is(context.Cause(m.ctx), errAbandoned) {
 			m.err = m.u.failed(m.ctx, err)
 			m.cancel(m.err)
 		}

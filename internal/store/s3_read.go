@@ -35,10 +35,27 @@ func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
 		return Object{}, err
 	}
 	attrs, err := s.bucket.Attributes(ctx, name)
+	if isAbsent(err) {
+		err = s.confirmAbsent(ctx, name, err)
+	}
 	if err != nil {
 		return Object{}, s.failed(ctx, op, key, err)
 	}
 	return Object{Key: key, SizeBytes: attrs.Size, ModifiedAt: seconds(attrs.ModTime)}, nil
+}
+
+// confirmAbsent returns the error that says why name could not be asked about.
+// The answer to a HEAD has no room for more than a status, and 404 is that of a
+// missing bucket, too, and with some servers of a missing account.
+func (s *S3) confirmAbsent(ctx context.Context, name string, absent error) error {
+	r, err := s.bucket.NewRangeReader(ctx, name, 0, 0, nil)
+	switch {
+	case err == nil:
+		return errors.Join(absent, r.Close()) // it came meanwhile
+	case hasCode(err, "InvalidRange"): // likewise, and empty
+		return absent
+	}
+	return err
 }
 
 // seconds is a time as every kind of request tells it.
@@ -98,13 +115,14 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.bucket.Delete(ctx, name); err != nil {
-		err = s.failed(ctx, op, key, err)
-		if !errors.Is(err, ErrNotFound) {
-			return err
-		}
+	err = s.bucket.Delete(ctx, name)
+	if isAbsent(err) {
+		err = s.confirmAbsent(ctx, name, err)
 	}
-	return nil
+	if err == nil || isAbsent(err) {
+		return nil
+	}
+	return s.failed(ctx, op, key, err)
 }
 
 // Open implements Store.
@@ -245,7 +263,7 @@ func (r *s3Reader) resume(why error) error {
 		}
 		r.drop()
 		if r.resumes == maxResumes || r.etag == "" {
-			return r.s.failed(r.ctx, "read", r.key, fmt.Errorf("cut off at byte %d: %w", r.at, cutOff(why)))
+			return fmt.Errorf("%w, after byte %d", r.s.failed(r.ctx, "read", r.key, cutOff(why)), r.at)
 		}
 		r.s.log.Debug("a download was cut off and goes on", "store", r.s.name, "key", r.key, "offset", r.at, "error", summary(why))
 		pause(r.ctx, r.resumes)
