@@ -27,9 +27,10 @@ import (
 const (
 	// DefaultPartSizeBytes is how large the parts of an upload begin.
 	DefaultPartSizeBytes = 8 << 20
-	// MinPartSizeBytes and MaxPartSizeBytes bound S3Options.PartSizeBytes. The
-	// lower bound is S3's own; the upper keeps grown parts below S3's 5 GiB.
+	// MinPartSizeBytes is the least that S3Options.PartSizeBytes may be, by S3's
+	// own rule.
 	MinPartSizeBytes = 5 << 20
+	// MaxPartSizeBytes is the most: parts that have grown stay below S3's 5 GiB.
 	MaxPartSizeBytes = 256 << 20
 	// DefaultConcurrency is how many parts of one upload are sent at once.
 	DefaultConcurrency = 2
@@ -201,20 +202,11 @@ func (o *S3Options) complete() error {
 	if o.KMSKeyID != "" && o.ServerSideEncryption != "aws:kms" {
 		return bad("Set server-side encryption to aws:kms.", "a KMS key is given but not used")
 	}
-	for _, n := range []struct {
-		value     *int64
-		std       int64
-		low, high int64
-		what      string
-	}{
-		{&o.PartSizeBytes, DefaultPartSizeBytes, MinPartSizeBytes, MaxPartSizeBytes, "the part size in bytes"},
-	} {
-		if *n.value == 0 {
-			*n.value = n.std
-		}
-		if *n.value < n.low || *n.value > n.high {
-			return bad("", "%s is from %d to %d", n.what, n.low, n.high)
-		}
+	if o.PartSizeBytes == 0 {
+		o.PartSizeBytes = DefaultPartSizeBytes
+	}
+	if o.PartSizeBytes < MinPartSizeBytes || o.PartSizeBytes > MaxPartSizeBytes {
+		return bad("", "the part size in bytes is from %d to %d", MinPartSizeBytes, MaxPartSizeBytes)
 	}
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency

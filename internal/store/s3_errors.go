@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -136,7 +137,7 @@ func codeOf(err error) string {
 	var answer *awshttp.ResponseError
 	if errors.As(err, &answer) && answer.Response != nil {
 		if status := answer.HTTPStatusCode(); status >= 300 {
-			return fmt.Sprint(status)
+			return strconv.Itoa(status)
 		}
 	}
 	return ""

@@ -68,7 +68,6 @@ func wantErrors(t *testing.T, errs map[string]error, kind pgmedic.Kind, hint str
 				t.Errorf("%s: a secret is in the error: %v", method, err)
 			}
 		}
-		t.Logf("%s: %v", method, err)
 	}
 }
 
@@ -226,7 +225,7 @@ func TestS3PartsRace(t *testing.T) {
 }
 
 // proxied returns a toxiproxy before the server, and the store through it.
-func proxied(t *testing.T, server *s3test.Server, bucket string) (*toxiproxy.Proxy, *store.S3) {
+func proxied(t *testing.T, server *s3test.Server, bucket string, attempts int) (*toxiproxy.Proxy, *store.S3) {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	proxy := toxiproxy.NewProxy(api, "s3", "127.0.0.1:0", strings.TrimPrefix(server.Endpoint, "http://"))
@@ -234,7 +233,7 @@ func proxied(t *testing.T, server *s3test.Server, bucket string) (*toxiproxy.Pro
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Stop)
-	return proxy, openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint = "http://" + proxy.Listen })
+	return proxy, openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = "http://"+proxy.Listen, attempts })
 }
 
 func poison(t *testing.T, proxy *toxiproxy.Proxy, toxic string) {
@@ -249,7 +248,7 @@ func TestS3UploadCut(t *testing.T) {
 	bucket := server.Bucket()
 	data := noise(32 << 20)
 
-	proxy, s := proxied(t, server, bucket)
+	proxy, s := proxied(t, server, bucket, 2)
 	cut := readerFunc(func([]byte) (int, error) { proxy.Stop(); return 0, nil })
 	_, err := s.Put(t.Context(), "a/key", io.MultiReader(bytes.NewReader(data[:20<<20]), once(cut), bytes.NewReader(data[20<<20:])))
 	wantErrors(t, map[string]error{"Put": err}, pgmedic.KindUnreachable, "")
@@ -263,6 +262,7 @@ func TestS3UploadCut(t *testing.T) {
 		t.Errorf("after the network came back: %v", err)
 	}
 	// A connection that dies now and then only costs time.
+	proxy, s = proxied(t, server, bucket, 6)
 	poison(t, proxy, `{"name":"cut","type":"limit_data","stream":"upstream","attributes":{"bytes":9000000}}`)
 	if _, err := s.Put(t.Context(), "a/other", bytes.NewReader(data)); err != nil {
 		t.Errorf("connections that die after 9 MB: %v", err)
@@ -280,7 +280,7 @@ func TestS3DownloadCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("now and then", func(t *testing.T) {
-		proxy, s := proxied(t, server, bucket)
+		proxy, s := proxied(t, server, bucket, 2)
 		poison(t, proxy, `{"name":"cut","type":"limit_data","stream":"downstream","attributes":{"bytes":3000000}}`)
 		got, err := readAll(t.Context(), s, "a/key")
 		if err != nil || !bytes.Equal(got, data) {
@@ -296,7 +296,7 @@ func TestS3DownloadCut(t *testing.T) {
 		}
 	})
 	t.Run("always", func(t *testing.T) {
-		proxy, s := proxied(t, server, bucket)
+		proxy, s := proxied(t, server, bucket, 2)
 		poison(t, proxy, `{"name":"cut","type":"limit_data","stream":"downstream","attributes":{"bytes":20000}}`)
 		got, err := readAll(t.Context(), s, "a/key")
 		if !errors.Is(err, io.ErrUnexpectedEOF) || pgmedic.KindOf(err) != pgmedic.KindUnreachable || len(got) == len(data) {
@@ -304,7 +304,7 @@ func TestS3DownloadCut(t *testing.T) {
 		}
 	})
 	t.Run("for good", func(t *testing.T) {
-		proxy, s := proxied(t, server, bucket)
+		proxy, s := proxied(t, server, bucket, 1)
 		r, err := s.Open(t.Context(), "a/key", 0, -1)
 		if err != nil {
 			t.Fatal(err)
@@ -320,7 +320,7 @@ func TestS3DownloadCut(t *testing.T) {
 		}
 	})
 	t.Run("another object", func(t *testing.T) {
-		proxy, s := proxied(t, server, bucket)
+		proxy, s := proxied(t, server, bucket, 2)
 		poison(t, proxy, `{"name":"cut","type":"limit_data","stream":"downstream","attributes":{"bytes":3000000}}`)
 		r, err := s.Open(t.Context(), "a/key", 0, -1)
 		if err != nil {

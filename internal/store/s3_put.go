@@ -104,7 +104,7 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 		n, err := r.Read(free)
 		part = part[:len(part)+n]
 		u.size += int64(n)
-		if err == io.EOF { //nolint:errorlint // the contract: io.EOF itself is the end
+		if err == io.EOF { // itself, as the contract has it
 			return part, true, nil
 		} else if err != nil {
 			return nil, false, fmt.Errorf("put %s: %w", u.key, readFailed(ctx, err))
@@ -257,14 +257,13 @@ type multipart struct {
 	ctx    context.Context // of the parts; it ends with the first that fails
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
-	// slots holds a token for each part that may be on its way, free the
-	// buffers of parts that are not.
-	slots chan struct{}
-	free  chan []byte
+	slots  chan struct{} // a token for each part on its way
+	free   chan []byte   // buffers of parts that have arrived
 
 	mu    sync.Mutex
 	parts []types.CompletedPart
 	err   error // of the first part that failed
+	cut   bool  // whether the server may still be busy with one that failed
 }
 
 func newMultipart(ctx context.Context, u *upload, id *string) *multipart {
@@ -279,14 +278,13 @@ func (m *multipart) sendAll(r io.Reader, first []byte) error {
 	part, last := first, false
 	for n := int64(1); ; n++ {
 		grown := m.u.s.o.partSize(n) > m.u.s.o.PartSizeBytes
-		m.send(int32(n), part, grown) //nolint:gosec // at most 10,000
+		m.send(int32(n), part, grown)
 		if last || m.ctx.Err() != nil {
 			break
 		}
 		size := m.u.s.o.partSize(n + 1)
 		if size == 0 {
-			return pgmedic.Errorf(pgmedic.KindFailed, "Raise backup.s3.part_size.",
-				"put %s: the object is larger than %d bytes, all that 10,000 growing parts hold", m.u.key, m.u.size)
+			return m.refuseMore(r)
 		}
 		var err error
 		if part, last, err = m.u.fill(m.ctx, r, m.buffer(size), size); err != nil {
@@ -301,6 +299,17 @@ func (m *multipart) sendAll(r io.Reader, first []byte) error {
 	return m.outcome(nil)
 }
 
+// refuseMore returns an error if r has not ended with the last part.
+func (m *multipart) refuseMore(r io.Reader) error {
+	size := m.u.size
+	if _, last, err := m.u.fill(m.ctx, r, nil, 1); err != nil || last && m.u.size == size {
+		m.wg.Wait()
+		return m.outcome(err)
+	}
+	return pgmedic.Errorf(pgmedic.KindFailed, "Raise backup.s3.part_size_mib.",
+		"put %s: the object is larger than %d bytes, all that 10,000 growing parts hold", m.u.key, size)
+}
+
 // outcome is the error of a part that failed, or else err.
 func (m *multipart) outcome(err error) error {
 	m.mu.Lock()
@@ -311,12 +320,12 @@ func (m *multipart) outcome(err error) error {
 	return err
 }
 
-// buffer returns one for a part of size bytes, or nil.
+// buffer returns an empty one for a part of size bytes.
 func (m *multipart) buffer(size int64) []byte {
 	select {
 	case b := <-m.free:
 		if int64(cap(b)) == size {
-			return b
+			return b[:0]
 		}
 	default:
 	}
@@ -353,6 +362,7 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 		out, err := m.u.s.client.UploadPart(m.ctx, in)
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		m.cut = m.cut || err != nil
 		if err == nil {
 			m.parts = append(m.parts, types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32})
 		} else if m.err == nil && !errors.Is(context.Cause(m.ctx), errAbandoned) {
@@ -378,16 +388,24 @@ func (m *multipart) complete(ctx context.Context) error {
 	return err
 }
 
-// abort frees the parts. Where it fails the bucket's own rule for incomplete
-// uploads has to.
+// abort frees the parts. A part that was cut off may arrive after that, and has
+// to be freed again. Where it fails the bucket's own rule for incomplete uploads
+// has to do it.
 func (m *multipart) abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
 	defer cancel()
-	_, err := m.u.s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
-		Bucket: &m.u.s.o.Bucket, Key: &m.u.name, UploadId: m.id,
-	})
-	if err != nil && !hasCode(err, "NoSuchUpload") {
-		m.u.s.log.Warn("an upload that failed could not be aborted; its parts take space until the bucket's lifecycle rule removes them",
-			"store", m.u.s.name, "key", m.u.key, "error", summary(err))
+	for try := range 5 {
+		_, err := m.u.s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+			Bucket: &m.u.s.o.Bucket, Key: &m.u.name, UploadId: m.id,
+		})
+		switch {
+		case err != nil && !hasCode(err, "NoSuchUpload", "NotFound", "404"):
+			m.u.s.log.Warn("an upload that failed could not be aborted; its parts take space until the bucket's lifecycle rule removes them",
+				"store", m.u.s.name, "key", m.u.key, "error", summary(err))
+			return
+		case !m.cut || err != nil && try > 0:
+			return
+		}
+		pause(ctx, try)
 	}
 }

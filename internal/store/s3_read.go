@@ -78,7 +78,7 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 				return
 			}
 			found, err := objects.Next(ctx)
-			if err == io.EOF { //nolint:errorlint // as it is documented
+			if err == io.EOF { // itself, as it is documented
 				return
 			} else if err != nil {
 				yield(Object{}, s.failed(ctx, "list", prefix, err))
@@ -139,7 +139,7 @@ func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.Rea
 		length = -1
 	}
 	r := &s3Reader{ctx: ctx, s: s, key: key, name: name, at: offset}
-	err = r.open(length)
+	err = r.open(ctx, length)
 	switch {
 	case err == nil && length == 0, hasCode(err, "InvalidRange"):
 		r.end = r.at // nothing is wanted, or there
@@ -167,12 +167,12 @@ type s3Reader struct {
 }
 
 // open sends a request for what is left, or the first one, for length bytes.
-func (r *s3Reader) open(length int64) error {
+func (r *s3Reader) open(ctx context.Context, length int64) error {
 	first := r.etag == ""
 	if !first {
 		length = r.end - r.at
 	}
-	ctx, cancel := context.WithCancel(r.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	body, err := r.s.bucket.NewRangeReader(ctx, r.name, r.at, length, &blob.ReaderOptions{
 		BeforeRead: func(as func(any) bool) error {
 			var in *s3.GetObjectInput
@@ -268,7 +268,7 @@ func (r *s3Reader) resume(why error) error {
 		r.s.log.Debug("a download was cut off and goes on", "store", r.s.name, "key", r.key, "offset", r.at, "error", summary(why))
 		pause(r.ctx, r.resumes)
 		r.resumes++
-		err := r.open(0)
+		err := r.open(r.ctx, 0)
 		if err == nil {
 			return nil
 		}
@@ -313,4 +313,4 @@ func (r *s3Reader) Close() error {
 }
 
 // jitter returns a time below d.
-func jitter(d time.Duration) time.Duration { return rand.N(d + 1) } //nolint:gosec // no secret
+func jitter(d time.Duration) time.Duration { return rand.N(d + 1) }

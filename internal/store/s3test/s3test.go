@@ -106,7 +106,7 @@ func (s *Server) tryStart(port string) bool {
 	args := append([]string{"--port", "127.0.0.1:" + port, "--quiet", "--keep-alive"}, s.certArgs...)
 	args = append(args, "posix", filepath.Join(s.dir, "data"))
 	s.log = &buffer{}
-	s.cmd = exec.Command(binary(s.tb), args...) //nolint:noctx // Stop ends it
+	s.cmd = exec.Command(binary(s.tb), args...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + s.dir,
 		"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.log, s.log
@@ -138,7 +138,7 @@ func (s *Server) tryStart(port string) bool {
 
 // answers reports whether it is this server that answers: it knows its keys.
 func (s *Server) answers() bool {
-	conn, err := net.DialTimeout("tcp", s.Endpoint[strings.LastIndexByte(s.Endpoint, '/')+1:], time.Second) //nolint:noctx // short
+	conn, err := net.DialTimeout("tcp", s.Endpoint[strings.LastIndexByte(s.Endpoint, '/')+1:], time.Second)
 	if err != nil {
 		return false
 	}
@@ -203,7 +203,7 @@ func (s *Server) Setenv(t *testing.T) {
 
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
