@@ -92,12 +92,36 @@ func (a *app) environmentNames(names ...string) bool {
 
 // openCatalog opens the store. The caller calls closed when nothing uses it any
 // more.
-func (a *app) openCatalog() (c *catalog.Catalog, closed func(), err error) {
-	s, err := store.NewLocal(store.LocalOptions{Dir: a.cfg.Backup.Dir, Logger: a.log})
+func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
+	place := a.cfg.Backup.Place()
+	if place.Bucket == "" {
+		s, err := store.NewLocal(store.LocalOptions{Dir: place.Dir, Logger: a.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
+	}
+	o := a.cfg.Backup.S3
+	s, err := store.NewS3(ctx, store.S3Options{
+		Bucket: place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
+		CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),
+		KMSKeyID: o.KMSKeyID, PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: a.log,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
+	return catalog.New(s), func() { _ = s.Close() }, nil // only idle connections
+}
+
+// serverSideEncryption is the setting in S3's words.
+func serverSideEncryption(setting string) string {
+	switch setting {
+	case "default":
+		return ""
+	case "aes256":
+		return "AES256"
+	}
+	return setting
 }
 
 func (a *app) tools() pgtool.Finder { return pgtool.Finder{Dirs: a.cfg.Postgres.BinDirs} }
