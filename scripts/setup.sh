@@ -2,7 +2,7 @@
 #
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
-#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck
+#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB)
 #
@@ -13,6 +13,7 @@
 set -euo pipefail
 
 readonly GOLANGCI_LINT_VERSION=v2.15.0
+readonly VERSITYGW_VERSION=v1.8.0
 readonly OLDEST_MAJOR=12
 readonly WANTED_MAJOR=15
 
@@ -244,6 +245,19 @@ install_lint() {
   mv -f -- "$scratch/golangci-lint" "$target"
 }
 
+# install_s3 builds the S3 server of the tests once. It does not know its own
+# version; what it was built from does.
+install_s3() {
+  local target=$cache/bin/versitygw built
+  built=$(go version -m "$target" 2>/dev/null || true)
+  if [[ $built == *$'\tgithub.com/versity/versitygw\t'"$VERSITYGW_VERSION"$'\t'* ]]; then return; fi
+  say "building versitygw $VERSITYGW_VERSION into $cache/bin (some minutes)"
+  new_scratch
+  CGO_ENABLED=0 GOBIN=$scratch go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
+  (umask 022 && mkdir -p -- "$cache/bin")
+  mv -f -- "$scratch/versitygw" "$target"
+}
+
 architecture() {
   case $(uname -m) in
     x86_64 | amd64) printf x64 ;;
@@ -328,6 +342,7 @@ main() {
   install_missing
   check_postgres
   download_modules
+  install_s3
   if $want_lint; then install_lint; fi
   if $want_servers; then install_servers; fi
 }
