@@ -54,6 +54,7 @@ var allowedImports = map[string][]string{
 	// Support for tests: nothing but tests imports these.
 	"internal/scratch/scratchtest": {".", "internal/scratch"},
 	"internal/store/storetest":     {".", "internal/store"},
+	"internal/store/s3test":        {".", "internal/store"},
 }
 
 var engineImports = []string{

@@ -2,8 +2,8 @@
 #
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
-#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, and age,
-#                             zstd and openssl, by which tests read backups
+#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, and
+#                             age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB)
 #
@@ -14,6 +14,7 @@
 set -euo pipefail
 
 readonly GOLANGCI_LINT_VERSION=v2.15.0
+readonly VERSITYGW_VERSION=v1.8.0
 readonly OLDEST_MAJOR=12
 readonly WANTED_MAJOR=15
 
@@ -249,6 +250,19 @@ install_lint() {
   mv -f -- "$scratch/golangci-lint" "$target"
 }
 
+# install_s3 builds the S3 server of the tests once. It does not know its own
+# version; what it was built from does.
+install_s3() {
+  local target=$cache/bin/versitygw built
+  built=$(go version -m "$target" 2>/dev/null || true)
+  if [[ $built == *$'\tgithub.com/versity/versitygw\t'"$VERSITYGW_VERSION"$'\t'* ]]; then return; fi
+  say "building versitygw $VERSITYGW_VERSION into $cache/bin (some minutes)"
+  new_scratch
+  CGO_ENABLED=0 GOBIN=$scratch go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
+  (umask 022 && mkdir -p -- "$cache/bin")
+  mv -f -- "$scratch/versitygw" "$target"
+}
+
 architecture() {
   case $(uname -m) in
     x86_64 | amd64) printf x64 ;;
@@ -333,6 +347,7 @@ main() {
   install_missing
   check_postgres
   download_modules
+  install_s3
   if $want_lint; then install_lint; fi
   if $want_servers; then install_servers; fi
 }

@@ -293,7 +293,7 @@ func addConnection(cmd *cobra.Command) {
 
 // addStore adds the flag that says where backups are.
 func addStore(cmd *cobra.Command) {
-	addSetting(cmd, "store", "backup.dir", "folder that backups are in")
+	addSetting(cmd, "store", "backup.store", "where backups are: a folder, or s3://bucket/prefix")
 }
 
 // load reads the configuration, flags included, and makes the logger.

@@ -80,7 +80,9 @@ func (a *app) check(ctx context.Context, args []string) error {
 	}
 	size := a.checkServer(ctx, l, named)
 	a.checkStore(ctx, l)
-	a.checkSpace(ctx, l, "space for backups", a.cfg.Backup.Dir, size)
+	if dir := a.cfg.Backup.Place().Dir; dir != "" {
+		a.checkSpace(ctx, l, "space for backups", dir, size)
+	}
 	scratchDir := a.cfg.Drill.ScratchDir
 	if scratchDir == "" {
 		scratchDir = os.TempDir()
@@ -328,7 +330,7 @@ func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Se
 
 // checkStore does with the store what a backup will do.
 func (a *app) checkStore(ctx context.Context, l *checklist) {
-	c, closed, err := a.makeCatalog()
+	c, closed, err := a.makeCatalog(ctx)
 	if err != nil {
 		l.fail("store", err)
 		return

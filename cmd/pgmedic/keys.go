@@ -216,7 +216,7 @@ func (a *app) newWay(recipient, variable, flag string) (*newWay, error) {
 }
 
 func (a *app) keysList(ctx context.Context, args []string) error {
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) e
 	if change.all == (len(args) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name a backup, or latest, or give --all", "say which backups are meant, once")
 	}
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}

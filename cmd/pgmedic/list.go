@@ -85,7 +85,7 @@ proven of each and since when, and how many copies of it are whole.`,
 }
 
 func (a *app) list(ctx context.Context, f catalog.Filter) error {
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ That shows that the bytes are there; that they restore is shown by drill.`,
 }
 
 func (a *app) verify(ctx context.Context, args []string, all bool) error {
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ server. It exits with 0 only if the backup is proven.`,
 }
 
 func (a *app) drill(ctx context.Context, args []string) error {
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if err != nil {
 		return err
 	}
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}

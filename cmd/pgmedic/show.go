@@ -39,7 +39,7 @@ be shortened to its beginning or to its last six digits.`,
 }
 
 func (a *app) show(ctx context.Context, args []string, all bool) error {
-	c, closed, err := a.openCatalog()
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}

@@ -90,28 +90,53 @@ func (a *app) environmentNames(names ...string) bool {
 	return false
 }
 
-// openCatalog opens the store to read from: one that is not there is an error,
-// and not an empty one. The caller calls closed when nothing uses it any more.
-func (a *app) openCatalog() (c *catalog.Catalog, closed func(), err error) {
-	c, closed, err = a.openStore(store.LocalOptions{MustExist: true})
-	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
+// openCatalog opens the store to read from: a folder that is not there is an
+// error, and not an empty store. The caller calls closed when nothing uses it any
+// more.
+func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
+	c, closed, err = a.openStore(ctx, store.LocalOptions{MustExist: true})
+	if pgmedic.KindOf(err) == pgmedic.KindNotFound && a.cfg.Backup.Place().Bucket == "" {
 		err = pgmedic.Errorf(pgmedic.KindNotFound, "check the path, or take the first backup: pgmedic backup", "no backups yet: %w", err)
 	}
 	return c, closed, err
 }
 
-// makeCatalog opens the store to write to, and makes it if need be.
-func (a *app) makeCatalog() (c *catalog.Catalog, closed func(), err error) {
-	return a.openStore(store.LocalOptions{})
+// makeCatalog opens the store to write to; a folder is made if need be.
+func (a *app) makeCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
+	return a.openStore(ctx, store.LocalOptions{})
 }
 
-func (a *app) openStore(o store.LocalOptions) (c *catalog.Catalog, closed func(), err error) {
-	o.Dir, o.Logger = a.cfg.Backup.Dir, a.log
-	s, err := store.NewLocal(o)
+func (a *app) openStore(ctx context.Context, local store.LocalOptions) (c *catalog.Catalog, closed func(), err error) {
+	place := a.cfg.Backup.Place()
+	if place.Bucket == "" {
+		local.Dir, local.Logger = place.Dir, a.log
+		s, err := store.NewLocal(local)
+		if err != nil {
+			return nil, nil, err
+		}
+		return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
+	}
+	o := a.cfg.Backup.S3
+	s, err := store.NewS3(ctx, store.S3Options{
+		Bucket: place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
+		CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),
+		KMSKeyID: o.KMSKeyID, PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: a.log,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
+	return catalog.New(s), func() { _ = s.Close() }, nil // only idle connections
+}
+
+// serverSideEncryption is the setting in S3's words.
+func serverSideEncryption(setting string) string {
+	switch setting {
+	case "default":
+		return ""
+	case "aes256":
+		return "AES256"
+	}
+	return setting
 }
 
 func (a *app) tools() pgtool.Finder { return pgtool.Finder{Dirs: a.cfg.Postgres.BinDirs} }

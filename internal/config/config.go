@@ -58,7 +58,8 @@ type Postgres struct {
 
 // Backup says how backups are taken and where they go.
 type Backup struct {
-	Dir           string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to."`
+	Dir           string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to, where store is empty."`
+	Store         string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are instead of dir: s3://bucket/prefix, or a folder."`
 	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain,parallel" doc:"How backups are taken: plain is one SQL dump; parallel copies rows over several connections."`
 	Jobs          int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
 	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"gzip" enum:"gzip,zstd,none" doc:"gzip, zstd or none."`
@@ -69,6 +70,20 @@ type Backup struct {
 	LockTimeout   time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
 	MaxDuration   time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Ends a backup that takes longer; 0 is no limit."`
 	Labels        map[string]string `yaml:"labels" doc:"Labels that every backup gets, such as env: production."`
+	S3            S3                `yaml:"s3" doc:"How the store is reached where it is s3://…. Credentials come from where the AWS SDK looks for them; docs/stores.md has more."`
+}
+
+// S3 says how a bucket is reached and how objects are written to it.
+type S3 struct {
+	Region               string `yaml:"region" doc:"Region of the bucket. Empty: AWS_REGION, or the profile's."`
+	Endpoint             string `yaml:"endpoint" env:"PGMEDIC_S3_ENDPOINT" doc:"URL of a server other than Amazon's, without credentials."`
+	PathStyle            bool   `yaml:"path_style" env:"PGMEDIC_S3_PATH_STYLE" default:"false" doc:"true where the server has no host names for buckets."`
+	CAFile               string `yaml:"ca_file" env:"PGMEDIC_S3_CA_FILE" path:"true" doc:"PEM certificates to trust beside the system's."`
+	StorageClass         string `yaml:"storage_class" env:"PGMEDIC_S3_STORAGE_CLASS" doc:"Storage class of new objects, such as STANDARD_IA. Empty: the bucket's."`
+	ServerSideEncryption string `yaml:"server_side_encryption" env:"PGMEDIC_S3_SSE" default:"default" enum:"default,aes256,aws:kms" doc:"Encryption by the server, beside pgmedic's own: AES256, aws:kms, or the bucket's default."`
+	KMSKeyID             string `yaml:"kms_key_id" env:"PGMEDIC_S3_KMS_KEY_ID" doc:"Key of aws:kms. Empty: the account's."`
+	PartSizeMiB          int    `yaml:"part_size_mib" env:"PGMEDIC_S3_PART_SIZE_MIB" default:"8" min:"5" max:"256" doc:"How large the parts of an upload begin. An object may have 137,000 times as much."`
+	Concurrency          int    `yaml:"concurrency" env:"PGMEDIC_S3_CONCURRENCY" default:"2" min:"1" max:"64" doc:"Parts of one upload that are sent at once. Each writer holds one more in memory."`
 }
 
 // Drill says how drills run.

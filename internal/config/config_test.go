@@ -310,3 +310,44 @@ func TestTags(t *testing.T) {
 		t.Errorf("%d keys", n)
 	}
 }
+
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/pgmedic.yaml", "backup:\n  dir: a\n  s3: {path_style: yes, part_size_mib: 16, server_side_encryption: AES256}\n")
+	for _, tt := range []struct {
+		name, environ, flag string
+		want                config.Place
+	}{
+		{"folder", "", "", config.Place{Dir: filepath.Join(dir, "etc/a")}},
+		{"bucket", "PGMEDIC_STORE=s3://b", "", config.Place{Bucket: "b"}},
+		{"prefix", "PGMEDIC_STORE=s3://b/c/d/", "", config.Place{Bucket: "b", Prefix: "c/d"}},
+		{"another folder", "PGMEDIC_STORE=x", "", config.Place{Dir: filepath.Join(dir, "x")}},
+		{"flag", "PGMEDIC_STORE=s3://b", "y", config.Place{Dir: filepath.Join(dir, "y")}},
+		{"flag with a bucket", "PGMEDIC_STORE=x", "s3://b/c", config.Place{Bucket: "b", Prefix: "c"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := config.Options{Dir: dir, File: "etc/pgmedic.yaml", Environ: []string{tt.environ}}
+			if tt.flag != "" {
+				o.Flags = []config.Flag{{Key: "backup.store", Name: "--store", Value: tt.flag}}
+			}
+			cfg := load(t, o)
+			if got := cfg.Backup.Place(); got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if s := cfg.Backup.S3; !s.PathStyle || s.PartSizeMiB != 16 || s.Concurrency != 2 || s.ServerSideEncryption != "aes256" {
+				t.Errorf("s3: %+v", s)
+			}
+		})
+	}
+	for _, bad := range []string{
+		"s3://", "s3:///prefix", "s3://b//c", "s3://b/c?region=hunter2", "s3://key:hunter2@b/c", "s3://b c", "https://hunter2/b", "~/backups",
+	} {
+		_, err := config.Load(config.Options{Dir: dir, Environ: []string{"PGMEDIC_STORE=" + bad}})
+		if pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v (%s)", bad, err, pgmedic.HintOf(err))
+		}
+	}
+	if _, err := config.Load(config.Options{Dir: dir, Environ: []string{"PGMEDIC_S3_PATH_STYLE=perhaps"}}); pgmedic.KindOf(err) != pgmedic.KindUsage {
+		t.Errorf("path style: %v", err)
+	}
+}

@@ -109,6 +109,8 @@ func (f field) text(cfg *Config) string {
 		return labelText(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
+	case bool:
+		return strconv.FormatBool(v)
 	case int:
 		return strconv.Itoa(v)
 	case string:

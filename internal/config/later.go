@@ -26,8 +26,8 @@ type later struct {
 func laters() []later {
 	return []later{
 		{env: "CLOUD_STORAGE_ENABLED", asks: wanted,
-			what: "copies in cloud storage are asked for", but: "this version writes to a local folder only",
-			hint: "set it to false, and copy the folder of backups elsewhere by other means"},
+			what: "copies in cloud storage are asked for", but: "this version writes each backup to one place only",
+			hint: "set it to false; with PGMEDIC_STORE=s3://bucket/prefix backups go to the bucket directly, instead of the folder"},
 		{env: "NOTIFICATION_ENABLED", asks: wanted, mild: true,
 			what: "notifications are asked for", but: "this version sends none"},
 	}

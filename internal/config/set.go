@@ -61,9 +61,23 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 		return "write a time such as 30s, 5m or 1h30m, or a number of seconds; the default is " + f.def, err
 	case f.typ.Kind() == reflect.Int || f.typ.Kind() == reflect.Float64:
 		return "correct it, or leave it out for " + f.def, f.parseNumber(r.text, dst)
+	case f.typ.Kind() == reflect.Bool:
+		return "write true or false", parseBool(r.text, dst)
 	default:
 		return f.parseText(r, dst)
 	}
+}
+
+func parseBool(text string, dst reflect.Value) error {
+	switch strings.ToLower(text) {
+	case "true", "yes", "on", "1":
+		dst.SetBool(true)
+	case "false", "no", "off", "0":
+		dst.SetBool(false)
+	default:
+		return fmt.Errorf("must be true or false")
+	}
+	return nil
 }
 
 func (f field) parseNumber(text string, dst reflect.Value) error {
@@ -102,6 +116,10 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`).MatchString(text) {
 			return "it becomes the name of a folder", fmt.Errorf("must be 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first")
 		}
+	case f.rule == "store" && text != "":
+		if text, hint, err = checkStore(text, r.base); err != nil {
+			return hint, err
+		}
 	case f.path && text != "":
 		if text, hint, err = absolute(text, r.base); err != nil {
 			return hint, err
@@ -118,7 +136,7 @@ func absolute(path, base string) (abs, hint string, err error) {
 	case strings.ContainsAny(path, "\n\r\x00"):
 		return "", "", fmt.Errorf("must be one line")
 	case strings.Contains(path, "://"):
-		return "", "copy the folder elsewhere by other means for now", fmt.Errorf("must be a local path; this version knows no URLs here")
+		return "", "a bucket for backups is named in backup.store (PGMEDIC_STORE)", fmt.Errorf("must be a local path, not a URL")
 	case path == "~" || strings.HasPrefix(path, "~/"):
 		return "", "write the path out", fmt.Errorf("begins with ~, which only a shell replaces")
 	case filepath.IsAbs(path):

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// s3Codes sorts the codes of answers by what can be done about them. What isn't
+// here is unreachable without a hint.
+var s3Codes = []struct {
+	codes []string
+	kind  pgmedic.Kind
+	hint  string
+}{
+	{[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound"},
+		pgmedic.KindUnreachable, "The server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host."},
+	{[]string{"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403", "401", "Unauthorized"},
+		pgmedic.KindUnreachable, "The server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow."},
+	{[]string{"NoSuchBucket"}, pgmedic.KindUsage, "Make the bucket, or correct backup.store."},
+	{[]string{"InvalidBucketName"}, pgmedic.KindUsage, "Correct the bucket's name in backup.store."},
+	{[]string{"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "307", "MovedPermanently"},
+		pgmedic.KindUsage, "The bucket is in another region, or at another endpoint: set AWS_REGION or backup.s3.region, and look at backup.s3.endpoint."},
+	{[]string{"RequestTimeTooSkewed"}, pgmedic.KindUnreachable, "This host's clock is wrong: set it."},
+	{[]string{"InvalidObjectState", "ObjectNotInActiveTierError"}, pgmedic.KindUnreachable, "The object is in an archive: have S3 restore it first."},
+	{[]string{"EntityTooLarge", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XAmzContentSizeExceeded", "507"},
+		pgmedic.KindFailed, "The store has no room for it: raise its quota, or free space there."},
+	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException"},
+		pgmedic.KindUnreachable, "Look at the KMS key in backup.s3.kms_key_id."},
+	{[]string{"SlowDown", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"},
+		pgmedic.KindUnreachable, "The store is overloaded: run again later, or lower backup.s3.concurrency."},
+}
+
+// failed returns the error of op on key, which may be empty.
+func (s *S3) failed(ctx context.Context, op, key string, err error) error {
+	if key != "" {
+		op += " " + key
+	}
+	if cause := ended(ctx); cause != nil {
+		return fmt.Errorf("%s: %w", op, cause)
+	}
+	switch {
+	case isAbsent(err):
+		return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s: %w", op, ErrNotFound)
+	case isPrecondition(err):
+		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s: %w", op, ErrExists)
+	}
+	kind, hint := s.advise(err)
+	return pgmedic.Errorf(kind, hint, "%s: %s: %w", op, s.name, &brief{err})
+}
+
+// advise says what kind of error a request's is, and what to do.
+func (s *S3) advise(err error) (pgmedic.Kind, string) {
+	code := codeOf(err)
+	for _, row := range s3Codes {
+		if slices.Contains(row.codes, code) {
+			return row.kind, row.hint
+		}
+	}
+	var authority x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var dns *net.DNSError
+	var dial *net.OpError
+	switch {
+	case code != "":
+		return pgmedic.KindUnreachable, ""
+	case errors.As(err, &authority):
+		return pgmedic.KindUnreachable, "If the server's certificate comes from a private authority, name its file in backup.s3.ca_file."
+	case errors.As(err, &hostname), errors.As(err, &invalid):
+		return pgmedic.KindUnreachable, "The server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate."
+	case strings.Contains(err.Error(), "get credentials"), strings.Contains(err.Error(), "failed to refresh cached credentials"):
+		return pgmedic.KindUnreachable, "No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this host a role."
+	case errors.As(err, &dns):
+		return pgmedic.KindUnreachable, "The host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style."
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return pgmedic.KindUnreachable, "Nothing answers there: look at backup.s3.endpoint, the network and the firewall."
+	}
+	return pgmedic.KindUnreachable, "Look at the network, and run it again."
+}
+
+// brief is an error of the client without the telling of its layers.
+type brief struct{ err error }
+
+func (b *brief) Error() string { return summary(b.err) }
+func (b *brief) Unwrap() error { return b.err }
+
+// summary says in a few words what went wrong in a request.
+func summary(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		text := api.ErrorCode()
+		if message := api.ErrorMessage(); message != "" && message != text {
+			text += ": " + strings.TrimSuffix(message, ".")
+		}
+		var answer *awshttp.ResponseError
+		if errors.As(err, &answer) && answer.ServiceRequestID() != "" {
+			text += " (request " + answer.ServiceRequestID() + ")"
+		}
+		return text
+	}
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		return trimLayers(operation.Err.Error())
+	}
+	return err.Error()
+}
+
+// trimLayers removes what the client says about itself.
+func trimLayers(text string) string {
+	for {
+		_, rest, found := strings.Cut(text, "request send failed, ")
+		if !found {
+			return text
+		}
+		text = rest
+	}
+}
+
+// codeOf returns the code of an answer, or its status where it has none, or "".
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != "UnknownError" {
+		return api.ErrorCode()
+	}
+	var answer *awshttp.ResponseError
+	if errors.As(err, &answer) && answer.Response != nil {
+		if status := answer.HTTPStatusCode(); status >= 300 {
+			return strconv.Itoa(status)
+		}
+	}
+	return ""
+}
+
+func statusOf(err error) int {
+	var answer *awshttp.ResponseError
+	if errors.As(err, &answer) && answer.Response != nil {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+func hasCode(err error, codes ...string) bool {
+	return err != nil && slices.Contains(codes, codeOf(err))
+}
+
+// isAbsent reports whether the server says that there is no such object. Some
+// say it of a name below that of an object.
+func isAbsent(err error) bool {
+	return hasCode(err, "NoSuchKey", "NotFound", "404")
+}
+
+// isPrecondition reports whether the name is taken, or, from servers that keep
+// objects as files, can't be taken beside another.
+func isPrecondition(err error) bool {
+	return hasCode(err, "PreconditionFailed", "412", "ExistingObjectIsDirectory", "ObjectParentIsFile")
+}
+
+// isDenied reports whether the server refused the request as such, so that it
+// did nothing.
+func isDenied(err error) bool {
+	return slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden}, statusOf(err))
+}
+
+// isFinal reports whether asking again can't help.
+func isFinal(err error) bool {
+	status := statusOf(err)
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
+}

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"gocloud.dev/blob"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+const (
+	// maxResumes is how often in a row a reader goes on after being cut off;
+	// resumeAfter is how many bytes make a new row.
+	maxResumes  = 5
+	resumeAfter = 8 << 20
+)
+
+// Stat implements Store.
+func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
+	const op = "stat"
+	name, err := s.begin(ctx, op, key)
+	if err != nil {
+		return Object{}, err
+	}
+	attrs, err := s.bucket.Attributes(ctx, name)
+	if isAbsent(err) {
+		err = s.confirmAbsent(ctx, name, err)
+	}
+	if err != nil {
+		return Object{}, s.failed(ctx, op, key, err)
+	}
+	return Object{Key: key, SizeBytes: attrs.Size, ModifiedAt: seconds(attrs.ModTime)}, nil
+}
+
+// confirmAbsent returns the error that says why name could not be asked about.
+// The answer to a HEAD has no room for more than a status, and 404 is that of a
+// missing bucket, too, and with some servers of a missing account.
+func (s *S3) confirmAbsent(ctx context.Context, name string, absent error) error {
+	r, err := s.bucket.NewRangeReader(ctx, name, 0, 0, nil)
+	switch {
+	case err == nil:
+		return errors.Join(absent, r.Close()) // it came meanwhile
+	case hasCode(err, "InvalidRange"): // likewise, and empty
+		return absent
+	}
+	return err
+}
+
+// seconds is a time as every kind of request tells it.
+func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
+// List implements Store. It asks for 1,000 objects at once and passes over those
+// of others whose names CheckKey refuses, such as the "folder/" that some
+// programs make.
+func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		if err := CheckPrefix(prefix); err != nil {
+			yield(Object{}, fmt.Errorf("list: %w", err))
+			return
+		}
+		before := ""
+		objects := s.bucket.List(&blob.ListOptions{Prefix: s.prefix + prefix})
+		for {
+			if err := ended(ctx); err != nil {
+				yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
+				return
+			}
+			found, err := objects.Next(ctx)
+			if err == io.EOF { // itself, as it is documented
+				return
+			} else if err != nil {
+				yield(Object{}, s.failed(ctx, "list", prefix, err))
+				return
+			}
+			var raw types.Object
+			if !found.As(&raw) {
+				continue
+			}
+			// What the server has, not what gocloud.dev reads into it.
+			name := aws.ToString(raw.Key)
+			if name <= before {
+				yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "Use another server, or a general purpose bucket: directory buckets list in no order.",
+					"list %s: %s lists objects out of order", prefix, s.name))
+				return
+			}
+			before = name
+			key := strings.TrimPrefix(unescapeDots(name), s.prefix)
+			if CheckKey(key) != nil {
+				continue
+			}
+			if !yield(Object{Key: key, SizeBytes: found.Size, ModifiedAt: seconds(found.ModTime)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Delete implements Store. In a bucket that keeps versions it hides the object,
+// whose bytes stay until the bucket's lifecycle rule removes them.
+func (s *S3) Delete(ctx context.Context, key string) error {
+	const op = "delete"
+	name, err := s.begin(ctx, op, key)
+	if err != nil {
+		return err
+	}
+	err = s.bucket.Delete(ctx, name)
+	if isAbsent(err) {
+		err = s.confirmAbsent(ctx, name, err)
+	}
+	if err == nil || isAbsent(err) {
+		return nil
+	}
+	return s.failed(ctx, op, key, err)
+}
+
+// Open implements Store.
+func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	const op = "open"
+	name, err := s.begin(ctx, op, key)
+	if err != nil {
+		return nil, err
+	}
+	if offset < 0 {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "", "open %s: negative offset %d", key, offset)
+	}
+	if length > math.MaxInt64-offset {
+		length = -1
+	}
+	r := &s3Reader{ctx: ctx, s: s, key: key, name: name, at: offset}
+	err = r.open(ctx, length)
+	switch {
+	case err == nil && length == 0, hasCode(err, "InvalidRange"):
+		r.end = r.at // nothing is wanted, or there
+		return r, nil
+	case err != nil:
+		return nil, s.failed(ctx, op, key, err)
+	}
+	return r, nil
+}
+
+// s3Reader reads a range of an object, with as many requests as it takes.
+type s3Reader struct {
+	ctx       context.Context // of Open, whose contract says that it governs this
+	s         *S3
+	key, name string
+
+	body   *blob.Reader
+	cancel context.CancelFunc // of body's request
+	etag   string             // of the object that was opened
+	at     int64              // of the next byte
+	end    int64              // behind the last byte
+
+	resumes int   // since the offset
+	since   int64 // where the last row of them began
+}
+
+// open sends a request for what is left, or the first one, for length bytes.
+func (r *s3Reader) open(ctx context.Context, length int64) error {
+	first := r.etag == ""
+	if !first {
+		length = r.end - r.at
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	body, err := r.s.bucket.NewRangeReader(ctx, r.name, r.at, length, &blob.ReaderOptions{
+		BeforeRead: func(as func(any) bool) error {
+			var in *s3.GetObjectInput
+			if as(&in) && !first {
+				in.IfMatch = &r.etag // the object may have become another
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		cancel()
+		return err
+	}
+	var out s3.GetObjectOutput
+	if r.at > 0 && (!body.As(&out) || !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", r.at))) {
+		cancel()
+		return errors.Join(errWrongRange, body.Close())
+	}
+	if first {
+		body.As(&out)
+		r.etag = aws.ToString(out.ETag)
+		r.end = max(r.at, body.Size())
+		if length >= 0 {
+			r.end = min(r.end, r.at+length)
+		}
+		r.since = r.at
+	}
+	r.body, r.cancel = body, cancel
+	return nil
+}
+
+var errWrongRange = errors.New("the server gave another range than was asked for")
+
+// Read implements io.Reader.
+func (r *s3Reader) Read(p []byte) (int, error) {
+	for {
+		if err := ended(r.ctx); err != nil {
+			return 0, fmt.Errorf("read %s: %w", r.key, err)
+		}
+		if r.at == r.end {
+			return 0, io.EOF
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		n, err := r.readBody(p[:min(int64(len(p)), r.end-r.at)])
+		r.at += int64(n)
+		if r.at-r.since >= resumeAfter {
+			r.since, r.resumes = r.at, 0
+		}
+		if n > 0 || err == nil {
+			return n, nil // what is wrong comes up again
+		}
+		if err := r.resume(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readBody reads from the request, and ends it when nothing comes any more.
+func (r *s3Reader) readBody(p []byte) (int, error) {
+	if r.body == nil {
+		return 0, io.ErrUnexpectedEOF
+	}
+	var stalled atomic.Bool
+	timer := time.AfterFunc(stalledAfter, func() {
+		stalled.Store(true)
+		r.cancel()
+	})
+	n, err := r.body.Read(p)
+	timer.Stop()
+	if stalled.Load() && err != nil {
+		err = errStalled
+	}
+	return n, err
+}
+
+var errStalled = errors.New("no data came for a minute")
+
+// resume replaces the request that ended with why, too early.
+func (r *s3Reader) resume(why error) error {
+	if errors.Is(why, io.EOF) {
+		why = io.ErrUnexpectedEOF
+	}
+	for {
+		if err := ended(r.ctx); err != nil {
+			return fmt.Errorf("read %s: %w", r.key, err)
+		}
+		r.drop()
+		if r.resumes == maxResumes || r.etag == "" {
+			return fmt.Errorf("%w, after byte %d", r.s.failed(r.ctx, "read", r.key, cutOff(why)), r.at)
+		}
+		r.s.log.Debug("a download was cut off and goes on", "store", r.s.name, "key", r.key, "offset", r.at, "error", summary(why))
+		pause(r.ctx, r.resumes)
+		r.resumes++
+		err := r.open(r.ctx, 0)
+		if err == nil {
+			return nil
+		}
+		if isFinal(err) {
+			return r.s.readFailed(r.ctx, r.key, err)
+		}
+		why = err
+	}
+}
+
+// readFailed is failed for an object that was opened and can't be read on.
+func (s *S3) readFailed(ctx context.Context, key string, err error) error {
+	if isPrecondition(err) || isAbsent(err) {
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "Something else deletes or replaces objects in the store; find out what.",
+			"read %s: %w: the object was deleted while it was read", key, io.ErrUnexpectedEOF)
+	}
+	return s.failed(ctx, "read", key, err)
+}
+
+// cutOff returns err so that io.ErrUnexpectedEOF is found in it.
+func cutOff(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+}
+
+// drop ends the request.
+func (r *s3Reader) drop() {
+	if r.body == nil {
+		return
+	}
+	r.cancel()
+	_ = r.body.Close() // what it brought was used; how it ends is of no interest
+	r.body = nil
+}
+
+// Close implements io.Closer.
+func (r *s3Reader) Close() error {
+	r.drop()
+	return nil
+}
+
+// jitter returns a time below d.
+func jitter(d time.Duration) time.Duration { return rand.N(d + 1) }

@@ -1,0 +1,215 @@
+package store_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3test"
+	"github.com/pgmedic/pgmedic/internal/store/storetest"
+)
+
+// newS3 returns the store of a new bucket, changed by the functions.
+func newS3(t *testing.T, server *s3test.Server, change ...func(*store.S3Options)) *store.S3 {
+	t.Helper()
+	return openS3(t, server, server.Bucket(), change...)
+}
+
+func openS3(t *testing.T, server *s3test.Server, bucket string, change ...func(*store.S3Options)) *store.S3 {
+	t.Helper()
+	o := server.Options(bucket)
+	o.PartSizeBytes, o.MaxAttempts = store.MinPartSizeBytes, 3
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := store.NewS3(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func startS3(t *testing.T, o s3test.Options) *s3test.Server {
+	t.Helper()
+	server := s3test.Start(t, o)
+	server.Setenv(t)
+	return server
+}
+
+func TestS3Conforms(t *testing.T) {
+	server := startS3(t, s3test.Options{})
+	storetest.Run(t, func(t *testing.T) store.Store { return newS3(t, server) })
+}
+
+// TestS3Prefixes keeps stores in one bucket apart.
+func TestS3Prefixes(t *testing.T) {
+	server := startS3(t, s3test.Options{})
+	bucket := server.Bucket()
+	under := func(prefix string) *store.S3 {
+		return openS3(t, server, bucket, func(o *store.S3Options) { o.Prefix = prefix })
+	}
+	whole, a, ab := openS3(t, server, bucket), under("a"), under("a/b")
+	for s, key := range map[*store.S3]string{whole: "z", a: "key", ab: "key"} {
+		if _, err := s.Put(t.Context(), key, strings.NewReader(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for s, want := range map[*store.S3][]string{whole: {"a/b/key", "a/key", "z"}, a: {"b/key", "key"}, ab: {"key"}} {
+		var got []string
+		for o, err := range s.List(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, o.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", s, got, want)
+		}
+	}
+	if got := ab.String(); got != "s3://"+bucket+"/a/b at "+server.Endpoint {
+		t.Errorf("String is %q", got)
+	}
+	// The prefix counts, and is not cut off silently.
+	long := strings.Repeat(strings.Repeat("y", 255)+"/", 3) + strings.Repeat("y", 255)
+	if _, err := under(strings.Repeat("p", 200)).Put(t.Context(), long+"y", nil); pgmedic.KindOf(err) != pgmedic.KindUsage {
+		t.Errorf("key that is too long with its prefix: %v", err)
+	}
+	// Dots before a slash are gocloud.dev's special case.
+	if _, err := a.Put(t.Context(), "x../y", strings.NewReader("dots")); err != nil {
+		t.Fatal(err)
+	}
+	for o, err := range a.List(t.Context(), "x../") {
+		if err != nil || o.Key != "x../y" {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+	if o, err := a.Stat(t.Context(), "x../y"); err != nil || o.SizeBytes != 4 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestS3PartSizes(t *testing.T) {
+	for _, size := range []int64{store.MinPartSizeBytes, store.DefaultPartSizeBytes, store.MaxPartSizeBytes} {
+		total, parts := int64(0), int64(0)
+		for n := int64(1); store.PartSize(store.S3Options{PartSizeBytes: size}, n) > 0; n++ {
+			parts, total = n, total+store.PartSize(store.S3Options{PartSizeBytes: size}, n)
+			if part := store.PartSize(store.S3Options{PartSizeBytes: size}, n); part > 5<<30 {
+				t.Fatalf("part %d has %d bytes", n, part)
+			}
+		}
+		if parts != 10_000 || total != 137_000*size {
+			t.Errorf("%d parts of %d and more are %d bytes", parts, size, total)
+		}
+		if size == store.DefaultPartSizeBytes && total < 1<<40 {
+			t.Errorf("the default allows %d bytes", total)
+		}
+	}
+}
+
+// TestS3Grows puts objects whose parts grow, up to the last and past it.
+func TestS3Grows(t *testing.T) {
+	store.SetPartGrowth(t, 2, 1)
+	server := startS3(t, s3test.Options{})
+	s := newS3(t, server)
+	const most = (2*1 + 1*2 + 1*4) * store.MinPartSizeBytes
+	for _, size := range []int{store.MinPartSizeBytes, 2 * store.MinPartSizeBytes, 2*store.MinPartSizeBytes + 1, most} {
+		key, data := "a/"+strconv.Itoa(size), noise(size)
+		if o, err := s.Put(t.Context(), key, bytes.NewReader(data)); err != nil || o.SizeBytes != int64(size) {
+			t.Fatalf("%d bytes: %+v, %v", size, o, err)
+		}
+		if got, err := readAll(t.Context(), s, key); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
+		}
+	}
+	_, err := s.Put(t.Context(), "b", bytes.NewReader(noise(most+1)))
+	if pgmedic.KindOf(err) != pgmedic.KindFailed || !strings.Contains(pgmedic.HintOf(err), "part_size") {
+		t.Errorf("an object that is too large: %v", err)
+	}
+}
+
+// TestS3Memory puts and gets 512 MiB with four writers, as a parallel backup
+// does, and looks at the heap meanwhile.
+func TestS3Memory(t *testing.T) {
+	server := startS3(t, s3test.Options{})
+	s := newS3(t, server, func(o *store.S3Options) { o.PartSizeBytes = 0 })
+	const writers, size = 4, 128 << 20
+	stop, peak := make(chan struct{}), uint64(0)
+	var watch, work sync.WaitGroup
+	watch.Go(func() {
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak = max(peak, m.HeapInuse)
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond): // between two looks
+			}
+		}
+	})
+	for i := range writers {
+		work.Go(func() {
+			key := "a/" + strconv.Itoa(i)
+			if _, err := s.Put(t.Context(), key, io.LimitReader(rand.NewChaCha8([32]byte{}), size)); err != nil {
+				t.Error(err)
+				return
+			}
+			r, err := s.Open(t.Context(), key, 0, -1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Close()
+			if n, err := io.Copy(io.Discard, r); n != size || err != nil {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+		})
+	}
+	work.Wait()
+	close(stop)
+	watch.Wait()
+	t.Logf("peak heap %d MiB", peak>>20)
+	// Parts, as much again where the garbage collector comes late.
+	if limit := uint64(2 * writers * (store.DefaultConcurrency + 1) * store.DefaultPartSizeBytes); peak > limit {
+		t.Errorf("the heap grew to %d MiB, more than %d", peak>>20, limit>>20)
+	}
+}
+
+func TestS3Options(t *testing.T) {
+	for name, o := range map[string]store.S3Options{
+		"no bucket":       {},
+		"bucket and path": {Bucket: "b/c"},
+		"empty parts":     {Bucket: "b", Prefix: "a//b"},
+		"slash":           {Bucket: "b", Prefix: "a/"},
+		"no scheme":       {Bucket: "b", Endpoint: "host:9000"},
+		"credentials":     {Bucket: "b", Endpoint: "https://key:secret-one@host"},
+		"encryption":      {Bucket: "b", ServerSideEncryption: "rot13"},
+		"idle key":        {Bucket: "b", KMSKeyID: "k"},
+		"small parts":     {Bucket: "b", PartSizeBytes: 1},
+		"large parts":     {Bucket: "b", PartSizeBytes: 1 << 40},
+		"concurrency":     {Bucket: "b", Concurrency: -1},
+		"no authority":    {Bucket: "b", CACertFile: "/nonexistent"},
+		"no region":       {Bucket: "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("AWS_REGION", "")
+			t.Setenv("AWS_DEFAULT_REGION", "")
+			t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+			s, err := store.NewS3(t.Context(), o)
+			if s != nil || pgmedic.KindOf(err) != pgmedic.KindUsage || strings.Contains(err.Error(), "secret-one") {
+				t.Errorf("%v (%v)", err, pgmedic.KindOf(err))
+			}
+		})
+	}
+}

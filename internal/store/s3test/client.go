@@ -1,0 +1,115 @@
+package s3test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// client is one that always has the right keys.
+func (s *Server) client() *s3.Client {
+	return s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(s.Endpoint), UsePathStyle: true, HTTPClient: s.transport(), RetryMaxAttempts: 1,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey}, nil
+		}),
+	})
+}
+
+// MakeBucket makes a bucket.
+func (s *Server) MakeBucket(name string) {
+	s.tb.Helper()
+	if _, err := s.client().CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// Uploads returns the names of multipart uploads that are neither complete nor
+// aborted.
+func (s *Server) Uploads(bucket string) []string {
+	s.tb.Helper()
+	out, err := s.client().ListMultipartUploads(context.Background(), &s3.ListMultipartUploadsInput{Bucket: &bucket})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	var names []string
+	for _, u := range out.Uploads {
+		names = append(names, aws.ToString(u.Key))
+	}
+	return names
+}
+
+// Objects returns the names in a bucket, up to 1,000.
+func (s *Server) Objects(bucket string) []string {
+	s.tb.Helper()
+	out, err := s.client().ListObjectsV2(context.Background(), &s3.ListObjectsV2Input{Bucket: &bucket})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	var names []string
+	for _, o := range out.Contents {
+		names = append(names, aws.ToString(o.Key))
+	}
+	return names
+}
+
+// makeCertificate makes an authority and a certificate for 127.0.0.1.
+func (s *Server) makeCertificate() {
+	s.tb.Helper()
+	check := func(err error) {
+		if err != nil {
+			s.tb.Fatal(err)
+		}
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pgmedic test authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	check(err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	check(err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	check(err)
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(s.dir, name)
+		check(os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return path
+	}
+	s.CACertFile = write("ca.pem", "CERTIFICATE", caDER)
+	s.certArgs = []string{"--cert", write("cert.pem", "CERTIFICATE", der), "--key", write("key.pem", "PRIVATE KEY", keyDER)}
+}
+
+// trusting returns a client that trusts CACertFile.
+func (s *Server) trusting() *http.Client {
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(s.CACertFile)
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		s.tb.Fatalf("read the test's authority: %v", err)
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
+}

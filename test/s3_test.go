@@ -1,0 +1,110 @@
+package test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic/internal/store/s3test"
+)
+
+// patients fills a table with rows that hardly compress: some 10 MB a 100,000.
+func patients(rows string) []string {
+	return []string{
+		"CREATE TABLE patients (id int PRIMARY KEY, name text, notes text)",
+		"INSERT INTO patients SELECT i, 'patient ' || i, md5(random()::text) || md5(random()::text) || md5(random()::text) FROM generate_series(1, " + rows + ") AS i",
+	}
+}
+
+// inBucket has the program keep backups in a new bucket, and returns its name.
+func (b *bench) inBucket(s3 *s3test.Server) string {
+	b.t.Helper()
+	bucket := s3.Bucket()
+	b.env = append(b.env, "PGMEDIC_STORE=s3://"+bucket+"/db/backups", "PGMEDIC_S3_ENDPOINT="+s3.Endpoint,
+		"PGMEDIC_S3_PATH_STYLE=true", "PGMEDIC_S3_CA_FILE="+s3.CACertFile)
+	b.env = append(b.env, s3.Environ()...)
+	return bucket
+}
+
+// TestS3 does the whole job with a bucket, over TLS, in both ways to back up.
+func TestS3(t *testing.T) {
+	s3 := s3test.Start(t, s3test.Options{TLS: true})
+	for _, method := range []string{"plain", "parallel"} {
+		t.Run(method, func(t *testing.T) {
+			b := newBench(t, patients("100000")...)
+			b.env = append(b.env, "BACKUP_METHOD="+method)
+			bucket := b.inBucket(s3)
+			if out := b.ok("check"); !strings.Contains(out, "s3://"+bucket+"/db/backups at https://127.0.0.1:") || !strings.Contains(out, "refuses to overwrite") {
+				t.Errorf("check says:\n%s", out)
+			}
+			id := strings.TrimSpace(b.ok("backup", "-q"))
+			b.ok("verify", id)
+			if !contains(s3.Objects(bucket), "/"+id+"/manifest.json") {
+				t.Errorf("the bucket has %q", s3.Objects(bucket))
+			}
+			b.ok("drill", id)
+			b.ok("restore", id, "--into", b.database+"_copy", "--yes")
+			want := query(t, b.database, "SELECT md5(string_agg(p::text, '|' ORDER BY id)) FROM patients p")
+			if got := query(t, b.database+"_copy", "SELECT md5(string_agg(p::text, '|' ORDER BY id)) FROM patients p"); !slices.Equal(got, want) {
+				t.Error("the copy has other rows")
+			}
+			// A flag says where, whatever the environment does; a URL is no path.
+			if out := b.ok("list", "-q", "--store", "s3://"+bucket+"/db/backups/"); strings.TrimSpace(out) != id {
+				t.Errorf("list says %q", out)
+			}
+			if out := b.ok("list", "-q", "--store", "elsewhere"); out != "" {
+				t.Errorf("another folder has %q", out)
+			}
+			if found := b.manifests(); len(found) > 0 {
+				t.Errorf("also in the folder: %q", found)
+			}
+		})
+	}
+}
+
+// TestS3Refused takes the credentials away before a backup and in the middle.
+func TestS3Refused(t *testing.T) {
+	s3 := s3test.Start(t, s3test.Options{})
+	b := newBench(t, patients("400000")...)
+	bucket := b.inBucket(s3)
+	id := strings.TrimSpace(b.ok("backup", "-q"))
+	before := b.env
+	oldKey, oldSecret := s3.AccessKey, s3.SecretKey
+
+	refused := func(r result) {
+		t.Helper()
+		if r.code != 12 || !strings.Contains(r.stderr, "hint: ") || !strings.Contains(r.stderr, "credentials") {
+			t.Errorf("exit code %d\n%s", r.code, r.stderr)
+		}
+		if strings.Contains(r.stderr+r.stdout, oldSecret) || strings.Contains(r.stderr+r.stdout, s3.SecretKey) {
+			t.Errorf("a secret is printed:\n%s%s", r.stdout, r.stderr)
+		}
+	}
+	running := b.start("backup")
+	eventually(t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
+	s3.Restart("another", "anothersecret")
+	refused(running.wait(2 * time.Minute))
+	for _, args := range [][]string{{"backup"}, {"list"}, {"verify", id}, {"check"}} {
+		if r := b.run(args...); args[0] == "check" {
+			if r.code != 12 {
+				t.Errorf("check: exit code %d\n%s", r.code, r.stdout)
+			}
+		} else {
+			refused(r)
+		}
+	}
+
+	b.env = append(slices.Clone(before), s3.Environ()...)
+	var listing struct {
+		Backups []struct{ ID string } `json:"backups"`
+	}
+	if out := b.ok("list", "--json"); json.Unmarshal([]byte(out), &listing) != nil || len(listing.Backups) != 1 || listing.Backups[0].ID != id {
+		t.Errorf("list says %s", out)
+	}
+	s3.Restart(oldKey, oldSecret)
+	b.env = before
+	b.ok("verify", id)
+	b.ok("backup", "-q")
+}
