@@ -3,6 +3,7 @@ package pgmedic_test
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -225,7 +226,15 @@ func commandLine(t *testing.T) (help string, cli map[string]verb) {
 	list, _, _ := strings.Cut(rest, "\n\n")
 	cli = map[string]verb{"": parseFlags(help)}
 	for _, m := range listedVerb.FindAllStringSubmatch(list, -1) {
-		cli[m[1]] = parseFlags(ask("help", m[1]))
+		page := ask("help", m[1])
+		cli[m[1]] = parseFlags(page)
+		// The flags of `pgmedic keys add` count as those of keys.
+		if _, rest, ok := strings.Cut(page, "Available Commands:\n"); ok {
+			list, _, _ := strings.Cut(rest, "\n\n")
+			for _, sub := range listedVerb.FindAllStringSubmatch(list, -1) {
+				maps.Copy(cli[m[1]], parseFlags(ask("help", m[1], sub[1])))
+			}
+		}
 	}
 	if len(cli) < 10 || len(cli["backup"]) < 10 || !cli["backup"]["--label"] || cli["restore"]["--swap"] {
 		t.Fatalf("the help of pgmedic is not as this test reads it: %v", cli)
