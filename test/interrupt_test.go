@@ -228,16 +228,6 @@ func (b *bench) nextRun(args []string) {
 		args = []string{"demo", "--json"}
 	}
 	r := b.run(args...)
-	// A half-filled database under a name that the user chose is in the way,
-	// and is the user's to drop: its comment says what it is.
-	if copied := b.database + "_copy"; r.code == 14 && slices.Contains(args, copied) {
-		story := query(t, "postgres", "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1", copied)
-		if !contains(story, `"pgmedic":"loading"`) {
-			t.Errorf("the half-filled database says %q", story)
-		}
-		mustExec(t, "postgres", "DROP DATABASE "+copied+" WITH (FORCE)")
-		r = b.run(args...)
-	}
 	if r.code != 0 {
 		t.Errorf("the next run: exit code %d\n%s", r.code, r.stderr)
 	}

@@ -71,20 +71,19 @@ type RestoreArchiveOptions struct {
 // RestoreArchive runs one section of an archive into a database and stops at
 // the first error. An error of Stdin's Read wins over pg_restore's.
 func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
-	args := []string{"--exit-on-error", "--section=" + o.Section}
-	c := Command{Tool: o.Tool, Target: o.Target, Options: loadSettings(o.EventTriggersOff)}
+	c := Command{Tool: o.Tool, Target: o.Target, Args: []string{"--exit-on-error", "--section=" + o.Section}, Options: loadSettings(o.EventTriggersOff)}
 	if o.MaintenanceWorkMem != "" {
 		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
 	}
 	if o.Jobs > 1 {
-		args = append(args, "--jobs="+strconv.Itoa(o.Jobs))
+		c.Args = append(c.Args, "--jobs="+strconv.Itoa(o.Jobs))
 	}
 	if o.File != "" {
-		c.Args = append(args, o.File)
+		c.Args = append(c.Args, o.File)
 		return Run(ctx, c)
 	}
 	in := &remember{r: o.Stdin}
-	c.Args, c.Stdin = args, in
+	c.Stdin = in
 	err := Run(ctx, c)
 	if cause := in.failure(); cause != nil {
 		return cause
