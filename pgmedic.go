@@ -255,7 +255,7 @@ func (t Table) CountedAs() string {
 // Seal says how the bytes of a backup were transformed on their way out.
 type Seal struct {
 	Compression string `json:"compression"` // gzip, zstd or none
-	Encryption  string `json:"encryption"`  // age or none
+	Encryption  string `json:"encryption"`  // age, aes-256-cbc or none
 }
 
 // ObjectRole says what a stored object is for.
@@ -293,6 +293,10 @@ type Object struct {
 	SHA256      string `json:"sha256"`
 	// PlainBytes is the size before compression.
 	PlainBytes int64 `json:"plain_bytes"`
+	// HMAC authenticates the stored bytes of a backup encrypted with
+	// aes-256-cbc, which itself authenticates nothing: the salt of its key and
+	// the code, in hex, with a colon between them.
+	HMAC string `json:"hmac,omitempty"`
 }
 
 // Step is one measured part of a run.

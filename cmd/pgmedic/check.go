@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -239,6 +240,10 @@ func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error
 
 // checkEncryption says whether backups are encrypted and who can read them.
 func (a *app) checkEncryption(l *checklist) {
+	if a.seal.Encryption == seal.EncryptionAES256CBC {
+		l.ok("encryption", "%s with a passphrase; this host can read its backups", a.seal.Encryption)
+		return
+	}
 	if len(a.wraps) == 0 {
 		l.add("encryption", pgmedic.OutcomeWarn, "backups are stored as they are: whoever reads the store reads the data",
 			"set backup.recipients; `pgmedic init` makes the keys")

@@ -20,8 +20,9 @@ import (
 // keysRow is what is known of the ways to open one backup, and what was done
 // to them.
 type keysRow struct {
-	ID        string   `json:"id"`
-	Database  string   `json:"database"`
+	ID       string `json:"id"`
+	Database string `json:"database"`
+	// Encrypted is true where the backup has a key of its own, by age.
 	Encrypted bool     `json:"encrypted"`
 	Keys      []keyRow `json:"keys"`
 	Added     string   `json:"added,omitempty"`
@@ -233,7 +234,7 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		return a.printJSON(row)
 	}
 	if !row.Encrypted {
-		a.printf("backup %s is not encrypted\n", row.ID)
+		a.printf("backup %s has no keys of its own: %s\n", row.ID, sealWords(e.Backup))
 		return nil
 	}
 	lines := make([][]string, 0, len(row.Keys))
@@ -370,7 +371,7 @@ func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Back
 		return row, pgmedic.Errorf(pgmedic.KindNotFound, hint, "backup %s: %s", b.ID, why)
 	}
 	if !row.Encrypted {
-		return skip("only encrypted backups have keys", "not encrypted")
+		return skip("only backups encrypted with age have keys", "not encrypted with age")
 	}
 	wraps, err := c.Keys(ctx, b)
 	if err != nil {

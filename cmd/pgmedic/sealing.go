@@ -42,6 +42,10 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 	if a.cfg.Backup.Encryption == string(seal.EncryptionNone) {
 		return o, nil, nil
 	}
+	if a.cfg.Backup.Encryption == string(seal.EncryptionAES256CBC) {
+		o, err := a.cbcSealing(o)
+		return o, nil, err
+	}
 	var wraps []backup.Wrap
 	for _, text := range a.cfg.Backup.Recipients {
 		to, err := parseRecipient(text)
@@ -65,6 +69,24 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 		to = append(to, w.To)
 	}
 	return o, wraps, seal.CheckRecipients(to...)
+}
+
+// cbcSealing is sealing with a passphrase, as openssl does it.
+func (a *app) cbcSealing(o seal.Options) (seal.Options, error) {
+	refuse := func(hint, why string) (seal.Options, error) {
+		return o, pgmedic.Errorf(pgmedic.KindUsage, hint, "backup.encryption is %s, %s", seal.EncryptionAES256CBC, why)
+	}
+	switch {
+	case pgmedic.Method(a.cfg.Backup.Method) != pgmedic.MethodPlain:
+		return refuse("set backup.method to plain, or backup.encryption to age", "which is for plain backups only")
+	case len(a.cfg.Backup.Recipients) > 0:
+		return refuse("take backup.recipients out, or set backup.encryption to age", "which knows no recipients")
+	case a.cfg.Backup.EncryptionKey.Reveal() == "":
+		return refuse("set backup.encryption_key (BACKUP_ENCRYPTION_KEY)", "and there is no passphrase")
+	}
+	key, err := seal.PassphraseKey(a.cfg.Backup.EncryptionKey.Reveal())
+	o.Encryption, o.Key = seal.EncryptionAES256CBC, key
+	return o, err
 }
 
 // parseRecipient reads a public key. Its error does not repeat it: it may be a
@@ -113,7 +135,19 @@ func (a *app) identities() ([]age.Identity, error) {
 // this host has no key at all: such a host can tell whether the stored bytes are
 // intact, and no more.
 func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
-	if b.Seal.Encryption != string(seal.EncryptionAge) {
+	switch seal.Encryption(b.Seal.Encryption) {
+	case seal.EncryptionAge:
+	case seal.EncryptionAES256CBC:
+		phrase := a.cfg.Backup.EncryptionKey.Reveal()
+		if phrase == "" {
+			return nil, nil
+		}
+		key, err := seal.PassphraseKey(phrase)
+		if err == nil {
+			err = c.Authenticate(ctx, b, key.CheckMAC)
+		}
+		return key, err
+	default:
 		return nil, nil
 	}
 	with, err := a.identities()
@@ -144,7 +178,7 @@ func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup
 // readKey is openKey for what can't be done without the key.
 func (a *app) readKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
 	key, err := a.openKey(ctx, c, b)
-	if err == nil && key == nil && b.Seal.Encryption == string(seal.EncryptionAge) {
+	if err == nil && key == nil && b.Seal.Encryption != string(seal.EncryptionNone) {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set backup.identity_files (PGMEDIC_IDENTITY_FILES) or backup.encryption_key (BACKUP_ENCRYPTION_KEY)",
 			"backup %s is encrypted and this host has no key", b.ID)
 	}

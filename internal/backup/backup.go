@@ -36,7 +36,8 @@ type Options struct {
 	Method     Method
 	Tools      pgtool.Finder
 	// Seal says how the backup is compressed, and encrypted: with
-	// EncryptionAge the key is made here, and Wraps must not be empty.
+	// EncryptionAge the key is made here, and Wraps must not be empty;
+	// EncryptionAES256CBC is for Plain alone, and has its key from a passphrase.
 	Seal  seal.Options
 	Wraps []Wrap
 	// Purpose is PurposeRegular if empty.
@@ -81,6 +82,9 @@ func (o Options) check() error {
 	switch {
 	case o.Catalog == nil, o.Method == nil, o.Logger == nil, o.Now == nil:
 		return errors.New("backup: Catalog, Method, Logger and Now are required")
+	case o.Seal.Encryption == seal.EncryptionAES256CBC && o.Method.Name() != pgmedic.MethodPlain:
+		return pgmedic.Errorf(pgmedic.KindUsage, "set backup.encryption to age, or backup.method to plain",
+			"%s is for plain backups only", o.Seal.Encryption)
 	}
 	return nil
 }

@@ -59,23 +59,23 @@ func (r *Run) storeRecovery(ctx context.Context) error {
 // from the database goes into the script through shellQuote, and nowhere else:
 // a table's name may hold anything.
 type recovery struct {
-	ID, Name, Method           string
-	ServerVersion, SnapshotAt  string
-	ServerMajor, ClientMajor   int
-	ClientVersion              string
-	Parallel, Age, PostQuantum bool
-	Programs, Needs            []string
-	Unseal, UnsealWords        string
-	Option                     string
-	Objects                    []pgmedic.Object
-	Globals, Schema            string
-	Rest, Dump                 string
-	MissingSQL                 string
-	Create12, Create15         string
-	Create16, Create17         string
-	Properties                 string
-	Detach, Analyze            string
-	Tables                     []recoveryTable
+	ID, Name, Method                    string
+	ServerVersion, SnapshotAt           string
+	ServerMajor, ClientMajor            int
+	ClientVersion                       string
+	Parallel, Age, PostQuantum, OpenSSL bool
+	Programs, Needs                     []string
+	Unseal, UnsealWords                 string
+	Option                              string
+	Objects                             []pgmedic.Object
+	Globals, Schema                     string
+	Rest, Dump                          string
+	MissingSQL                          string
+	Create12, Create15                  string
+	Create16, Create17                  string
+	Properties                          string
+	Detach, Analyze                     string
+	Tables                              []recoveryTable
 }
 
 // recoveryTable is a table with the chunks that hold its rows.
@@ -109,6 +109,7 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
 	v.PostQuantum = v.Age && postQuantum
+	v.OpenSSL = b.Seal.Encryption == string(seal.EncryptionAES256CBC)
 	v.addPrograms(b)
 	v.addTables(b)
 	return v
@@ -125,6 +126,12 @@ func (v *recovery) addPrograms(b *pgmedic.Backup) {
 		v.Programs, v.Needs = append(v.Programs, "age"), append(v.Needs, need)
 		steps, words = append(steps, `age -d -i "$key"`), append(words, "age -d -i key.txt")
 		v.Option = "--identity identity.txt "
+	}
+	if v.OpenSSL {
+		const enc = "openssl enc -d -aes-256-cbc -pbkdf2 -iter 600000 -md sha256 -pass "
+		v.Programs, v.Needs = append(v.Programs, "openssl"), append(v.Needs, "openssl 1.1.1 or later")
+		steps, words = append(steps, enc+`"file:$passphrase"`), append(words, enc+"file:passphrase.txt")
+		v.Option = "--passphrase passphrase.txt "
 	}
 	switch seal.Compression(b.Seal.Compression) {
 	case seal.CompressionGzip:

@@ -21,9 +21,7 @@ const evil = "a'b\"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned\nHASH
 // manifest is one of a backup with such names everywhere.
 func manifest(method pgmedic.Method, compression, encryption string) *pgmedic.Backup {
 	suffix := map[string]string{"gzip": ".gz", "zstd": ".zst", "none": ""}[compression]
-	if encryption == "age" {
-		suffix += ".age"
-	}
+	suffix += map[string]string{"age": ".age", "aes-256-cbc": ".enc"}[encryption]
 	object := func(name string, role pgmedic.ObjectRole) pgmedic.Object {
 		return pgmedic.Object{Name: name, Role: role, StoredBytes: 1, SHA256: strings.Repeat("0a", 32)}
 	}
@@ -69,6 +67,7 @@ func TestRecoverTexts(t *testing.T) {
 		"plain_gzip":        {b: manifest(pgmedic.MethodPlain, "gzip", "none")},
 		"plain_none":        {b: manifest(pgmedic.MethodPlain, "none", "none")},
 		"plain_gzip_age":    {b: manifest(pgmedic.MethodPlain, "gzip", "age")},
+		"plain_gzip_enc":    {b: manifest(pgmedic.MethodPlain, "gzip", "aes-256-cbc")},
 		"parallel_zstd":     {b: manifest(pgmedic.MethodParallel, "zstd", "none")},
 		"parallel_zstd_age": {b: manifest(pgmedic.MethodParallel, "zstd", "age"), postQuantum: true},
 	} {

@@ -47,7 +47,7 @@ func (r *Run) Store(ctx context.Context, o StoreOptions, write func(ctx context.
 	if err != nil {
 		return err
 	}
-	object.StoredBytes, object.SHA256, object.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
+	object.StoredBytes, object.SHA256, object.PlainBytes, object.HMAC = sum.StoredBytes, sum.SHA256, sum.PlainBytes, sum.HMAC
 	r.record(object)
 	return nil
 }

@@ -63,7 +63,7 @@ type Backup struct {
 	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain,parallel" doc:"How backups are taken: plain is one SQL dump; parallel copies rows over several connections."`
 	Jobs          int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
 	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"gzip" enum:"gzip,zstd,none" doc:"gzip, zstd or none."`
-	Encryption    string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, where one is set; none stores backups as they are; aes-256-cbc is refused by this version."`
+	Encryption    string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, where one is set; none stores backups as they are; aes-256-cbc encrypts plain backups with encryption_key as openssl does."`
 	Recipients    []string          `yaml:"recipients" env:"BACKUP_RECIPIENTS" rule:"words" doc:"age public keys that open the backups. A host that has only these can back up and can't read. In the environment separated by commas."`
 	EncryptionKey Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. The host that has it can read them."`
 	IdentityFiles []string          `yaml:"identity_files" env:"PGMEDIC_IDENTITY_FILES" path:"true" doc:"Files of age secret keys, on a host that reads backups. In the environment separated as in PATH."`

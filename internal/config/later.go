@@ -68,11 +68,6 @@ func (c *Config) CheckBackup() error {
 			return pgmedic.Errorf(pgmedic.KindUsage, r.hint, "%s (%s) but %s", r.what, r.place(), r.but)
 		}
 	}
-	const key = "backup.encryption"
-	if c.Backup.Encryption == "aes-256-cbc" {
-		return pgmedic.Errorf(pgmedic.KindUsage, "set it to age: the passphrase can stay, and age authenticates what it encrypts",
-			"%s asks for aes-256-cbc, which this version can't do", c.origins[key].subject(key))
-	}
 	return nil
 }
 

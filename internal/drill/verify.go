@@ -46,7 +46,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	}
 	meter := &meter{report: o.Progress, total: plainBytes(o.Backup)}
 	reached := pgmedic.ProofVerified
-	sealed := o.Backup.Seal.Encryption == string(seal.EncryptionAge) && o.Key == nil
+	sealed := o.Backup.Seal.Encryption != string(seal.EncryptionNone) && o.Key == nil
 	if sealed {
 		reached = pgmedic.ProofIntact
 	}

@@ -35,6 +35,9 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
+	if s.options().Encryption == seal.EncryptionAES256CBC {
+		src = &rewinder{ReadCloser: src, open: func() (io.ReadCloser, error) { return s.OpenStored(ctx, o) }}
+	}
 	r, err := seal.NewReader(src, SumOf(o), s.options())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
@@ -63,7 +66,27 @@ func missingObject(err error, b *pgmedic.Backup, o pgmedic.Object) error {
 
 // SumOf is what the manifest recorded of an object, as the seal checks it.
 func SumOf(o pgmedic.Object) seal.Sum {
-	return seal.Sum{StoredBytes: o.StoredBytes, SHA256: o.SHA256, PlainBytes: o.PlainBytes}
+	return seal.Sum{StoredBytes: o.StoredBytes, SHA256: o.SHA256, PlainBytes: o.PlainBytes, HMAC: o.HMAC}
+}
+
+// rewinder is a stored object that can be read again from its beginning.
+type rewinder struct {
+	io.ReadCloser
+	open func() (io.ReadCloser, error)
+}
+
+// Seek opens the object anew. It knows no other place than the beginning.
+func (r *rewinder) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekStart {
+		return 0, errors.New("a stored object is read from its beginning")
+	}
+	again, err := r.open()
+	if err != nil {
+		return 0, err
+	}
+	err = r.Close()
+	r.ReadCloser = again
+	return 0, err
 }
 
 type objectReader struct {

@@ -37,6 +37,7 @@ type Key struct {
 	recipient age.Recipient
 	secret    string // the identity as text
 	hybrid    bool
+	phrase    string // in place of all the others, for EncryptionAES256CBC
 }
 
 // NewKey makes the key of a new backup that is to be wrapped to the given
@@ -116,6 +117,9 @@ func parseKey(text string) (*Key, error) {
 // takes what comes out. A recipient of the other kind than the key is a
 // pgmedic.KindUsage error.
 func (k *Key) Wrap(to age.Recipient) ([]byte, error) {
+	if k.phrase != "" {
+		return nil, errors.New("a passphrase is not wrapped")
+	}
 	if k.hybrid && isClassic(to) || !k.hybrid && isHybrid(to) {
 		return nil, errMixed()
 	}
@@ -188,7 +192,17 @@ func OpenKey(wrapped []byte, with []age.Identity) (*Key, error) {
 
 // MAC authenticates a manifest: HMAC-SHA256 in hex, under a key that HKDF-SHA256
 // derives from the backup's identity. Only who can open the backup can make it.
+// For a PassphraseKey the key is that of PBKDF2, and its salt stands before a
+// colon.
 func (k *Key) MAC(data []byte) (string, error) {
+	if k.phrase != "" {
+		mac, err := newSaltedMAC(k.phrase)
+		if err != nil {
+			return "", err
+		}
+		mac.Write(data)
+		return mac.String(), nil
+	}
 	key, err := hkdf.Key(sha256.New, []byte(k.secret), nil, "pgmedic manifest v1", sha256.Size)
 	if err != nil {
 		return "", fmt.Errorf("derive the manifest's key: %w", err)
@@ -201,6 +215,16 @@ func (k *Key) MAC(data []byte) (string, error) {
 // CheckMAC returns a pgmedic.KindIntegrity error unless mac is what MAC makes of
 // data.
 func (k *Key) CheckMAC(data []byte, mac string) error {
+	if k.phrase != "" {
+		made, code, err := parseSaltedMAC(k.phrase, mac)
+		if err != nil {
+			return err
+		}
+		if made.Write(data); !hmac.Equal(made.Sum(nil), code) {
+			return errNotAuthentic()
+		}
+		return nil
+	}
 	want, err := k.MAC(data)
 	if err != nil {
 		return err

@@ -263,6 +263,11 @@ func TestManifestMAC(t *testing.T) {
 	refused("the wrap of another backup", got, manifest, code)
 }
 
+func hashOf(data []byte) string {
+	hash := sha256.Sum256(data)
+	return hex.EncodeToString(hash[:])
+}
+
 // TestChunkOfAnotherBackup reads bytes that are whole and have the recorded
 // hash, and were encrypted to another key.
 func TestChunkOfAnotherBackup(t *testing.T) {
@@ -313,8 +318,7 @@ func TestEncryptedStreamWhole(t *testing.T) {
 		"the parts of another":       {slices.Concat(whole[:len(whole)-part-tag], piece(0)), part},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hash := sha256.Sum256(c.bad)
-			sum := seal.Sum{StoredBytes: int64(len(c.bad)), SHA256: hex.EncodeToString(hash[:]), PlainBytes: int64(c.plain)}
+			sum := seal.Sum{StoredBytes: int64(len(c.bad)), SHA256: hashOf(c.bad), PlainBytes: int64(c.plain)}
 			_, err := unseal(t, bytes.NewReader(c.bad), sum, o)
 			wantCorrupt(t, name, err)
 		})

@@ -149,12 +149,8 @@ func (r *Reader) Close() error {
 
 // start makes the decompressor ready. For gzip it reads the header.
 func (r *Reader) start() error {
-	if r.opts.Encryption == EncryptionAge {
-		plain, err := age.Decrypt(r.buf, r.opts.Key.identity)
-		if err != nil {
-			return noEOF(err)
-		}
-		r.in = bufio.NewReaderSize(plain, readBuffer)
+	if err := r.decrypt(); err != nil {
+		return err
 	}
 	switch r.opts.Compression {
 	case CompressionGzip:
@@ -185,6 +181,29 @@ func (r *Reader) start() error {
 		return r.zstd.Reset(r.in)
 	}
 	r.dec = r.in
+	return nil
+}
+
+// decrypt begins the layer that decrypts, if there is one.
+func (r *Reader) decrypt() error {
+	switch r.opts.Encryption {
+	case EncryptionAge:
+		plain, err := age.Decrypt(r.buf, r.opts.Key.identity)
+		if err != nil {
+			return noEOF(err)
+		}
+		r.in = bufio.NewReaderSize(plain, readBuffer)
+	case EncryptionAES256CBC:
+		if err := r.authenticate(); err != nil {
+			return err
+		}
+		plain, err := newCBCReader(r.buf, r.opts.Key.phrase)
+		if err != nil {
+			return noEOF(err)
+		}
+		r.in = bufio.NewReaderSize(plain, readBuffer)
+	case EncryptionNone:
+	}
 	return nil
 }
 

@@ -67,7 +67,8 @@ type Options struct {
 	Level Level
 	// Encryption is none where it is zero.
 	Encryption Encryption
-	// Key is what EncryptionAge encrypts to and decrypts with.
+	// Key is what is encrypted and decrypted with: for EncryptionAge one of
+	// NewKey or OpenKey, for EncryptionAES256CBC one of PassphraseKey.
 	Key *Key
 }
 
@@ -82,8 +83,8 @@ func (o Options) check() error {
 	}
 	switch o.Encryption {
 	case "", EncryptionNone:
-	case EncryptionAge:
-		if o.Key == nil {
+	case EncryptionAge, EncryptionAES256CBC:
+		if o.Key == nil || (o.Key.phrase != "") != (o.Encryption == EncryptionAES256CBC) {
 			return pgmedic.Errorf(pgmedic.KindUsage,
 				"Give this host a key that opens it: PGMEDIC_IDENTITY_FILES or BACKUP_ENCRYPTION_KEY.",
 				"the bytes are encrypted and no key is at hand")
@@ -100,7 +101,8 @@ func (o Options) check() error {
 }
 
 // Suffix returns what is appended to the name of a file or object that holds a
-// stream sealed with these options: ".gz", ".zst" or nothing, and ".age".
+// stream sealed with these options: ".gz", ".zst" or nothing, and ".age", ".enc"
+// or nothing.
 func Suffix(o Options) string {
 	suffix := ""
 	switch o.Compression {
@@ -110,8 +112,12 @@ func Suffix(o Options) string {
 		suffix = ".zst"
 	case CompressionNone:
 	}
-	if o.Encryption == EncryptionAge {
+	switch o.Encryption {
+	case EncryptionAge:
 		suffix += ".age"
+	case EncryptionAES256CBC:
+		suffix += ".enc"
+	case EncryptionNone:
 	}
 	return suffix
 }
@@ -125,6 +131,9 @@ type Sum struct {
 	SHA256      string
 	// PlainBytes is the size of what was written to the Writer.
 	PlainBytes int64
+	// HMAC authenticates the stored bytes of EncryptionAES256CBC: the salt of
+	// its key and the code, in hex, with a colon between them.
+	HMAC string
 }
 
 // check returns a pgmedic.KindIntegrity error for a Sum that no Writer made.

@@ -29,7 +29,7 @@ const maxWriteWindow = 8 << 20
 type Writer struct {
 	opts   Options
 	stored storedWriter
-	age    io.WriteCloser // nil without encryption
+	crypt  io.WriteCloser // nil without encryption
 	comp   compressor
 	plain  int64
 	err    error // the first failure; nothing succeeds after it
@@ -62,16 +62,35 @@ func NewWriter(dst io.Writer, o Options) (*Writer, error) {
 // not. It saves the cost of a new compressor for each of many small streams.
 func (w *Writer) Reset(dst io.Writer) error {
 	w.stored = storedWriter{dst: dst, hash: sha256.New()}
-	w.plain, w.err, w.closed, w.age = 0, nil, false, nil
+	w.plain, w.err, w.closed, w.crypt = 0, nil, false, nil
 	var under io.Writer = &w.stored
-	if w.opts.Encryption == EncryptionAge {
-		encrypted, err := age.Encrypt(&w.stored, w.opts.Key.recipient)
-		if err != nil {
-			return w.fail(fmt.Errorf("start encryption: %w", err))
-		}
-		w.age, under = encrypted, encrypted
+	if err := w.encrypt(); err != nil {
+		return w.fail(fmt.Errorf("start encryption: %w", err))
+	}
+	if w.crypt != nil {
+		under = w.crypt
 	}
 	w.comp.Reset(under)
+	return nil
+}
+
+// encrypt begins the layer that encrypts, if there is one.
+func (w *Writer) encrypt() (err error) {
+	switch w.opts.Encryption {
+	case EncryptionAge:
+		w.crypt, err = age.Encrypt(&w.stored, w.opts.Key.recipient)
+		return err
+	case EncryptionAES256CBC:
+		if w.stored.mac, err = newSaltedMAC(w.opts.Key.phrase); err != nil {
+			return err
+		}
+		cbc, err := newCBCWriter(&w.stored, w.opts.Key.phrase)
+		if err == nil {
+			w.crypt = cbc
+		}
+		return err
+	case EncryptionNone:
+	}
 	return nil
 }
 
@@ -99,10 +118,10 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	w.closed = true
-	if err := w.fail(w.comp.Close()); err != nil || w.age == nil {
+	if err := w.fail(w.comp.Close()); err != nil || w.crypt == nil {
 		return err
 	}
-	return w.fail(w.age.Close())
+	return w.fail(w.crypt.Close())
 }
 
 // Sum returns what is to be recorded about the stream. It is an error before
@@ -114,11 +133,15 @@ func (w *Writer) Sum() (Sum, error) {
 	if !w.closed {
 		return Sum{}, errors.New("no sum of a stream that is not closed")
 	}
-	return Sum{
+	sum := Sum{
 		StoredBytes: w.stored.n,
 		SHA256:      hex.EncodeToString(w.stored.hash.Sum(nil)),
 		PlainBytes:  w.plain,
-	}, nil
+	}
+	if w.stored.mac != nil {
+		sum.HMAC = w.stored.mac.String()
+	}
+	return sum, nil
 }
 
 // fail remembers the first error, and prefers dst's own to what a compressor
@@ -138,6 +161,7 @@ func (w *Writer) fail(err error) error {
 type storedWriter struct {
 	dst  io.Writer
 	hash hash.Hash
+	mac  *saltedMAC // nil where nothing needs one
 	n    int64
 	err  error
 }
@@ -155,6 +179,9 @@ func (s *storedWriter) Write(p []byte) (int, error) {
 		return max(0, min(n, len(p))), err
 	}
 	s.hash.Write(p)
+	if s.mac != nil {
+		s.mac.Write(p)
+	}
 	s.n += int64(n)
 	return n, nil
 }

@@ -37,6 +37,14 @@ func TestRecoverScript(t *testing.T) {
 	if err := os.WriteFile(file, []byte(identity.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	phrase := filepath.Join(t.TempDir(), "phrase")
+	if err := os.WriteFile(phrase, []byte("correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, err := seal.PassphraseKey("correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, way := range []struct {
 		name     string
 		method   backup.Method
@@ -45,6 +53,11 @@ func TestRecoverScript(t *testing.T) {
 		args     []string
 	}{
 		{"plain gzip", backup.Plain{}, seal.Options{Compression: seal.CompressionGzip}, []string{"gzip"}, nil},
+		{
+			"plain gzip openssl", backup.Plain{},
+			seal.Options{Compression: seal.CompressionGzip, Encryption: seal.EncryptionAES256CBC, Key: key},
+			[]string{"gzip", "openssl"}, []string{"--passphrase", phrase},
+		},
 		{"parallel zstd", backup.Parallel{Jobs: 2}, seal.Options{Compression: seal.CompressionZstd}, []string{"zstd"}, []string{"--jobs", "1"}},
 		{
 			"parallel zstd age", backup.Parallel{Jobs: 2},

@@ -1,0 +1,300 @@
+#!/usr/bin/env bash
+#
+# recover.sh restores this backup into a new database, without pgmedic: with
+# bash, psql, openssl, gzip and the usual tools. See RECOVER.md.
+#
+# Names of the database stand in single quotes, whatever they hold:
+# shellcheck disable=SC2016,SC1003
+set -euo pipefail
+umask 077
+export LC_ALL=C PGCLIENTENCODING=UTF8 PGAPPNAME=recover.sh
+
+readonly backup='20261122T020000Z-7f3a9c'
+readonly recorded_name='a'\''b"c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :"db" :'\''db'\'' 	& !! %s é 表'
+readonly client_major=15
+
+usage() {
+  cat <<'USAGE'
+usage: recover.sh [options] NEW_DATABASE
+
+Restores the backup in this script's folder into a database that it creates.
+
+  --passphrase FILE    file with the passphrase in its first line
+  --server CONNINFO    "host=… port=… user=…"; PGHOST, PGUSER, PGPASSWORD,
+                       ~/.pgpass and the like work, too
+  --maintenance NAME   database to connect to first (default: postgres)
+  --globals            first create the roles and tablespaces of the server that
+                       the backup is of; what is there already is reported
+  --no-check           don't compare the files with their hashes first
+USAGE
+}
+
+say() { printf 'recover: %s\n' "$*" >&2; }
+
+die() {
+  say "$@"
+  exit 1
+}
+
+need() {
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null 2>&1 || die "$program is missing"
+  done
+}
+
+# conninfo prints a connection string for a database.
+conninfo() {
+  local name=$1 quote="'"
+  name=${name//\\/\\\\}
+  name=${name//"$quote"/"\\$quote"}
+  printf "%s dbname='%s'" "$server" "$name"
+}
+
+# admin runs psql in the maintenance database, sql in the new one.
+admin() {
+  psql -X -q -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v "db=$target" -d "$(conninfo "$maintenance")" "$@"
+}
+
+sql() {
+  psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v SHOW_CONTEXT=never -d "$(conninfo "$target")" "$@"
+}
+
+# unseal makes of stored bytes what they were.
+unseal() { openssl enc -d -aes-256-cbc -pbkdf2 -iter 600000 -md sha256 -pass "file:$passphrase" | gzip -dc; }
+
+check_tools() {
+  need psql openssl gzip
+  local major program programs=(psql)
+  for program in "${programs[@]}"; do
+    major=$("$program" --version | sed -n 's/^[^)]*) \([0-9]*\).*/\1/p')
+    if [[ -n $major ]] && ((major < client_major)); then
+      die "$program is of PostgreSQL $major; this backup needs $client_major or later"
+    fi
+  done
+}
+
+check_files() {
+  local hash=(sha256sum)
+  if ! command -v sha256sum >/dev/null 2>&1; then hash=(shasum -a 256); fi
+  say 'comparing the files with their hashes'
+  (cd -- "$here" && "${hash[@]}" -c - >/dev/null) <<'HASHES' || die 'a file is missing or damaged'
+0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  globals.sql.gz.enc
+0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  dump.sql.gz.enc
+HASHES
+}
+
+# prepare looks for what the new database needs, and creates it.
+prepare() {
+  local missing version create
+  if [[ $(admin -At -c 'SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user') == t ]]; then
+    superuser=true
+  fi
+  if $globals; then
+    say 'creating roles and tablespaces'
+    unseal <"$here/"'globals.sql.gz.enc' | admin -v ON_ERROR_STOP=0 -f - >/dev/null ||
+      die 'the roles and tablespaces could not be read'
+  fi
+  missing=$(admin -At -f - <<<'SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n), '\'', '\'') FROM (SELECT DISTINCT n FROM unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'',  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::text[]) AS n WHERE n NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) UNION SELECT n FROM unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::text[]) AS n WHERE n <> '\'''\'' AND n NOT IN (SELECT spcname::text FROM pg_catalog.pg_tablespace)) AS m;')
+  if [[ -n $missing ]]; then
+    die "the server lacks roles or tablespaces; create them, or add --globals: $missing"
+  fi
+  version=$(admin -At -c 'SHOW server_version_num')
+  create='CREATE DATABASE :"db" TEMPLATE template0 ENCODING '\''UTF8'\'' LC_COLLATE '\''C'\'' LC_CTYPE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' OWNER "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TABLESPACE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";'
+  if ((version >= 170000)); then
+    create='CREATE DATABASE :"db" TEMPLATE template0 ENCODING '\''UTF8'\'' LC_COLLATE '\''C'\'' LC_CTYPE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' LOCALE_PROVIDER icu ICU_LOCALE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' OWNER "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TABLESPACE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";'
+  elif ((version >= 160000)); then
+    create='CREATE DATABASE :"db" TEMPLATE template0 ENCODING '\''UTF8'\'' LC_COLLATE '\''C'\'' LC_CTYPE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' LOCALE_PROVIDER icu ICU_LOCALE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' OWNER "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TABLESPACE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";'
+  elif ((version >= 150000)); then
+    create='CREATE DATABASE :"db" TEMPLATE template0 ENCODING '\''UTF8'\'' LC_COLLATE '\''C'\'' LC_CTYPE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' LOCALE_PROVIDER icu ICU_LOCALE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'' OWNER "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TABLESPACE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";'
+  fi
+  say 'creating the database'
+  admin -f - <<<"$create"
+  made=true
+  PGOPTIONS="${PGOPTIONS:-} -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+  PGOPTIONS+=' -c synchronous_commit=off -c client_min_messages=warning'
+  # Event triggers must not fire while what they watch is being made.
+  if $superuser; then PGOPTIONS+=' -c session_replication_role=replica'; fi
+  export PGOPTIONS
+}
+
+load_data() {
+  local status=(0 0)
+  say 'loading'
+  unseal <"$here/"'dump.sql.gz.enc' | sql -q -o /dev/null -f - || status=("${PIPESTATUS[@]}")
+  if ((status[1] != 0)); then die 'psql could not load the backup'; fi
+  if ((status[0] != 0)); then die 'the backup is damaged, or the key is wrong'; fi
+}
+
+# finish detaches subscriptions, which would reach for the publisher of the
+# original, collects statistics, and sets what belongs to the database itself.
+finish() {
+  sql -q -f - <<'SQL'
+SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', subname),
+	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', subname)
+FROM pg_catalog.pg_subscription WHERE subdbid =
+	(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+\gexec
+SQL
+  say 'collecting statistics'
+  sql -q -f - <<'SQL'
+WITH RECURSIVE above (oid) AS (
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+	WHERE c.relkind = 'f'
+	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+)
+SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	AND c.oid NOT IN (SELECT oid FROM above)
+ORDER BY n.nspname, c.relname
+\gexec
+SQL
+  say "setting the database's privileges, settings and comment"
+  admin -v ON_ERROR_STOP=0 -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
+REVOKE ALL ON DATABASE :"db" FROM "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";
+GRANT CONNECT ON DATABASE :"db" TO "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";
+ALTER DATABASE :"db" CONNECTION LIMIT 5;
+ALTER DATABASE :"db" SET "search_path" TO '\''$user'\'', '\''public'\'';
+ALTER ROLE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" IN DATABASE :"db" SET "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TO  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'';
+COMMENT ON DATABASE :"db" IS  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'';
+'
+}
+
+clean_up() {
+  local code=$?
+  rm -rf -- "$work"
+  if ((code != 0)) && $made; then say "database $target is not complete: drop it"; fi
+}
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+server='' maintenance=postgres target='' globals=false check=true superuser=false made=false
+passphrase=''
+while (($# > 0)); do
+  case $1 in
+    --passphrase) passphrase=${2:?--passphrase needs a file} && shift 2 ;;
+    --server) server=${2:?--server needs a connection string} && shift 2 ;;
+    --maintenance) maintenance=${2:?--maintenance needs a name} && shift 2 ;;
+    --globals) globals=true && shift ;;
+    --no-check) check=false && shift ;;
+    -h | --help) usage && exit 0 ;;
+    --) shift && break ;;
+    -*) usage >&2 && exit 2 ;;
+    *) break ;;
+  esac
+done
+if (($# != 1)) || [[ -z $1 ]]; then usage >&2 && exit 2; fi
+target=$1
+work=$(mktemp -d "${TMPDIR:-/tmp}/recover.XXXXXX")
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+check_tools
+if $check; then check_files; fi
+if [[ ! -r $passphrase ]]; then die 'give --passphrase FILE'; fi
+say "restoring backup $backup of $recorded_name into $target"
+prepare
+load_data
+finish
+say 'done'
