@@ -40,6 +40,11 @@ test-all: ## run the tests on every supported PostgreSQL
 	@scripts/setup.sh --all
 	@PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' ./... && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
+# Turn by turn with the rival, on the same data: docs/benchmarks.md says more.
+.PHONY: bench
+bench: setup ## measure pgmedic side by side with pg_dump
+	@go test ./bench -run '^$$' -bench . -benchtime 5x -timeout 60m
+
 .PHONY: lint
 lint: ## check form and common mistakes
 	@scripts/setup.sh --lint
