@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,5 +48,12 @@ func AcquireRunLock(ctx context.Context, t Target, maintenance, database string)
 	return &RunLock{conn: conn}, nil
 }
 
-// Release ends the lock's session.
-func (l *RunLock) Release(ctx context.Context) { Close(ctx, l.conn) }
+// Release gives the lock back and ends its session. A server that is told only
+// that the session ends may take a moment to notice, and the next run would find
+// the lock held by nobody.
+func (l *RunLock) Release(ctx context.Context) {
+	unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	_, _ = l.conn.Exec(unlock, "SELECT pg_catalog.pg_advisory_unlock_all()") // a broken session has let go
+	Close(ctx, l.conn)
+}
