@@ -26,7 +26,9 @@ build: ## build bin/pgmedic
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pgmedic ./cmd/pgmedic
 
 .PHONY: demo
-demo: setup build ## show a backup, its proof and a restore, on servers of its own
+demo: ## show a backup, its proof and a restore, on servers of its own
+	@scripts/setup.sh --demo
+	@$(MAKE) --no-print-directory build
 	@bin/pgmedic demo
 
 # -count=1: what a test of a real server said about another day's server is no

@@ -2,6 +2,7 @@
 #
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
+#   scripts/setup.sh --demo   Go modules and PostgreSQL, for building and trying
 #   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, and
 #                             age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
@@ -20,6 +21,7 @@ readonly WANTED_MAJOR=15
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly repository
+want_tests=true
 want_lint=false
 want_servers=false
 missing=()      # apt packages that must be installed
@@ -45,13 +47,14 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 usage() {
-  sed -n '3,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
   local argument
   for argument in "$@"; do
     case $argument in
+      --demo) want_tests=false ;;
       --lint) want_lint=true ;;
       --all) want_lint=true want_servers=true ;;
       -h | --help) usage && exit 0 ;;
@@ -120,8 +123,9 @@ look_for_tools() {
   if [[ -z $major ]]; then
     missing+=(postgresql)
   elif [[ $major != "$WANTED_MAJOR" ]]; then
-    say "testing with the installed PostgreSQL $major instead of $WANTED_MAJOR"
+    say "using the installed PostgreSQL $major instead of $WANTED_MAJOR"
   fi
+  $want_tests || return 0
   # The race detector is linked by gcc.
   have gcc || missing+=(gcc)
   have_c_library || missing+=(libc6-dev)
@@ -347,7 +351,7 @@ main() {
   install_missing
   check_postgres
   download_modules
-  install_s3
+  if $want_tests; then install_s3; fi
   if $want_lint; then install_lint; fi
   if $want_servers; then install_servers; fi
 }

@@ -300,7 +300,7 @@ func TestMigrationWaits(t *testing.T) {
 	o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 	o.LockTimeout = 100 * time.Millisecond
 	o.Progress = func(e pgmedic.Event) {
-		if e.Step != "inventory" || e.Finished {
+		if e.Step != "inventory" || e.Finished || e.Failed {
 			return
 		}
 		go func() {

@@ -35,10 +35,14 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	if s.options().Encryption == seal.EncryptionAES256CBC {
+	options := s.options()
+	if o.Role == pgmedic.RoleRecovery { // for people: stored as it is
+		options = seal.Options{Compression: seal.CompressionNone}
+	}
+	if options.Encryption == seal.EncryptionAES256CBC {
 		src = &rewinder{ReadCloser: src, open: func() (io.ReadCloser, error) { return s.OpenStored(ctx, o) }}
 	}
-	r, err := seal.NewReader(src, SumOf(o), s.options())
+	r, err := seal.NewReader(src, SumOf(o), options)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
 	}

@@ -115,7 +115,12 @@ type S3 struct {
 	name   string
 	log    *slog.Logger
 	idle   func()
+	// spares are buffers of a part's usual size, from uploads that have ended.
+	spares chan []byte
 }
+
+// maxSpares is how many buffers wait for another upload.
+const maxSpares = 16
 
 var _ Store = (*S3)(nil)
 
@@ -153,7 +158,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
-	s := &S3{o: o, log: o.Logger, name: o.String(), idle: func() {}}
+	s := &S3{o: o, log: o.Logger, name: o.String(), idle: func() {}, spares: make(chan []byte, maxSpares)}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = c.Freeze() // with what AWS_CA_BUNDLE added
 	}

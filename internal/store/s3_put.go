@@ -60,7 +60,7 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (Object, error) {
 		return Object{}, err
 	}
 	u := &upload{s: s, key: key, name: escapeDots(name), owner: rand.Text()}
-	first, last, err := u.fill(ctx, r, nil, s.o.partSize(1))
+	first, last, err := u.fill(ctx, r, s.spare(), s.o.partSize(1))
 	switch {
 	case err != nil:
 	case last:
@@ -120,6 +120,39 @@ func grow(part []byte, size int64) []byte {
 	return next
 }
 
+// spare returns an empty buffer of a part's usual size that no upload uses, or
+// nil. Where many objects follow each other it leaves the garbage collector
+// nothing to do.
+func (s *S3) spare() []byte {
+	select {
+	case b := <-s.spares:
+		return b[:0]
+	default:
+		return nil
+	}
+}
+
+// release takes a buffer that nothing reads any more.
+func (s *S3) release(b []byte) {
+	if int64(cap(b)) != s.o.PartSizeBytes {
+		return
+	}
+	select {
+	case s.spares <- b:
+	default:
+	}
+}
+
+// buffer returns an empty one for a part of size bytes.
+func (s *S3) buffer(size int64) []byte {
+	if size == s.o.PartSizeBytes {
+		if b := s.spare(); b != nil {
+			return b
+		}
+	}
+	return make([]byte, 0, size)
+}
+
 // checksum is what parts are sent with, unless the environment restricts that
 // (AWS_REQUEST_CHECKSUM_CALCULATION) for servers that don't know it.
 func (s *S3) checksum() types.ChecksumAlgorithm {
@@ -150,6 +183,7 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 		in.Body = bytes.NewReader(data)
 		out, err := u.s.client.PutObject(ctx, in)
 		if err == nil {
+			u.s.release(data)
 			u.made, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
 			return nil
 		}
@@ -258,7 +292,6 @@ type multipart struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 	slots  chan struct{} // a token for each part on its way
-	free   chan []byte   // buffers of parts that have arrived
 
 	mu    sync.Mutex
 	parts []types.CompletedPart
@@ -267,8 +300,7 @@ type multipart struct {
 }
 
 func newMultipart(ctx context.Context, u *upload, id *string) *multipart {
-	n := u.s.o.Concurrency
-	m := &multipart{u: u, id: id, slots: make(chan struct{}, n), free: make(chan []byte, n+1)}
+	m := &multipart{u: u, id: id, slots: make(chan struct{}, u.s.o.Concurrency)}
 	m.ctx, m.cancel = context.WithCancelCause(ctx)
 	return m
 }
@@ -287,7 +319,7 @@ func (m *multipart) sendAll(r io.Reader, first []byte) error {
 			return m.refuseMore(r)
 		}
 		var err error
-		if part, last, err = m.u.fill(m.ctx, r, m.buffer(size), size); err != nil {
+		if part, last, err = m.u.fill(m.ctx, r, m.u.s.buffer(size), size); err != nil {
 			m.stop(errAbandoned)
 			return m.outcome(err)
 		}
@@ -320,18 +352,6 @@ func (m *multipart) outcome(err error) error {
 	return err
 }
 
-// buffer returns an empty one for a part of size bytes.
-func (m *multipart) buffer(size int64) []byte {
-	select {
-	case b := <-m.free:
-		if int64(cap(b)) == size {
-			return b[:0]
-		}
-	default:
-	}
-	return make([]byte, 0, size)
-}
-
 // send sends a part in the background, when there is a slot for it. A part that
 // has grown takes all slots.
 func (m *multipart) send(number int32, part []byte, grown bool) {
@@ -344,10 +364,6 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 	}
 	m.wg.Go(func() {
 		defer func() {
-			select {
-			case m.free <- part:
-			default:
-			}
 			for range take {
 				<-m.slots
 			}
@@ -364,6 +380,7 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 		defer m.mu.Unlock()
 		m.cut = m.cut || err != nil
 		if err == nil {
+			m.u.s.release(part) // after a failure the connection may still read it
 			m.parts = append(m.parts, types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32})
 		} else if m.err == nil && !errors.Is(context.Cause(m.ctx), errAbandoned) {
 			m.err = m.u.failed(m.ctx, err)

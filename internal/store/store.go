@@ -1,6 +1,6 @@
 // Package store says where the objects of backups live. Store is the contract,
-// Local keeps objects as files below a folder, and the package storetest is the
-// suite that every Store must pass.
+// Local keeps objects as files below a folder, S3 keeps them in a bucket, and
+// the package storetest is the suite that every Store must pass.
 package store
 
 import (
@@ -50,7 +50,8 @@ import (
 //
 //   - pgmedic.KindNotFound, with ErrNotFound: there is no object of that key.
 //   - pgmedic.KindConflict, with ErrExists: there is one already.
-//   - pgmedic.KindUsage: the key, prefix or range is none.
+//   - pgmedic.KindUsage: the key, prefix or range is none; or the place itself
+//     is named wrongly, such as a bucket that doesn't exist.
 //   - pgmedic.KindFailed: no room is left: full disk, quota, size limit.
 //   - pgmedic.KindUnreachable: everything else that kept the Store from doing
 //     it: network, permission, I/O error. It proves nothing about the object.
