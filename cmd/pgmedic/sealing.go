@@ -148,6 +148,11 @@ func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup
 		}
 		return key, err
 	default:
+		if len(a.cfg.Backup.Recipients) > 0 || a.cfg.Backup.EncryptionKey != "" {
+			// Who can write to the store can put a backup of their own in the
+			// place of an encrypted one, and only those are authenticated.
+			a.log.Warn("backups are encrypted here and this one is not: nothing shows who wrote it", "backup", b.ID)
+		}
 		return nil, nil
 	}
 	with, err := a.identities()

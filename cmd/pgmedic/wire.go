@@ -179,7 +179,7 @@ func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.B
 // drillOptions are those of the configuration.
 func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) drill.Options {
 	o := drill.Options{
-		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir,
+		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir, Jobs: a.cfg.Backup.Jobs,
 		Host: a.host(), Version: a.version, ShowData: a.global.showData, Logger: a.log, Now: a.now,
 	}
 	// Where it can't be known the receipt does not say.

@@ -31,6 +31,8 @@ type Options struct {
 	// the system's folder for temporary files. It needs room for the whole
 	// database.
 	ScratchDir string
+	// Jobs is how many connections load a parallel backup, see restore.Options.
+	Jobs int
 	// Host and Version go into the receipt; MemoryBytes is the machine's
 	// memory, zero where it can't be known.
 	Host, Version string
@@ -90,7 +92,7 @@ func (o Options) rehearse(ctx context.Context, server *scratch.Server, receipt *
 		return err
 	}
 	loaded, err := restore.Load(ctx, restore.Options{
-		Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Target: target, Into: database, Tools: o.Tools,
+		Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Target: target, Into: database, Tools: o.Tools, Jobs: o.Jobs,
 		CreateRoles: true, TablespaceDir: server.TablespaceDir,
 		ShowData: o.ShowData, Progress: o.Progress, Logger: o.Logger, Now: o.Now,
 	})

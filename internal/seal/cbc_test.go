@@ -36,7 +36,7 @@ func TestCBCWithOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := cbc(t, seal.CompressionNone, phrase)
-	for _, size := range []int{0, 1, 15, 16, 17, 64<<10 - 1, 64 << 10, 64<<10 + 1, 64<<10 + 16, 1 << 20} {
+	for _, size := range []int{0, 15, 16, 64<<10 + 1} {
 		plain := rows(size, 1)
 		stored, sum := sealed(t, plain, o)
 		if got := filter(t, stored, append(opensslEnc, "-d", "-pass", "file:"+file)...); !bytes.Equal(got, plain) {
@@ -72,7 +72,7 @@ func TestCBCDamage(t *testing.T) {
 		}
 	}
 	// Each costs its 600,000 rounds twice.
-	for i := 0; i < len(stored); i += 11 {
+	for i := 0; i < len(stored); i += 41 { // a step that meets every kind of place
 		bad := bytes.Clone(stored)
 		bad[i] ^= 1
 		refused(fmt.Sprintf("byte %d", i), bad, sum, o)
