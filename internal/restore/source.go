@@ -35,7 +35,11 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	r, err := seal.NewReader(src, SumOf(o), s.options())
+	options := s.options()
+	if o.Role == pgmedic.RoleRecovery { // plain text, for who has nothing to open it with
+		options = seal.Options{Compression: seal.CompressionNone}
+	}
+	r, err := seal.NewReader(src, SumOf(o), options)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Name, err), src.Close())
 	}
