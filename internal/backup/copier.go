@@ -76,8 +76,8 @@ func (c *copier) work(ctx context.Context) error {
 	return nil
 }
 
-// finish copies, on the connection that holds every lock, what the workers
-// could not lock at once.
+// finish copies, on the connection that holds every lock or may wait for one,
+// what the workers could not lock at once.
 func (c *copier) finish(ctx context.Context) error {
 	if len(c.waiting) == 0 {
 		return nil
@@ -105,6 +105,7 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, j job, own bool)
 	name := c.names.next()
 	pack := &packWriter{hash: sha256.New()}
 	var plain int64
+	chunks := 0
 	err = c.run.put(ctx, name, func(ctx context.Context, w io.Writer) error {
 		pack.dst = w
 		sealer, err := seal.NewWriter(pack, c.run.Seal)
@@ -124,10 +125,17 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, j job, own bool)
 			}
 			chunk.Pack = name
 			plain += chunk.PlainBytes
+			chunks++
 			c.record(j, chunk)
+		}
+		if chunks == 0 {
+			return errEmptyPack
 		}
 		return nil
 	})
+	if errors.Is(err, errEmptyPack) {
+		return j, more, nil
+	}
 	if err != nil {
 		return job{}, false, err
 	}
@@ -151,6 +159,9 @@ func (c *copier) record(j job, chunk pgmedic.Chunk) {
 		Step: "data", Object: pgmedic.QuoteQualified(j.table.Schema, j.table.Name), DoneBytes: done, TotalBytes: c.total,
 	})
 }
+
+// errEmptyPack keeps a pack from being stored for which no table could be locked.
+var errEmptyPack = errors.New("no chunk in the pack")
 
 // errLockBusy says that a table's lock could not be had at once.
 var errLockBusy = errors.New("another session waits for the table")
@@ -185,6 +196,8 @@ func (c *copier) copyOnce(ctx context.Context, conn *pgx.Conn, j job, pack *pack
 		if err != nil {
 			return chunk, err
 		}
+	} else if err := c.snapshot.HoldChunk(ctx, j.table); err != nil {
+		return chunk, err
 	}
 	if err := s.Reset(pack); err != nil {
 		return chunk, err

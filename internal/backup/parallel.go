@@ -122,7 +122,7 @@ func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *post
 	return r.Store(ctx, o, func(ctx context.Context, w io.Writer) error {
 		process, err := pgtool.StartArchive(ctx, pgtool.ArchiveOptions{
 			Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-			Data: without != nil, Without: without,
+			Encoding: r.Manifest.Database.Encoding, Data: without != nil, Without: without,
 		})
 		if err != nil {
 			return err

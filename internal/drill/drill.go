@@ -147,6 +147,10 @@ func (o Options) judge(ctx context.Context, receipt *pgmedic.Receipt, err error)
 // refusedSQL reports whether the server refused a statement of the dump for
 // what it says, and not for want of disk, memory or life.
 func refusedSQL(err error) bool {
+	var rows *restore.RefusedError
+	if errors.As(err, &rows) {
+		return true
+	}
 	var tool *pgtool.Error
 	if !errors.As(err, &tool) || tool.SQLState == "" {
 		return false

@@ -16,6 +16,8 @@ type ArchiveOptions struct {
 	Tool     Tool
 	Target   postgres.Target
 	Snapshot string
+	// Encoding is the database's own. The names in Without are in it, too.
+	Encoding string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
 	// Data selects the data section; without it the archive has the
@@ -29,7 +31,7 @@ type ArchiveOptions struct {
 // compresses.
 func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 	args := []string{
-		"--format=custom", "--compress=0", "--blobs", "--snapshot=" + o.Snapshot,
+		"--format=custom", "--compress=0", "--blobs", "--snapshot=" + o.Snapshot, "--encoding=" + o.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
 	}
 	if o.Data {

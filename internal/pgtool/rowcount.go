@@ -35,6 +35,7 @@ type RowCounter struct {
 
 	table string
 	line  []byte // the first bytes of the row, to tell \. from a row
+	odd   bool   // a row was one that psql takes for \. and pg_dump does not write
 }
 
 type lexState int
@@ -95,6 +96,7 @@ func (c *RowCounter) rows(p []byte) []byte {
 		}
 		p = p[i+1:]
 		end := string(c.line) == `\.`
+		c.odd = c.odd || string(c.line) == "\\.\r"
 		c.line = c.line[:0]
 		if end {
 			c.state = lexNormal

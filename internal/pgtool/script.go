@@ -87,9 +87,17 @@ func refusedCommand() error {
 }
 
 func (s *Script) filter(p []byte) {
+	if bytes.IndexByte(p, 0) >= 0 {
+		s.err = refusedCommand() // psql's lines end there: it would find other rows and commands than we
+		return
+	}
 	for len(p) > 0 && s.err == nil {
 		if s.Rows.state == lexRows {
 			rest := s.Rows.rows(p)
+			if s.Rows.odd {
+				s.err = refusedCommand()
+				return
+			}
 			s.out.Write(p[:len(p)-len(rest)])
 			p = rest
 			continue

@@ -31,6 +31,8 @@ func TestScript(t *testing.T) {
 		{name: "another database", in: "\\connect other\n", refused: true},
 		{name: "more behind restrict", in: "\\restrict a \\! id\n", refused: true},
 		{name: "cut off in a command", in: "\\restrict abc", refused: true},
+		{name: "a program behind rows that end with a carriage return", in: "COPY public.t (a) FROM stdin;\n\\.\r\n\\! id\n\\.\n", refused: true},
+		{name: "a program behind a NUL", in: "COPY public.t (a) FROM stdin;\nx\x00y\n\\.\nSELECT '\n\\.\n\\! id\n';\n", refused: true},
 		{name: "a long command", in: "\\restrict " + strings.Repeat("a", 1<<20), refused: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

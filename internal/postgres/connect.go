@@ -16,13 +16,14 @@ import (
 )
 
 // Session settings of every connection: as pg_dump's, so that a value reads
-// and writes the same on every server, and none of the server's timeouts ends
+// and writes the same on every server, text as Go has it whatever the role or
+// the database set, and none of the server's timeouts ends
 // a long run. A timeout that this version does not know is left out by
 // applySession.
 const sessionSQL = `
 SELECT set_config(name, new, false)
 FROM (VALUES
-	('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
+	('client_encoding', 'UTF8'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
 	('bytea_output', 'hex'), ('xmloption', 'content'), ('timezone', 'UTC'), ('search_path', ''),
 	('row_security', 'off'), ('synchronize_seqscans', 'off'), ('statement_timeout', '0'),
 	('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),

@@ -76,8 +76,16 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	if err != nil {
 		return nil, Wrap(err, "list the tables to copy")
 	}
+	// COPY's option ENCODING holds for the text format only: in the binary one
+	// text is in the session's encoding, which is UTF8 for us and for recover.sh.
+	utf8 := s.conn.PgConn().ParameterStatus("server_encoding") == "UTF8"
 	tables := make([]RowTable, 0, len(rows))
 	for _, r := range rows {
+		// pg_dump takes the names of tables in the database's encoding, and only
+		// ASCII is the same in all of them.
+		if !utf8 && strings.ContainsFunc(r.Schema+r.Name, func(c rune) bool { return c >= 0x80 }) {
+			continue
+		}
 		t := RowTable{
 			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: r.HeapBlocks, SizeBytes: r.SizeBytes,
 			Format: pgmedic.CopyBinary,
@@ -88,7 +96,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 				t.Format = pgmedic.CopyText
 			}
 		}
-		if len(t.Columns) == 0 {
+		if len(t.Columns) == 0 || !utf8 {
 			t.Format = pgmedic.CopyText
 		}
 		tables = append(tables, t)
@@ -169,16 +177,44 @@ func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, t RowTable) e
 	name := pgmedic.QuoteQualified(t.Schema, t.Name)
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
 		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+name+" IN ACCESS SHARE MODE NOWAIT")
-	if err != nil || s.Locked {
+	if err != nil {
 		return Wrap(err, "lock table "+name)
 	}
-	var filenode uint32
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_relation_filenode($1)", t.OID).Scan(&filenode); err != nil {
+	return s.refuseRewritten(ctx, conn, name)
+}
+
+// HoldChunk is BeginChunk for the snapshot's own connection. Where that holds
+// the table's lock already, there is nothing to wait for; where it does not,
+// the wait is bounded by the snapshot's LockTimeout.
+func (s *Snapshot) HoldChunk(ctx context.Context, t RowTable) error {
+	return s.hold(ctx, pgmedic.QuoteQualified(t.Schema, t.Name))
+}
+
+// hold locks a table on the snapshot's connection, unless it has been locked all
+// along, and makes sure that it is still the one that the snapshot sees.
+func (s *Snapshot) hold(ctx context.Context, name string) error {
+	if s.Locked {
+		return nil
+	}
+	if err := execSimple(ctx, s.conn, "LOCK TABLE ONLY "+name+" IN ACCESS SHARE MODE"); err != nil {
+		return Wrap(err, "lock table "+name)
+	}
+	return s.refuseRewritten(ctx, s.conn, name)
+}
+
+func (s *Snapshot) refuseRewritten(ctx context.Context, conn *pgx.Conn, name string) error {
+	if s.Locked {
+		return nil
+	}
+	var oid, filenode uint32
+	err := conn.QueryRow(ctx, "SELECT $1::text::regclass::oid, coalesce(pg_catalog.pg_relation_filenode($1::text::regclass), 0)", name).
+		Scan(&oid, &filenode)
+	if err != nil {
 		return Wrap(err, "look at the file of table "+name)
 	}
-	if filenode != s.filenodes[t.OID] {
+	if before, ok := s.filenodes[oid]; !ok || filenode != before {
 		return pgmedic.Errorf(pgmedic.KindConflict, "run the backup while no migration changes the schema",
-			"table %s was rewritten while the backup began", name)
+			"table %s was rewritten while the backup ran", name)
 	}
 	return nil
 }
@@ -191,10 +227,21 @@ func EndChunk(ctx context.Context, conn *pgx.Conn) error {
 // Conn returns the connection that holds the snapshot and its locks.
 func (s *Snapshot) Conn() *pgx.Conn { return s.conn }
 
-// CountUnder counts the rows of a table under the snapshot.
+// CountUnder counts the rows of a table under the snapshot. Unlogged tables
+// have none on a standby, which can't even be asked for them; pg_dump leaves
+// their rows out there, too.
 func (s *Snapshot) CountUnder(ctx context.Context, t pgmedic.Table) (int64, error) {
-	var n int64
 	name := pgmedic.QuoteQualified(t.Schema, t.Name)
-	err := s.conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&n)
+	if err := s.hold(ctx, name); err != nil {
+		return 0, err
+	}
+	var unreadable bool
+	err := s.conn.QueryRow(ctx, `SELECT relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()
+		FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, name).Scan(&unreadable)
+	if err != nil || unreadable {
+		return 0, Wrap(err, "look at table "+name)
+	}
+	var n int64
+	err = s.conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&n)
 	return n, Wrap(err, "count the rows of "+name)
 }

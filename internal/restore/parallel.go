@@ -99,11 +99,9 @@ func (p *parallel) rest(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: r})
-	if err == nil {
-		_, err = io.Copy(io.Discard, r) // only a stream read to its end is known to be whole
-	}
-	return errors.Join(err, r.Close())
+	archive := &lockedReader{r: r}
+	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: archive})
+	return errors.Join(archive.readRest(ctx, err), archive.Close())
 }
 
 // rowLoader brings chunks back over several connections.
@@ -211,12 +209,25 @@ func (l *rowLoader) again(ctx context.Context) error {
 		if t.RootName != "" && postgres.Code(err) == "23514" {
 			err = l.chunk(ctx, conn, c, t.CountedAs())
 		}
+		if refusedRow(err) {
+			return &RefusedError{err}
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// RefusedError says that the server refused rows of the backup for what they
+// hold, and not for want of disk, memory or life.
+type RefusedError struct{ err error }
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.err.Error() }
+
+// Unwrap returns what the server said.
+func (e *RefusedError) Unwrap() error { return e.err }
 
 // chunk copies one chunk into its table, or into the one named. The COPY is a
 // statement of its own: all of its rows come, or none.

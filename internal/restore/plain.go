@@ -36,26 +36,45 @@ func (p *plain) Load(ctx context.Context, s *Session) error {
 	m := &meter{session: s, total: object.PlainBytes}
 	sql := pgtool.NewScript(r)
 	sql.Rows.OnTable = func(table string) { m.object = table }
-	script := &lockedReader{r: sql}
+	script := &lockedReader{r: fixedCloser{sql, r}}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
 		Tool: p.psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
 	})
-	// Only a stream read to its end is known to be what was written. psql may
-	// stop before that without an error (at \q, say), or because damage made it
-	// read nonsense: then the damage is what is to be reported.
-	if ctx.Err() == nil {
-		if _, rest := io.Copy(io.Discard, script); err == nil || pgmedic.KindOf(rest) == pgmedic.KindIntegrity {
-			err = rest
-		}
-	}
-	return errors.Join(err, r.Close())
+	return errors.Join(script.readRest(ctx, err), script.Close())
 }
 
-// lockedReader may be read by two goroutines, one after the other: what feeds
-// psql's input can be in a Read still when psql has ended.
+// fixedCloser is a reader with the closer of what it reads from.
+type fixedCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// lockedReader may be used by two goroutines, one after the other: what feeds a
+// program's input can be in a Read still when the program has ended.
 type lockedReader struct {
 	mu sync.Mutex
-	r  io.Reader
+	r  io.ReadCloser
+}
+
+// readRest reads what the program that ended with err has left. Only a stream
+// read to its end is known to be what was written. A program may stop before
+// that without an error (psql at \q, say), or because damage made it read
+// nonsense: then the damage is what is to be reported.
+func (l *lockedReader) readRest(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	if _, rest := io.Copy(io.Discard, l); err == nil || pgmedic.KindOf(rest) == pgmedic.KindIntegrity {
+		return rest
+	}
+	return err
+}
+
+// Close closes what is read, once nobody reads it.
+func (l *lockedReader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Close()
 }
 
 func (l *lockedReader) Read(p []byte) (int, error) {

@@ -36,7 +36,7 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 		return nil, err
 	}
 	options := s.options()
-	if o.Role == pgmedic.RoleRecovery { // for people: stored as it is
+	if o.Role == pgmedic.RoleRecovery { // plain text, for who has nothing to open it with
 		options = seal.Options{Compression: seal.CompressionNone}
 	}
 	if options.Encryption == seal.EncryptionAES256CBC {
