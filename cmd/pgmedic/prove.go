@@ -69,7 +69,11 @@ func (a *app) verify(ctx context.Context, args []string, all bool) error {
 	for _, e := range entries {
 		key, err := a.openKey(ctx, c, e.Backup)
 		if err != nil {
-			return errors.Join(err, problem)
+			if !all || ctx.Err() != nil {
+				return errors.Join(err, problem)
+			}
+			problem = worse(problem, err) // one bad backup must not hide the next
+			continue
 		}
 		listen, done := a.progress()
 		r, err := drill.Verify(ctx, drill.VerifyOptions{
