@@ -90,27 +90,12 @@ func (a *app) environmentNames(names ...string) bool {
 	return false
 }
 
-// openCatalog opens the store to read from: a folder that is not there is an
-// error, and not an empty store. The caller calls closed when nothing uses it any
-// more.
+// openCatalog opens the store; a folder that is not there is made. The caller
+// calls closed when nothing uses it any more.
 func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
-	c, closed, err = a.openStore(ctx, store.LocalOptions{MustExist: true})
-	if pgmedic.KindOf(err) == pgmedic.KindNotFound && a.cfg.Backup.Place().Bucket == "" {
-		err = pgmedic.Errorf(pgmedic.KindNotFound, "check the path, or take the first backup: pgmedic backup", "no backups yet: %w", err)
-	}
-	return c, closed, err
-}
-
-// makeCatalog opens the store to write to; a folder is made if need be.
-func (a *app) makeCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
-	return a.openStore(ctx, store.LocalOptions{})
-}
-
-func (a *app) openStore(ctx context.Context, local store.LocalOptions) (c *catalog.Catalog, closed func(), err error) {
 	place := a.cfg.Backup.Place()
 	if place.Bucket == "" {
-		local.Dir, local.Logger = place.Dir, a.log
-		s, err := store.NewLocal(local)
+		s, err := store.NewLocal(store.LocalOptions{Dir: place.Dir, Logger: a.log})
 		if err != nil {
 			return nil, nil, err
 		}
