@@ -11,8 +11,10 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 # Build tags of make test-all.
 ALL_TAGS :=
 # Tests start servers of their own, so not many packages at once. The seal starts
-# no goroutine, and under the race detector its keys take minutes to derive.
+# no goroutine, and under the race detector its keys take minutes to derive; the
+# detector's own memory hides what a bound on memory is to show.
 TEST = go test -p 2 -timeout 20m $(1) ./internal/seal && \
+	go test -timeout 20m $(1) -run '^TestS3Memory$$' ./internal/store && \
 	go test -race -p 2 -timeout 20m $(1) $$(go list ./... | grep -v /internal/seal$$)
 
 .PHONY: help
