@@ -35,7 +35,7 @@ type copier struct {
 	waiting []job // those whose lock had to be waited for
 }
 
-func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) *copier {
+func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers int) *copier {
 	index := make(map[string]int, len(s.Tables))
 	for i, t := range s.Tables {
 		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
@@ -47,7 +47,7 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) *copier
 		m.Format, m.Columns = t.Format, t.Columns
 		c.total += t.SizeBytes
 	}
-	jobs := planJobs(tables, index, r.Manifest.Server.VersionNum >= 140000)
+	jobs := planJobs(tables, index, chunkSize(c.total, workers), r.Manifest.Server.VersionNum >= 140000)
 	c.jobs = make(chan job, len(jobs))
 	for _, j := range jobs {
 		c.jobs <- j

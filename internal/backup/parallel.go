@@ -59,7 +59,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	tables = takeOver(tables)
-	c := newCopier(r, snapshot, tables)
+	c := newCopier(r, snapshot, tables, p.Jobs)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := r.storeArchive(groupCtx, dump, snapshot, nil); err != nil {
@@ -140,9 +140,21 @@ func drain(w io.Writer, process *pgtool.Process) error {
 	return err
 }
 
-// targetChunk is the size of a chunk's heap and TOAST: small enough that several
-// workers end together, large enough that a chunk's own cost does not show.
-const targetChunk = 96 << 20
+// A chunk is as much of a table as can be copied alone.
+const (
+	// maxChunk and minChunk bound a chunk's heap and TOAST. Above, workers would
+	// not end together; below, a chunk's own cost would show, and that of a
+	// compressor that begins with an empty window.
+	maxChunk, minChunk = 96 << 20, 24 << 20
+	// chunksEach is how many chunks a worker has to do at least, where they don't
+	// get too small: the last one to end then has little left.
+	chunksEach = 16
+)
+
+// chunkSize is how large the chunks of a database of so many bytes are to be.
+func chunkSize(total int64, jobs int) int64 {
+	return min(max(total/int64(jobs*chunksEach), minChunk), maxChunk)
+}
 
 // job is one chunk to copy.
 type job struct {
@@ -152,14 +164,14 @@ type job struct {
 	bytes  int64
 }
 
-// planJobs cuts the tables into chunks, the largest first. Without TID range
+// planJobs cuts the tables into chunks of about the given size, the largest first. Without TID range
 // scans (before 14) a part of a table would cost a scan of all of it, so a
 // table is one chunk.
-func planJobs(tables []postgres.RowTable, index map[string]int, ranges bool) []job {
+func planJobs(tables []postgres.RowTable, index map[string]int, size int64, ranges bool) []job {
 	var jobs []job
 	for _, t := range tables {
 		i := index[pgmedic.QuoteQualified(t.Schema, t.Name)]
-		parts := (t.SizeBytes + targetChunk - 1) / targetChunk
+		parts := (t.SizeBytes + size - 1) / size
 		parts = min(max(parts, 1), max(t.HeapBlocks, 1))
 		if !ranges || len(t.Columns) == 0 {
 			parts = 1

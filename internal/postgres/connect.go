@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -32,6 +35,9 @@ FROM (VALUES
 ) AS v (name, new)
 WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE lower(s.name) = v.name)`
 
+// readBuffer is how much is read from a connection at a time.
+const readBuffer = 128 << 10
+
 // Connect opens a session with the target's database, with a known state of
 // its settings. An error says in one line what could not be reached and why,
 // with KindNotFound for a database that is not there and KindUnreachable for
@@ -51,6 +57,10 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	// Statements are few and long; a cache of prepared ones would only get in
 	// the way of a pooler.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	// The server sends 8 KiB at a time, and each read is a system call.
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
+	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)

@@ -16,6 +16,9 @@ import (
 const (
 	// copyBuffer is how much is written at a time.
 	copyBuffer = 512 << 10
+	// flushEvery is how much gathers before the disk is set to work on it, so
+	// that the flush at the end does not find all of a large object to do.
+	flushEvery = 8 << 20
 	// maxEmptyReads is how often in a row a reader may return nothing.
 	maxEmptyReads = 100
 	// maxMakeDir is how often Put makes a folder that others keep removing
@@ -102,6 +105,7 @@ func (l *Local) makeDir(folder string) error {
 // fill copies r to f, flushes it to the disk and closes it.
 func (l *Local) fill(ctx context.Context, key string, f *os.File, r io.Reader) (fs.FileInfo, error) {
 	buf := make([]byte, copyBuffer)
+	var written, started int64
 	for eof := false; !eof; {
 		n, err := readBlock(ctx, r, buf)
 		if eof = err == io.EOF; err != nil && !eof {
@@ -112,6 +116,10 @@ func (l *Local) fill(ctx context.Context, key string, f *os.File, r io.Reader) (
 		}
 		if _, err := f.Write(buf[:n]); err != nil {
 			return nil, failed("put", key, l.dir, err)
+		}
+		if written += int64(n); written-started >= flushEvery {
+			startFlush(f, started, written-started)
+			started = written
 		}
 	}
 	if err := ended(ctx); err != nil {
