@@ -28,10 +28,9 @@ type copier struct {
 	snapshot *postgres.Snapshot
 	jobs     chan job
 	names    packNames
-	total    int64
+	progress *shares
 
 	mu      sync.Mutex
-	done    int64
 	waiting []job // those whose lock had to be waited for
 }
 
@@ -42,11 +41,13 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) *copier
 	}
 	r.Manifest.Tables = s.Tables
 	c := &copier{run: r, snapshot: s}
+	total := int64(0)
 	for _, t := range tables {
 		m := &r.Manifest.Tables[index[pgmedic.QuoteQualified(t.Schema, t.Name)]]
 		m.Format, m.Columns = t.Format, t.Columns
-		c.total += t.SizeBytes
+		total += t.SizeBytes
 	}
+	c.progress = r.newShares("data", total)
 	jobs := planJobs(tables, index, r.Manifest.Server.VersionNum >= 140000)
 	c.jobs = make(chan job, len(jobs))
 	for _, j := range jobs {
@@ -67,6 +68,7 @@ func (c *copier) work(ctx context.Context) error {
 		return err
 	}
 	defer func() { postgres.Close(ctx, conn) }()
+	defer c.run.session()()
 	for ok {
 		first, ok, err = c.fillPack(ctx, &conn, first, true)
 		if err != nil {
@@ -151,13 +153,6 @@ func (c *copier) record(j job, chunk pgmedic.Chunk) {
 	m.Chunks = append(m.Chunks, chunk)
 	m.Tables[j.index].Rows += chunk.Rows
 	c.run.mu.Unlock()
-	c.mu.Lock()
-	c.done += j.bytes
-	done := c.done
-	c.mu.Unlock()
-	c.run.report(pgmedic.Event{
-		Step: "data", Object: pgmedic.QuoteQualified(j.table.Schema, j.table.Name), DoneBytes: done, TotalBytes: c.total,
-	})
 }
 
 // errEmptyPack keeps a pack from being stored for which no table could be locked.
@@ -203,7 +198,10 @@ func (c *copier) copyOnce(ctx context.Context, conn *pgx.Conn, j job, pack *pack
 		return chunk, err
 	}
 	// A row is a write; the compressor likes larger ones.
-	w := bufio.NewWriterSize(s, 256<<10)
+	share := c.progress.share(pgmedic.QuoteQualified(j.table.Schema, j.table.Name), j.bytes)
+	done := false
+	defer func() { share.end(done) }()
+	w := bufio.NewWriterSize(io.MultiWriter(s, share), 256<<10)
 	tag, err := conn.PgConn().CopyTo(ctx, w, postgres.CopyOutSQL(j.table, j.blocks, c.run.Manifest.Database.Encoding))
 	if err == nil {
 		err = w.Flush()
@@ -218,6 +216,7 @@ func (c *copier) copyOnce(ctx context.Context, conn *pgx.Conn, j job, pack *pack
 	if err != nil {
 		return chunk, fmt.Errorf("%s: %w", what, err)
 	}
+	done = true
 	chunk.StoredBytes, chunk.SHA256, chunk.PlainBytes, chunk.Rows = sum.StoredBytes, sum.SHA256, sum.PlainBytes, tag.RowsAffected()
 	if own {
 		return chunk, postgres.EndChunk(ctx, conn)

@@ -27,12 +27,17 @@ type Parallel struct {
 // Name returns pgmedic.MethodParallel.
 func (Parallel) Name() pgmedic.Method { return pgmedic.MethodParallel }
 
+// jobs is how many connections read rows.
+func (p Parallel) jobs() int {
+	if p.Jobs > 0 {
+		return p.Jobs
+	}
+	return runtime.NumCPU()
+}
+
 // Take stores the schema, what is not plain rows, the rows, the globals and the
 // inventory.
 func (p Parallel) Take(ctx context.Context, r *Run) error {
-	if p.Jobs <= 0 {
-		p.Jobs = runtime.NumCPU()
-	}
 	tools, err := findDumpTools(ctx, r)
 	if err != nil {
 		return err
@@ -61,13 +66,11 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	tables = takeOver(tables)
 	c := newCopier(r, snapshot, tables)
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := r.storeArchive(groupCtx, dump, snapshot, nil); err != nil {
-			return err
-		}
-		return r.storeArchive(groupCtx, dump, snapshot, tables)
-	})
-	for range p.Jobs {
+	// Both at once, for each locks every table when it begins: a migration that
+	// queued up in between would keep the second from its locks.
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, nil) })
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, tables) })
+	for range p.jobs() {
 		group.Go(func() error { return c.work(groupCtx) })
 	}
 	if err := group.Wait(); err != nil {
@@ -120,6 +123,7 @@ func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *post
 		o = StoreOptions{Name: "rest.dump", Role: pgmedic.RoleRest}
 	}
 	return r.Store(ctx, o, func(ctx context.Context, w io.Writer) error {
+		defer r.session()()
 		process, err := pgtool.StartArchive(ctx, pgtool.ArchiveOptions{
 			Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
 			Encoding: r.Manifest.Database.Encoding, Data: without != nil, Without: without,

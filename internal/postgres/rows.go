@@ -177,6 +177,11 @@ func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, t RowTable) e
 	name := pgmedic.QuoteQualified(t.Schema, t.Name)
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
 		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+name+" IN ACCESS SHARE MODE NOWAIT")
+	switch Code(err) {
+	case "22023", "55000": // what SET TRANSACTION SNAPSHOT says of one that is not there
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "look in the server's log for a restart or for who ended it, then run the backup again",
+			"the session that held the snapshot has ended")
+	}
 	if err != nil {
 		return Wrap(err, "lock table "+name)
 	}
