@@ -75,6 +75,9 @@ type Backup struct {
 	// Chunks are the pieces of packs that hold rows, for MethodParallel.
 	Chunks []Chunk `json:"chunks,omitempty"`
 	Steps  []Step  `json:"steps"`
+	// Load is what the backup asked of the server; nil in backups of versions
+	// that did not measure it.
+	Load *Load `json:"load,omitempty"`
 }
 
 // StoredBytes is the size of all objects as stored.

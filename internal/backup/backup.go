@@ -99,6 +99,7 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	o.Target = named(o.Target)
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}
@@ -136,10 +137,12 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		defer lock.Release(ctx)
 	}
 	r := &Run{Options: o, Manifest: b, conn: conn}
+	defer r.session()() // the snapshot's
+	defer r.session()() // the run lock's
 	if err := r.storeKeys(ctx); err != nil {
 		return nil, err
 	}
-	if err := o.Method.Take(ctx, r); err != nil {
+	if err := r.watched(ctx, func(ctx context.Context) error { return o.Method.Take(ctx, r) }); err != nil {
 		return nil, fmt.Errorf("back up database %q: %w", b.Database.Name, err)
 	}
 	if err := r.storeRecovery(ctx); err != nil {

@@ -37,6 +37,7 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 		return nil, err
 	}
 	r.Manifest.SnapshotAt = snapshot.TakenAt
+	r.holding()
 	return snapshot, nil
 }
 
@@ -50,6 +51,7 @@ func (r *Run) storeGlobals(ctx context.Context, tool pgtool.Tool) error {
 	}
 	return r.Store(ctx, StoreOptions{Name: "globals.sql", Role: pgmedic.RoleGlobals},
 		func(ctx context.Context, w io.Writer) error {
+			defer r.session()()
 			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, superuser)
 			if err == nil {
 				err = drain(w, process)

@@ -26,12 +26,11 @@ const packSize = 256 << 20
 type copier struct {
 	run      *Run
 	snapshot *postgres.Snapshot
-	jobs     chan job
+	batches  chan []job
 	names    packNames
-	total    int64
+	progress *shares
 
 	mu      sync.Mutex
-	done    int64
 	waiting []job // those whose lock had to be waited for
 }
 
@@ -42,23 +41,30 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers
 	}
 	r.Manifest.Tables = s.Tables
 	c := &copier{run: r, snapshot: s}
+	total := int64(0)
 	for _, t := range tables {
 		m := &r.Manifest.Tables[index[pgmedic.QuoteQualified(t.Schema, t.Name)]]
 		m.Format, m.Columns = t.Format, t.Columns
-		c.total += t.SizeBytes
+		total += t.SizeBytes
 	}
-	jobs := planJobs(tables, index, chunkSize(c.total, workers), r.Manifest.Server.VersionNum >= 140000)
-	c.jobs = make(chan job, len(jobs))
-	for _, j := range jobs {
-		c.jobs <- j
-	}
-	close(c.jobs)
+	c.progress = r.newShares("data", total)
+	jobs := planJobs(tables, index, chunkSize(total, workers), r.Manifest.Server.VersionNum >= 140000)
+	c.queue(batchJobs(jobs))
 	return c
+}
+
+// queue hands out batches, in their order, to whoever asks.
+func (c *copier) queue(batches [][]job) {
+	c.batches = make(chan []job, len(batches))
+	for _, b := range batches {
+		c.batches <- b
+	}
+	close(c.batches)
 }
 
 // work copies chunks until none is left, on a connection of its own.
 func (c *copier) work(ctx context.Context) error {
-	first, ok := <-c.jobs
+	first, ok := <-c.batches
 	if !ok {
 		return nil
 	}
@@ -67,6 +73,7 @@ func (c *copier) work(ctx context.Context) error {
 		return err
 	}
 	defer func() { postgres.Close(ctx, conn) }()
+	defer c.run.session()()
 	for ok {
 		first, ok, err = c.fillPack(ctx, &conn, first, true)
 		if err != nil {
@@ -82,14 +89,9 @@ func (c *copier) finish(ctx context.Context) error {
 	if len(c.waiting) == 0 {
 		return nil
 	}
-	left := c.waiting
-	c.jobs = make(chan job, len(left))
-	for _, j := range left {
-		c.jobs <- j
-	}
-	close(c.jobs)
+	c.queue(batchJobs(c.waiting))
 	conn := c.snapshot.Conn()
-	next, ok := <-c.jobs
+	next, ok := <-c.batches
 	for ok {
 		var err error
 		if next, ok, err = c.fillPack(ctx, &conn, next, false); err != nil {
@@ -99,65 +101,58 @@ func (c *copier) finish(ctx context.Context) error {
 	return nil
 }
 
-// fillPack stores one pack: the given job's chunk and further ones until the
-// pack is full. It returns the first job of the next pack, if there is one.
-func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, j job, own bool) (next job, more bool, err error) {
-	name := c.names.next()
-	pack := &packWriter{hash: sha256.New()}
-	var plain int64
-	chunks := 0
-	err = c.run.put(ctx, name, func(ctx context.Context, w io.Writer) error {
-		pack.dst = w
-		sealer, err := seal.NewWriter(pack, c.run.Seal)
+// pack is a pack being filled.
+type pack struct {
+	name   string
+	own    bool // the connection is the worker's own, and not the snapshot's
+	out    packWriter
+	seal   *seal.Writer
+	buffer *bufio.Writer
+	plain  int64
+	chunks int
+}
+
+// fillPack stores one pack: the given batch's chunks and further ones until the
+// pack is full. It returns the first batch of the next pack, if there is one.
+func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, batch []job, own bool) (next []job, more bool, err error) {
+	p := &pack{name: c.names.next(), own: own, out: packWriter{hash: sha256.New()}}
+	err = c.run.put(ctx, p.name, func(ctx context.Context, w io.Writer) error {
+		p.out.dst = w
+		sealer, err := seal.NewWriter(&p.out, c.run.Seal)
 		if err != nil {
 			return err
 		}
-		for more = true; more && pack.n < packSize; j, more = <-c.jobs {
-			chunk, err := c.chunk(ctx, conn, j, pack, sealer, own)
-			if errors.Is(err, errLockBusy) {
-				c.mu.Lock()
-				c.waiting = append(c.waiting, j)
-				c.mu.Unlock()
-				continue
-			}
-			if err != nil {
+		p.seal = sealer
+		// A row is a write; the compressor likes larger ones.
+		p.buffer = bufio.NewWriterSize(p.seal, 256<<10)
+		for more = true; more && p.out.n < packSize; batch, more = <-c.batches {
+			if err := c.batch(ctx, conn, batch, p); err != nil {
 				return err
 			}
-			chunk.Pack = name
-			plain += chunk.PlainBytes
-			chunks++
-			c.record(j, chunk)
 		}
-		if chunks == 0 {
+		if p.chunks == 0 {
 			return errEmptyPack
 		}
 		return nil
 	})
 	if errors.Is(err, errEmptyPack) {
-		return j, more, nil
+		return batch, more, nil
 	}
 	if err != nil {
-		return job{}, false, err
+		return nil, false, err
 	}
 	c.run.record(pgmedic.Object{
-		Name: name, Role: pgmedic.RolePack, StoredBytes: pack.n, SHA256: hex.EncodeToString(pack.hash.Sum(nil)), PlainBytes: plain,
+		Name: p.name, Role: pgmedic.RolePack, StoredBytes: p.out.n, SHA256: hex.EncodeToString(p.out.hash.Sum(nil)), PlainBytes: p.plain,
 	})
-	return j, more, nil
+	return batch, more, nil
 }
 
 func (c *copier) record(j job, chunk pgmedic.Chunk) {
 	c.run.mu.Lock()
+	defer c.run.mu.Unlock()
 	m := c.run.Manifest
 	m.Chunks = append(m.Chunks, chunk)
 	m.Tables[j.index].Rows += chunk.Rows
-	c.run.mu.Unlock()
-	c.mu.Lock()
-	c.done += j.bytes
-	done := c.done
-	c.mu.Unlock()
-	c.run.report(pgmedic.Event{
-		Step: "data", Object: pgmedic.QuoteQualified(j.table.Schema, j.table.Name), DoneBytes: done, TotalBytes: c.total,
-	})
 }
 
 // errEmptyPack keeps a pack from being stored for which no table could be locked.
@@ -166,62 +161,111 @@ var errEmptyPack = errors.New("no chunk in the pack")
 // errLockBusy says that a table's lock could not be had at once.
 var errLockBusy = errors.New("another session waits for the table")
 
-// chunk copies one job, and once more on a new connection if the first was
-// lost: the snapshot lives in another session. What the first try wrote stays
-// in the pack as bytes that no chunk points to.
-func (c *copier) chunk(ctx context.Context, conn **pgx.Conn, j job, pack *packWriter, s *seal.Writer, own bool) (pgmedic.Chunk, error) {
+// batch copies jobs in one transaction. Where one of their tables can't be locked
+// at once, each is tried by itself, and that one left for later. A lost
+// connection is replaced, for the snapshot lives in another session; what the
+// first try wrote of a chunk stays in the pack as bytes that no chunk points to.
+func (c *copier) batch(ctx context.Context, conn **pgx.Conn, jobs []job, p *pack) error {
 	const tries = 3
 	for try := 1; ; try++ {
-		chunk, err := c.copyOnce(ctx, *conn, j, pack, s, own)
-		if err == nil || !own || ctx.Err() != nil || try == tries || pack.failed || !(*conn).IsClosed() {
-			return chunk, err
+		done, err := c.copyBatch(ctx, *conn, jobs, p)
+		jobs = jobs[done:]
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errLockBusy):
+			return c.oneByOne(ctx, conn, jobs, p)
+		case !p.own || ctx.Err() != nil || try == tries || p.out.failed || !(*conn).IsClosed():
+			return err
 		}
-		c.run.Logger.Warn("a connection was lost; copying the chunk again", "schema", j.table.Schema, "table", j.table.Name)
+		if done > 0 {
+			try = 1
+		}
+		c.run.Logger.Warn("a connection was lost; copying the chunk again", "schema", jobs[0].table.Schema, "table", jobs[0].table.Name)
 		again, connectErr := postgres.Connect(ctx, c.run.Target)
 		if connectErr != nil {
-			return chunk, errors.Join(err, connectErr)
+			return errors.Join(err, connectErr)
 		}
 		*conn = again
 	}
 }
 
-func (c *copier) copyOnce(ctx context.Context, conn *pgx.Conn, j job, pack *packWriter, s *seal.Writer, own bool) (pgmedic.Chunk, error) {
-	chunk := pgmedic.Chunk{Table: j.index, Offset: pack.n}
-	what := "copy table " + pgmedic.QuoteQualified(j.table.Schema, j.table.Name)
-	if own {
-		err := c.snapshot.BeginChunk(ctx, conn, j.table)
-		if postgres.Code(err) == "55P03" {
-			return chunk, errors.Join(errLockBusy, postgres.EndChunk(ctx, conn))
+func (c *copier) oneByOne(ctx context.Context, conn **pgx.Conn, jobs []job, p *pack) error {
+	if len(jobs) == 1 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waiting = append(c.waiting, jobs[0])
+		return nil
+	}
+	for i := range jobs {
+		if err := c.batch(ctx, conn, jobs[i:i+1], p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyBatch copies jobs in one transaction, and returns how many of them are done.
+func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *pack) (done int, err error) {
+	tables := make([]postgres.RowTable, len(jobs))
+	for i, j := range jobs {
+		tables[i] = j.table
+	}
+	if p.own {
+		err := c.snapshot.BeginChunk(ctx, conn, tables)
+		if busy := postgres.Code(err) == "55P03"; busy || err != nil && len(jobs) > 1 && !conn.IsClosed() {
+			// One by one they also say which of them it was.
+			return 0, errors.Join(errLockBusy, postgres.EndChunk(ctx, conn))
 		}
 		if err != nil {
-			return chunk, err
+			return 0, err
 		}
-	} else if err := c.snapshot.HoldChunk(ctx, j.table); err != nil {
+	} else if err := c.snapshot.HoldChunk(ctx, tables); err != nil {
+		return 0, err
+	}
+	for _, j := range jobs {
+		chunk, err := c.chunk(ctx, conn, j, p)
+		if err != nil {
+			return done, err
+		}
+		done++
+		p.plain += chunk.PlainBytes
+		p.chunks++
+		c.record(j, chunk)
+	}
+	if p.own {
+		return done, postgres.EndChunk(ctx, conn)
+	}
+	return done, nil
+}
+
+// chunk copies one job into the pack.
+func (c *copier) chunk(ctx context.Context, conn *pgx.Conn, j job, p *pack) (pgmedic.Chunk, error) {
+	name := pgmedic.QuoteQualified(j.table.Schema, j.table.Name)
+	chunk := pgmedic.Chunk{Table: j.index, Pack: p.name, Offset: p.out.n}
+	if err := p.seal.Reset(&p.out); err != nil {
 		return chunk, err
 	}
-	if err := s.Reset(pack); err != nil {
-		return chunk, err
-	}
-	// A row is a write; the compressor likes larger ones.
-	w := bufio.NewWriterSize(s, 256<<10)
-	tag, err := conn.PgConn().CopyTo(ctx, w, postgres.CopyOutSQL(j.table, j.blocks, c.run.Manifest.Database.Encoding))
+	share := c.progress.share(name, j.bytes)
+	done := false
+	defer func() { share.end(done) }()
+	p.buffer.Reset(io.MultiWriter(p.seal, share))
+	tag, err := conn.PgConn().CopyTo(ctx, p.buffer, postgres.CopyOutSQL(j.table, j.blocks, c.run.Manifest.Database.Encoding))
 	if err == nil {
-		err = w.Flush()
+		err = p.buffer.Flush()
 	}
 	if err != nil {
-		return chunk, postgres.Wrap(err, what)
+		return chunk, postgres.Wrap(err, "copy table "+name)
 	}
-	if err := s.Close(); err != nil {
-		return chunk, fmt.Errorf("%s: %w", what, err)
+	if err := p.seal.Close(); err != nil {
+		return chunk, fmt.Errorf("copy table %s: %w", name, err)
 	}
-	sum, err := s.Sum()
+	sum, err := p.seal.Sum()
 	if err != nil {
-		return chunk, fmt.Errorf("%s: %w", what, err)
+		return chunk, fmt.Errorf("copy table %s: %w", name, err)
 	}
+	done = true
 	chunk.StoredBytes, chunk.SHA256, chunk.PlainBytes, chunk.Rows = sum.StoredBytes, sum.SHA256, sum.PlainBytes, tag.RowsAffected()
-	if own {
-		return chunk, postgres.EndChunk(ctx, conn)
-	}
 	return chunk, nil
 }
 

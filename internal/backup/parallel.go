@@ -27,12 +27,17 @@ type Parallel struct {
 // Name returns pgmedic.MethodParallel.
 func (Parallel) Name() pgmedic.Method { return pgmedic.MethodParallel }
 
+// jobs is how many connections read rows.
+func (p Parallel) jobs() int {
+	if p.Jobs > 0 {
+		return p.Jobs
+	}
+	return runtime.NumCPU()
+}
+
 // Take stores the schema, what is not plain rows, the rows, the globals and the
 // inventory.
 func (p Parallel) Take(ctx context.Context, r *Run) error {
-	if p.Jobs <= 0 {
-		p.Jobs = runtime.NumCPU()
-	}
 	tools, err := findDumpTools(ctx, r)
 	if err != nil {
 		return err
@@ -42,13 +47,17 @@ func (p Parallel) Take(ctx context.Context, r *Run) error {
 		return err
 	}
 	defer snapshot.Close(ctx)
-	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
-		return err
-	}
-	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) }); err != nil {
-		return err
-	}
-	return r.Step("data", func() error { return p.data(ctx, r, tools.dump, snapshot) })
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+			return err
+		}
+		return r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) })
+	})
+	group.Go(func() error {
+		return r.Step("data", func() error { return p.data(ctx, r, tools.dump, snapshot) })
+	})
+	return group.Wait()
 }
 
 // data runs pg_dump's two parts beside the copies, and then, on the snapshot's
@@ -59,15 +68,13 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	tables = takeOver(tables)
-	c := newCopier(r, snapshot, tables, p.Jobs)
+	c := newCopier(r, snapshot, tables, p.jobs())
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := r.storeArchive(groupCtx, dump, snapshot, nil); err != nil {
-			return err
-		}
-		return r.storeArchive(groupCtx, dump, snapshot, tables)
-	})
-	for range p.Jobs {
+	// Both at once, for each locks every table when it begins: a migration that
+	// queued up in between would keep the second from its locks.
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, nil) })
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, tables) })
+	for range p.jobs() {
 		group.Go(func() error { return c.work(groupCtx) })
 	}
 	if err := group.Wait(); err != nil {
@@ -120,6 +127,7 @@ func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *post
 		o = StoreOptions{Name: "rest.dump", Role: pgmedic.RoleRest}
 	}
 	return r.Store(ctx, o, func(ctx context.Context, w io.Writer) error {
+		defer r.session()()
 		process, err := pgtool.StartArchive(ctx, pgtool.ArchiveOptions{
 			Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
 			Encoding: r.Manifest.Database.Encoding, Data: without != nil, Without: without,
@@ -191,6 +199,26 @@ func planJobs(tables []postgres.RowTable, index map[string]int, size int64, rang
 	}
 	slices.SortStableFunc(jobs, func(a, b job) int { return int(min(max(b.bytes-a.bytes, -1), 1)) })
 	return jobs
+}
+
+// A batch of small chunks is copied in one transaction: for each by itself the
+// beginning and the end would take longer than the rows. It stays small, for
+// what has been locked stays locked until its end.
+const maxBatch, maxBatchBytes = 64, 8 << 20
+
+// batchJobs puts small chunks together, in their order.
+func batchJobs(jobs []job) [][]job {
+	var batches [][]job
+	bytes := int64(0)
+	for i, j := range jobs {
+		last := len(batches) - 1
+		if i == 0 || len(batches[last]) == maxBatch || bytes+j.bytes > maxBatchBytes {
+			batches, bytes = append(batches, []job{j}), j.bytes
+			continue
+		}
+		batches[last], bytes = append(batches[last], j), bytes+j.bytes
+	}
+	return batches
 }
 
 // packNames gives packs their names, whichever worker asks.

@@ -40,15 +40,16 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 	counter := &pgtool.RowCounter{}
 	err := r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
 		func(ctx context.Context, w io.Writer) error {
+			defer r.session()()
 			process, err := pgtool.StartDump(ctx, pgtool.DumpOptions{
 				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
 			})
 			if err != nil {
 				return err
 			}
-			meter := &meter{run: r, step: "dump", total: tableBytes(snapshot.Tables)}
-			counter.OnTable = func(table string) { meter.object = table }
-			return drain(io.MultiWriter(w, counter, meter), process)
+			progress := r.newShares("dump", tableBytes(snapshot.Tables))
+			counter.OnTable = progress.tables(snapshot.Tables)
+			return drain(io.MultiWriter(w, counter, progress), process)
 		})
 	if err != nil {
 		return err
@@ -92,22 +93,4 @@ func tableBytes(tables []pgmedic.Table) int64 {
 		n += t.SizeBytes
 	}
 	return n
-}
-
-// meter reports the bytes that pass, at most once in each mebibyte.
-type meter struct {
-	run         *Run
-	step        string
-	object      string
-	total       int64
-	done, shown int64
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	m.done += int64(len(p))
-	if m.done-m.shown >= 1<<20 {
-		m.shown = m.done
-		m.run.report(pgmedic.Event{Step: m.step, Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
-	}
-	return len(p), nil
 }

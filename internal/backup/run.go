@@ -24,7 +24,11 @@ type Run struct {
 	Manifest *pgmedic.Backup
 
 	conn *pgx.Conn
-	mu   sync.Mutex // of what several goroutines enter into the manifest, and of Progress
+	mu   sync.Mutex // of what several goroutines enter into the manifest, of Progress, and of what follows
+	// sessions are open now, and most were at once.
+	sessions, most int
+	// heldSince is when the snapshot was taken.
+	heldSince time.Time
 }
 
 // StoreOptions say what an object is.
@@ -150,6 +154,7 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	defer r.session()()
 	// To print a view's definition takes locks, which queue behind a migration
 	// that waits for the snapshot's: nobody would see that deadlock.
 	if err := postgres.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {

@@ -167,27 +167,45 @@ func columnList(columns []pgmedic.Column) string {
 }
 
 // BeginChunk begins a transaction on another connection in the snapshot, holding
-// the lock of one table. The lock is taken at once or not at all: waiting behind
+// the locks of the tables. They are taken at once or not at all: waiting behind
 // DDL that itself waits for the snapshot's locks would never end.
 //
-// Where the snapshot could not lock the table ahead, the table's file must still
+// Where the snapshot could not lock the tables ahead, a table's file must still
 // be the one that it had before the snapshot: a table that was rewritten in
 // between reads as empty.
-func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, t RowTable) error {
-	name := pgmedic.QuoteQualified(t.Schema, t.Name)
+func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, tables []RowTable) error {
+	names := quotedNames(tables)
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
-		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+name+" IN ACCESS SHARE MODE NOWAIT")
+		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+strings.Join(names, ", ONLY ")+" IN ACCESS SHARE MODE NOWAIT")
 	if err != nil {
-		return Wrap(err, "lock table "+name)
+		return Wrap(err, "lock table "+strings.Join(names, ", "))
 	}
-	return s.refuseRewritten(ctx, conn, name)
+	for _, name := range names {
+		if err := s.refuseRewritten(ctx, conn, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func quotedNames(tables []RowTable) []string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = pgmedic.QuoteQualified(t.Schema, t.Name)
+	}
+	return names
 }
 
 // HoldChunk is BeginChunk for the snapshot's own connection. Where that holds
-// the table's lock already, there is nothing to wait for; where it does not,
+// the tables' locks already, there is nothing to wait for; where it does not,
 // the wait is bounded by the snapshot's LockTimeout.
-func (s *Snapshot) HoldChunk(ctx context.Context, t RowTable) error {
-	return s.hold(ctx, pgmedic.QuoteQualified(t.Schema, t.Name))
+func (s *Snapshot) HoldChunk(ctx context.Context, tables []RowTable) error {
+	for _, name := range quotedNames(tables) {
+		if err := s.hold(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hold locks a table on the snapshot's connection, unless it has been locked all

@@ -1,0 +1,214 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// watchPause is the time between two looks at who waits for us.
+const watchPause = 2 * time.Second
+
+// watchWorthy is the wait that is worth a warning.
+const watchWorthy = time.Second
+
+// watchPatience bounds one look.
+const watchPatience = 10 * time.Second
+
+// errSnapshotLost is the cause of a run whose snapshot ended under it.
+var errSnapshotLost = errors.New("the session that held the snapshot has ended")
+
+// named gives a run's sessions, those of client programs too, a name by which
+// they are found, and has a dead network noticed before the system's two hours.
+func named(t postgres.Target) postgres.Target {
+	for _, p := range [][2]string{
+		{"application_name", "pgmedic"}, {"keepalives_idle", "60"}, {"keepalives_interval", "10"}, {"keepalives_count", "6"},
+	} {
+		if !t.Has(p[0]) {
+			t = t.With(p[0], p[1])
+		}
+	}
+	return t
+}
+
+// watched runs do, measures what that asks of the server, and ends it when the
+// session that holds the snapshot is gone.
+func (r *Run) watched(ctx context.Context, do func(context.Context) error) error {
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &watch{run: r, seen: map[waiter]sighting{}}
+	stop := w.start(run, cancel)
+	err := do(run)
+	held := r.held()
+	if stop(); err == nil {
+		r.Manifest.Load = w.load(held)
+		return nil
+	}
+	if ctx.Err() == nil && errors.Is(context.Cause(run), errSnapshotLost) {
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "look in the server's log for who ended it, then run the backup again", "%w", errSnapshotLost)
+	}
+	return err
+}
+
+// holding notes when the snapshot was taken, by this host's clock.
+func (r *Run) holding() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heldSince = r.Now()
+}
+
+func (r *Run) held() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heldSince.IsZero() {
+		return 0
+	}
+	return r.Now().Sub(r.heldSince)
+}
+
+// session counts one session more, until the returned function is called.
+func (r *Run) session() (end func()) {
+	add := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.sessions += n
+		r.most = max(r.most, r.sessions)
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// watch looks from a session of its own at who waits for a backup's locks. It
+// is there to tell: what befalls its session is no reason to end a backup.
+type watch struct {
+	run  *Run
+	conn *pgx.Conn
+	wal  int64 // at the beginning
+	grew int64
+
+	seen    map[waiter]sighting
+	longest time.Duration
+}
+
+// waiter is one wait of a session.
+type waiter struct {
+	pid           int32
+	schema, table string
+}
+
+type sighting struct {
+	first  time.Time
+	warned bool
+}
+
+// start connects and begins to look. The returned function ends that.
+func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	conn, err := postgres.Connect(ctx, w.run.Target)
+	if err != nil {
+		w.run.Logger.Debug("nobody looks who waits for the backup", "error", err)
+		return func() {}
+	}
+	w.conn = conn
+	end := w.run.session()
+	if w.wal, err = postgres.WALBytes(ctx, conn); err != nil {
+		w.run.Logger.Debug("the WAL is not measured", "error", err)
+	}
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		tick := time.NewTicker(watchPause)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := w.look(ctx); err != nil {
+				if errors.Is(err, errSnapshotLost) {
+					cancel(err)
+				}
+				w.run.Logger.Debug("nobody looks any more who waits for the backup", "error", err)
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+		if now, err := postgres.WALBytes(ctx, conn); err == nil && w.wal > 0 {
+			w.grew = now - w.wal
+		}
+		postgres.Close(ctx, conn)
+		end()
+	}
+}
+
+// look warns, once each, of sessions that wait for the backup.
+func (w *watch) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
+	coordinator := w.run.conn.PgConn().PID()
+	switch alive, err := postgres.Alive(ctx, w.conn, coordinator); {
+	case err != nil:
+		return err
+	case !alive:
+		return errSnapshotLost
+	}
+	waiters, err := postgres.ReadWaiters(ctx, w.conn, coordinator, w.run.Manifest.Server.VersionNum)
+	if err != nil {
+		return err
+	}
+	now := w.run.Now()
+	for _, s := range waiters {
+		key := waiter{s.PID, s.Schema, s.Table}
+		sight, known := w.seen[key]
+		if !known {
+			sight.first = now.Add(-s.Waited)
+		}
+		waited := now.Sub(sight.first)
+		w.longest = max(w.longest, waited)
+		if waited >= watchWorthy && !sight.warned {
+			sight.warned = true
+			w.run.Logger.Warn("a session waits for the backup to end, and others may wait behind it", "pid", s.PID, "user", s.User,
+				"application", s.Application, "table", pgmedic.QuoteQualified(s.Schema, s.Table), "lock", s.Mode, "waited", waited.Round(time.Second))
+		}
+		w.seen[key] = sight
+	}
+	return nil
+}
+
+// load is what the run asked of the server, once it has ended.
+func (w *watch) load(held time.Duration) *pgmedic.Load {
+	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: seconds(held), WALBytes: w.grew, LongestWaitSeconds: seconds(w.longest)}
+	for _, o := range w.run.Manifest.Objects {
+		if o.Role != pgmedic.RoleInventory && o.Role != pgmedic.RoleRecovery {
+			l.ReadBytes += o.PlainBytes
+		}
+	}
+	pids := map[int32]bool{}
+	for s := range w.seen {
+		pids[s.pid] = true
+	}
+	l.BlockedSessions = len(pids)
+	return l
+}
+
+// Connections is the most sessions that a backup by the method opens at once:
+// for the run's lock, the snapshot and the look at who waits, and those that
+// read.
+func Connections(m Method) int {
+	const always = 3
+	if p, ok := m.(Parallel); ok {
+		return always + 2 + p.jobs()
+	}
+	return always + 1
+}
