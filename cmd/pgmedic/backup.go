@@ -35,9 +35,9 @@ interrupted leaves no backup.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
-	addSetting(cmd, "method", "backup.method", "how it is taken: plain or parallel")
-	addSetting(cmd, "jobs", "backup.jobs", "connections for rows, for parallel (default: one for each processor)")
-	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none")
+	addSetting(cmd, "method", "backup.method", "how it is taken: parallel (the default) or plain, one SQL dump")
+	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup (default: one for each processor)")
+	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
 	addSetting(cmd, "max-duration", "backup.max_duration", "end a backup that takes longer; 0 is no limit")
 	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated")
@@ -101,7 +101,12 @@ func sizeWords(b *pgmedic.Backup) string {
 	plain := plainBytes(b)
 	words := render.Bytes(b.StoredBytes())
 	if plain > b.StoredBytes() {
-		words += " stored, " + render.Bytes(plain) + " as SQL"
+		words += " stored, " + render.Bytes(plain)
+		if b.Method == pgmedic.MethodPlain {
+			words += " as SQL"
+		} else {
+			words += " before compression"
+		}
 	}
 	return words
 }

@@ -10,19 +10,31 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// dumpTools are the client programs that every logical method needs.
-type dumpTools struct{ dump, dumpAll pgtool.Tool }
-
-// findDumpTools finds programs that read the server's version.
-func findDumpTools(ctx context.Context, r *Run) (t dumpTools, err error) {
-	if t.dump, err = r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major()); err != nil {
-		return t, err
+// underSnapshot does what every logical method begins with: it finds the client
+// programs, takes the snapshot that the whole backup reads in, and stores the
+// inventory and the globals. Then it calls rows, with the snapshot still held.
+func underSnapshot(ctx context.Context, r *Run, rows func(dump pgtool.Tool, s *postgres.Snapshot) error) error {
+	dump, err := r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major())
+	if err != nil {
+		return err
 	}
-	if t.dumpAll, err = r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major()); err != nil {
-		return t, err
+	dumpAll, err := r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major())
+	if err != nil {
+		return err
 	}
-	r.Manifest.Programs.PgDump = t.dump.Version
-	return t, nil
+	r.Manifest.Programs.PgDump = dump.Version
+	snapshot, err := takeSnapshot(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close(ctx)
+	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+		return err
+	}
+	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, dumpAll) }); err != nil {
+		return err
+	}
+	return rows(dump, snapshot)
 }
 
 // takeSnapshot takes the snapshot that the whole backup reads in.

@@ -35,12 +35,12 @@ type copier struct {
 	waiting []job // those whose lock had to be waited for
 }
 
-func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) *copier {
-	index := make(map[string]int, len(s.Tables))
-	for i, t := range s.Tables {
-		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
-	}
+func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) (*copier, error) {
 	r.Manifest.Tables = s.Tables
+	index, err := indexTables(r.Manifest.Tables, tables)
+	if err != nil {
+		return nil, err
+	}
 	c := &copier{run: r, snapshot: s}
 	for _, t := range tables {
 		m := &r.Manifest.Tables[index[pgmedic.QuoteQualified(t.Schema, t.Name)]]
@@ -53,7 +53,7 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable) *copier
 		c.jobs <- j
 	}
 	close(c.jobs)
-	return c
+	return c, nil
 }
 
 // work copies chunks until none is left, on a connection of its own.

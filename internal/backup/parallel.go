@@ -33,22 +33,9 @@ func (p Parallel) Take(ctx context.Context, r *Run) error {
 	if p.Jobs <= 0 {
 		p.Jobs = runtime.NumCPU()
 	}
-	tools, err := findDumpTools(ctx, r)
-	if err != nil {
-		return err
-	}
-	snapshot, err := takeSnapshot(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer snapshot.Close(ctx)
-	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
-		return err
-	}
-	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) }); err != nil {
-		return err
-	}
-	return r.Step("data", func() error { return p.data(ctx, r, tools.dump, snapshot) })
+	return underSnapshot(ctx, r, func(dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+		return r.Step("data", func() error { return p.data(ctx, r, dump, snapshot) })
+	})
 }
 
 // data runs pg_dump's two parts beside the copies, and then, on the snapshot's
@@ -59,7 +46,10 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	tables = takeOver(tables)
-	c := newCopier(r, snapshot, tables)
+	c, err := newCopier(r, snapshot, tables)
+	if err != nil {
+		return err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := r.storeArchive(groupCtx, dump, snapshot, nil); err != nil {
@@ -150,6 +140,24 @@ type job struct {
 	index  int // in the manifest's tables
 	blocks postgres.BlockRange
 	bytes  int64
+}
+
+// indexTables returns where in the manifest each table is that is to be copied,
+// by its quoted name. A table that is not there would have its rows filed under
+// another's.
+func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
+	index := make(map[string]int, len(manifest))
+	for i, t := range manifest {
+		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
+	}
+	for _, t := range tables {
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		if _, known := index[name]; !known {
+			return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again while no migration changes the schema",
+				"table %s is to be copied, and the snapshot does not list it", name)
+		}
+	}
+	return index, nil
 }
 
 // planJobs cuts the tables into chunks, the largest first. Without TID range
