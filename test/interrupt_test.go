@@ -72,12 +72,12 @@ func (b *bench) visits() string {
 // name begins as the bench's.
 func (b *bench) loading() bool {
 	return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE starts_with(datname::text, $1 || '_')
-		AND state = 'active' AND query LIKE 'COPY public.visits%'`, b.database)) > 0
+		AND state = 'active' AND query LIKE 'COPY "public"."visits"%'`, b.database)) > 0
 }
 
 func (b *bench) dumping() bool {
 	return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE datname = $1
-		AND state = 'active' AND query LIKE 'COPY public.large%'`, b.database)) > 0
+		AND state = 'active' AND query LIKE 'COPY %"public"."large"%'`, b.database)) > 0
 }
 
 // interruptions are the moments at which the program is interrupted.

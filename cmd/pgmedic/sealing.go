@@ -36,9 +36,6 @@ func (a *app) prepareBackup() (err error) {
 // are encrypted if there is any.
 func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 	o := seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression), Encryption: seal.EncryptionNone}
-	if pgmedic.Method(a.cfg.Backup.Method) == pgmedic.MethodParallel && !a.cfg.Origin("backup.compression").Given() {
-		o.Compression = seal.CompressionZstd // the given default, gzip, is for files that people exchange
-	}
 	if a.cfg.Backup.Encryption == string(seal.EncryptionNone) {
 		return o, nil, nil
 	}

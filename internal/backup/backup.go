@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -145,6 +147,9 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := r.watched(ctx, func(ctx context.Context) error { return o.Method.Take(ctx, r) }); err != nil {
 		return nil, fmt.Errorf("back up database %q: %w", b.Database.Name, err)
 	}
+	// Several goroutines stored them: in the order of their names two manifests of
+	// one database are alike.
+	slices.SortFunc(b.Objects, func(x, y pgmedic.Object) int { return strings.Compare(x.Name, y.Name) })
 	if err := r.storeRecovery(ctx); err != nil {
 		return nil, err
 	}

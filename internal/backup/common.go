@@ -5,24 +5,45 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// dumpTools are the client programs that every logical method needs.
-type dumpTools struct{ dump, dumpAll pgtool.Tool }
-
-// findDumpTools finds programs that read the server's version.
-func findDumpTools(ctx context.Context, r *Run) (t dumpTools, err error) {
-	if t.dump, err = r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major()); err != nil {
-		return t, err
+// underSnapshot does what every logical method begins with: it finds the client
+// programs, takes the snapshot that the whole backup reads in, and stores the
+// inventory and the globals, beside rows, which has the snapshot to itself.
+func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, dump pgtool.Tool, s *postgres.Snapshot) error) error {
+	dump, err := r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major())
+	if err != nil {
+		return err
 	}
-	if t.dumpAll, err = r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major()); err != nil {
-		return t, err
+	dumpAll, err := r.Tools.Find(ctx, "pg_dumpall", r.Manifest.Server.Major())
+	if err != nil {
+		return err
 	}
-	r.Manifest.Programs.PgDump = t.dump.Version
-	return t, nil
+	r.Manifest.Programs.PgDump = dump.Version
+	// Only a superuser can read the hashes of passwords.
+	var superuser bool
+	if err := r.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&superuser); err != nil {
+		return postgres.Wrap(err, "read the role's privileges")
+	}
+	snapshot, err := takeSnapshot(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+			return err
+		}
+		return r.Step("globals", func() error { return r.storeGlobals(ctx, dumpAll, superuser) })
+	})
+	group.Go(func() error { return rows(ctx, dump, snapshot) })
+	return group.Wait()
 }
 
 // takeSnapshot takes the snapshot that the whole backup reads in.
@@ -41,18 +62,13 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 	return snapshot, nil
 }
 
-// storeGlobals stores roles and tablespaces. Only a superuser can read the
-// hashes of passwords; without them the roles come back without passwords.
-func (r *Run) storeGlobals(ctx context.Context, tool pgtool.Tool) error {
-	var superuser bool
-	err := r.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&superuser)
-	if err != nil {
-		return postgres.Wrap(err, "read the role's privileges")
-	}
+// storeGlobals stores roles and tablespaces. Without the hashes of passwords the
+// roles come back without passwords.
+func (r *Run) storeGlobals(ctx context.Context, tool pgtool.Tool, passwords bool) error {
 	return r.Store(ctx, StoreOptions{Name: "globals.sql", Role: pgmedic.RoleGlobals},
 		func(ctx context.Context, w io.Writer) error {
 			defer r.session()()
-			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, superuser)
+			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, passwords)
 			if err == nil {
 				err = drain(w, process)
 			}

@@ -34,12 +34,12 @@ type copier struct {
 	waiting []job // those whose lock had to be waited for
 }
 
-func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers int) *copier {
-	index := make(map[string]int, len(s.Tables))
-	for i, t := range s.Tables {
-		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
-	}
+func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers int) (*copier, error) {
 	r.Manifest.Tables = s.Tables
+	index, err := indexTables(r.Manifest.Tables, tables)
+	if err != nil {
+		return nil, err
+	}
 	c := &copier{run: r, snapshot: s}
 	total := int64(0)
 	for _, t := range tables {
@@ -50,7 +50,7 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers
 	c.progress = r.newShares("data", total)
 	jobs := planJobs(tables, index, chunkSize(total, workers), r.Manifest.Server.VersionNum >= 140000)
 	c.queue(batchJobs(jobs))
-	return c
+	return c, nil
 }
 
 // queue hands out batches, in their order, to whoever asks.

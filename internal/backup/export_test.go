@@ -1,6 +1,14 @@
 package backup
 
-import "github.com/pgmedic/pgmedic"
+import (
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// IndexTables finds the tables that are to be copied in the manifest.
+func IndexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
+	return indexTables(manifest, tables)
+}
 
 // RecoverTexts returns the script and the guide that are stored with a backup.
 func RecoverTexts(b *pgmedic.Backup, postQuantum bool) (script, guide string, err error) {

@@ -38,26 +38,9 @@ func (p Parallel) jobs() int {
 // Take stores the schema, what is not plain rows, the rows, the globals and the
 // inventory.
 func (p Parallel) Take(ctx context.Context, r *Run) error {
-	tools, err := findDumpTools(ctx, r)
-	if err != nil {
-		return err
-	}
-	snapshot, err := takeSnapshot(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer snapshot.Close(ctx)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
-			return err
-		}
-		return r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) })
+	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+		return r.Step("data", func() error { return p.data(ctx, r, dump, snapshot) })
 	})
-	group.Go(func() error {
-		return r.Step("data", func() error { return p.data(ctx, r, tools.dump, snapshot) })
-	})
-	return group.Wait()
 }
 
 // data runs pg_dump's two parts beside the copies, and then, on the snapshot's
@@ -68,7 +51,10 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	tables = takeOver(tables)
-	c := newCopier(r, snapshot, tables, p.jobs())
+	c, err := newCopier(r, snapshot, tables, p.jobs())
+	if err != nil {
+		return err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	// Both at once, for each locks every table when it begins: a migration that
 	// queued up in between would keep the second from its locks.
@@ -172,7 +158,25 @@ type job struct {
 	bytes  int64
 }
 
-// planJobs cuts the tables into chunks of about the given size, the largest first. Without TID range
+// indexTables returns where in the manifest each table is that is to be copied,
+// by its quoted name. A table that is not there would have its rows filed under
+// another's.
+func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
+	index := make(map[string]int, len(manifest))
+	for i, t := range manifest {
+		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
+	}
+	for _, t := range tables {
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		if _, known := index[name]; !known {
+			return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again while no migration changes the schema",
+				"table %s is to be copied, and the snapshot does not list it", name)
+		}
+	}
+	return index, nil
+}
+
+// planJobs cuts the tables into chunks of about size bytes, the largest first. Without TID range
 // scans (before 14) a part of a table would cost a scan of all of it, so a
 // table is one chunk.
 func planJobs(tables []postgres.RowTable, index map[string]int, size int64, ranges bool) []job {

@@ -18,22 +18,9 @@ func (Plain) Name() pgmedic.Method { return pgmedic.MethodPlain }
 
 // Take stores dump.sql, the globals and the inventory.
 func (p Plain) Take(ctx context.Context, r *Run) error {
-	tools, err := findDumpTools(ctx, r)
-	if err != nil {
-		return err
-	}
-	snapshot, err := takeSnapshot(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer snapshot.Close(ctx)
-	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
-		return err
-	}
-	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, tools.dumpAll) }); err != nil {
-		return err
-	}
-	return r.Step("dump", func() error { return p.dump(ctx, r, tools.dump, snapshot) })
+	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+		return r.Step("dump", func() error { return p.dump(ctx, r, dump, snapshot) })
+	})
 }
 
 func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postgres.Snapshot) error {

@@ -60,9 +60,10 @@ type Postgres struct {
 type Backup struct {
 	Dir           string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to, where store is empty."`
 	Store         string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are instead of dir: s3://bucket/prefix, or a folder."`
-	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"plain" enum:"plain,parallel" doc:"How backups are taken: plain is one SQL dump; parallel copies rows over several connections."`
+	AllDatabases  bool              `yaml:"all_databases" env:"PGMEDIC_ALL_DATABASES" default:"false" doc:"true backs up every database of the server where none is named: each by itself, templates and what restores set aside left out."`
+	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel" doc:"How backups are taken: parallel copies rows over several connections; plain is one SQL dump, and what encryption aes-256-cbc means where no method is set."`
 	Jobs          int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
-	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"gzip" enum:"gzip,zstd,none" doc:"gzip, zstd or none."`
+	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"zstd" enum:"gzip,zstd,none" doc:"gzip, zstd or none. Plain backups have gzip where none is set."`
 	Encryption    string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, where one is set; none stores backups as they are; aes-256-cbc encrypts plain backups with encryption_key as openssl does."`
 	Recipients    []string          `yaml:"recipients" env:"BACKUP_RECIPIENTS" rule:"words" doc:"age public keys that open the backups. A host that has only these can back up and can't read. In the environment separated by commas."`
 	EncryptionKey Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. The host that has it can read them."`

@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 	if want := filepath.Join(dir, "infrastructure/backups/database"); cfg.Backup.Dir != want {
 		t.Errorf("backup.dir = %s, want %s", cfg.Backup.Dir, want)
 	}
-	if cfg.Backup.Method != "plain" || cfg.Backup.Compression != "gzip" || cfg.Backup.LockTimeout != 30*time.Second || cfg.Backup.MaxDuration != 0 {
+	if cfg.Backup.Method != "parallel" || cfg.Backup.Compression != "zstd" || cfg.Backup.LockTimeout != 30*time.Second || cfg.Backup.MaxDuration != 0 {
 		t.Errorf("backup defaults: %+v", cfg.Backup)
 	}
 	if len(cfg.Warnings) != 0 {
@@ -65,6 +65,30 @@ func TestDefaults(t *testing.T) {
 		if got := v.Origin.String(); got != "default" {
 			t.Errorf("%s comes from %s", v.Key, got)
 		}
+	}
+}
+
+// TestImplied sees defaults that hang on other settings, and that what is set is
+// left alone.
+func TestImplied(t *testing.T) {
+	for _, tt := range []struct {
+		name                string
+		environ             []string
+		method, compression string
+	}{
+		{"nothing set", nil, "parallel", "zstd"},
+		{"plain", []string{"BACKUP_METHOD=plain"}, "plain", "gzip"},
+		{"plain with zstd", []string{"BACKUP_METHOD=plain", "BACKUP_COMPRESSION=zstd"}, "plain", "zstd"},
+		{"parallel with gzip", []string{"BACKUP_COMPRESSION=gzip"}, "parallel", "gzip"},
+		{"openssl", []string{"BACKUP_ENCRYPTION=aes-256-cbc"}, "plain", "gzip"},
+		{"openssl and parallel", []string{"BACKUP_ENCRYPTION=aes-256-cbc", "BACKUP_METHOD=parallel"}, "parallel", "zstd"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := load(t, config.Options{Dir: t.TempDir(), Environ: tt.environ})
+			if cfg.Backup.Method != tt.method || cfg.Backup.Compression != tt.compression {
+				t.Errorf("method %s with %s, want %s with %s", cfg.Backup.Method, cfg.Backup.Compression, tt.method, tt.compression)
+			}
+		})
 	}
 }
 

@@ -19,7 +19,6 @@ func presets() []preset {
 		{
 			name: "development", words: "a developer's machine: fast, and patient with a small, cold server",
 			values: map[string]string{
-				"backup.compression":                           "zstd",
 				"report.thresholds.cache_hit_warn_percent":     "90",
 				"report.thresholds.cache_hit_critical_percent": "80",
 				"report.thresholds.idle_in_transaction_warn":   "30m",

@@ -71,6 +71,7 @@ func Load(opts Options) (*Config, error) {
 	if err := cfg.checkThresholds(); err != nil {
 		return nil, err
 	}
+	cfg.imply()
 	l.requests(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)

@@ -164,6 +164,17 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// imply settles the defaults that hang on other settings: only plain backups
+// know aes-256-cbc, and those are files that people exchange, which are gzip's.
+func (c *Config) imply() {
+	if c.Backup.Encryption == "aes-256-cbc" && !c.origins["backup.method"].Given() {
+		c.Backup.Method = "plain"
+	}
+	if c.Backup.Method == "plain" && !c.origins["backup.compression"].Given() {
+		c.Backup.Compression = "gzip"
+	}
+}
+
 // checkThresholds refuses limits that contradict each other, at the one that
 // the user set.
 func (c *Config) checkThresholds() error {
