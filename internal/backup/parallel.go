@@ -50,7 +50,11 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err != nil {
 		return err
 	}
-	tables = takeOver(tables)
+	whole, err := snapshot.WholeSchemas(ctx, tables)
+	if err != nil {
+		return err
+	}
+	tables = takeOver(tables, whole)
 	c, err := newCopier(r, snapshot, tables, p.jobs())
 	if err != nil {
 		return err
@@ -58,8 +62,8 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	group, groupCtx := errgroup.WithContext(ctx)
 	// Both at once, for each locks every table when it begins: a migration that
 	// queued up in between would keep the second from its locks.
-	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, nil) })
-	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, tables) })
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleSchema, nil, nil) })
+	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleRest, tables, whole) })
 	for range p.jobs() {
 		group.Go(func() error { return c.work(groupCtx) })
 	}
@@ -76,17 +80,21 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 const maxArguments = 1 << 20
 
 // takeOver chooses the tables whose rows we copy: all of them, or the largest
-// where pg_dump's arguments could not name all. The result is never nil.
-func takeOver(tables []postgres.RowTable) []postgres.RowTable {
+// where pg_dump's arguments could not name all. Those of whole schemas need no
+// name.
+func takeOver(tables []postgres.RowTable, whole []string) []postgres.RowTable {
 	slices.SortStableFunc(tables, func(a, b postgres.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
 	size := 0
-	for i, t := range tables {
-		size += len(pgtool.ExcludeArgument(t)) + 1
-		if size > maxArguments {
-			return tables[:i]
+	taken := tables[:0]
+	for _, t := range tables {
+		if !slices.Contains(whole, t.Schema) {
+			if size += len(pgtool.ExcludeArgument(t)) + 1; size > maxArguments {
+				continue
+			}
 		}
+		taken = append(taken, t)
 	}
-	return tables
+	return taken
 }
 
 // countRest counts the rows that no chunk holds, so that a copy can be compared
@@ -105,19 +113,27 @@ func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 	return nil
 }
 
-// storeArchive stores pg_dump's archive of the definitions, or, with the tables
-// that are copied, of all other data.
-func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, without []postgres.RowTable) error {
-	o := StoreOptions{Name: "schema.dump", Role: pgmedic.RoleSchema}
-	if without != nil {
-		o = StoreOptions{Name: "rest.dump", Role: pgmedic.RoleRest}
+// storeArchive stores pg_dump's archive of the definitions, or that of all data
+// but the rows of the tables that are copied.
+func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, role pgmedic.ObjectRole,
+	copied []postgres.RowTable, whole []string,
+) error {
+	archive := pgtool.ArchiveOptions{
+		Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
+		Encoding: r.Manifest.Database.Encoding, WithoutSchemas: whole,
 	}
-	return r.Store(ctx, o, func(ctx context.Context, w io.Writer) error {
+	name := "schema.dump"
+	if role == pgmedic.RoleRest {
+		name, archive.Data = "rest.dump", true
+	}
+	for _, t := range copied {
+		if !slices.Contains(whole, t.Schema) {
+			archive.Without = append(archive.Without, t)
+		}
+	}
+	return r.Store(ctx, StoreOptions{Name: name, Role: role}, func(ctx context.Context, w io.Writer) error {
 		defer r.session()()
-		process, err := pgtool.StartArchive(ctx, pgtool.ArchiveOptions{
-			Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-			Encoding: r.Manifest.Database.Encoding, Data: without != nil, Without: without,
-		})
+		process, err := pgtool.StartArchive(ctx, archive)
 		if err != nil {
 			return err
 		}

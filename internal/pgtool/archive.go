@@ -23,8 +23,10 @@ type ArchiveOptions struct {
 	// Data selects the data section; without it the archive has the
 	// definitions, of what comes before and after the data.
 	Data bool
-	// Without names tables whose rows are left out of the data.
-	Without []postgres.RowTable
+	// Without names tables whose rows are left out of the data, and
+	// WithoutSchemas schemas in which all rows and sequence values are.
+	Without        []postgres.RowTable
+	WithoutSchemas []string
 }
 
 // StartArchive begins a pg_dump in its custom format, uncompressed: the seal
@@ -39,6 +41,9 @@ func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 	} else {
 		args = append(args, "--section=pre-data", "--section=post-data")
 	}
+	for _, schema := range o.WithoutSchemas {
+		args = append(args, ExcludeSchemaArgument(schema))
+	}
 	for _, t := range o.Without {
 		args = append(args, ExcludeArgument(t))
 	}
@@ -49,6 +54,13 @@ func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 // that is quoted is taken to the letter, patterns and all.
 func ExcludeArgument(t postgres.RowTable) string {
 	return "--exclude-table-data=" + pgmedic.QuoteQualified(t.Schema, t.Name)
+}
+
+// ExcludeSchemaArgument is pg_dump's argument that leaves out the rows of every
+// table of a schema, and the values of its sequences. For pg_dump each argument
+// is a query.
+func ExcludeSchemaArgument(schema string) string {
+	return "--exclude-table-data=" + pgmedic.QuoteIdent(schema) + ".*"
 }
 
 // RestoreArchiveOptions say what pg_restore does.

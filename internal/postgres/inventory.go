@@ -181,7 +181,12 @@ func access(column, kind, owner string) string {
 	FROM unnest(coalesce(%s, pg_catalog.acldefault('%s', %s))) AS item), '')`, column, kind, owner)
 }
 
+// identify prints what pg_identify_object has for identity, which is slow where
+// there are many; relations are nearly all there is, and have n for their schema.
 func identify(catalog, alias string) string {
+	if catalog == "pg_class" {
+		return fmt.Sprintf(`quote_ident(n.nspname) || '.' || quote_ident(%s.relname)`, alias)
+	}
 	return fmt.Sprintf(`(pg_catalog.pg_identify_object('pg_catalog.%s'::regclass, %s.oid, 0)).identity`, catalog, alias)
 }
 

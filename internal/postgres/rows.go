@@ -104,6 +104,35 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	return tables, nil
 }
 
+// WholeSchemas returns the schemas in which tables are all that holds data: no
+// other table and no sequence is in them. The result is sorted.
+func (s *Snapshot) WholeSchemas(ctx context.Context, tables []RowTable) ([]string, error) {
+	left := make(map[string]int)
+	for _, t := range s.Tables {
+		left[t.Schema]++
+	}
+	for _, t := range tables {
+		left[t.Schema]--
+	}
+	rows, err := s.conn.Query(ctx, `SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_class AS c
+		JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind = 'S'`)
+	if err != nil {
+		return nil, Wrap(err, "list the schemas with sequences")
+	}
+	sequences, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, Wrap(err, "list the schemas with sequences")
+	}
+	var whole []string
+	for schema, n := range left {
+		if n == 0 && !slices.Contains(sequences, schema) {
+			whole = append(whole, schema)
+		}
+	}
+	slices.Sort(whole)
+	return whole, nil
+}
+
 // stableBinary are the OIDs of built-in types, and their arrays, whose binary
 // form is the same in every version from 12 to 18.
 func stableBinary() []int64 {
