@@ -28,9 +28,11 @@ type run struct {
 	rssKiB int64
 }
 
-// measure runs a command to its end.
+// measure runs a command to its end. What others wrote before is on the disk
+// when it begins: a flush must not pay for somebody else's bytes.
 func measure(b *testing.B, env []string, name string, args ...string) run {
 	b.Helper()
+	syscall.Sync()
 	cmd := exec.CommandContext(b.Context(), name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
