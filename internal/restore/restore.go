@@ -45,6 +45,8 @@ type Options struct {
 	// TablespaceDir gives the folder for a tablespace that the server lacks;
 	// nil means that a missing tablespace is an error. For scratch servers.
 	TablespaceDir func(name string) (string, error)
+	// Globals says whether the backup's roles and tablespaces are made first.
+	Globals GlobalsMode
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
@@ -97,6 +99,8 @@ type Loaded struct {
 	Seconds float64
 	// RefusedSettings are database settings that this server did not take.
 	RefusedSettings []string
+	// Globals is what was made before, if it was asked for.
+	Globals *Globals
 }
 
 // loaderOf returns the Loader of a method.
@@ -148,6 +152,16 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 		return nil, err
 	}
 	began := o.Now()
+	var globals *Globals
+	if o.Globals != GlobalsNone {
+		err := s.Step("globals", func() (err error) {
+			globals, err = s.restoreGlobals(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	if err := s.Step("create", func() error { return s.create(ctx, admin, server) }); err != nil {
 		return nil, err
 	}
@@ -158,6 +172,7 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 		}
 		return nil, err
 	}
+	loaded.Globals = globals
 	return loaded, nil
 }
 
@@ -237,7 +252,7 @@ func (s *Session) prepareRoles(ctx context.Context, admin *pgx.Conn) error {
 			names[i] = pgmedic.QuoteIdent(r.Name)
 		}
 		return pgmedic.Errorf(pgmedic.KindNotFound,
-			"create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";  (the backup's globals.sql has their attributes)",
+			"restore with --globals, which makes them as the backup has them, or create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";",
 			"the server lacks roles that the backup needs: %s", strings.Join(names, ", "))
 	}
 	for _, r := range missing {

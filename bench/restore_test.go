@@ -1,0 +1,76 @@
+package bench
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"filippo.io/age"
+	"github.com/jackc/pgx/v5"
+)
+
+// withKeys is mixed with the foreign keys that a restore has to check.
+const withKeys = mixed + `;
+CREATE TABLE wards (id int PRIMARY KEY, name text);
+INSERT INTO wards SELECT n, 'Ward ' || n FROM generate_series(1, 500) AS n;
+ALTER TABLE patients ADD ward int REFERENCES wards;
+UPDATE patients SET ward = 1 + id % 500;
+DELETE FROM events WHERE patient NOT IN (SELECT id FROM patients);
+ALTER TABLE events ADD FOREIGN KEY (patient) REFERENCES patients;
+VACUUM ANALYZE`
+
+// BenchmarkParallelRestore compares a restore of an encrypted parallel backup
+// into a new database, comparison of the copy and ANALYZE included, with
+// pg_restore of a directory dump of the same data, which does neither.
+func BenchmarkParallelRestore(b *testing.B) {
+	dsn, bin := database(b, withKeys)
+	pgmedic := binary(b)
+	dir := b.TempDir()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	key := filepath.Join(dir, "key.txt")
+	if err := os.WriteFile(key, []byte(identity.String()+"\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	env := []string{
+		"DATABASE_URL=" + dsn, "BACKUP_DIR=" + filepath.Join(dir, "ours"), "HOME=" + dir, "BACKUP_METHOD=parallel",
+		"BACKUP_RECIPIENTS=" + identity.Recipient().String(), "PGMEDIC_IDENTITY_FILES=" + key,
+	}
+	measure(b, env, pgmedic, "backup", "--quiet")
+	dump := filepath.Join(dir, "theirs")
+	measure(b, nil, filepath.Join(bin, "pg_dump"), "-Fd", "-j2", "-d", dsn, "-f", dump)
+	b.Run("against-pg_restore-j2", func(b *testing.B) {
+		pairs(b,
+			func() run {
+				recreate(b, dsn, "")
+				return measure(b, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet")
+			},
+			func() run {
+				recreate(b, dsn, "bench_copy")
+				return measure(b, nil, filepath.Join(bin, "pg_restore"), "-j2", "-d", dsn+" dbname=bench_copy", dump) // the last name counts
+			})
+	})
+}
+
+// recreate drops the copy, and makes an empty database for pg_restore, which
+// is not measured, if a name is given.
+func recreate(b *testing.B, dsn, name string) {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
+	statements := []string{"DROP DATABASE IF EXISTS bench_copy"}
+	if name != "" {
+		statements = append(statements, "CREATE DATABASE "+name+" TEMPLATE template0")
+	}
+	for _, sql := range append(statements, "CHECKPOINT") {
+		if _, err := conn.Exec(b.Context(), sql); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package pgtool_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+)
+
+// What pg_dumpall writes, with what must not be mistaken for a statement's end.
+const globalsSQL = `--
+-- PostgreSQL database cluster dump; with a word; or two
+--
+\restrict abc
+SET default_transaction_read_only = off;
+SET client_encoding = 'UTF8';
+CREATE ROLE "Ev;il 'x""";
+ALTER ROLE "Ev;il 'x""" WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a;b''c';
+COMMENT ON ROLE grp IS E'line\\two; it\'s';
+ALTER ROLE grp SET search_path TO 'a', 'b;';
+ALTER ROLE grp IN DATABASE clinic SET work_mem TO '8MB';
+GRANT grp TO "Ev;il 'x""" WITH ADMIN OPTION GRANTED BY postgres;
+GRANT SET ON PARAMETER work_mem TO grp;
+CREATE TABLESPACE fast OWNER grp LOCATION '/srv/a;b';
+REVOKE ALL ON TABLESPACE fast FROM grp;
+DROP ROLE grp;
+SELECT 1;
+\! touch /tmp/pwned
+ALTER ROLE unfinished WITH LOGIN`
+
+func TestReadGlobals(t *testing.T) {
+	got, settings, err := pgtool.ReadGlobals(strings.NewReader(globalsSQL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(settings, []string{"SET client_encoding = 'UTF8'"}) {
+		t.Errorf("settings %q", settings)
+	}
+	const evil = `Ev;il 'x"`
+	want := []pgtool.GlobalStatement{
+		{SQL: `CREATE ROLE "Ev;il 'x"""`, Creates: true, Roles: []string{evil}},
+		{SQL: `ALTER ROLE "Ev;il 'x""" WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a;b''c'`, Roles: []string{evil}},
+		{SQL: `COMMENT ON ROLE grp IS E'line\\two; it\'s'`, Roles: []string{"grp"}},
+		{SQL: `ALTER ROLE grp SET search_path TO 'a', 'b;'`, Roles: []string{"grp"}},
+		{SQL: `GRANT grp TO "Ev;il 'x""" WITH ADMIN OPTION`, Membership: true, Roles: []string{"grp", evil}},
+		{SQL: `GRANT SET ON PARAMETER work_mem TO grp`, Roles: []string{"grp"}},
+		{SQL: `CREATE TABLESPACE fast OWNER grp LOCATION '/srv/a;b'`, Creates: true, Tablespace: "fast"},
+		{SQL: `REVOKE ALL ON TABLESPACE fast FROM grp`, Tablespace: "fast"},
+	}
+	same := func(a, b pgtool.GlobalStatement) bool {
+		return a.SQL == b.SQL && a.Creates == b.Creates && a.Membership == b.Membership && a.Tablespace == b.Tablespace && slices.Equal(a.Roles, b.Roles)
+	}
+	if !slices.EqualFunc(got, want, same) {
+		t.Errorf("statements:\n%+v\nwant\n%+v", got, want)
+	}
+}

@@ -1,0 +1,176 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// GlobalsMode says what becomes of the roles and tablespaces of the backup's
+// server. They belong to the whole server, other databases too.
+type GlobalsMode string
+
+// The modes.
+const (
+	// GlobalsNone makes none.
+	GlobalsNone GlobalsMode = ""
+	// GlobalsMissing makes those that are missing, with their attributes,
+	// passwords, settings and memberships, and leaves the others as they are.
+	GlobalsMissing GlobalsMode = "missing"
+	// GlobalsAll also sets the others to what the backup has, except the role
+	// that restores.
+	GlobalsAll GlobalsMode = "all"
+)
+
+// Globals is what was made of the backup's roles and tablespaces.
+type Globals struct {
+	// Made are the roles that were missing, Changed those that were there and
+	// were set to what the backup has, Kept those that were left as they are.
+	Made    []string `json:"made,omitempty"`
+	Changed []string `json:"changed,omitempty"`
+	Kept    []string `json:"kept,omitempty"`
+	// Tablespaces are those that were made.
+	Tablespaces []string `json:"tablespaces,omitempty"`
+}
+
+// restoreGlobals makes the backup's roles, all or none of them, and then its
+// tablespaces.
+func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
+	statements, settings, err := s.readGlobals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A session of its own: it speaks the encoding of the server that the
+	// statements came from.
+	conn, err := postgres.Connect(ctx, s.Target.WithDatabase(s.Maintenance))
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	for _, sql := range settings {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return nil, postgres.Wrap(err, "prepare for the backup's roles")
+		}
+	}
+	there, err := readPresent(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	plan := planGlobals(statements, there, s.Globals)
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, postgres.Wrap(err, "begin to make roles")
+	}
+	for _, g := range plan.roles {
+		if _, err := tx.Exec(ctx, g.SQL); err != nil {
+			// The statement may hold a password's hash.
+			return nil, errors.Join(postgres.Wrap(err, "make role "+pgmedic.QuoteIdent(g.Roles[len(g.Roles)-1])), tx.Rollback(ctx))
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, postgres.Wrap(err, "make the roles")
+	}
+	for _, g := range plan.tablespaces { // CREATE TABLESPACE can't run in a transaction
+		if _, err := conn.Exec(ctx, g.SQL); err != nil {
+			return nil, postgres.Wrap(err, "make tablespace "+pgmedic.QuoteIdent(g.Tablespace))
+		}
+	}
+	return &plan.Globals, nil
+}
+
+func (s *Session) readGlobals(ctx context.Context) ([]pgtool.GlobalStatement, []string, error) {
+	object, ok := s.Backup.Object(pgmedic.RoleGlobals)
+	if !ok {
+		return nil, nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
+	}
+	r, err := s.source().Open(ctx, object)
+	if err != nil {
+		return nil, nil, err
+	}
+	statements, settings, err := pgtool.ReadGlobals(r)
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", object.Name, err)
+	}
+	return statements, settings, errors.Join(err, r.Close())
+}
+
+// present is what a server has.
+type present struct {
+	me                 string
+	roles, tablespaces []string
+}
+
+func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
+	err = conn.QueryRow(ctx, `SELECT current_user::text, (SELECT array_agg(rolname::text) FROM pg_catalog.pg_roles),
+		(SELECT array_agg(spcname::text) FROM pg_catalog.pg_tablespace)`).Scan(&p.me, &p.roles, &p.tablespaces)
+	return p, postgres.Wrap(err, "list the roles and tablespaces")
+}
+
+// globalsPlan is what will be run, in this order.
+type globalsPlan struct {
+	Globals
+	roles, tablespaces []pgtool.GlobalStatement
+}
+
+// planGlobals chooses the statements that make what is missing, and in the mode
+// for all also those that change what is there.
+func planGlobals(statements []pgtool.GlobalStatement, there present, mode GlobalsMode) globalsPlan {
+	var p globalsPlan
+	for _, g := range statements {
+		switch {
+		case !g.Creates:
+		case g.Tablespace != "":
+			if !slices.Contains(there.tablespaces, g.Tablespace) {
+				p.Tablespaces = append(p.Tablespaces, g.Tablespace)
+			}
+		case !slices.Contains(there.roles, g.Roles[0]):
+			p.Made = append(p.Made, g.Roles[0])
+		case mode == GlobalsAll && g.Roles[0] != there.me:
+			p.Changed = append(p.Changed, g.Roles[0])
+		default:
+			p.Kept = append(p.Kept, g.Roles[0])
+		}
+	}
+	touched := func(role string) bool { return slices.Contains(p.Made, role) || slices.Contains(p.Changed, role) }
+	exists := func(role string) bool { return slices.Contains(there.roles, role) || slices.Contains(p.Made, role) }
+	for _, g := range statements {
+		switch {
+		case g.Tablespace != "":
+			if slices.Contains(p.Tablespaces, g.Tablespace) {
+				p.tablespaces = append(p.tablespaces, g)
+			}
+		case g.Creates:
+			if slices.Contains(p.Made, g.Roles[0]) {
+				p.roles = append(p.roles, g)
+			} else if touched(g.Roles[0]) {
+				p.roles = append(p.roles, defaults(g.Roles[0])...)
+			}
+		case g.Membership:
+			// A new role's memberships are its own; one between two roles that were
+			// there is theirs.
+			group, member := g.Roles[0], g.Roles[1]
+			if (touched(member) || slices.Contains(p.Made, group)) && exists(group) && exists(member) {
+				p.roles = append(p.roles, g)
+			}
+		case touched(g.Roles[0]):
+			p.roles = append(p.roles, g)
+		}
+	}
+	return p
+}
+
+// defaults sets a role to what pg_dumpall does not write out.
+func defaults(role string) []pgtool.GlobalStatement {
+	alter := "ALTER ROLE " + pgmedic.QuoteIdent(role)
+	return []pgtool.GlobalStatement{
+		{SQL: alter + " CONNECTION LIMIT -1 VALID UNTIL 'infinity'", Roles: []string{role}},
+		{SQL: alter + " RESET ALL", Roles: []string{role}},
+	}
+}
