@@ -88,7 +88,12 @@ type S3 struct {
 
 // Drill says how drills run.
 type Drill struct {
-	ScratchDir string `yaml:"scratch_dir" env:"PGMEDIC_SCRATCH_DIR" path:"true" doc:"Folder for throwaway servers. Empty: the system's folder for temporary files."`
+	ScratchDir       string        `yaml:"scratch_dir" env:"PGMEDIC_SCRATCH_DIR" path:"true" doc:"Folder for throwaway servers. Empty: the system's folder for temporary files."`
+	ScratchURL       Secret        `yaml:"scratch_url" env:"PGMEDIC_SCRATCH_URL" secret:"true" rule:"url" doc:"Connection URL of a server to drill on, in a temporary database. Empty: a throwaway server on this machine."`
+	PreloadLibraries []string      `yaml:"preload_libraries" env:"PGMEDIC_DRILL_PRELOAD" rule:"words" doc:"Libraries that throwaway servers preload, for extensions that can't be made without. In the environment separated by commas."`
+	Amcheck          bool          `yaml:"amcheck" env:"PGMEDIC_DRILL_AMCHECK" default:"true" doc:"Whether drills read every index and table with amcheck."`
+	AssertionTimeout time.Duration `yaml:"assertion_timeout" env:"PGMEDIC_ASSERTION_TIMEOUT" default:"5m" doc:"Longest that one assertion may take; 0 is no limit."`
+	Assertions       []Assertion   `yaml:"assertions" doc:"Questions that a restored copy must answer rightly, each with name and sql, and expect, min or max; docs/drills.md has an example."`
 }
 
 // Report says where reports go and what counts as bad.
