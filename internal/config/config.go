@@ -109,6 +109,8 @@ type Thresholds struct {
 	DeadTuplesWarnPercent      float64       `yaml:"dead_tuples_warn_percent" default:"10" min:"0" max:"100" doc:"Share of dead rows in a table that is a warning."`
 	CacheHitWarnPercent        float64       `yaml:"cache_hit_warn_percent" default:"99" min:"0" max:"100" doc:"Cache hit ratio below which there is a warning."`
 	CacheHitCriticalPercent    float64       `yaml:"cache_hit_critical_percent" default:"95" min:"0" max:"100" doc:"Cache hit ratio below which it is critical."`
+	BackupAgeWarn              time.Duration `yaml:"backup_age_warn" default:"26h" doc:"Age of the newest backup that is a warning."`
+	ProvenAgeWarn              time.Duration `yaml:"proven_age_warn" default:"192h" doc:"Age of the newest proven backup that is a warning."`
 	IdleInTransactionWarn      time.Duration `yaml:"idle_in_transaction_warn" default:"5m" doc:"Time that a transaction may sit idle before it is a warning."`
 }
 

@@ -204,7 +204,7 @@ func TestStoredDamage(t *testing.T) {
 		}
 		t.Run(object.Name, func(t *testing.T) {
 			defer damage(t, filepath.Join(folder, object.Name))()
-			receipt, err := run(t.Context(), t, options(t, c, b))
+			receipt, err := run(t.Context(), t, onServer(t, options(t, c, b), pgmedic.ScratchOnServer))
 			if detail := failedDetail(t, receipt, err); !strings.Contains(detail, object.Name) {
 				t.Errorf("the receipt does not name %s: %s", object.Name, detail)
 			}
@@ -254,7 +254,7 @@ func TestCannotRead(t *testing.T) {
 					}
 					return fixture.Closing{Reader: fixture.FailAfter(r, 60, failure), Closer: r}, nil
 				}}), b)
-				receipt, err := run(t.Context(), t, o)
+				receipt, err := run(t.Context(), t, onServer(t, o, pgmedic.ScratchOnServer))
 				if receipt != nil {
 					t.Errorf("an unreadable store has a receipt: %+v", receipt)
 				}
