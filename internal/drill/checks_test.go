@@ -413,7 +413,7 @@ func TestAlwaysTrigger(t *testing.T) {
 	dsn := patients(t, "CREATE TABLE noted (tag text)", "CREATE MATERIALIZED VIEW many AS SELECT count(*) FROM patients",
 		`CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.noted VALUES (tg_tag); END'`,
 		"CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",
-		"ALTER EVENT TRIGGER note ENABLE ALWAYS")
+		"ALTER EVENT TRIGGER note ENABLE ALWAYS", "COMMENT ON EVENT TRIGGER note IS 'who did what'")
 	for name, method := range methods() {
 		t.Run(name, func(t *testing.T) {
 			c, b, _ := take(t, dsn, method)
