@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -22,11 +24,12 @@ func (a *app) readBackups(ctx context.Context, r *monitor.Reading) error {
 		r.Skipped = append(r.Skipped, monitor.Skipped{Section: monitor.SectionBackups, Query: "store", Reason: oneLine(reason)})
 	}
 	if place := a.cfg.Backup.Place(); place.Dir != "" {
-		if _, err := os.Stat(place.Dir); err != nil {
+		// Opening the store would make the folder.
+		if _, err := os.Stat(place.Dir); errors.Is(err, fs.ErrNotExist) {
 			if a.cfg.Origin("backup.dir").Given() || a.cfg.Origin("backup.store").Given() {
-				skip("the folder of backups can't be read: " + err.Error())
+				skip("there is no folder of backups " + place.Dir)
 			}
-			return nil // no backups were asked for, or none taken yet
+			return nil
 		}
 	}
 	listCtx, cancel := context.WithTimeout(ctx, storePatience)

@@ -48,7 +48,7 @@ type Reading struct {
 	Tables      *Tables      `json:"tables"`
 	Indexes     *Indexes     `json:"indexes"`
 	// Backups is nil where no store was looked at.
-	Backups *Backups `json:"backups"`
+	Backups *Backups `json:"backup_status"`
 
 	// Skipped lists what could not be looked at. It is never nil.
 	Skipped []Skipped `json:"skipped"`
