@@ -335,6 +335,25 @@ func TestAmcheckSkipped(t *testing.T) {
 	if receipt.Counted.Indexes+receipt.Counted.Heaps > 0 {
 		t.Errorf("counted: %+v", receipt.Counted)
 	}
+
+	// A server on whose host contrib is not installed.
+	o = options(t, c, b)
+	at(&o, "amcheck", func() {
+		fixture.Exec(t, privateOf(t, o).dsn(b.Server.BootstrapRole), `SET allow_system_table_mods = on;
+			CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS
+			SELECT e.name, e.default_version, x.extversion AS installed_version, e.comment
+			FROM pg_catalog.pg_available_extensions() AS e LEFT JOIN pg_catalog.pg_extension AS x ON e.name = x.extname
+			WHERE e.name <> 'amcheck'`)
+	})
+	receipt, err = run(t.Context(), t, o)
+	if err != nil || receipt.Proof != pgmedic.ProofProven {
+		t.Fatalf("%+v, %v", receipt, err)
+	}
+	for _, name := range []string{"indexes", "heaps"} {
+		if got := check(t, receipt, name); got.Outcome != pgmedic.OutcomeSkipped || !strings.Contains(got.Detail, "amcheck is not installed") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
 }
 
 // TestLiveEffects has everything in a database that acts on the world, or on
