@@ -142,14 +142,14 @@ func (a *amchecker) install(ctx context.Context, conn *pgx.Conn) (why string, er
 }
 
 // each looks at all relations over several connections, and adds one check.
-func (a *amchecker) each(ctx context.Context, name string, all []relation, look func(context.Context, *pgx.Conn, relation) (string, error)) error {
+func (a *amchecker) each(ctx context.Context, name string, all []relation, look func(context.Context, *pgx.Conn, relation) (found, error)) error {
 	queue := make(chan relation, len(all))
 	for _, rel := range all {
 		queue <- rel
 	}
 	close(queue)
 	var mu sync.Mutex
-	var bad []string
+	var bad, unknown []string
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range min(a.jobs(), max(len(all), 1)) {
 		group.Go(func() error {
@@ -159,13 +159,16 @@ func (a *amchecker) each(ctx context.Context, name string, all []relation, look 
 			}
 			defer postgres.Close(groupCtx, conn)
 			for rel := range queue {
-				found, err := look(groupCtx, conn, rel)
+				f, err := look(groupCtx, conn, rel)
 				if err != nil {
 					return err
 				}
 				mu.Lock()
-				if found != "" {
-					bad = append(bad, found)
+				switch {
+				case f.damage != "":
+					bad = append(bad, f.damage)
+				case f.unknown != "":
+					unknown = append(unknown, f.unknown)
 				}
 				a.report(pgmedic.Event{Step: "amcheck", Object: rel.Name})
 				mu.Unlock()
@@ -176,8 +179,12 @@ func (a *amchecker) each(ctx context.Context, name string, all []relation, look 
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if len(bad) > 0 {
+	switch {
+	case len(bad) > 0:
 		a.add(name, pgmedic.OutcomeFailed, few(bad))
+		return nil
+	case len(unknown) > 0:
+		a.add(name, pgmedic.OutcomeWarn, "could not be checked: "+few(unknown))
 		return nil
 	}
 	words := map[string]string{
@@ -188,33 +195,39 @@ func (a *amchecker) each(ctx context.Context, name string, all []relation, look 
 	return nil
 }
 
-// index returns what is wrong with one B-tree.
-func (a *amchecker) index(ctx context.Context, conn *pgx.Conn, rel relation) (string, error) {
+// found is what a check of one relation found: damage, or why nothing is known.
+type found struct{ damage, unknown string }
+
+// index looks at one B-tree.
+func (a *amchecker) index(ctx context.Context, conn *pgx.Conn, rel relation) (found, error) {
 	_, err := conn.Exec(ctx, "SELECT "+a.schema+".bt_index_check($1::oid::regclass, true)", rel.OID)
-	return a.damage(err, "index", rel)
+	return a.verdict(err, "index", rel)
 }
 
-// heap returns what is wrong with one table. Messages name blocks and lengths,
-// never values.
-func (a *amchecker) heap(ctx context.Context, conn *pgx.Conn, rel relation) (string, error) {
+// heap looks at one table. Messages name blocks and lengths, never values.
+func (a *amchecker) heap(ctx context.Context, conn *pgx.Conn, rel relation) (found, error) {
 	var n int
 	var first *string
 	err := conn.QueryRow(ctx, "SELECT count(*), min(format('block %s: %s', blkno, msg)) FROM "+a.schema+
 		".verify_heapam($1::oid::regclass, on_error_stop => true, check_toast => true)", rel.OID).Scan(&n, &first)
 	if err != nil || n == 0 {
-		return a.damage(err, "table", rel)
+		return a.verdict(err, "table", rel)
 	}
-	return fmt.Sprintf("table %s: %s problems, such as %s", rel.Name, pgmedic.Count(n), *first), nil
+	return found{damage: fmt.Sprintf("table %s: %s problems, such as %s", rel.Name, pgmedic.Count(n), *first)}, nil
 }
 
-// damage tells damage that was found from a check that could not be made.
-func (a *amchecker) damage(err error, what string, rel relation) (string, error) {
+// verdict tells damage from what an index's own expression says when it is asked
+// again, and both from a check that could not be made.
+func (a *amchecker) verdict(err error, what string, rel relation) (found, error) {
 	if err == nil {
-		return "", nil
+		return found{}, nil
 	}
 	wrapped := postgres.Wrap(err, "check "+what+" "+rel.Name)
-	if ctxCode := postgres.Code(err); !a.refusedFor(ctxCode) {
-		return "", wrapped
+	switch code := postgres.Code(err); {
+	case strings.HasPrefix(code, "XX"):
+		return found{damage: wrapped.Error()}, nil
+	case a.refusedFor(code):
+		return found{unknown: wrapped.Error()}, nil
 	}
-	return wrapped.Error(), nil
+	return found{}, wrapped
 }

@@ -443,3 +443,23 @@ func TestAlwaysTrigger(t *testing.T) {
 		})
 	}
 }
+
+// TestAmcheckUnknown has an index whose function refuses to be asked again. That
+// is no damage.
+func TestAmcheckUnknown(t *testing.T) {
+	const function = `CREATE OR REPLACE FUNCTION public.low(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN %s END'`
+	dsn := patients(t, strings.Replace(function, "%s", "RETURN lower($1);", 1), "CREATE INDEX patients_low ON patients (low(name))")
+	c, b, _ := take(t, dsn, backup.Plain{})
+	o := options(t, c, b)
+	at(&o, "amcheck", func() {
+		fixture.Exec(t, privateOf(t, o).dsn(b.Server.BootstrapRole), strings.Replace(function, "%s", "RAISE ''%'', $1;", 1))
+	})
+	receipt, err := run(t.Context(), t, o)
+	if err != nil || receipt.Proof != pgmedic.ProofProven {
+		t.Fatalf("%+v, %v", receipt, err)
+	}
+	got := check(t, receipt, "indexes")
+	if got.Outcome != pgmedic.OutcomeWarn || !strings.Contains(got.Detail, "public.patients_low") || strings.Contains(got.Detail, "Patient") {
+		t.Errorf("%+v", got)
+	}
+}
