@@ -379,8 +379,10 @@ type Receipt struct {
 	// RecoverySeconds is the time from the first byte read to a database that
 	// is loaded, indexed and analyzed; zero for a verify. Checks that come
 	// after are not part of it.
-	RecoverySeconds float64  `json:"recovery_seconds,omitempty"`
-	Scratch         *Scratch `json:"scratch,omitempty"`
+	RecoverySeconds float64 `json:"recovery_seconds,omitempty"`
+	// Counted is how much a drill looked at; nil where it did not get that far.
+	Counted *Counted `json:"counted,omitempty"`
+	Scratch *Scratch `json:"scratch,omitempty"`
 }
 
 // Failed reports whether any check failed, and names the first that did.
@@ -391,18 +393,6 @@ func (r *Receipt) Failed() (Check, bool) {
 		}
 	}
 	return Check{}, false
-}
-
-// Scratch describes where a drill restored to. A time to recover means little
-// without it.
-type Scratch struct {
-	Kind     string            `json:"kind"` // private-server
-	Version  string            `json:"version"`
-	Settings map[string]string `json:"settings"`
-	CPUs     int               `json:"cpus"`
-	// MemoryBytes is the machine's memory, zero where it can't be known.
-	MemoryBytes int64  `json:"memory_bytes,omitempty"`
-	Platform    string `json:"platform"` // linux/amd64
 }
 
 // Severity ranks a Finding.

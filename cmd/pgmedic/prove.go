@@ -119,61 +119,6 @@ func failedReceipts(receipts []*pgmedic.Receipt, other error) error {
 	return other
 }
 
-func (a *app) drillCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "drill [ID|latest]",
-		Short: "Prove a backup: restore it into a throwaway server and check the copy",
-		Long: `Restores the backup into a private server of the same major version on this
-machine, with durable settings and no network, compares rows and schema with what
-was recorded, measures the time to recover, stores a receipt, and drops the
-server. It exits with 0 only if the backup is proven.`,
-		Example: `  pgmedic drill latest
-  pgmedic drill 7f3a9c --scratch-dir /var/tmp`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			return a.drill(cmd.Context(), args)
-		},
-	}
-	addStore(cmd)
-	addSetting(cmd, "scratch-dir", "drill.scratch_dir", "folder for the throwaway server; needs room for the whole database")
-	return cmd
-}
-
-func (a *app) drill(ctx context.Context, args []string) error {
-	c, closed, err := a.openCatalog(ctx)
-	if err != nil {
-		return err
-	}
-	defer closed()
-	e, err := a.getBackup(ctx, c, args)
-	if err != nil {
-		return err
-	}
-	key, err := a.readKey(ctx, c, e.Backup)
-	if err != nil {
-		return err
-	}
-	o := a.drillOptions(ctx, c, e.Backup, key)
-	listen, done := a.progress()
-	o.Progress = listen
-	r, err := drill.Run(ctx, o)
-	done()
-	if r == nil {
-		return err
-	}
-	if a.global.json {
-		if jsonErr := a.printJSON(r); jsonErr != nil {
-			return jsonErr
-		}
-	} else {
-		a.printReceipt(r, e.Backup)
-	}
-	return failedReceipts([]*pgmedic.Receipt{r}, err)
-}
-
 // printReceipt prints what was proven, and each check.
 func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 	p := a.paint(a.stdoutTTY)

@@ -29,9 +29,10 @@ func (a *app) reportCommand() *cobra.Command {
 		Use:   "report [DATABASE]",
 		Short: "Report on a server's health, with what mends it",
 		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
-prints the findings with the statement that mends each, then the numbers. Nothing
-is installed on the server and nothing is changed. In a folder the report's name
-is performance_report_ and the time in UTC.`,
+prints the findings with the statement that mends each, then the numbers, and what
+the store knows of the database's backups. Nothing is installed on the server and
+nothing is changed. In a folder the report's name is performance_report_ and the
+time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
@@ -46,6 +47,7 @@ is performance_report_ and the time in UTC.`,
 		},
 	}
 	addConnection(cmd)
+	addStore(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.format, "format", "text", "text or json")
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
@@ -101,7 +103,11 @@ func (a *app) reading(ctx context.Context, args []string, input string) (*monito
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	return monitor.Collect(ctx, conn, monitor.CollectOptions{Now: a.now, Logger: a.log})
+	reading, err := monitor.Collect(ctx, conn, monitor.CollectOptions{Now: a.now, Logger: a.log})
+	if err != nil {
+		return nil, err
+	}
+	return reading, a.readBackups(ctx, reading)
 }
 
 // readReading reads what `pgmedic report --json` wrote, or the reading in it
@@ -136,6 +142,7 @@ func (a *app) thresholds() monitor.Thresholds {
 	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent
 	t.IdleInTransaction = c.IdleInTransactionWarn
+	t.BackupAge, t.ProvenAge = c.BackupAgeWarn, c.ProvenAgeWarn
 	return t
 }
 

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -159,19 +157,6 @@ func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.B
 		Catalog: c, Backup: b, Key: key, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
 		Jobs: a.cfg.Backup.Jobs, ShowData: a.global.showData, Logger: a.log, Now: a.now,
 	}
-}
-
-// drillOptions are those of the configuration.
-func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) drill.Options {
-	o := drill.Options{
-		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: a.cfg.Drill.ScratchDir, Jobs: a.cfg.Backup.Jobs,
-		Host: a.host(), Version: a.version, ShowData: a.global.showData, Logger: a.log, Now: a.now,
-	}
-	// Where it can't be known the receipt does not say.
-	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		o.MemoryBytes = int64(memory.Total)
-	}
-	return o
 }
 
 // filter is the part of the catalogue that latest means: the configured

@@ -89,7 +89,12 @@ type S3 struct {
 
 // Drill says how drills run.
 type Drill struct {
-	ScratchDir string `yaml:"scratch_dir" env:"PGMEDIC_SCRATCH_DIR" path:"true" doc:"Folder for throwaway servers. Empty: the system's folder for temporary files."`
+	ScratchDir       string        `yaml:"scratch_dir" env:"PGMEDIC_SCRATCH_DIR" path:"true" doc:"Folder for throwaway servers. Empty: the system's folder for temporary files."`
+	ScratchURL       Secret        `yaml:"scratch_url" env:"PGMEDIC_SCRATCH_URL" secret:"true" rule:"url" doc:"Connection URL of a server to drill on, in a temporary database. Empty: a throwaway server on this machine."`
+	PreloadLibraries []string      `yaml:"preload_libraries" env:"PGMEDIC_DRILL_PRELOAD" rule:"words" doc:"Libraries that throwaway servers preload, for extensions that can't be made without. In the environment separated by commas."`
+	Amcheck          bool          `yaml:"amcheck" env:"PGMEDIC_DRILL_AMCHECK" default:"true" doc:"Whether drills read every index and table with amcheck."`
+	AssertionTimeout time.Duration `yaml:"assertion_timeout" env:"PGMEDIC_ASSERTION_TIMEOUT" default:"5m" doc:"Longest that one assertion may take; 0 is no limit."`
+	Assertions       []Assertion   `yaml:"assertions" doc:"Questions that a restored copy must answer rightly, each with name and sql, and expect, min or max; docs/drills.md has an example."`
 }
 
 // Report says where reports go and what counts as bad.
@@ -105,6 +110,8 @@ type Thresholds struct {
 	DeadTuplesWarnPercent      float64       `yaml:"dead_tuples_warn_percent" default:"10" min:"0" max:"100" doc:"Share of dead rows in a table that is a warning."`
 	CacheHitWarnPercent        float64       `yaml:"cache_hit_warn_percent" default:"99" min:"0" max:"100" doc:"Cache hit ratio below which there is a warning."`
 	CacheHitCriticalPercent    float64       `yaml:"cache_hit_critical_percent" default:"95" min:"0" max:"100" doc:"Cache hit ratio below which it is critical."`
+	BackupAgeWarn              time.Duration `yaml:"backup_age_warn" default:"26h" doc:"Age of the newest backup that is a warning."`
+	ProvenAgeWarn              time.Duration `yaml:"proven_age_warn" default:"192h" doc:"Age of the newest proven backup that is a warning."`
 	IdleInTransactionWarn      time.Duration `yaml:"idle_in_transaction_warn" default:"5m" doc:"Time that a transaction may sit idle before it is a warning."`
 }
 

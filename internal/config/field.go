@@ -90,6 +90,9 @@ func describe(t reflect.Type, prefix string, index []int) (fs []field, ss []sect
 func (f field) isList() bool { return f.typ.Kind() == reflect.Slice }
 func (f field) isMap() bool  { return f.typ.Kind() == reflect.Map }
 
+// isAssertions is true of the one setting that only the file can have.
+func (f field) isAssertions() bool { return f.typ == reflect.TypeFor[[]Assertion]() }
+
 func (f field) isDuration() bool { return f.typ == reflect.TypeFor[time.Duration]() }
 
 // text returns the field's value in cfg as a user would write it. Secrets are
@@ -107,6 +110,8 @@ func (f field) text(cfg *Config) string {
 		return strings.Join(v, listSeparator())
 	case map[string]string:
 		return labelText(v)
+	case []Assertion:
+		return assertionText(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	case bool:

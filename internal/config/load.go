@@ -111,7 +111,7 @@ func newLoader(opts Options) (*loader, error) {
 
 func (l *loader) readFlags(flags []Flag) error {
 	for _, flag := range flags {
-		known := func(f field) bool { return f.key == flag.Key && !f.isMap() }
+		known := func(f field) bool { return f.key == flag.Key && !f.isMap() && !f.isAssertions() }
 		if !slices.ContainsFunc(fields(), known) {
 			return usage(fmt.Sprintf("flag %s sets %q, which is no setting", flag.Name, flag.Key), "")
 		}

@@ -33,6 +33,9 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 	case f.isMap():
 		dst.Set(reflect.ValueOf(r.pairs))
 		return "", nil
+	case f.isAssertions():
+		dst.Set(reflect.ValueOf(r.assertions))
+		return "", nil
 	case f.isList():
 		items := r.items
 		if f.rule == "words" {

@@ -23,10 +23,12 @@ const maxFileBytes = 64 << 10
 // raw is a value as a source has it, before it is checked. In the file a list
 // has items and a mapping has pairs; everything else has text.
 type raw struct {
-	text   string
-	items  []string
-	pairs  map[string]string
-	origin Origin
+	text  string
+	items []string
+	pairs map[string]string
+	// assertions are those of the one setting that is a list of them.
+	assertions []Assertion
+	origin     Origin
 	// base is the folder that relative paths in the value start from.
 	base string
 }
@@ -184,6 +186,8 @@ func (y *yamlFile) value(f field, e entry) error {
 		return nil
 	case f.isMap():
 		r.pairs, err = y.pairs(f, e)
+	case f.isAssertions():
+		r.assertions, err = y.assertions(f, e)
 	case f.isList() && listed:
 		r.items, err = y.items(f, list)
 	default:
@@ -195,7 +199,7 @@ func (y *yamlFile) value(f field, e entry) error {
 	if err != nil {
 		return err
 	}
-	if r.text != "" || len(r.items) > 0 || len(r.pairs) > 0 {
+	if r.text != "" || len(r.items) > 0 || len(r.pairs) > 0 || len(r.assertions) > 0 {
 		y.values[f.key] = r
 	}
 	return nil

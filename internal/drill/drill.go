@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
+	"strings"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
@@ -13,26 +13,41 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
-	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
-// Options say what is drilled, and where. Required: Catalog, Backup, Now.
+// Options say what is drilled, where, and what is asked of the copy. Required:
+// Catalog, Backup, Now.
 type Options struct {
 	Catalog *catalog.Catalog
 	Backup  *pgmedic.Backup
 	// Key opens the backup where it is encrypted.
 	Key *seal.Key
-	// Tools finds psql; ServerDirs are searched first for the server's
-	// programs.
+	// Kind is where the backup is restored to; empty means a private server.
+	Kind string
+	// Target and Maintenance are the server of the other kinds, and the database
+	// to connect to for making and dropping; empty means postgres.
+	Target      postgres.Target
+	Maintenance string
+	// Tools finds the client programs; ServerDirs are searched first for the
+	// server's.
 	Tools      pgtool.Finder
 	ServerDirs []string
-	// ScratchDir is where the throwaway server's folder is made; empty means
-	// the system's folder for temporary files. It needs room for the whole
-	// database.
+	// ScratchDir is where the private server's folder is made; empty means the
+	// system's folder for temporary files. It needs room for the whole database.
 	ScratchDir string
-	// Jobs is how many connections load a parallel backup, see restore.Options.
+	// PreloadLibraries are the libraries that a private server preloads, for
+	// extensions that can't be made without. None are, else: their workers act.
+	PreloadLibraries []string
+	// Jobs is how many connections load a parallel backup and check the copy;
+	// zero means one for each processor.
 	Jobs int
+	// SkipAmcheck is why amcheck is left out; empty means that it is not.
+	SkipAmcheck string
+	// Assertions are asked of the copy last.
+	Assertions []Assertion
+	// AssertionTimeout bounds each; zero means no limit.
+	AssertionTimeout time.Duration
 	// Host and Version go into the receipt; MemoryBytes is the machine's
 	// memory, zero where it can't be known.
 	Host, Version string
@@ -43,12 +58,10 @@ type Options struct {
 	Now           func() time.Time
 }
 
-// database is the name of the copy in the scratch server.
-const database = "pgmedic_drill"
-
-// Run restores a backup into a private server of the same major version, holds
-// the copy against what the backup recorded, measures how long it took to
-// recover, stores a receipt, and drops the server whatever happens.
+// Run restores a backup into a scratch, holds the copy against what the backup
+// recorded, has the server check it, measures how long it took to recover,
+// stores a receipt, and removes the scratch whatever happens. What a killed
+// drill left is removed by the next one of the same place.
 //
 // A backup that does not restore, or restores to something else, is a failed
 // receipt and a nil error. An error means that the drill could not be held or
@@ -60,65 +73,140 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptDrill, BackupID: b.ID,
 		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
 	}
-	began := o.Now()
-	server, err := scratch.Start(ctx, scratch.Options{
-		Major: b.Server.Major(), SearchDirs: o.ServerDirs, Parent: o.ScratchDir,
-		Superuser: b.Server.BootstrapRole, Logger: o.Logger,
-		// With fsync off the measured time would not be a time to recover.
-		Durable: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("start a scratch server for the drill: %w", err)
+	r := &rehearsal{Options: o, receipt: receipt}
+	if err := r.step("start", func() (err error) { r.place, err = o.openPlace(ctx); return err }); err != nil {
+		return nil, err
 	}
 	defer func() {
-		if stopErr := server.Stop(context.WithoutCancel(ctx)); stopErr != nil {
-			err = errors.Join(err, fmt.Errorf("remove the scratch server: %w", stopErr))
+		if leaveErr := r.place.leave(context.WithoutCancel(ctx)); leaveErr != nil {
+			err = errors.Join(err, leaveErr)
 		}
 	}()
-	receipt.Steps = []pgmedic.Step{{Name: "start server", Seconds: seconds(o.Now().Sub(began))}}
-	if err := o.rehearse(ctx, server, receipt); err != nil {
+	receipt.Scratch = r.place.scratch
+	if err := r.run(ctx); err != nil {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
 	return store(ctx, o.Catalog, b, receipt, pgmedic.ProofProven, o.Now())
 }
 
-// rehearse restores and compares, and enters what it found into the receipt.
-func (o Options) rehearse(ctx context.Context, server *scratch.Server, receipt *pgmedic.Receipt) error {
-	target, err := postgres.ParseTarget(server.DSN("postgres"))
-	if err != nil {
+// rehearsal is a drill going on.
+type rehearsal struct {
+	Options
+	place   *place
+	receipt *pgmedic.Receipt
+}
+
+// run restores and checks, and enters what it found into the receipt.
+func (r *rehearsal) run(ctx context.Context) (err error) {
+	if err := r.refuseSyntax(ctx); err != nil {
 		return err
 	}
-	if receipt.Scratch, err = o.describe(ctx, server, target); err != nil {
-		return err
-	}
+	p := r.place
 	loaded, err := restore.Load(ctx, restore.Options{
-		Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Target: target, Into: database, Tools: o.Tools, Jobs: o.Jobs,
-		CreateRoles: true, TablespaceDir: server.TablespaceDir,
-		ShowData: o.ShowData, Progress: o.Progress, Logger: o.Logger, Now: o.Now,
+		Catalog: r.Catalog, Backup: r.Backup, Key: r.Key, Tools: r.Tools, Jobs: r.Jobs,
+		Target: p.target, Maintenance: p.maintenance, Into: p.database, By: storyBy,
+		CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
+		ShowData: r.ShowData, Progress: r.Progress, Logger: r.Logger, Now: r.Now,
 	})
 	if err != nil {
-		return o.judge(ctx, receipt, err)
+		return r.judge(ctx, err)
 	}
-	receipt.Steps = append(receipt.Steps, loaded.Steps...)
-	receipt.RecoverySeconds = loaded.Seconds
-	receipt.Checks = append(receipt.Checks, pgmedic.Check{
-		Name: "restores", Outcome: pgmedic.OutcomeOK, Detail: "loaded without an error, every byte with its recorded hash",
-	})
+	defer func() {
+		// From here on the database is ours to drop; a server of our own goes whole.
+		if p.scratch.Kind == pgmedic.ScratchPrivate {
+			return
+		}
+		if dropErr := restore.Drop(ctx, p.target, p.maintenance, p.database); dropErr != nil {
+			err = errors.Join(err, fmt.Errorf("the drill's database is still there: %w", dropErr))
+		}
+	}()
+	r.receipt.Steps = append(r.receipt.Steps, loaded.Steps...)
+	r.receipt.RecoverySeconds = loaded.Seconds
+	r.receipt.Counted = &pgmedic.Counted{}
+	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
 	for _, name := range loaded.RefusedSettings {
-		receipt.Checks = append(receipt.Checks, pgmedic.Check{
-			Name: "database settings", Outcome: pgmedic.OutcomeWarn, Detail: "the scratch server does not take " + name,
-		})
+		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
 	}
-	began := o.Now()
-	o.report(pgmedic.Event{Step: "compare"})
-	checks, err := restore.Compare(ctx, restore.Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key}, target.WithDatabase(database))
-	if err != nil {
-		return o.judge(ctx, receipt, err)
+	return r.judge(ctx, r.check(ctx))
+}
+
+// check has every check look at the copy. A copy that differs is not looked at
+// further: what comes after would say the same in harder words.
+func (r *rehearsal) check(ctx context.Context) error {
+	for _, part := range []struct {
+		step string
+		do   func(context.Context) error
+	}{
+		{"compare", r.compare},
+		{"cut off", r.cutOff},
+		{"amcheck", r.amcheck},
+		{"assertions", r.assert},
+	} {
+		if err := r.step(part.step, func() error { return part.do(ctx) }); err != nil {
+			return err
+		}
+		if _, failed := r.receipt.Failed(); failed {
+			return nil
+		}
 	}
-	o.report(pgmedic.Event{Step: "compare", Finished: true})
-	receipt.Checks = append(receipt.Checks, checks...)
-	receipt.Steps = append(receipt.Steps, pgmedic.Step{Name: "compare", Seconds: seconds(o.Now().Sub(began))})
+	r.addDurability()
 	return nil
+}
+
+// compare holds the copy against what the backup recorded.
+func (r *rehearsal) compare(ctx context.Context) error {
+	source := restore.Source{Catalog: r.Catalog, Backup: r.Backup, Key: r.Key}
+	checks, err := restore.Compare(ctx, source, r.place.copied())
+	if err != nil {
+		return err
+	}
+	r.receipt.Checks = append(r.receipt.Checks, checks...)
+	tables := map[string]bool{}
+	for _, t := range r.Backup.Tables {
+		if t.Extension == "" {
+			tables[t.CountedAs()] = true
+			r.receipt.Counted.Rows += t.Rows
+		}
+	}
+	r.receipt.Counted.Tables = len(tables)
+	conn, err := postgres.Connect(ctx, r.place.copied())
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	if err := r.constraints(ctx, conn); err != nil {
+		return err
+	}
+	return r.extensions(ctx, conn)
+}
+
+func (r *rehearsal) addDurability() {
+	s := r.place.scratch
+	if s.Durable {
+		return
+	}
+	var off []string
+	for _, name := range durable() {
+		if s.Settings[name] == "off" {
+			off = append(off, name)
+		}
+	}
+	r.add("time to recover", pgmedic.OutcomeWarn,
+		"measured with "+strings.Join(off, " and ")+" off: a server that is safe against a power failure takes longer")
+}
+
+func (r *rehearsal) add(name string, outcome pgmedic.Outcome, detail string) {
+	r.receipt.Checks = append(r.receipt.Checks, pgmedic.Check{Name: name, Outcome: outcome, Detail: detail})
+}
+
+// step measures one part of the drill.
+func (r *rehearsal) step(name string, do func() error) error {
+	began := r.Now()
+	r.report(pgmedic.Event{Step: name})
+	err := do()
+	r.receipt.Steps = append(r.receipt.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
+	r.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
+	return err
 }
 
 func (o Options) report(e pgmedic.Event) {
@@ -128,56 +216,46 @@ func (o Options) report(e pgmedic.Event) {
 }
 
 // judge tells a backup that is bad from a drill that could not be held. Damage,
-// and SQL that the server refuses, are the backup's; everything else (disk
-// full, no such program, store gone, interrupt) is not.
-func (o Options) judge(ctx context.Context, receipt *pgmedic.Receipt, err error) error {
-	if ctx.Err() != nil {
+// and what the server refuses for what it says, are the backup's; everything
+// else (disk full, no such program, store gone, interrupt) is not.
+func (r *rehearsal) judge(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	bad := pgmedic.KindOf(err) == pgmedic.KindIntegrity || refusedSQL(err)
-	if !bad {
+	if pgmedic.KindOf(err) != pgmedic.KindIntegrity && !r.refused(err) {
 		return err
 	}
-	receipt.Checks = append(receipt.Checks, pgmedic.Check{
+	r.receipt.Checks = append(r.receipt.Checks, pgmedic.Check{
 		Name: "restores", Outcome: pgmedic.OutcomeFailed, Detail: err.Error(), Hint: pgmedic.HintOf(err),
 	})
 	return nil
 }
 
-// refusedSQL reports whether the server refused a statement of the dump for
-// what it says, and not for want of disk, memory or life.
-func refusedSQL(err error) bool {
+// refused reports whether the server refused a statement or a row of the backup
+// for what it says, and not for want of disk, memory, privilege or life.
+func (r *rehearsal) refused(err error) bool {
 	var rows *restore.RefusedError
 	if errors.As(err, &rows) {
-		return true
+		return r.refusedFor(postgres.Code(err))
 	}
 	var tool *pgtool.Error
-	if !errors.As(err, &tool) || tool.SQLState == "" {
+	if !errors.As(err, &tool) {
 		return false
 	}
-	switch tool.SQLState[:2] {
+	if tool.SQLState == "" {
+		return tool.Refused
+	}
+	return r.refusedFor(tool.SQLState)
+}
+
+func (r *rehearsal) refusedFor(code string) bool {
+	if len(code) != 5 {
+		return false
+	}
+	switch code[:2] {
 	case "08", "53", "54", "55", "57", "58":
 		return false
 	}
-	return true
-}
-
-// describe records what the measured time depends on.
-func (o Options) describe(ctx context.Context, server *scratch.Server, t postgres.Target) (*pgmedic.Scratch, error) {
-	conn, err := postgres.Connect(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	defer postgres.Close(ctx, conn)
-	settings, err := postgres.ReadSettings(ctx, conn, []string{
-		"fsync", "full_page_writes", "synchronous_commit", "shared_buffers", "maintenance_work_mem",
-		"max_wal_size", "max_parallel_maintenance_workers", "wal_level", "data_checksums",
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &pgmedic.Scratch{
-		Kind: "private-server", Version: server.Version(), Settings: settings,
-		CPUs: runtime.NumCPU(), MemoryBytes: o.MemoryBytes, Platform: runtime.GOOS + "/" + runtime.GOARCH,
-	}, nil
+	// A server of our own refuses its superuser nothing that another would not.
+	return code != "42501" || r.place.scratch.Kind == pgmedic.ScratchPrivate
 }

@@ -39,6 +39,7 @@ func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgme
 	a.foreignKeys()
 	a.primaryKeys()
 	a.cache()
+	a.backups()
 	slices.SortStableFunc(a.found, func(x, y judged) int {
 		return cmp.Or(
 			cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),

@@ -27,6 +27,7 @@ const (
 	SectionSize        = "size"
 	SectionTables      = "tables"
 	SectionIndexes     = "indexes"
+	SectionBackups     = "backups"
 )
 
 // Reading is what one look at one database found. A section, or a list in it,
@@ -46,6 +47,8 @@ type Reading struct {
 	Size        *Size        `json:"size"`
 	Tables      *Tables      `json:"tables"`
 	Indexes     *Indexes     `json:"indexes"`
+	// Backups is nil where no store was looked at.
+	Backups *Backups `json:"backup_status"`
 
 	// Skipped lists what could not be looked at. It is never nil.
 	Skipped []Skipped `json:"skipped"`

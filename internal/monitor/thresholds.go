@@ -26,6 +26,9 @@ type Thresholds struct {
 	// CacheMinAccesses is how many block accesses a judgement needs. Default
 	// 100,000.
 	CacheMinAccesses int64
+	// BackupAge is how old the newest backup may be, ProvenAge how old the
+	// newest one that a drill proved. Defaults 26 hours and 8 days.
+	BackupAge, ProvenAge time.Duration
 }
 
 // DefaultThresholds returns the documented defaults.
@@ -55,5 +58,8 @@ func DefaultThresholds() Thresholds {
 		CacheWarnPercent:     99,
 		CacheCriticalPercent: 95,
 		CacheMinAccesses:     100000,
+		// Ours: a backup each night, and a drill each week, with time to run.
+		BackupAge: 26 * time.Hour,
+		ProvenAge: 8 * 24 * time.Hour,
 	}
 }

@@ -78,6 +78,9 @@ type RestoreArchiveOptions struct {
 	// MaintenanceWorkMem is for building indexes, in PostgreSQL's words; empty
 	// leaves the server's.
 	MaintenanceWorkMem string
+	// List is a file with the entries to restore, as pg_restore lists them;
+	// empty means all.
+	List string
 	// EventTriggersOff is that of LoadOptions.
 	EventTriggersOff bool
 }
@@ -88,6 +91,9 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	c := Command{Tool: o.Tool, Target: o.Target, Args: []string{"--exit-on-error", "--section=" + o.Section}, Options: loadSettings(o.EventTriggersOff)}
 	if o.MaintenanceWorkMem != "" {
 		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
+	}
+	if o.List != "" {
+		c.Args = append(c.Args, "--use-list="+o.List)
 	}
 	if o.Jobs > 1 {
 		c.Args = append(c.Args, "--jobs="+strconv.Itoa(o.Jobs))

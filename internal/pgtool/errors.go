@@ -20,6 +20,9 @@ type Error struct {
 	Text string
 	// SQLState is the server's code where the program passed it on.
 	SQLState string
+	// Refused is true where pg_restore, which does not pass the code on, said
+	// that the server refused what it was given, and not for want of anything.
+	Refused bool
 	// Full is all that the program wrote. It is for the terminal of a person
 	// who asked for it, and never for a log.
 	Full string
@@ -90,12 +93,22 @@ func known() []struct {
 	}
 }
 
+// refusedLine is what pg_restore prints when the server refuses a statement or
+// a row.
+var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execute query|COPY failed for table .*|error returned by PQputCopy\w+): ERROR:  (.*)$`)
+
+// wanting matches a server's messages of what it lacks: it says nothing about
+// what it was given.
+var wanting = regexp.MustCompile(`out of memory|could not (extend|write|open|read|create (file|directory|shared)|access|load|stat|connect|fork|fsync)|` +
+	`too many |insufficient|shared memory|No space|not available|not currently|must be preloaded|shared_preload_libraries|` +
+	`must be (superuser|owner|member)|must have |deadlock detected`)
+
 // quoting matches the beginning of what can quote a row or a statement: the
 // parts of a server's message after the first, and the client programs' own.
 var quoting = regexp.MustCompile(`^(?:pg_\w+: |psql:[^ ]* )?(?:DETAIL|HINT|QUERY|CONTEXT|STATEMENT|LOCATION|LINE \d+|detail|hint):? `)
 
 // speaking matches the beginning of a message.
-var speaking = regexp.MustCompile(`^(?:pg_dump|pg_dumpall|psql)\S*: `)
+var speaking = regexp.MustCompile(`^(?:pg_dump|pg_dumpall|pg_restore|psql)\S*: `)
 
 // messages leaves of a standard error the lines that say what happened, without
 // those that quote what it happened to. Text that begins like a message may
@@ -136,6 +149,10 @@ func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 			e.Text = text
 			return k.kind, k.hint
 		}
+	}
+	if m := refusedLine.FindStringSubmatch(said); m != nil && !wanting.MatchString(m[1]) {
+		e.Refused, e.Text = true, "the server refused a statement of the archive"
+		return pgmedic.KindFailed, "run again with --show-data-in-errors to see the server's own words, which may quote rows"
 	}
 	return pgmedic.KindFailed, ""
 }

@@ -71,6 +71,36 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestRefused tells what pg_restore says of an archive that the server refuses
+// from what it says of a server that lacks something.
+func TestRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		stderr  string
+		refused bool
+	}{
+		"a key":      {"pg_restore: while PROCESSING TOC:\npg_restore: from TOC entry 1; 2 3 INDEX x\npg_restore: error: could not execute query: ERROR:  could not create unique index \"x\"\nDETAIL:  Key (ssn)=(" + secret + ") is duplicated.\nCommand was: CREATE", true},
+		"rows":       {"pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input syntax for type integer: \"" + secret + "\"\nCONTEXT:  COPY t, line 1", true},
+		"disk full":  {"pg_restore: error: could not execute query: ERROR:  could not extend file \"base/1/2\": No space left on device", false},
+		"memory":     {"pg_restore: error: could not execute query: ERROR:  out of memory\nDETAIL:  Failed on request", false},
+		"a file":     {"pg_restore: error: could not execute query: ERROR:  could not access file \"$libdir/x\": No such file or directory", false},
+		"a library":  {"pg_restore: error: could not execute query: ERROR:  pg_cron must be loaded via shared_preload_libraries", false},
+		"privileges": {"pg_restore: error: could not execute query: ERROR:  must be owner of table t", false},
+		"denied":     {"pg_restore: error: could not execute query: ERROR:  permission denied for schema s", false},
+		"ended":      {"pg_restore: error: could not execute query: server closed the connection unexpectedly", false},
+		"its own":    {"pg_restore: error: could not read from input file: end of file", false},
+		"in a row":   {"pg_restore: error: x\nDETAIL:  Key (pg_restore: error: could not execute query: ERROR:  " + secret + ")", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script := "cat >&2 <<'END'\n" + test.stderr + "\nEND\nexit 1"
+			err := pgtool.Run(t.Context(), pgtool.Command{Tool: fake(t, "pg_restore", script)})
+			var e *pgtool.Error
+			if !errors.As(err, &e) || e.Refused != test.refused || strings.Contains(message(err), secret) {
+				t.Errorf("refused %t, want %t: %v", e != nil && e.Refused, test.refused, err)
+			}
+		})
+	}
+}
+
 // TestErrorKeepsBothEnds: of a program that talks without end, the beginning
 // and the end are kept, in bounded memory.
 func TestErrorKeepsBothEnds(t *testing.T) {

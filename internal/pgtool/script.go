@@ -21,6 +21,9 @@ import (
 // and every other one ends the script with an error of KindIntegrity. LoadSQL
 // restricts psql on its own, so that it refuses by its own reading, too, should
 // that differ from ours.
+//
+// What makes an event trigger fire in every session comes last: pg_dump writes it
+// before it refreshes materialized views, and the trigger would fire for those.
 type Script struct {
 	// Rows counts what passes.
 	Rows RowCounter
@@ -30,6 +33,10 @@ type Script struct {
 	out  bytes.Buffer
 	meta []byte // a psql command that has not come whole
 	err  error
+
+	midLine bool
+	maybe   []byte // what may become a statement that comes last
+	last    []byte
 }
 
 // NewScript returns the script that r holds.
@@ -72,6 +79,9 @@ func (s *Script) Read(p []byte) (int, error) {
 			s.err = err
 			if errors.Is(err, io.EOF) && len(s.meta) > 0 {
 				s.err = refusedCommand()
+			} else if errors.Is(err, io.EOF) {
+				s.out.Write(s.maybe)
+				s.out.Write(s.last)
 			}
 		}
 	}
@@ -99,7 +109,7 @@ func (s *Script) filter(p []byte) {
 				return
 			}
 			s.out.Write(p[:len(p)-len(rest)])
-			p = rest
+			p, s.midLine = rest, false
 			continue
 		}
 		s.step(p[0])
@@ -121,11 +131,38 @@ func (s *Script) step(b byte) {
 			s.err = refusedCommand()
 			return
 		}
-		s.meta = s.meta[:0]
+		s.meta, s.midLine = s.meta[:0], false
 		s.out.WriteByte('\n')
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
-		s.out.WriteByte(b)
+		s.pass(b, inNormal)
 	}
+}
+
+const (
+	eventTrigger = "ALTER EVENT TRIGGER "
+	firesAlways  = " ENABLE ALWAYS;"
+)
+
+// pass passes one byte on, or keeps it for the end of the script. Bare is true
+// outside quotes and comments.
+func (s *Script) pass(b byte, bare bool) {
+	begins := !s.midLine && bare && b == eventTrigger[0]
+	s.midLine = b != '\n'
+	if len(s.maybe) == 0 && !begins {
+		s.out.WriteByte(b)
+		return
+	}
+	s.maybe = append(s.maybe, b)
+	n := min(len(s.maybe), len(eventTrigger))
+	switch {
+	case b == ';' && bare && bytes.HasSuffix(s.maybe, []byte(firesAlways)):
+		s.last = append(append(s.last, s.maybe...), '\n')
+	case string(s.maybe[:n]) != eventTrigger[:n], b == ';' && bare, len(s.maybe) > 1024:
+		s.out.Write(s.maybe)
+	default:
+		return
+	}
+	s.maybe = s.maybe[:0]
 }

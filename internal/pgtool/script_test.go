@@ -23,6 +23,13 @@ func TestScript(t *testing.T) {
 			want: "--\n-- PostgreSQL database dump\n--\n\n\n\nSET x = 1;\n" + rows + "\n\n"},
 		{name: "backslashes in strings", in: "SELECT 'a\\b', E'\\'\\\\', \"c\\d\", $$\\! id$$; -- \\! x\n",
 			want: "SELECT 'a\\b', E'\\'\\\\', \"c\\d\", $$\\! id$$; -- \\! x\n"},
+		{name: "event triggers that fire always",
+			in: "CREATE EVENT TRIGGER a ON x;\nALTER EVENT TRIGGER a ENABLE ALWAYS;\nALTER EVENT TRIGGER \"b;\" ENABLE ALWAYS;\n" +
+				"ALTER EVENT TRIGGER c ENABLE REPLICA;\n" + rows + "ALTER TABLE t;\nREFRESH MATERIALIZED VIEW m;\n",
+			want: "CREATE EVENT TRIGGER a ON x;\n\n\nALTER EVENT TRIGGER c ENABLE REPLICA;\n" + rows + "ALTER TABLE t;\nREFRESH MATERIALIZED VIEW m;\n" +
+				"ALTER EVENT TRIGGER a ENABLE ALWAYS;\nALTER EVENT TRIGGER \"b;\" ENABLE ALWAYS;\n"},
+		{name: "words of event triggers in a body", in: "SELECT $$\nALTER EVENT TRIGGER a ENABLE ALWAYS;\n$$, '\nALTER EVENT TRIGGER a ENABLE ALWAYS;\n';\n",
+			want: "SELECT $$\nALTER EVENT TRIGGER a ENABLE ALWAYS;\n$$, '\nALTER EVENT TRIGGER a ENABLE ALWAYS;\n';\n"},
 		{name: "a program", in: dumpHead + "\\! id\n", refused: true},
 		{name: "a program after a statement", in: "SELECT 1; \\! id\n", refused: true},
 		{name: "a program in a statement", in: "SELECT 1 \\! id\n", refused: true},

@@ -24,7 +24,7 @@ type Story struct {
 	Pgmedic string `json:"pgmedic"`
 	// Of is the name that the database had, or is to have.
 	Of string `json:"of"`
-	// By is restore or rollback.
+	// By is restore, rollback or drill.
 	By string `json:"by"`
 	// Backup is the backup that took the database's place, or fills it.
 	Backup string    `json:"backup,omitempty"`

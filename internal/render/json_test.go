@@ -157,7 +157,7 @@ func fill(v reflect.Value) {
 			fill(v.Field(i))
 		}
 	case reflect.String:
-		v.SetString(map[string]string{"Role": "standby", "Severity": "warn"}[v.Type().Name()])
+		v.SetString(map[string]string{"Role": "standby", "Severity": "warn", "Proof": "proven"}[v.Type().Name()])
 		if v.String() == "" {
 			v.SetString("x")
 		}

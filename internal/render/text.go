@@ -32,6 +32,7 @@ func Text(w io.Writer, report Report, opts TextOptions) error {
 	p.head()
 	p.findings()
 	p.server()
+	p.backups()
 	p.connections()
 	p.cache()
 	p.tables()

@@ -12,6 +12,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
@@ -120,6 +121,11 @@ func healthy() *monitor.Reading {
 	r.Tables = &monitor.Tables{Total: 1, Items: r.Tables.Items[:1], WithoutPrimaryKey: []monitor.KeylessTable{}}
 	r.Indexes = &monitor.Indexes{}
 	r.Skipped = []monitor.Skipped{}
+	proven := &monitor.BackupState{
+		ID: "20261122T090000Z-7f3a9c", SnapshotAt: r.TakenAt.Add(-3 * time.Hour), Proof: pgmedic.ProofProven,
+		ProofAt: r.TakenAt.Add(-2 * time.Hour), RecoverySeconds: 74,
+	}
+	r.Backups = &monitor.Backups{Count: 12, Newest: proven, Proven: proven}
 	return r
 }
 

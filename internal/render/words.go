@@ -3,11 +3,12 @@ package render
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // Bytes writes a size in binary units with one decimal: 312.4 MiB.
@@ -27,17 +28,7 @@ func Bytes(n int64) string {
 }
 
 // Count writes a whole number with thousands separators: 1,234,567.
-func Count(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return sign + digits
-}
+func Count(n int64) string { return pgmedic.Count(n) }
 
 // Duration writes a time in the two largest units that matter: 850 ms, 3.2 s,
 // 12 min 5 s, 3 h 12 min, 4 d 2 h.

@@ -63,12 +63,12 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedi
 		case !ok:
 			wrong = append(wrong, name+" is missing")
 		case got != expected:
-			wrong = append(wrong, fmt.Sprintf("%s has %d rows, the backup %d", name, got, expected))
+			wrong = append(wrong, fmt.Sprintf("%s has %s rows, the backup %s", name, pgmedic.Count(got), pgmedic.Count(expected)))
 		default:
 			total += got
 		}
 	}
-	check.Detail = fmt.Sprintf("%d rows in %d tables", total, len(have))
+	check.Detail = fmt.Sprintf("%s rows in %s tables", pgmedic.Count(total), pgmedic.Count(len(have)))
 	if ofExtensions > 0 {
 		check.Detail += fmt.Sprintf("; %d tables of extensions not counted", ofExtensions)
 	}
@@ -104,7 +104,7 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check
 	if err != nil {
 		return check, err
 	}
-	check.Detail = fmt.Sprintf("%d objects have the recorded definitions", len(source.Definitions))
+	check.Detail = pgmedic.Count(len(source.Definitions)) + " objects have the recorded definitions"
 	if diffs := postgres.CompareInventories(source.Definitions, copied); len(diffs) > 0 {
 		words := make([]string, len(diffs))
 		for i, d := range diffs {

@@ -59,8 +59,18 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
 		return err
 	}
-	archive.Section, archive.Jobs, archive.MaintenanceWorkMem = "post-data", s.jobs(), "128MB"
-	return s.Step("indexes", func() error { return pgtool.RestoreArchive(ctx, archive) })
+	without, triggers, err := pgtool.SplitEventTriggers(ctx, p.tool, schema, dir)
+	if err != nil {
+		return err
+	}
+	archive.Section, archive.Jobs, archive.MaintenanceWorkMem, archive.List = "post-data", s.jobs(), "128MB", without
+	return s.Step("indexes", func() error {
+		if err := pgtool.RestoreArchive(ctx, archive); err != nil || triggers == "" {
+			return err
+		}
+		archive.Jobs, archive.List = 1, triggers
+		return pgtool.RestoreArchive(ctx, archive)
+	})
 }
 
 // jobs is how many connections load.

@@ -36,7 +36,9 @@ type Options struct {
 	// Into is the database to make. It must not exist.
 	Into string
 	// Of is the name that Into is to take later; empty means it keeps its own.
-	Of    string
+	Of string
+	// By is what makes the database, as its story tells; empty means restore.
+	By    string
 	Tools pgtool.Finder
 	// CreateRoles makes the roles that the backup needs and the server lacks,
 	// unable to log in. For scratch servers: on a real one, roles carry rights
@@ -120,6 +122,9 @@ func (o *Options) check() error {
 	}
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
+	}
+	if o.By == "" {
+		o.By = "restore"
 	}
 	if len(o.Into) > postgres.MaxNameBytes {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose a shorter name", "database name %q is longer than %d bytes",
@@ -233,7 +238,7 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 		of = s.Into
 	}
 	err = postgres.SetStory(ctx, admin, s.Into, postgres.Story{
-		Pgmedic: postgres.StoryLoading, Of: of, By: "restore", Backup: s.Backup.ID, Since: s.Now().UTC(),
+		Pgmedic: postgres.StoryLoading, Of: of, By: s.By, Backup: s.Backup.ID, Since: s.Now().UTC(),
 	})
 	if err != nil {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))

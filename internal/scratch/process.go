@@ -121,7 +121,7 @@ func (s *Server) launchServer(ctx context.Context) error {
 			}
 			s.port = port
 		}
-		process, err := launch(s.command("postgres", "-D", s.DataDir(), "-p", strconv.Itoa(s.port)))
+		process, err := s.launchPostgres()
 		if err != nil {
 			return s.cannotRun("postgres", err)
 		}
@@ -136,6 +136,24 @@ func (s *Server) launchServer(ctx context.Context) error {
 		}
 		s.logger.Debug("another program took the port of a scratch server", "port", s.port)
 	}
+}
+
+// launchPostgres starts postgres, without a network if that is wanted and the
+// system allows it.
+func (s *Server) launchPostgres() (*process, error) {
+	args := []string{"-D", s.DataDir(), "-p", strconv.Itoa(s.port)}
+	if s.noNetwork {
+		cmd := s.command("postgres", args...)
+		if withoutNetwork(cmd) {
+			process, err := launch(cmd)
+			if err == nil {
+				return process, nil
+			}
+			s.logger.Debug("a server without a network could not be started", "error", err)
+		}
+		s.noNetwork = false
+	}
+	return launch(s.command("postgres", args...))
 }
 
 // freePort returns a port of 127.0.0.1 that nobody listens on now.

@@ -69,6 +69,11 @@ type Options struct {
 	Settings map[string]string
 	// TCP makes the server listen on a free port of 127.0.0.1 also.
 	TCP bool
+	// NoNetwork starts the server in a network namespace of its own, in which
+	// there is no network, so that nothing that runs in it reaches another
+	// host. The socket works as ever. Where the system does not allow it the
+	// server starts without; Server.NoNetwork tells.
+	NoNetwork bool
 	// OSUser is the user who runs the server if we are root, since PostgreSQL
 	// refuses to run as root. Empty means postgres, or nobody where there is
 	// no such user. It is not used if we are not root.
@@ -92,6 +97,7 @@ type Server struct {
 	password     string
 	port         int
 	tcp          bool
+	noNetwork    bool
 	folder       *folder
 	process      *process
 	logger       *slog.Logger
@@ -142,6 +148,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 		password:     opts.Password,
 		port:         socketPort,
 		tcp:          opts.TCP,
+		noNetwork:    opts.NoNetwork,
 		folder:       dir,
 		logger:       opts.Logger,
 	}
@@ -189,6 +196,9 @@ func checkOptions(opts Options) (Options, error) {
 	if opts.Locale == "" {
 		opts.Locale = "C"
 	}
+	if opts.TCP && opts.NoNetwork {
+		return opts, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "a server without a network can't listen on one")
+	}
 	if opts.TCP && opts.Password == "" {
 		opts.Password = rand.Text()
 	}
@@ -212,6 +222,9 @@ func (s *Server) Version() string { return s.installation.Version }
 
 // Major returns the server's major version.
 func (s *Server) Major() int { return s.installation.Major }
+
+// NoNetwork reports whether the server has no network to reach anyone by.
+func (s *Server) NoNetwork() bool { return s.noNetwork }
 
 // BinDir returns the folder of the server's programs.
 func (s *Server) BinDir() string { return s.installation.BinDir }

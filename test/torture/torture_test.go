@@ -88,10 +88,22 @@ func TestRoundTrip(t *testing.T) {
 	}
 	t.Run("drill", func(t *testing.T) {
 		lastCatalog = fixture.NewCatalog(t)
-		last = fixture.TakeBackup(t, source.DSN(), lastCatalog)
-		receipt := runDrill(t, lastCatalog, last)
-		if receipt.Proof != pgmedic.ProofProven {
-			t.Errorf("proof %s, want proven: %+v", receipt.Proof, receipt.Checks)
+		for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 3}} {
+			o := fixture.BackupOptions(t, source.DSN(), lastCatalog)
+			o.Method, o.Seal = method, seal.Options{Compression: seal.CompressionZstd}
+			var err error
+			if last, err = backup.Take(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			receipt := runDrill(t, lastCatalog, last)
+			if receipt.Proof != pgmedic.ProofProven {
+				t.Errorf("%s: proof %s, want proven: %+v", last.Method, receipt.Proof, receipt.Checks)
+			}
+			for _, check := range receipt.Checks {
+				if check.Outcome != pgmedic.OutcomeOK && check.Name != "assertions" {
+					t.Errorf("%s: check %s: %s: %s", last.Method, check.Name, check.Outcome, check.Detail)
+				}
+			}
 		}
 		verified, err := drill.Verify(t.Context(), drill.VerifyOptions{Catalog: lastCatalog, Backup: last, Now: time.Now})
 		if err != nil || verified.Proof != pgmedic.ProofVerified {

@@ -1,0 +1,73 @@
+package monitor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Backups is what a catalogue knows of the database's backups. Collect leaves it
+// nil: whoever has a catalogue fills it in.
+type Backups struct {
+	// Count is how many there are, without those that a restore took of what it
+	// replaced.
+	Count int `json:"count"`
+	// Newest is the newest of them, Proven the newest that a drill proved, each
+	// nil where there is none.
+	Newest *BackupState `json:"newest"`
+	Proven *BackupState `json:"proven"`
+}
+
+// BackupState is one backup and what is known of it.
+type BackupState struct {
+	ID string `json:"id"`
+	// SnapshotAt is the moment that it holds.
+	SnapshotAt time.Time     `json:"snapshot_at"`
+	Proof      pgmedic.Proof `json:"proof"`
+	ProofAt    time.Time     `json:"proof_at"`
+	// RecoverySeconds is the time to recover that a drill measured, or zero.
+	RecoverySeconds float64 `json:"recovery_seconds"`
+}
+
+// backups finds a database that could not be brought back, or not as it was
+// lately, or of which nobody knows whether it could.
+func (a *analysis) backups() {
+	b := a.reading.Backups
+	if b == nil {
+		return
+	}
+	object := "database " + a.reading.Database
+	find := func(id string, severity pgmedic.Severity, summary, fix string, evidence ...pgmedic.Evidence) {
+		a.add(serverWide, pgmedic.Finding{
+			ID: id, Section: SectionBackups, Severity: severity, Object: object, Summary: summary, Fix: fix,
+			Evidence: append([]pgmedic.Evidence{}, evidence...),
+		})
+	}
+	if b.Newest == nil {
+		find("backup-missing", pgmedic.SeverityCritical, "The store holds no backup of this database.", "pgmedic backup")
+		return
+	}
+	if b.Newest.Proof == pgmedic.ProofFailed {
+		find("backup-failed", pgmedic.SeverityCritical,
+			"The newest backup was found bad: it is damaged, or does not restore to what it was.", "pgmedic show "+b.Newest.ID,
+			evidenceText("backup", b.Newest.ID), evidenceTime("found_at", &b.Newest.ProofAt))
+	}
+	if age := a.reading.TakenAt.Sub(b.Newest.SnapshotAt); age > a.limits.BackupAge {
+		find("backup-old", pgmedic.SeverityWarn,
+			fmt.Sprintf("The newest backup is %s old; what was written since is in none.", longFor(age.Seconds())), "pgmedic backup",
+			evidenceText("backup", b.Newest.ID), evidenceSeconds("age_seconds", age.Seconds()),
+			evidenceSeconds("threshold_seconds", a.limits.BackupAge.Seconds()))
+	}
+	if b.Proven == nil {
+		find("backup-unproven", pgmedic.SeverityWarn, "No backup of this database was ever proven to restore.", "pgmedic drill latest",
+			evidence("backups", b.Count))
+		return
+	}
+	if age := a.reading.TakenAt.Sub(b.Proven.SnapshotAt); age > a.limits.ProvenAge {
+		find("backup-unproven", pgmedic.SeverityWarn,
+			fmt.Sprintf("The newest backup that is proven to restore is %s old.", longFor(age.Seconds())), "pgmedic drill latest",
+			evidenceText("backup", b.Proven.ID), evidenceSeconds("age_seconds", age.Seconds()),
+			evidenceSeconds("threshold_seconds", a.limits.ProvenAge.Seconds()))
+	}
+}

@@ -1,0 +1,35 @@
+package render_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+func TestBackupsInText(t *testing.T) {
+	state := func(id string, age time.Duration, proof pgmedic.Proof) *monitor.BackupState {
+		return &monitor.BackupState{ID: id, SnapshotAt: healthy().TakenAt.Add(-age), Proof: proof}
+	}
+	for want, backups := range map[string]*monitor.Backups{
+		"":                          nil,
+		"  none of this database\n": {},
+		"  1 backup · newest 3 h ago, taken · none proven\n  newest a\n": {
+			Count: 1, Newest: state("a", 3*time.Hour, pgmedic.ProofTaken)},
+		"  1,200 backups · newest 3 h ago, failed · newest proven 9 days ago\n  newest a · proven b\n": {
+			Count: 1200, Newest: state("a", 3*time.Hour, pgmedic.ProofFailed), Proven: state("b", 9*24*time.Hour, pgmedic.ProofProven)},
+	} {
+		r := healthy()
+		r.Backups = backups
+		got := text(t, r, render.TextOptions{})
+		_, section, found := strings.Cut(got, "\nBackups ")
+		_, section, _ = strings.Cut(section, "\n")
+		section, _, _ = strings.Cut(section, "\n\n")
+		if found != (backups != nil) || found && section+"\n" != want {
+			t.Errorf("got %q, want %q", section, want)
+		}
+	}
+}
