@@ -147,6 +147,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 	if err := loader.Ready(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := s.checkUnread(ctx); err != nil {
+		return nil, err
+	}
 	began := o.Now()
 	if err := s.Step("create", func() error { return s.create(ctx, admin, server) }); err != nil {
 		return nil, err
