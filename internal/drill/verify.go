@@ -167,6 +167,11 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *
 		chunks++
 		rows += c.Rows
 	}
+	// What no chunk points to is part of what was stored, too.
+	whole, err := verifyStored(ctx, o, object, pgmedic.NewMeter(pgmedic.MeterOptions{}))
+	if err != nil || whole[0].Outcome == pgmedic.OutcomeFailed {
+		return whole, err
+	}
 	check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, chunks)
 	return []pgmedic.Check{check}, nil
 }
