@@ -14,10 +14,8 @@ func loadWords(l *pgmedic.Load) string {
 	if l == nil {
 		return ""
 	}
-	words := fmt.Sprintf("%d connections, snapshot held for %s, %s read", l.Connections, secondsWords(l.SnapshotSeconds), render.Bytes(l.ReadBytes))
-	if l.WALBytes > 0 {
-		words += ", " + render.Bytes(l.WALBytes) + " of WAL written meanwhile"
-	}
+	words := fmt.Sprintf("%d connections, snapshot held for %s, %s read, %s of WAL written meanwhile",
+		l.Connections, secondsWords(l.SnapshotSeconds), render.Bytes(l.ReadBytes), render.Bytes(l.WALBytes))
 	if l.BlockedSessions > 0 {
 		sessions := "sessions"
 		if l.BlockedSessions == 1 {
