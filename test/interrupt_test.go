@@ -103,6 +103,13 @@ func interruptions() []struct {
 	return []moment{
 		{"backup", func(b *bench) { mustExec(b.t, b.database, large()...) }, words("backup"),
 			func(b *bench, _ *child) bool { return b.dumping() }},
+		{"parallel backup", func(b *bench) {
+			b.env = append(b.env, "BACKUP_METHOD=parallel", "PGMEDIC_JOBS=2")
+			mustExec(b.t, b.database, large()...)
+		}, words("backup"), func(b *bench, _ *child) bool {
+			return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE datname = $1
+				AND state = 'active' AND query LIKE 'COPY%"public"."large"%'`, b.database)) > 0
+		}},
 		{"backup that waits for a lock", func(b *bench) {
 			mustExec(b.t, b.database, slow()...)
 			conn := connect(b.t, b.database)

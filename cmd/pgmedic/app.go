@@ -42,6 +42,8 @@ type app struct {
 	log   *slog.Logger
 	// logSteps is true where standard error is for records, not for people.
 	logSteps bool
+	// screen keeps log lines and the line of progress apart.
+	screen screen
 }
 
 type globalFlags struct {
@@ -53,6 +55,7 @@ type globalFlags struct {
 
 // run parses the arguments, runs a command, and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.screen.w = a.stderr
 	root := a.rootCommand() //nolint:contextcheck // the demo's server outlives the context of its start and is stopped
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -338,7 +341,7 @@ func (a *app) logger(c config.Log) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "use debug, info, warn or error", "log.level: %w", err)
 	}
-	w := a.stderr
+	w := io.Writer(&a.screen)
 	if c.File != "" {
 		f, err := os.OpenFile(c.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {

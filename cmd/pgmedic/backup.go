@@ -159,7 +159,7 @@ func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 	}
 	a.printf("%s %s in %s\n", a.paint(a.stdoutTTY).good("backed up"), render.Clean(b.Database.Name),
 		render.Duration(b.FinishedAt.Sub(b.StartedAt)))
-	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "in", location(c), "next", "pgmedic drill "+b.ID)
+	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
 }
 
 func sizeWords(b *pgmedic.Backup) string {

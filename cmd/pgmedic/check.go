@@ -152,7 +152,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through PgBouncer, where a snapshot can't be kept",
 			"set DIRECT_URL to the server itself")
 	}
-	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkRestoreRole, a.checkClock} {
+	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkLoad, a.checkRestoreRole, a.checkClock} {
 		if err := check(ctx, l, conn); err != nil {
 			l.fail("connection", err)
 			return database.SizeBytes

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/render"
 )
 
 // paint colours words for a terminal, or leaves them as they are.
@@ -150,83 +148,6 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 			return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed; nothing was changed")
 		}
 		return nil
-	}
-}
-
-// progress returns a listener that tells what a run does: one line that is
-// written over on a terminal, one line a step elsewhere, records where logs are
-// JSON, nothing with -q.
-func (a *app) progress() (listen func(pgmedic.Event), done func()) {
-	if a.global.quiet {
-		return func(pgmedic.Event) {}, func() {}
-	}
-	p := &progress{app: a, began: map[string]time.Time{}, paint: a.paint(a.stderrTTY)}
-	return p.event, p.clear
-}
-
-type progress struct {
-	app      *app
-	paint    paint
-	began    map[string]time.Time // of the steps going on: they nest
-	drawn    time.Time
-	occupied bool
-}
-
-func (p *progress) event(e pgmedic.Event) {
-	now := p.app.now()
-	if _, known := p.began[e.Step]; !known {
-		p.began[e.Step], p.drawn = now, time.Time{}
-	}
-	switch {
-	case e.Failed:
-		p.clear()
-		delete(p.began, e.Step)
-	case e.Finished:
-		p.clear()
-		took := now.Sub(p.began[e.Step])
-		delete(p.began, e.Step)
-		if p.app.logSteps {
-			p.app.log.Info("step done", "step", e.Step, "seconds", took.Round(time.Millisecond).Seconds())
-			return
-		}
-		fmt.Fprintf(p.app.stderr, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", e.Step)), render.Duration(took))
-	case p.app.stderrTTY && !p.app.logSteps && now.Sub(p.drawn) >= 100*time.Millisecond:
-		p.drawn, p.occupied = now, true
-		line := fmt.Sprintf("  %-13s %s", e.Step, p.state(e, now))
-		// A line that wraps can't be written over.
-		if columns := p.app.stderrWidth(); columns > 0 {
-			line = lipgloss.NewStyle().Inline(true).MaxWidth(columns - 1).Render(line)
-		}
-		fmt.Fprint(p.app.stderr, "\r\x1b[K"+line)
-	}
-}
-
-// state is bytes, rate, time left and table. The total is the tables' size on
-// the server, which only resembles that of the stream: an ETA, not a promise.
-func (p *progress) state(e pgmedic.Event, now time.Time) string {
-	if e.DoneBytes == 0 {
-		return "…"
-	}
-	text := render.Bytes(e.DoneBytes)
-	elapsed := now.Sub(p.began[e.Step]).Seconds()
-	if elapsed > 0.5 {
-		rate := float64(e.DoneBytes) / elapsed
-		text += fmt.Sprintf("  %s/s", render.Bytes(int64(rate)))
-		if left := e.TotalBytes - e.DoneBytes; left > 0 {
-			text += "  about " + render.Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second)) + " left"
-		}
-	}
-	if e.Object != "" {
-		text += "  " + render.Clean(e.Object)
-	}
-	return text
-}
-
-// clear takes the line back that is being written over.
-func (p *progress) clear() {
-	if p.occupied {
-		fmt.Fprint(p.app.stderr, "\r\x1b[K")
-		p.occupied = false
 	}
 }
 

@@ -94,6 +94,7 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
 		"server", fmt.Sprintf("%s, PostgreSQL %s%s", render.Clean(b.Server.Name), b.Server.Version, standby),
 		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), render.Ago(a.now(), b.SnapshotAt)),
 		"took", fmt.Sprintf("%s (%s)", render.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
+		"load", loadWords(b.Load),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
 		"sealed", sealWords(b),

@@ -58,7 +58,7 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 		return nil, err
 	}
 	r.Manifest.SnapshotAt = snapshot.TakenAt
-	r.holding()
+	r.holding(snapshot.ID)
 	return snapshot, nil
 }
 

@@ -27,7 +27,8 @@ type Run struct {
 	mu   sync.Mutex // of what several goroutines enter into the manifest, of Progress, and of what follows
 	// sessions are open now, and most were at once.
 	sessions, most int
-	// heldSince is when the snapshot was taken.
+	// snapshot is the exported snapshot, and heldSince when it was taken.
+	snapshot  string
 	heldSince time.Time
 }
 
@@ -145,8 +146,9 @@ func (r *Run) storeInventory(ctx context.Context) error {
 		})
 }
 
-// readInventory uses a session of its own: an object dropped while its
-// definition is being printed is an error that would end the snapshot's
+// readInventory reads in the snapshot, or the copy would be held against objects
+// that came later. It uses a session of its own: an object dropped while its
+// definition is being printed is an error that would end the snapshot's own
 // transaction.
 func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) {
 	conn, err := postgres.Connect(ctx, r.Target)
@@ -162,7 +164,7 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 	}
 	const tries = 3
 	for try := 1; ; try++ {
-		definitions, err := postgres.ReadInventory(ctx, conn, r.Manifest.Server.VersionNum)
+		definitions, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum)
 		if err == nil || try == tries || postgres.Code(err) != "XX000" {
 			return definitions, err
 		}

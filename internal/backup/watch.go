@@ -53,14 +53,20 @@ func (r *Run) watched(ctx context.Context, do func(context.Context) error) error
 	if ctx.Err() == nil && errors.Is(context.Cause(run), errSnapshotLost) {
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "look in the server's log for who ended it, then run the backup again", "%w", errSnapshotLost)
 	}
+	if pgmedic.KindOf(err) == pgmedic.KindConflict && len(w.waiting) > 0 {
+		s := w.waiting[0]
+		return pgmedic.Errorf(pgmedic.KindConflict, "run the backup again when that is done",
+			"%w; process %d (user %q, application %q, database %q) waits to change table %s, and others wait behind it",
+			err, s.PID, s.User, s.Application, r.Manifest.Database.Name, pgmedic.QuoteQualified(s.Schema, s.Table))
+	}
 	return err
 }
 
-// holding notes when the snapshot was taken, by this host's clock.
-func (r *Run) holding() {
+// holding notes the snapshot, and when it was taken by this host's clock.
+func (r *Run) holding(snapshot string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.heldSince = r.Now()
+	r.snapshot, r.heldSince = snapshot, r.Now()
 }
 
 func (r *Run) held() time.Duration {
@@ -92,6 +98,7 @@ type watch struct {
 	wal  int64 // at the beginning
 	grew int64
 
+	waiting []postgres.Waiter // at the last look
 	seen    map[waiter]sighting
 	longest time.Duration
 }
@@ -167,6 +174,7 @@ func (w *watch) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.waiting = waiters
 	now := w.run.Now()
 	for _, s := range waiters {
 		key := waiter{s.PID, s.Schema, s.Table}

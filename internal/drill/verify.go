@@ -44,7 +44,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptVerify, BackupID: o.Backup.ID,
 		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
 	}
-	meter := &meter{report: o.Progress, total: plainBytes(o.Backup)}
+	meter := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "read", TotalBytes: o.expected(), Report: o.Progress, Now: o.Now})
 	reached := pgmedic.ProofVerified
 	sealed := o.Backup.Seal.Encryption != string(seal.EncryptionNone) && o.Key == nil
 	if sealed {
@@ -65,7 +65,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 		receipt.Checks = append(receipt.Checks, checks...)
 	}
 	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: seconds(o.Now().Sub(began))}}
-	meter.finish()
+	if o.Progress != nil {
+		o.Progress(pgmedic.Event{Step: "read", Finished: true})
+	}
 	return store(ctx, o.Catalog, o.Backup, receipt, reached, o.Now())
 }
 
@@ -87,14 +89,14 @@ func store(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, r *pgmedi
 
 // verifyObject reads one object to its end. Damage is a failed check; an error
 // means that it could not be read.
-func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *pgmedic.Meter) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
 	var counter pgtool.RowCounter
 	dst := io.Writer(m)
 	if object.Role == pgmedic.RoleDump {
 		dst = io.MultiWriter(m, &counter)
 	}
-	m.object = object.Name
+	m.Object(object.Name)
 	r, err := o.source().Open(ctx, object)
 	if err == nil {
 		_, err = copyContext(ctx, dst, r)
@@ -120,9 +122,9 @@ func (o VerifyOptions) source() restore.Source {
 
 // verifyStored compares an object's bytes as they are stored with its hash: all
 // that a host without a key can do.
-func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *pgmedic.Meter) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	m.object = object.Name
+	m.Object(object.Name)
 	r, err := o.source().OpenStored(ctx, object)
 	if err == nil {
 		err = seal.CheckStored(readerFunc(func(p []byte) (int, error) {
@@ -147,9 +149,9 @@ func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 }
 
 // verifyPack reads every chunk of a pack and counts its rows.
-func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *meter) ([]pgmedic.Check, error) {
+func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *pgmedic.Meter) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	m.object = object.Name
+	m.Object(object.Name)
 	chunks, rows := 0, int64(0)
 	for _, c := range o.Backup.Chunks {
 		if c.Pack != object.Name {
@@ -165,11 +167,16 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m *
 		chunks++
 		rows += c.Rows
 	}
+	// What no chunk points to is part of what was stored, too.
+	whole, err := verifyStored(ctx, o, object, pgmedic.NewMeter(pgmedic.MeterOptions{}))
+	if err != nil || whole[0].Outcome == pgmedic.OutcomeFailed {
+		return whole, err
+	}
 	check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, chunks)
 	return []pgmedic.Check{check}, nil
 }
 
-func verifyChunk(ctx context.Context, o VerifyOptions, c pgmedic.Chunk, m *meter) error {
+func verifyChunk(ctx context.Context, o VerifyOptions, c pgmedic.Chunk, m *pgmedic.Meter) error {
 	if c.Table < 0 || c.Table >= len(o.Backup.Tables) {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s belongs to no table", c.Pack)
 	}
@@ -215,10 +222,16 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 	return check
 }
 
-func plainBytes(b *pgmedic.Backup) int64 {
-	var n int64
-	for _, o := range b.Objects {
-		n += o.PlainBytes
+// expected is how many bytes pass: those that were sealed, and without a key
+// those that are stored.
+func (o VerifyOptions) expected() (n int64) {
+	for _, object := range o.Backup.Objects {
+		switch {
+		case o.Backup.Seal.Encryption != string(seal.EncryptionNone) && o.Key == nil, object.Role == pgmedic.RoleRecovery:
+			n += object.StoredBytes
+		default:
+			n += object.PlainBytes
+		}
 	}
 	return n
 }
@@ -239,29 +252,6 @@ func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, erro
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// meter reports the bytes that were read, at most once in each 4 MiB.
-type meter struct {
-	report      func(pgmedic.Event)
-	object      string
-	total       int64
-	done, shown int64
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	m.done += int64(len(p))
-	if m.report != nil && m.done-m.shown >= 4<<20 {
-		m.shown = m.done
-		m.report(pgmedic.Event{Step: "read", Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
-	}
-	return len(p), nil
-}
-
-func (m *meter) finish() {
-	if m.report != nil {
-		m.report(pgmedic.Event{Step: "read", DoneBytes: m.done, TotalBytes: m.total, Finished: true})
-	}
-}
 
 // discard is a logger for those who gave none.
 func discard(l *slog.Logger) *slog.Logger {

@@ -79,6 +79,8 @@ func known() []struct {
 		{line(`query would be affected by row-level security policy for table`), pgmedic.KindUnreachable, "use a role with BYPASSRLS: a backup under row-level security would miss rows"},
 		{line(`server version mismatch`), pgmedic.KindUsage, "install client programs of the server's version, or name their folder in PGMEDIC_POSTGRES_DIRS"},
 		{line(`canceling statement due to lock timeout`), pgmedic.KindConflict, "another session holds a lock: run the command again, or raise backup.lock_timeout"},
+		// What pg_dump's --lock-wait-timeout is made of; it knows no other.
+		{line(`canceling statement due to statement timeout`), pgmedic.KindConflict, "pg_dump waited too long for a table, perhaps behind a migration that waits for the backup: run it again when that is done, or raise backup.lock_timeout"},
 		{line(`canceling statement due to [a-z ]+`), pgmedic.KindFailed, ""},
 		{line(`terminating connection due to [a-z ]+`), pgmedic.KindUnreachable, "the server ended the session: check its log, then run the command again"},
 		{line(`server closed the connection unexpectedly`), pgmedic.KindUnreachable, "check the server's log and the network, then run the command again"},

@@ -50,6 +50,9 @@ func Wrap(err error, attempted string) error {
 	}
 	server := &ServerError{Code: e.Code, Text: safeText(e), Full: fullText(e)}
 	kind, hint := KindOf(e.Code)
+	if e.Routine == "check_enable_rls" {
+		hint = "use a role with BYPASSRLS: a backup under row-level security would miss rows"
+	}
 	if kind == pgmedic.KindFailed && hint == "" {
 		return fmt.Errorf("%s: %w", attempted, server)
 	}

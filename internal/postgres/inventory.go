@@ -44,10 +44,17 @@ type Definition struct {
 func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Definition, error) {
 	// Printing a view locks what it reads. That must not wait for ever behind
 	// an ALTER TABLE which itself waits for our own snapshot to end.
-	if err := execSimple(ctx, conn, "SET lock_timeout = '30s'"); err != nil {
+	// A bound that the session has already is kept.
+	var unbounded bool
+	if err := conn.QueryRow(ctx, "SELECT current_setting('lock_timeout') = '0'").Scan(&unbounded); err != nil {
 		return nil, Wrap(err, "list the database's objects")
 	}
-	defer func() { _ = execSimple(ctx, conn, "SET lock_timeout = 0") }()
+	if unbounded {
+		if err := execSimple(ctx, conn, "SET lock_timeout = '30s'"); err != nil {
+			return nil, Wrap(err, "list the database's objects")
+		}
+		defer func() { _ = execSimple(ctx, conn, "SET lock_timeout = 0") }()
+	}
 	var all []Definition
 	for _, q := range inventoryQueries() {
 		if versionNum < q.min {

@@ -121,6 +121,9 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err != nil {
 		return nil, Wrap(err, "list the tables")
 	}
+	if err := refuseUnreadable(ctx, conn, before); err != nil {
+		return nil, err
+	}
 	budget, err := lockBudget(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -282,24 +285,24 @@ func blockedError(ctx context.Context, conn *pgx.Conn, batch []snapshotTable) er
 		oids[i] = t.OID
 	}
 	var pid int
-	var schema, table, user, app string
+	var schema, table, user, app, database string
 	err := conn.QueryRow(ctx, `
-SELECT l.pid, n.nspname::text, c.relname::text, coalesce(a.usename, '')::text, coalesce(a.application_name, '')
+SELECT l.pid, n.nspname::text, c.relname::text, coalesce(a.usename, '')::text, coalesce(a.application_name, ''), current_database()::text
 FROM pg_catalog.pg_locks AS l
 	JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation = ANY ($1)
 	AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user, &app)
+ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user, &app, &database)
 	if err != nil {
 		return pgmedic.Errorf(pgmedic.KindConflict, "try again, or raise backup.lock_timeout",
 			"lock the tables: another session holds an exclusive lock on one of them")
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict,
 		fmt.Sprintf("let it finish, or end it: SELECT pg_terminate_backend(%d);", pid),
-		"lock table %s: process %d (user %q, application %q) holds it or waits for it exclusively",
-		pgmedic.QuoteQualified(schema, table), pid, user, app)
+		"lock table %s: process %d (user %q, application %q, database %q) holds it or waits for it exclusively",
+		pgmedic.QuoteQualified(schema, table), pid, user, app, database)
 }
 
 // execSimple sends statements by the simple protocol, several at once if need

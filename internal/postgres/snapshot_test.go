@@ -149,7 +149,7 @@ func TestSnapshotWithoutPrivilege(t *testing.T) {
 	run(t, conn, "CREATE TABLE public.allowed (); CREATE TABLE public.denied (); GRANT SELECT ON public.allowed TO \"reader of little\"")
 	t.Cleanup(func() { run(t, conn, "DROP TABLE public.allowed") })
 	_, err := postgres.TakeSnapshot(t.Context(), connect(t, target.With("user", "reader of little")), postgres.SnapshotOptions{Logger: silent()})
-	wantError(t, err, pgmedic.KindUnreachable, "permission denied for table denied", "grant")
+	wantError(t, err, pgmedic.KindUnreachable, `permission denied for table "public"."denied"`, `GRANT SELECT ON TABLE "public"."denied" TO "reader of little"`)
 }
 
 func TestSnapshotCancelled(t *testing.T) {

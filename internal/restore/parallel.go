@@ -117,19 +117,18 @@ func (p *parallel) rest(ctx context.Context, s *Session) error {
 // rowLoader brings chunks back over several connections.
 type rowLoader struct {
 	*Session
-	total int64
+	progress *pgmedic.Meter
 
 	mu     sync.Mutex
-	done   int64
 	failed []pgmedic.Chunk // to be tried once more after all others
 }
 
 func newRowLoader(s *Session) *rowLoader {
-	l := &rowLoader{Session: s}
+	total := int64(0)
 	for _, c := range s.Backup.Chunks {
-		l.total += c.PlainBytes
+		total += c.PlainBytes
 	}
-	return l
+	return &rowLoader{Session: s, progress: s.meter("rows", total)}
 }
 
 func (l *rowLoader) load(ctx context.Context) error {
@@ -252,8 +251,13 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 	}
 	// CopyFrom ends the COPY with an error of r's, so that a chunk that turns
 	// out to be damaged at its end leaves no row.
-	tag, err := conn.PgConn().CopyFrom(ctx, r, postgres.CopyInSQL(into, t.Columns, t.Format, l.Backup.Database.Encoding))
+	passed := &passing{to: l.progress}
+	l.progress.Object(into)
+	tag, err := conn.PgConn().CopyFrom(ctx, io.TeeReader(r, passed), postgres.CopyInSQL(into, t.Columns, t.Format, l.Backup.Database.Encoding))
 	closeErr := r.Close()
+	if err != nil {
+		passed.takeBack()
+	}
 	if cause := r.failure(); cause != nil {
 		return cause
 	}
@@ -264,9 +268,5 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
 			"a chunk of %s holds %d rows, the manifest says %d", into, tag.RowsAffected(), c.Rows)
 	}
-	l.mu.Lock()
-	l.done += c.PlainBytes
-	l.report(pgmedic.Event{Step: "rows", Object: into, DoneBytes: l.done, TotalBytes: l.total})
-	l.mu.Unlock()
 	return closeErr
 }

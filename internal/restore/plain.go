@@ -33,9 +33,9 @@ func (p *plain) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	m := &meter{session: s, total: object.PlainBytes}
+	m := s.meter("load", object.PlainBytes)
 	sql := pgtool.NewScript(r)
-	sql.Rows.OnTable = func(table string) { m.object = table }
+	sql.Rows.OnTable = m.Object
 	script := &lockedReader{r: fixedCloser{sql, r}}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{
 		Tool: p.psql, Target: s.Database, Script: io.TeeReader(script, m), ShowData: s.ShowData, EventTriggersOff: superuser,
@@ -81,22 +81,4 @@ func (l *lockedReader) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.r.Read(p)
-}
-
-// meter reports the bytes that pass and the table they belong to, at most once
-// in each mebibyte.
-type meter struct {
-	session     *Session
-	object      string
-	total       int64
-	done, shown int64
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	m.done += int64(len(p))
-	if m.done-m.shown >= 1<<20 {
-		m.shown = m.done
-		m.session.report(pgmedic.Event{Step: "load", Object: m.object, DoneBytes: m.done, TotalBytes: m.total})
-	}
-	return len(p), nil
 }

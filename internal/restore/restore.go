@@ -156,6 +156,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 	if err := loader.Ready(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := s.checkUnread(ctx); err != nil {
+		return nil, err
+	}
 	began := o.Now()
 	var globals *Globals
 	if o.Globals != GlobalsNone {

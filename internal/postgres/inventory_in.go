@@ -1,0 +1,27 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// ReadInventoryIn is ReadInventory in an exported snapshot, in a transaction of
+// conn's that has ended when it returns.
+func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int) ([]Definition, error) {
+	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+pgmedic.QuoteLiteral(snapshot))
+	if err != nil {
+		return nil, Wrap(err, "enter the snapshot")
+	}
+	definitions, err := ReadInventory(ctx, conn, versionNum)
+	if endErr := execSimple(ctx, conn, "ROLLBACK"); err == nil && endErr != nil {
+		err = Wrap(endErr, "leave the snapshot")
+	}
+	if Code(err) == "XX000" {
+		err = fmt.Errorf("an object was dropped while its definition was read: %w", err)
+	}
+	return definitions, err
+}

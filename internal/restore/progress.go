@@ -1,0 +1,28 @@
+package restore
+
+import (
+	"sync/atomic"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// meter makes progress of a step's bytes.
+func (s *Session) meter(step string, total int64) *pgmedic.Meter {
+	return pgmedic.NewMeter(pgmedic.MeterOptions{Step: step, TotalBytes: total, Report: s.report, Now: s.Now})
+}
+
+// passing counts bytes that may have to be taken back.
+type passing struct {
+	to *pgmedic.Meter
+	n  atomic.Int64 // a read may go on for a moment when a COPY has failed
+}
+
+// Write never fails.
+func (p *passing) Write(b []byte) (int, error) {
+	p.n.Add(int64(len(b)))
+	return p.to.Write(b)
+}
+
+func (p *passing) takeBack() {
+	p.to.Add(-p.n.Swap(0))
+}
