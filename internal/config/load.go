@@ -71,6 +71,9 @@ func Load(opts Options) (*Config, error) {
 	if err := cfg.checkThresholds(); err != nil {
 		return nil, err
 	}
+	if err := l.copies(cfg); err != nil {
+		return nil, err
+	}
 	l.requests(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)
@@ -147,7 +150,7 @@ func (l *loader) readYAML(name string) error {
 	if err != nil {
 		return err
 	}
-	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && strings.TrimSpace(string(data)) == "" {
+	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && len(l.yaml.copies) == 0 && strings.TrimSpace(string(data)) == "" {
 		return usage(name+": is empty", "write settings into it, or remove it; pgmedic init writes a new one")
 	}
 	return nil
