@@ -1,0 +1,53 @@
+package catalog
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Proof returns how much is known of the backup, and since when. A failed drill
+// stands until a later drill succeeds; bytes found damaged after a drill stand
+// until then too. What a sample found counts where it found damage; however many
+// samples there were, they make no backup verified. A backup that nobody can open
+// has failed whatever was proven before.
+func (e Entry) Proof() (pgmedic.Proof, time.Time) {
+	if e.Unopenable() {
+		return pgmedic.ProofFailed, e.Backup.FinishedAt
+	}
+	var drill, verify *pgmedic.Receipt
+	for i := range e.Receipts { // oldest first
+		switch r := &e.Receipts[i]; r.Kind {
+		case pgmedic.ReceiptDrill:
+			drill = r
+		case pgmedic.ReceiptVerify:
+			if r.Sample == nil || r.Outcome == pgmedic.OutcomeFailed {
+				verify = r
+			}
+		case pgmedic.ReceiptRestore:
+		}
+	}
+	failed := func(r *pgmedic.Receipt) bool { return r != nil && r.Outcome == pgmedic.OutcomeFailed }
+	switch {
+	case failed(drill):
+		return pgmedic.ProofFailed, drill.At
+	case failed(verify) && (drill == nil || verify.At.After(drill.At)):
+		return pgmedic.ProofFailed, verify.At
+	case drill != nil:
+		return pgmedic.ProofProven, drill.At
+	case verify != nil && !failed(verify):
+		return verify.Proof, verify.At
+	}
+	return pgmedic.ProofTaken, e.Backup.FinishedAt
+}
+
+// LastDrill returns the newest drill that proved the backup.
+func (e Entry) LastDrill() (pgmedic.Receipt, bool) {
+	for _, r := range slices.Backward(e.Receipts) {
+		if r.Kind == pgmedic.ReceiptDrill && r.Outcome != pgmedic.OutcomeFailed {
+			return r, true
+		}
+	}
+	return pgmedic.Receipt{}, false
+}
