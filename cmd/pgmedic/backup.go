@@ -55,7 +55,7 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 	if len(databases) == 0 {
 		databases = []string{""}
 	}
-	c, closed, err := a.openCatalog(ctx)
+	c, closed, err := a.makeCatalog(ctx)
 	if err != nil {
 		return err
 	}

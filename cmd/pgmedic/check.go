@@ -335,7 +335,7 @@ func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Se
 
 // checkStore does with the store what a backup will do.
 func (a *app) checkStore(ctx context.Context, l *checklist) {
-	c, closed, err := a.openCatalog(ctx)
+	c, closed, err := a.makeCatalog(ctx)
 	if err != nil {
 		l.fail("store", err)
 		return
