@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 
@@ -22,7 +23,9 @@ func (a *app) backupCommand() *cobra.Command {
 		Short: "Take a backup",
 		Long: `Takes a backup of each database named, or of the configured one, and prints its
 id. The rows are those of one moment; nothing is stopped. A run that fails or is
-interrupted leaves no backup.`,
+interrupted leaves no backup. Where copies are configured it is then copied, when
+the database is no longer held; a copy that fails leaves the backup (exit code 15),
+and pgmedic copy completes it.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   id=$(pgmedic backup --quiet) && pgmedic drill "$id"`,
@@ -60,7 +63,7 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 		return err
 	}
 	defer closed()
-	rows := []backupRow{}
+	rows, problem := []backupRow{}, error(nil)
 	for _, name := range databases {
 		t, err := a.databaseTarget(name)
 		if err != nil {
@@ -73,18 +76,26 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 		b, err := backup.Take(ctx, o)
 		done()
 		if err != nil {
-			return err
+			return errors.Join(err, problem)
 		}
-		if a.global.json {
-			rows = append(rows, rowOf(catalog.Entry{Backup: b}))
-			continue
+		if !a.global.json {
+			a.printBackup(b, c)
 		}
-		a.printBackup(b, c)
+		row := rowOf(catalog.Entry{Backup: b, Keys: len(o.Wraps)})
+		if row.Copies, err = a.copyTaken(ctx, c, b); err != nil {
+			problem = errors.Join(problem, err)
+		}
+		rows = append(rows, row)
+		if ctx.Err() != nil {
+			break
+		}
 	}
 	if a.global.json {
-		return a.printJSON(map[string]any{"backups": rows})
+		if err := a.printJSON(map[string]any{"backups": rows}); err != nil {
+			return err
+		}
 	}
-	return nil
+	return problem
 }
 
 func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {

@@ -81,6 +81,7 @@ func (a *app) check(ctx context.Context, args []string) error {
 	}
 	size := a.checkServer(ctx, l, named)
 	a.checkStore(ctx, l)
+	a.checkCopies(ctx, l)
 	if dir := a.cfg.Backup.Place().Dir; dir != "" {
 		a.checkSpace(ctx, l, "space for backups", dir, size)
 	}

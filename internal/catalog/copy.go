@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"reflect"
 	"strings"
 	"sync"
 
@@ -148,7 +147,15 @@ func (k *copier) manifest(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
 	var again pgmedic.Backup
-	if err := json.Unmarshal(data, &again); err != nil || !reflect.DeepEqual(*k.backup, again) {
+	if err := json.Unmarshal(data, &again); err != nil {
+		return nil, damaged(k.backup.ID, "the manifest is not valid JSON")
+	}
+	// As JSON: the backup may be one that was just taken, and not read from it.
+	want, err := json.Marshal(k.backup)
+	if err != nil {
+		return nil, fmt.Errorf("compare the manifest: %w", err)
+	}
+	if have, err := json.Marshal(again); err != nil || !bytes.Equal(have, want) {
 		return nil, damaged(k.backup.ID, "the manifest changed while it was used")
 	}
 	return data, nil

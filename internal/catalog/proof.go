@@ -51,3 +51,43 @@ func (e Entry) LastDrill() (pgmedic.Receipt, bool) {
 	}
 	return pgmedic.Receipt{}, false
 }
+
+// Coverage is how much of a backup was read by verifications and their samples
+// in one store.
+type Coverage struct {
+	// Samples counts the samples among the receipts.
+	Samples int `json:"samples"`
+	// Objects were read at least once, of OfObjects; OldestAt is when the one was
+	// whose last time is the longest ago.
+	Objects   int       `json:"objects"`
+	OfObjects int       `json:"of_objects"`
+	OldestAt  time.Time `json:"oldest_at,omitzero"`
+}
+
+// Sampled returns how much was read of the backup in the store of that name.
+func (e Entry) Sampled(store string) Coverage {
+	c := Coverage{OfObjects: len(e.Backup.Objects)}
+	last := map[string]time.Time{}
+	for _, r := range e.Receipts { // oldest first
+		if r.Kind != pgmedic.ReceiptVerify || r.Store != store {
+			continue
+		}
+		if r.Sample != nil {
+			c.Samples++
+		}
+		for _, check := range r.Checks {
+			last[check.Name] = r.At
+		}
+	}
+	for _, o := range e.Backup.Objects {
+		at, read := last[o.Name]
+		if !read {
+			continue
+		}
+		c.Objects++
+		if c.OldestAt.IsZero() || at.Before(c.OldestAt) {
+			c.OldestAt = at
+		}
+	}
+	return c
+}
