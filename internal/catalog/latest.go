@@ -26,15 +26,18 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 				"latest of which server? %s has backups of this database from %s and %s", c.store, l.Entries[i].Backup.Server.Name, other)
 		}
 	}
-	if i < 0 {
-		what := ""
-		if f.Database != "" {
-			what = fmt.Sprintf(" of database %q", f.Database)
+	if i >= 0 {
+		if err := l.doubtful(i, f); err != nil {
+			return Entry{}, err
 		}
-		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup",
-			"no backup%s in %s", what, c.store)
+		return l.Entries[i], nil
 	}
-	return l.Entries[i], nil
+	what := ""
+	if f.Database != "" {
+		what = fmt.Sprintf(" of database %q", f.Database)
+	}
+	return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup",
+		"no backup%s in %s", what, c.store)
 }
 
 // maxAhead is how far in the future a backup may have begun: clocks of two hosts
