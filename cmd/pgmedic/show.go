@@ -174,6 +174,8 @@ func keyWords(e catalog.Entry) string {
 	switch {
 	case e.Unopenable():
 		return "none left in the store: nobody can read this backup again"
+	case e.Keys == 1:
+		return "1 way to open it: pgmedic keys list " + e.Backup.ID
 	case e.Keys > 0:
 		return fmt.Sprintf("%d ways to open it: pgmedic keys list %s", e.Keys, e.Backup.ID)
 	}
