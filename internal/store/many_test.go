@@ -87,7 +87,7 @@ func TestS3ManyKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	const keys = 2_030
+	const keys = 1_030
 	name := func(n int) string { return fmt.Sprintf("main/%02d/object-%06d", n/100, n) }
 	var putters sync.WaitGroup
 	for w := range 8 {
