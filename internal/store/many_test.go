@@ -23,12 +23,13 @@ func TestLocalManyKeys(t *testing.T) {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		for n := range each {
-			file, err := os.OpenFile(filepath.Join(folder, fmt.Sprintf("pack-%04d", n)), os.O_CREATE|os.O_WRONLY, 0o600)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := file.Close(); err != nil {
+		// Names of one file are as good as files, and made faster.
+		first := filepath.Join(folder, "pack-0000")
+		if err := os.WriteFile(first, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for n := range each - 1 {
+			if err := os.Link(first, filepath.Join(folder, fmt.Sprintf("pack-%04d", n+1))); err != nil {
 				t.Fatal(err)
 			}
 		}
