@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -219,7 +220,7 @@ func (a *app) listOrphans(orphans []catalog.Orphan) error {
 			a.printf("%s\n", o.Folder)
 			continue
 		}
-		rows = append(rows, []string{o.Folder, fmt.Sprint(o.Objects), render.Bytes(o.SizeBytes), render.Ago(a.now(), o.NewestAt)})
+		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), render.Bytes(o.SizeBytes), render.Ago(a.now(), o.NewestAt)})
 	}
 	if len(rows) > 0 {
 		a.printf("%s", render.Table([]string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows,

@@ -119,11 +119,12 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 	}
 	for _, name := range []string{manifestHashName, manifestMACName} {
 		data, err := k.from.read(ctx, k.folder+"/"+name, 1024)
-		if errors.Is(err, store.ErrNotFound) && name == manifestMACName && k.backup.Seal.Encryption == notEncrypted {
+		switch missing := errors.Is(err, store.ErrNotFound); {
+		case missing && name == manifestMACName && k.backup.Seal.Encryption == notEncrypted:
 			continue
-		} else if errors.Is(err, store.ErrNotFound) {
+		case missing:
 			return damaged(k.backup.ID, name+" is missing")
-		} else if err != nil {
+		case err != nil:
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		if err := k.small(ctx, name, data); err != nil {

@@ -52,11 +52,11 @@ func (l Listing) doubtful(i int, f Filter) error {
 	newest := l.Entries[i].Backup
 	if ahead := newest.StartedAt.Sub(f.Now); !f.Now.IsZero() && ahead > maxAhead {
 		hint := "look at the clocks of this host and of " + newest.Host + ", then name one: " + newest.ID
-		for _, e := range l.Entries[i+1:] {
-			if e.Backup.Purpose != pgmedic.PurposeSafety && e.Backup.StartedAt.Sub(f.Now) <= maxAhead {
-				hint += ", or the newest that is not from the future: " + e.Backup.ID
-				break
-			}
+		believed := slices.IndexFunc(l.Entries, func(e Entry) bool {
+			return e.Backup.Purpose != pgmedic.PurposeSafety && e.Backup.StartedAt.Sub(f.Now) <= maxAhead
+		})
+		if believed >= 0 {
+			hint += ", or the newest that is not from the future: " + l.Entries[believed].Backup.ID
 		}
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "which backup is the latest can't be known: %s began %s in the future",
 			newest.ID, ahead.Round(time.Minute))

@@ -144,7 +144,7 @@ func TestSampleCounts(t *testing.T) {
 }
 
 func TestParsePercent(t *testing.T) {
-	for text, want := range map[string]float64{"5%": 5, "5": 5, "0.5%": 0.5, "100%": 100, " 7 % ": 7} {
+	for text, want := range map[string]float64{"5%": 5, "5": 5, "0.5%": 0.5, "100%": 100, "7 %": 7} {
 		if got, err := drill.ParsePercent(text); err != nil || got != want {
 			t.Errorf("%q is %v: %v", text, got, err)
 		}

@@ -179,7 +179,7 @@ func store(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, r *pgmedi
 func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
 	var counter pgtool.RowCounter
-	dst := io.Writer(m)
+	dst := m
 	if object.Role == pgmedic.RoleDump {
 		dst = io.MultiWriter(m, &counter)
 	}
