@@ -369,7 +369,12 @@ type Receipt struct {
 	BackupID string      `json:"backup_id"`
 	At       time.Time   `json:"at"`
 	Host     string      `json:"host"`
-	Programs Programs    `json:"programs"`
+	// Store names the place whose bytes were read; a copy keeps the receipts of
+	// the place that it was copied from.
+	Store    string   `json:"store,omitempty"`
+	Programs Programs `json:"programs"`
+	// Sample says how much was read where that is not all.
+	Sample *Sample `json:"sample,omitempty"`
 	// Outcome is failed if any check failed, else ok.
 	Outcome Outcome `json:"outcome"`
 	// Proof is the degree that this run reached.

@@ -205,7 +205,7 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 	addSetting(root, "log-file", "log.file", "file to log to (default: standard error)")
 	root.AddCommand(
 		a.demoCommand(), a.initCommand(), a.checkCommand(), a.backupCommand(), a.listCommand(), a.showCommand(),
-		a.verifyCommand(), a.drillCommand(), a.restoreCommand(), a.rollbackCommand(), a.keysCommand(), a.reportCommand(),
+		a.verifyCommand(), a.drillCommand(), a.copyCommand(), a.restoreCommand(), a.rollbackCommand(), a.keysCommand(), a.reportCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	for _, cmd := range root.Commands() {
@@ -302,7 +302,7 @@ func addConnection(cmd *cobra.Command) {
 
 // addStore adds the flag that says where backups are.
 func addStore(cmd *cobra.Command) {
-	addSetting(cmd, "store", "backup.store", "where backups are: a folder, or s3://bucket/prefix")
+	addSetting(cmd, "store", "backup.store", "where backups are: a folder, s3://bucket/prefix, or the name of a configured copy")
 }
 
 // load reads the configuration, flags included, and makes the logger.

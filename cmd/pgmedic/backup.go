@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -26,7 +27,9 @@ func (a *app) backupCommand() *cobra.Command {
 		Long: `Takes a backup of each database named, or of the configured one, and prints its
 id. The rows are those of one moment; nothing is stopped. A run that fails or is
 interrupted leaves no backup. Of several databases each has a backup of its own,
-and one that fails does not keep the others from theirs.`,
+and one that fails does not keep the others from theirs. Where copies are
+configured a backup is then copied, when the database is no longer held; a copy
+that fails leaves the backup (exit code 15), and pgmedic copy completes it.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
@@ -62,23 +65,30 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 	if err != nil {
 		return err
 	}
-	c, closed, err := a.openCatalog(ctx)
+	c, closed, err := a.makeCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	rows, failures := []backupRow{}, []backupFailure{}
+	rows, failures, problem := []backupRow{}, []backupFailure{}, error(nil)
 	for _, name := range databases {
-		b, err := a.backupOne(ctx, c, name, labels)
-		switch {
-		case err != nil && (len(databases) == 1 || ctx.Err() != nil):
-			return err
-		case err != nil:
+		e, err := a.backupOne(ctx, c, name, labels)
+		if err != nil && (len(databases) == 1 || ctx.Err() != nil) {
+			return errors.Join(err, problem)
+		}
+		if err != nil {
 			failures = append(failures, backupFailure{Database: name, Error: oneLine(err.Error()), Hint: pgmedic.HintOf(err), err: err})
-		case a.global.json:
-			rows = append(rows, rowOf(catalog.Entry{Backup: b}))
-		default:
-			a.printBackup(b, c)
+			continue
+		}
+		if !a.global.json {
+			a.printBackup(e.Backup, c)
+		}
+		row := rowOf(e)
+		if row.Copies, err = a.copyTaken(ctx, c, e.Backup); err != nil {
+			problem = errors.Join(problem, err)
+		}
+		if rows = append(rows, row); ctx.Err() != nil {
+			break
 		}
 	}
 	if a.global.json {
@@ -86,7 +96,10 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			return err
 		}
 	}
-	return a.failedBackups(failures, len(databases))
+	if err := a.failedBackups(failures, len(databases)); err != nil {
+		return err
+	}
+	return problem
 }
 
 // chooseDatabases returns the databases to back up: those that are named, or
@@ -113,17 +126,18 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 	return postgres.ListDatabases(ctx, conn)
 }
 
-func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string) (*pgmedic.Backup, error) {
+func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string) (catalog.Entry, error) {
 	t, err := a.databaseTarget(name)
 	if err != nil {
-		return nil, err
+		return catalog.Entry{}, err
 	}
 	o := a.backupOptions(t, c)
 	o.Labels = labels
 	listen, done := a.progress()
 	defer done()
 	o.Progress = listen
-	return backup.Take(ctx, o)
+	b, err := backup.Take(ctx, o)
+	return catalog.Entry{Backup: b, Keys: len(o.Wraps)}, err
 }
 
 // backupFailure is a database that has no new backup, and why.

@@ -81,6 +81,7 @@ func (a *app) check(ctx context.Context, args []string) error {
 	}
 	size := a.checkServer(ctx, l, named)
 	a.checkStore(ctx, l)
+	a.checkCopies(ctx, l)
 	if dir := a.cfg.Backup.Place().Dir; dir != "" {
 		a.checkSpace(ctx, l, "space for backups", dir, size)
 	}
@@ -335,7 +336,7 @@ func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Se
 
 // checkStore does with the store what a backup will do.
 func (a *app) checkStore(ctx context.Context, l *checklist) {
-	c, closed, err := a.openCatalog(ctx)
+	c, closed, err := a.makeCatalog(ctx)
 	if err != nil {
 		l.fail("store", err)
 		return

@@ -427,24 +427,6 @@ func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 	return name, nil
 }
 
-// removeKey removes a wrap if another one is left that looks like one.
-func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps map[string][]byte, name, added string) error {
-	if name == added {
-		return pgmedic.Errorf(pgmedic.KindUsage, "name another key to add", "backup %s: the key to remove is the one to add", b.ID)
-	}
-	left := 0
-	for other, wrapped := range wraps {
-		if other != name && seal.KindOfWrap(wrapped) != seal.WrapUnknown {
-			left++
-		}
-	}
-	if left == 0 {
-		return pgmedic.Errorf(pgmedic.KindConflict, "add another first: pgmedic keys add "+b.ID,
-			"backup %s: %q is the last key, and without one nobody can read the backup again", b.ID, name)
-	}
-	return c.RemoveKey(ctx, b, name)
-}
-
 func (a *app) printKeyChanges(rows []keysRow, change keyChange) error {
 	if a.global.json {
 		return a.printJSON(map[string]any{"backups": rows})
@@ -471,7 +453,13 @@ func (a *app) printKeyChanges(rows []keysRow, change keyChange) error {
 			a.printf("%s  %s\n", r.ID, strings.Join(words, ", "))
 		}
 	}
-	if change.remove == "" || a.global.quiet {
+	if a.global.quiet {
+		return nil
+	}
+	if len(a.cfg.Copies) > 0 {
+		fmt.Fprintln(a.stderr, "copies keep their own keys: pgmedic copy brings new ones there, and keys remove with --store takes old ones away")
+	}
+	if change.remove == "" {
 		return nil
 	}
 	for _, text := range a.cfg.Backup.Recipients {

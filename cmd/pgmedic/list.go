@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,22 +18,24 @@ import (
 
 // backupRow is one backup in a listing's JSON.
 type backupRow struct {
-	ID            string            `json:"id"`
-	Method        pgmedic.Method    `json:"method"`
-	Purpose       pgmedic.Purpose   `json:"purpose"`
-	StartedAt     time.Time         `json:"started_at"`
-	SnapshotAt    time.Time         `json:"snapshot_at"`
-	FinishedAt    time.Time         `json:"finished_at"`
-	Server        string            `json:"server"`
-	ServerVersion string            `json:"server_version"`
-	Database      string            `json:"database"`
-	StoredBytes   int64             `json:"stored_bytes"`
-	PlainBytes    int64             `json:"plain_bytes"`
-	Rows          int64             `json:"rows"`
-	Tables        int               `json:"tables"`
-	Proof         proofRow          `json:"proof"`
-	Copies        copiesRow         `json:"copies"`
-	Labels        map[string]string `json:"labels,omitempty"`
+	ID            string          `json:"id"`
+	Method        pgmedic.Method  `json:"method"`
+	Purpose       pgmedic.Purpose `json:"purpose"`
+	StartedAt     time.Time       `json:"started_at"`
+	SnapshotAt    time.Time       `json:"snapshot_at"`
+	FinishedAt    time.Time       `json:"finished_at"`
+	Server        string          `json:"server"`
+	ServerVersion string          `json:"server_version"`
+	Database      string          `json:"database"`
+	StoredBytes   int64           `json:"stored_bytes"`
+	PlainBytes    int64           `json:"plain_bytes"`
+	Rows          int64           `json:"rows"`
+	Tables        int             `json:"tables"`
+	Proof         proofRow        `json:"proof"`
+	Copies        copiesRow       `json:"copies"`
+	// Keys is how many ways there are to open it, where it is encrypted with age.
+	Keys   int               `json:"keys,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // proofRow says how much is known of a backup, and since when.
@@ -40,20 +46,15 @@ type proofRow struct {
 	RecoverySeconds float64 `json:"recovery_seconds,omitempty"`
 }
 
-// copiesRow says in how many stores the backup is whole, of how many wanted.
-type copiesRow struct {
-	Complete int `json:"complete"`
-	Wanted   int `json:"wanted"`
-}
-
-func rowOf(e catalog.Entry) backupRow {
+func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 	b := e.Backup
 	proof, at := e.Proof()
 	row := backupRow{
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt,
 		FinishedAt: b.FinishedAt, Server: b.Server.Name, ServerVersion: b.Server.Version, Database: b.Database.Name,
 		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables),
-		Proof: proofRow{State: proof, At: at}, Copies: copiesRow{Complete: 1, Wanted: 1}, Labels: b.Labels,
+		Proof: proofRow{State: proof, At: at}, Copies: copiesOf(b, copies), Keys: e.Keys,
+		Labels: b.Labels,
 	}
 	if drill, ok := e.LastDrill(); ok {
 		row.Proof.RecoverySeconds = drill.RecoverySeconds
@@ -63,28 +64,35 @@ func rowOf(e catalog.Entry) backupRow {
 
 func (a *app) listCommand() *cobra.Command {
 	var database string
+	var orphans bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups, with what is proven of each",
 		Long: `Lists the backups in the store, newest first: how old, of what, how large, what is
-proven of each and since when, and how many copies of it are whole.`,
+proven of each and since when, and in how many of the configured stores it is. A
+store of copies that can't be read is named, and what is there counts as unknown.
+
+With --orphans it lists what runs without a manifest left behind, or are writing
+now: no backups, but space that is taken.`,
 		Example: `  pgmedic list
-  pgmedic list --database clinic --json`,
+  pgmedic list --database clinic --json
+  pgmedic list --orphans`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.list(cmd.Context(), catalog.Filter{Server: a.cfg.Server, Database: database})
+			return a.list(cmd.Context(), catalog.Filter{Server: a.cfg.Server, Database: database}, orphans)
 		},
 	}
 	addStore(cmd)
 	addSetting(cmd, "server", "server", "only backups filed under this server's name")
+	cmd.Flags().BoolVar(&orphans, "orphans", false, "list what has no manifest instead")
 	cmd.Flags().StringVar(&database, "database", "", "only backups of this database")
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, f catalog.Filter) error {
+func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
@@ -94,12 +102,20 @@ func (a *app) list(ctx context.Context, f catalog.Filter) error {
 	if err != nil {
 		return err
 	}
+	if orphans {
+		return a.listOrphans(listing.Orphans)
+	}
+	copies := a.lookAtCopies(ctx, f)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if a.global.json {
 		rows := make([]backupRow, 0, len(listing.Entries))
 		for _, e := range listing.Entries {
-			rows = append(rows, rowOf(e))
+			rows = append(rows, rowOf(e, copies...))
 		}
-		return a.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans)})
+		return a.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans),
+			"copy_stores": orEmpty(copies)})
 	}
 	if a.global.quiet {
 		for _, e := range listing.Entries {
@@ -107,40 +123,51 @@ func (a *app) list(ctx context.Context, f catalog.Filter) error {
 		}
 		return nil
 	}
-	a.printListing(listing, c)
+	a.printListing(listing, c, copies)
 	return nil
 }
 
-func (a *app) printListing(listing catalog.Listing, c *catalog.Catalog) {
+func (a *app) printListing(listing catalog.Listing, c *catalog.Catalog, copies []copyStore) {
 	p := a.paint(a.stdoutTTY)
 	if len(listing.Entries) == 0 {
 		a.printf("no backups in %s; take one: pgmedic backup\n", render.Clean(location(c)))
 	} else {
-		a.printf("%s", a.backupTable(listing.Entries))
+		a.printf("%s", a.backupTable(listing.Entries, copies))
 	}
 	for _, d := range listing.Damaged {
 		a.printf("%s %s\n", p.bad("damaged:"), render.Clean(d.Reason))
+	}
+	for _, e := range listing.Entries {
+		if e.Unopenable() {
+			a.printf("%s backup %s: no way to open it is left in the store: nobody can read it again\n", p.bad("no key:"), e.Backup.ID)
+		}
+	}
+	a.printUnreadCopies(copies)
+	servers := listing.ServersByName()
+	for _, name := range slices.Sorted(maps.Keys(servers)) {
+		ids := servers[name]
+		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), render.Clean(name), strings.Join(ids, ", "))))
 	}
 	if n := len(listing.Orphans); n > 0 {
 		var size int64
 		for _, o := range listing.Orphans {
 			size += o.SizeBytes
 		}
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on", n, render.Bytes(size))))
+		a.printf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on (--orphans)", n, render.Bytes(size))))
 	}
 }
 
 // wideTable is how many columns of a terminal the whole table of backups needs.
 const wideTable = 120
 
-func (a *app) backupTable(entries []catalog.Entry) string {
+func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 	if columns := a.stdoutWidth(); a.stdoutTTY && columns > 0 && columns < wideTable {
-		return a.narrowTable(entries, columns)
+		return a.narrowTable(entries, copies, columns)
 	}
 	now := a.now()
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
-		r := rowOf(e)
+		r := rowOf(e, copies...)
 		proof := string(r.Proof.State)
 		if r.Proof.State != pgmedic.ProofTaken {
 			proof += " " + render.Ago(now, r.Proof.At)
@@ -154,18 +181,18 @@ func (a *app) backupTable(entries []catalog.Entry) string {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
 		}
 		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Server, r.Database, render.Bytes(r.StoredBytes),
-			ratio, method, proof, fmt.Sprintf("%d of %d", r.Copies.Complete, r.Copies.Wanted)})
+			ratio, method, proof, r.Copies.String()})
 	}
 	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "PROOF", "COPIES"}, rows,
 		render.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
 }
 
 // narrowTable leaves out what show tells as well.
-func (a *app) narrowTable(entries []catalog.Entry, columns int) string {
+func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns int) string {
 	now := a.now()
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
-		r := rowOf(e)
+		r := rowOf(e, copies...)
 		proof := string(r.Proof.State)
 		if r.Proof.State != pgmedic.ProofTaken {
 			proof += " " + render.Ago(now, r.Proof.At)
@@ -173,10 +200,35 @@ func (a *app) narrowTable(entries []catalog.Entry, columns int) string {
 		if r.Purpose == pgmedic.PurposeSafety {
 			proof += ", safety"
 		}
+		if r.Copies.Complete < r.Copies.Wanted {
+			proof += ", copies " + r.Copies.String()
+		}
 		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Database, render.Bytes(r.StoredBytes), proof})
 	}
 	return render.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, rows,
 		render.TableOptions{Width: columns, Shrink: []int{2}, Right: []int{3}, Color: a.paint(true).on})
+}
+
+// listOrphans prints what has no manifest.
+func (a *app) listOrphans(orphans []catalog.Orphan) error {
+	if a.global.json {
+		return a.printJSON(map[string]any{"orphans": orEmpty(orphans)})
+	}
+	rows := make([][]string, 0, len(orphans))
+	for _, o := range orphans {
+		if a.global.quiet {
+			a.printf("%s\n", o.Folder)
+			continue
+		}
+		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), render.Bytes(o.SizeBytes), render.Ago(a.now(), o.NewestAt)})
+	}
+	if len(rows) > 0 {
+		a.printf("%s", render.Table([]string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows,
+			render.TableOptions{Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
+	} else if !a.global.quiet {
+		a.printf("no orphans\n")
+	}
+	return nil
 }
 
 // orEmpty makes JSON's [] of a nil slice.

@@ -160,6 +160,10 @@ func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup
 	if err != nil {
 		return nil, err
 	}
+	if len(wraps) == 0 {
+		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "if a copy has its keys, run pgmedic copy from there; else restore another backup",
+			"backup %s: %w", b.ID, errNoWraps)
+	}
 	problem := error(nil)
 	for _, name := range slices.Sorted(maps.Keys(wraps)) {
 		key, err := seal.OpenKey(wraps[name], with)
@@ -176,6 +180,9 @@ func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup
 	return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "use the identity file or the passphrase that the backup was made for: pgmedic keys list "+b.ID,
 		"open the key of backup %s: %w", b.ID, problem)
 }
+
+// errNoWraps is that nobody can open a backup again.
+var errNoWraps = errors.New("no way to open it is left in the store: nobody can read this backup again")
 
 // readKey is openKey for what can't be done without the key.
 func (a *app) readKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {

@@ -48,23 +48,29 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 	if err != nil {
 		return err
 	}
+	copies := a.lookAtCopies(ctx, catalog.Filter{Server: e.Backup.Server.Name, Database: e.Backup.Database.Name})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if a.global.json {
 		proof, at := e.Proof()
 		return a.printJSON(map[string]any{
 			"backup": e.Backup, "proof": proofRow{State: proof, At: at}, "receipts": orEmpty(e.Receipts),
+			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
 		})
 	}
 	if a.global.quiet {
 		a.printf("%s\n", e.Backup.ID)
 		return nil
 	}
-	a.printEntry(e, c)
+	a.printEntry(e, c, copies)
+	a.printUnreadCopies(copies)
 	a.printTables(e.Backup, all)
 	a.printReceipts(e)
 	return nil
 }
 
-func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
+func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore) {
 	b, p := e.Backup, a.paint(a.stdoutTTY)
 	proof, at := e.Proof()
 	words := p.proof(proof)
@@ -98,9 +104,12 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
 		"size", sizeWords(b),
 		"rows", rowWords(b),
 		"sealed", sealWords(b),
+		"keys", keyWords(e),
+		"sampled", a.coverWords(e.Sampled(location(c))),
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),
 		"store", location(c),
+		"copies", copyWords(b, copies),
 		"folder", catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
 	)
 }
@@ -133,6 +142,9 @@ func (a *app) printReceipts(e catalog.Entry) {
 	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
 	for _, r := range e.Receipts {
 		words := string(r.Kind) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
+		if r.Sample != nil {
+			words += ", " + sampleWords(&r)
+		}
 		if r.RecoverySeconds > 0 {
 			words += ", recovered in " + secondsWords(r.RecoverySeconds)
 		}
@@ -156,6 +168,30 @@ func sealWords(b *pgmedic.Backup) string {
 		return b.Seal.Compression + ", not encrypted"
 	}
 	return b.Seal.Compression + ", encrypted with " + b.Seal.Encryption
+}
+
+// keyWords says how many ways to open a backup there are, where it has any.
+func keyWords(e catalog.Entry) string {
+	switch {
+	case e.Unopenable():
+		return "none left in the store: nobody can read this backup again"
+	case e.Keys == 1:
+		return "1 way to open it: pgmedic keys list " + e.Backup.ID
+	case e.Keys > 0:
+		return fmt.Sprintf("%d ways to open it: pgmedic keys list %s", e.Keys, e.Backup.ID)
+	}
+	return ""
+}
+
+// coverWords says what samples and verifications have read so far.
+func (a *app) coverWords(c catalog.Coverage) string {
+	switch {
+	case c.Samples == 0:
+		return ""
+	case c.Objects < c.OfObjects:
+		return fmt.Sprintf("%d of %d objects so far", c.Objects, c.OfObjects)
+	}
+	return fmt.Sprintf("all %d objects, the one longest ago %s", c.OfObjects, render.Ago(a.now(), c.OldestAt))
 }
 
 func secondsWords(seconds float64) string {

@@ -16,7 +16,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
-	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 // target says how to reach the configured database.
@@ -88,29 +87,6 @@ func (a *app) environmentNames(names ...string) bool {
 	return false
 }
 
-// openCatalog opens the store; a folder that is not there is made. The caller
-// calls closed when nothing uses it any more.
-func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
-	place := a.cfg.Backup.Place()
-	if place.Bucket == "" {
-		s, err := store.NewLocal(store.LocalOptions{Dir: place.Dir, Logger: a.log})
-		if err != nil {
-			return nil, nil, err
-		}
-		return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
-	}
-	o := a.cfg.Backup.S3
-	s, err := store.NewS3(ctx, store.S3Options{
-		Bucket: place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
-		CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),
-		KMSKeyID: o.KMSKeyID, PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: a.log,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return catalog.New(s), func() { _ = s.Close() }, nil // only idle connections
-}
-
 // serverSideEncryption is the setting in S3's words.
 func serverSideEncryption(setting string) string {
 	switch setting {
@@ -166,7 +142,7 @@ func (a *app) filter() (catalog.Filter, error) {
 	if err != nil {
 		return catalog.Filter{}, err
 	}
-	return catalog.Filter{Server: a.cfg.Server, Database: a.databaseName(t)}, nil
+	return catalog.Filter{Server: a.cfg.Server, Database: a.databaseName(t), Now: a.now()}, nil
 }
 
 // getBackup finds one backup. An id is looked for everywhere, latest among the

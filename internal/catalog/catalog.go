@@ -186,6 +186,15 @@ func (c *Catalog) RemoveKey(ctx context.Context, b *pgmedic.Backup, name string)
 	return nil
 }
 
+// RestoreKey stores a wrap again that RemoveKey removed, under the name that Keys
+// returned.
+func (c *Catalog) RestoreKey(ctx context.Context, b *pgmedic.Backup, name string, wrapped []byte) error {
+	if _, err := c.store.Put(ctx, Key(b, keysFolder+"/"+name+".age"), bytes.NewReader(wrapped)); err != nil {
+		return fmt.Errorf("store key %q of backup %s again: %w", name, b.ID, err)
+	}
+	return nil
+}
+
 // AddReceipt stores a receipt beside its backup.
 func (c *Catalog) AddReceipt(ctx context.Context, b *pgmedic.Backup, r *pgmedic.Receipt) error {
 	data, err := json.MarshalIndent(r, "", "  ")

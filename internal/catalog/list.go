@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -25,12 +24,24 @@ type Filter struct {
 	// Server is the name that backups are filed under.
 	Server   string
 	Database string
+	// Now is the time by which Get refuses a Latest from the future. Zero asks
+	// no clock.
+	Now time.Time
 }
 
 // Entry is one backup with what was found out about it later.
 type Entry struct {
 	Backup   *pgmedic.Backup   `json:"backup"`
 	Receipts []pgmedic.Receipt `json:"receipts,omitempty"`
+	// Keys is how many ways to open the backup are stored beside it. Only
+	// backups encrypted with age have any.
+	Keys int `json:"keys,omitempty"`
+}
+
+// Unopenable reports whether nobody can open the backup any more: it is
+// encrypted with a key of its own, and no wrap of that is left.
+func (e Entry) Unopenable() bool {
+	return e.Backup.Seal.Encryption == sealedByAge && e.Keys == 0
 }
 
 // Damaged is a backup whose manifest can't be used.
@@ -64,6 +75,7 @@ type folder struct {
 	path, id string
 	manifest bool
 	receipts []string
+	keys     int
 	orphan   Orphan
 }
 
@@ -144,6 +156,8 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 			d.manifest = true
 		case strings.HasPrefix(name, receiptsFolder+"/") && strings.HasSuffix(name, ".json"):
 			d.receipts = append(d.receipts, object.Key)
+		case strings.HasPrefix(name, keysFolder+"/") && strings.HasSuffix(name, ".age"):
+			d.keys++
 		}
 		d.orphan.Objects++
 		d.orphan.SizeBytes += object.SizeBytes
@@ -159,9 +173,9 @@ func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	entry := Entry{Backup: b}
+	entry := Entry{Backup: b, Keys: d.keys}
 	for _, key := range d.receipts {
-		data, err := c.read(ctx, key, 16<<20)
+		data, err := c.read(ctx, key, maxReceiptBytes)
 		switch kind := pgmedic.KindOf(err); {
 		case err == nil:
 		case kind == pgmedic.KindIntegrity, kind == pgmedic.KindNotFound:
@@ -233,79 +247,4 @@ func matchesID(id, ref string) bool {
 func second(id string) string {
 	s, _, _ := strings.Cut(id, "-")
 	return s
-}
-
-func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
-	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety })
-	// An id has the second only: of two in one second the damaged one counts.
-	if len(l.Damaged) > 0 && (i < 0 || second(l.Damaged[0].ID) >= second(l.Entries[i].Backup.ID)) {
-		var e *pgmedic.Error
-		if err := l.Damaged[0].Err; i >= 0 && errors.As(err, &e) {
-			return Entry{}, pgmedic.Errorf(e.Kind, "to use the one before it, name it: "+l.Entries[i].Backup.ID, "%w", err)
-		}
-		return Entry{}, l.Damaged[0].Err
-	}
-	if i >= 0 && f.Server == "" {
-		if other := l.otherServer(l.Entries[i]); other != "" {
-			return Entry{}, pgmedic.Errorf(pgmedic.KindUsage, "name one with --server, or as server: in pgmedic.yaml, or give an id",
-				"latest of which server? %s has backups of this database from %s and %s", c.store, l.Entries[i].Backup.Server.Name, other)
-		}
-	}
-	if i < 0 {
-		what := ""
-		if f.Database != "" {
-			what = fmt.Sprintf(" of database %q", f.Database)
-		}
-		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup",
-			"no backup%s in %s", what, c.store)
-	}
-	return l.Entries[i], nil
-}
-
-// otherServer names another server that has a backup of the same database as e.
-func (l Listing) otherServer(e Entry) string {
-	for _, o := range l.Entries {
-		if o.Backup.Database.Name == e.Backup.Database.Name && o.Backup.Server.Name != e.Backup.Server.Name {
-			return o.Backup.Server.Name
-		}
-	}
-	return ""
-}
-
-// Proof returns how much is known of the backup, and since when. A failed drill
-// stands until a later drill succeeds; bytes found damaged after a drill stand
-// until then too.
-func (e Entry) Proof() (pgmedic.Proof, time.Time) {
-	var drill, verify *pgmedic.Receipt
-	for i := range e.Receipts { // oldest first
-		switch r := &e.Receipts[i]; r.Kind {
-		case pgmedic.ReceiptDrill:
-			drill = r
-		case pgmedic.ReceiptVerify:
-			verify = r
-		case pgmedic.ReceiptRestore:
-		}
-	}
-	failed := func(r *pgmedic.Receipt) bool { return r != nil && r.Outcome == pgmedic.OutcomeFailed }
-	switch {
-	case failed(drill):
-		return pgmedic.ProofFailed, drill.At
-	case failed(verify) && (drill == nil || verify.At.After(drill.At)):
-		return pgmedic.ProofFailed, verify.At
-	case drill != nil:
-		return pgmedic.ProofProven, drill.At
-	case verify != nil && !failed(verify):
-		return verify.Proof, verify.At
-	}
-	return pgmedic.ProofTaken, e.Backup.FinishedAt
-}
-
-// LastDrill returns the newest drill that proved the backup.
-func (e Entry) LastDrill() (pgmedic.Receipt, bool) {
-	for _, r := range slices.Backward(e.Receipts) {
-		if r.Kind == pgmedic.ReceiptDrill && r.Outcome != pgmedic.OutcomeFailed {
-			return r, true
-		}
-	}
-	return pgmedic.Receipt{}, false
 }

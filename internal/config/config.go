@@ -17,14 +17,19 @@ import "time"
 // come before the default; secret, path and rule say how a value is read; enum,
 // min and max what it may be; doc what it is.
 type Config struct {
-	Server   string   `yaml:"server" env:"PGMEDIC_SERVER" rule:"name" doc:"Name under which this server's backups are filed. Empty: the server's own system identifier."`
-	Database Database `yaml:"database" doc:"The database. A URL goes over host, port, name, user and password."`
-	Postgres Postgres `yaml:"postgres" doc:"PostgreSQL's own programs on this machine."`
-	Backup   Backup   `yaml:"backup" doc:"Backups."`
-	Drill    Drill    `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
-	Report   Report   `yaml:"report" doc:"Reports on the server's health."`
-	Log      Log      `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
+	Server       string       `yaml:"server" env:"PGMEDIC_SERVER" rule:"name" doc:"Name under which this server's backups are filed. Empty: the server's own system identifier."`
+	Database     Database     `yaml:"database" doc:"The database. A URL goes over host, port, name, user and password."`
+	Postgres     Postgres     `yaml:"postgres" doc:"PostgreSQL's own programs on this machine."`
+	Backup       Backup       `yaml:"backup" doc:"Backups."`
+	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, by the names that existing deployments have. copies: can say more."`
+	Drill        Drill        `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
+	Report       Report       `yaml:"report" doc:"Reports on the server's health."`
+	Log          Log          `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
 
+	// Copies are the further stores that each backup is copied to: those of the
+	// file's list, and the one that CloudStorage asks for. The store itself is
+	// never among them.
+	Copies []Copy `yaml:"-"`
 	// Warnings are sentences about things that are probably not meant and
 	// that Load let pass. They hold no secrets.
 	Warnings []string `yaml:"-"`

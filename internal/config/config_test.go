@@ -258,8 +258,12 @@ func TestCheckBackup(t *testing.T) {
 		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n"},
 		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n"},
 		{name: "cipher", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc", "BACKUP_ENCRYPTION_KEY=hunter2"}},
-		{name: "cloud", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "copies in cloud storage are asked for (CLOUD_STORAGE_ENABLED)"},
-		{name: "cloud misspelt", environ: []string{"CLOUD_STORAGE_ENABLED=ture"}, want: "CLOUD_STORAGE_ENABLED"},
+		{name: "cloud without a bucket", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "CLOUD_STORAGE_ENABLED asks for copies in a bucket, and none is named"},
+		{name: "azure", environ: []string{"CLOUD_STORAGE_ENABLED=true", "CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=c"}, want: "CLOUD_STORAGE_PROVIDER asks for copies at azure"},
+		{name: "gcp", dotenv: "CLOUD_STORAGE_ENABLED=true\nCLOUD_STORAGE_PROVIDER=gcp\nGCP_BUCKET=b\n", want: ".env: CLOUD_STORAGE_PROVIDER asks for copies at gcp"},
+		{name: "azure, switched off", environ: []string{"CLOUD_STORAGE_PROVIDER=azure"}},
+		{name: "disabled in words", environ: []string{"CLOUD_STORAGE_ENABLED=disabled"}},
+		{name: "aws", environ: []string{"CLOUD_STORAGE_ENABLED=true", "AWS_S3_BUCKET=b"}},
 		{name: "environment switches .env off", dotenv: "CLOUD_STORAGE_ENABLED=true\n", environ: []string{"CLOUD_STORAGE_ENABLED=false"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -77,6 +77,16 @@ func Example(name string) ([]byte, error) {
 		open = openSection(&b, open, f.key)
 		p.write(&b, f)
 	}
+	b.WriteString(`
+# Further stores: each backup is copied to them, sealed as it is. Each has a store
+# as above, an s3: section of its own, and a name for pgmedic copy --to.
+#
+#   copies:
+#     - name: offsite
+#       store: s3://another-bucket/clinic
+#       s3:
+#         region: eu-central-1
+`)
 	return []byte(b.String()), nil
 }
 

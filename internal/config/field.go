@@ -98,11 +98,17 @@ func (f field) isDuration() bool { return f.typ == reflect.TypeFor[time.Duration
 // text returns the field's value in cfg as a user would write it. Secrets are
 // hidden.
 func (f field) text(cfg *Config) string {
-	switch v := reflect.ValueOf(cfg).Elem().FieldByIndex(f.index).Interface().(type) {
+	v := reflect.ValueOf(cfg).Elem().FieldByIndex(f.index)
+	if url, ok := v.Interface().(Secret); ok && f.rule == "url" {
+		return redactURL(url.Reveal())
+	}
+	return textOf(v)
+}
+
+// textOf writes a value as a user would. Secrets are hidden.
+func textOf(value reflect.Value) string {
+	switch v := value.Interface().(type) {
 	case Secret:
-		if f.rule == "url" {
-			return redactURL(v.Reveal())
-		}
 		return v.String()
 	case time.Duration:
 		return durationText(v)

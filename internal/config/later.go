@@ -25,9 +25,6 @@ type later struct {
 // not do. Silence about one of these would leave data unprotected.
 func laters() []later {
 	return []later{
-		{env: "CLOUD_STORAGE_ENABLED", asks: wanted,
-			what: "copies in cloud storage are asked for", but: "this version writes each backup to one place only",
-			hint: "set it to false; with PGMEDIC_STORE=s3://bucket/prefix backups go to the bucket directly, instead of the folder"},
 		{env: "NOTIFICATION_ENABLED", asks: wanted, mild: true,
 			what: "notifications are asked for", but: "this version sends none"},
 	}
@@ -42,6 +39,8 @@ func ignored() []string {
 		"DB_SLOW_QUERY_THRESHOLD", "DB_MAX_RETRIES", "DB_RETRY_DELAY", "DB_RETRY_BACKOFF",
 		"DB_HEALTH_CHECK_INTERVAL", "DB_READ_REPLICA_URL",
 		"BACKUP_RETENTION_DAYS",
+		// Of clouds that are refused as a whole.
+		"GCP_BUCKET", "AZURE_STORAGE_CONTAINER", "AZURE_STORAGE_ACCOUNT",
 	}
 }
 
@@ -59,8 +58,8 @@ type request struct {
 }
 
 // CheckBackup refuses with a KindUsage error when the settings ask for
-// something that protects backups and that this version can't do, such as
-// encryption. Call it before whatever writes backups or replaces a database on
+// something that protects backups and that this version can't do, such as a copy
+// in a cloud that it doesn't know. Call it before whatever writes backups or replaces a database on
 // the strength of them, and in a check.
 func (c *Config) CheckBackup() error {
 	for _, r := range c.asked {
@@ -68,7 +67,7 @@ func (c *Config) CheckBackup() error {
 			return pgmedic.Errorf(pgmedic.KindUsage, r.hint, "%s (%s) but %s", r.what, r.place(), r.but)
 		}
 	}
-	return nil
+	return c.checkCloud()
 }
 
 func (r request) place() string {

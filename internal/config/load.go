@@ -72,6 +72,9 @@ func Load(opts Options) (*Config, error) {
 		return nil, err
 	}
 	cfg.imply()
+	if err := l.copies(cfg); err != nil {
+		return nil, err
+	}
 	l.requests(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)
@@ -148,7 +151,7 @@ func (l *loader) readYAML(name string) error {
 	if err != nil {
 		return err
 	}
-	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && strings.TrimSpace(string(data)) == "" {
+	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && len(l.yaml.copies) == 0 && strings.TrimSpace(string(data)) == "" {
 		return usage(name+": is empty", "write settings into it, or remove it; pgmedic init writes a new one")
 	}
 	return nil

@@ -101,7 +101,7 @@ func (c *Config) Effective() []Value {
 		}
 		values = append(values, v)
 	}
-	return values
+	return append(values, c.copyValues()...)
 }
 
 func labelText(labels map[string]string) string {

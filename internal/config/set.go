@@ -72,12 +72,14 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 }
 
 func parseBool(text string, dst reflect.Value) error {
-	switch strings.ToLower(text) {
-	case "true", "yes", "on", "1":
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "true", "t", "yes", "y", "on", "1", "enabled":
 		dst.SetBool(true)
-	case "false", "no", "off", "0":
-		dst.SetBool(false)
 	default:
+		if !wanted(text) {
+			dst.SetBool(false)
+			return nil
+		}
 		return fmt.Errorf("must be true or false")
 	}
 	return nil
@@ -121,6 +123,10 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		}
 	case f.rule == "store" && text != "":
 		if text, hint, err = checkStore(text, r.base); err != nil {
+			return hint, err
+		}
+	case f.rule == "bucket" && text != "":
+		if text, hint, err = checkBucket(text); err != nil {
 			return hint, err
 		}
 	case f.path && text != "":

@@ -15,14 +15,19 @@ type Place struct {
 
 // Place returns where backups are.
 func (b Backup) Place() Place {
-	switch rest, isS3 := strings.CutPrefix(b.Store, s3Scheme); {
-	case isS3:
-		bucket, prefix, _ := strings.Cut(rest, "/")
-		return Place{Bucket: bucket, Prefix: strings.TrimSuffix(prefix, "/")}
-	case b.Store != "":
-		return Place{Dir: b.Store}
+	if b.Store != "" {
+		return placeOf(b.Store)
 	}
 	return Place{Dir: b.Dir}
+}
+
+// placeOf is the place of what checkStore returned.
+func placeOf(store string) Place {
+	if rest, isS3 := strings.CutPrefix(store, s3Scheme); isS3 {
+		bucket, prefix, _ := strings.Cut(rest, "/")
+		return Place{Bucket: bucket, Prefix: strings.TrimSuffix(prefix, "/")}
+	}
+	return Place{Dir: store}
 }
 
 const s3Scheme = "s3://"

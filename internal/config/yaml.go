@@ -42,6 +42,7 @@ type yamlFile struct {
 	sections   map[string]bool
 	values     map[string]raw
 	asked      []request
+	copies     []copyItem
 }
 
 // parseYAML reads the values out of data. The name is for messages, base the
@@ -131,6 +132,8 @@ func (y *yamlFile) mapping(key string, node ast.Node) error {
 			err = y.mapping(at, e.value)
 		case known:
 			err = y.value(f, e)
+		case at == copiesKey:
+			err = y.copyList(e)
 		case isRequest(at):
 			y.request(at, e)
 		default:
@@ -289,6 +292,9 @@ func (y *yamlFile) children(section string) []string {
 		section += "."
 	}
 	names := map[string]bool{}
+	if section == "" {
+		names[copiesKey] = true
+	}
 	for key := range y.fields {
 		if rest, ok := strings.CutPrefix(key, section); ok {
 			name, _, _ := strings.Cut(rest, ".")

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+type copyFlags struct {
+	all bool
+	to  []string
+}
+
+// copyRow is one backup and one place in the JSON of pgmedic copy.
+type copyRow struct {
+	ID    string `json:"id"`
+	To    string `json:"to"`
+	Store string `json:"store"`
+	catalog.Copied
+	// Error says why the copy is not whole.
+	Error string `json:"error,omitempty"`
+}
+
+func (a *app) copyCommand() *cobra.Command {
+	var flags copyFlags
+	cmd := &cobra.Command{
+		Use:   "copy [ID|latest]",
+		Short: "Copy backups to another store, or complete copies that are not whole",
+		Long: `Copies a backup from the store to another one, sealed as it is: no key is needed.
+Each object's size and hash is checked on the way, the manifest comes last, and
+nothing is overwritten. What is there already and is the same is kept, so that a
+copy that broke off goes on where it was. A copy is complete by itself: all
+commands work on it with --store.
+
+Without --to it goes to each store that copies: names in pgmedic.yaml, and to the
+bucket of CLOUD_STORAGE_ENABLED.`,
+		Example: `  pgmedic copy latest --to /mnt/nas/backups
+  pgmedic copy --all --to s3://another-bucket/clinic
+  pgmedic copy --all`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			if flags.all && len(args) > 0 {
+				return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all and an id together")
+			}
+			return a.copy(cmd.Context(), args, flags)
+		},
+	}
+	addStore(cmd)
+	addSetting(cmd, "jobs", "backup.jobs", "objects to copy at once, 8 at most (default: 4)")
+	cmd.Flags().BoolVar(&flags.all, "all", false, "copy every backup in the store")
+	cmd.Flags().StringArrayVar(&flags.to, "to", nil, "where to: a folder, s3://bucket/prefix, or the name of a configured copy; may be repeated")
+	return cmd
+}
+
+func (a *app) copy(ctx context.Context, args []string, flags copyFlags) error {
+	targets, err := a.copyTargets(flags.to)
+	if err != nil {
+		return err
+	}
+	from, closed, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	entries, problem, err := a.selectBackups(ctx, from, args, flags.all)
+	if err != nil {
+		return err
+	}
+	rows := []copyRow{}
+	for _, target := range targets {
+		done, err := a.copyAll(ctx, from, target, entries, true)
+		rows = append(rows, done...)
+		problem = errors.Join(problem, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if a.global.json {
+		if err := a.printJSON(map[string]any{"copies": rows}); err != nil {
+			return err
+		}
+	}
+	return problem
+}
+
+// copyTargets are the stores that are named, or else the configured ones.
+func (a *app) copyTargets(named []string) ([]config.Copy, error) {
+	if len(named) == 0 {
+		if err := a.cfg.CheckBackup(); err != nil {
+			return nil, err
+		}
+		if len(a.cfg.Copies) == 0 {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "say where with --to, or name stores under copies: in pgmedic.yaml", "no copies are configured")
+		}
+		return a.cfg.Copies, nil
+	}
+	targets := make([]config.Copy, 0, len(named))
+	for _, text := range named {
+		target, err := a.cfg.ParseCopy(text, a.dir)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, target)
+	}
+	return targets, nil
+}
+
+// copyAll copies backups to one place. What is wrong with one of them does not
+// keep the others from being copied, unless the place can't be reached.
+func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.Copy, entries []catalog.Entry, tell bool) (rows []copyRow, problem error) {
+	to, closed, err := a.openPlace(ctx, target.Place(), target.S3, false)
+	if err != nil {
+		return nil, fmt.Errorf("open copy store %s: %w", target.Name, err)
+	}
+	defer closed()
+	for _, e := range entries {
+		listen, done := a.progress()
+		copied, err := from.CopyTo(ctx, catalog.CopyOptions{To: to, Backup: e.Backup, Jobs: min(a.cfg.Backup.Jobs, maxCopyJobs), Progress: listen})
+		done()
+		row := copyRow{ID: e.Backup.ID, To: target.Name, Store: location(to), Copied: copied}
+		if err != nil {
+			row.Error = oneLine(err.Error())
+			problem = errors.Join(problem, err)
+		}
+		rows = append(rows, row)
+		if tell {
+			a.printCopy(row)
+		}
+		if kind := pgmedic.KindOf(err); err != nil && (ctx.Err() != nil || kind == pgmedic.KindUnreachable) {
+			break
+		}
+	}
+	return rows, problem
+}
+
+// maxCopyJobs bounds what copies hold in memory: some 24 MiB for each in S3.
+const maxCopyJobs = 8
+
+func (a *app) printCopy(r copyRow) {
+	if a.global.json || r.Error != "" { // which is printed once, as the error of the run
+		return
+	}
+	if a.global.quiet {
+		a.printf("%s\n", r.ID)
+		return
+	}
+	words := fmt.Sprintf("%d objects, %s", r.Copied.Copied, render.Bytes(r.CopiedBytes))
+	switch {
+	case r.Copied.Copied == 0:
+		words = "was whole"
+	case r.Kept > 0:
+		words += fmt.Sprintf("; %d were there", r.Kept)
+	}
+	a.printf("%s %s to %s: %s\n", a.paint(a.stdoutTTY).good("copied"), r.ID, render.Clean(r.Store), words)
+}
+
+// copyTaken copies a backup that was just taken to each configured copy. The
+// backup stands whatever comes of that: what failed is of KindDegraded.
+func (a *app) copyTaken(ctx context.Context, from *catalog.Catalog, b *pgmedic.Backup) (copiesRow, error) {
+	row := copiesRow{Complete: 1, Wanted: 1 + len(a.cfg.Copies)}
+	var problem error
+	for _, target := range a.cfg.Copies {
+		_, err := a.copyAll(ctx, from, target, []catalog.Entry{{Backup: b}}, !a.global.quiet)
+		switch {
+		case err == nil:
+			row.Complete++
+		case ctx.Err() != nil:
+			return row, errors.Join(problem, context.Cause(ctx))
+		default:
+			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, "backup "+b.ID+" stands; `pgmedic copy "+b.ID+"` completes the copy",
+				"backup %s is taken, and its copy is not whole: %w", b.ID, err))
+		}
+	}
+	return row, problem
+}

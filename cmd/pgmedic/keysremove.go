@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/store"
+)
+
+// removeKey removes a wrap if another one is left that looks like one.
+func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps map[string][]byte, name, added string) error {
+	if name == added {
+		return pgmedic.Errorf(pgmedic.KindUsage, "name another key to add", "backup %s: the key to remove is the one to add", b.ID)
+	}
+	if waysBeside(wraps, name) == 0 {
+		return pgmedic.Errorf(pgmedic.KindConflict, "add another first: pgmedic keys add "+b.ID,
+			"backup %s: %q is the last key, and without one nobody can read the backup again", b.ID, name)
+	}
+	if err := c.RemoveKey(ctx, b, name); err != nil {
+		return err
+	}
+	// Another run may have removed the others meanwhile, and have left this one
+	// for the last. Of two such runs one at least sees that nothing is left.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	now, err := c.Keys(ctx, b)
+	if err == nil && waysBeside(now, name) > 0 {
+		return nil
+	}
+	if putBack := c.RestoreKey(ctx, b, name, wraps[name]); putBack != nil && !errors.Is(putBack, store.ErrExists) {
+		return fmt.Errorf("backup %s: key %q may have been the last one, and could not be put back: %w", b.ID, name, putBack)
+	}
+	if err != nil {
+		return fmt.Errorf("backup %s: key %q was put back: %w", b.ID, name, err)
+	}
+	return pgmedic.Errorf(pgmedic.KindConflict, "pgmedic keys list "+b.ID+" shows what is left",
+		"backup %s: another run removed the other keys; %q was put back", b.ID, name)
+}
+
+// waysBeside counts the wraps that look like one, apart from the one of a name.
+func waysBeside(wraps map[string][]byte, name string) (ways int) {
+	for other, wrapped := range wraps {
+		if other != name && seal.KindOfWrap(wrapped) != seal.WrapUnknown {
+			ways++
+		}
+	}
+	return ways
+}

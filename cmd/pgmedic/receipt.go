@@ -1,0 +1,46 @@
+package main
+
+import (
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+// worse keeps an error that says more than that a receipt was not stored.
+func worse(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// failedReceipts makes failed receipts the error of the run.
+func failedReceipts(receipts []*pgmedic.Receipt, other error) error {
+	for _, r := range receipts {
+		if check, failed := r.Failed(); failed {
+			hint := check.Hint
+			if hint == "" {
+				hint = "do not count on this backup: take a new one, and look at the store"
+			}
+			return pgmedic.Errorf(pgmedic.KindIntegrity, hint, "backup %s: %s: %s", r.BackupID, check.Name, check.Detail)
+		}
+	}
+	return other
+}
+
+// printReceipt prints what was proven, and each check.
+func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
+	p := a.paint(a.stdoutTTY)
+	if a.global.quiet {
+		a.printf("%s\n", r.BackupID)
+		return
+	}
+	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + render.Clean(b.Database.Name)
+	if r.Sample != nil && r.Outcome == pgmedic.OutcomeOK {
+		line = "sampled: backup " + r.BackupID + " of " + render.Clean(b.Database.Name) + ", " + sampleWords(r)
+	}
+	if r.RecoverySeconds > 0 {
+		line += " recovers in " + p.bold(secondsWords(r.RecoverySeconds))
+	}
+	a.printf("%s\n", line)
+	a.printChecks(r.Checks)
+}

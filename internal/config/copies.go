@@ -1,0 +1,212 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Copy is a further store, to which each backup is copied. It has settings of
+// its own and shares none with backup.s3.
+type Copy struct {
+	Name  string `yaml:"name" rule:"name" doc:"What messages and --to call it. Empty: the store itself."`
+	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
+	S3    S3     `yaml:"s3" doc:"How the store is reached where it is s3://…."`
+
+	origin Origin
+}
+
+// Place returns where the copies are.
+func (c Copy) Place() Place { return placeOf(c.Store) }
+
+// CloudStorage is a copy in the way that existing deployments ask for one.
+type CloudStorage struct {
+	Enabled  bool   `yaml:"enabled" env:"CLOUD_STORAGE_ENABLED" default:"false" doc:"true copies each backup to the bucket."`
+	Provider string `yaml:"provider" env:"CLOUD_STORAGE_PROVIDER" default:"aws" enum:"aws,azure,gcp" doc:"aws. This version refuses to back up where azure or gcp is asked for."`
+	S3Bucket string `yaml:"s3_bucket" env:"AWS_S3_BUCKET" rule:"bucket" doc:"Bucket of aws, or bucket/prefix. It is reached as backup.s3 says, with the AWS SDK's credentials."`
+}
+
+// cloudName is what the copy that CloudStorage asks for is called.
+const cloudName = "cloud"
+
+// copiesKey is the key of the list in the file.
+const copiesKey = "copies"
+
+// copyFields and copySections are those of one item of the list.
+func copyFields() []field {
+	fs, _ := describe(reflect.TypeFor[Copy](), copiesKey+".", nil)
+	return fs
+}
+
+func copySections() []section {
+	_, ss := describe(reflect.TypeFor[Copy](), copiesKey+".", nil)
+	return ss
+}
+
+// copyList reads the list of copies, item by item, each as a file of its own.
+func (y *yamlFile) copyList(e entry) error {
+	if e.value.Type() == ast.NullType {
+		return nil
+	}
+	list, ok := e.value.(*ast.SequenceNode)
+	if !ok {
+		return y.errorf(e.key, "write each as `- store: …`", "copies must be a list")
+	}
+	for _, node := range list.Values {
+		item := &yamlFile{name: y.name, base: y.base, fields: map[string]field{}, sections: map[string]bool{}, values: map[string]raw{}}
+		for _, f := range copyFields() {
+			item.fields[f.key] = f
+		}
+		for _, s := range copySections() {
+			item.sections[s.key] = true
+		}
+		if err := item.mapping(copiesKey, node); err != nil {
+			return err
+		}
+		y.copies = append(y.copies, copyItem{values: item.values, origin: Origin{Source: SourceFile, File: y.name, Line: lineOf(node)}})
+	}
+	return nil
+}
+
+// copyItem is one item of the list as the file has it.
+type copyItem struct {
+	values map[string]raw
+	origin Origin
+}
+
+// copies fills in cfg.Copies: those of the file, and the one in the cloud.
+func (l *loader) copies(cfg *Config) error {
+	if l.yaml != nil {
+		for _, item := range l.yaml.copies {
+			c := Copy{origin: item.origin}
+			for _, f := range copyFields() {
+				r, ok := item.values[f.key]
+				if !ok {
+					r = raw{text: f.def, base: l.dir}
+				}
+				if err := l.set(f, r, reflect.ValueOf(&c).Elem().FieldByIndex(f.index)); err != nil {
+					return err
+				}
+			}
+			if c.Store == "" {
+				return usage(c.origin.subject(copiesKey)+" has an item without a store", "write store: with s3://bucket/prefix or a folder")
+			}
+			if c.Name == "" {
+				c.Name = c.Store
+			}
+			cfg.Copies = append(cfg.Copies, c)
+		}
+	}
+	if cloud := cfg.CloudStorage; cloud.Enabled && cloud.Provider == "aws" && cloud.S3Bucket != "" {
+		cfg.Copies = append(cfg.Copies, Copy{
+			Name: cloudName, Store: s3Scheme + cloud.S3Bucket, S3: cfg.Backup.S3, origin: cfg.origins["cloud_storage.s3_bucket"],
+		})
+	}
+	return l.chooseStore(cfg)
+}
+
+// chooseStore makes the store that a flag names by the name or the place of a
+// copy reachable as the copy is, and refuses two copies in one place.
+func (l *loader) chooseStore(cfg *Config) error {
+	given := l.lookup(fieldOf("backup.store"))
+	named := slices.IndexFunc(cfg.Copies, func(c Copy) bool {
+		return given.origin.Source > SourceFile && c.Name == given.text && c.Name != c.Store
+	})
+	if named >= 0 {
+		cfg.Backup.Store = cfg.Copies[named].Store
+	}
+	chosen := named >= 0 || given.origin.Source == SourceFlag
+	for i, c := range cfg.Copies {
+		if other := slices.IndexFunc(cfg.Copies[:i], func(o Copy) bool { return o.Name == c.Name || o.Place() == c.Place() }); other >= 0 {
+			return usage(c.origin.subject(copiesKey)+" has the name or the store of another copy", "give each a name and a store of its own")
+		}
+		if c.Place() == cfg.Backup.Place() && !chosen {
+			return usage(c.origin.subject(copiesKey)+" is the store that backups go to anyway", "name another place, or take it out")
+		}
+	}
+	cfg.Copies = slices.DeleteFunc(cfg.Copies, func(c Copy) bool {
+		same := c.Place() == cfg.Backup.Place()
+		if same {
+			cfg.Backup.S3 = c.S3
+		}
+		return same
+	})
+	return nil
+}
+
+// fieldOf returns the setting of a key that there is.
+func fieldOf(key string) field {
+	all := fields()
+	return all[slices.IndexFunc(all, func(f field) bool { return f.key == key })]
+}
+
+// ParseCopy returns the copy that text names: by its name, or by its place as
+// backup.store would be written, relative to dir. What no configured copy has is
+// reached as the store is. Errors are of KindUsage.
+func (c *Config) ParseCopy(text, dir string) (Copy, error) {
+	for _, known := range c.Copies {
+		if known.Name == text {
+			return known, nil
+		}
+	}
+	place, hint, err := checkStore(text, dir)
+	if err != nil {
+		return Copy{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "--to %w", err)
+	}
+	to := Copy{Name: place, Store: place, S3: c.Backup.S3}
+	for _, known := range c.Copies {
+		if known.Place() == to.Place() {
+			return known, nil
+		}
+	}
+	if to.Place() == c.Backup.Place() {
+		return Copy{}, usage("--to is the store to copy from", "name another place")
+	}
+	return to, nil
+}
+
+// checkCloud refuses a copy in the cloud that this version can't make.
+func (c *Config) checkCloud() error {
+	cloud := c.CloudStorage
+	switch {
+	case !cloud.Enabled:
+	case cloud.Provider != "aws":
+		return usage(fmt.Sprintf("%s asks for copies at %s, and this version makes copies in S3 and in folders only",
+			c.origins["cloud_storage.provider"].subject("cloud_storage.provider"), cloud.Provider),
+			"set CLOUD_STORAGE_ENABLED to false, or CLOUD_STORAGE_PROVIDER to aws, or name another store in copies:")
+	case cloud.S3Bucket == "":
+		return usage(c.origins["cloud_storage.enabled"].subject("cloud_storage.enabled")+" asks for copies in a bucket, and none is named",
+			"set AWS_S3_BUCKET, or set CLOUD_STORAGE_ENABLED to false")
+	}
+	return nil
+}
+
+// checkBucket returns a bucket, perhaps with a prefix, without s3:// before it.
+func checkBucket(text string) (bucket, hint string, err error) {
+	bucket = strings.TrimSuffix(strings.TrimPrefix(text, s3Scheme), "/")
+	name, _, _ := strings.Cut(bucket, "/")
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(name) {
+		return "", "write bucket or bucket/prefix", fmt.Errorf("is no bucket's name")
+	}
+	if _, _, err := checkStore(s3Scheme+bucket, ""); err != nil {
+		return "", "write bucket or bucket/prefix", err
+	}
+	return bucket, "", nil
+}
+
+// copyValues are the settings of the copies as Effective shows them.
+func (c *Config) copyValues() (values []Value) {
+	for i, one := range c.Copies {
+		for _, f := range copyFields() {
+			key := fmt.Sprintf("%s[%d]%s", copiesKey, i, strings.TrimPrefix(f.key, copiesKey))
+			values = append(values, Value{Key: key, Value: textOf(reflect.ValueOf(one).FieldByIndex(f.index)), Origin: one.origin})
+		}
+	}
+	return values
+}
