@@ -77,7 +77,7 @@ func (b *bench) loading() bool {
 
 func (b *bench) dumping() bool {
 	return len(query(b.t, "postgres", `SELECT 'x' FROM pg_stat_activity WHERE datname = $1
-		AND state = 'active' AND query LIKE 'COPY "public"."large"%'`, b.database)) > 0
+		AND state = 'active' AND query LIKE 'COPY %"public"."large"%'`, b.database)) > 0
 }
 
 // interruptions are the moments at which the program is interrupted.

@@ -282,6 +282,12 @@ func addSetting(cmd *cobra.Command, name, key, usage string) {
 	_ = flags.SetAnnotation(name, settingKey, []string{key})
 }
 
+// addSwitch is addSetting for a setting that is true or false.
+func addSwitch(cmd *cobra.Command, name, key, usage string) {
+	cmd.Flags().Bool(name, false, usage)
+	_ = cmd.Flags().SetAnnotation(name, settingKey, []string{key}) // as in addSetting
+}
+
 // addConnection adds the flags that say how to reach the database.
 func addConnection(cmd *cobra.Command) {
 	addSetting(cmd, "url", "database.url", "connection URL, without a password")

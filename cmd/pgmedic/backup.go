@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -22,9 +25,11 @@ func (a *app) backupCommand() *cobra.Command {
 		Short: "Take a backup",
 		Long: `Takes a backup of each database named, or of the configured one, and prints its
 id. The rows are those of one moment; nothing is stopped. A run that fails or is
-interrupted leaves no backup.`,
+interrupted leaves no backup. Of several databases each has a backup of its own,
+and one that fails does not keep the others from theirs.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
+  pgmedic backup --all-databases
   id=$(pgmedic backup --quiet) && pgmedic drill "$id"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -35,6 +40,7 @@ interrupted leaves no backup.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	addSwitch(cmd, "all-databases", "backup.all_databases", "back up every database of the server, each by itself")
 	addSetting(cmd, "method", "backup.method", "how it is taken: parallel (the default) or plain, one SQL dump")
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup (default: one for each processor)")
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
@@ -52,39 +58,98 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 	if err != nil {
 		return err
 	}
-	if len(databases) == 0 {
-		databases = []string{""}
+	databases, err = a.chooseDatabases(ctx, databases)
+	if err != nil {
+		return err
 	}
 	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	rows := []backupRow{}
+	rows, failures := []backupRow{}, []backupFailure{}
 	for _, name := range databases {
-		t, err := a.databaseTarget(name)
-		if err != nil {
+		b, err := a.backupOne(ctx, c, name, labels)
+		switch {
+		case err != nil && (len(databases) == 1 || ctx.Err() != nil):
 			return err
-		}
-		o := a.backupOptions(t, c)
-		o.Labels = labels
-		listen, done := a.progress()
-		o.Progress = listen
-		b, err := backup.Take(ctx, o)
-		done()
-		if err != nil {
-			return err
-		}
-		if a.global.json {
+		case err != nil:
+			failures = append(failures, backupFailure{Database: name, Error: oneLine(err.Error()), Hint: pgmedic.HintOf(err), err: err})
+		case a.global.json:
 			rows = append(rows, rowOf(catalog.Entry{Backup: b}))
-			continue
+		default:
+			a.printBackup(b, c)
 		}
-		a.printBackup(b, c)
 	}
 	if a.global.json {
-		return a.printJSON(map[string]any{"backups": rows})
+		if err := a.printJSON(map[string]any{"backups": rows, "failed": failures}); err != nil {
+			return err
+		}
 	}
-	return nil
+	return a.failedBackups(failures, len(databases))
+}
+
+// chooseDatabases returns the databases to back up: those that are named, or
+// all, or the configured one, whose name is empty.
+func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, error) {
+	all := a.cfg.Backup.AllDatabases
+	switch {
+	case all && len(named) > 0 && a.cfg.Origin("backup.all_databases").Source == config.SourceFlag:
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all-databases and names of databases together")
+	case len(named) > 0:
+		return named, nil
+	case !all:
+		return []string{""}, nil
+	}
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := postgres.Connect(ctx, t.WithDatabase(a.cfg.Database.MaintenanceDatabase))
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	return postgres.ListDatabases(ctx, conn)
+}
+
+func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string) (*pgmedic.Backup, error) {
+	t, err := a.databaseTarget(name)
+	if err != nil {
+		return nil, err
+	}
+	o := a.backupOptions(t, c)
+	o.Labels = labels
+	listen, done := a.progress()
+	defer done()
+	o.Progress = listen
+	return backup.Take(ctx, o)
+}
+
+// backupFailure is a database that has no new backup, and why.
+type backupFailure struct {
+	Database string `json:"database"`
+	Error    string `json:"error"`
+	Hint     string `json:"hint,omitempty"`
+	err      error
+}
+
+// failedBackups tells of each failure and makes them the error of the run. The
+// first decides the exit code.
+func (a *app) failedBackups(failures []backupFailure, of int) error {
+	if len(failures) == 0 {
+		return nil
+	}
+	names := make([]string, len(failures))
+	for i, f := range failures {
+		names[i] = pgmedic.QuoteIdent(f.Database)
+		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), render.Clean(f.Database), f.Error)
+		if f.Hint != "" {
+			fmt.Fprintf(a.stderr, "       %s\n", oneLine(f.Hint))
+		}
+	}
+	return pgmedic.Errorf(pgmedic.KindOf(failures[0].err), "the lines above say why; the other databases were backed up",
+		"%d of %d databases have no new backup: %s", len(failures), of, strings.Join(names, ", "))
 }
 
 func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {

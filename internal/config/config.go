@@ -60,6 +60,7 @@ type Postgres struct {
 type Backup struct {
 	Dir           string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to, where store is empty."`
 	Store         string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are instead of dir: s3://bucket/prefix, or a folder."`
+	AllDatabases  bool              `yaml:"all_databases" env:"PGMEDIC_ALL_DATABASES" default:"false" doc:"true backs up every database of the server where none is named: each by itself, templates and what restores set aside left out."`
 	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel" doc:"How backups are taken: parallel copies rows over several connections; plain is one SQL dump, and what encryption aes-256-cbc means where no method is set."`
 	Jobs          int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
 	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"zstd" enum:"gzip,zstd,none" doc:"gzip, zstd or none. Plain backups have gzip where none is set."`

@@ -34,11 +34,11 @@ func (p *parallel) Ready(ctx context.Context, s *Session) (err error) {
 func (p *parallel) Load(ctx context.Context, s *Session) error {
 	// pg_restore reads the definitions several times, so they are staged; rows
 	// never are.
-	dir, err := os.MkdirTemp("", "pgmedic-restore-")
+	dir, remove, err := makeStaging()
 	if err != nil {
-		return fmt.Errorf("make a folder for the definitions: %w", err)
+		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // in the system's folder for such things
+	defer remove()
 	schema := filepath.Join(dir, "schema.dump")
 	if err := p.stage(ctx, s, schema); err != nil {
 		return err

@@ -1,0 +1,30 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ListDatabases returns, by name, the databases of a server that hold what users
+// put there: those that allow connections and are no templates. Databases with
+// a story (those that a swap set aside, and those that a restore is filling, or
+// left half filled) are left out: they are copies of others.
+//
+// A database that DROP DATABASE left half gone can't be connected to; it is left
+// out, too.
+func ListDatabases(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	names, err := collectScalar[string](ctx, conn, `SELECT datname::text FROM pg_catalog.pg_database
+		WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY datname COLLATE "C"`)
+	if err != nil {
+		return nil, Wrap(err, "list the databases")
+	}
+	stories, err := ReadStories(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(stories, func(k Kept) bool { return k.Name == name })
+	}), nil
+}
