@@ -27,6 +27,7 @@ type backupRow struct {
 	PlainBytes    int64             `json:"plain_bytes"`
 	Rows          int64             `json:"rows"`
 	Tables        int               `json:"tables"`
+	Partial       bool              `json:"partial"`
 	Proof         proofRow          `json:"proof"`
 	Copies        copiesRow         `json:"copies"`
 	Labels        map[string]string `json:"labels,omitempty"`
@@ -52,7 +53,7 @@ func rowOf(e catalog.Entry) backupRow {
 	row := backupRow{
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt,
 		FinishedAt: b.FinishedAt, Server: b.Server.Name, ServerVersion: b.Server.Version, Database: b.Database.Name,
-		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables),
+		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables), Partial: b.Partial(),
 		Proof: proofRow{State: proof, At: at}, Copies: copiesRow{Complete: 1, Wanted: 1}, Labels: b.Labels,
 	}
 	if drill, ok := e.LastDrill(); ok {
@@ -149,6 +150,9 @@ func (a *app) backupTable(entries []catalog.Entry) string {
 		if r.Purpose == pgmedic.PurposeSafety {
 			method += ", safety"
 		}
+		if r.Partial {
+			method += ", partial"
+		}
 		ratio := "-"
 		if r.StoredBytes > 0 {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
@@ -172,6 +176,9 @@ func (a *app) narrowTable(entries []catalog.Entry, columns int) string {
 		}
 		if r.Purpose == pgmedic.PurposeSafety {
 			proof += ", safety"
+		}
+		if r.Partial {
+			proof += ", partial"
 		}
 		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Database, render.Bytes(r.StoredBytes), proof})
 	}

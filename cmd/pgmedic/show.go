@@ -96,6 +96,8 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog) {
 		"took", fmt.Sprintf("%s (%s)", render.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
+		"partial", scopeWords(b),
+		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),
@@ -113,7 +115,11 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 	}
 	rows := make([][]string, 0, len(shown))
 	for _, t := range shown {
-		rows = append(rows, []string{t.Schema + "." + t.Name, render.Count(t.Rows), render.Bytes(t.SizeBytes)})
+		count := render.Count(t.Rows)
+		if t.WithoutRows {
+			count = "left out"
+		}
+		rows = append(rows, []string{t.Schema + "." + t.Name, count, render.Bytes(t.SizeBytes)})
 	}
 	if len(rows) > 0 {
 		a.printf("\n%s", render.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,

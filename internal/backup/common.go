@@ -28,7 +28,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(dump pgtool.Tool, s *p
 		return err
 	}
 	defer snapshot.Close(ctx)
-	if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+	if err := r.Step("inventory", func() error { return r.storeInventory(ctx, snapshot.LeftOut) }); err != nil {
 		return err
 	}
 	if err := r.Step("globals", func() error { return r.storeGlobals(ctx, dumpAll) }); err != nil {
@@ -41,7 +41,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(dump pgtool.Tool, s *p
 func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err error) {
 	err = r.Step("snapshot", func() (err error) {
 		snapshot, err = postgres.TakeSnapshot(ctx, r.conn, postgres.SnapshotOptions{
-			LockTimeout: r.LockTimeout, Logger: r.Logger,
+			LockTimeout: r.LockTimeout, Patterns: r.Patterns, Logger: r.Logger,
 		})
 		return err
 	})
@@ -49,6 +49,10 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 		return nil, err
 	}
 	r.Manifest.SnapshotAt = snapshot.TakenAt
+	if err := r.enterScope(snapshot.LeftOut); err != nil {
+		snapshot.Close(ctx)
+		return nil, err
+	}
 	return snapshot, nil
 }
 

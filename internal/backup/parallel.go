@@ -45,7 +45,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err != nil {
 		return err
 	}
-	tables = takeOver(tables)
+	tables = takeOver(tables, maxArguments-argumentBytes(snapshot.LeftOut))
 	c, err := newCopier(r, snapshot, tables)
 	if err != nil {
 		return err
@@ -74,12 +74,12 @@ const maxArguments = 1 << 20
 
 // takeOver chooses the tables whose rows we copy: all of them, or the largest
 // where pg_dump's arguments could not name all. The result is never nil.
-func takeOver(tables []postgres.RowTable) []postgres.RowTable {
+func takeOver(tables []postgres.RowTable, room int) []postgres.RowTable {
 	slices.SortStableFunc(tables, func(a, b postgres.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
 	size := 0
 	for i, t := range tables {
 		size += len(pgtool.ExcludeArgument(t)) + 1
-		if size > maxArguments {
+		if size > room {
 			return tables[:i]
 		}
 	}
@@ -91,7 +91,7 @@ func takeOver(tables []postgres.RowTable) []postgres.RowTable {
 func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 	for i := range r.Manifest.Tables {
 		t := &r.Manifest.Tables[i]
-		if t.Format != "" || t.Extension != "" {
+		if t.Format != "" || t.Extension != "" || t.WithoutRows {
 			continue
 		}
 		var err error
@@ -105,14 +105,14 @@ func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 // storeArchive stores pg_dump's archive of the definitions, or, with the tables
 // that are copied, of all other data.
 func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, without []postgres.RowTable) error {
-	o := StoreOptions{Name: "schema.dump", Role: pgmedic.RoleSchema}
+	o, sections := StoreOptions{Name: "schema.dump", Role: pgmedic.RoleSchema}, []string{"pre-data", "post-data"}
 	if without != nil {
-		o = StoreOptions{Name: "rest.dump", Role: pgmedic.RoleRest}
+		o, sections = StoreOptions{Name: "rest.dump", Role: pgmedic.RoleRest}, []string{"data"}
 	}
 	return r.Store(ctx, o, func(ctx context.Context, w io.Writer) error {
 		process, err := pgtool.StartArchive(ctx, pgtool.ArchiveOptions{
 			Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-			Encoding: r.Manifest.Database.Encoding, Data: without != nil, Without: without,
+			Encoding: r.Manifest.Database.Encoding, Sections: sections, LeftOut: snapshot.LeftOut, Without: without,
 		})
 		if err != nil {
 			return err

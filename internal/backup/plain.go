@@ -27,15 +27,20 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 	counter := &pgtool.RowCounter{}
 	err := r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
 		func(ctx context.Context, w io.Writer) error {
-			process, err := pgtool.StartDump(ctx, pgtool.DumpOptions{
-				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-			})
+			meter := &meter{run: r, step: "dump", total: tableBytes(snapshot.Tables)}
+			counter.OnTable = func(table string) { meter.object = table }
+			w = io.MultiWriter(w, counter, meter)
+			o := pgtool.DumpOptions{
+				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
+			}
+			if len(snapshot.LeftOut.ForeignKeys) > 0 {
+				return r.dumpWithoutKeys(ctx, w, o)
+			}
+			process, err := pgtool.StartDump(ctx, o)
 			if err != nil {
 				return err
 			}
-			meter := &meter{run: r, step: "dump", total: tableBytes(snapshot.Tables)}
-			counter.OnTable = func(table string) { meter.object = table }
-			return drain(io.MultiWriter(w, counter, meter), process)
+			return drain(w, process)
 		})
 	if err != nil {
 		return err

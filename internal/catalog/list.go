@@ -17,7 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Latest is the reference to the newest regular backup.
+// Latest is the reference to the newest regular backup of a whole database.
 const Latest = "latest"
 
 // Filter narrows a listing. Empty fields match everything.
@@ -183,7 +183,7 @@ func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
 // Get returns the backup that ref names: an id, the beginning of one, the six
 // hex digits at its end, or Latest, which is the newest regular backup that
 // matches the filter. Safety backups are never the latest: one holds what a
-// restore replaced. If the newest is damaged Get says so and does not quietly
+// restore replaced. Nor are partial ones. If the newest is damaged Get says so and does not quietly
 // return an older one.
 func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) {
 	listing, err := c.List(ctx, f)
@@ -236,7 +236,9 @@ func second(id string) string {
 }
 
 func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
-	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety })
+	i := slices.IndexFunc(l.Entries, func(e Entry) bool {
+		return e.Backup.Purpose != pgmedic.PurposeSafety && !e.Backup.Partial()
+	})
 	// An id has the second only: of two in one second the damaged one counts.
 	if len(l.Damaged) > 0 && (i < 0 || second(l.Damaged[0].ID) >= second(l.Entries[i].Backup.ID)) {
 		var e *pgmedic.Error
@@ -256,8 +258,11 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 		if f.Database != "" {
 			what = fmt.Sprintf(" of database %q", f.Database)
 		}
-		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup",
-			"no backup%s in %s", what, c.store)
+		hint := "take one: pgmedic backup"
+		if slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Backup.Partial() }) {
+			what, hint = " of the whole database"+strings.TrimPrefix(what, " of database"), "take one: pgmedic backup; partial ones are named by their id"
+		}
+		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, hint, "no backup%s in %s", what, c.store)
 	}
 	return l.Entries[i], nil
 }

@@ -104,6 +104,9 @@ func (f field) text(cfg *Config) string {
 	case time.Duration:
 		return durationText(v)
 	case []string:
+		if f.rule == "patterns" {
+			return strings.Join(v, ", ")
+		}
 		return strings.Join(v, listSeparator())
 	case map[string]string:
 		return labelText(v)

@@ -60,6 +60,12 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	archive.Section, archive.Jobs, archive.MaintenanceWorkMem = "post-data", s.jobs(), "128MB"
+	if scope := s.Backup.Scope; scope != nil && len(scope.LeftOutForeignKeys) > 0 {
+		archive.List = filepath.Join(dir, "list")
+		if err := pgtool.WriteList(ctx, p.tool, schema, archive.List, scope.LeftOutForeignKeys); err != nil {
+			return err
+		}
+	}
 	return s.Step("indexes", func() error { return pgtool.RestoreArchive(ctx, archive) })
 }
 
