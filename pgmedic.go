@@ -58,15 +58,17 @@ type Backup struct {
 	Purpose Purpose `json:"purpose"`
 	// StartedAt is when the run began, SnapshotAt the moment whose data the
 	// backup holds, FinishedAt when the last object was stored. All in UTC.
-	StartedAt  time.Time         `json:"started_at"`
-	SnapshotAt time.Time         `json:"snapshot_at"`
-	FinishedAt time.Time         `json:"finished_at"`
-	Host       string            `json:"host"`
-	Programs   Programs          `json:"programs"`
-	Server     Server            `json:"server"`
-	Database   Database          `json:"database"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Seal       Seal              `json:"seal"`
+	StartedAt  time.Time `json:"started_at"`
+	SnapshotAt time.Time `json:"snapshot_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	Host       string    `json:"host"`
+	Programs   Programs  `json:"programs"`
+	Server     Server    `json:"server"`
+	Database   Database  `json:"database"`
+	// Scope is nil for a backup of the whole database.
+	Scope  *Scope            `json:"scope,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Seal   Seal              `json:"seal"`
 	// Objects are the stored objects that a restore needs, by name.
 	Objects []Object `json:"objects"`
 	// Tables lists what holds rows, with the number of rows that the backup
@@ -205,6 +207,9 @@ type Table struct {
 	// Extension names the extension that owns the table, if one does. Its
 	// rows are partly made by CREATE EXTENSION and are not compared.
 	Extension string `json:"extension,omitempty"`
+	// WithoutRows is true where a partial backup holds the table's definition
+	// and none of its rows.
+	WithoutRows bool `json:"without_rows,omitempty"`
 	// Rows is how many rows the backup holds for the table.
 	Rows int64 `json:"rows"`
 	// SizeBytes is the heap and TOAST size at the time of the backup.

@@ -63,7 +63,7 @@ func TestAllDatabases(t *testing.T) {
 		t.Errorf("the setting backs up %s", out)
 	}
 
-	b.env = b.environ("DATABASE_URL=" + strings.Replace(own.URL("clinic"), "postgres:", "dumper:", 1))
+	b.env = b.environ("DATABASE_URL=" + strings.Replace(own.URL("clinic"), "//postgres:", "//dumper:", 1))
 	fixture.Exec(t, own.DSN(`odd "name"`), "CREATE TABLE secrets AS SELECT 'Jane Patient' AS name",
 		"ALTER TABLE secrets ENABLE ROW LEVEL SECURITY")
 	b.env = append(b.env, "PGMEDIC_SERVER=own")

@@ -291,6 +291,12 @@ func addSwitch(cmd *cobra.Command, name, key, usage string) {
 	_ = cmd.Flags().SetAnnotation(name, settingKey, []string{key}) // as in addSetting
 }
 
+// addList is addSetting for a setting that is a list: the flag may be repeated.
+func addList(cmd *cobra.Command, name, key, usage string) {
+	cmd.Flags().StringArray(name, nil, usage+"; may be repeated")
+	_ = cmd.Flags().SetAnnotation(name, settingKey, []string{key}) // as in addSetting
+}
+
 // addConnection adds the flags that say how to reach the database.
 func addConnection(cmd *cobra.Command) {
 	addSetting(cmd, "url", "database.url", "connection URL, without a password")
@@ -329,7 +335,11 @@ func changedSettings(cmd *cobra.Command) []config.Flag {
 	var flags []config.Flag
 	for _, f := range flagsOf(cmd) {
 		if keys := f.Annotations[settingKey]; len(keys) == 1 && f.Changed {
-			flags = append(flags, config.Flag{Key: keys[0], Name: "--" + f.Name, Value: f.Value.String()})
+			flag := config.Flag{Key: keys[0], Name: "--" + f.Name, Value: f.Value.String()}
+			if list, ok := f.Value.(pflag.SliceValue); ok {
+				flag.Value, flag.Items = "", list.GetSlice()
+			}
+			flags = append(flags, flag)
 		}
 	}
 	slices.SortFunc(flags, func(x, y config.Flag) int { return strings.Compare(x.Key, y.Key) })

@@ -29,10 +29,16 @@ id. The rows are those of one moment; nothing is stopped. A run that fails or is
 interrupted leaves no backup. Of several databases each has a backup of its own,
 and one that fails does not keep the others from theirs. Where copies are
 configured a backup is then copied, when the database is no longer held; a copy
-that fails leaves the backup (exit code 15), and pgmedic copy completes it.`,
+that fails leaves the backup (exit code 15), and pgmedic copy completes it.
+
+Patterns are those of psql and pg_dump: * and ? stand for any text and any letter,
+names are folded to lower case unless in "double quotes". They choose tables, views
+and sequences; all other definitions are in every backup. A partial backup is
+marked as such, is never what latest means, and is not swapped in.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
+  pgmedic backup --exclude-table-data 'audit.*'
   id=$(pgmedic backup --quiet) && pgmedic drill "$id"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -44,6 +50,11 @@ that fails leaves the backup (exit code 15), and pgmedic copy completes it.`,
 	addConnection(cmd)
 	addStore(cmd)
 	addSwitch(cmd, "all-databases", "backup.all_databases", "back up every database of the server, each by itself")
+	addList(cmd, "table", "backup.tables", "back up only tables that match this pattern")
+	addList(cmd, "exclude-table", "backup.exclude_tables", "leave tables that match this pattern out")
+	addList(cmd, "schema", "backup.schemas", "back up only tables of schemas that match this pattern")
+	addList(cmd, "exclude-schema", "backup.exclude_schemas", "leave tables of schemas that match this pattern out")
+	addList(cmd, "exclude-table-data", "backup.exclude_table_data", "leave the rows of tables that match this pattern out")
 	addSetting(cmd, "method", "backup.method", "how it is taken: parallel (the default) or plain, one SQL dump")
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup (default: one for each processor)")
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
@@ -111,6 +122,9 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all-databases and names of databases together")
 	case len(named) > 0:
 		return named, nil
+	case all && !a.patterns().Empty():
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "name the databases, or leave the patterns out",
+			"patterns of tables and schemas are for databases that are named, not for all")
 	case !all:
 		return []string{""}, nil
 	}
@@ -132,12 +146,22 @@ func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, la
 		return catalog.Entry{}, err
 	}
 	o := a.backupOptions(t, c)
-	o.Labels = labels
+	o.Labels, o.Patterns = labels, a.patterns()
 	listen, done := a.progress()
 	defer done()
 	o.Progress = listen
 	b, err := backup.Take(ctx, o)
 	return catalog.Entry{Backup: b, Keys: len(o.Wraps)}, err
+}
+
+// patterns are the configured ones. Other backups than those that somebody asks
+// for by this command are whole.
+func (a *app) patterns() postgres.Patterns {
+	b := a.cfg.Backup
+	return postgres.Patterns{
+		Tables: b.Tables, Schemas: b.Schemas, ExcludeTables: b.ExcludeTables, ExcludeSchemas: b.ExcludeSchemas,
+		ExcludeTableData: b.ExcludeTableData,
+	}
 }
 
 // backupFailure is a database that has no new backup, and why.
@@ -173,7 +197,8 @@ func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 	}
 	a.printf("%s %s in %s\n", a.paint(a.stdoutTTY).good("backed up"), render.Clean(b.Database.Name),
 		render.Duration(b.FinishedAt.Sub(b.StartedAt)))
-	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
+	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
+		"load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
 }
 
 func sizeWords(b *pgmedic.Backup) string {
@@ -194,6 +219,45 @@ func rowWords(b *pgmedic.Backup) string {
 	return render.Count(b.Rows()) + " in " + render.Count(int64(len(b.Tables))) + " tables"
 }
 
+// scopeWords says what a partial backup was asked to hold; it is empty for a
+// whole one.
+func scopeWords(b *pgmedic.Backup) string {
+	if !b.Partial() {
+		return ""
+	}
+	var words []string
+	for _, s := range []struct {
+		what     string
+		patterns []string
+	}{
+		{"only tables", b.Scope.Tables}, {"only schemas", b.Scope.Schemas}, {"no tables", b.Scope.ExcludeTables},
+		{"no schemas", b.Scope.ExcludeSchemas}, {"no rows of", b.Scope.ExcludeTableData},
+	} {
+		if len(s.patterns) > 0 {
+			words = append(words, s.what+" "+render.Clean(strings.Join(s.patterns, ", ")))
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+// leftOutWords says what a partial backup had to leave out for that.
+func leftOutWords(b *pgmedic.Backup) string {
+	if !b.Partial() {
+		return ""
+	}
+	var words, keys []string
+	for _, k := range b.Scope.LeftOutForeignKeys {
+		keys = append(keys, k.String())
+	}
+	if len(keys) > 0 {
+		words = append(words, "foreign keys to rows that are not in it: "+render.Clean(few(keys)))
+	}
+	if b.Scope.WithoutLargeObjects {
+		words = append(words, "large objects")
+	}
+	return strings.Join(words, "; ")
+}
+
 func plainBytes(b *pgmedic.Backup) int64 {
 	var n int64
 	for _, o := range b.Objects {
@@ -207,7 +271,7 @@ func mergeLabels(configured map[string]string, given []string) (map[string]strin
 	for _, kv := range given {
 		key, value, ok := strings.Cut(kv, "=")
 		if !ok || key == "" {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no value", kv)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no key or no value", kv)
 		}
 		if labels == nil {
 			labels = map[string]string{}

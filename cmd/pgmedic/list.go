@@ -31,6 +31,7 @@ type backupRow struct {
 	PlainBytes    int64           `json:"plain_bytes"`
 	Rows          int64           `json:"rows"`
 	Tables        int             `json:"tables"`
+	Partial       bool            `json:"partial"`
 	Proof         proofRow        `json:"proof"`
 	Copies        copiesRow       `json:"copies"`
 	// Keys is how many ways there are to open it, where it is encrypted with age.
@@ -52,7 +53,7 @@ func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 	row := backupRow{
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt,
 		FinishedAt: b.FinishedAt, Server: b.Server.Name, ServerVersion: b.Server.Version, Database: b.Database.Name,
-		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables),
+		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables), Partial: b.Partial(),
 		Proof: proofRow{State: proof, At: at}, Copies: copiesOf(b, copies), Keys: e.Keys,
 		Labels: b.Labels,
 	}
@@ -176,6 +177,9 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 		if r.Purpose == pgmedic.PurposeSafety {
 			method += ", safety"
 		}
+		if r.Partial {
+			method += ", partial"
+		}
 		ratio := "-"
 		if r.StoredBytes > 0 {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
@@ -199,6 +203,9 @@ func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns i
 		}
 		if r.Purpose == pgmedic.PurposeSafety {
 			proof += ", safety"
+		}
+		if r.Partial {
+			proof += ", partial"
 		}
 		if r.Copies.Complete < r.Copies.Wanted {
 			proof += ", copies " + r.Copies.String()

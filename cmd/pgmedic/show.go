@@ -103,6 +103,8 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"load", loadWords(b.Load),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
+		"partial", scopeWords(b),
+		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
 		"keys", keyWords(e),
 		"sampled", a.coverWords(e.Sampled(location(c))),
@@ -123,7 +125,11 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 	}
 	rows := make([][]string, 0, len(shown))
 	for _, t := range shown {
-		rows = append(rows, []string{t.Schema + "." + t.Name, render.Count(t.Rows), render.Bytes(t.SizeBytes)})
+		count := render.Count(t.Rows)
+		if t.WithoutRows {
+			count = "left out"
+		}
+		rows = append(rows, []string{t.Schema + "." + t.Name, count, render.Bytes(t.SizeBytes)})
 	}
 	if len(rows) > 0 {
 		a.printf("\n%s", render.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,

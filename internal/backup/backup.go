@@ -45,6 +45,8 @@ type Options struct {
 	// Purpose is PurposeRegular if empty.
 	Purpose pgmedic.Purpose
 	Labels  map[string]string
+	// Patterns choose what of the database is taken; without any it is all.
+	Patterns postgres.Patterns
 	// LockTimeout bounds the wait for table locks; zero means 30 s.
 	LockTimeout time.Duration
 	// MaxDuration ends the whole run; zero means no limit.
@@ -88,7 +90,7 @@ func (o Options) check() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "set backup.encryption to age, or backup.method to plain",
 			"%s is for plain backups only", o.Seal.Encryption)
 	}
-	return nil
+	return o.Patterns.Check()
 }
 
 // errMaxDuration is the cause of a run that took too long.

@@ -37,7 +37,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 	defer snapshot.Close(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := r.Step("inventory", func() error { return r.storeInventory(ctx) }); err != nil {
+		if err := r.Step("inventory", func() error { return r.storeInventory(ctx, snapshot.LeftOut) }); err != nil {
 			return err
 		}
 		return r.Step("globals", func() error { return r.storeGlobals(ctx, dumpAll, superuser) })
@@ -50,7 +50,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err error) {
 	err = r.Step("snapshot", func() (err error) {
 		snapshot, err = postgres.TakeSnapshot(ctx, r.conn, postgres.SnapshotOptions{
-			LockTimeout: r.LockTimeout, Logger: r.Logger,
+			LockTimeout: r.LockTimeout, Patterns: r.Patterns, Logger: r.Logger,
 		})
 		return err
 	})
@@ -59,6 +59,10 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 	}
 	r.Manifest.SnapshotAt = snapshot.TakenAt
 	r.holding(snapshot.ID)
+	if err := r.enterScope(snapshot.LeftOut); err != nil {
+		snapshot.Close(ctx)
+		return nil, err
+	}
 	return snapshot, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -97,6 +98,36 @@ func TestDiesMidway(t *testing.T) {
 			check()
 		})
 	}
+}
+
+// TestParallelTakesTooLong ends a parallel backup while a worker copies.
+func TestParallelTakesTooLong(t *testing.T) {
+	dsn := filled(t, server)
+	database := fixture.Target(t, dsn).Database()
+	check := fixture.NothingLeft(t)
+	copying := false
+	o := fixture.BackupOptions(t, dsn, catalog.New(&fixture.Faulty{
+		Store: fixture.NewCatalog(t).Store(),
+		OnPut: func(ctx context.Context, key string, r io.Reader) io.Reader {
+			if !strings.HasSuffix(key, "/pack-0001") {
+				return nil
+			}
+			return fixture.At(r, 64<<10, func() {
+				copying = true
+				<-ctx.Done()
+			})
+		},
+	}))
+	o.Method, o.Seal, o.MaxDuration = backup.Parallel{Jobs: 1}, seal.Options{Compression: seal.CompressionNone}, 5*time.Second
+	b, err := backup.Take(t.Context(), o)
+	wantFailed(t, o, b, err, pgmedic.KindFailed, "took longer than its maximum duration of 5s")
+	if !copying {
+		t.Error("it ended before anything was copied")
+	}
+	fixture.Eventually(t, "no session is left", func() bool {
+		return fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", database)[0] == 0
+	})
+	check()
 }
 
 func TestServerStops(t *testing.T) {

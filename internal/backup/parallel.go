@@ -54,7 +54,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err != nil {
 		return err
 	}
-	tables = takeOver(tables, whole)
+	tables = takeOver(tables, whole, maxArguments-argumentBytes(snapshot.LeftOut))
 	c, err := newCopier(r, snapshot, tables, p.jobs())
 	if err != nil {
 		return err
@@ -80,15 +80,15 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 const maxArguments = 1 << 20
 
 // takeOver chooses the tables whose rows we copy: all of them, or the largest
-// where pg_dump's arguments could not name all. Those of whole schemas need no
-// name.
-func takeOver(tables []postgres.RowTable, whole []string) []postgres.RowTable {
+// where pg_dump's arguments could not name all in the bytes that are left for
+// them. Those of whole schemas need no name.
+func takeOver(tables []postgres.RowTable, whole []string, room int) []postgres.RowTable {
 	slices.SortStableFunc(tables, func(a, b postgres.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
 	size := 0
 	taken := tables[:0]
 	for _, t := range tables {
 		if !slices.Contains(whole, t.Schema) {
-			if size += len(pgtool.ExcludeArgument(t)) + 1; size > maxArguments {
+			if size += len(pgtool.ExcludeArgument(t)) + 1; size > room {
 				continue
 			}
 		}
@@ -102,7 +102,7 @@ func takeOver(tables []postgres.RowTable, whole []string) []postgres.RowTable {
 func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 	for i := range r.Manifest.Tables {
 		t := &r.Manifest.Tables[i]
-		if t.Format != "" || t.Extension != "" {
+		if t.Format != "" || t.Extension != "" || t.WithoutRows {
 			continue
 		}
 		var err error
@@ -120,11 +120,12 @@ func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *post
 ) error {
 	archive := pgtool.ArchiveOptions{
 		Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-		Encoding: r.Manifest.Database.Encoding, WithoutSchemas: whole,
+		Encoding: r.Manifest.Database.Encoding, Sections: []string{"pre-data", "post-data"},
+		LeftOut: snapshot.LeftOut, WithoutSchemas: whole,
 	}
 	name := "schema.dump"
 	if role == pgmedic.RoleRest {
-		name, archive.Data = "rest.dump", true
+		name, archive.Sections = "rest.dump", []string{"data"}
 	}
 	for _, t := range copied {
 		if !slices.Contains(whole, t.Schema) {

@@ -28,15 +28,20 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 	err := r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
 		func(ctx context.Context, w io.Writer) error {
 			defer r.session()()
-			process, err := pgtool.StartDump(ctx, pgtool.DumpOptions{
-				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-			})
+			progress := r.newShares("dump", tableBytes(snapshot.Tables))
+			counter.OnTable = progress.tables(snapshot.Tables)
+			w = io.MultiWriter(w, counter, progress)
+			o := pgtool.DumpOptions{
+				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
+			}
+			if len(snapshot.LeftOut.ForeignKeys) > 0 {
+				return r.dumpWithoutKeys(ctx, w, o)
+			}
+			process, err := pgtool.StartDump(ctx, o)
 			if err != nil {
 				return err
 			}
-			progress := r.newShares("dump", tableBytes(snapshot.Tables))
-			counter.OnTable = progress.tables(snapshot.Tables)
-			return drain(io.MultiWriter(w, counter, progress), process)
+			return drain(w, process)
 		})
 	if err != nil {
 		return err

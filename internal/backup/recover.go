@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -76,6 +77,10 @@ type recovery struct {
 	Properties                          string
 	Detach, Analyze                     string
 	Tables                              []recoveryTable
+	// LeftOut are the OIDs of foreign keys that a partial backup can't hold, as
+	// words; Partial says what it was asked to hold.
+	LeftOut string
+	Partial bool
 }
 
 // recoveryTable is a table with the chunks that hold its rows.
@@ -108,6 +113,13 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 	}
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
+	if v.Partial = b.Partial(); v.Partial && v.Parallel {
+		var oids []string
+		for _, k := range b.Scope.LeftOutForeignKeys {
+			oids = append(oids, strconv.FormatInt(k.OID, 10))
+		}
+		v.LeftOut = strings.Join(oids, " ")
+	}
 	v.PostQuantum = v.Age && postQuantum
 	v.OpenSSL = b.Seal.Encryption == string(seal.EncryptionAES256CBC)
 	v.addPrograms(b)

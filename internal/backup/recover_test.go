@@ -59,6 +59,13 @@ func manifest(method pgmedic.Method, compression, encryption string) *pgmedic.Ba
 	return b
 }
 
+// partial is a manifest of a backup that could not hold two foreign keys.
+func partial() *pgmedic.Backup {
+	b := manifest(pgmedic.MethodParallel, "zstd", "none")
+	b.Scope = &pgmedic.Scope{Tables: []string{evil}, LeftOutForeignKeys: []pgmedic.ForeignKey{{Name: evil, OID: 16400}, {OID: 16401}}}
+	return b
+}
+
 func TestRecoverTexts(t *testing.T) {
 	for name, c := range map[string]struct {
 		b           *pgmedic.Backup
@@ -69,6 +76,7 @@ func TestRecoverTexts(t *testing.T) {
 		"plain_gzip_age":    {b: manifest(pgmedic.MethodPlain, "gzip", "age")},
 		"plain_gzip_enc":    {b: manifest(pgmedic.MethodPlain, "gzip", "aes-256-cbc")},
 		"parallel_zstd":     {b: manifest(pgmedic.MethodParallel, "zstd", "none")},
+		"parallel_partial":  {b: partial()},
 		"parallel_zstd_age": {b: manifest(pgmedic.MethodParallel, "zstd", "age"), postQuantum: true},
 	} {
 		t.Run(name, func(t *testing.T) {

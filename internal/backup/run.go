@@ -132,8 +132,8 @@ func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds
 
 // storeInventory stores the list of the database's objects, by which a drill
 // compares its copy.
-func (r *Run) storeInventory(ctx context.Context) error {
-	definitions, err := r.readInventory(ctx)
+func (r *Run) storeInventory(ctx context.Context, without postgres.LeftOut) error {
+	definitions, err := r.readInventory(ctx, without)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (r *Run) storeInventory(ctx context.Context) error {
 // that came later. It uses a session of its own: an object dropped while its
 // definition is being printed is an error that would end the snapshot's own
 // transaction.
-func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) {
+func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) ([]postgres.Definition, error) {
 	conn, err := postgres.Connect(ctx, r.Target)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (r *Run) readInventory(ctx context.Context) ([]postgres.Definition, error) 
 	}
 	const tries = 3
 	for try := 1; ; try++ {
-		definitions, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum)
+		definitions, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum, without)
 		if err == nil || try == tries || postgres.Code(err) != "XX000" {
 			return definitions, err
 		}

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
 )
 
 func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
-	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety })
+	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return counts(e.Backup) })
 	// An id has the second only: of two in one second the damaged one counts.
 	if len(l.Damaged) > 0 && (i < 0 || second(l.Damaged[0].ID) >= second(l.Entries[i].Backup.ID)) {
 		var e *pgmedic.Error
@@ -32,13 +33,19 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 		}
 		return l.Entries[i], nil
 	}
-	what := ""
+	what, hint := "", "take one: pgmedic backup"
 	if f.Database != "" {
 		what = fmt.Sprintf(" of database %q", f.Database)
 	}
-	return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup",
-		"no backup%s in %s", what, c.store)
+	if slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Backup.Partial() }) {
+		what, hint = " of the whole database"+strings.TrimPrefix(what, " of database"), "take one: pgmedic backup; partial ones are named by their id"
+	}
+	return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, hint, "no backup%s in %s", what, c.store)
 }
+
+// counts reports whether a backup can be the latest: one that somebody asked for,
+// of the whole database.
+func counts(b *pgmedic.Backup) bool { return b.Purpose != pgmedic.PurposeSafety && !b.Partial() }
 
 // maxAhead is how far in the future a backup may have begun: clocks of two hosts
 // differ by less where anything keeps them right.
@@ -53,7 +60,7 @@ func (l Listing) doubtful(i int, f Filter) error {
 	if ahead := newest.StartedAt.Sub(f.Now); !f.Now.IsZero() && ahead > maxAhead {
 		hint := "look at the clocks of this host and of " + newest.Host + ", then name one: " + newest.ID
 		believed := slices.IndexFunc(l.Entries, func(e Entry) bool {
-			return e.Backup.Purpose != pgmedic.PurposeSafety && e.Backup.StartedAt.Sub(f.Now) <= maxAhead
+			return counts(e.Backup) && e.Backup.StartedAt.Sub(f.Now) <= maxAhead
 		})
 		if believed >= 0 {
 			hint += ", or the newest that is not from the future: " + l.Entries[believed].Backup.ID
@@ -64,7 +71,7 @@ func (l Listing) doubtful(i int, f Filter) error {
 	between := ""
 	for _, e := range l.Entries[i+1:] {
 		b := e.Backup
-		if b.Purpose == pgmedic.PurposeSafety || b.Server.Name != newest.Server.Name || b.Database.Name != newest.Database.Name ||
+		if !counts(b) || b.Server.Name != newest.Server.Name || b.Database.Name != newest.Database.Name ||
 			b.Server.SystemIdentifier == "" || newest.Server.SystemIdentifier == "" {
 			continue
 		}

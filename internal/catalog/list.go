@@ -16,7 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Latest is the reference to the newest regular backup.
+// Latest is the reference to the newest regular backup of a whole database.
 const Latest = "latest"
 
 // Filter narrows a listing. Empty fields match everything.
@@ -197,7 +197,7 @@ func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
 // Get returns the backup that ref names: an id, the beginning of one, the six
 // hex digits at its end, or Latest, which is the newest regular backup that
 // matches the filter. Safety backups are never the latest: one holds what a
-// restore replaced. If the newest is damaged Get says so and does not quietly
+// restore replaced. Nor are partial ones. If the newest is damaged Get says so and does not quietly
 // return an older one.
 func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) {
 	listing, err := c.List(ctx, f)

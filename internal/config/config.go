@@ -63,20 +63,25 @@ type Postgres struct {
 
 // Backup says how backups are taken and where they go.
 type Backup struct {
-	Dir           string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to, where store is empty."`
-	Store         string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are instead of dir: s3://bucket/prefix, or a folder."`
-	AllDatabases  bool              `yaml:"all_databases" env:"PGMEDIC_ALL_DATABASES" default:"false" doc:"true backs up every database of the server where none is named: each by itself, templates and what restores set aside left out."`
-	Method        string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel" doc:"How backups are taken: parallel copies rows over several connections; plain is one SQL dump, and what encryption aes-256-cbc means where no method is set."`
-	Jobs          int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
-	Compression   string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"zstd" enum:"gzip,zstd,none" doc:"gzip, zstd or none. Plain backups have gzip where none is set."`
-	Encryption    string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, where one is set; none stores backups as they are; aes-256-cbc encrypts plain backups with encryption_key as openssl does."`
-	Recipients    []string          `yaml:"recipients" env:"BACKUP_RECIPIENTS" rule:"words" doc:"age public keys that open the backups. A host that has only these can back up and can't read. In the environment separated by commas."`
-	EncryptionKey Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. The host that has it can read them."`
-	IdentityFiles []string          `yaml:"identity_files" env:"PGMEDIC_IDENTITY_FILES" path:"true" doc:"Files of age secret keys, on a host that reads backups. In the environment separated as in PATH."`
-	LockTimeout   time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
-	MaxDuration   time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Ends a backup that takes longer; 0 is no limit."`
-	Labels        map[string]string `yaml:"labels" doc:"Labels that every backup gets, such as env: production."`
-	S3            S3                `yaml:"s3" doc:"How the store is reached where it is s3://…. Credentials come from where the AWS SDK looks for them; docs/stores.md has more."`
+	Dir              string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to, where store is empty."`
+	Store            string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are instead of dir: s3://bucket/prefix, or a folder."`
+	AllDatabases     bool              `yaml:"all_databases" env:"PGMEDIC_ALL_DATABASES" default:"false" doc:"true backs up every database of the server where none is named: each by itself, templates and what restores set aside left out."`
+	Method           string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel" doc:"How backups are taken: parallel copies rows over several connections; plain is one SQL dump, and what encryption aes-256-cbc means where no method is set."`
+	Jobs             int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 is one for each processor."`
+	Compression      string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"zstd" enum:"gzip,zstd,none" doc:"gzip, zstd or none. Plain backups have gzip where none is set."`
+	Encryption       string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, where one is set; none stores backups as they are; aes-256-cbc encrypts plain backups with encryption_key as openssl does."`
+	Recipients       []string          `yaml:"recipients" env:"BACKUP_RECIPIENTS" rule:"words" doc:"age public keys that open the backups. A host that has only these can back up and can't read. In the environment separated by commas."`
+	EncryptionKey    Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. The host that has it can read them."`
+	IdentityFiles    []string          `yaml:"identity_files" env:"PGMEDIC_IDENTITY_FILES" path:"true" doc:"Files of age secret keys, on a host that reads backups. In the environment separated as in PATH."`
+	Tables           []string          `yaml:"tables" rule:"patterns" doc:"Patterns of the tables to back up, as pg_dump takes them; the backups are partial then."`
+	ExcludeTables    []string          `yaml:"exclude_tables" rule:"patterns" doc:"Patterns of tables to leave out."`
+	Schemas          []string          `yaml:"schemas" rule:"patterns" doc:"Patterns of the schemas whose tables to back up."`
+	ExcludeSchemas   []string          `yaml:"exclude_schemas" rule:"patterns" doc:"Patterns of schemas whose tables to leave out."`
+	ExcludeTableData []string          `yaml:"exclude_table_data" rule:"patterns" doc:"Patterns of tables of which the definition is backed up and no row."`
+	LockTimeout      time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
+	MaxDuration      time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Ends a backup that takes longer; 0 is no limit."`
+	Labels           map[string]string `yaml:"labels" doc:"Labels that every backup gets, such as env: production."`
+	S3               S3                `yaml:"s3" doc:"How the store is reached where it is s3://…. Credentials come from where the AWS SDK looks for them; docs/stores.md has more."`
 }
 
 // S3 says how a bucket is reached and how objects are written to it.

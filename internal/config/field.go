@@ -102,6 +102,9 @@ func (f field) text(cfg *Config) string {
 	if url, ok := v.Interface().(Secret); ok && f.rule == "url" {
 		return redactURL(url.Reveal())
 	}
+	if patterns, ok := v.Interface().([]string); ok && f.rule == "patterns" {
+		return strings.Join(patterns, ", ")
+	}
 	return textOf(v)
 }
 

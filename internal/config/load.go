@@ -41,6 +41,8 @@ type Flag struct {
 	Name string
 	// Value is what it was set to, in the form that the environment has.
 	Value string
+	// Items are the values of a flag that may be repeated, instead of Value.
+	Items []string
 }
 
 // Load reads and checks the configuration. Flags go over the environment, that
@@ -118,11 +120,11 @@ func (l *loader) readFlags(flags []Flag) error {
 		if !slices.ContainsFunc(fields(), known) {
 			return usage(fmt.Sprintf("flag %s sets %q, which is no setting", flag.Name, flag.Key), "")
 		}
-		if flag.Value == "" {
+		if flag.Value == "" && len(flag.Items) == 0 {
 			// Going on with a lower source could mean another database.
 			return usage(flag.Name+" is empty", "give it a value or leave it out")
 		}
-		l.flags[flag.Key] = raw{text: flag.Value, base: l.dir, origin: Origin{Source: SourceFlag, Name: flag.Name}}
+		l.flags[flag.Key] = raw{text: flag.Value, items: flag.Items, base: l.dir, origin: Origin{Source: SourceFlag, Name: flag.Name}}
 	}
 	return nil
 }

@@ -38,6 +38,13 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 		return "", nil
 	case f.isList():
 		items := r.items
+		if f.rule == "patterns" {
+			if items == nil && r.text != "" {
+				items = []string{r.text}
+			}
+			dst.Set(reflect.ValueOf(items))
+			return "", nil
+		}
 		if f.rule == "words" {
 			if items == nil {
 				items = strings.FieldsFunc(r.text, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\t' })

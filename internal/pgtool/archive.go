@@ -20,9 +20,10 @@ type ArchiveOptions struct {
 	Encoding string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
-	// Data selects the data section; without it the archive has the
-	// definitions, of what comes before and after the data.
-	Data bool
+	// Sections are those to write: pre-data, data, post-data.
+	Sections []string
+	// LeftOut is what a partial backup does not hold.
+	LeftOut postgres.LeftOut
 	// Without names tables whose rows are left out of the data, and
 	// WithoutSchemas schemas in which all rows and sequence values are.
 	Without        []postgres.RowTable
@@ -33,14 +34,16 @@ type ArchiveOptions struct {
 // compresses.
 func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 	args := []string{
-		"--format=custom", "--compress=0", "--blobs", "--snapshot=" + o.Snapshot, "--encoding=" + o.Encoding,
+		"--format=custom", "--compress=0", "--snapshot=" + o.Snapshot, "--encoding=" + o.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
 	}
-	if o.Data {
-		args = append(args, "--section=data")
-	} else {
-		args = append(args, "--section=pre-data", "--section=post-data")
+	if !o.LeftOut.LargeObjects {
+		args = append(args, "--blobs")
 	}
+	for _, s := range o.Sections {
+		args = append(args, "--section="+s)
+	}
+	args = append(args, LeaveOutArguments(o.LeftOut)...)
 	for _, schema := range o.WithoutSchemas {
 		args = append(args, ExcludeSchemaArgument(schema))
 	}
@@ -69,8 +72,10 @@ type RestoreArchiveOptions struct {
 	Target postgres.Target
 	// Section is pre-data, data or post-data.
 	Section string
-	// File is the archive; empty means Stdin.
+	// File is the archive; empty means Stdin. List is a file of what of it to
+	// restore, as pg_restore --list writes it; empty means all.
 	File  string
+	List  string
 	Stdin io.Reader
 	// Jobs is how many sessions work at once, from a File only; zero means
 	// one.
@@ -78,9 +83,6 @@ type RestoreArchiveOptions struct {
 	// MaintenanceWorkMem is for building indexes, in PostgreSQL's words; empty
 	// leaves the server's.
 	MaintenanceWorkMem string
-	// List is a file with the entries to restore, as pg_restore lists them;
-	// empty means all.
-	List string
 	// EventTriggersOff is that of LoadOptions.
 	EventTriggersOff bool
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -16,15 +17,40 @@ type DumpOptions struct {
 	Snapshot string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
+	// LeftOut is what a partial backup does not hold.
+	LeftOut postgres.LeftOut
+	// Sections are those to write; none means all.
+	Sections []string
 }
 
-// StartDump begins a pg_dump of a whole database as SQL.
+// StartDump begins a pg_dump of a database as SQL.
 func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
-	return Start(ctx, Command{Tool: o.Tool, Target: o.Target, Args: []string{
+	args := []string{
 		"--format=plain",
 		"--snapshot=" + o.Snapshot,
 		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
-	}})
+	}
+	for _, s := range o.Sections {
+		args = append(args, "--section="+s)
+	}
+	return Start(ctx, Command{Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...)})
+}
+
+// LeaveOutArguments are pg_dump's arguments that leave out what a partial backup
+// does not hold. Each table is named to the letter: what is in a backup is
+// decided once, and not by pg_dump's patterns again.
+func LeaveOutArguments(l postgres.LeftOut) []string {
+	var args []string
+	for _, r := range l.Tables {
+		args = append(args, "--exclude-table="+pgmedic.QuoteQualified(r.Schema, r.Name))
+	}
+	for _, r := range l.WithoutRows {
+		args = append(args, "--exclude-table-data="+pgmedic.QuoteQualified(r.Schema, r.Name))
+	}
+	if l.LargeObjects {
+		args = append(args, "--no-blobs")
+	}
+	return args
 }
 
 // StartDumpGlobals begins a pg_dumpall of roles and tablespaces. Their

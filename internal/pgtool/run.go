@@ -24,6 +24,8 @@ type Command struct {
 	// Target is the database; its password goes into the environment of this
 	// one process.
 	Target postgres.Target
+	// Offline is true for a run that talks to no server; Target is not used.
+	Offline bool
 	// Options are server settings for the session, as PGOPTIONS takes them.
 	Options string
 	// Stdin is the program's input; nil means none.
@@ -141,6 +143,9 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	}
 	// libpq takes a whole connection string in place of a database's name.
 	args := append([]string{"--no-password", "--dbname=" + c.Target.Conninfo()}, c.Args...)
+	if c.Offline {
+		args = c.Args
+	}
 	cmd := exec.CommandContext(ctx, c.Tool.Path, args...)
 	cmd.Env = environment(c)
 	cmd.Stdin = c.Stdin

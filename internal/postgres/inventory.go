@@ -42,6 +42,11 @@ type Definition struct {
 // It is read from the catalogue and not from pg_dump's text, so that a copy
 // can be compared with its source by another version of pgmedic or pg_dump.
 func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Definition, error) {
+	return ReadInventoryWithout(ctx, conn, versionNum, LeftOut{})
+}
+
+// ReadInventoryWithout is ReadInventory of what a partial backup holds.
+func ReadInventoryWithout(ctx context.Context, conn *pgx.Conn, versionNum int, without LeftOut) ([]Definition, error) {
 	// Printing a view locks what it reads. That must not wait for ever behind
 	// an ALTER TABLE which itself waits for our own snapshot to end.
 	// A bound that the session has already is kept.
@@ -60,7 +65,7 @@ func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Defin
 		if versionNum < q.min {
 			continue
 		}
-		rows, err := conn.Query(ctx, q.sql)
+		rows, err := conn.Query(ctx, q.sql, without.arguments(q.sql)...)
 		if err != nil {
 			return nil, Wrap(err, "list the database's objects: "+q.kind)
 		}
@@ -72,6 +77,14 @@ func ReadInventory(ctx context.Context, conn *pgx.Conn, versionNum int) ([]Defin
 			}
 			if identity == nil || definition == nil {
 				continue // dropped since the query began
+			}
+			if without.LargeObjects {
+				switch {
+				case q.kind == "large objects":
+					*definition = "0"
+				case q.kind == "comment" && strings.HasPrefix(*identity, "large object "):
+					continue
+				}
 			}
 			all = append(all, Definition{Kind: q.kind, Identity: *identity, Hash: hashDefinition(*definition)})
 		}
@@ -165,6 +178,23 @@ func NormalizeDefinition(definition string) string {
 	})
 }
 
+// ofLeftOut finds out whether a comment d is on something of a table that is
+// left out, or on such a foreign key.
+const ofLeftOut = `
+	SELECT FROM pg_catalog.pg_class AS o WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND o.oid = d.objoid AND o.oid = ANY ($1)
+	UNION ALL SELECT FROM pg_catalog.pg_index AS o
+		WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND o.indexrelid = d.objoid AND o.indrelid = ANY ($1)
+	UNION ALL SELECT FROM pg_catalog.pg_constraint AS o
+		WHERE d.classoid = 'pg_catalog.pg_constraint'::regclass AND o.oid = d.objoid AND (o.conrelid = ANY ($1) OR o.oid = ANY ($2))
+	UNION ALL SELECT FROM pg_catalog.pg_trigger AS o
+		WHERE d.classoid = 'pg_catalog.pg_trigger'::regclass AND o.oid = d.objoid AND o.tgrelid = ANY ($1)
+	UNION ALL SELECT FROM pg_catalog.pg_rewrite AS o
+		WHERE d.classoid = 'pg_catalog.pg_rewrite'::regclass AND o.oid = d.objoid AND o.ev_class = ANY ($1)
+	UNION ALL SELECT FROM pg_catalog.pg_policy AS o
+		WHERE d.classoid = 'pg_catalog.pg_policy'::regclass AND o.oid = d.objoid AND o.polrelid = ANY ($1)
+	UNION ALL SELECT FROM pg_catalog.pg_statistic_ext AS o
+		WHERE d.classoid = 'pg_catalog.pg_statistic_ext'::regclass AND o.oid = d.objoid AND o.stxrelid = ANY ($1)`
+
 type inventoryQuery struct {
 	kind string
 	// min is the lowest server_version_num that the query works on.
@@ -176,9 +206,39 @@ type inventoryQuery struct {
 // userObject is the condition for an object that a dump carries: made by a
 // user and not by an extension. The public schema is older than users.
 func userObject(catalog, alias string) string {
-	return fmt.Sprintf(`%[2]s.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext
+	condition := fmt.Sprintf(`%[2]s.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext
 	WHERE ext.classid = 'pg_catalog.%[1]s'::regclass AND ext.objid = %[2]s.oid AND ext.deptype = 'e')`,
 		catalog, alias)
+	if catalog == "pg_class" {
+		condition += " AND " + alias + ".oid <> ALL ($1)"
+	}
+	return condition
+}
+
+// tables are the OIDs of those that are left out; never nil, which is not an
+// empty array to the server.
+func (l LeftOut) tables() []uint32 {
+	oids := make([]uint32, 0, len(l.Tables))
+	for _, r := range l.Tables {
+		oids = append(oids, r.OID)
+	}
+	return oids
+}
+
+// arguments are those of an inventory's query: $1 is the tables that a partial
+// backup leaves out, $2 its foreign keys.
+func (l LeftOut) arguments(sql string) []any {
+	tables, keys := l.tables(), make([]uint32, 0, len(l.ForeignKeys))
+	for _, k := range l.ForeignKeys {
+		keys = append(keys, uint32(k.OID))
+	}
+	switch {
+	case strings.Contains(sql, "$2"):
+		return []any{tables, keys}
+	case strings.Contains(sql, "$1"):
+		return []any{tables}
+	}
+	return nil
 }
 
 // access prints an access list in a stable order, the default one spelled out:
@@ -242,6 +302,7 @@ func inventoryQueries() []inventoryQuery {
 			concat_ws(' ', pg_get_constraintdef(k.oid), k.convalidated)
 			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
 			WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+				AND k.conrelid <> ALL ($1) AND k.oid <> ALL ($2)
 				AND (k.contype <> 'f' OR k.conparentid = 0) -- what follows from another one has a name by chance
 				AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
@@ -293,7 +354,7 @@ func inventoryQueries() []inventoryQuery {
 				AND ` + userObject("pg_type", "t")},
 		{"statistics", 0, `SELECT ` + identify("pg_statistic_ext", "s") + `,
 			concat_ws(' ', pg_get_userbyid(s.stxowner), pg_get_statisticsobjdef(s.oid))
-			FROM pg_catalog.pg_statistic_ext AS s WHERE ` + userObject("pg_statistic_ext", "s")},
+			FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid <> ALL ($1) AND ` + userObject("pg_statistic_ext", "s")},
 		{"extension", 0, `SELECT quote_ident(e.extname), quote_ident(n.nspname)
 			FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace`},
 		{"event trigger", 0, `SELECT quote_ident(t.evtname), concat_ws(' ', t.evtevent, pg_get_userbyid(t.evtowner),
@@ -302,14 +363,15 @@ func inventoryQueries() []inventoryQuery {
 		{"publication", 0, `SELECT quote_ident(p.pubname), concat_ws(' ', pg_get_userbyid(p.pubowner), p.puballtables,
 			p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
 			(SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
-				FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid))
+				FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid AND r.prrelid <> ALL ($1)))
 			FROM pg_catalog.pg_publication AS p`},
 		{"publication", 130000, `SELECT quote_ident(p.pubname) || ' via root', p.pubviaroot::text
 			FROM pg_catalog.pg_publication AS p`},
 		{"publication", 150000, `SELECT quote_ident(p.pubname) || ' table ' || r.prrelid::regclass::text,
 			concat_ws(' ', pg_get_expr(r.prqual, r.prrelid), '/', (SELECT string_agg(quote_ident(a.attname), ',' ORDER BY a.attname)
 				FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)))
-			FROM pg_catalog.pg_publication_rel AS r JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid`},
+			FROM pg_catalog.pg_publication_rel AS r JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
+			WHERE r.prrelid <> ALL ($1)`},
 		{"publication", 150000, `SELECT quote_ident(p.pubname) || ' schema ' || s.pnnspid::regnamespace::text, ''
 			FROM pg_catalog.pg_publication_namespace AS s JOIN pg_catalog.pg_publication AS p ON p.oid = s.pnpubid`},
 		{"user mapping", 0, `SELECT quote_ident(m.usename) || ' on server ' || quote_ident(m.srvname), ''
@@ -326,6 +388,7 @@ func inventoryQueries() []inventoryQuery {
 			WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND d.objoid = 2200)
 				AND NOT (i.type = 'schema' AND i.identity = 'public' AND d.description IN ('', 'standard public schema'))
 				AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
+				AND NOT EXISTS (` + ofLeftOut + `)
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.classid = d.classoid
 					AND ext.objid = d.objoid AND ext.deptype = 'e')`},
 	}

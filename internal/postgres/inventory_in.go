@@ -9,14 +9,14 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// ReadInventoryIn is ReadInventory in an exported snapshot, in a transaction of
+// ReadInventoryIn is ReadInventoryWithout in an exported snapshot, in a transaction of
 // conn's that has ended when it returns.
-func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int) ([]Definition, error) {
+func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int, without LeftOut) ([]Definition, error) {
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+pgmedic.QuoteLiteral(snapshot))
 	if err != nil {
 		return nil, Wrap(err, "enter the snapshot")
 	}
-	definitions, err := ReadInventory(ctx, conn, versionNum)
+	definitions, err := ReadInventoryWithout(ctx, conn, versionNum, without)
 	if endErr := execSimple(ctx, conn, "ROLLBACK"); err == nil && endErr != nil {
 		err = Wrap(endErr, "leave the snapshot")
 	}

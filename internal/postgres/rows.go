@@ -56,7 +56,7 @@ FROM pg_catalog.pg_class AS c
 WHERE c.relkind = 'r'
 	AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_catalog.pg_is_in_recovery())
 	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-	AND c.oid NOT IN (SELECT oid FROM hashed)
+	AND c.oid NOT IN (SELECT oid FROM hashed) AND c.oid <> ALL ($1)
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS x WHERE x.classid = 'pg_catalog.pg_class'::regclass
 		AND x.objid = c.oid AND x.objsubid = 0 AND x.deptype = 'e')
 ORDER BY c.oid`
@@ -72,15 +72,19 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		Names, Types []string
 		TypeOIDs     []int64 `db:"type_oids"`
 	}
-	rows, err := collect[row](ctx, s.conn, copyableTables)
+	rows, err := collect[row](ctx, s.conn, copyableTables, s.LeftOut.tables())
 	if err != nil {
 		return nil, Wrap(err, "list the tables to copy")
 	}
 	// COPY's option ENCODING holds for the text format only: in the binary one
 	// text is in the session's encoding, which is UTF8 for us and for recover.sh.
 	utf8 := s.conn.PgConn().ParameterStatus("server_encoding") == "UTF8"
+	withoutRows := oidSet(s.LeftOut.WithoutRows)
 	tables := make([]RowTable, 0, len(rows))
 	for _, r := range rows {
+		if withoutRows[r.OID] {
+			continue
+		}
 		// pg_dump takes the names of tables in the database's encoding, and only
 		// ASCII is the same in all of them.
 		if !utf8 && strings.ContainsFunc(r.Schema+r.Name, func(c rune) bool { return c >= 0x80 }) {

@@ -17,6 +17,8 @@ import (
 type SnapshotOptions struct {
 	// LockTimeout bounds the wait for each batch of locks; zero means 30 s.
 	LockTimeout time.Duration
+	// Patterns choose what is in the snapshot; without any it is everything.
+	Patterns Patterns
 	// Logger gets a warning where the tables are too many to lock. Required.
 	Logger *slog.Logger
 }
@@ -31,6 +33,8 @@ type Snapshot struct {
 	TakenAt time.Time
 	// Tables are those whose rows a dump holds.
 	Tables []pgmedic.Table
+	// LeftOut is what the patterns left out of it.
+	LeftOut LeftOut
 	// Locked is false where the tables are too many for the server's lock
 	// table, so that only pg_dump's own locks protect them.
 	Locked bool
@@ -117,9 +121,9 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err := SetLockTimeout(ctx, conn, o.LockTimeout); err != nil {
 		return nil, err
 	}
-	before, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	before, _, err := listTables(ctx, conn, o.Patterns)
 	if err != nil {
-		return nil, Wrap(err, "list the tables")
+		return nil, err
 	}
 	if err := refuseUnreadable(ctx, conn, before); err != nil {
 		return nil, err
@@ -158,9 +162,9 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 		return nil, Wrap(err, "export the snapshot")
 	}
 	s.TakenAt = s.TakenAt.UTC()
-	after, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	after, leftOut, err := listTables(ctx, conn, o.Patterns)
 	if err != nil {
-		return nil, Wrap(err, "list the tables under the snapshot")
+		return nil, err
 	}
 	if !slices.EqualFunc(before, after, sameTable) {
 		return nil, nil
@@ -169,7 +173,8 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err != nil {
 		return nil, err
 	}
-	s.Tables, s.filenodes = rowTables(after, sizes), make(map[uint32]uint32, len(before))
+	s.Tables, s.filenodes = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before))
+	s.LeftOut = leftOut
 	for _, t := range before {
 		s.filenodes[t.OID] = t.Filenode
 	}
@@ -211,7 +216,30 @@ func sameTable(a, b snapshotTable) bool {
 	return a.OID == b.OID && a.Filenode == b.Filenode && a.Schema == b.Schema && a.Name == b.Name
 }
 
-func rowTables(all []snapshotTable, sizes map[uint32]int64) []pgmedic.Table {
+// listTables lists the tables that are in, and says what is not.
+func listTables(ctx context.Context, conn *pgx.Conn, p Patterns) ([]snapshotTable, LeftOut, error) {
+	leftOut, err := p.resolve(ctx, conn)
+	if err != nil {
+		return nil, leftOut, err
+	}
+	all, err := collect[snapshotTable](ctx, conn, snapshotTables)
+	if err != nil {
+		return nil, leftOut, Wrap(err, "list the tables")
+	}
+	out := oidSet(leftOut.Tables)
+	return slices.DeleteFunc(all, func(t snapshotTable) bool { return out[t.OID] }), leftOut, nil
+}
+
+func oidSet(relations []Relation) map[uint32]bool {
+	set := make(map[uint32]bool, len(relations))
+	for _, r := range relations {
+		set[r.OID] = true
+	}
+	return set
+}
+
+func rowTables(all []snapshotTable, sizes map[uint32]int64, leftOut LeftOut) []pgmedic.Table {
+	withoutRows := oidSet(leftOut.WithoutRows)
 	tables := make([]pgmedic.Table, 0, len(all))
 	for _, t := range all {
 		if t.Kind != "r" {
@@ -219,7 +247,7 @@ func rowTables(all []snapshotTable, sizes map[uint32]int64) []pgmedic.Table {
 		}
 		tables = append(tables, pgmedic.Table{
 			Schema: t.Schema, Name: t.Name, RootSchema: t.RootSchema, RootName: t.RootName,
-			Extension: t.Extension, SizeBytes: sizes[t.OID],
+			Extension: t.Extension, SizeBytes: sizes[t.OID], WithoutRows: withoutRows[t.OID],
 		})
 	}
 	slices.SortFunc(tables, func(a, b pgmedic.Table) int {

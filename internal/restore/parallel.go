@@ -59,11 +59,15 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
 		return err
 	}
-	without, triggers, err := pgtool.SplitEventTriggers(ctx, p.tool, schema, dir)
+	var leftOut []pgmedic.ForeignKey
+	if scope := s.Backup.Scope; scope != nil {
+		leftOut = scope.LeftOutForeignKeys
+	}
+	rest, triggers, err := pgtool.PostDataLists(ctx, p.tool, schema, dir, leftOut)
 	if err != nil {
 		return err
 	}
-	archive.Section, archive.Jobs, archive.MaintenanceWorkMem, archive.List = "post-data", s.jobs(), "128MB", without
+	archive.Section, archive.Jobs, archive.MaintenanceWorkMem, archive.List = "post-data", s.jobs(), "128MB", rest
 	return s.Step("indexes", func() error {
 		if err := pgtool.RestoreArchive(ctx, archive); err != nil || triggers == "" {
 			return err

@@ -80,6 +80,10 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if o.Backup.Partial() {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
+			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
+	}
 	run, err := beginSwap(ctx, &o)
 	if err != nil {
 		return nil, err
