@@ -118,7 +118,7 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, batch []job, own
 	p := &pack{name: c.names.next(), own: own, out: packWriter{hash: sha256.New()}}
 	err = c.run.put(ctx, p.name, func(ctx context.Context, w io.Writer) error {
 		p.out.dst = w
-		sealer, err := seal.NewWriter(&p.out, c.run.Seal)
+		sealer, err := seal.NewWriter(io.Discard, c.run.Seal) // each chunk begins its own stream
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -236,34 +237,65 @@ func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 	return []pgmedic.Check{check}, nil
 }
 
-// verifyPack reads every chunk of a pack and counts its rows.
+// verifyPack reads a pack once, from front to end: every chunk in it, of which it
+// counts the rows, and what no chunk points to, which was stored as well.
 func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	chunks, rows := 0, int64(0)
+	var chunks []pgmedic.Chunk
+	rows := int64(0)
 	for _, c := range o.Backup.Chunks {
-		if c.Pack != object.Name {
-			continue
+		if c.Pack == object.Name {
+			chunks, rows = append(chunks, c), rows+c.Rows
 		}
-		if err := verifyChunk(ctx, o, c, m); err != nil {
-			if pgmedic.KindOf(err) != pgmedic.KindIntegrity {
-				return nil, err
-			}
-			check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
-			return []pgmedic.Check{check}, nil
-		}
-		chunks++
-		rows += c.Rows
 	}
-	check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, chunks)
+	slices.SortFunc(chunks, func(a, b pgmedic.Chunk) int { return cmp.Compare(a.Offset, b.Offset) })
+	err := o.readPack(ctx, object, chunks, m)
+	switch {
+	case err != nil && pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
+	case err != nil:
+		return nil, err
+	default:
+		check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, len(chunks))
+	}
 	return []pgmedic.Check{check}, nil
 }
 
-func verifyChunk(ctx context.Context, o VerifyOptions, c pgmedic.Chunk, m io.Writer) error {
+func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []pgmedic.Chunk, m io.Writer) (err error) {
+	src, err := o.source().OpenStored(ctx, object)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	stored, err := seal.NewStoredReader(src, restore.SumOf(object))
+	if err != nil {
+		return err
+	}
+	at := int64(0)
+	for _, c := range chunks {
+		if c.Offset < at {
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "chunks of %s overlap", object.Name)
+		}
+		if _, err := copyContext(ctx, io.Discard, io.LimitReader(stored, c.Offset-at)); err != nil {
+			return fmt.Errorf("read %s: %w", object.Name, err)
+		}
+		if err := o.readChunk(ctx, c, io.LimitReader(stored, c.StoredBytes), m); err != nil {
+			return err
+		}
+		at = c.Offset + c.StoredBytes
+	}
+	if _, err := copyContext(ctx, io.Discard, stored); err != nil {
+		return fmt.Errorf("read %s: %w", object.Name, err)
+	}
+	return nil
+}
+
+func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io.Reader, m io.Writer) error {
 	if c.Table < 0 || c.Table >= len(o.Backup.Tables) {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s belongs to no table", c.Pack)
 	}
 	t := o.Backup.Tables[c.Table]
-	r, err := o.source().OpenChunk(ctx, c)
+	r, err := o.source().Chunk(c, io.NopCloser(stored))
 	if err != nil {
 		return err
 	}

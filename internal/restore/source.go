@@ -117,6 +117,11 @@ func (s Source) OpenChunk(ctx context.Context, chunk pgmedic.Chunk) (*ChunkReade
 	if err != nil {
 		return nil, missingObject(err, s.Backup, pack)
 	}
+	return s.Chunk(chunk, src)
+}
+
+// Chunk opens a chunk whose stored bytes src reads. The reader closes src.
+func (s Source) Chunk(chunk pgmedic.Chunk, src io.ReadCloser) (*ChunkReader, error) {
 	sum := seal.Sum{StoredBytes: chunk.StoredBytes, SHA256: chunk.SHA256, PlainBytes: chunk.PlainBytes}
 	r, err := seal.NewReader(src, sum, s.options())
 	if err != nil {

@@ -260,10 +260,10 @@ func errReaderClosed() error { return errors.New("read of a sealed stream after 
 // those of the Sum: the stream is intact. It needs no key and decompresses
 // nothing, so it says nothing about PlainBytes. Errors are those of Reader.
 func CheckStored(src io.Reader, sum Sum) error {
-	if err := sum.check(); err != nil {
+	s, err := NewStoredReader(src, sum)
+	if err != nil {
 		return err
 	}
-	s := &storedReader{src: src, sum: sum, hash: sha256.New()}
 	buf := make([]byte, readBuffer)
 	for {
 		if _, err := s.Read(buf); err == io.EOF {
@@ -272,6 +272,15 @@ func CheckStored(src io.Reader, sum Sum) error {
 			return err
 		}
 	}
+}
+
+// NewStoredReader returns a reader of stored bytes as they are, which returns
+// io.EOF only where CheckStored would return nil.
+func NewStoredReader(src io.Reader, sum Sum) (io.Reader, error) {
+	if err := sum.check(); err != nil {
+		return nil, err
+	}
+	return &storedReader{src: src, sum: sum, hash: sha256.New()}, nil
 }
 
 // storedReader is the first layer on the way back: it hashes and counts stored
