@@ -102,8 +102,8 @@ func (s *Server) follow(ctx context.Context, primary *Server, opts StandbyOption
 	settings := map[string]string{
 		"primary_conninfo":  primary.dsn(primary.superuser, "postgres") + " application_name=" + quoteDSN(opts.Name),
 		"primary_slot_name": opts.Name, "hot_standby": "on",
-		// So that it tells the primary at once what it has replayed.
-		"wal_receiver_status_interval": "1s",
+		// It asks again at once for WAL that is not there yet.
+		"wal_retrieve_retry_interval": "50ms", "wal_receiver_status_interval": "1s",
 	}
 	for name, value := range opts.Settings {
 		if err := checkSetting(name, value); err != nil {
