@@ -378,6 +378,8 @@ type Receipt struct {
 	// after are not part of it.
 	RecoverySeconds float64  `json:"recovery_seconds,omitempty"`
 	Scratch         *Scratch `json:"scratch,omitempty"`
+	// Swap is there where the restore replaced a live database.
+	Swap *SwapRecord `json:"swap,omitempty"`
 }
 
 // Failed reports whether any check failed, and names the first that did.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -135,6 +136,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		}
 		defer lock.Release(ctx)
 	}
+	failpoint.Hit(ctx, "backup-locked")
 	r := &Run{Options: o, Manifest: b, conn: conn}
 	if err := r.storeKeys(ctx); err != nil {
 		return nil, err
@@ -142,9 +144,11 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.Method.Take(ctx, r); err != nil {
 		return nil, fmt.Errorf("back up database %q: %w", b.Database.Name, err)
 	}
+	failpoint.Hit(ctx, "backup-stored")
 	if err := r.storeRecovery(ctx); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(ctx, "backup-before-commit")
 	b.FinishedAt = o.Now().UTC()
 	var mac func([]byte) (string, error)
 	if r.Seal.Key != nil {
@@ -153,6 +157,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.Catalog.Commit(ctx, b, mac); err != nil {
 		return nil, fmt.Errorf("commit backup %s: %w", b.ID, err)
 	}
+	failpoint.Hit(ctx, "backup-committed")
 	return b, nil
 }
 

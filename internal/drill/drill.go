@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -75,10 +76,12 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 			err = errors.Join(err, fmt.Errorf("remove the scratch server: %w", stopErr))
 		}
 	}()
+	failpoint.Hit(ctx, "drill-started")
 	receipt.Steps = []pgmedic.Step{{Name: "start server", Seconds: seconds(o.Now().Sub(began))}}
 	if err := o.rehearse(ctx, server, receipt); err != nil {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
+	failpoint.Hit(ctx, "drill-compared")
 	return store(ctx, o.Catalog, b, receipt, pgmedic.ProofProven, o.Now())
 }
 
