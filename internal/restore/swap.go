@@ -335,11 +335,11 @@ func (r *swapRun) safetyBackup(ctx context.Context, o *SwapOptions, done *Swappe
 // damaged reports whether a server said of its own files that they are missing
 // or wrong.
 func damaged(err error) bool {
-	code := postgres.Code(err)
 	var tool *pgtool.Error
-	if errors.As(err, &tool) {
-		code = tool.SQLState
+	if errors.As(err, &tool) && tool.Damaged {
+		return true
 	}
+	code := postgres.Code(err)
 	return code == "XX001" || code == "XX002" || code == "58P01" || code == "58030"
 }
 
