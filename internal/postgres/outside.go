@@ -21,16 +21,16 @@ type Outside struct {
 func ReadOutside(ctx context.Context, conn, cron *pgx.Conn) ([]Outside, error) {
 	var all []Outside
 	for _, q := range []struct{ kind, note, sql string }{
-		{"subscription", "stays with the old database; the backup's come back disabled and detached",
+		{"subscription", "stays with the database that is set aside; a backup's come back disabled and detached",
 			`SELECT subname::text FROM pg_catalog.pg_subscription
 			WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1`},
-		{"publication", "its subscribers' slots are not in a backup",
+		{"publication", "its subscribers' slots don't go over to the incoming database",
 			`SELECT pubname::text FROM pg_catalog.pg_publication ORDER BY 1`},
-		{"foreign server", "the new database reaches it, too",
+		{"foreign server", "the incoming database may reach it, too",
 			`SELECT srvname::text FROM pg_catalog.pg_foreign_server ORDER BY 1`},
 		{"extension", "its functions reach other databases",
 			`SELECT extname::text FROM pg_catalog.pg_extension WHERE extname = 'dblink' ORDER BY 1`},
-		{"event trigger", "the new database has the backup's",
+		{"event trigger", "the incoming database has its own",
 			`SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' ORDER BY 1`},
 	} {
 		names, err := collectScalar[string](ctx, conn, q.sql)
@@ -55,7 +55,7 @@ func ReadOutside(ctx context.Context, conn, cron *pgx.Conn) ([]Outside, error) {
 		}
 		note := "runs in whatever database has the name"
 		if i == 0 {
-			note = "the new database has the backup's jobs instead"
+			note = "the incoming database has its own jobs"
 		}
 		for _, name := range jobs {
 			all = append(all, Outside{Kind: "pg_cron job", Name: name, Note: note})

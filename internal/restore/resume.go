@@ -12,8 +12,6 @@ import (
 type Left struct {
 	// Ready is the newest copy that is loaded and was compared, or nil.
 	Ready *postgres.Kept
-	// Rest are the names of the half-loaded copies and of older ready ones.
-	Rest []string
 	// Last is what the last swap or rollback set aside, or nil.
 	Last *postgres.Kept
 }
@@ -41,8 +39,6 @@ func findLeft(stories []postgres.Kept, live string) (left Left) {
 		switch {
 		case k.Story.Pgmedic == postgres.StoryReady && left.Ready == nil:
 			left.Ready = &k
-		case k.Story.Pgmedic == postgres.StoryReady, k.Story.Pgmedic == postgres.StoryLoading:
-			left.Rest = append(left.Rest, k.Name)
 		case k.Story.Pgmedic == postgres.StoryKept && left.Last == nil:
 			left.Last = &k
 		}
