@@ -2,7 +2,7 @@ package scratchtest_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +29,7 @@ func scan[T any](t *testing.T, dsn, sql string) T {
 // paused, and becomes a primary.
 func TestStandby(t *testing.T) {
 	for _, major := range scratchtest.Majors(t) {
-		t.Run(fmt.Sprint(major), func(t *testing.T) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			primary := scratchtest.New(t, scratch.Options{Major: major, TCP: true})
 			dsn := scratchtest.Database(t, primary)
 			name := scan[string](t, dsn, "SELECT current_database()::text")
