@@ -78,6 +78,9 @@ func judge(k postgres.Kept, p PrunePolicy) (drop bool, reason string) {
 	case kept:
 		return true, fmt.Sprintf("it was set aside more than %s ago", days(p.Keep))
 	}
+	if k.Story.By == "drill" {
+		return true, "a drill that is dead left it"
+	}
 	return true, "a restore that is dead left it"
 }
 
