@@ -9,7 +9,7 @@ CACHE := $(or $(PGMEDIC_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/pgmedi
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 
 # Build tags of make test-all.
-ALL_TAGS :=
+ALL_TAGS := failpoint
 # Tests start servers of their own, so not many packages at once. The seal starts
 # no goroutine, and under the race detector its keys take minutes to derive; the
 # detector's own memory hides what a bound on memory is to show.

@@ -30,7 +30,7 @@ var allowedImports = map[string][]string{
 	".":                 {},
 	"internal/config":   {"."},
 	"internal/seal":     {"."},
-	"internal/postgres": {"."},
+	"internal/postgres": {".", "internal/failpoint"},
 	"internal/notify":   {"."},
 	"internal/audit":    {"."},
 	"internal/schedule": {"."},
@@ -51,6 +51,9 @@ var allowedImports = map[string][]string{
 
 	"cmd/pgmedic": {"*"},
 
+	// Where tests end the program; in other builds it does nothing.
+	"internal/failpoint": {},
+
 	// Support for tests: nothing but tests imports these.
 	"internal/scratch/scratchtest": {".", "internal/scratch"},
 	"internal/store/storetest":     {".", "internal/store"},
@@ -58,7 +61,7 @@ var allowedImports = map[string][]string{
 }
 
 var engineImports = []string{
-	".", "internal/postgres", "internal/pgtool", "internal/seal", "internal/store", "internal/catalog",
+	".", "internal/postgres", "internal/pgtool", "internal/seal", "internal/store", "internal/catalog", "internal/failpoint",
 }
 
 // emptyNames are package names that say nothing.

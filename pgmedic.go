@@ -393,6 +393,8 @@ type Receipt struct {
 	// Counted is how much a drill looked at; nil where it did not get that far.
 	Counted *Counted `json:"counted,omitempty"`
 	Scratch *Scratch `json:"scratch,omitempty"`
+	// Swap is there where the restore replaced a live database.
+	Swap *SwapRecord `json:"swap,omitempty"`
 }
 
 // Failed reports whether any check failed, and names the first that did.

@@ -33,6 +33,8 @@ type bench struct {
 	// mark is in the environment of every process of this test.
 	mark string
 	env  []string
+	// program is what is run; empty means binary.
+	program string
 }
 
 // newBench makes a database of a unique name, filled by the statements.
@@ -102,7 +104,11 @@ type child struct {
 func (b *bench) start(args ...string) *child {
 	b.t.Helper()
 	c := &child{b: b, args: args, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
-	c.cmd = exec.Command(binary, args...)
+	program := b.program
+	if program == "" {
+		program = binary
+	}
+	c.cmd = exec.Command(program, args...)
 	c.cmd.Dir, c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = b.dir, b.env, c.stdout, c.stderr
 	c.cmd.WaitDelay = 10 * time.Second
 	if err := c.cmd.Start(); err != nil {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
 // seen is what one client saw: a version of the database each time that it
@@ -83,9 +87,9 @@ func TestSwapUnderClients(t *testing.T) {
 		})
 	}
 	allSaw("live")
-	b.ok("restore", "latest", "--swap", "--yes")
+	measured(t, b.ok("restore", "latest", "--swap", "--yes", "--json"))
 	allSaw("live, restored")
-	b.ok("rollback", b.database, "--yes")
+	measured(t, b.ok("rollback", b.database, "--yes", "--json"))
 	allSaw("live, restored, live")
 	stop()
 	running.Wait()
@@ -96,10 +100,63 @@ func TestSwapUnderClients(t *testing.T) {
 	}
 }
 
+// measured looks whether it is told how long the name could not be connected to.
+// docs/restore.md has the figure of a quiet machine.
+func measured(t *testing.T, result string) {
+	t.Helper()
+	var done struct {
+		Outage *float64 `json:"outage_seconds"`
+	}
+	if err := json.Unmarshal([]byte(result), &done); err != nil || done.Outage == nil {
+		t.Fatalf("no outage_seconds in %s: %v", result, err)
+	}
+	t.Logf("clients were refused for %v s", *done.Outage)
+}
+
 func pointers[T any](s []T) []*T {
 	all := make([]*T, len(s))
 	for i := range s {
 		all[i] = &s[i]
 	}
 	return all
+}
+
+// TestPruneDrops has a server of its own: on the others' it would drop what
+// their killed runs leave.
+func TestPruneDrops(t *testing.T) {
+	t.Parallel()
+	own := scratchtest.New(t, scratch.Options{TCP: true, Password: password})
+	run := func(database, sql string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), own.DSN(database))
+		if err == nil {
+			_, err = conn.Exec(t.Context(), sql)
+			_ = conn.Close(context.WithoutCancel(t.Context()))
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run("postgres", "CREATE DATABASE clinic")
+	b := newBench(t)
+	b.env = b.environ("DATABASE_URL=" + own.URL("clinic"))
+	if out := b.ok("prune", "--yes"); !strings.Contains(out, "nothing to drop") {
+		t.Errorf("it says:\n%s", out)
+	}
+	b.backup()
+	kept := strings.TrimSpace(b.ok("restore", "latest", "--swap", "--yes", "-q"))
+	if out := b.ok("prune", "--yes", "-q"); out != "" {
+		t.Errorf("before its time it drops %s", out)
+	}
+	// As if somebody had held the answer back for a week.
+	b.env = append(b.env, "PGMEDIC_KEEP_DISPLACED=1ns")
+	if out := b.ok("prune"); !strings.Contains(out, "nothing was dropped; --yes does it") {
+		t.Errorf("without a terminal it says:\n%s", out)
+	}
+	if out := strings.TrimSpace(b.ok("prune", "--yes", "-q")); out != kept {
+		t.Errorf("it drops %q, want %q", out, kept)
+	}
+	if r := b.run("rollback", "clinic", "--yes"); r.code != 10 {
+		t.Errorf("after that a rollback ends with %d: %s", r.code, r.stderr)
+	}
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -21,6 +19,7 @@ type restoreFlags struct {
 	database               string
 	fromServer, skipSafety string
 	standbysHandled        bool
+	skipDiskCheck, resume  bool
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -32,22 +31,28 @@ func (a *app) restoreCommand() *cobra.Command {
 was recorded. With --into that is all. With --swap the live database is then
 backed up and the two trade names in one transaction; the old one is kept, and
 ` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.
-With -q it prints the new database's name, or that of the one that is kept.`,
+With -q it prints the new database's name, or that of the one that is kept.
+--resume looks for what a --swap left that was killed: it swaps a copy in that was
+loaded and compared, having compared it again, and drops a half-loaded one.`,
 		Example: `  pgmedic restore latest --into clinic_copy
   pgmedic restore latest --swap
-  pgmedic restore 20261122T020000Z-7f3a9c --swap --yes`,
+  pgmedic restore 20261122T020000Z-7f3a9c --swap --yes
+  pgmedic restore --resume`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
 			}
+			if flags.resume {
+				return a.resume(cmd.Context(), args, flags)
+			}
 			if (flags.into == "") == !flags.swap {
 				return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one",
 					"say where to restore to: --into NAME or --swap")
 			}
-			if flags.into != "" && (flags.database != "" || flags.skipSafety != "" || flags.standbysHandled) {
+			if flags.into != "" && (flags.database != "" || flags.skipSafety != "" || flags.standbysHandled || flags.skipDiskCheck) {
 				return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: --into touches no other database",
-					"--database, --skip-safety-backup and --standbys-handled are for --swap")
+					"--database, --skip-safety-backup, --standbys-handled and --skip-disk-check are for --swap")
 			}
 			return a.restore(cmd.Context(), args, flags)
 		},
@@ -61,6 +66,8 @@ With -q it prints the new database's name, or that of the one that is kept.`,
 	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
 	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
 	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
+	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't ask whether a server on this machine has room")
+	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
 	return cmd
 }
 
@@ -126,7 +133,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	if err != nil {
 		return err
 	}
-	receiptErr := a.restoreReceipt(ctx, o, done.Seconds, done.Steps, done.Checks)
+	receiptErr := a.restoreReceipt(ctx, o, &pgmedic.Receipt{RecoverySeconds: done.Seconds, Steps: done.Steps, Checks: done.Checks})
 	a.warnSettings(done.RefusedSettings)
 	if a.global.json {
 		if err := a.printJSON(done); err != nil {
@@ -142,77 +149,6 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
 	return receiptErr
-}
-
-func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
-	s := restore.SwapOptions{
-		Options: o, Live: live, FromServer: flags.fromServer, StandbysHandled: flags.standbysHandled,
-		Confirm: func(p restore.Plan) error { return a.confirmSwap(ctx, p, flags.skipSafety) },
-	}
-	if flags.skipSafety == "" {
-		s.SafetyBackup = func(ctx context.Context) (string, error) {
-			bo := a.backupOptions(o.Target.WithDatabase(live), o.Catalog)
-			bo.Locked, bo.Purpose = true, pgmedic.PurposeSafety
-			b, err := backup.Take(ctx, bo)
-			if err != nil {
-				return "", err
-			}
-			return b.ID, nil
-		}
-	} else {
-		a.log.Warn("no safety backup is taken", "reason", flags.skipSafety)
-	}
-	done, err := restore.Replace(ctx, s)
-	if err != nil {
-		return err
-	}
-	receiptErr := a.restoreReceipt(ctx, o, done.Seconds, done.Steps, done.Checks)
-	a.warnSettings(done.RefusedSettings)
-	if err := a.printSwapped(done, "restored backup "+done.BackupID+" as"); err != nil {
-		return err
-	}
-	return receiptErr
-}
-
-// confirmSwap shows what will happen and asks for the database's name.
-func (a *app) confirmSwap(ctx context.Context, p restore.Plan, skipSafety string) error {
-	if a.global.yes && (a.global.quiet || a.global.json) {
-		return nil
-	}
-	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
-	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
-	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to\n", render.Clean(p.Kept))
-		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
-	} else {
-		fmt.Fprintln(a.stderr, "  the old one    does not exist: nothing is kept and no safety backup is taken")
-	}
-	if p.LiveExists && skipSafety != "" {
-		fmt.Fprintf(a.stderr, "  safety backup  skipped: %s\n", render.Clean(skipSafety))
-	}
-	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
-}
-
-// printSwapped prints what a swap or a rollback did.
-func (a *app) printSwapped(done *restore.Swapped, what string) error {
-	if a.global.json {
-		return a.printJSON(done)
-	}
-	if a.global.quiet {
-		if done.Kept != "" {
-			a.printf("%s\n", done.Kept)
-		}
-		return nil
-	}
-	p := a.paint(a.stdoutTTY)
-	a.printf("%s: %s %s in %s\n", p.good("swapped"), what, render.Clean(done.Database), secondsWords(done.Seconds))
-	a.printChecks(done.Checks)
-	undo := ""
-	if done.Kept != "" {
-		undo = "pgmedic rollback " + render.Clean(done.Database)
-	}
-	a.fields("clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", done.SafetyBackup, "undo", undo)
-	return nil
 }
 
 // wholeHash matches a hash that is too long for a line; receipts and JSON have
@@ -239,68 +175,14 @@ func (a *app) warnSettings(refused []string) {
 // restoreReceipt records a restore beside its backup. The restore is done by
 // then: failing to record it is no more than a degraded success, and an
 // interrupt that comes now changes nothing.
-func (a *app) restoreReceipt(ctx context.Context, o restore.Options, took float64, steps []pgmedic.Step, checks []pgmedic.Check) error {
-	r := &pgmedic.Receipt{
-		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptRestore, BackupID: o.Backup.ID, At: a.now().UTC(),
-		Host: a.host(), Programs: pgmedic.Programs{Pgmedic: a.version}, Outcome: pgmedic.OutcomeOK,
-		Proof: pgmedic.ProofVerified, Checks: checks, Steps: steps, RecoverySeconds: took,
-	}
+func (a *app) restoreReceipt(ctx context.Context, o restore.Options, r *pgmedic.Receipt) error {
+	r.Format, r.Kind, r.BackupID, r.At = pgmedic.ReceiptFormat, pgmedic.ReceiptRestore, o.Backup.ID, a.now().UTC()
+	r.Host, r.Programs = a.host(), pgmedic.Programs{Pgmedic: a.version}
+	r.Outcome, r.Proof = pgmedic.OutcomeOK, pgmedic.ProofVerified
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {
 		return pgmedic.Errorf(pgmedic.KindDegraded, "the restore is done; make the store writable to have it recorded", "%w", err)
 	}
 	return nil
-}
-
-func (a *app) rollbackCommand() *cobra.Command {
-	var standbysHandled bool
-	cmd := &cobra.Command{
-		Use:   "rollback DATABASE",
-		Short: "Put the database back that a swap set aside",
-		Long: `Swaps the newest kept database back into its place, the same way as it went. What
-was written since the swap stays in the displaced database, which is kept in turn
-under the name that is printed; a second rollback brings it back.`,
-		Example: `  pgmedic rollback clinic
-  pgmedic rollback clinic --yes`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			return a.rollback(cmd.Context(), args[0], standbysHandled)
-		},
-	}
-	addConnection(cmd)
-	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "sessions on standbys will be ended by you")
-	return cmd
-}
-
-func (a *app) rollback(ctx context.Context, database string, standbysHandled bool) error {
-	t, err := a.target()
-	if err != nil {
-		return err
-	}
-	done, err := restore.Rollback(ctx, restore.SwapOptions{
-		Options: restore.Options{Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Logger: a.log, Now: a.now},
-		Live:    database, StandbysHandled: standbysHandled,
-		Confirm: func(p restore.Plan) error { return a.confirmRollback(ctx, p) },
-	})
-	if err != nil {
-		return err
-	}
-	return a.printSwapped(done, "rolled back")
-}
-
-func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
-	if a.global.yes && (a.global.quiet || a.global.json) {
-		return nil
-	}
-	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", render.Clean(p.Live), render.Clean(p.Incoming))
-	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
-	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  later writes   stay in %s\n", render.Clean(p.Kept))
-		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
-	}
-	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
 }

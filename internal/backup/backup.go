@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -140,6 +141,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		}
 		defer lock.Release(ctx)
 	}
+	failpoint.Hit(ctx, "backup-locked")
 	r := &Run{Options: o, Manifest: b, conn: conn}
 	defer r.session()() // the snapshot's
 	defer r.session()() // the run lock's
@@ -152,9 +154,11 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	// Several goroutines stored them: in the order of their names two manifests of
 	// one database are alike.
 	slices.SortFunc(b.Objects, func(x, y pgmedic.Object) int { return strings.Compare(x.Name, y.Name) })
+	failpoint.Hit(ctx, "backup-stored")
 	if err := r.storeRecovery(ctx); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(ctx, "backup-before-commit")
 	b.FinishedAt = o.Now().UTC()
 	var mac func([]byte) (string, error)
 	if r.Seal.Key != nil {
@@ -163,6 +167,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.Catalog.Commit(ctx, b, mac); err != nil {
 		return nil, fmt.Errorf("commit backup %s: %w", b.ID, err)
 	}
+	failpoint.Hit(ctx, "backup-committed")
 	return b, nil
 }
 

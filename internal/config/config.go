@@ -22,6 +22,7 @@ type Config struct {
 	Postgres     Postgres     `yaml:"postgres" doc:"PostgreSQL's own programs on this machine."`
 	Backup       Backup       `yaml:"backup" doc:"Backups."`
 	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, by the names that existing deployments have. copies: can say more."`
+	Restore      Restore      `yaml:"restore" doc:"Restores that replace a live database."`
 	Drill        Drill        `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
 	Report       Report       `yaml:"report" doc:"Reports on the server's health."`
 	Log          Log          `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
@@ -52,6 +53,7 @@ type Database struct {
 	Name                string        `yaml:"name" env:"DB_NAME" libpq:"PGDATABASE,PGSERVICE" doc:"Database."`
 	User                string        `yaml:"user" env:"DB_USER" libpq:"PGUSER,PGSERVICE" doc:"Role to connect as."`
 	Password            Secret        `yaml:"password" env:"DB_PASSWORD" secret:"true" libpq:"PGPASSWORD,PGPASSFILE,PGSERVICE" doc:"Password, or file:/path or env:NAME to read it from; ~/.pgpass works too."`
+	ReadReplicaURL      Secret        `yaml:"read_replica_url" env:"DB_READ_REPLICA_URL" secret:"true" doc:"Connection URLs of standbys, separated by commas. A swap ends the sessions there that would go on reading the old database."`
 	ConnectTimeout      time.Duration `yaml:"connect_timeout" env:"DB_CONNECT_TIMEOUT" default:"5s" libpq:"PGCONNECT_TIMEOUT" doc:"Longest wait for a connection, as 5s or a number of seconds; 0 waits for ever."`
 	MaintenanceDatabase string        `yaml:"maintenance_database" env:"PGMEDIC_MAINTENANCE_DB" default:"postgres" doc:"Database to connect to for creating, renaming and dropping others."`
 }
@@ -95,6 +97,11 @@ type S3 struct {
 	KMSKeyID             string `yaml:"kms_key_id" env:"PGMEDIC_S3_KMS_KEY_ID" doc:"Key of aws:kms. Empty: the account's."`
 	PartSizeMiB          int    `yaml:"part_size_mib" env:"PGMEDIC_S3_PART_SIZE_MIB" default:"8" min:"5" max:"256" doc:"How large the parts of an upload begin. An object may have 137,000 times as much."`
 	Concurrency          int    `yaml:"concurrency" env:"PGMEDIC_S3_CONCURRENCY" default:"2" min:"1" max:"64" doc:"Parts of one upload that are sent at once. Each writer holds one more in memory."`
+}
+
+// Restore says what becomes of what a restore replaced.
+type Restore struct {
+	KeepDisplaced time.Duration `yaml:"keep_displaced" env:"PGMEDIC_KEEP_DISPLACED" default:"168h" doc:"How long pgmedic prune leaves a database alone that a swap or a rollback set aside, such as 168h for 7 days."`
 }
 
 // Drill says how drills run.

@@ -219,7 +219,7 @@ func TestNameWarnings(t *testing.T) {
 		{"misspelt of a later one", []string{"BACKUP_RETENTION_DAY=3"}, "did you mean BACKUP_RETENTION_DAYS?"},
 		{"far from all", []string{"DB_CHARSET=utf8", "BACKUP_OWNER=x"}, ""},
 		{"not ours", []string{"BD_HOST=x"}, ""},
-		{"known and not used", []string{"DB_CONNECTION_LIMIT=10", "BACKUP_RETENTION_DAYS=30", "DB_READ_REPLICA_URL=postgres://r", "PGMEDIC_CONFIG="}, ""},
+		{"known and not used", []string{"DB_CONNECTION_LIMIT=10", "BACKUP_RETENTION_DAYS=30", "PGMEDIC_CONFIG="}, ""},
 		{"notifications", []string{"NOTIFICATION_ENABLED=true"}, "notifications are asked for (NOTIFICATION_ENABLED)"},
 		{"no notifications", []string{"NOTIFICATION_ENABLED=false"}, ""},
 	} {

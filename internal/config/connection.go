@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Connection says how to reach the database. An empty URL, Host, Database,
 // User or Password and a zero Port are not set: they are left to the URL where
@@ -94,4 +97,19 @@ func (l *loader) connectionWarnings(cfg *Config) {
 			l.warn("%s is not used: the URL of %s goes over it", o.subject("database."+part), used.subject(key))
 		}
 	}
+}
+
+// ReadReplicas returns the URLs of the configured standbys.
+func (c *Config) ReadReplicas() []Secret {
+	var urls []Secret
+	for _, part := range strings.Split(string(c.Database.ReadReplicaURL), ",") {
+		switch part = strings.TrimSpace(part); {
+		case part == "":
+		case len(urls) > 0 && !strings.Contains(part, "://"):
+			urls[len(urls)-1] += Secret("," + part) // a further host of the same URL
+		default:
+			urls = append(urls, Secret(part))
+		}
+	}
+	return urls
 }

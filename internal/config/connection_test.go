@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,28 @@ func TestLibpqShown(t *testing.T) {
 		}
 		if v.Origin.Given() {
 			t.Errorf("%s counts as given", key)
+		}
+	}
+}
+
+// TestReadReplicas: commas part URLs, and the hosts of one URL.
+func TestReadReplicas(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                                     nil,
+		"postgres://a/x":                       {"postgres://a/x"},
+		"postgres://a/x , postgresql://b/x":    {"postgres://a/x", "postgresql://b/x"},
+		"postgres://a:1,b:2/x,postgres://c/x,": {"postgres://a:1,b:2/x", "postgres://c/x"},
+	} {
+		cfg, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{"DB_READ_REPLICA_URL=" + text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, u := range cfg.ReadReplicas() {
+			got = append(got, u.Reveal())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q is %q", text, got)
 		}
 	}
 }

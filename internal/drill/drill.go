@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -82,10 +83,12 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 			err = errors.Join(err, leaveErr)
 		}
 	}()
+	failpoint.Hit(ctx, "drill-started")
 	receipt.Scratch = r.place.scratch
 	if err := r.run(ctx); err != nil {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
+	failpoint.Hit(ctx, "drill-compared")
 	return store(ctx, o.Catalog, b, receipt, pgmedic.ProofProven, o.Now())
 }
 

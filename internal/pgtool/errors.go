@@ -23,6 +23,8 @@ type Error struct {
 	// Refused is true where pg_restore, which does not pass the code on, said
 	// that the server refused what it was given, and not for want of anything.
 	Refused bool
+	// Damaged is true where the server found its own files missing or wrong.
+	Damaged bool
 	// Full is all that the program wrote. It is for the terminal of a person
 	// who asked for it, and never for a log.
 	Full string
@@ -90,6 +92,8 @@ func known() []struct {
 		{line(`out of shared memory`), pgmedic.KindFailed, "raise max_locks_per_transaction on the server"},
 		{line(`(could not import the requested snapshot|invalid snapshot identifier)`), pgmedic.KindUnreachable, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
 		{line(`(invalid page in block|could not read block|missing chunk number|invalid memory alloc request size)`), pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
+		{line(`could not import the requested snapshot`), pgmedic.KindFailed, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
+		{damage, pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
 		{line(`No space left on device`), pgmedic.KindFailed, "free space on the server's disk"},
 		{line(`invalid command \\(un)?restrict`), pgmedic.KindUsage, "this psql is older than the pg_dump that made the backup: update the client programs"},
 	}
@@ -104,6 +108,9 @@ var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execu
 var wanting = regexp.MustCompile(`out of memory|could not (extend|write|open|read|create (file|directory|shared)|access|load|stat|connect|fork|fsync)|` +
 	`too many |insufficient|shared memory|No space|not available|not currently|must be preloaded|shared_preload_libraries|` +
 	`must be (superuser|owner|member)|must have |deadlock detected`)
+
+// damage is what a server says of its own files.
+var damage = regexp.MustCompile(`(?m)(invalid page in block|could not read block|could not open file "(base|pg_tblspc|global)/|missing chunk number|invalid memory alloc request size).*$`)
 
 // quoting matches the beginning of what can quote a row or a statement: the
 // parts of a server's message after the first, and the client programs' own.
@@ -148,7 +155,7 @@ func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 	said := messages(stderr)
 	for _, k := range known() {
 		if text := k.pattern.FindString(said); text != "" {
-			e.Text = text
+			e.Text, e.Damaged = text, k.pattern == damage
 			return k.kind, k.hint
 		}
 	}

@@ -276,3 +276,10 @@ func CreateTablespace(ctx context.Context, conn *pgx.Conn, name, dir string) err
 	_, err := conn.Exec(ctx, "CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION "+pgmedic.QuoteLiteral(dir))
 	return Wrap(err, "create tablespace "+pgmedic.QuoteIdent(name))
 }
+
+// DropUnused drops a database unless somebody is connected to it, which is an
+// error with SQLSTATE 55006.
+func DropUnused(ctx context.Context, conn *pgx.Conn, name string) error {
+	_, err := conn.Exec(ctx, "DROP DATABASE "+pgmedic.QuoteIdent(name))
+	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+}

@@ -2,107 +2,17 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sort"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 )
-
-// Story is what pgmedic writes into the comment of a database that it made or
-// set aside, so that the database explains itself to anyone who lists it.
-type Story struct {
-	// Pgmedic is "kept" for a database that a swap set aside, "loading" for
-	// one that a restore is filling.
-	Pgmedic string `json:"pgmedic"`
-	// Of is the name that the database had, or is to have.
-	Of string `json:"of"`
-	// By is restore, rollback or drill.
-	By string `json:"by"`
-	// Backup is the backup that took the database's place, or fills it.
-	Backup string    `json:"backup,omitempty"`
-	Since  time.Time `json:"since"`
-	// Comment is the database's own comment, given back by a rollback.
-	Comment string `json:"comment,omitempty"`
-	// SafetyBackup is the id of the backup taken before the swap.
-	SafetyBackup string `json:"safety_backup,omitempty"`
-}
-
-// The states in Story.Pgmedic.
-const (
-	StoryKept    = "kept"
-	StoryLoading = "loading"
-)
-
-// Kept is a database with a story.
-type Kept struct {
-	Name  string
-	Story Story
-}
-
-// ReadStories returns the databases that a swap set aside or a restore left,
-// newest first.
-func ReadStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
-	type row struct{ Name, Comment string }
-	rows, err := collect[row](ctx, conn, `
-SELECT d.datname::text AS name, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') AS comment
-FROM pg_catalog.pg_database AS d`)
-	if err != nil {
-		return nil, Wrap(err, "list the databases")
-	}
-	var all []Kept
-	for _, r := range rows {
-		k := Kept{Name: r.Name}
-		if strings.HasPrefix(r.Comment, `{"pgmedic":`) && json.Unmarshal([]byte(r.Comment), &k.Story) == nil {
-			all = append(all, k)
-		}
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Story.Since.After(all[j].Story.Since) })
-	return all, nil
-}
-
-// SetStory writes a story into a database's comment.
-func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) error {
-	sql, err := storySQL(database, s)
-	if err != nil {
-		return err
-	}
-	_, err = conn.Exec(ctx, sql)
-	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
-}
-
-// SetComment replaces a database's comment and waits until that is on disk;
-// empty removes it.
-func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) error {
-	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = on; "+commentSQL(database, comment)+"; COMMIT")
-	if err != nil {
-		_ = execSimple(ctx, conn, "ROLLBACK") // or the session stays in the failed transaction
-	}
-	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
-}
-
-func storySQL(database string, s Story) (string, error) {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return "", fmt.Errorf("write the story of database %q: %w", database, err)
-	}
-	return commentSQL(database, string(text)), nil
-}
-
-func commentSQL(database, comment string) string {
-	value := "NULL"
-	if comment != "" {
-		value = pgmedic.QuoteLiteral(comment)
-	}
-	return "COMMENT ON DATABASE " + pgmedic.QuoteIdent(database) + " IS " + value
-}
 
 // SwapOptions name the two databases of a swap.
 type SwapOptions struct {
@@ -176,22 +86,36 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	defer sessions.stop()
 	began := o.Now()
 	// synchronous_commit: the copy may have been loaded without; once this
-	// commit is on disk, so is all that went before it.
-	begin := "BEGIN; SET LOCAL lock_timeout = '3s'; SET LOCAL synchronous_commit = on"
+	// commit is on disk, so is all that went before it. The idle timeout: should
+	// our host vanish without a word, the server gives the names free again.
+	begin := "BEGIN; SET LOCAL lock_timeout = '3s'; SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 	if err := execSimple(ctx, conn, begin); err != nil {
 		return 0, false, Wrap(err, "begin the swap")
 	}
-	for _, sql := range statements {
+	failpoint.Hit(ctx, "swap-begun")
+	for i, sql := range statements {
 		if err := execSimple(ctx, conn, sql); err != nil {
-			return 0, sessions.denied.Load(), Wrap(err, "swap the databases")
+			err = Wrap(err, "swap the databases")
+			if pgmedic.KindOf(err) == pgmedic.KindUnreachable {
+				abandon(ctx, o, conn.PgConn().PID())
+			}
+			return 0, sessions.denied.Load(), err
+		}
+		if i == 0 {
+			failpoint.Hit(ctx, "swap-renamed-first")
 		}
 	}
+	failpoint.Hit(ctx, "swap-before-commit")
 	// From here on an interrupt must not leave us ignorant of the outcome.
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	if err := execSimple(commit, conn, "COMMIT"); err != nil {
-		return 0, false, commitUnknown(commit, o, err)
+		if err := commitUnknown(commit, o, conn.PgConn().PID(), err); err != nil {
+			return 0, false, err
+		}
+		o.Logger.Warn("the answer to the swap's commit was lost; a look at the server says that it took place")
 	}
+	failpoint.Hit(ctx, "swap-committed")
 	return o.Now().Sub(began), false, nil
 }
 
@@ -223,22 +147,68 @@ func swapSQL(ctx context.Context, conn *pgx.Conn, o SwapOptions) ([]string, erro
 	return append(statements, commentSQL(o.Live, o.IncomingComment)), nil
 }
 
-// commitUnknown finds out what a COMMIT without an answer did.
-func commitUnknown(ctx context.Context, o SwapOptions, cause error) error {
+// ErrOutcomeUnknown is in the chain of an error of Swap after which either
+// database may be live.
+var ErrOutcomeUnknown = errors.New("the connection was lost and the outcome is unknown")
+
+// commitUnknown finds out what a COMMIT without an answer did; nil means that
+// the swap took place.
+func commitUnknown(ctx context.Context, o SwapOptions, pid uint32, cause error) error {
+	unknown := pgmedic.Errorf(pgmedic.KindUnreachable,
+		"list the databases: if "+o.Incoming+" is gone, the swap is done; else the old database is live",
+		"commit the swap: %w: %w", ErrOutcomeUnknown, cause)
+	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return unknown
+	}
+	defer Close(ctx, conn)
+	// While the session lives, the COMMIT may be under way, or never come.
+	if err := endSession(ctx, conn, pid); err != nil {
+		return unknown
+	}
+	switch exists, err := DatabaseExists(ctx, conn, o.Incoming); {
+	case err != nil:
+		return unknown
+	case exists:
+		return Wrap(cause, "commit the swap (it did not take place)")
+	}
+	return nil // its name is gone: the renames are in force
+}
+
+// abandon ends a session whose connection was lost within the swap: the server
+// may not have noticed, and its locks keep every client out.
+func abandon(ctx context.Context, o SwapOptions, pid uint32) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err == nil {
 		defer Close(ctx, conn)
-		exists, err := DatabaseExists(ctx, conn, o.Incoming)
-		if err == nil && !exists {
-			return nil // its name is gone: the renames are in force
+		err = endSession(ctx, conn, pid)
+	}
+	if err != nil {
+		o.Logger.Warn("the swap's session may live on for ten seconds, in which nobody can connect", "error", err)
+	}
+}
+
+// endSession ends a session and waits until it is gone.
+func endSession(ctx context.Context, conn *pgx.Conn, pid uint32) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var lives bool
+		// Its start tells it from one that got its number since.
+		err := conn.QueryRow(ctx, `SELECT coalesce(bool_or(pg_catalog.pg_terminate_backend(pid)), false)
+			FROM pg_catalog.pg_stat_activity WHERE pid = $1::int8 AND application_name = current_setting('application_name')
+			AND backend_start < (SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid())`, int64(pid)).Scan(&lives)
+		if err != nil || !lives {
+			return Wrap(err, "end the swap's session")
 		}
-		if err == nil {
-			return Wrap(cause, "commit the swap (it did not take place)")
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("end the swap's session: %w", context.Cause(ctx))
 		}
 	}
-	return pgmedic.Errorf(pgmedic.KindUnreachable,
-		"list the databases: if "+o.Incoming+" is gone, the swap is done; else the old database is live",
-		"commit the swap: the connection was lost and the outcome is unknown: %w", cause)
 }
 
 // ending is a loop that ends sessions until stop is called.
@@ -299,39 +269,4 @@ func (e *ending) terminate(ctx context.Context, conn *pgx.Conn, oids []uint32, l
 			log.Debug("a session could not be ended", "pid", pid, "sqlstate", Code(err))
 		}
 	}
-}
-
-// SwapObstacles returns what makes a swap of the live database unsafe, each as
-// an Error with what to do about it.
-func SwapObstacles(ctx context.Context, conn *pgx.Conn, live string, standbysHandled bool) ([]error, error) {
-	var obstacles []error
-	for _, o := range []struct {
-		sql, what, hint string
-		skip            bool
-	}{
-		{`SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = $1`,
-			"prepared transaction", "COMMIT PREPARED or ROLLBACK PREPARED it; it would block the rename", false},
-		{`SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE database = $1`,
-			"logical replication slot", "drop the slot and set replication up again after the swap; it would stay with the old database", false},
-		{`SELECT s.subname::text FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_database AS d
-			ON d.oid = s.subdbid WHERE d.datname = $1`,
-			"subscription", "disable and drop it, and make it again after the swap; it would stay with the old database", false},
-		{`SELECT coalesce(nullif(r.application_name, ''), r.pid::text) FROM pg_catalog.pg_stat_replication AS r
-			WHERE $1 <> '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS s
-				WHERE s.active_pid = r.pid AND s.slot_type = 'logical')`,
-			"standby", "sessions on it go on reading the old database: end them after the swap, and say --standbys-handled", standbysHandled},
-	} {
-		if o.skip {
-			continue
-		}
-		names, err := collectScalar[string](ctx, conn, o.sql, live)
-		if err != nil {
-			return nil, Wrap(err, "look for a "+o.what)
-		}
-		for _, name := range names {
-			obstacles = append(obstacles, pgmedic.Errorf(pgmedic.KindConflict, o.hint,
-				"swap: database %q has a %s: %s", live, o.what, name))
-		}
-	}
-	return obstacles, nil
 }

@@ -226,7 +226,7 @@ func TestSwapObstacles(t *testing.T) {
 	look := func() []error {
 		t.Helper()
 		_, a := admin(t)
-		obstacles, err := postgres.SwapObstacles(t.Context(), a, live, false)
+		obstacles, err := postgres.SwapObstacles(t.Context(), a, live)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -48,6 +49,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		err = FailedCheck(done.Checks)
 	}
 	if err == nil {
+		failpoint.Hit(ctx, "into-compared")
 		err = finish(ctx, o)
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -188,18 +189,21 @@ func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, bega
 	if err := s.Step("load", func() error { return loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
+	failpoint.Hit(ctx, "restore-loaded")
 	if err := detachSubscriptions(ctx, s.Database); err != nil {
 		return nil, err
 	}
 	if err := s.Step("analyze", func() error { return s.analyze(ctx) }); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
 	// Last, for they would act on the sessions that load the rows.
 	err := s.Step("properties", func() (err error) {
 		loaded.RefusedSettings, err = postgres.ApplyProperties(ctx, admin, s.Into, s.Backup.Database)
 		return err
 	})
+	failpoint.Hit(ctx, "restore-properties")
 	loaded.Steps = s.steps
 	return loaded, err
 }
@@ -235,6 +239,7 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(ctx, "restore-created")
 	// Whatever ends us from here on, the database says what it is.
 	of := s.Of
 	if of == "" {
@@ -246,6 +251,7 @@ func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Se
 	if err != nil {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
 	}
+	failpoint.Hit(ctx, "restore-named")
 	return nil
 }
 

@@ -4,13 +4,14 @@ import (
 	"context"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // Rollback puts the newest database that a swap set aside back into its place.
 // The one that is live now is displaced and kept in turn, with all writes since
 // the swap, so that a rollback can be rolled back. Of the options it reads
-// Target, Maintenance, Live, StandbysHandled, Confirm, Logger and Now.
+// Target, Maintenance, Live, Replicas, StandbysHandled, Confirm, Logger and Now.
 func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	run, err := beginSwap(ctx, &o)
 	if err != nil {
@@ -31,6 +32,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 			return nil, err
 		}
 	}
+	failpoint.Hit(ctx, "rollback-confirmed")
 	comment, err := run.comment(ctx, o.Live)
 	if err != nil {
 		return nil, err
@@ -50,6 +52,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if plan.LiveExists {
 		done.Kept = plan.Kept
 	}
+	done.Outside, done.Standbys = plan.Outside, run.endOnStandbys(ctx, &o, plan)
 	return done, nil
 }
 

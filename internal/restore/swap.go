@@ -6,11 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -23,15 +26,23 @@ type SwapOptions struct {
 	// FromServer allows a backup of another server: it must be the name that
 	// the backup is filed under.
 	FromServer string
-	// StandbysHandled is the caller's word that sessions on standbys will be
-	// ended; without it a server with standbys is refused.
+	// Replicas are standbys of the server, whose sessions are ended after the
+	// swap.
+	Replicas []postgres.Target
+	// StandbysHandled is the caller's word that sessions on standbys that
+	// Replicas has not will be ended; without it a server with such is refused.
 	StandbysHandled bool
+	// FreeBytes returns the free space of a folder on this machine, by which a
+	// local server is asked for room. Nil asks nobody.
+	FreeBytes func(ctx context.Context, dir string) (int64, error)
 	// Confirm is shown what will happen before anything is done; an error
 	// stops the run. Nil confirms everything.
 	Confirm func(Plan) error
 	// SafetyBackup takes a backup of the live database right before the swap
-	// and returns its id. Nil takes none. It runs under Replace's run lock.
+	// and returns its id. Nil takes none, for the reason in SkipSafety. It
+	// runs under Replace's run lock.
 	SafetyBackup func(ctx context.Context) (id string, err error)
+	SkipSafety   string
 }
 
 // Plan is what a swap or a rollback is about to do.
@@ -46,8 +57,19 @@ type Plan struct {
 	// Since is the moment whose data comes back.
 	Since    time.Time `json:"since"`
 	Sessions int       `json:"sessions"`
-	// SafetyBackup is whether the live database is backed up first.
-	SafetyBackup bool `json:"safety_backup"`
+	// SafetyBackup is whether the live database is backed up first, and
+	// SafetySkipped why it is not.
+	SafetyBackup  bool   `json:"safety_backup"`
+	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
+	// Standbys are those that stream from the server now.
+	Standbys []string `json:"standbys,omitempty"`
+	// Outside is what the live database has that is not in its rows.
+	Outside []postgres.Outside `json:"outside,omitempty"`
+	// Resumed is the loaded copy that a dead restore left, where there is one
+	// to go on with.
+	Resumed string `json:"resumed,omitempty"`
+
+	liveOID uint32
 }
 
 // Swapped is what a swap or a rollback did.
@@ -59,15 +81,25 @@ type Swapped struct {
 	Since    time.Time `json:"since"`
 	// Kept is the database that was live, under its new name; empty if there
 	// was none.
-	Kept         string `json:"kept_as,omitempty"`
-	BackupID     string `json:"backup_id,omitempty"`
-	SafetyBackup string `json:"safety_backup_id,omitempty"`
+	Kept          string `json:"kept_as,omitempty"`
+	BackupID      string `json:"backup_id,omitempty"`
+	SafetyBackup  string `json:"safety_backup_id,omitempty"`
+	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
 	// OutageSeconds is how long the name could not be connected to.
-	OutageSeconds   float64         `json:"outage_seconds"`
-	Seconds         float64         `json:"seconds"`
-	Steps           []pgmedic.Step  `json:"steps,omitempty"`
-	Checks          []pgmedic.Check `json:"checks,omitempty"`
-	RefusedSettings []string        `json:"refused_settings,omitempty"`
+	OutageSeconds   float64            `json:"outage_seconds"`
+	Seconds         float64            `json:"seconds"`
+	Steps           []pgmedic.Step     `json:"steps,omitempty"`
+	Checks          []pgmedic.Check    `json:"checks,omitempty"`
+	RefusedSettings []string           `json:"refused_settings,omitempty"`
+	Outside         []postgres.Outside `json:"outside,omitempty"`
+	Standbys        []EndedOn          `json:"standbys,omitempty"`
+	// Resumed is the copy that a dead restore had left, where this run went on
+	// with it, and Dropped are the leftovers that it dropped.
+	Resumed string   `json:"resumed,omitempty"`
+	Dropped []string `json:"dropped,omitempty"`
+	// Before is true where a resumed restore turned out to have swapped before
+	// it died: nothing was left to do.
+	Before bool `json:"swapped_before,omitempty"`
 }
 
 // Replace restores a backup beside the live database, compares it with what
@@ -92,6 +124,9 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err := run.refuseOtherServer(&o); err != nil {
 		return nil, err
 	}
+	if err := run.refuseFullDisk(ctx, &o); err != nil {
+		return nil, err
+	}
 	plan, err := run.plan(ctx, &o, postgres.DerivedName(o.Live, "__before_"+hexes))
 	if err != nil {
 		return nil, err
@@ -101,7 +136,8 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 			return nil, err
 		}
 	}
-	if err := run.sweep(ctx, o.Options, o.Live); err != nil {
+	dropped, err := run.sweep(ctx, &o, "")
+	if err != nil {
 		return nil, err
 	}
 	loaded, err := Load(ctx, o.Options)
@@ -109,9 +145,13 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	done, err := run.replace(ctx, &o, plan, loaded)
+	if errors.Is(err, postgres.ErrOutcomeUnknown) {
+		return nil, err // what looks like the copy may be the live database's
+	}
 	if err != nil {
 		return nil, errors.Join(err, dropLeftover(ctx, o.Options))
 	}
+	done.Dropped = dropped
 	return done, nil
 }
 
@@ -129,6 +169,9 @@ func beginSwap(ctx context.Context, o *SwapOptions) (*swapRun, error) {
 	if o.Live == o.Maintenance {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set database.maintenance_database to another one",
 			"database %q is the one to connect through and can't be swapped", o.Live)
+	}
+	if o.Live == "template0" || o.Live == "template1" {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "name the database that clients use", "database %q is the server's own and can't be swapped", o.Live)
 	}
 	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Live)
 	if err != nil {
@@ -173,26 +216,9 @@ func (r *swapRun) refuseOtherServer(o *SwapOptions) error {
 		"backup %s is of another server (%s)", o.Backup.ID, from.Name)
 }
 
-func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, error) {
-	p := Plan{Live: o.Live, Kept: kept, SafetyBackup: o.SafetyBackup != nil}
-	if o.Backup != nil {
-		p.Incoming, p.Since = o.Backup.ID, o.Backup.SnapshotAt
-	}
-	var err error
-	if p.LiveExists, err = postgres.DatabaseExists(ctx, r.admin, o.Live); err != nil || !p.LiveExists {
-		p.SafetyBackup = false
-		return p, err
-	}
-	if err := r.refuseObstacles(ctx, o); err != nil {
-		return p, err
-	}
-	err = r.admin.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = $1", o.Live).
-		Scan(&p.Sessions)
-	return p, postgres.Wrap(err, "count the sessions")
-}
-
+// refuseObstacles looks for what makes a swap unsafe.
 func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
-	obstacles, err := postgres.SwapObstacles(ctx, r.admin, o.Live, o.StandbysHandled)
+	obstacles, err := postgres.SwapObstacles(ctx, r.admin, o.Live)
 	if err != nil || len(obstacles) == 0 {
 		return err
 	}
@@ -200,29 +226,62 @@ func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
 }
 
 // sweep drops what earlier restores of the same database left when they were
-// killed. We hold the run lock, so none of them lives.
-func (r *swapRun) sweep(ctx context.Context, o Options, live string) error {
+// killed, except for the copy to go on with. We hold the run lock, so none of
+// them lives.
+func (r *swapRun) sweep(ctx context.Context, o *SwapOptions, except string) (dropped []string, err error) {
 	stories, err := postgres.ReadStories(ctx, r.admin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, k := range stories {
-		if k.Story.Pgmedic != postgres.StoryLoading || k.Story.Of != live || k.Name == live {
+		left := k.Story.Pgmedic == postgres.StoryLoading || k.Story.Pgmedic == postgres.StoryReady
+		if !left || k.Story.Of != o.Live || k.Name == o.Live || k.Name == except {
 			continue
 		}
 		o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
 		if err := dropDatabase(ctx, r.admin, o.Target.WithDatabase(k.Name), r.server.VersionNum); err != nil {
-			return err
+			return dropped, err
 		}
+		dropped = append(dropped, k.Name)
 	}
-	return nil
+	nameless, err := r.sweepNameless(ctx, o)
+	return append(dropped, nameless...), err
+}
+
+// sweepNameless drops what a restore left that was killed between making its
+// database and writing down what it is: it has our kind of name, no comment and
+// no relations.
+func (r *swapRun) sweepNameless(ctx context.Context, o *SwapOptions) (dropped []string, err error) {
+	prefix := strings.TrimSuffix(postgres.DerivedName(o.Live, "__restore_00000000"), "00000000")
+	names, err := postgres.Uncommented(ctx, r.admin, prefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if suffix := strings.TrimPrefix(name, prefix); len(suffix) != 8 || strings.Trim(suffix, "0123456789abcdef") != "" {
+			continue
+		}
+		empty, err := postgres.Empty(ctx, o.Target.WithDatabase(name))
+		if err != nil || !empty {
+			o.Logger.Warn("a database looks like what a restore left behind and is not empty", "database", name)
+			continue
+		}
+		if err := postgres.DropDatabase(ctx, r.admin, name, r.server.VersionNum); err != nil {
+			return dropped, err
+		}
+		dropped = append(dropped, name)
+	}
+	return dropped, nil
 }
 
 // replace is what comes after the load: compare, back up, swap.
 func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded *Loaded) (*Swapped, error) {
 	began := o.Now()
 	s := &Session{Options: o.Options, steps: loaded.Steps}
-	done := &Swapped{Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
+	done := &Swapped{
+		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID,
+		RefusedSettings: loaded.RefusedSettings, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
+	}
 	err := s.Step("compare", func() (err error) {
 		done.Checks, err = Compare(ctx, o.source(), o.Target.WithDatabase(o.Into))
 		return err
@@ -233,14 +292,21 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	if err := FailedCheck(done.Checks); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(ctx, "restore-compared")
+	// From here on a restore that is killed can be resumed.
+	err = postgres.SetLastingStory(ctx, r.admin, o.Into, postgres.Story{
+		Pgmedic: postgres.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: o.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit(ctx, "restore-ready")
 	if plan.SafetyBackup {
-		err := s.Step("safety backup", func() (err error) {
-			done.SafetyBackup, err = o.SafetyBackup(ctx)
-			return err
-		})
+		err := s.Step("safety backup", func() error { return r.safetyBackup(ctx, o, done) })
 		if err != nil {
 			return nil, fmt.Errorf("back up the live database before the swap: %w", err)
 		}
+		failpoint.Hit(ctx, "restore-backed-up")
 	}
 	if plan.LiveExists {
 		if err := r.refuseObstacles(ctx, o); err != nil {
@@ -248,32 +314,54 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 		}
 		done.Kept = plan.Kept
 	}
-	err = s.Step("swap", func() error {
-		outage, err := r.swap(ctx, o, plan, done.SafetyBackup)
-		done.OutageSeconds = seconds(outage)
-		return err
-	})
+	err = s.Step("swap", func() error { return r.swap(ctx, o, plan, done) })
 	if err != nil {
 		return nil, err
 	}
+	done.Standbys = r.endOnStandbys(ctx, o, plan)
 	done.Steps = s.steps
 	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
 	return done, nil
 }
 
-func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, safety string) (time.Duration, error) {
+// safetyBackup takes the safety backup. A live database whose own files are
+// damaged is a reason to replace it, and none to leave it.
+func (r *swapRun) safetyBackup(ctx context.Context, o *SwapOptions, done *Swapped) (err error) {
+	done.SafetyBackup, err = o.SafetyBackup(ctx)
+	if err == nil || !damaged(err) {
+		return err
+	}
+	done.SafetySkipped = "the live database is damaged and can't be backed up: " + err.Error()
+	o.Logger.Warn("there is no safety backup: the live database is damaged and can't be backed up", "error", err)
+	return nil
+}
+
+// damaged reports whether a server said of its own files that they are missing
+// or wrong.
+func damaged(err error) bool {
+	var tool *pgtool.Error
+	if errors.As(err, &tool) && tool.Damaged {
+		return true
+	}
+	code := postgres.Code(err)
+	return code == "XX001" || code == "XX002" || code == "58P01" || code == "58030"
+}
+
+func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, done *Swapped) error {
 	comment, err := r.comment(ctx, o.Live)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return postgres.Swap(ctx, postgres.SwapOptions{
+	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
 		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: o.Backup.Database.Comment,
 		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now,
 		Story: postgres.Story{
 			Pgmedic: postgres.StoryKept, Of: o.Live, By: "restore", Backup: o.Backup.ID,
-			Since: o.Now().UTC(), Comment: comment, SafetyBackup: safety,
+			Since: o.Now().UTC(), Comment: comment, SafetyBackup: done.SafetyBackup, SafetySkipped: done.SafetySkipped,
 		},
 	})
+	done.OutageSeconds = seconds(outage)
+	return err
 }
 
 // comment returns a database's own comment, or empty if there is no such

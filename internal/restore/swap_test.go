@@ -241,8 +241,10 @@ func TestReplaceRefuses(t *testing.T) {
 			t.Cleanup(func() { fixture.Exec(t, server.DSN(live), "SELECT pg_drop_replication_slot('cdc')") })
 		}},
 		"subscription": {pgmedic.KindConflict, "subscription: feed", func(t *testing.T, live string, _ *restore.SwapOptions) {
-			fixture.Exec(t, server.DSN(live), "CREATE SUBSCRIPTION feed CONNECTION '' PUBLICATION p WITH (connect = false, slot_name = NONE)")
-			t.Cleanup(func() { fixture.Exec(t, server.DSN(live), "DROP SUBSCRIPTION feed") })
+			fixture.Exec(t, server.DSN(live), "CREATE SUBSCRIPTION feed CONNECTION '' PUBLICATION p WITH (connect = false)")
+			t.Cleanup(func() {
+				fixture.Exec(t, server.DSN(live), "ALTER SUBSCRIPTION feed SET (slot_name = NONE)", "DROP SUBSCRIPTION feed")
+			})
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

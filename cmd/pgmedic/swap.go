@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/shirou/gopsutil/v4/disk"
+	"github.com/spf13/cobra"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/restore"
+)
+
+func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
+	s, err := a.swapOptions(ctx, o, live, flags)
+	if err != nil {
+		return err
+	}
+	done, err := restore.Replace(ctx, s)
+	if err != nil {
+		return err
+	}
+	return a.reportSwap(ctx, o, done)
+}
+
+// swapOptions are those of the configuration and the flags.
+func (a *app) swapOptions(ctx context.Context, o restore.Options, live string, flags restoreFlags) (restore.SwapOptions, error) {
+	replicas, err := a.replicas()
+	if err != nil {
+		return restore.SwapOptions{}, err
+	}
+	s := restore.SwapOptions{
+		Options: o, Live: live, FromServer: flags.fromServer, Replicas: replicas, StandbysHandled: flags.standbysHandled,
+		SkipSafety: flags.skipSafety,
+		Confirm:    func(p restore.Plan) error { return a.confirmSwap(ctx, p) },
+	}
+	if !flags.skipDiskCheck {
+		s.FreeBytes = freeBytes
+	}
+	if flags.skipSafety == "" {
+		s.SafetyBackup = func(ctx context.Context) (string, error) {
+			bo := a.backupOptions(o.Target.WithDatabase(live), o.Catalog)
+			bo.Locked, bo.Purpose = true, pgmedic.PurposeSafety
+			b, err := backup.Take(ctx, bo)
+			if err != nil {
+				return "", err
+			}
+			return b.ID, nil
+		}
+	}
+	return s, nil
+}
+
+func freeBytes(ctx context.Context, dir string) (int64, error) {
+	usage, err := disk.UsageWithContext(ctx, dir)
+	if err != nil {
+		return 0, fmt.Errorf("look for free space in %s: %w", dir, err)
+	}
+	return int64(usage.Free), nil
+}
+
+// replicas are the standbys whose sessions a swap ends.
+func (a *app) replicas() ([]postgres.Target, error) {
+	var targets []postgres.Target
+	for _, u := range a.cfg.ReadReplicas() {
+		t, err := postgres.ParseTarget(u.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("database.read_replica_url: %w", err)
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
+}
+
+// reportSwap records a swap beside its backup and prints what was done. What
+// went wrong beside it makes it a degraded success.
+func (a *app) reportSwap(ctx context.Context, o restore.Options, done *restore.Swapped) error {
+	failpoint.Hit(ctx, "restore-before-receipt")
+	degraded := a.restoreReceipt(ctx, o, &pgmedic.Receipt{
+		RecoverySeconds: done.Seconds, Steps: done.Steps, Checks: done.Checks,
+		Swap: &pgmedic.SwapRecord{
+			Database: done.Database, KeptAs: done.Kept, OutageSeconds: done.OutageSeconds,
+			SafetyBackupID: done.SafetyBackup, SafetyBackupSkipped: done.SafetySkipped,
+		},
+	})
+	a.warnSettings(done.RefusedSettings)
+	if err := a.printSwapped(done, "restored backup "+done.BackupID+" as"); err != nil {
+		return err
+	}
+	if err := done.Degraded(); err != nil {
+		return err
+	}
+	return degraded
+}
+
+// confirmSwap shows what will happen and asks for the database's name.
+func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
+	if a.global.yes && (a.global.quiet || a.global.json) {
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
+	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
+	if p.LiveExists {
+		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to\n", render.Clean(p.Kept))
+		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
+	} else {
+		fmt.Fprintln(a.stderr, "  the old one    does not exist: nothing is kept and no safety backup is taken")
+	}
+	if p.Resumed != "" {
+		fmt.Fprintf(a.stderr, "  the copy       is %s, which a restore left that was cut short\n", render.Clean(p.Resumed))
+	}
+	if p.SafetySkipped != "" {
+		fmt.Fprintf(a.stderr, "  safety backup  skipped: %s\n", oneLine(p.SafetySkipped))
+	}
+	a.printOutside(p)
+	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
+}
+
+// printOutside names what the swap does not carry over, and what acts by itself.
+func (a *app) printOutside(p restore.Plan) {
+	for _, name := range p.Standbys {
+		fmt.Fprintf(a.stderr, "  standby        %s: its sessions are ended, too, or by you\n", render.Clean(name))
+	}
+	for _, o := range p.Outside {
+		fmt.Fprintf(a.stderr, "  %-14s %s: %s\n", o.Kind, render.Clean(o.Name), o.Note)
+	}
+}
+
+// printSwapped prints what a swap or a rollback did.
+func (a *app) printSwapped(done *restore.Swapped, what string) error {
+	if a.global.json {
+		return a.printJSON(done)
+	}
+	if a.global.quiet {
+		if done.Kept != "" {
+			a.printf("%s\n", done.Kept)
+		}
+		return nil
+	}
+	p := a.paint(a.stdoutTTY)
+	a.printf("%s: %s %s in %s\n", p.good("swapped"), what, render.Clean(done.Database), secondsWords(done.Seconds))
+	a.printChecks(done.Checks)
+	undo := ""
+	if done.Kept != "" {
+		undo = "pgmedic rollback " + render.Clean(done.Database)
+	}
+	safety := done.SafetyBackup
+	if safety == "" && done.SafetySkipped != "" {
+		safety = "skipped: " + oneLine(done.SafetySkipped)
+	}
+	a.fields("clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
+	for _, e := range done.Standbys {
+		if e.Problem == "" {
+			a.fields("standby", fmt.Sprintf("%s: sessions ended: %d", render.Clean(e.Standby), e.Ended))
+		}
+	}
+	return nil
+}
+
+// resume mends what a killed restore --swap left.
+func (a *app) resume(ctx context.Context, args []string, flags restoreFlags) error {
+	if len(args) > 0 || flags.into != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave it out: what was cut short says which backup it was of",
+			"--resume goes with no backup and no --into")
+	}
+	if err := a.prepareBackup(); err != nil {
+		return err
+	}
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	live := flags.database
+	if live == "" {
+		live = a.databaseName(t)
+	}
+	if live == "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "name it with --database, DB_NAME or in DATABASE_URL", "no database is named whose restore is to be resumed")
+	}
+	c, closed, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	o := a.restoreOptions(t, c, nil, nil)
+	left, err := restore.FindLeft(ctx, restore.SwapOptions{Options: o, Live: live})
+	if err != nil {
+		return err
+	}
+	if left.Ready != nil {
+		e, err := c.Get(ctx, left.Ready.Story.Backup, catalog.Filter{})
+		if err != nil {
+			return fmt.Errorf("find the backup that %s was loaded from: %w", left.Ready.Name, err)
+		}
+		o.Backup = e.Backup
+		if o.Key, err = a.readKey(ctx, c, e.Backup); err != nil {
+			return err
+		}
+	}
+	listen, done := a.progress()
+	defer done()
+	o.Progress = listen
+	s, err := a.swapOptions(ctx, o, live, flags)
+	if err != nil {
+		return err
+	}
+	swapped, err := restore.Resume(ctx, s)
+	if err != nil {
+		return err
+	}
+	if swapped.Resumed != "" {
+		return a.reportSwap(ctx, o, swapped)
+	}
+	return a.printTidied(swapped)
+}
+
+// printTidied says what --resume found where there was no copy to swap in.
+func (a *app) printTidied(s *restore.Swapped) error {
+	if a.global.json {
+		if err := a.printJSON(s); err != nil {
+			return err
+		}
+		return s.Degraded()
+	}
+	if a.global.quiet {
+		return s.Degraded()
+	}
+	for _, name := range s.Dropped {
+		a.printf("dropped %s, which a restore left half loaded\n", render.Clean(name))
+	}
+	switch {
+	case s.Before && s.BackupID != "":
+		a.printf("the last swap of database %s is complete: backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
+		a.fields("kept", render.Clean(s.Kept), "safety backup", s.SafetyBackup, "undo", "pgmedic rollback "+render.Clean(s.Database))
+	case s.Before:
+		a.printf("the last rollback of database %s is complete; it set %s aside\n", render.Clean(s.Database), render.Clean(s.Kept))
+	default:
+		a.printf("database %s is as it was; start the restore again\n", render.Clean(s.Database))
+	}
+	return s.Degraded()
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var standbysHandled bool
+	cmd := &cobra.Command{
+		Use:   "rollback DATABASE",
+		Short: "Put the database back that a swap set aside",
+		Long: `Swaps the newest kept database back into its place, the same way as it went. What
+was written since the swap stays in the displaced database, which is kept in turn
+under the name that is printed; a second rollback brings it back.`,
+		Example: `  pgmedic rollback clinic
+  pgmedic rollback clinic --yes`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			return a.rollback(cmd.Context(), args[0], standbysHandled)
+		},
+	}
+	addConnection(cmd)
+	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "sessions on standbys will be ended by you")
+	return cmd
+}
+
+func (a *app) rollback(ctx context.Context, database string, standbysHandled bool) error {
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	replicas, err := a.replicas()
+	if err != nil {
+		return err
+	}
+	done, err := restore.Rollback(ctx, restore.SwapOptions{
+		Options: restore.Options{Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Logger: a.log, Now: a.now},
+		Live:    database, StandbysHandled: standbysHandled, Replicas: replicas,
+		Confirm: func(p restore.Plan) error { return a.confirmRollback(ctx, p) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.printSwapped(done, "rolled back"); err != nil {
+		return err
+	}
+	if !a.global.quiet && !a.global.json && done.Kept != "" {
+		a.printf("  writes since the swap stay in %s\n", render.Clean(done.Kept))
+	}
+	return done.Degraded()
+}
+
+func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
+	if a.global.yes && (a.global.quiet || a.global.json) {
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", render.Clean(p.Live), render.Clean(p.Incoming))
+	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
+	if p.LiveExists {
+		fmt.Fprintf(a.stderr, "  later writes   stay in %s\n", render.Clean(p.Kept))
+		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
+	}
+	a.printOutside(p)
+	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
+}

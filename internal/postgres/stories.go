@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// Story is what pgmedic writes into the comment of a database that it made or
+// set aside, so that the database explains itself to anyone who lists it.
+type Story struct {
+	// Pgmedic is "kept" for a database that a swap set aside, "loading" for
+	// one that a restore is filling, "ready" for one that is filled, was
+	// compared, and waits for the swap.
+	Pgmedic string `json:"pgmedic"`
+	// Name is what the database was called when this was written: one that
+	// somebody renamed since is theirs.
+	Name string `json:"name,omitempty"`
+	// Of is the name that the database had, or is to have.
+	Of string `json:"of"`
+	// By is restore or rollback.
+	By string `json:"by"`
+	// Backup is the backup that took the database's place, or fills it.
+	Backup string    `json:"backup,omitempty"`
+	Since  time.Time `json:"since"`
+	// Comment is the database's own comment, given back by a rollback.
+	Comment string `json:"comment,omitempty"`
+	// SafetyBackup is the id of the backup taken before the swap.
+	SafetyBackup string `json:"safety_backup,omitempty"`
+	// SafetySkipped is why there is none.
+	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
+}
+
+// The states in Story.Pgmedic.
+const (
+	StoryKept    = "kept"
+	StoryLoading = "loading"
+	StoryReady   = "ready"
+)
+
+// Kept is a database with a story, and what stands in the way of dropping it.
+type Kept struct {
+	Name string
+	OID  uint32
+	// Open is true where it accepts connections.
+	Open  bool
+	Story Story
+	// SizeBytes is zero where the role may not know it.
+	SizeBytes int64
+	// Sessions are those connected now.
+	Sessions int
+	// LogicalSlots, PreparedTransactions and Subscriptions are bound to it.
+	LogicalSlots, PreparedTransactions, Subscriptions int
+}
+
+// ReadStories returns the databases that a swap set aside or a restore left,
+// newest first.
+func ReadStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
+	type row struct {
+		Kept
+		Comment string
+	}
+	rows, err := conn.Query(ctx, `
+SELECT d.datname::text, d.oid, d.datallowconn, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
+	CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+		THEN pg_catalog.pg_database_size(d.oid) ELSE 0 END,
+	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
+	(SELECT count(*) FROM pg_catalog.pg_replication_slots AS s WHERE s.datoid = d.oid),
+	(SELECT count(*) FROM pg_catalog.pg_prepared_xacts AS x WHERE x.database = d.datname),
+	(SELECT count(*) FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = d.oid)
+FROM pg_catalog.pg_database AS d
+WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{"pgmedic":%'`)
+	if err != nil {
+		return nil, Wrap(err, "list the databases")
+	}
+	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (row, error) {
+		var k row
+		err := r.Scan(&k.Name, &k.OID, &k.Open, &k.Comment, &k.SizeBytes, &k.Sessions,
+			&k.LogicalSlots, &k.PreparedTransactions, &k.Subscriptions)
+		return k, err
+	})
+	if err != nil {
+		return nil, Wrap(err, "list the databases")
+	}
+	var all []Kept
+	for _, r := range found {
+		if json.Unmarshal([]byte(r.Comment), &r.Story) == nil {
+			all = append(all, r.Kept)
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Story.Since.After(all[j].Story.Since) })
+	return all, nil
+}
+
+// SetStory writes a story into a database's comment.
+func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) error {
+	sql, err := storySQL(database, s)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
+}
+
+// SetLastingStory is SetStory that waits until the story, and all that was
+// written before it, is on disk.
+func SetLastingStory(ctx context.Context, conn *pgx.Conn, database string, s Story) error {
+	text, err := storyText(database, s)
+	if err != nil {
+		return err
+	}
+	return SetComment(ctx, conn, database, text)
+}
+
+// SetComment replaces a database's comment and waits until that is on disk;
+// empty removes it.
+func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) error {
+	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = on; "+commentSQL(database, comment)+"; COMMIT")
+	if err != nil {
+		_ = execSimple(ctx, conn, "ROLLBACK") // or the session stays in the failed transaction
+	}
+	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
+}
+
+func storySQL(database string, s Story) (string, error) {
+	text, err := storyText(database, s)
+	return commentSQL(database, text), err
+}
+
+func storyText(database string, s Story) (string, error) {
+	s.Name = database
+	text, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("write the story of database %q: %w", database, err)
+	}
+	return string(text), nil
+}
+
+func commentSQL(database, comment string) string {
+	value := "NULL"
+	if comment != "" {
+		value = pgmedic.QuoteLiteral(comment)
+	}
+	return "COMMENT ON DATABASE " + pgmedic.QuoteIdent(database) + " IS " + value
+}
+
+// Uncommented returns the databases whose names begin with a prefix and that
+// have no comment.
+func Uncommented(ctx context.Context, conn *pgx.Conn, prefix string) ([]string, error) {
+	names, err := collectScalar[string](ctx, conn, `
+SELECT d.datname::text FROM pg_catalog.pg_database AS d
+WHERE left(d.datname::text, length($1)) = $1 AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL`, prefix)
+	return names, Wrap(err, "list the databases")
+}
+
+// Empty reports whether a database holds no relation that somebody made.
+func Empty(ctx context.Context, t Target) (bool, error) {
+	conn, err := Connect(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	defer Close(ctx, conn)
+	var empty bool
+	err = conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)").Scan(&empty)
+	return empty, Wrap(err, "look into database "+pgmedic.QuoteIdent(t.Database()))
+}

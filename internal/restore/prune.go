@@ -1,0 +1,185 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// PrunePolicy says which databases of ours may be dropped.
+type PrunePolicy struct {
+	// Keep is how long a database that was set aside is kept.
+	Keep time.Duration
+	Now  time.Time
+}
+
+// Pruned is a database of ours and what is to become of it.
+type Pruned struct {
+	Database string `json:"database"`
+	// Of is the database that it was, or was to become.
+	Of string `json:"of"`
+	// State is kept, ready or loading.
+	State     string    `json:"state"`
+	Since     time.Time `json:"since"`
+	SizeBytes int64     `json:"size_bytes"`
+	// Drop is the plan, Reason why, and Dropped what was done.
+	Drop    bool   `json:"drop"`
+	Reason  string `json:"reason"`
+	Dropped bool   `json:"dropped"`
+
+	oid uint32
+}
+
+// PlanPrune decides, of the databases that pgmedic made or set aside, which may
+// be dropped. Never one that somebody uses or opened, that something else is
+// bound to, or that is not what its story says.
+func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
+	plan := make([]Pruned, 0, len(found))
+	for _, k := range found {
+		d := Pruned{
+			Database: k.Name, Of: k.Story.Of, State: k.Story.Pgmedic, Since: k.Story.Since.UTC(), SizeBytes: k.SizeBytes, oid: k.OID,
+		}
+		d.Drop, d.Reason = judge(k, p)
+		plan = append(plan, d)
+	}
+	return plan
+}
+
+func judge(k postgres.Kept, p PrunePolicy) (drop bool, reason string) {
+	age := p.Now.Sub(k.Story.Since)
+	kept := k.Story.Pgmedic == postgres.StoryKept
+	switch {
+	case !slices.Contains([]string{postgres.StoryKept, postgres.StoryReady, postgres.StoryLoading}, k.Story.Pgmedic):
+		return false, "this version does not know what it is"
+	case k.Story.Name != "" && k.Name != k.Story.Name:
+		return false, "somebody renamed it"
+	case k.Name == k.Story.Of && (kept || k.Story.Pgmedic == postgres.StoryReady || k.Story.Name == ""):
+		return false, "it is live: the story in its comment is not its own"
+	case k.LogicalSlots > 0:
+		return false, fmt.Sprintf("%d logical replication slots are bound to it: whoever reads them would lose their place", k.LogicalSlots)
+	case k.PreparedTransactions > 0:
+		return false, fmt.Sprintf("%d prepared transactions are in it", k.PreparedTransactions)
+	case k.Sessions > 0:
+		return false, fmt.Sprintf("%d sessions are connected to it", k.Sessions)
+	case kept && k.Subscriptions > 0:
+		return false, fmt.Sprintf("it has %d subscriptions: open it, drop them, and drop it by hand", k.Subscriptions)
+	case kept && k.Open:
+		return false, "somebody opened it to connections: close it, or drop it by hand"
+	case kept && age < p.Keep:
+		return false, "it is kept until " + k.Story.Since.Add(p.Keep).UTC().Format("2006-01-02 15:04:05Z")
+	case kept:
+		return true, fmt.Sprintf("it was set aside more than %s ago", days(p.Keep))
+	}
+	if k.Story.By == "drill" {
+		return true, "a drill that is dead left it"
+	}
+	return true, "a restore that is dead left it"
+}
+
+// days prints whole days as such.
+func days(d time.Duration) string {
+	if d >= 24*time.Hour && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d d", d/(24*time.Hour))
+	}
+	return d.String()
+}
+
+// PruneOptions say where Prune works. Required: Target, Keep, Logger, Now.
+type PruneOptions struct {
+	Target      postgres.Target
+	Maintenance string
+	// Keep is how long a database that was set aside is kept.
+	Keep time.Duration
+	// Confirm is shown the plan; an error stops the run. Nil drops nothing.
+	Confirm func([]Pruned) error
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+// Prune drops the databases that swaps set aside and whose time is over, and
+// what dead restores left. It returns the plan with what was done.
+func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
+	if o.Maintenance == "" {
+		o.Maintenance = "postgres"
+	}
+	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	server, err := postgres.ReadServer(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if server.Standby {
+		return nil, pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	}
+	found, err := postgres.ReadStories(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	plan := PlanPrune(found, o.policy())
+	if o.Confirm == nil || !slices.ContainsFunc(plan, func(p Pruned) bool { return p.Drop }) {
+		return plan, nil
+	}
+	if err := o.Confirm(plan); err != nil {
+		return plan, err
+	}
+	var errs []error
+	for i := range plan {
+		if plan[i].Drop && ctx.Err() == nil {
+			errs = append(errs, o.drop(ctx, conn, server.VersionNum, &plan[i]))
+		}
+	}
+	return plan, errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+func (o PruneOptions) policy() PrunePolicy { return PrunePolicy{Keep: o.Keep, Now: o.Now()} }
+
+// drop drops one database under the locks that a restore of it would hold,
+// having looked again whether it may.
+func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, p *Pruned) error {
+	for _, name := range slices.Compact([]string{p.Of, p.Database}) {
+		lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, name)
+		if pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil {
+			p.Drop, p.Reason = false, "a run that lives works on database "+name
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer lock.Release(ctx)
+	}
+	found, err := postgres.ReadStories(ctx, conn)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(found, func(k postgres.Kept) bool { return k.Name == p.Database && k.OID == p.oid })
+	if i < 0 {
+		p.Drop, p.Reason = false, "it is gone, or has another name now"
+		return nil
+	}
+	if p.Drop, p.Reason = judge(found[i], o.policy()); !p.Drop {
+		return nil
+	}
+	if found[i].Story.Pgmedic == postgres.StoryKept {
+		// Without force: whoever connects at the last moment keeps it.
+		err = postgres.DropUnused(ctx, conn, p.Database)
+	} else {
+		err = dropDatabase(ctx, conn, o.Target.WithDatabase(p.Database), versionNum)
+	}
+	if postgres.Code(err) == "55006" {
+		p.Drop, p.Reason = false, "somebody connected to it at this moment"
+		return nil
+	}
+	p.Dropped = err == nil
+	return err
+}

@@ -1,0 +1,146 @@
+package restore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/test/fixture"
+)
+
+func TestPlanPrune(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	week := 7 * 24 * time.Hour
+	kept := postgres.Kept{Name: "shop__before_1", Story: postgres.Story{
+		Pgmedic: postgres.StoryKept, Name: "shop__before_1", Of: "shop", Since: now.Add(-week - time.Second),
+	}}
+	change := func(change func(*postgres.Kept)) postgres.Kept {
+		k := kept
+		change(&k)
+		return k
+	}
+	for name, tt := range map[string]struct {
+		kept   postgres.Kept
+		drop   bool
+		reason string
+	}{
+		"its time is over": {kept, true, "more than 7 d ago"},
+		"at that moment":   {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week) }), true, ""},
+		"its time is not over": {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week + time.Second) }), false,
+			"until 2026-11-22 12:00:01Z"},
+		"of the future":         {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Hour) }), false, "until"},
+		"a logical slot":        {change(func(k *postgres.Kept) { k.LogicalSlots = 1 }), false, "replication slots"},
+		"somebody connected":    {change(func(k *postgres.Kept) { k.Sessions = 2 }), false, "2 sessions"},
+		"prepared transactions": {change(func(k *postgres.Kept) { k.PreparedTransactions = 1 }), false, "prepared"},
+		"a subscription":        {change(func(k *postgres.Kept) { k.Subscriptions = 1 }), false, "subscriptions"},
+		"opened":                {change(func(k *postgres.Kept) { k.Open = true }), false, "opened it"},
+		"renamed":               {change(func(k *postgres.Kept) { k.Name = "mine" }), false, "renamed"},
+		"live":                  {change(func(k *postgres.Kept) { k.Name, k.Story.Name = "shop", "shop" }), false, "live"},
+		"live, of an old story": {change(func(k *postgres.Kept) { k.Name, k.Story.Name = "shop", "" }), false, "live"},
+		"a copy made live by hand": {change(func(k *postgres.Kept) {
+			k.Name, k.Story.Name, k.Story.Pgmedic = "shop", "shop__restore_1", postgres.StoryReady
+		}), false, "renamed"},
+		"a half-loaded copy": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Open, k.Story.Since = postgres.StoryLoading, true, now }),
+			true, "dead"},
+		"a half-loaded copy in use": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Sessions = postgres.StoryLoading, 1 }),
+			false, "sessions"},
+		"a ready copy": {change(func(k *postgres.Kept) { k.Story.Pgmedic = postgres.StoryReady }), true, "dead"},
+		"of a later version": {change(func(k *postgres.Kept) { k.Story.Pgmedic = "physical" }), false,
+			"does not know"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := restore.PlanPrune([]postgres.Kept{tt.kept}, restore.PrunePolicy{Keep: week, Now: now})
+			if len(plan) != 1 || plan[0].Drop != tt.drop || !strings.Contains(plan[0].Reason, tt.reason) || plan[0].Dropped {
+				t.Errorf("%+v", plan)
+			}
+		})
+	}
+}
+
+// TestPrune drops real databases, and looks again right before it does.
+func TestPrune(t *testing.T) {
+	live, o := liveClinic(t)
+	admin := fixture.Connect(t, server.DSN("postgres"))
+	now := time.Now()
+	old := now.Add(-8 * 24 * time.Hour)
+	for suffix, s := range map[string]postgres.Story{
+		"__before_old":  {Pgmedic: postgres.StoryKept, Since: old},
+		"__before_new":  {Pgmedic: postgres.StoryKept, Since: now},
+		"__before_slot": {Pgmedic: postgres.StoryKept, Since: old},
+		"__before_late": {Pgmedic: postgres.StoryKept, Since: old},
+		"__restore_x":   {Pgmedic: postgres.StoryLoading, Since: now},
+	} {
+		s.Of, s.By = live, "restore"
+		name := live + suffix
+		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0")
+		if suffix == "__before_slot" {
+			fixture.Exec(t, server.DSN(name), "SELECT pg_create_logical_replication_slot('prune_slot', 'pgoutput')")
+			t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "SELECT pg_drop_replication_slot('prune_slot')") })
+		}
+		if err := postgres.SetStory(t.Context(), admin, name, s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Pgmedic == postgres.StoryKept {
+			fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
+		}
+	}
+	po := restore.PruneOptions{Target: o.Target, Keep: 7 * 24 * time.Hour, Logger: fixture.Silent(), Now: time.Now}
+	prune := func() map[string]restore.Pruned {
+		t.Helper()
+		plan, err := restore.Prune(t.Context(), po)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := map[string]restore.Pruned{}
+		for _, p := range plan {
+			if suffix, ok := strings.CutPrefix(p.Database, live); ok {
+				ours[suffix] = p
+			}
+		}
+		return ours
+	}
+	for suffix, p := range prune() { // without a word from anyone it is a plan
+		if p.Dropped || !exists(t, live+suffix) {
+			t.Errorf("%s: %+v", suffix, p)
+		}
+	}
+	lock, err := postgres.AcquireRunLock(t.Context(), o.Target, "postgres", live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := func(plan []restore.Pruned) error { // nobody else's, of tests before
+		for i := range plan {
+			plan[i].Drop = plan[i].Drop && strings.HasPrefix(plan[i].Database, live)
+		}
+		return nil
+	}
+	po.Confirm = only
+	for suffix, p := range prune() {
+		if p.Dropped || !exists(t, live+suffix) {
+			t.Errorf("while a run works on it %s: %+v", suffix, p)
+		}
+	}
+	lock.Release(t.Context())
+	po.Confirm = func(plan []restore.Pruned) error {
+		// Between the plan and its end somebody opens one.
+		open(t, live+"__before_late")
+		return only(plan)
+	}
+	done := prune()
+	for suffix, want := range map[string]bool{"__before_old": true, "__before_new": false, "__before_slot": false, "__before_late": false, "__restore_x": true} {
+		if done[suffix].Dropped != want || exists(t, live+suffix) == want {
+			t.Errorf("%s: %+v, it exists: %t", suffix, done[suffix], exists(t, live+suffix))
+		}
+	}
+	if patients(t, live) != 40 {
+		t.Errorf("%d patients", patients(t, live))
+	}
+	po.Confirm = func([]restore.Pruned) error { return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "no") }
+	_, err = restore.Prune(t.Context(), po)
+	if err != nil { // there may be nothing left to ask about
+		fixture.WantKind(t, err, pgmedic.KindNotConfirmed)
+	}
+}

@@ -1,0 +1,123 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Left is what dead restores of a database left behind.
+type Left struct {
+	// Ready is the newest copy that is loaded and was compared, or nil.
+	Ready *postgres.Kept
+	// Last is what the last swap or rollback set aside, or nil.
+	Last *postgres.Kept
+}
+
+// FindLeft looks for what dead restores of a database left. It holds no lock: a
+// restore that is at work has such a copy, too, and Resume finds out.
+func FindLeft(ctx context.Context, o SwapOptions) (Left, error) {
+	if o.Maintenance == "" {
+		o.Maintenance = "postgres"
+	}
+	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return Left{}, err
+	}
+	defer postgres.Close(ctx, conn)
+	stories, err := postgres.ReadStories(ctx, conn)
+	return findLeft(stories, o.Live), err
+}
+
+func findLeft(stories []postgres.Kept, live string) (left Left) {
+	for _, k := range stories { // newest first
+		if k.Story.Of != live || k.Name == live {
+			continue
+		}
+		switch {
+		case k.Story.Pgmedic == postgres.StoryReady && left.Ready == nil:
+			left.Ready = &k
+		case k.Story.Pgmedic == postgres.StoryKept && left.Last == nil:
+			left.Last = &k
+		}
+	}
+	return left
+}
+
+// Resume mends what a killed restore of a database left. A copy that was loaded
+// and compared is compared again and swapped in, as Replace would have gone on;
+// o.Backup must be the one that its story names. A half-loaded copy is dropped. A
+// swap that had taken place is finished: that it was is in Swapped.Before.
+// Nothing left and no swap ever is an error of KindNotFound.
+func Resume(ctx context.Context, o SwapOptions) (*Swapped, error) {
+	run, err := beginSwap(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer run.end(ctx)
+	stories, err := postgres.ReadStories(ctx, run.admin)
+	if err != nil {
+		return nil, err
+	}
+	left := findLeft(stories, o.Live)
+	if left.Ready == nil {
+		return run.tidy(ctx, &o, left)
+	}
+	return run.resume(ctx, &o, *left.Ready)
+}
+
+// tidy is Resume where there is no copy to swap in.
+func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped, error) {
+	dropped, err := r.sweep(ctx, o, "")
+	if err != nil {
+		return nil, err
+	}
+	done := &Swapped{Database: o.Live, Dropped: dropped}
+	if left.Last != nil {
+		s := left.Last.Story
+		done.Before, done.Incoming, done.Since, done.Kept = true, s.Backup, s.Since, left.Last.Name
+		done.BackupID, done.SafetyBackup, done.SafetySkipped = s.Backup, s.SafetyBackup, s.SafetySkipped
+		// All else is in the swap's transaction; this comes after it.
+		done.Standbys = r.endOnStandbys(ctx, o, Plan{LiveExists: true, liveOID: left.Last.OID})
+		return done, nil
+	}
+	if len(dropped) == 0 {
+		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "start a restore with `pgmedic restore --swap`",
+			"no restore of database %q was cut short", o.Live)
+	}
+	return done, nil
+}
+
+// resume goes on with a copy that is ready. Unless it turns out to be wrong, it
+// stays where it is if the swap fails, to be resumed again.
+func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kept) (*Swapped, error) {
+	if o.Backup == nil || o.Backup.ID != ready.Story.Backup {
+		return nil, fmt.Errorf("restore: Resume needs backup %s, which %s was loaded from", ready.Story.Backup, ready.Name)
+	}
+	o.Into, o.Of = ready.Name, o.Live
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	plan, err := r.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
+	if err != nil {
+		return nil, err
+	}
+	plan.Resumed = ready.Name
+	if o.Confirm != nil {
+		if err := o.Confirm(plan); err != nil {
+			return nil, err
+		}
+	}
+	dropped, err := r.sweep(ctx, o, ready.Name)
+	if err != nil {
+		return nil, err
+	}
+	done, err := r.replace(ctx, o, plan, &Loaded{})
+	if err != nil {
+		return nil, err
+	}
+	done.Dropped = dropped
+	return done, nil
+}
