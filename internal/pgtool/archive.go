@@ -92,3 +92,9 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	}
 	return err
 }
+
+// StartArchiveScript begins a pg_restore that turns the data section of an archive into
+// SQL, and connects to no server.
+func StartArchiveScript(ctx context.Context, tool Tool, archive io.Reader) (*Process, error) {
+	return Start(ctx, Command{Tool: tool, Args: []string{"--section=data", "--file=-"}, Stdin: archive, Offline: true})
+}

@@ -28,6 +28,9 @@ type Command struct {
 	Options string
 	// Stdin is the program's input; nil means none.
 	Stdin io.Reader
+	// Offline is for a program that works on its input alone: it gets no
+	// connection.
+	Offline bool
 }
 
 // Process is a running client program whose output is being read.
@@ -141,6 +144,9 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	}
 	// libpq takes a whole connection string in place of a database's name.
 	args := append([]string{"--no-password", "--dbname=" + c.Target.Conninfo()}, c.Args...)
+	if c.Offline {
+		args = c.Args
+	}
 	cmd := exec.CommandContext(ctx, c.Tool.Path, args...)
 	cmd.Env = environment(c)
 	cmd.Stdin = c.Stdin
