@@ -88,18 +88,21 @@ func putBack(t *testing.T, server *scratch.Server, source fixture.Place, done *r
 		if table.SQL.Changed != "" && count(table.SQL.Changed) != 0 {
 			t.Errorf("%s: rows are said to have changed", table.Table)
 		}
-		if table.Table == `"public"."parent"` { // has a trigger that always fires
+		switch table.Table {
+		case `"public"."parent"`, `"public"."unchecked"`: // a trigger that always fires, a check that is not met
 			continue
 		}
-		const quiet = "SET session_replication_role = replica;\n"
-		fixture.Psql(t, server, source.Database, quiet+"DELETE FROM ONLY "+table.Table+" WHERE ctid::text LIKE '%1)';")
-		if len(table.Key) == 0 && strings.HasPrefix(table.Table, `"parts"`) {
-			fixture.Psql(t, server, source.Database, quiet+"DELETE FROM "+table.Table+" WHERE ctid::text LIKE '%1)';")
+		from := "ONLY " + table.Table
+		if strings.HasPrefix(table.Table, `"parts"`) {
+			from = table.Table
 		}
+		const quiet = "SET session_replication_role = replica;\n"
+		fixture.Psql(t, server, source.Database, quiet+"DELETE FROM "+from+" WHERE ctid IN (SELECT ctid FROM "+from+
+			" LIMIT (SELECT (count(*) + 1) / 2 FROM "+from+"));")
 		missing := count(table.SQL.Missing)
 		if missing > 0 {
 			tried++
-		} else if table.Rows > 0 && !strings.HasPrefix(table.Table, `"parts"`) {
+		} else if table.Rows > 0 {
 			t.Errorf("%s: no row is missing", table.Table)
 		}
 		fixture.Psql(t, server, source.Database, quiet+table.SQL.PutBack)
