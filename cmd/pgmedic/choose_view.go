@@ -15,7 +15,7 @@ import (
 )
 
 // detailLines are what the marked backup's details take.
-const detailLines = 4
+const detailLines = 5
 
 // room is how many backups fit on the screen: without the title, the search, the
 // headers, the details with an empty line on either side, and the keys.
@@ -99,7 +99,7 @@ func (m *chooser) cells(e catalog.Entry) []string {
 // details say more of a backup, in as many lines as detailLines.
 func (m *chooser) details(e catalog.Entry) []string {
 	b := e.Backup
-	recovers := "never drilled: how long it takes to recover is not known"
+	recovers := "never drilled"
 	if drill, ok := e.LastDrill(); ok {
 		recovers = "recovers in " + secondsWords(drill.RecoverySeconds)
 	}
@@ -114,7 +114,8 @@ func (m *chooser) details(e catalog.Entry) []string {
 	lines := []string{
 		fmt.Sprintf("data as of %s, server %s, PostgreSQL %s", b.SnapshotAt.UTC().Format("2006-01-02 15:04:05Z"), b.Server.Name, b.Server.Version),
 		fmt.Sprintf("%s rows in %d tables, %s on the server", render.Count(b.Rows()), len(b.Tables), render.Bytes(b.Database.SizeBytes)),
-		kind + "; " + sealWords(b) + "; " + recovers,
+		kind,
+		sealWords(b) + "; " + recovers,
 		strings.Join(labels, ", "),
 	}
 	for i, l := range lines {
@@ -128,7 +129,7 @@ func (m *chooser) whatLines() []string {
 	lines := []string{m.paint.bold("Restore backup "+b.ID) + " of " + render.Clean(b.Database.Name), ""}
 	for i, what := range []string{
 		"into a new database, beside the living one",
-		"in place of the living one, which is kept to go back to (you are asked once more)",
+		"in place of the living one, which is kept to go back to",
 	} {
 		if i == m.what {
 			lines = append(lines, m.paint.bold("> "+what))
