@@ -22,14 +22,20 @@ import (
 // restricts psql on its own, so that it refuses by its own reading, too, should
 // that differ from ours.
 type Script struct {
-	// Rows counts what passes.
+	// Rows counts what passes, or would.
 	Rows RowCounter
+	// Without is what does not.
+	Without Without
 
 	src  io.Reader
 	buf  []byte
 	out  bytes.Buffer
 	meta []byte // a psql command that has not come whole
 	err  error
+
+	held    []byte // of a statement that may be left out
+	passing bool   // the statement is longer than any that is
+	leaving bool   // the rows of a COPY that was left out
 }
 
 // NewScript returns the script that r holds.
@@ -73,6 +79,7 @@ func (s *Script) Read(p []byte) (int, error) {
 			if errors.Is(err, io.EOF) && len(s.meta) > 0 {
 				s.err = refusedCommand()
 			}
+			s.release()
 		}
 	}
 	return s.out.Read(p)
@@ -98,7 +105,7 @@ func (s *Script) filter(p []byte) {
 				s.err = refusedCommand()
 				return
 			}
-			s.out.Write(p[:len(p)-len(rest)])
+			s.passRows(p[:len(p)-len(rest)])
 			p = rest
 			continue
 		}
@@ -110,6 +117,7 @@ func (s *Script) filter(p []byte) {
 // step passes one byte on that is not of a table's rows.
 func (s *Script) step(b byte) {
 	inNormal := s.Rows.state == lexNormal && s.Rows.pending == ""
+	ends := inNormal && b == ';' && !s.Rows.meta
 	s.Rows.lex(b)
 	switch {
 	case s.Rows.meta || len(s.meta) > 0:
@@ -122,10 +130,10 @@ func (s *Script) step(b byte) {
 			return
 		}
 		s.meta = s.meta[:0]
-		s.out.WriteByte('\n')
+		s.passOn('\n', false)
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
-		s.out.WriteByte(b)
+		s.passOn(b, ends)
 	}
 }
