@@ -72,8 +72,8 @@ func (a *app) printRescued(done *restore.Rescued) {
 }
 
 func (a *app) printRescuedTable(t restore.RescuedTable, dryRun bool) {
-	a.comment("")
 	if !dryRun {
+		a.comment("")
 		a.comment(t.Table + " is in " + t.As)
 	}
 	if len(t.AsText) > 0 {

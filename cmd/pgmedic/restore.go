@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 )
@@ -66,6 +67,8 @@ new schema's. Without an id, on a terminal, there is a list to choose from.`,
 	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
 	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would happen, and make nothing")
+	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: definitions alone, without rows")
+	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave owners and access lists out; all is the restoring role's")
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows and indexes, for parallel backups (default: one for each processor)")
 	return cmd
 }
@@ -85,6 +88,10 @@ func (a *app) checkRestore(args []string, flags restoreFlags) error {
 	if !flags.swap && targets > 0 && (flags.skipSafety != "" || flags.standbysHandled) || flags.into != "" && flags.database != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: without --swap no other database is touched",
 			"--database, --skip-safety-backup and --standbys-handled are for --swap")
+	}
+	if (flags.schemaOnly || flags.noOwner) && (flags.swap || len(flags.tables) > 0) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore into a new database: --into NAME",
+			"--schema-only and --no-owner are for --into: a live database without its rows or its rights serves nobody")
 	}
 	if len(args) == 0 && flags.fromServer == "" && !a.canChoose() {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
@@ -128,8 +135,11 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if len(flags.tables) > 0 {
 		return a.rescue(ctx, o, flags)
 	}
+	o.Without = pgtool.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}
 	if flags.into != "" {
-		o.Into = flags.into
+		if o.Into = flags.into; flags.dryRun {
+			return a.foresee(ctx, restore.SwapOptions{Options: o})
+		}
 		return a.restoreInto(ctx, o)
 	}
 	live := flags.database
@@ -226,6 +236,9 @@ func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, f
 		}
 	} else {
 		a.log.Warn("no safety backup is taken", "reason", flags.skipSafety)
+	}
+	if flags.dryRun {
+		return a.foresee(ctx, s)
 	}
 	done, err := restore.Replace(ctx, s)
 	if err != nil {
