@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -336,11 +335,4 @@ func (r *rescue) finish(ctx context.Context) error {
 	}
 	r.done.CleanUp = printable("DROP SCHEMA " + pgmedic.QuoteIdent(r.schema) + " CASCADE;")
 	return nil
-}
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }
