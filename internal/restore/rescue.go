@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -322,15 +323,15 @@ func (r *rescue) finish(ctx context.Context) error {
 		}
 		r.report(pgmedic.Event{Step: "check", Object: t.Table, DoneBytes: int64(k + 1), TotalBytes: int64(len(r.done.Tables))})
 	}
-	sql := "BEGIN; SET LOCAL synchronous_commit = on"
+	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = on"}
 	for _, t := range r.done.Tables {
 		comment, err := r.story(t.Table, storyRescued)
 		if err != nil {
 			return err
 		}
-		sql += "; COMMENT ON TABLE " + t.As + " IS " + comment
+		statements = append(statements, "COMMENT ON TABLE "+t.As+" IS "+comment)
 	}
-	if _, err := r.conn.PgConn().Exec(ctx, sql+"; COMMIT").ReadAll(); err != nil {
+	if _, err := r.conn.PgConn().Exec(ctx, strings.Join(append(statements, "COMMIT"), "; ")).ReadAll(); err != nil {
 		return postgres.Wrap(err, "finish the rescue")
 	}
 	r.done.CleanUp = printable("DROP SCHEMA " + pgmedic.QuoteIdent(r.schema) + " CASCADE;")

@@ -118,7 +118,8 @@ func (r *rescue) makeTables(ctx context.Context) error {
 			return err
 		}
 		schema := pgmedic.QuoteIdent(r.schema)
-		if _, err := r.conn.PgConn().Exec(kept, "BEGIN; CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+comment).ReadAll(); err == nil {
+		_, err = r.conn.PgConn().Exec(kept, "BEGIN; CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+comment).ReadAll()
+		if err == nil {
 			err = r.closeSchema(kept)
 		}
 		if err != nil {

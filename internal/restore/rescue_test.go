@@ -345,7 +345,16 @@ func TestRescueAsOwner(t *testing.T) {
 	if got[0] {
 		t.Error("others may look into the schema, or it is published")
 	}
-	if got := fixture.Query[string](t, dsn, "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = $1", done.Schema); !slices.Equal(got, []string{`"ward Owner"`}) {
+	fixture.Exec(t, dsn, done.CleanUp, "REVOKE CREATE ON DATABASE "+name+` FROM "ward Owner"`)
+	_, err := restore.Rescue(t.Context(), o)
+	fixture.WantKind(t, err, pgmedic.KindUnreachable, "make schema")
+}
+
+// TestRescueOwnsItsSchema makes the schema the role's that rescues.
+func TestRescueOwnsItsSchema(t *testing.T) {
+	dsn, c, b := ward(t, backup.Parallel{})
+	done := mustRescue(t, rescueOptions(t, dsn, c, b, "notes"))
+	if got := fixture.Query[string](t, dsn, "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = $1", done.Schema); !slices.Equal(got, fixture.Query[string](t, dsn, "SELECT current_user::text")) {
 		t.Errorf("the schema is %q's", got)
 	}
 }
