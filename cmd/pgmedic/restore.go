@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 )
@@ -20,6 +21,10 @@ type restoreFlags struct {
 	fromServer, skipSafety string
 	standbysHandled        bool
 	skipDiskCheck, resume  bool
+	tables                 []string
+	dryRun                 bool
+	schemaOnly, noOwner    bool
+	globals                string
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -31,10 +36,15 @@ func (a *app) restoreCommand() *cobra.Command {
 was recorded. With --into that is all. With --swap the live database is then
 backed up and the two trade names in one transaction; the old one is kept, and
 ` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.
-With -q it prints the new database's name, or that of the one that is kept.
+With --table single tables come back beside the living ones, in a schema of their
+own, and the SQL that compares them and puts missing rows back is printed.
+With -q it prints the new database's name, that of the one that is kept, or the
+new schema's. Without an id, on a terminal, there is a list to choose from.
 --resume looks for what a --swap left that was killed: it swaps a copy in that was
 loaded and compared, having compared it again, and drops a half-loaded one.`,
-		Example: `  pgmedic restore latest --into clinic_copy
+		Example: `  pgmedic restore
+  pgmedic restore latest --into clinic_copy
+  pgmedic restore latest --table public.claims --table 'audit.*'
   pgmedic restore latest --swap
   pgmedic restore 20261122T020000Z-7f3a9c --swap --yes
   pgmedic restore --resume`,
@@ -46,13 +56,8 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 			if flags.resume {
 				return a.resume(cmd.Context(), args, flags)
 			}
-			if (flags.into == "") == !flags.swap {
-				return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one",
-					"say where to restore to: --into NAME or --swap")
-			}
-			if flags.into != "" && (flags.database != "" || flags.skipSafety != "" || flags.standbysHandled || flags.skipDiskCheck) {
-				return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: --into touches no other database",
-					"--database, --skip-safety-backup, --standbys-handled and --skip-disk-check are for --swap")
+			if err := a.checkRestore(args, flags); err != nil {
+				return err
 			}
 			return a.restore(cmd.Context(), args, flags)
 		},
@@ -62,17 +67,57 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	f := cmd.Flags()
 	f.StringVar(&flags.into, "into", "", "name of the new database to make")
 	f.BoolVar(&flags.swap, "swap", false, "replace the live database")
-	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace (default: the configured one, else the backup's)")
+	f.StringArrayVar(&flags.tables, "table", nil, "bring back this table alone, beside the living one: schema.table, with * and ?; may be repeated")
+	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace; with --table: to bring tables back into (default: the configured one, else the backup's)")
 	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
 	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
 	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
 	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't ask whether a server on this machine has room")
 	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would happen, and make nothing")
+	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: definitions alone, without rows")
+	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave owners and access lists out; all is the restoring role's")
+	f.StringVar(&flags.globals, "globals", "", "make the backup's roles and tablespaces first: missing, and with all also change those that are there")
+	f.Lookup("globals").NoOptDefVal = string(restore.GlobalsMissing)
+	addSetting(cmd, "jobs", "backup.jobs", "connections for rows and indexes, for parallel backups (default: one for each processor)")
 	return cmd
 }
 
+// checkRestore refuses flags that don't go together.
+func (a *app) checkRestore(args []string, flags restoreFlags) error {
+	targets := 0
+	for _, given := range []bool{flags.into != "", flags.swap, len(flags.tables) > 0} {
+		if given {
+			targets++
+		}
+	}
+	if targets > 1 || targets == 0 && (flags.dryRun || !a.canChoose()) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one, --table brings single tables back beside it",
+			"say where to restore to: --into NAME, --swap or --table")
+	}
+	if !flags.swap && targets > 0 && (flags.skipSafety != "" || flags.standbysHandled || flags.skipDiskCheck) || flags.into != "" && flags.database != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: without --swap no other database is touched",
+			"--database, --skip-safety-backup, --standbys-handled and --skip-disk-check are for --swap")
+	}
+	if (flags.schemaOnly || flags.noOwner) && (flags.swap || len(flags.tables) > 0) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore into a new database: --into NAME",
+			"--schema-only and --no-owner are for --into: a live database without its rows or its rights serves nobody")
+	}
+	switch globals := restore.GlobalsMode(flags.globals); {
+	case globals != restore.GlobalsNone && globals != restore.GlobalsMissing && globals != restore.GlobalsAll:
+		return pgmedic.Errorf(pgmedic.KindUsage, "say --globals, or --globals=all", "--globals is missing or all, not %q", flags.globals)
+	case globals != restore.GlobalsNone && (len(flags.tables) > 0 || flags.noOwner):
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--globals makes roles, and --table and --no-owner need none")
+	}
+	if len(args) == 0 && flags.fromServer == "" && !a.canChoose() {
+		return pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
+	}
+	return nil
+}
+
 func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) error {
-	if flags.swap {
+	said := flags.swap
+	if said {
 		if err := a.prepareBackup(); err != nil {
 			return err
 		}
@@ -86,9 +131,14 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 		return err
 	}
 	defer closed()
-	e, err := a.chooseBackup(ctx, c, args, flags)
+	e, err := a.chooseBackup(ctx, c, args, &flags)
 	if err != nil {
 		return err
+	}
+	if flags.swap && !said {
+		if err := a.prepareBackup(); err != nil {
+			return err
+		}
 	}
 	key, err := a.readKey(ctx, c, e.Backup)
 	if err != nil {
@@ -98,8 +148,14 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	listen, done := a.progress()
 	defer done()
 	o.Progress = listen
+	if len(flags.tables) > 0 {
+		return a.rescue(ctx, o, flags)
+	}
+	o.Without, o.Globals = pgtool.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}, restore.GlobalsMode(flags.globals)
 	if flags.into != "" {
-		o.Into = flags.into
+		if o.Into = flags.into; flags.dryRun {
+			return a.foresee(ctx, restore.SwapOptions{Options: o})
+		}
 		return a.restoreInto(ctx, o)
 	}
 	live := flags.database
@@ -112,8 +168,23 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 }
 
 // chooseBackup is getBackup, with latest among the other server's if one is
-// named.
-func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []string, flags restoreFlags) (catalog.Entry, error) {
+// named. What is not said is asked for on a terminal.
+func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []string, flags *restoreFlags) (catalog.Entry, error) {
+	askWhat := flags.into == "" && !flags.swap && len(flags.tables) == 0
+	if len(args) == 0 && a.canChoose() {
+		f := catalog.Filter{Server: a.cfg.Server}
+		if flags.fromServer != "" {
+			f.Server = flags.fromServer
+		}
+		listing, err := c.List(ctx, f)
+		if err == nil && len(listing.Entries) == 0 {
+			err = pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup", "no backup in %s", location(c))
+		}
+		if err != nil {
+			return catalog.Entry{}, err
+		}
+		return a.ask(ctx, listing.Entries, nil, askWhat, flags)
+	}
 	if flags.fromServer != "" && (len(args) == 0 || args[0] == catalog.Latest) {
 		f, err := a.filter()
 		if err != nil {
@@ -122,10 +193,23 @@ func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []strin
 		f.Server = flags.fromServer
 		return c.Get(ctx, catalog.Latest, f)
 	}
-	if len(args) == 0 {
-		return catalog.Entry{}, pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
+	e, err := a.getBackup(ctx, c, args)
+	if err != nil || !askWhat {
+		return e, err
 	}
-	return a.getBackup(ctx, c, args)
+	return a.ask(ctx, nil, &e, true, flags)
+}
+
+// ask has a person choose, and enters what was chosen.
+func (a *app) ask(ctx context.Context, listing []catalog.Entry, given *catalog.Entry, askWhat bool, flags *restoreFlags) (catalog.Entry, error) {
+	choice, err := a.choose(ctx, listing, given, askWhat)
+	if err != nil {
+		return catalog.Entry{}, err
+	}
+	if askWhat {
+		flags.into, flags.swap = choice.into, choice.swap
+	}
+	return choice.entry, nil
 }
 
 func (a *app) restoreInto(ctx context.Context, o restore.Options) error {

@@ -21,6 +21,9 @@ func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, f
 	if err != nil {
 		return err
 	}
+	if flags.dryRun {
+		return a.foresee(ctx, s)
+	}
 	done, err := restore.Replace(ctx, s)
 	if err != nil {
 		return err

@@ -85,12 +85,20 @@ type RestoreArchiveOptions struct {
 	MaintenanceWorkMem string
 	// EventTriggersOff is that of LoadOptions.
 	EventTriggersOff bool
+	// Without is what is left out.
+	Without Without
 }
 
 // RestoreArchive runs one section of an archive into a database and stops at
 // the first error. An error of Stdin's Read wins over pg_restore's.
 func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	c := Command{Tool: o.Tool, Target: o.Target, Args: []string{"--exit-on-error", "--section=" + o.Section}, Options: loadSettings(o.EventTriggersOff)}
+	if o.Without.Owners {
+		c.Args = append(c.Args, "--no-owner", "--no-privileges")
+	}
+	if o.Without.Rows {
+		c.Args = append(c.Args, "--schema-only") // large objects are made with the definitions
+	}
 	if o.MaintenanceWorkMem != "" {
 		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
 	}
@@ -111,4 +119,10 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 		return cause
 	}
 	return err
+}
+
+// StartArchiveScript begins a pg_restore that turns the data section of an archive into
+// SQL, and connects to no server.
+func StartArchiveScript(ctx context.Context, tool Tool, archive io.Reader) (*Process, error) {
+	return Start(ctx, Command{Tool: tool, Args: []string{"--section=data", "--file=-"}, Stdin: archive, Offline: true})
 }

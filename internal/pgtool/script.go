@@ -25,8 +25,10 @@ import (
 // What makes an event trigger fire in every session comes last: pg_dump writes it
 // before it refreshes materialized views, and the trigger would fire for those.
 type Script struct {
-	// Rows counts what passes.
+	// Rows counts what passes, or would.
 	Rows RowCounter
+	// Without is what does not.
+	Without Without
 
 	src  io.Reader
 	buf  []byte
@@ -34,9 +36,10 @@ type Script struct {
 	meta []byte // a psql command that has not come whole
 	err  error
 
-	midLine bool
-	maybe   []byte // what may become a statement that comes last
-	last    []byte
+	held    []byte // of a statement that may be left out, or come last
+	passing bool   // the statement is longer than any of those
+	last    []byte // what comes last
+	leaving bool   // the rows of a COPY that was left out
 }
 
 // NewScript returns the script that r holds.
@@ -79,8 +82,9 @@ func (s *Script) Read(p []byte) (int, error) {
 			s.err = err
 			if errors.Is(err, io.EOF) && len(s.meta) > 0 {
 				s.err = refusedCommand()
-			} else if errors.Is(err, io.EOF) {
-				s.out.Write(s.maybe)
+			}
+			s.release()
+			if errors.Is(s.err, io.EOF) {
 				s.out.Write(s.last)
 			}
 		}
@@ -108,8 +112,8 @@ func (s *Script) filter(p []byte) {
 				s.err = refusedCommand()
 				return
 			}
-			s.out.Write(p[:len(p)-len(rest)])
-			p, s.midLine = rest, false
+			s.passRows(p[:len(p)-len(rest)])
+			p = rest
 			continue
 		}
 		s.step(p[0])
@@ -120,6 +124,7 @@ func (s *Script) filter(p []byte) {
 // step passes one byte on that is not of a table's rows.
 func (s *Script) step(b byte) {
 	inNormal := s.Rows.state == lexNormal && s.Rows.pending == ""
+	ends := inNormal && b == ';' && !s.Rows.meta
 	s.Rows.lex(b)
 	switch {
 	case s.Rows.meta || len(s.meta) > 0:
@@ -131,38 +136,11 @@ func (s *Script) step(b byte) {
 			s.err = refusedCommand()
 			return
 		}
-		s.meta, s.midLine = s.meta[:0], false
-		s.out.WriteByte('\n')
+		s.meta = s.meta[:0]
+		s.passOn('\n', false)
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
-		s.pass(b, inNormal)
+		s.passOn(b, ends)
 	}
-}
-
-const (
-	eventTrigger = "ALTER EVENT TRIGGER "
-	firesAlways  = " ENABLE ALWAYS;"
-)
-
-// pass passes one byte on, or keeps it for the end of the script. Bare is true
-// outside quotes and comments.
-func (s *Script) pass(b byte, bare bool) {
-	begins := !s.midLine && bare && b == eventTrigger[0]
-	s.midLine = b != '\n'
-	if len(s.maybe) == 0 && !begins {
-		s.out.WriteByte(b)
-		return
-	}
-	s.maybe = append(s.maybe, b)
-	n := min(len(s.maybe), len(eventTrigger))
-	switch {
-	case b == ';' && bare && bytes.HasSuffix(s.maybe, []byte(firesAlways)):
-		s.last = append(append(s.last, s.maybe...), '\n')
-	case string(s.maybe[:n]) != eventTrigger[:n], b == ';' && bare, len(s.maybe) > 1024:
-		s.out.Write(s.maybe)
-	default:
-		return
-	}
-	s.maybe = s.maybe[:0]
 }

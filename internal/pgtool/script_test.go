@@ -68,3 +68,60 @@ func TestScriptPassesItsSourcesErrorOn(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// TestScriptWithout leaves statements out, and keeps what only looks like them.
+func TestScriptWithout(t *testing.T) {
+	const (
+		make1  = "-- Name: t\n\nCREATE TABLE public.t (a int);\n"
+		owner  = "\n\nALTER TABLE public.t OWNER TO \"a \"\"b;\";\n"
+		owner2 = "ALTER FUNCTION public.f(text) OWNER TO bob;\n"
+		check  = "ALTER TABLE public.t ADD CONSTRAINT c CHECK (a <> 'x OWNER TO y;');\n"
+		grant  = "--\n-- Name: t; ACL\n--\n\nSET SESSION AUTHORIZATION bob;\nGRANT ALL ON TABLE public.t TO bob;\nRESET SESSION AUTHORIZATION;\n" +
+			"ALTER DEFAULT PRIVILEGES FOR ROLE bob REVOKE ALL ON TABLES FROM PUBLIC;\n"
+		rows  = "COPY public.t (a) FROM stdin;\nGRANT x;\nSELECT 1;\n\\.\n"
+		value = "SELECT pg_catalog.setval('public.s', 1, true);\n"
+		large = "BEGIN;\nSELECT pg_catalog.lo_open('1', 131072);\nSELECT pg_catalog.lowrite(0, '\\x');\nSELECT pg_catalog.lo_close(0);\nCOMMIT;\n"
+		body  = "CREATE FUNCTION f() AS $$\nBEGIN;\nGRANT x;\nCOPY public.t (a) FROM stdin;\n\\.\n$$;\n"
+	)
+	all := make1 + owner + owner2 + check + grant + rows + value + large + body + "SET y = 1;\n"
+	for _, tt := range []struct {
+		name    string
+		without pgtool.Without
+		want    string
+	}{
+		{"nothing", pgtool.Without{}, all},
+		{"owners", pgtool.Without{Owners: true}, make1 + check + rows + value + large + body + "SET y = 1;\n"},
+		{"rows", pgtool.Without{Rows: true}, make1 + owner + owner2 + check + grant + body + "SET y = 1;\n"},
+		{"both", pgtool.Without{Owners: true, Rows: true}, make1 + check + body + "SET y = 1;\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for name, wrap := range map[string]func(io.Reader) io.Reader{
+				"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader,
+			} {
+				s := pgtool.NewScript(wrap(strings.NewReader(all)))
+				s.Without = tt.without
+				got, err := io.ReadAll(s)
+				if err != nil || packed(string(got)) != packed(tt.want) {
+					t.Errorf("%s: got\n%s\n%v, want\n%s", name, packed(string(got)), err, packed(tt.want))
+				}
+			}
+		})
+	}
+	long := "SELECT '" + strings.Repeat("x", 1<<20) + "';\nGRANT a TO b;\n"
+	s := pgtool.NewScript(strings.NewReader(long))
+	s.Without.Owners = true
+	if got, err := io.ReadAll(s); err != nil || packed(string(got)) != packed(strings.TrimSuffix(long, "GRANT a TO b;\n")) {
+		t.Errorf("a long statement: %d bytes, %v", len(got), err)
+	}
+}
+
+// packed is SQL without empty lines and comments.
+func packed(sql string) string {
+	var lines []string
+	for line := range strings.Lines(sql) {
+		if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "--") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}

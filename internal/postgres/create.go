@@ -95,7 +95,9 @@ func CreateDatabaseSQL(target string, d pgmedic.Database, versionNum int) string
 			fmt.Fprintf(&b, " BUILTIN_LOCALE %s", pgmedic.QuoteLiteral(d.ICULocale))
 		}
 	}
-	fmt.Fprintf(&b, " OWNER %s", pgmedic.QuoteIdent(d.Owner))
+	if d.Owner != "" {
+		fmt.Fprintf(&b, " OWNER %s", pgmedic.QuoteIdent(d.Owner))
+	}
 	if d.Tablespace != "" && d.Tablespace != "pg_default" {
 		fmt.Fprintf(&b, " TABLESPACE %s", pgmedic.QuoteIdent(d.Tablespace))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -79,6 +80,11 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedi
 }
 
 func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check, error) {
+	return compareDefinitions(ctx, conn, s, pgtool.Without{})
+}
+
+// compareDefinitions is compareSchema for a copy without what was left out of it.
+func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without pgtool.Without) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
 	server, err := postgres.ReadServer(ctx, conn)
 	if err != nil {
@@ -104,8 +110,8 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check
 	if err != nil {
 		return check, err
 	}
-	check.Detail = pgmedic.Count(len(source.Definitions)) + " objects have the recorded definitions"
-	if diffs := postgres.CompareInventories(source.Definitions, copied); len(diffs) > 0 {
+	check.Detail = definitionWords(len(source.Definitions), without)
+	if diffs := withoutExpected(postgres.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
 		words := make([]string, len(diffs))
 		for i, d := range diffs {
 			words[i] = d.String()

@@ -48,16 +48,18 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	archive := pgtool.RestoreArchiveOptions{
-		Tool: p.tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser,
+		Tool: p.tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser, Without: s.Without,
 	}
 	if err := s.Step("definitions", func() error { return pgtool.RestoreArchive(ctx, archive) }); err != nil {
 		return err
 	}
-	if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
-		return err
-	}
-	if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
-		return err
+	if !s.Without.Rows {
+		if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
+			return err
+		}
+		if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
+			return err
+		}
 	}
 	var leftOut []pgmedic.ForeignKey
 	if scope := s.Backup.Scope; scope != nil {
@@ -114,7 +116,7 @@ func (p *parallel) rest(ctx context.Context, s *Session) error {
 		return err
 	}
 	archive := &lockedReader{r: r}
-	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: archive})
+	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: archive, Without: s.Without})
 	return errors.Join(archive.readRest(ctx, err), archive.Close())
 }
 

@@ -35,6 +35,7 @@ func (p *plain) Load(ctx context.Context, s *Session) error {
 	}
 	m := s.meter("load", object.PlainBytes)
 	sql := pgtool.NewScript(r)
+	sql.Without = s.Without
 	sql.Rows.OnTable = m.Object
 	script := &lockedReader{r: fixedCloser{sql, r}}
 	err = pgtool.LoadSQL(ctx, pgtool.LoadOptions{

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,6 +51,9 @@ type Options struct {
 	TablespaceDir func(name string) (string, error)
 	// Globals says whether the backup's roles and tablespaces are made first.
 	Globals GlobalsMode
+	// Without leaves rows, or owners and access lists, out of the copy. With the
+	// owners the roles go, too: all is the restoring role's.
+	Without pgtool.Without
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
@@ -131,7 +135,20 @@ func (o *Options) check() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose a shorter name", "database name %q is longer than %d bytes",
 			o.Into, postgres.MaxNameBytes)
 	}
+	if o.Without.Owners {
+		o.Backup = ownerless(o.Backup)
+	}
 	return nil
+}
+
+// ownerless is a backup whose database is owned by who restores it, and that
+// needs no roles.
+func ownerless(b *pgmedic.Backup) *pgmedic.Backup {
+	changed := *b
+	d := &changed.Database
+	d.Owner, d.ACL, d.DefaultACL, d.Roles = "", nil, true, nil
+	d.Settings = slices.DeleteFunc(slices.Clone(d.Settings), func(s pgmedic.Setting) bool { return s.Role != "" })
+	return &changed
 }
 
 // Load restores a backup into a new database. When it returns an error, the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
@@ -130,15 +131,25 @@ func (s Source) Chunk(chunk pgmedic.Chunk, src io.ReadCloser) (*ChunkReader, err
 	return &ChunkReader{objectReader: objectReader{name: chunk.Pack, r: r, src: src}}, nil
 }
 
-// ChunkReader reads one chunk, and remembers why it could not.
+// ChunkReader reads one chunk, and remembers why it could not. It may be closed
+// while it is read: a COPY that is interrupted returns before the goroutine that
+// feeds it has ended.
 type ChunkReader struct {
 	objectReader
+	reading sync.Mutex
+	closed  bool
+
 	mu  sync.Mutex
 	err error
 }
 
 // Read implements io.Reader.
 func (r *ChunkReader) Read(p []byte) (int, error) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.closed {
+		return 0, fmt.Errorf("read %s: %w", r.name, os.ErrClosed)
+	}
 	n, err := r.objectReader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.mu.Lock()
@@ -146,6 +157,17 @@ func (r *ChunkReader) Read(p []byte) (int, error) {
 		r.mu.Unlock()
 	}
 	return n, err
+}
+
+// Close closes the chunk once nobody reads it.
+func (r *ChunkReader) Close() error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	return r.objectReader.Close()
 }
 
 func (r *ChunkReader) failure() error {

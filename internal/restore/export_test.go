@@ -1,0 +1,16 @@
+package restore
+
+import "github.com/pgmedic/pgmedic"
+
+// Printable is printable, for tests.
+func Printable(sql string) string { return printable(sql) }
+
+// Chosen returns what patterns name, by the names in the rescue's schema.
+func Chosen(b *pgmedic.Backup, patterns ...string) (map[string]string, error) {
+	names, err := chooseTables(b, patterns)
+	chosen := map[string]string{}
+	for _, n := range names {
+		chosen[n.as] = n.String()
+	}
+	return chosen, err
+}

@@ -1,0 +1,340 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// RescueOptions say which tables of a backup are brought back beside the living
+// ones. Options.Target names the live database; Options.Into is not used.
+type RescueOptions struct {
+	Options
+	// Tables are patterns as psql takes them; each must name a table at least.
+	Tables []string
+	// FromServer allows a backup of another server or database: it must be the
+	// name that the backup is filed under.
+	FromServer string
+	// DryRun looks at everything and makes nothing.
+	DryRun bool
+}
+
+// Rescued is what a rescue did, or would do.
+type Rescued struct {
+	Database string `json:"database"`
+	BackupID string `json:"backup_id"`
+	// Schema is the new schema in which the tables are, not quoted.
+	Schema string `json:"schema"`
+	DryRun bool   `json:"dry_run,omitempty"`
+	// FetchBytes are read from the store for all tables, StoredBytes is the
+	// whole backup.
+	FetchBytes  int64          `json:"fetch_bytes"`
+	StoredBytes int64          `json:"stored_bytes"`
+	Tables      []RescuedTable `json:"tables"`
+	// Unlogged is true where the tables are not written to the server's log, so
+	// that a publication of all tables does not send them out.
+	Unlogged bool `json:"unlogged,omitempty"`
+	// CleanUp is the SQL that takes all of it away again.
+	CleanUp string         `json:"clean_up,omitempty"`
+	Seconds float64        `json:"seconds,omitempty"`
+	Steps   []pgmedic.Step `json:"steps,omitempty"`
+}
+
+// RescuedTable is one table that was brought back.
+type RescuedTable struct {
+	// Table is its quoted name in the backup, As that of the copy.
+	Table string `json:"table"`
+	As    string `json:"as"`
+	Rows  int64  `json:"rows"`
+	// FetchBytes are read from the store for this table; zero where its rows
+	// come out of an object that holds those of other tables as well.
+	FetchBytes int64 `json:"fetch_bytes"`
+	// AsText are columns whose type the live database does not have, or that
+	// the backup does not record.
+	AsText []string `json:"columns_as_text,omitempty"`
+	// Live is whether the live database has a table of that name, Key its
+	// primary key.
+	Live bool     `json:"live"`
+	Key  []string `json:"key,omitempty"`
+	// Notes say how the columns of the two differ.
+	Notes []string   `json:"notes,omitempty"`
+	SQL   *RescueSQL `json:"sql,omitempty"`
+}
+
+// RescueSQL is ready to be run. It holds no character that could drive a
+// terminal: such ones in names are written as U&"\…".
+type RescueSQL struct {
+	// Missing selects rows that the backup has and the live table has not, Added
+	// the reverse, Changed those with the same key and other contents.
+	Missing string `json:"missing"`
+	Added   string `json:"added"`
+	Changed string `json:"changed,omitempty"`
+	// PutBack inserts the missing rows into the live table.
+	PutBack string `json:"put_back"`
+}
+
+// rescue is a rescue going on.
+type rescue struct {
+	*Session
+	names []rescueName
+	// conn makes the tables, and holds the lock that keeps two rescues of one
+	// backup apart.
+	conn   *pgx.Conn
+	schema string
+	done   *Rescued
+
+	// dump holds the rows that are in no chunk; tool turns an archive into SQL.
+	dump pgmedic.Object
+	tool pgtool.Tool
+
+	unlogged   bool
+	madeSchema bool
+	made       []string // quoted tables
+}
+
+// Rescue brings tables back into a schema of their own in the live database,
+// from a parallel backup by reading no more than their chunks. Nothing else in
+// that database is changed or locked. When it returns an error, what it made is
+// gone again; if even that fails the error says so.
+func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
+	if o.Catalog == nil || o.Backup == nil || o.Logger == nil || o.Now == nil || o.Target.Database() == "" {
+		return nil, errors.New("rescue: Catalog, Backup, Target with a database, Logger and Now are required")
+	}
+	names, err := chooseTables(o.Backup, o.Tables)
+	if err != nil {
+		return nil, err
+	}
+	began := o.Now()
+	r := &rescue{Session: &Session{Options: o.Options, Database: o.Target}, names: names, schema: rescueSchema(o.Backup)}
+	if err := r.checkChunks(); err != nil {
+		return nil, err
+	}
+	if r.conn, err = postgres.Connect(ctx, o.Target); err != nil {
+		return nil, err
+	}
+	defer func() { postgres.Close(ctx, r.conn) }()
+	if err := r.prepare(ctx, o); err != nil {
+		return nil, err
+	}
+	r.plan(o.DryRun)
+	if o.DryRun {
+		return r.done, r.typesOfChunks(ctx)
+	}
+	if err := r.run(ctx); err != nil {
+		return nil, errors.Join(err, r.drop(ctx))
+	}
+	r.done.Steps, r.done.Seconds = r.steps, seconds(o.Now().Sub(began))
+	return r.done, nil
+}
+
+// prepare looks for everything that would stop the rescue halfway, and takes the
+// lock.
+func (r *rescue) prepare(ctx context.Context, o RescueOptions) error {
+	server, err := postgres.ReadServer(ctx, r.conn)
+	if err != nil {
+		return err
+	}
+	if server.Standby {
+		return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	}
+	from := o.Backup.Server
+	known := from.SystemIdentifier != "" && from.SystemIdentifier == server.SystemIdentifier && o.Backup.Database.Name == o.Target.Database()
+	if !known && o.FromServer != from.Name {
+		return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
+			"backup %s is of database %q on server %s, not of this %q", o.Backup.ID, o.Backup.Database.Name, from.Name, o.Target.Database())
+	}
+	if superuser, err := connIsSuperuser(ctx, r.conn); err != nil {
+		return err
+	} else if superuser {
+		// The application's event triggers have no business with our tables.
+		if _, err := r.conn.Exec(ctx, "SET session_replication_role = replica"); err != nil {
+			return postgres.Wrap(err, "turn event triggers off")
+		}
+	}
+	if err := r.readyStream(ctx); err != nil {
+		return err
+	}
+	return r.place(ctx, o.DryRun)
+}
+
+// plan says what will be read.
+func (r *rescue) plan(dryRun bool) {
+	r.done = &Rescued{
+		Database: r.Database.Database(), BackupID: r.Backup.ID, Schema: r.schema, DryRun: dryRun,
+		StoredBytes: r.Backup.StoredBytes(), Unlogged: r.unlogged,
+	}
+	fetch := map[int]int64{}
+	for _, c := range r.Backup.Chunks {
+		fetch[c.Table] += c.StoredBytes
+	}
+	streamed := false
+	for _, n := range r.names {
+		t := RescuedTable{Table: n.String(), As: pgmedic.QuoteQualified(r.schema, n.as)}
+		for _, i := range n.tables {
+			t.Rows += r.Backup.Tables[i].Rows
+			t.FetchBytes += fetch[i]
+		}
+		streamed = streamed || r.streamed(n)
+		r.done.Tables = append(r.done.Tables, t)
+		r.done.FetchBytes += t.FetchBytes
+	}
+	if streamed {
+		r.done.FetchBytes += r.dump.StoredBytes
+	}
+}
+
+// streamed reports whether rows of a table are in no chunk, but in an object that
+// pg_dump wrote and that is read from its beginning to its end.
+func (r *rescue) streamed(n rescueName) bool {
+	return slices.ContainsFunc(n.tables, func(i int) bool { return r.Backup.Tables[i].Format == "" })
+}
+
+// recorded returns the table, or one of the partitions, whose columns the backup
+// records: that is where its rows are in chunks.
+func (r *rescue) recorded(n rescueName) (pgmedic.Table, bool) {
+	for _, i := range n.tables {
+		if t := r.Backup.Tables[i]; t.Format != "" {
+			return t, true
+		}
+	}
+	return pgmedic.Table{}, false
+}
+
+// checkChunks holds the manifest's chunks against its tables.
+func (r *rescue) checkChunks() error {
+	rows := map[int]int64{}
+	for _, c := range r.Backup.Chunks {
+		if c.Table < 0 || c.Table >= len(r.Backup.Tables) {
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest has a chunk of no table")
+		}
+		rows[c.Table] += c.Rows
+	}
+	for _, n := range r.names {
+		for _, i := range n.tables {
+			if t := r.Backup.Tables[i]; t.Format != "" && rows[i] != t.Rows {
+				return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
+					"the manifest says that %s has %d rows, and its chunks %d", pgmedic.QuoteQualified(t.Schema, t.Name), t.Rows, rows[i])
+			}
+		}
+	}
+	return nil
+}
+
+func (r *rescue) run(ctx context.Context) error {
+	if err := r.Step("tables", func() error { return r.makeTables(ctx) }); err != nil {
+		return err
+	}
+	err := r.Step("rows", func() error {
+		if err := r.loadChunks(ctx); err != nil {
+			return err
+		}
+		return r.loadStream(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Step("check", func() error { return r.finish(ctx) }); err != nil {
+		return err
+	}
+	return r.writeSQL(ctx)
+}
+
+// chunkTo is a chunk and the table that it is loaded into.
+type chunkTo struct {
+	pgmedic.Chunk
+	into string
+}
+
+// loadChunks brings the rows back over several connections, the largest chunks
+// first, straight from the store.
+func (r *rescue) loadChunks(ctx context.Context) error {
+	into := map[int]string{}
+	for k, n := range r.names {
+		for _, i := range n.tables {
+			into[i] = r.done.Tables[k].As
+		}
+	}
+	var chunks []chunkTo
+	total := int64(0)
+	for _, c := range r.Backup.Chunks {
+		if table, ok := into[c.Table]; ok {
+			chunks = append(chunks, chunkTo{c, table})
+			total += c.PlainBytes
+		}
+	}
+	slices.SortStableFunc(chunks, func(a, b chunkTo) int { return cmp.Compare(b.PlainBytes, a.PlainBytes) })
+	l := &rowLoader{Session: r.Session, progress: r.meter("rows", total)}
+	queue := make(chan chunkTo, len(chunks))
+	for _, c := range chunks {
+		queue <- c
+	}
+	close(queue)
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range min(r.jobs(), len(chunks)) {
+		group.Go(func() error {
+			conn, err := l.connect(groupCtx)
+			if err != nil {
+				return err
+			}
+			defer postgres.Close(groupCtx, conn)
+			for c := range queue {
+				if err := l.chunk(groupCtx, conn, c.Chunk, c.into); err != nil {
+					return r.refused(err)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// refused says what can be done where a type of the live database does not take
+// what the backup holds any more.
+func (r *rescue) refused(err error) error {
+	if !refusedRow(err) {
+		return err
+	}
+	return pgmedic.Errorf(pgmedic.KindFailed, "a type has changed since: restore the whole backup beside it, pgmedic restore "+r.Backup.ID+" --into NAME", "%w", err)
+}
+
+// finish counts the rows that came, and writes down that the tables are whole.
+// The rows were loaded without waiting for the disk; this commit does, and all
+// before it with it.
+func (r *rescue) finish(ctx context.Context) error {
+	for k, t := range r.done.Tables {
+		var n int64
+		if err := r.conn.QueryRow(ctx, "SELECT count(*) FROM "+t.As).Scan(&n); err != nil {
+			return postgres.Wrap(err, "count the rows of "+t.As)
+		}
+		if n != t.Rows {
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
+				"%s came back with %d rows, the backup recorded %d", t.Table, n, t.Rows)
+		}
+		if _, err := r.conn.Exec(ctx, "ANALYZE "+t.As); err != nil {
+			return postgres.Wrap(err, "analyze "+t.As)
+		}
+		r.report(pgmedic.Event{Step: "check", Object: t.Table, DoneBytes: int64(k + 1), TotalBytes: int64(len(r.done.Tables))})
+	}
+	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = on"}
+	for _, t := range r.done.Tables {
+		comment, err := r.story(t.Table, storyRescued)
+		if err != nil {
+			return err
+		}
+		statements = append(statements, "COMMENT ON TABLE "+t.As+" IS "+comment)
+	}
+	if _, err := r.conn.PgConn().Exec(ctx, strings.Join(append(statements, "COMMIT"), "; ")).ReadAll(); err != nil {
+		return postgres.Wrap(err, "finish the rescue")
+	}
+	r.done.CleanUp = printable("DROP SCHEMA " + pgmedic.QuoteIdent(r.schema) + " CASCADE;")
+	return nil
+}

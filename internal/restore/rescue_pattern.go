@@ -1,0 +1,194 @@
+package restore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// tablePattern names tables in the way that psql's \d takes names: * is any
+// text and ? any character, what is not in double quotes is folded to lower
+// case, and a name without a schema is looked for in all of them.
+type tablePattern struct {
+	text         string
+	schema, name *regexp.Regexp // schema is nil for any
+}
+
+func parseTablePattern(text string) (tablePattern, error) {
+	refuse := func(why string) (tablePattern, error) {
+		return tablePattern{}, pgmedic.Errorf(pgmedic.KindUsage, `write schema.table, a name with capitals or dots in double quotes: '"My Schema".t*'`,
+			"--table %s: %s", text, why)
+	}
+	parts := []string{""}
+	quoted := false
+	runes := []rune(text)
+	for i := 0; i < len(runes); i++ {
+		last := &parts[len(parts)-1]
+		switch r := runes[i]; {
+		case quoted && r == '"' && i+1 < len(runes) && runes[i+1] == '"':
+			*last += `"`
+			i++
+		case r == '"':
+			quoted = !quoted
+		case quoted:
+			*last += regexp.QuoteMeta(string(r))
+		case r == '.':
+			parts = append(parts, "")
+		case r == '*':
+			*last += ".*"
+		case r == '?':
+			*last += "."
+		case r >= 'A' && r <= 'Z':
+			*last += string(r - 'A' + 'a')
+		default:
+			*last += regexp.QuoteMeta(string(r))
+		}
+	}
+	switch {
+	case quoted:
+		return refuse("a double quote is not closed")
+	case slices.Contains(parts, ""):
+		return refuse("a part of the name is empty")
+	case len(parts) > 2:
+		return refuse("more than a schema and a table")
+	}
+	whole := func(s string) *regexp.Regexp { return regexp.MustCompile(`(?s)\A(?:` + s + `)\z`) }
+	p := tablePattern{text: text, name: whole(parts[len(parts)-1])}
+	if len(parts) == 2 {
+		p.schema = whole(parts[0])
+	}
+	return p, nil
+}
+
+func (p tablePattern) matches(schema, name string) bool {
+	return (p.schema == nil || p.schema.MatchString(schema)) && p.name.MatchString(name)
+}
+
+// rescueName is a table that a backup can give back by itself: an ordinary one,
+// a partition, or the topmost partitioned table with all of its partitions.
+type rescueName struct {
+	schema, name string
+	// tables are the indexes of the tables that hold its rows.
+	tables []int
+	root   bool
+	// extension owns the table, and made some of its rows.
+	extension string
+	// as is its name in the schema of the rescue.
+	as string
+}
+
+func (n rescueName) String() string { return pgmedic.QuoteQualified(n.schema, n.name) }
+
+// rescueNames lists all that a backup can give back, by schema and name, each
+// with a name of its own. The names depend on the backup alone, so that a later
+// rescue of the same backup adds to what an earlier one made.
+func rescueNames(b *pgmedic.Backup) []rescueName {
+	var names []rescueName
+	roots := map[string]int{}
+	for i, t := range b.Tables {
+		names = append(names, rescueName{schema: t.Schema, name: t.Name, tables: []int{i}, extension: t.Extension})
+		if t.RootName == "" {
+			continue
+		}
+		at, known := roots[t.CountedAs()]
+		if !known {
+			at = len(names)
+			roots[t.CountedAs()] = at
+			names = append(names, rescueName{schema: t.RootSchema, name: t.RootName, root: true})
+		}
+		names[at].tables = append(names[at].tables, i)
+	}
+	slices.SortFunc(names, func(a, b rescueName) int {
+		if c := strings.Compare(a.schema, b.schema); c != 0 {
+			return c
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	nameRescued(names)
+	return names
+}
+
+// nameRescued gives each table its own name where no other has the same, else
+// one with its schema's; a name that would be too long, or is another's, gets a
+// hash.
+func nameRescued(names []rescueName) {
+	count := map[string]int{}
+	for _, n := range names {
+		count[n.name]++
+	}
+	taken := map[string]bool{}
+	for name := range count {
+		taken[name] = true
+	}
+	for i := range names {
+		n := &names[i]
+		if n.as = n.name; count[n.name] == 1 {
+			continue
+		}
+		whole := n.schema + "." + n.name
+		n.as = whole
+		for try := 0; taken[n.as] || len(n.as) > postgres.MaxNameBytes; try++ {
+			sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", n.schema, n.name, try))
+			n.as = postgres.DerivedName(whole, "~"+hex.EncodeToString(sum[:4]))
+		}
+		taken[n.as] = true
+	}
+}
+
+// chooseTables returns the tables that the patterns name. Each pattern must name
+// one at least. Partitions come with their root where that is named, too.
+func chooseTables(b *pgmedic.Backup, patterns []string) ([]rescueName, error) {
+	all := rescueNames(b)
+	chosen := make([]bool, len(all))
+	for _, text := range patterns {
+		p, err := parseTablePattern(text)
+		if err != nil {
+			return nil, err
+		}
+		found, ofExtension := false, ""
+		for i, n := range all {
+			switch {
+			case !p.matches(n.schema, n.name):
+			case n.extension != "":
+				ofExtension = n.extension
+			default:
+				chosen[i], found = true, true
+			}
+		}
+		switch {
+		case found:
+		case ofExtension != "":
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore the whole backup beside it: pgmedic restore "+b.ID+" --into NAME",
+				"--table %s names a table of extension %q, whose rows a backup holds in part only", text, ofExtension)
+		default:
+			return nil, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic show "+b.ID+" --all-tables` lists them",
+				"backup %s has no table %s", b.ID, text)
+		}
+	}
+	throughRoot := map[int]bool{}
+	for i, n := range all {
+		if chosen[i] && n.root {
+			for _, t := range n.tables {
+				throughRoot[t] = true
+			}
+		}
+	}
+	var out []rescueName
+	for i, n := range all {
+		if chosen[i] && (n.root || !throughRoot[n.tables[0]]) {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// rescueSchema is the schema that a backup's tables are rescued into.
+func rescueSchema(b *pgmedic.Backup) string {
+	return "pgmedic_rescue_" + strings.ReplaceAll(strings.ToLower(b.ID), "-", "_")
+}

@@ -1,0 +1,291 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// tableShape is a table as the catalogue shows it. It is read without a lock.
+type tableShape struct {
+	exists      bool
+	partitioned bool
+	columns     []shapeColumn
+	key         []string // columns of the primary key
+}
+
+type shapeColumn struct {
+	name string
+	// typ is the type as it is declared, cast the type without its modifier: an
+	// explicit cast to varchar(5) would cut a text without a word, where an
+	// assignment refuses it.
+	typ, cast string
+	// base tells whether two columns can be compared as they are.
+	base                uint32
+	generated, identity bool
+}
+
+func (s *tableShape) column(name string) (shapeColumn, bool) {
+	i := slices.IndexFunc(s.columns, func(c shapeColumn) bool { return c.name == name })
+	if i < 0 {
+		return shapeColumn{}, false
+	}
+	return s.columns[i], true
+}
+
+const describeTable = `
+SELECT c.relkind = 'p', coalesce((SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_catalog.pg_index AS i,
+		unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n), pg_catalog.pg_attribute AS a
+	WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum), '{}'), c.oid
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`
+
+const describeColumns = `
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.format_type(a.atttypid, -1), (
+	WITH RECURSIVE chain AS (
+		SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type AS t WHERE t.oid = a.atttypid
+		UNION ALL
+		SELECT t.oid, t.typtype, t.typbasetype FROM chain JOIN pg_catalog.pg_type AS t ON t.oid = chain.typbasetype WHERE chain.typtype = 'd')
+	SELECT oid FROM chain WHERE typtype <> 'd'), a.attgenerated <> '', a.attidentity <> ''
+FROM pg_catalog.pg_attribute AS a
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
+
+// describe reads a table of the live database; one that is not there has no
+// columns.
+func describe(ctx context.Context, conn *pgx.Conn, schema, name string) (*tableShape, error) {
+	s := &tableShape{}
+	var oid uint32
+	err := conn.QueryRow(ctx, describeTable, schema, name).Scan(&s.partitioned, &s.key, &oid)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, nil
+	}
+	what := "look at table " + pgmedic.QuoteQualified(schema, name)
+	if err != nil {
+		return nil, postgres.Wrap(err, what)
+	}
+	rows, err := conn.Query(ctx, describeColumns, oid)
+	if err != nil {
+		return nil, postgres.Wrap(err, what)
+	}
+	s.exists = true
+	s.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c shapeColumn, err error) {
+		err = row.Scan(&c.name, &c.typ, &c.cast, &c.base, &c.generated, &c.identity)
+		return c, err
+	})
+	return s, postgres.Wrap(err, what)
+}
+
+// writeSQL compares each table with the living one and writes the SQL for it.
+func (r *rescue) writeSQL(ctx context.Context) error {
+	for k, n := range r.names {
+		live, err := describe(ctx, r.conn, n.schema, n.name)
+		if err != nil {
+			return err
+		}
+		saved, err := describe(ctx, r.conn, r.schema, n.as)
+		if err != nil {
+			return err
+		}
+		t := &r.done.Tables[k]
+		t.Live = live.exists
+		if !live.exists {
+			continue
+		}
+		w := newSQLWriter(n, t.As, live, saved)
+		t.Notes, t.Key = w.notes, w.key
+		if len(w.columns) > 0 {
+			t.SQL = w.sql()
+		}
+	}
+	return nil
+}
+
+// pair is a column that the backup and the living table both have.
+type pair struct {
+	name string
+	live shapeColumn
+	same bool // they can be compared as they are
+}
+
+// sqlWriter writes the SQL that compares a rescued table, b, with the living
+// one, l.
+type sqlWriter struct {
+	saved, live, from string
+	columns           []pair
+	key               []string
+	identity          bool
+	notes             []string
+}
+
+func newSQLWriter(n rescueName, as string, live, saved *tableShape) *sqlWriter {
+	w := &sqlWriter{saved: as, live: n.String(), from: "ONLY " + n.String(), key: live.key}
+	if live.partitioned {
+		w.from = n.String()
+	}
+	var lost, added []string
+	for _, c := range saved.columns {
+		l, ok := live.column(c.name)
+		if !ok || l.generated {
+			lost = append(lost, pgmedic.QuoteIdent(c.name))
+			continue
+		}
+		w.identity = w.identity || l.identity
+		w.columns = append(w.columns, pair{c.name, l, l.base == c.base})
+	}
+	for _, l := range live.columns {
+		if _, ok := saved.column(l.name); !ok && !l.generated {
+			added = append(added, pgmedic.QuoteIdent(l.name))
+		}
+	}
+	if len(lost) > 0 {
+		w.notes = append(w.notes, "the living table does not have, or computes: "+strings.Join(lost, ", "))
+	}
+	if len(added) > 0 {
+		w.notes = append(w.notes, "the backup does not have, so that rows put back get the default: "+strings.Join(added, ", "))
+	}
+	for _, k := range w.key {
+		if !slices.ContainsFunc(w.columns, func(p pair) bool { return p.name == k }) {
+			w.key = nil
+			w.notes = append(w.notes, "the backup does not have all of the primary key: rows are compared whole")
+			break
+		}
+	}
+	if len(w.columns) == 0 {
+		w.notes = append(w.notes, "the two have no column in common: only their rows can be counted")
+	}
+	return w
+}
+
+func (w *sqlWriter) sql() *RescueSQL {
+	if len(w.key) == 0 {
+		return w.whole()
+	}
+	s := &RescueSQL{
+		Missing: "SELECT b.*\nFROM " + w.saved + " AS b\nWHERE NOT EXISTS (SELECT FROM " + w.from + " AS l WHERE " + w.match() + ");",
+		Added:   "SELECT l.*\nFROM " + w.from + " AS l\nWHERE NOT EXISTS (SELECT FROM " + w.saved + " AS b WHERE " + w.match() + ");",
+		PutBack: w.insert("b") + "\nFROM " + w.saved + " AS b\nWHERE NOT EXISTS (SELECT FROM " + w.from + " AS l WHERE " + w.match() + ");",
+	}
+	if len(w.columns) > len(w.key) {
+		s.Changed = "SELECT b.*\nFROM " + w.saved + " AS b JOIN " + w.from + " AS l ON " + w.match() +
+			"\nWHERE ROW(" + w.texts("b.", "") + ")\n  IS DISTINCT FROM ROW(" + w.texts("l.", "") + ");"
+	}
+	return s.printable()
+}
+
+// whole compares rows as text, because many types know no equality, and counts
+// those that are there more than once.
+func (w *sqlWriter) whole() *RescueSQL {
+	saved := "SELECT " + w.texts("b.", "as") + "\nFROM " + w.saved + " AS b"
+	live := "SELECT " + w.texts("l.", "as") + "\nFROM " + w.from + " AS l"
+	missing := saved + "\nEXCEPT ALL\n" + live
+	return (&RescueSQL{
+		Missing: missing + ";", Added: live + "\nEXCEPT ALL\n" + saved + ";",
+		PutBack: w.insert("m") + "\nFROM (\n" + missing + "\n) AS m;",
+	}).printable()
+}
+
+// texts lists the columns as text, which is compared byte by byte; with as they
+// keep their names.
+func (w *sqlWriter) texts(of, as string) string {
+	list := make([]string, len(w.columns))
+	for i, c := range w.columns {
+		name := pgmedic.QuoteIdent(c.name)
+		list[i] = of + name + `::text COLLATE "C"`
+		if as != "" {
+			list[i] += " AS " + name
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// match is the condition that two rows have the same key.
+func (w *sqlWriter) match() string {
+	conditions := make([]string, len(w.key))
+	for i, k := range w.key {
+		at := slices.IndexFunc(w.columns, func(p pair) bool { return p.name == k })
+		conditions[i] = "l." + pgmedic.QuoteIdent(k) + " = " + w.value("b", w.columns[at])
+	}
+	return strings.Join(conditions, " AND ")
+}
+
+// value is a column of the rescued rows as the living table takes it.
+func (w *sqlWriter) value(of string, c pair) string {
+	name := of + "." + pgmedic.QuoteIdent(c.name)
+	switch {
+	case of == "m":
+		return name + "::" + c.live.cast
+	case c.same:
+		return name
+	}
+	return name + "::text::" + c.live.cast
+}
+
+// insert is the head of the INSERT, up to the columns that are selected.
+func (w *sqlWriter) insert(of string) string {
+	names, values := make([]string, len(w.columns)), make([]string, len(w.columns))
+	for i, c := range w.columns {
+		names[i], values[i] = pgmedic.QuoteIdent(c.name), w.value(of, c)
+	}
+	overriding := ""
+	if w.identity {
+		overriding = "\nOVERRIDING SYSTEM VALUE"
+	}
+	return "INSERT INTO " + w.live + " (" + strings.Join(names, ", ") + ")" + overriding + "\nSELECT " + strings.Join(values, ", ")
+}
+
+func (s *RescueSQL) printable() *RescueSQL {
+	return &RescueSQL{Missing: printable(s.Missing), Added: printable(s.Added), Changed: printable(s.Changed), PutBack: printable(s.PutBack)}
+}
+
+// printable writes the quoted names of an SQL text that hold characters which
+// could drive a terminal, or be lost on one, as U&"\…". The SQL means the same.
+func printable(sql string) string {
+	var out strings.Builder
+	for {
+		open := strings.IndexByte(sql, '"')
+		if open < 0 {
+			out.WriteString(sql)
+			return out.String()
+		}
+		end := open + 1
+		for end < len(sql) && (sql[end] != '"' || strings.HasPrefix(sql[end:], `""`)) {
+			if sql[end] == '"' {
+				end++
+			}
+			end++
+		}
+		out.WriteString(sql[:open])
+		out.WriteString(escapeName(sql[open+1 : end]))
+		sql = sql[min(end+1, len(sql)):]
+	}
+}
+
+// escapeName writes a name, whose quotes are doubled already, in quotes.
+func escapeName(name string) string {
+	hostile := func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
+	if !strings.ContainsFunc(name, hostile) {
+		return `"` + name + `"`
+	}
+	var b strings.Builder
+	for _, r := range name {
+		switch {
+		case r == '\\':
+			b.WriteString(`\\`)
+		case !hostile(r):
+			b.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\+%06x`, r)
+		}
+	}
+	return `U&"` + b.String() + `"`
+}
