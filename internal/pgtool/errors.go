@@ -92,7 +92,6 @@ func known() []struct {
 		{line(`out of shared memory`), pgmedic.KindFailed, "raise max_locks_per_transaction on the server"},
 		{line(`(could not import the requested snapshot|invalid snapshot identifier)`), pgmedic.KindUnreachable, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
 		{line(`(invalid page in block|could not read block|missing chunk number|invalid memory alloc request size)`), pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
-		{line(`could not import the requested snapshot`), pgmedic.KindFailed, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
 		{damage, pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
 		{line(`No space left on device`), pgmedic.KindFailed, "free space on the server's disk"},
 		{line(`invalid command \\(un)?restrict`), pgmedic.KindUsage, "this psql is older than the pg_dump that made the backup: update the client programs"},

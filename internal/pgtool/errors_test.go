@@ -37,7 +37,7 @@ func TestErrors(t *testing.T) {
 		"connection":     {"pg_dump: error: Dumping the contents of table \"t\" failed: PQgetCopyData() failed.\npg_dump: detail: Error message from server: server closed the connection unexpectedly", pgmedic.KindUnreachable, "closed the connection", "log"},
 		"shared memory":  {"pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase max_locks_per_transaction.", pgmedic.KindFailed, "out of shared memory", "max_locks_per_transaction"},
 		"damage":         {"pg_dump: detail: Error message from server: ERROR:  invalid page in block 3 of relation base/5/16384", pgmedic.KindFailed, "invalid page in block 3", "damage"},
-		"snapshot":       {`pg_dump: error: query failed: ERROR:  could not import the requested snapshot`, pgmedic.KindFailed, "snapshot", "restart"},
+		"snapshot":       {`pg_dump: error: query failed: ERROR:  could not import the requested snapshot`, pgmedic.KindUnreachable, "snapshot", "restart"},
 		"old psql":       {"psql:<stdin>:5: error: invalid command \\restrict", pgmedic.KindUsage, `invalid command \restrict`, "update"},
 		"unique":         {"psql:<stdin>:42: ERROR:  23505", pgmedic.KindFailed, "line 42: unique violation (SQLSTATE 23505)", "--show-data-in-errors"},
 		"denied in psql": {"psql:<stdin>:42: ERROR:  42501", pgmedic.KindUnreachable, "insufficient privilege (SQLSTATE 42501)", "grant"},

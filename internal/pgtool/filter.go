@@ -47,13 +47,15 @@ func (s *Script) passOn(b byte, ends bool) {
 		}
 		return
 	}
-	switch statement := s.held[len(leadingComments.Find(s.held)):]; {
+	before := len(leadingComments.Find(s.held))
+	switch statement := s.held[before:]; {
 	case s.Without.leaves(statement):
 		s.leaving = s.Rows.pending != ""
 		s.held = append(s.held[:0], '\n')
 	case alwaysStatement.Match(statement):
 		s.last = append(append(s.last, statement...), '\n')
-		s.held = append(s.held[:0], '\n')
+		s.held = s.held[:before]
+		s.release()
 	default:
 		s.release()
 	}

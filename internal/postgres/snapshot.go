@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -121,14 +122,13 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err := SetLockTimeout(ctx, conn, o.LockTimeout); err != nil {
 		return nil, err
 	}
-	before, _, err := listTables(ctx, conn, o.Patterns)
+	budget, err := lockBudget(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseUnreadable(ctx, conn, before); err != nil {
-		return nil, err
-	}
-	budget, err := lockBudget(ctx, conn)
+	// From here to the locks nothing is asked that can wait: the less time passes,
+	// the less has changed.
+	before, _, err := listTables(ctx, conn, o.Patterns)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +149,10 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	}()
 	if s.Locked {
 		gone, err := lockTables(ctx, conn, before)
+		if Code(err) == "42501" {
+			_ = execSimple(ctx, conn, "ROLLBACK") // it has failed already
+			err = cmp.Or(refuseUnreadable(ctx, conn, before), err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -168,6 +172,9 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	}
 	if !slices.EqualFunc(before, after, sameTable) {
 		return nil, nil
+	}
+	if err := refuseUnreadable(ctx, conn, after); err != nil {
+		return nil, err
 	}
 	sizes, err := readSizes(ctx, conn, after, s.Locked)
 	if err != nil {
