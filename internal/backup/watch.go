@@ -46,11 +46,12 @@ func (r *Run) watched(ctx context.Context, do func(context.Context) error) error
 	stop := w.start(run, cancel)
 	err := do(run)
 	held := r.held()
-	if stop(); err == nil {
+	lost := stop(ctx, err != nil)
+	if err == nil {
 		r.Manifest.Load = w.load(held)
 		return nil
 	}
-	if ctx.Err() == nil && errors.Is(context.Cause(run), errSnapshotLost) {
+	if ctx.Err() == nil && (lost || errors.Is(context.Cause(run), errSnapshotLost)) {
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "look in the server's log for who ended it, then run the backup again", "%w", errSnapshotLost)
 	}
 	if pgmedic.KindOf(err) == pgmedic.KindConflict && len(w.waiting) > 0 {
@@ -114,12 +115,14 @@ type sighting struct {
 	warned bool
 }
 
-// start connects and begins to look. The returned function ends that.
-func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+// start connects and begins to look. The returned function ends that. Of a run
+// that failed it returns whether that was because the snapshot was lost: whoever
+// needs the snapshot may notice before the next look.
+func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop func(ctx context.Context, failed bool) (lost bool)) {
 	conn, err := postgres.Connect(ctx, w.run.Target)
 	if err != nil {
 		w.run.Logger.Debug("nobody looks who waits for the backup", "error", err)
-		return func() {}
+		return func(context.Context, bool) bool { return false }
 	}
 	w.conn = conn
 	end := w.run.session()
@@ -148,14 +151,18 @@ func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop
 			}
 		}
 	})
-	return func() {
+	return func(ctx context.Context, failed bool) (lost bool) {
 		close(done)
 		wg.Wait()
+		if failed && ctx.Err() == nil {
+			lost = errors.Is(w.look(ctx), errSnapshotLost)
+		}
 		if now, err := postgres.WALBytes(ctx, conn); err == nil && w.wal > 0 {
 			w.grew = now - w.wal
 		}
 		postgres.Close(ctx, conn)
 		end()
+		return lost
 	}
 }
 
@@ -211,10 +218,10 @@ func (w *watch) load(held time.Duration) *pgmedic.Load {
 }
 
 // Connections is the most sessions that a backup by the method opens at once:
-// for the run's lock, the snapshot and the look at who waits, and those that
-// read.
+// for the run's lock, the snapshot, the look at who waits and the inventory, and
+// those that read.
 func Connections(m Method) int {
-	const always = 3
+	const always = 4
 	if p, ok := m.(Parallel); ok {
 		return always + 2 + p.jobs()
 	}
