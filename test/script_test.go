@@ -170,6 +170,7 @@ func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
 		{`\b\d{19}\b`, "SYSTEM"},
 		{`_[0-9a-f]{8}\b`, "_SUFFIX"},
 		{`\d+ objects`, "N objects"},
+		{`\d+ connections, snapshot`, "N connections, snapshot"}, // how many were open at once
 		{`\d+ (B-trees|tables and their TOAST)`, "N $1"},
 		{`no network; `, ""}, // not every system allows it
 		{`\b(just now|\d+ (s|min) ago)\b`, "AGO"},
