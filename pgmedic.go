@@ -60,11 +60,14 @@ type Backup struct {
 	// backup holds, FinishedAt when the last object was stored. All in UTC.
 	StartedAt  time.Time `json:"started_at"`
 	SnapshotAt time.Time `json:"snapshot_at"`
-	FinishedAt time.Time `json:"finished_at"`
-	Host       string    `json:"host"`
-	Programs   Programs  `json:"programs"`
-	Server     Server    `json:"server"`
-	Database   Database  `json:"database"`
+	// SnapshotLSN is the end of the server's WAL when the snapshot was taken: it
+	// orders backups of one server whatever the clocks say.
+	SnapshotLSN string    `json:"snapshot_lsn,omitempty"`
+	FinishedAt  time.Time `json:"finished_at"`
+	Host        string    `json:"host"`
+	Programs    Programs  `json:"programs"`
+	Server      Server    `json:"server"`
+	Database    Database  `json:"database"`
 	// Scope is nil for a backup of the whole database.
 	Scope  *Scope            `json:"scope,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`

@@ -38,6 +38,8 @@ func (b *bench) list(args ...string) (l listed) {
 // host that has no key; has the bucket's server go away and come back; and brings
 // the database back from the copy alone.
 func TestCloudStorage(t *testing.T) {
+	thorough(t)
+	t.Parallel() // it mostly waits for a server that is gone
 	s3 := s3test.Start(t, s3test.Options{})
 	b := newBench(t, patients("50000")...)
 	id, err := age.GenerateX25519Identity()

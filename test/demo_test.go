@@ -60,6 +60,7 @@ func TestDemo(t *testing.T) {
 }
 
 func TestDemoJSON(t *testing.T) {
+	thorough(t)
 	t.Parallel()
 	b := newcomer(t)
 	var result struct {
@@ -83,6 +84,7 @@ func TestDemoJSON(t *testing.T) {
 // What demo --keep says how to connect to is there until the interrupt, which
 // is the end that was asked for.
 func TestDemoKeep(t *testing.T) {
+	thorough(t)
 	t.Parallel()
 	b := newcomer(t)
 	c := b.start("demo", "--keep")

@@ -32,6 +32,8 @@ func wantNoRows(t *testing.T, r result) {
 // TestS3Faults takes the store, or the right to it, from under a parallel backup
 // that uploads.
 func TestS3Faults(t *testing.T) {
+	thorough(t)
+	t.Parallel() // it mostly waits for a server that is gone
 	s3 := s3test.Start(t, s3test.Options{})
 	b := newBench(t, plantedPatients()...)
 	b.env = append(b.env, "BACKUP_METHOD=parallel", "PGMEDIC_JOBS=2", "BACKUP_COMPRESSION=none", "PGMEDIC_LOG_LEVEL=debug")
@@ -73,7 +75,7 @@ func TestS3Faults(t *testing.T) {
 func TestLoadStated(t *testing.T) {
 	b := newBench(t, patients("1000")...)
 	b.env = append(b.env, "BACKUP_METHOD=parallel", "PGMEDIC_JOBS=2")
-	if out := b.ok("check"); !strings.Contains(out, "a backup opens up to 7; ") || !strings.Contains(out, "1 tables; up to ") {
+	if out := b.ok("check"); !strings.Contains(out, "a backup opens up to 8; ") || !strings.Contains(out, "1 tables; up to ") {
 		t.Errorf("check says:\n%s", out)
 	}
 	for _, out := range []string{b.ok("backup"), b.ok("show")} {

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,9 +16,7 @@ const maxResident = 256 << 20
 // connections each: small rows in one large table, and values of 64 KiB that are
 // stored out of line.
 func TestMemory(t *testing.T) {
-	if os.Getenv("PGMEDIC_TEST_ALL") == "" {
-		t.Skip("takes gigabytes; run by make test-all")
-	}
+	thorough(t)
 	b := newBench(t,
 		"CREATE TABLE events AS SELECT n, md5(n::text) AS a, md5((n + 1)::text) AS b FROM generate_series(1, 5500000) AS n",
 		"CREATE TABLE scans (id int, image bytea)", "ALTER TABLE scans ALTER image SET STORAGE EXTERNAL",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -78,6 +79,9 @@ func TestRoles(t *testing.T) {
 		mustExec(t, "postgres", fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", role, password))
 	}
 
+	if err := os.Mkdir(b.store, 0o700); err != nil { // a store that is missing is not looked at
+		t.Fatal(err)
+	}
 	b.as("pgmedic_monitor")
 	if out := b.ok("report"); strings.Contains(out, "Not looked at") {
 		t.Errorf("pgmedic_monitor may not look at everything:\n%s", out)

@@ -54,8 +54,8 @@ func TestS3(t *testing.T) {
 			if out := b.ok("list", "-q", "--store", "s3://"+bucket+"/db/backups/"); strings.TrimSpace(out) != id {
 				t.Errorf("list says %q", out)
 			}
-			if out := b.ok("list", "-q", "--store", "elsewhere"); out != "" {
-				t.Errorf("another folder has %q", out)
+			if r := b.run("list", "-q", "--store", "elsewhere"); r.code != 10 || r.stdout != "" {
+				t.Errorf("another folder: exit code %d, %q", r.code, r.stdout)
 			}
 			if found := b.manifests(); len(found) > 0 {
 				t.Errorf("also in the folder: %q", found)

@@ -14,7 +14,7 @@ import (
 )
 
 // copyLookTimeout bounds how long a listing waits for a store of copies.
-const copyLookTimeout = 30 * time.Second
+const copyLookTimeout = 10 * time.Second
 
 // copyStore is one store of copies, and what was found there.
 type copyStore struct {

@@ -3,6 +3,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,6 +155,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	// Several goroutines stored them: in the order of their names two manifests of
 	// one database are alike.
 	slices.SortFunc(b.Objects, func(x, y pgmedic.Object) int { return strings.Compare(x.Name, y.Name) })
+	slices.SortStableFunc(b.Steps, func(x, y pgmedic.Step) int { return cmp.Compare(rank(x), rank(y)) })
 	failpoint.Hit(ctx, "backup-stored")
 	if err := r.storeRecovery(ctx); err != nil {
 		return nil, err
@@ -169,6 +171,15 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	}
 	failpoint.Hit(ctx, "backup-committed")
 	return b, nil
+}
+
+// rank is a step's place among those that go on at once.
+func rank(s pgmedic.Step) int {
+	order := []string{"snapshot", "inventory", "globals"}
+	if i := slices.Index(order, s.Name); i >= 0 {
+		return i
+	}
+	return len(order)
 }
 
 // describe begins a manifest with what is known before the snapshot.

@@ -75,18 +75,16 @@ func TestTake(t *testing.T) {
 	c := fixture.NewCatalog(t)
 	o := fixture.BackupOptions(t, dsn, c)
 	o.ServerName, o.Labels, o.Host, o.Version = "clinic/server 1", map[string]string{"reason": "upgrade"}, "host", "v1"
-	var events []string
-	o.Progress = func(e pgmedic.Event) {
-		if e.Finished {
-			events = append(events, e.Step)
-		}
-	}
 	b, err := backup.Take(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"snapshot", "inventory", "globals", "dump"}; !slices.Equal(events, want) {
-		t.Errorf("steps %q, want %q", events, want)
+	var steps []string
+	for _, step := range b.Steps {
+		steps = append(steps, step.Name)
+	}
+	if want := []string{"snapshot", "inventory", "globals", "dump"}; !slices.Equal(steps, want) {
+		t.Errorf("steps %q, want %q", steps, want)
 	}
 	entry, err := c.Get(t.Context(), b.ID, catalog.Filter{Server: "clinic/server 1", Database: b.Database.Name})
 	if err != nil {
@@ -96,7 +94,7 @@ func TestTake(t *testing.T) {
 	if got.Rows() != 800 || got.Purpose != pgmedic.PurposeRegular || got.Labels["reason"] != "upgrade" || got.Method != pgmedic.MethodPlain {
 		t.Errorf("manifest: %d rows, purpose %q, labels %v, method %q", got.Rows(), got.Purpose, got.Labels, got.Method)
 	}
-	if got.SnapshotAt.Before(got.StartedAt.Add(-time.Minute)) || got.FinishedAt.Before(got.StartedAt) || got.SnapshotAt.IsZero() {
+	if got.SnapshotAt.Before(got.StartedAt.Add(-time.Minute)) || got.FinishedAt.Before(got.StartedAt) || got.SnapshotAt.IsZero() || !strings.Contains(got.SnapshotLSN, "/") {
 		t.Errorf("started %s, snapshot %s, finished %s", got.StartedAt, got.SnapshotAt, got.FinishedAt)
 	}
 	for _, role := range []pgmedic.ObjectRole{pgmedic.RoleDump, pgmedic.RoleGlobals, pgmedic.RoleInventory} {

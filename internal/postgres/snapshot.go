@@ -32,6 +32,8 @@ type Snapshot struct {
 	ID string
 	// TakenAt is the server's time of the moment.
 	TakenAt time.Time
+	// LSN is the end of the WAL then, on a standby of what was replayed.
+	LSN string
 	// Tables are those whose rows a dump holds.
 	Tables []pgmedic.Table
 	// LeftOut is what the patterns left out of it.
@@ -160,8 +162,9 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 			return nil, nil
 		}
 	}
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), clock_timestamp()").
-		Scan(&s.ID, &s.TakenAt)
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_export_snapshot(), clock_timestamp(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
+		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END::text, '')`).
+		Scan(&s.ID, &s.TakenAt, &s.LSN)
 	if err != nil {
 		return nil, Wrap(err, "export the snapshot")
 	}
