@@ -10,12 +10,13 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 
 # Build tags of make test-all.
 ALL_TAGS := failpoint
-# Tests start servers of their own, so not many packages at once. The seal starts
-# no goroutine, and under the race detector its keys take minutes to derive; the
-# detector's own memory hides what a bound on memory is to show.
-TEST = go test -p 2 -timeout 20m $(1) ./internal/seal && \
+# Tests start servers of their own, so not many packages at once.
+TEST = go test -p 2 -timeout 60m
+# The seal starts no goroutine, and under the race detector its keys take minutes
+# to derive; the detector's own memory hides what a bound on memory is to show.
+RACE = go test -p 2 -timeout 60m $(1) ./internal/seal && \
 	go test -timeout 20m $(1) -run '^TestS3Memory$$' ./internal/store && \
-	go test -race -p 2 -timeout 20m $(1) $$(go list ./... | grep -v /internal/seal$$)
+	$(TEST) -race $(1) $$(go list ./... | grep -v /internal/seal$$)
 
 .PHONY: help
 help: ## say what there is
@@ -39,12 +40,12 @@ demo: ## show a backup, its proof and a restore, on servers of its own
 # answer, so nothing comes from the cache of test results.
 .PHONY: test
 test: setup ## run the tests on one PostgreSQL
-	@{ $(call TEST,-count=1); } && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
+	@$(TEST) -count=1 ./... && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
 
 .PHONY: test-all
-test-all: ## run the tests on every supported PostgreSQL
+test-all: ## run all tests, on every supported PostgreSQL, with the race detector
 	@scripts/setup.sh --all
-	@export PGMEDIC_TEST_ALL=1; { $(call TEST,-count=1 -tags '$(ALL_TAGS)'); } && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
+	@export PGMEDIC_TEST_ALL=1; { $(call RACE,-count=1 -tags '$(ALL_TAGS)'); } && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
 # Turn by turn with the rival, on the same data: docs/benchmarks.md says more.
 .PHONY: bench
