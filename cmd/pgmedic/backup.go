@@ -107,10 +107,7 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			return err
 		}
 	}
-	if err := a.failedBackups(failures, len(databases)); err != nil {
-		return err
-	}
-	return problem
+	return errors.Join(a.failedBackups(failures, len(databases)), problem)
 }
 
 // chooseDatabases returns the databases to back up: those that are named, or
@@ -137,7 +134,11 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.ListDatabases(ctx, conn)
+	databases, err := postgres.ListDatabases(ctx, conn)
+	if err == nil && len(databases) == 0 {
+		err = pgmedic.Errorf(pgmedic.KindNotFound, "name them: pgmedic backup DATABASE…", "the server has no database to back up but those that are templates, closed or set aside")
+	}
+	return databases, err
 }
 
 func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string) (catalog.Entry, error) {
@@ -186,7 +187,7 @@ func (a *app) failedBackups(failures []backupFailure, of int) error {
 			fmt.Fprintf(a.stderr, "       %s\n", oneLine(f.Hint))
 		}
 	}
-	return pgmedic.Errorf(pgmedic.KindOf(failures[0].err), "the lines above say why; the other databases were backed up",
+	return pgmedic.Errorf(pgmedic.KindOf(failures[0].err), "the lines above say why",
 		"%d of %d databases have no new backup: %s", len(failures), of, strings.Join(names, ", "))
 }
 

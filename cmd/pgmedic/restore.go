@@ -135,6 +135,9 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if err != nil {
 		return err
 	}
+	if err := a.checkRestore([]string{e.Backup.ID}, flags); err != nil {
+		return err // of what was chosen from the list
+	}
 	if flags.swap && !said {
 		if err := a.prepareBackup(); err != nil {
 			return err
@@ -262,7 +265,9 @@ func (a *app) warnSettings(refused []string) {
 func (a *app) restoreReceipt(ctx context.Context, o restore.Options, r *pgmedic.Receipt) error {
 	r.Format, r.Kind, r.BackupID, r.At = pgmedic.ReceiptFormat, pgmedic.ReceiptRestore, o.Backup.ID, a.now().UTC()
 	r.Host, r.Programs = a.host(), pgmedic.Programs{Pgmedic: a.version}
-	r.Outcome, r.Proof = pgmedic.OutcomeOK, pgmedic.ProofVerified
+	if r.Outcome, r.Proof = pgmedic.OutcomeOK, pgmedic.ProofVerified; o.Without.Rows {
+		r.Proof = pgmedic.ProofTaken // no row was read
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {

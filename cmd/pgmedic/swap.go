@@ -167,9 +167,10 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 
 // resume mends what a killed restore --swap left.
 func (a *app) resume(ctx context.Context, args []string, flags restoreFlags) error {
-	if len(args) > 0 || flags.into != "" {
-		return pgmedic.Errorf(pgmedic.KindUsage, "leave it out: what was cut short says which backup it was of",
-			"--resume goes with no backup and no --into")
+	if len(args) > 0 || flags.into != "" || flags.dryRun || len(flags.tables) > 0 || flags.globals != "" ||
+		flags.schemaOnly || flags.noOwner || flags.fromServer != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave the rest out: what was cut short says which backup it was of",
+			"--resume goes with --database, --skip-safety-backup, --skip-disk-check and --standbys-handled alone")
 	}
 	if err := a.prepareBackup(); err != nil {
 		return err

@@ -35,15 +35,20 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 		return err
 	}
 	defer snapshot.Close(ctx)
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := r.Step("inventory", func() error { return r.storeInventory(ctx, snapshot.LeftOut) }); err != nil {
+		if err := r.Step("inventory", func() error { return r.storeInventory(groupCtx, snapshot.LeftOut) }); err != nil {
 			return err
 		}
-		return r.Step("globals", func() error { return r.storeGlobals(ctx, dumpAll, superuser) })
+		return r.Step("globals", func() error { return r.storeGlobals(groupCtx, dumpAll, superuser) })
 	})
-	group.Go(func() error { return rows(ctx, dump, snapshot) })
-	return group.Wait()
+	group.Go(func() error { return rows(groupCtx, dump, snapshot) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// Of tables that could not be locked ahead, parallel looks at each file itself,
+	// and a TRUNCATE after its rows are out does no harm.
+	return snapshot.Held(ctx, snapshot.Locked || r.Manifest.Method == pgmedic.MethodPlain)
 }
 
 // takeSnapshot takes the snapshot that the whole backup reads in.

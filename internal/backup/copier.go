@@ -171,8 +171,8 @@ func (c *copier) batch(ctx context.Context, conn **pgx.Conn, jobs []job, p *pack
 		done, err := c.copyBatch(ctx, *conn, jobs, p)
 		jobs = jobs[done:]
 		switch {
-		case err == nil:
-			return nil
+		case err == nil, len(jobs) == 0 && (*conn).IsClosed() && ctx.Err() == nil:
+			return nil // where only the end was lost, the rows are out, and the next batch connects again
 		case errors.Is(err, errLockBusy):
 			return c.oneByOne(ctx, conn, jobs, p)
 		case !p.own || ctx.Err() != nil || try == tries || p.out.failed || !(*conn).IsClosed():

@@ -54,7 +54,14 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err != nil {
 		return err
 	}
-	tables = takeOver(tables, whole, maxArguments-argumentBytes(snapshot.LeftOut))
+	room := maxArguments - argumentBytes(snapshot.LeftOut)
+	for i, schema := range whole {
+		if room -= len(pgtool.ExcludeSchemaArgument(schema)) + 1; room < 0 {
+			whole, room = whole[:i], 0
+			break
+		}
+	}
+	tables = takeOver(tables, whole, room)
 	c, err := newCopier(r, snapshot, tables, p.jobs())
 	if err != nil {
 		return err

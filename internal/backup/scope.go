@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -22,6 +24,14 @@ func (r *Run) enterScope(without postgres.LeftOut) error {
 	r.Manifest.Scope = &pgmedic.Scope{
 		Tables: p.Tables, Schemas: p.Schemas, ExcludeTables: p.ExcludeTables, ExcludeSchemas: p.ExcludeSchemas,
 		ExcludeTableData: p.ExcludeTableData, WithoutLargeObjects: without.LargeObjects, LeftOutForeignKeys: without.ForeignKeys,
+	}
+	if r.Manifest.Database.Encoding != "UTF8" {
+		for _, t := range slices.Concat(without.Tables, without.WithoutRows) {
+			if strings.ContainsFunc(t.Schema+t.Name, func(c rune) bool { return c >= 0x80 }) {
+				return pgmedic.Errorf(pgmedic.KindUsage, "take a whole backup, or leave it in",
+					"table %s is to be left out, and in a database encoded in %s pg_dump can't be told so", pgmedic.QuoteQualified(t.Schema, t.Name), r.Manifest.Database.Encoding)
+			}
+		}
 	}
 	if argumentBytes(without) > maxArguments {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose more, or take a whole backup",

@@ -142,10 +142,12 @@ func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop
 				return
 			case <-tick.C:
 			}
-			if err := w.look(ctx); err != nil {
-				if errors.Is(err, errSnapshotLost) {
-					cancel(err)
-				}
+			err := w.look(ctx)
+			if errors.Is(err, errSnapshotLost) {
+				cancel(err)
+				return
+			}
+			if err != nil && conn.IsClosed() {
 				w.run.Logger.Debug("nobody looks any more who waits for the backup", "error", err)
 				return
 			}

@@ -117,6 +117,10 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 	if err := k.keys(ctx); err != nil {
 		return err
 	}
+	// Before the manifest: a copy that is listed is known as well as this one.
+	if err := k.receipts(ctx); err != nil {
+		return err
+	}
 	for _, name := range []string{manifestHashName, manifestMACName} {
 		data, err := k.from.read(ctx, k.folder+"/"+name, 1024)
 		switch missing := errors.Is(err, store.ErrNotFound); {
@@ -131,10 +135,7 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 			return err
 		}
 	}
-	if err := k.small(ctx, manifestName, manifest); err != nil {
-		return err
-	}
-	return k.receipts(ctx)
+	return k.small(ctx, manifestName, manifest)
 }
 
 // manifest returns the bytes of the backup's manifest, which must be those that
@@ -287,6 +288,14 @@ func (k *copier) keys(ctx context.Context) error {
 	return nil
 }
 
+// staysBehind reports whether a receipt is of the bytes here alone: a failed
+// verify is, and, once the copy has been listed, all that is good, for it could
+// take back what was found there.
+func staysBehind(r pgmedic.Receipt, listed bool) bool {
+	failed := r.Outcome == pgmedic.OutcomeFailed
+	return r.Kind == pgmedic.ReceiptVerify && (failed || listed) || r.Kind == pgmedic.ReceiptDrill && listed && !failed
+}
+
 // receipts copies the receipts that the copy has not.
 func (k *copier) receipts(ctx context.Context) error {
 	for object, err := range k.from.store.List(ctx, k.folder+"/"+receiptsFolder+"/") {
@@ -303,7 +312,7 @@ func (k *copier) receipts(ctx context.Context) error {
 			return fmt.Errorf("read a receipt: %w", err)
 		}
 		var r pgmedic.Receipt
-		if json.Unmarshal(data, &r) != nil || r.BackupID != k.backup.ID || r.Kind == pgmedic.ReceiptVerify && r.Outcome == pgmedic.OutcomeFailed {
+		if json.Unmarshal(data, &r) != nil || r.BackupID != k.backup.ID || staysBehind(r, k.committed) {
 			continue
 		}
 		if err := k.small(ctx, strings.TrimPrefix(object.Key, k.folder+"/"), data); err != nil {

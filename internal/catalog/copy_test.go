@@ -119,7 +119,10 @@ func TestCopyTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	overwrite(t, to.file(b, "keys/one.age"), func([]byte) []byte { return []byte("wrapped for one, over there") })
-	from.receipt(t, b, pgmedic.OutcomeOK, pgmedic.ReceiptDrill, 4)
+	from.receipt(t, b, pgmedic.OutcomeFailed, pgmedic.ReceiptDrill, 4)
+	// What is found good there must not take back what may be found bad here.
+	from.receipt(t, b, pgmedic.OutcomeOK, pgmedic.ReceiptDrill, 5)
+	from.receipt(t, b, pgmedic.OutcomeOK, pgmedic.ReceiptVerify, 6)
 	more, err := from.copyTo(t, to, b)
 	if err != nil || more.Copied != 2 {
 		t.Errorf("what came later: %+v %v", more, err)

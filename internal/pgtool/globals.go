@@ -102,7 +102,7 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 		if n := len(s.tokens) - 3; n > 3 && s.is(n, "GRANTED", "BY") {
 			g.SQL = s.source[s.tokens[0].start:s.tokens[n-1].end]
 		}
-	case s.is(0, "GRANT", "SET", "ON", "PARAMETER"), s.is(0, "GRANT", "ALTER", "ON", "PARAMETER"), s.is(0, "GRANT", "ALL", "ON", "PARAMETER"):
+	case s.is(0, "GRANT", "SET", "ON", "PARAMETER"), s.is(0, "GRANT", "ALTER", "SYSTEM", "ON", "PARAMETER"), s.is(0, "GRANT", "ALL", "ON", "PARAMETER"):
 		to := len(s.tokens) - 1
 		for to > 4 && !s.is(to, "TO") {
 			to--

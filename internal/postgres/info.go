@@ -98,6 +98,7 @@ WHERE d.datname = current_database()`).
 	if err != nil {
 		return d, Wrap(err, "read the database's properties")
 	}
+	d.Comment = OwnComment(d.Comment) // a story is of this server, and must not travel
 	reads := []struct {
 		what string
 		read func() error

@@ -213,10 +213,30 @@ func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, tables []RowT
 	if err != nil {
 		return Wrap(err, "lock table "+strings.Join(names, ", "))
 	}
+	if s.Locked {
+		return refuseOthers(ctx, conn, tables, names)
+	}
 	for _, name := range names {
 		if err := s.refuseRewritten(ctx, conn, name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// refuseOthers makes sure that the names meant the tables when they were locked.
+func refuseOthers(ctx context.Context, conn *pgx.Conn, tables []RowTable, names []string) error {
+	oids := make([]uint32, len(tables))
+	for i, t := range tables {
+		oids[i] = t.OID
+	}
+	others, err := collectScalar[string](ctx, conn, `SELECT t.name FROM unnest($1::oid[], $2::text[]) AS t (oid, name)
+		WHERE pg_catalog.to_regclass(t.name)::oid IS DISTINCT FROM t.oid LIMIT 1`, oids, names)
+	if err != nil {
+		return Wrap(err, "look at the locked tables")
+	}
+	if len(others) > 0 {
+		return changedError(others[0])
 	}
 	return nil
 }
@@ -264,8 +284,7 @@ func (s *Snapshot) refuseRewritten(ctx context.Context, conn *pgx.Conn, name str
 		return Wrap(err, "look at the file of table "+name)
 	}
 	if before, ok := s.filenodes[oid]; !ok || filenode != before {
-		return pgmedic.Errorf(pgmedic.KindConflict, "run the backup while no migration changes the schema",
-			"table %s was rewritten while the backup ran", name)
+		return changedError(name)
 	}
 	return nil
 }

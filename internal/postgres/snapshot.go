@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,7 @@ type Snapshot struct {
 
 	conn      *pgx.Conn
 	filenodes map[uint32]uint32 // of each table, from before the snapshot
+	names     map[uint32]string // and what it is called, quoted
 }
 
 // snapshotTable is a table as it is compared before and after the locks: a
@@ -183,10 +185,10 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err != nil {
 		return nil, err
 	}
-	s.Tables, s.filenodes = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before))
+	s.Tables, s.filenodes, s.names = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before)), make(map[uint32]string, len(before))
 	s.LeftOut = leftOut
 	for _, t := range before {
-		s.filenodes[t.OID] = t.Filenode
+		s.filenodes[t.OID], s.names[t.OID] = t.Filenode, pgmedic.QuoteQualified(t.Schema, t.Name)
 	}
 	keep = true
 	return s, nil
@@ -212,6 +214,37 @@ func readSizes(ctx context.Context, conn *pgx.Conn, tables []snapshotTable, lock
 		sizes[r.OID] = r.SizeBytes
 	}
 	return sizes, nil
+}
+
+// Held makes sure, when all has been read, that what was read is what the
+// snapshot sees: that its transaction still lasts, that each table's name still
+// means the same table, and, where files says so, that each still has its file.
+// Names are looked up in the catalogue as it is now, and to rename a schema takes
+// no lock on its tables: COPY and pg_dump would read another table of the same
+// name, as empty.
+func (s *Snapshot) Held(ctx context.Context, files bool) error {
+	oids := slices.Collect(maps.Keys(s.names))
+	names, nodes := make([]string, len(oids)), make([]uint32, len(oids))
+	for i, oid := range oids {
+		names[i], nodes[i] = s.names[oid], s.filenodes[oid]
+	}
+	changed, err := collectScalar[string](ctx, s.conn, `
+SELECT t.name FROM unnest($1::oid[], $2::text[], $3::oid[]) AS t (oid, name, node)
+WHERE pg_catalog.to_regclass(t.name)::oid IS DISTINCT FROM t.oid
+	OR $4 AND coalesce(pg_catalog.pg_relation_filenode(t.oid), 0) <> t.node
+ORDER BY 1 LIMIT 1`, oids, names, nodes, files)
+	if err != nil {
+		return Wrap(err, "make sure that the snapshot lasted")
+	}
+	if len(changed) > 0 {
+		return changedError(changed[0])
+	}
+	return nil
+}
+
+func changedError(table string) error {
+	return pgmedic.Errorf(pgmedic.KindConflict, "run the backup while no migration changes the schema",
+		"table %s was renamed, replaced or rewritten while the backup ran", table)
 }
 
 // Close ends the snapshot's transaction and with it the locks. The connection

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,9 +61,38 @@ type Kept struct {
 	LogicalSlots, PreparedTransactions, Subscriptions int
 }
 
+// Own reports whether the story is the database's own: one that somebody renamed
+// is theirs, and a backup may have carried another's story along.
+func (k Kept) Own() bool {
+	if k.Story.Name != "" && k.Story.Name != k.Name {
+		return false
+	}
+	return k.Name != k.Story.Of || k.Story.Pgmedic == StoryLoading && k.Story.Name != ""
+}
+
+// OwnComment is what of a database's comment is its owner's: of a story the
+// comment that the story keeps.
+func OwnComment(comment string) string {
+	var s Story
+	if strings.HasPrefix(comment, storyPrefix) && json.Unmarshal([]byte(comment), &s) == nil {
+		return s.Comment
+	}
+	return comment
+}
+
+// storyPrefix is how each story begins.
+const storyPrefix = `{"pgmedic":`
+
 // ReadStories returns the databases that a swap set aside or a restore left,
-// newest first.
+// newest first, except those whose story is not their own.
 func ReadStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
+	all, err := ReadAllStories(ctx, conn)
+	return slices.DeleteFunc(all, func(k Kept) bool { return !k.Own() }), err
+}
+
+// ReadAllStories returns every database with a story, whoever's it is, newest
+// first.
+func ReadAllStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 	type row struct {
 		Kept
 		Comment string

@@ -110,7 +110,9 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	if err := execSimple(commit, conn, "COMMIT"); err != nil {
-		if err := commitUnknown(commit, o, conn.PgConn().PID(), err); err != nil {
+		look, cancelLook := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // the commit's own time may be over
+		defer cancelLook()
+		if err := commitUnknown(look, o, conn.PgConn().PID(), err); err != nil {
 			return 0, false, err
 		}
 		o.Logger.Warn("the answer to the swap's commit was lost; a look at the server says that it took place")

@@ -184,7 +184,7 @@ func parseKeywords(s string) (Target, error) {
 	for rest != "" {
 		name, after, ok := strings.Cut(rest, "=")
 		name = strings.TrimSpace(name)
-		if !ok || name == "" || strings.ContainsAny(name, " \t\n'") {
+		if !ok || name == "" || strings.ContainsFunc(name, notKeyword) {
 			return Target{}, badTarget("neither a URL nor keyword=value pairs")
 		}
 		value, tail, ok := cutValue(strings.TrimLeft(after, " \t\n"))
@@ -195,6 +195,12 @@ func parseKeywords(s string) (Target, error) {
 		rest = strings.TrimLeft(tail, " \t\n")
 	}
 	return newTarget(params, params["password"] == "" && params["sslpassword"] == "")
+}
+
+// notKeyword reports whether a keyword can't have the letter. What has no keyword's
+// shape may be a URL that is misspelt, with a password in it, and is never quoted.
+func notKeyword(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_'
 }
 
 func cutValue(s string) (value, rest string, ok bool) {

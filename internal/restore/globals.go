@@ -36,6 +36,9 @@ type Globals struct {
 	Made    []string `json:"made,omitempty"`
 	Changed []string `json:"changed,omitempty"`
 	Kept    []string `json:"kept,omitempty"`
+	// NotGranted are memberships in new roles that old ones had: they are not given
+	// back unasked.
+	NotGranted []string `json:"not_granted,omitempty"`
 	// Tablespaces are those that were made.
 	Tablespaces []string `json:"tablespaces,omitempty"`
 }
@@ -153,11 +156,15 @@ func planGlobals(statements []pgtool.GlobalStatement, there present, mode Global
 				p.roles = append(p.roles, defaults(g.Roles[0])...)
 			}
 		case g.Membership:
-			// A new role's memberships are its own; one between two roles that were
-			// there is theirs.
+			// What a role may do as a member is its own: one that was there does not get
+			// more because a group of the backup's is made.
 			group, member := g.Roles[0], g.Roles[1]
-			if (touched(member) || slices.Contains(p.Made, group)) && exists(group) && exists(member) {
+			switch {
+			case !exists(group) || !exists(member):
+			case touched(member):
 				p.roles = append(p.roles, g)
+			case slices.Contains(p.Made, group):
+				p.NotGranted = append(p.NotGranted, pgmedic.QuoteIdent(group)+" to "+pgmedic.QuoteIdent(member))
 			}
 		case touched(g.Roles[0]):
 			p.roles = append(p.roles, g)

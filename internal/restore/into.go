@@ -74,9 +74,26 @@ func sweepLoading(ctx context.Context, o Options) error {
 	}
 	for _, k := range stories {
 		if k.Name == o.Into && k.Story.Pgmedic == postgres.StoryLoading {
+			if err := refuseInUse(k); err != nil {
+				return err
+			}
 			o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
 			return Drop(ctx, o.Target, o.Maintenance, o.Into)
 		}
+	}
+	return nil
+}
+
+// refuseInUse returns an error where what a restore left is not left alone: a dead
+// restore's sessions end soon, and others are of somebody who uses it.
+func refuseInUse(k postgres.Kept) error {
+	switch {
+	case k.Sessions > 0:
+		return pgmedic.Errorf(pgmedic.KindConflict, "try again in a moment; if they are of somebody who uses it, rename it first: then it is theirs",
+			"database %q, which a restore left half done, would be dropped, and %d sessions are connected to it", k.Name, k.Sessions)
+	case k.LogicalSlots > 0 || k.PreparedTransactions > 0:
+		return pgmedic.Errorf(pgmedic.KindConflict, "drop them, or rename the database: then it is yours",
+			"database %q, which a restore left half done, would be dropped, and replication slots or prepared transactions are bound to it", k.Name)
 	}
 	return nil
 }
@@ -89,5 +106,5 @@ func finish(ctx context.Context, o Options) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.SetComment(ctx, conn, o.Into, o.Backup.Database.Comment)
+	return postgres.SetComment(ctx, conn, o.Into, postgres.OwnComment(o.Backup.Database.Comment))
 }

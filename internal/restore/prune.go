@@ -122,7 +122,7 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	if server.Standby {
 		return nil, pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
 	}
-	found, err := postgres.ReadStories(ctx, conn)
+	found, err := postgres.ReadAllStories(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 		}
 		defer lock.Release(ctx)
 	}
-	found, err := postgres.ReadStories(ctx, conn)
+	found, err := postgres.ReadAllStories(ctx, conn)
 	if err != nil {
 		return err
 	}

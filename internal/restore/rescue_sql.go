@@ -173,6 +173,9 @@ func (w *sqlWriter) sql() *RescueSQL {
 		Added:   "SELECT l.*\nFROM " + w.from + " AS l\nWHERE NOT EXISTS (SELECT FROM " + w.saved + " AS b WHERE " + w.match() + ");",
 		PutBack: w.insert("b") + "\nFROM " + w.saved + " AS b\nWHERE NOT EXISTS (SELECT FROM " + w.from + " AS l WHERE " + w.match() + ");",
 	}
+	if slices.ContainsFunc(w.columns, func(c pair) bool { return !c.same }) {
+		s.PutBack = inText(s.PutBack)
+	}
 	if len(w.columns) > len(w.key) {
 		s.Changed = "SELECT b.*\nFROM " + w.saved + " AS b JOIN " + w.from + " AS l ON " + w.match() +
 			"\nWHERE ROW(" + w.texts("b.", "") + ")\n  IS DISTINCT FROM ROW(" + w.texts("l.", "") + ");"
@@ -188,8 +191,15 @@ func (w *sqlWriter) whole() *RescueSQL {
 	missing := saved + "\nEXCEPT ALL\n" + live
 	return (&RescueSQL{
 		Missing: missing + ";", Added: live + "\nEXCEPT ALL\n" + saved + ";",
-		PutBack: w.insert("m") + "\nFROM (\n" + missing + "\n) AS m;",
+		PutBack: inText(w.insert("m") + "\nFROM (\n" + missing + "\n) AS m;"),
 	}).printable()
+}
+
+// inText makes a statement that takes values through text independent of how the
+// session prints them: in some styles a time zone's or a number's text says less
+// than the value.
+func inText(sql string) string {
+	return "BEGIN;\nSET LOCAL datestyle = 'ISO';\nSET LOCAL intervalstyle = 'postgres';\nSET LOCAL extra_float_digits = 3;\n" + sql + "\nCOMMIT;"
 }
 
 // texts lists the columns as text, which is compared byte by byte; with as they

@@ -62,9 +62,14 @@ func (r *swapRun) newestKept(ctx context.Context, live string) (postgres.Kept, e
 		return postgres.Kept{}, err
 	}
 	for _, k := range stories { // newest first
-		if k.Story.Pgmedic == postgres.StoryKept && k.Story.Of == live && k.Name != live {
-			return k, nil
+		if k.Story.Pgmedic != postgres.StoryKept || k.Story.Of != live {
+			continue
 		}
+		if k.Open {
+			return k, pgmedic.Errorf(pgmedic.KindConflict, "if it is still what is to come back: ALTER DATABASE "+pgmedic.QuoteIdent(k.Name)+" ALLOW_CONNECTIONS false",
+				"database %q was set aside and somebody has opened it to connections since", k.Name)
+		}
+		return k, nil
 	}
 	return postgres.Kept{}, pgmedic.Errorf(pgmedic.KindNotFound,
 		"a swap keeps the old database until it is dropped; psql -l shows databases named "+live+"__before_…",

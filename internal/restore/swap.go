@@ -116,6 +116,10 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
 			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
 	}
+	if o.Without != (pgtool.Without{}) {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME",
+			"a copy without rows, or without owners and rights, can't take a live database's place")
+	}
 	run, err := beginSwap(ctx, &o)
 	if err != nil {
 		return nil, err
@@ -238,6 +242,9 @@ func (r *swapRun) sweep(ctx context.Context, o *SwapOptions, except string) (dro
 		if !left || k.Story.Of != o.Live || k.Name == o.Live || k.Name == except {
 			continue
 		}
+		if err := refuseInUse(k); err != nil {
+			return dropped, err
+		}
 		o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
 		if err := dropDatabase(ctx, r.admin, o.Target.WithDatabase(k.Name), r.server.VersionNum); err != nil {
 			return dropped, err
@@ -353,7 +360,7 @@ func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, done *Swa
 		return err
 	}
 	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
-		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: o.Backup.Database.Comment,
+		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: postgres.OwnComment(o.Backup.Database.Comment),
 		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now,
 		Story: postgres.Story{
 			Pgmedic: postgres.StoryKept, Of: o.Live, By: "restore", Backup: o.Backup.ID,
