@@ -302,7 +302,11 @@ func (k *copier) receipts(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list the receipts: %w", err)
 		}
-		if _, there := k.there[object.Key]; there || !strings.HasSuffix(object.Key, ".json") {
+		if !strings.HasSuffix(object.Key, ".json") {
+			continue
+		}
+		if _, there := k.there[object.Key]; there {
+			k.result.Kept++
 			continue
 		}
 		data, err := k.from.read(ctx, object.Key, maxReceiptBytes)
