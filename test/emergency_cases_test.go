@@ -29,6 +29,13 @@ func (r *runbook) lostServer() {
 	if id := strings.Fields(r.bash("pgmedic list -q", 0)); len(id) != 2 {
 		r.t.Errorf("backups are %q", id)
 	}
+	// The new server's is the latest, and an older one is of another server.
+	r.bash("sed -i 's#"+r.old.SocketDir()+"#"+r.spare.SocketDir()+"#' "+r.at("etc/pgmedic.yaml"), 0)
+	if latest := r.bash("pgmedic verify latest -q", 0); strings.Contains(latest, r.id) {
+		r.t.Errorf("latest is %s still", latest)
+	}
+	r.says(r.bash("pgmedic restore "+r.id+" --swap --dry-run", 2), `--from-server clinic-db1`)
+	r.bash("pgmedic restore "+r.id+" --swap --dry-run --from-server clinic-db1", 0)
 }
 
 func (r *runbook) lostStore() {
@@ -113,7 +120,9 @@ func (r *runbook) badMigration() {
 	r.says(r.follow("migration-kept"), `^ +10$`)
 	r.says(r.follow("migration-rollback"), `^swapped: rolled back clinic in `)
 	r.wantClaims(r.old, "clinic", 10)
-	r.says(r.follow("migration-kept"), `^ +500$`)
+	r.says(r.follow("migration-kept"), `^clinic__displaced_`, `^ +500$`)
+	r.bash("pgmedic restore "+r.id+" --swap --skip-safety-backup tested", 0)
+	r.says(r.follow("migration-kept"), `^clinic__before_`, `^ +10$`) // the last of two
 }
 
 func (r *runbook) breakIn() {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,8 @@ func (r *runbook) reset() {
 		}
 	}
 	fixture.Exec(r.t, r.old.DSN("postgres"), "CREATE DATABASE clinic TEMPLATE template_clinic")
-	dir, err := os.MkdirTemp("", "e2e-") //nolint:usetesting // the path of a socket is short
+	// The server's user has to get in, and the path of a socket is short.
+	dir, err := os.MkdirTemp("", "e2e-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -130,7 +132,7 @@ func (r *runbook) reset() {
 	r.write("bin/pgmedic", "#!/bin/sh\nexec "+binary+" --yes \"$@\"\n", 0o755)
 	r.env = []string{
 		"PATH=" + bin + string(os.PathListSeparator) + r.old.BinDir() + string(os.PathListSeparator) + os.Getenv("PATH"),
-		"HOME=" + r.work, "TMPDIR=" + r.at("tmp"), "PGPORT=" + fmt.Sprint(r.old.Port()), "PGUSER=" + r.old.Superuser(), "PGHOST=" + r.old.SocketDir(),
+		"HOME=" + r.work, "TMPDIR=" + r.at("tmp"), "PGPORT=" + strconv.Itoa(r.old.Port()), "PGUSER=" + r.old.Superuser(), "PGHOST=" + r.old.SocketDir(),
 		"PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(r.old.BinDir()),
 		"PGMEDIC_CONFIG=" + r.at("etc/pgmedic.yaml"), "PGMEDIC_IDENTITY_FILES=" + r.at("etc/identity.txt"),
 	}
