@@ -239,8 +239,12 @@ func mustExec(t *testing.T, database string, statements ...string) {
 }
 
 func execute(database string, statements ...string) error {
+	return executeAt(server.DSN(database), statements...)
+}
+
+func executeAt(dsn string, statements ...string) error {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, server.DSN(database))
+	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
 	}

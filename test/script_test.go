@@ -15,6 +15,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
 var update = flag.Bool("update", false, "write the outputs that the scripts compare with")
@@ -29,10 +32,18 @@ var update = flag.Bool("update", false, "write the outputs that the scripts comp
 //	normal FILE          writes the last standard output with what differs
 //	                     between runs replaced
 //	damage FILE          flips a bit in the middle of the one file that matches
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", server) }
+
+// TestGlobals makes and changes roles, which are the whole server's: it has a
+// server of its own, and only one script can.
+func TestGlobals(t *testing.T) {
+	runScripts(t, "testdata/script_roles", scratchtest.New(t, scratch.Options{TCP: true, Password: password}))
+}
+
+func runScripts(t *testing.T, dir string, on *scratch.Server) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", UpdateScripts: *update, RequireUniqueNames: true,
-		Setup: setup,
+		Dir: dir, UpdateScripts: *update, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error { return setup(env, on) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"pgmedic": pgmedicCommand, "sql": sqlCommand, "json": jsonCommand, "id": idCommand,
 			"normal": normalCommand, "damage": damageCommand,
@@ -40,7 +51,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-func setup(env *testscript.Env) error {
+func setup(env *testscript.Env, server *scratch.Server) error {
 	name := "script_" + strings.ToLower(rand.Text()[:10])
 	u, err := url.Parse(server.URL(name))
 	if err != nil {
@@ -53,13 +64,14 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := execute("postgres", "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
+	if err := executeAt(server.DSN("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
 		return err
 	}
+	env.Values["dsn"] = server.DSN(name)
 	env.Defer(func() {
 		_ = os.RemoveAll(tmp)
 		// What is left of a failed script goes with the server.
-		_ = execute("postgres", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+		_ = executeAt(server.DSN("postgres"), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 	})
 	env.Vars = []string{
 		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
@@ -98,7 +110,7 @@ func pgmedicCommand(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func sqlCommand(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(execute(ts.Getenv("DB"), args...))
+	ts.Check(executeAt(ts.Value("dsn").(string), args...))
 }
 
 // jsonCommand looks for dotted paths, in which a number is an index.

@@ -39,7 +39,7 @@ func (a *app) printPreview(p *restore.Preview) {
 		what = "would replace database " + render.Clean(p.Database)
 	}
 	a.printf("%s: backup %s %s\n", a.paint(a.stdoutTTY).bold("nothing was made"), p.BackupID, what)
-	a.fields("to fetch", render.Bytes(p.FetchBytes), "database", render.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "))
+	a.fields("to fetch", render.Bytes(p.FetchBytes), "database", render.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
 	a.printChecks(p.Checks)
 }
 

@@ -44,6 +44,7 @@ new schema's. Without an id, on a terminal, there is a list to choose from.
 loaded and compared, having compared it again, and drops a half-loaded one.`,
 		Example: `  pgmedic restore
   pgmedic restore latest --into clinic_copy
+  pgmedic restore latest --into clinic --globals
   pgmedic restore latest --table public.claims --table 'audit.*'
   pgmedic restore latest --swap
   pgmedic restore 20261122T020000Z-7f3a9c --swap --yes
@@ -235,6 +236,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	a.printf("%s backup %s into database %s in %s\n", a.paint(a.stdoutTTY).good("restored"), done.BackupID,
 		render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
+	a.fields("globals", globalsWords(done.Globals))
 	return receiptErr
 }
 

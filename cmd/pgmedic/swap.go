@@ -156,7 +156,7 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	if safety == "" && done.SafetySkipped != "" {
 		safety = "skipped: " + oneLine(done.SafetySkipped)
 	}
-	a.fields("clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
+	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
 	for _, e := range done.Standbys {
 		if e.Problem == "" {
 			a.fields("standby", fmt.Sprintf("%s: sessions ended: %d", render.Clean(e.Standby), e.Ended))
@@ -171,6 +171,10 @@ func (a *app) resume(ctx context.Context, args []string, flags restoreFlags) err
 		flags.schemaOnly || flags.noOwner || flags.fromServer != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave the rest out: what was cut short says which backup it was of",
 			"--resume goes with --database, --skip-safety-backup, --skip-disk-check and --standbys-handled alone")
+	}
+	if flags.globals != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave it out: the copy that waits was loaded with the roles that it needs",
+			"--resume goes without --globals")
 	}
 	if err := a.prepareBackup(); err != nil {
 		return err

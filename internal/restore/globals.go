@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -41,6 +42,29 @@ type Globals struct {
 	NotGranted []string `json:"not_granted,omitempty"`
 	// Tablespaces are those that were made.
 	Tablespaces []string `json:"tablespaces,omitempty"`
+}
+
+// String returns one line for people, with at most ten names of each kind.
+func (g Globals) String() string {
+	var parts []string
+	for _, kind := range []struct {
+		words string
+		names []string
+	}{
+		{"made", g.Made}, {"changed", g.Changed}, {"left as they are", g.Kept}, {"tablespaces made", g.Tablespaces},
+	} {
+		names, rest := kind.names, ""
+		if len(names) > 10 {
+			names, rest = names[:10], fmt.Sprintf(" and %d more", len(names)-10)
+		}
+		if len(names) > 0 {
+			parts = append(parts, kind.words+": "+strings.Join(names, ", ")+rest)
+		}
+	}
+	if len(parts) == 0 {
+		return "none in the backup"
+	}
+	return strings.Join(parts, "; ")
 }
 
 // restoreGlobals makes the backup's roles, all or none of them, and then its
@@ -86,6 +110,46 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 		}
 	}
 	return &plan.Globals, nil
+}
+
+// afterGlobals is what restoreGlobals would do, and what the backup needs that
+// the server would lack even then.
+type afterGlobals struct {
+	Globals
+	roles, tablespaces error
+}
+
+func (s *Session) foreseeGlobals(ctx context.Context, admin *pgx.Conn) (*afterGlobals, error) {
+	statements, _, err := s.readGlobals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := readPresent(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	after := &afterGlobals{Globals: planGlobals(statements, there, s.Globals).Globals}
+	roles, err := postgres.MissingRoles(ctx, admin, s.Backup.Database.Roles)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range roles {
+		if !slices.Contains(after.Made, r.Name) && after.roles == nil {
+			after.roles = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE ROLE "+pgmedic.QuoteIdent(r.Name)+";",
+				"the server lacks role %q, and so do the backup's globals", r.Name)
+		}
+	}
+	tablespaces, err := postgres.MissingTablespaces(ctx, admin, s.Backup.Database)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range tablespaces {
+		if !slices.Contains(after.Tablespaces, name) && after.tablespaces == nil {
+			after.tablespaces = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION '…';",
+				"the server lacks tablespace %q, and so do the backup's globals", name)
+		}
+	}
+	return after, nil
 }
 
 func (s *Session) readGlobals(ctx context.Context) ([]pgtool.GlobalStatement, []string, error) {

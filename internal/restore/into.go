@@ -17,6 +17,9 @@ type Restored struct {
 	Steps           []pgmedic.Step  `json:"steps"`
 	Checks          []pgmedic.Check `json:"checks"`
 	RefusedSettings []string        `json:"refused_settings,omitempty"`
+	// Globals is what was made of the backup's roles and tablespaces, where that
+	// was asked for.
+	Globals *Globals `json:"globals,omitempty"`
 }
 
 // Into restores a backup into a new database, compares it with what the backup
@@ -39,7 +42,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		return nil, err
 	}
 	s := &Session{Options: o, steps: loaded.Steps}
-	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings}
+	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals}
 	began := o.Now()
 	err = s.Step("compare", func() (err error) {
 		done.Checks, err = compareWithout(ctx, o)

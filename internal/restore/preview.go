@@ -21,6 +21,9 @@ type Preview struct {
 	FetchBytes    int64    `json:"fetch_bytes"`
 	DatabaseBytes int64    `json:"database_bytes"`
 	Steps         []string `json:"steps"`
+	// Globals is what would be made of the backup's roles and tablespaces, where
+	// that is asked for.
+	Globals *Globals `json:"globals,omitempty"`
 	// Sessions would be ended by a swap.
 	Sessions int             `json:"sessions,omitempty"`
 	Checks   []pgmedic.Check `json:"checks"`
@@ -87,6 +90,9 @@ func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
 func (p *Preview) fill(o *SwapOptions) {
 	p.BackupID, p.DatabaseBytes = o.Backup.ID, o.Backup.Database.SizeBytes
 	p.Steps = []string{"create", "load", "analyze", "properties", "compare"}
+	if o.Globals != GlobalsNone {
+		p.Steps = append([]string{"globals"}, p.Steps...)
+	}
 	for _, object := range o.Backup.Objects {
 		switch object.Role {
 		case pgmedic.RoleDump, pgmedic.RoleSchema, pgmedic.RoleInventory:
@@ -130,12 +136,22 @@ func (p *Preview) needs(ctx context.Context, s *Session, admin *pgx.Conn, server
 	}
 	// They make what is missing on a scratch server only.
 	s.CreateRoles, s.TablespaceDir = false, nil
+	roles, tablespaces, then := s.prepareRoles, s.prepareTablespaces, ""
+	if s.Globals != GlobalsNone {
+		after, err := s.foreseeGlobals(ctx, admin)
+		if err != nil {
+			return err
+		}
+		p.Globals, then = &after.Globals, ", once those are made that the globals have"
+		roles = func(context.Context, *pgx.Conn) error { return after.roles }
+		tablespaces = func(context.Context, *pgx.Conn) error { return after.tablespaces }
+	}
 	for _, need := range []struct {
 		name, good string
 		look       func(context.Context, *pgx.Conn) error
 	}{
-		{"roles", fmt.Sprintf("the %d that the backup needs are there", len(s.Backup.Database.Roles)), s.prepareRoles},
-		{"tablespaces", "those that the backup needs are there", s.prepareTablespaces},
+		{"roles", fmt.Sprintf("the %d that the backup needs are there%s", len(s.Backup.Database.Roles), then), roles},
+		{"tablespaces", "those that the backup needs are there" + then, tablespaces},
 		{"extensions", fmt.Sprintf("the %d that the backup needs are there", len(s.Backup.Database.Extensions)), s.refuseMissingExtensions},
 	} {
 		err := need.look(ctx, admin)

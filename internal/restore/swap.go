@@ -86,13 +86,16 @@ type Swapped struct {
 	SafetyBackup  string `json:"safety_backup_id,omitempty"`
 	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
 	// OutageSeconds is how long the name could not be connected to.
-	OutageSeconds   float64            `json:"outage_seconds"`
-	Seconds         float64            `json:"seconds"`
-	Steps           []pgmedic.Step     `json:"steps,omitempty"`
-	Checks          []pgmedic.Check    `json:"checks,omitempty"`
-	RefusedSettings []string           `json:"refused_settings,omitempty"`
-	Outside         []postgres.Outside `json:"outside,omitempty"`
-	Standbys        []EndedOn          `json:"standbys,omitempty"`
+	OutageSeconds   float64         `json:"outage_seconds"`
+	Seconds         float64         `json:"seconds"`
+	Steps           []pgmedic.Step  `json:"steps,omitempty"`
+	Checks          []pgmedic.Check `json:"checks,omitempty"`
+	RefusedSettings []string        `json:"refused_settings,omitempty"`
+	// Globals is what was made of the backup's roles and tablespaces, where that
+	// was asked for.
+	Globals  *Globals           `json:"globals,omitempty"`
+	Outside  []postgres.Outside `json:"outside,omitempty"`
+	Standbys []EndedOn          `json:"standbys,omitempty"`
 	// Resumed is the copy that a dead restore had left, where this run went on
 	// with it, and Dropped are the leftovers that it dropped.
 	Resumed string   `json:"resumed,omitempty"`
@@ -287,7 +290,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	s := &Session{Options: o.Options, steps: loaded.Steps}
 	done := &Swapped{
 		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID,
-		RefusedSettings: loaded.RefusedSettings, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
+		RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
 	}
 	err := s.Step("compare", func() (err error) {
 		done.Checks, err = Compare(ctx, o.source(), o.Target.WithDatabase(o.Into))
