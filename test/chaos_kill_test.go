@@ -15,7 +15,7 @@ func killTrials() (all []trial) {
 		}
 		times := 1
 		if k.times > 1 {
-			times = 3
+			times = 2
 		}
 		all = append(all, trial{
 			family: byKill, name: fmt.Sprintf("`%s` at `%s`", strings.TrimSuffix(strings.ReplaceAll(command, " latest", ""), " --yes"), k.point),

@@ -85,7 +85,8 @@ It runs the built program against real PostgreSQL servers, a real S3 server and 
 |---|---|
 | **silent successes** | **%d** |
 | **live database out of reach** | **%d** |
-| cases, runs of them | %d, %d |
+| cases, and of those not run | %d, %d |
+| runs | %d |
 | runs that did not end as expected | %d |
 | looks at the live database | %d |
 | longest moment of a swap | %s |
@@ -96,9 +97,9 @@ It runs the built program against real PostgreSQL servers, a real S3 server and 
 | took | %s |
 
 - A **silent success** is an exit code of 0 for something that could not be done, or was not: rows are compared afterwards, in the copy, in the restored database and after the rollback.
-- The **live database** is connected to anew every 20 ms while the program runs, is killed and is mended, and its rows are counted. It is out of reach where a look fails, or finds other rows than the old or the new ones. While a swap is under way a client may be refused for a moment ([restoring](restore.md#what-the-swap-does)); more than %s of that count as out of reach, too. The longest moment is of all swaps and rollbacks of the campaign, on a machine that does other things at the same time, and after kills in the middle of them.
+- The **live database** is connected to anew every 100 ms while the program runs, is killed and is mended, and its rows are counted. It is out of reach where a look fails, or finds other rows than the old or the new ones. While a swap is under way a client may be refused for a moment ([restoring](restore.md#what-the-swap-does)); more than %s of that count as out of reach, too. The longest moment is of all swaps and rollbacks of the campaign, on a machine that does other things at the same time, and after kills in the middle of them.
 - **How often** counts what was seen; one run can be seen more than once, as a refusal and as what its repetition came to.
-`, r.silent, r.away, len(r.tallies), r.runs, failed, r.looks, r.moment.Round(time.Millisecond), s.date, s.version, s.postgres, s.machine,
+`, r.silent, r.away, len(r.tallies), r.notRun(), r.runs, failed, r.looks, r.moment.Round(time.Millisecond), s.date, s.version, s.postgres, s.machine,
 		s.took.Round(time.Second), longestMoment)
 	for _, family := range families {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| case | what is done | expected | what came of it, how often |\n|---|---|---|---|\n", family.name, family.intro)
@@ -161,7 +162,7 @@ func TestChaosPage(t *testing.T) {
 	page := chaosPage(r, setting{date: "2026-01-02 03:04 UTC", version: "v1", postgres: "15.1", machine: "one", took: time.Minute})
 	for _, want := range []string{
 		"| **silent successes** | **3** |", "| **live database out of reach** | **4** |", "| looks at the live database | 1234 |",
-		"| silent success: 2; exit code 12: 1; **not as expected: 2** |", "| 150ms |", "| runs that did not end as expected | 2 |",
+		"| silent success: 2; exit code 12: 1; **not as expected: 2** |", "| 150ms |", fmt.Sprintf("| cases, and of those not run | %d, %d |", len(r.tallies), len(r.tallies)-1), "| runs that did not end as expected | 2 |",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)

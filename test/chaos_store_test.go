@@ -22,8 +22,7 @@ func storeTrials() (all []trial) {
 		for _, f := range faults() {
 			all = append(all, trial{
 				family: byStore, name: label(j, f), done: f.done, want: f.want,
-				quick: j.name == "copy" && f.name == "cut",
-				run:   func(c *chaos) { c.overStore(j, f) },
+				run: func(c *chaos) { c.overStore(j, f) },
 			})
 		}
 	}
