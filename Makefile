@@ -52,6 +52,13 @@ test-all: ## run all tests, on every supported PostgreSQL, with the race detecto
 bench: setup ## measure pgmedic side by side with pg_dump
 	@go test ./bench -run '^$$' -bench . -benchtime 5x -timeout 60m
 
+# Written from scratch each time; a few of its cases are in make test, too. What
+# toxiproxy logs, and go test when it begins a test, is left out.
+.PHONY: chaos
+chaos: setup ## break everything midway, and write docs/reliability.md
+	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
+		grep --line-buffered -v -e '^{"level":' -e '^=== '
+
 .PHONY: lint
 lint: ## check form and common mistakes
 	@scripts/setup.sh --lint

@@ -113,21 +113,8 @@ func TestDamageParallel(t *testing.T) {
 	other := strings.TrimSpace(b.ok("backup", "-q"))
 	b.ok("drill", id, "-q")
 	folder, before := b.folder(id), databases(t, b.database)
-	objects, keys := []string{"manifest.json", "manifest.json.sha256", "manifest.json.hmac"}, 0
-	for _, o := range b.manifest(id).Objects {
-		if o.Role != pgmedic.RoleRecovery {
-			objects = append(objects, o.Name)
-		}
-	}
-	wraps, _ := filepath.Glob(filepath.Join(folder, "keys", "*"))
-	for _, path := range wraps {
-		if !strings.Contains(path, hexName(t, b)) {
-			continue // somebody else's
-		}
-		keys++
-		objects = append(objects, "keys/"+filepath.Base(path))
-	}
-	if keys != 1 || len(objects) < 9 {
+	objects := b.carried(id)
+	if len(objects) < 9 {
 		t.Fatalf("damaged are only %q", objects)
 	}
 	for _, object := range objects {
@@ -165,6 +152,35 @@ func TestDamageParallel(t *testing.T) {
 	if got := query(t, b.database+"_copy", "SELECT count(*)::text FROM patients")[0]; got != "3000" {
 		t.Errorf("%s patients in the copy", got)
 	}
+}
+
+// carried are the objects of a backup that a restore on this bench relies on:
+// all but the recovery files, receipts and the wraps for other people's keys.
+func (b *bench) carried(id string) []string {
+	b.t.Helper()
+	folder := b.folder(id)
+	objects := []string{"manifest.json", "manifest.json.sha256"}
+	for _, o := range b.manifest(id).Objects {
+		if o.Role != pgmedic.RoleRecovery {
+			objects = append(objects, o.Name)
+		}
+	}
+	wraps, _ := filepath.Glob(filepath.Join(folder, "keys", "*"))
+	if len(wraps) == 0 {
+		return objects
+	}
+	objects = append(objects, "manifest.json.hmac")
+	ours, keys := hexName(b.t, b), 0
+	for _, path := range wraps {
+		if strings.Contains(path, ours) {
+			keys++
+			objects = append(objects, "keys/"+filepath.Base(path))
+		}
+	}
+	if keys != 1 {
+		b.t.Fatalf("%d of %q are wraps for the key of this bench", keys, wraps)
+	}
+	return objects
 }
 
 // hexName is a part of the name under which the key that the bench has is kept.

@@ -155,7 +155,15 @@ func TestKillAtEveryPoint(t *testing.T) {
 func killOnce(t *testing.T, k killing) {
 	b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id")
 	role := b.prepareKill(k)
-	backups := b.manifests()
+	backups := len(b.manifests())
+	b.dies(k, role)
+	b.mends(k, backups)
+}
+
+// dies kills the program at a named place, and looks at the live database.
+func (b *bench) dies(k killing, role string) {
+	t := b.t
+	t.Helper()
 	if r := b.at("kill", k); r.code != -1 {
 		t.Fatalf("exit code %d instead of death\n%s", r.code, r.stderr)
 	}
@@ -171,14 +179,19 @@ func killOnce(t *testing.T, k killing) {
 	if got := b.visits(); got != want {
 		t.Errorf("then the live database has %s visits, want %s", got, want)
 	}
+}
+
+// mends has the next runs mend what a death left; so many backups there were.
+func (b *bench) mends(k killing, backups int) {
+	t := b.t
+	t.Helper()
 	switch k.args[0] {
 	case "backup":
-		complete := len(backups)
 		if k.point == "backup-committed" {
-			complete++
+			backups++
 		}
-		if got := strings.Fields(b.ok("list", "-q")); len(got) != complete || len(b.manifests()) != complete {
-			t.Errorf("%d backups are listed, want %d", len(got), complete)
+		if got := strings.Fields(b.ok("list", "-q")); len(got) != backups || len(b.manifests()) != backups {
+			t.Errorf("%d backups are listed, want %d", len(got), backups)
 		}
 		b.ok("backup")
 		b.ok("verify", "--all")

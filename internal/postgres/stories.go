@@ -55,8 +55,8 @@ type Kept struct {
 	Story Story
 	// SizeBytes is zero where the role may not know it.
 	SizeBytes int64
-	// Sessions are those connected now.
-	Sessions int
+	// Sessions are those connected now, Strangers those of them that are not ours.
+	Sessions, Strangers int
 	// LogicalSlots, PreparedTransactions and Subscriptions are bound to it.
 	LogicalSlots, PreparedTransactions, Subscriptions int
 }
@@ -102,6 +102,8 @@ SELECT d.datname::text, d.oid, d.datallowconn, coalesce(pg_catalog.shobj_descrip
 	CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
 		THEN pg_catalog.pg_database_size(d.oid) ELSE 0 END,
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
+	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid
+		AND a.application_name NOT LIKE 'pgmedic%' AND a.backend_type IN ('client backend', 'walsender')),
 	(SELECT count(*) FROM pg_catalog.pg_replication_slots AS s WHERE s.datoid = d.oid),
 	(SELECT count(*) FROM pg_catalog.pg_prepared_xacts AS x WHERE x.database = d.datname),
 	(SELECT count(*) FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = d.oid)
@@ -112,7 +114,7 @@ WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{"pgmedic":%'`)
 	}
 	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (row, error) {
 		var k row
-		err := r.Scan(&k.Name, &k.OID, &k.Open, &k.Comment, &k.SizeBytes, &k.Sessions,
+		err := r.Scan(&k.Name, &k.OID, &k.Open, &k.Comment, &k.SizeBytes, &k.Sessions, &k.Strangers,
 			&k.LogicalSlots, &k.PreparedTransactions, &k.Subscriptions)
 		return k, err
 	})

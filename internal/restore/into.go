@@ -87,13 +87,13 @@ func sweepLoading(ctx context.Context, o Options) error {
 	return nil
 }
 
-// refuseInUse returns an error where what a restore left is not left alone: a dead
-// restore's sessions end soon, and others are of somebody who uses it.
+// refuseInUse returns an error where what a restore left is of use to somebody.
+// The sessions of the dead restore itself are ended when it is dropped.
 func refuseInUse(k postgres.Kept) error {
 	switch {
-	case k.Sessions > 0:
-		return pgmedic.Errorf(pgmedic.KindConflict, "try again in a moment; if they are of somebody who uses it, rename it first: then it is theirs",
-			"database %q, which a restore left half done, would be dropped, and %d sessions are connected to it", k.Name, k.Sessions)
+	case k.Strangers > 0:
+		return pgmedic.Errorf(pgmedic.KindConflict, "end them, or rename the database: then it is theirs",
+			"database %q, which a restore left half done, would be dropped, and %d sessions use it", k.Name, k.Strangers)
 	case k.LogicalSlots > 0 || k.PreparedTransactions > 0:
 		return pgmedic.Errorf(pgmedic.KindConflict, "drop them, or rename the database: then it is yours",
 			"database %q, which a restore left half done, would be dropped, and replication slots or prepared transactions are bound to it", k.Name)

@@ -151,6 +151,15 @@ func ownerless(b *pgmedic.Backup) *pgmedic.Backup {
 	return &changed
 }
 
+// named gives a restore's sessions, those of client programs too, a name by which
+// they are told from those of others.
+func named(t postgres.Target) postgres.Target {
+	if t.Has("application_name") {
+		return t
+	}
+	return t.With("application_name", "pgmedic")
+}
+
 // Load restores a backup into a new database. When it returns an error, the
 // database that it made is gone again; if even that fails the error says so.
 func Load(ctx context.Context, o Options) (*Loaded, error) {
@@ -170,7 +179,7 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into)}
+	s := &Session{Options: o, Database: named(o.Target.WithDatabase(o.Into))}
 	if err := loader.Ready(ctx, s); err != nil {
 		return nil, err
 	}
