@@ -119,7 +119,7 @@ func limited(t *testing.T, b *bench) {
 	t.Helper()
 	script := filepath.Join(b.dir, "limited")
 	// In units of 512 bytes.
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nulimit -f 2048\nexec "+binary+" \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nulimit -f 2048\nexec "+binary+" \"$@\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	b.program = script

@@ -297,7 +297,7 @@ func TestChaos(t *testing.T) {
 	if page == "" {
 		return
 	}
-	if err := os.WriteFile(page, []byte(chaosPage(rec, circumstances(began))), 0o644); err != nil { //nolint:gosec // a page for everyone
+	if err := os.WriteFile(page, []byte(chaosPage(rec, circumstances(began))), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -352,7 +352,8 @@ func (c *chaos) swapMends(before state) {
 // right looks whether a job that said that it was done has done it.
 func (c *chaos) right(j job, before state) {
 	c.t.Helper()
-	want, found := before.backedUp, ""
+	want := before.backedUp
+	var found string
 	switch name, _, _ := strings.Cut(j.name, ","); name {
 	case "backup", "backup --method plain":
 		c.ok("verify", "--all")

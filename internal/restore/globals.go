@@ -51,7 +51,8 @@ func (g Globals) String() string {
 		words string
 		names []string
 	}{
-		{"made", g.Made}, {"changed", g.Changed}, {"left as they are", g.Kept}, {"tablespaces made", g.Tablespaces},
+		{"made", g.Made}, {"changed", g.Changed}, {"left as they are", g.Kept},
+		{"not granted", g.NotGranted}, {"tablespaces made", g.Tablespaces},
 	} {
 		names, rest := kind.names, ""
 		if len(names) > 10 {

@@ -18,6 +18,10 @@ func TestGlobals(t *testing.T) {
 	t.Cleanup(func() { fixture.Exec(t, admin, "DROP ROLE IF EXISTS "+lost, "DROP ROLE IF EXISTS "+group) })
 	fixture.Exec(t, admin, "CREATE ROLE "+lost+" LOGIN PASSWORD 'not a secret of anyone''s' CONNECTION LIMIT 7",
 		"CREATE ROLE "+group, "GRANT "+group+" TO "+lost, "ALTER ROLE "+lost+" SET work_mem = '5MB'")
+	// A group that is lost, and a member of it that is not.
+	const dba, app = "globals_dba", "globals_app"
+	t.Cleanup(func() { fixture.Exec(t, admin, "DROP ROLE IF EXISTS "+dba, "DROP ROLE IF EXISTS "+app) })
+	fixture.Exec(t, admin, "CREATE ROLE "+dba+" SUPERUSER", "CREATE ROLE "+app, "GRANT "+dba+" TO "+app)
 	fixture.Exec(t, dsn, "CREATE TABLE patients (id int)", "ALTER TABLE patients OWNER TO "+lost, "GRANT SELECT ON patients TO "+group)
 	const state = `SELECT concat_ws(' ', rolcanlogin, rolconnlimit, rolpassword, rolconfig::text,
 		(SELECT string_agg(m.roleid::regrole::text, ',') FROM pg_auth_members AS m WHERE m.member = a.oid))
@@ -27,7 +31,7 @@ func TestGlobals(t *testing.T) {
 	c := fixture.NewCatalog(t)
 	b := fixture.TakeBackup(t, dsn, c)
 	fixture.Exec(t, dsn, "DROP OWNED BY "+lost)
-	fixture.Exec(t, admin, "DROP ROLE "+lost, "ALTER ROLE "+group+" CONNECTION LIMIT 3")
+	fixture.Exec(t, admin, "DROP ROLE "+lost, "DROP ROLE "+dba, "ALTER ROLE "+group+" CONNECTION LIMIT 3")
 
 	load := func(mode restore.GlobalsMode) (*restore.Loaded, error) {
 		o := fixture.RestoreOptions(t, server, c, b, fixture.Name(t, server))
@@ -42,6 +46,9 @@ func TestGlobals(t *testing.T) {
 	}
 	if !slices.Contains(loaded.Globals.Made, `Nurse; 'n`) || !slices.Contains(loaded.Globals.Kept, group) || len(loaded.Globals.Changed) > 0 {
 		t.Errorf("globals: %+v", loaded.Globals)
+	}
+	if member := fixture.Query[bool](t, admin, "SELECT pg_has_role($1, 'globals_dba', 'MEMBER')", app)[0]; member || !slices.Equal(loaded.Globals.NotGranted, []string{`"` + dba + `" to "` + app + `"`}) {
+		t.Errorf("a role that was there has become a superuser's member: %v, %q", member, loaded.Globals.NotGranted)
 	}
 	if after := fixture.Query[string](t, admin, state, `Nurse; 'n`); !slices.Equal(after, before) {
 		t.Errorf("the role came back as %q, was %q", after, before)

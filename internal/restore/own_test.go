@@ -1,0 +1,65 @@
+package restore_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/test/fixture"
+)
+
+// TestNotOurs gives databases that somebody uses the comments of what restores
+// leave behind: nothing is dropped, made live or left out of a backup for that.
+func TestNotOurs(t *testing.T) {
+	t.Run("renamed", func(t *testing.T) {
+		live, o := liveClinic(t)
+		left := leftReady(t, live, o, "eeeeeeee", postgres.Story{Pgmedic: postgres.StoryReady, Since: time.Now()})
+		theirs := fixture.Name(t, server)
+		admin := fixture.Connect(t, server.DSN("postgres"))
+		fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+left+" RENAME TO "+theirs)
+		if _, err := restore.Replace(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if !exists(t, theirs) {
+			t.Error("a database that somebody renamed is gone")
+		}
+		if all, err := postgres.ListDatabases(t.Context(), admin); err != nil || !slices.Contains(all, theirs) {
+			t.Errorf("it is not among %q: %v", all, err)
+		}
+	})
+	t.Run("in use", func(t *testing.T) {
+		live, o := liveClinic(t)
+		left := leftReady(t, live, o, "ffffffff", postgres.Story{Pgmedic: postgres.StoryLoading, Since: time.Now()})
+		t.Cleanup(func() { fixture.DropAll(t, server, left) })
+		somebody := fixture.Connect(t, server.DSN(left)+" application_name=psql")
+		_, err := restore.Replace(t.Context(), o)
+		fixture.WantKind(t, err, pgmedic.KindConflict, left, "1 sessions use it")
+		if !exists(t, left) || somebody.Ping(t.Context()) != nil {
+			t.Error("it is gone, or its session")
+		}
+	})
+	t.Run("a story that came along", func(t *testing.T) {
+		live, o := liveClinic(t)
+		admin := fixture.Connect(t, server.DSN("postgres"))
+		if err := postgres.SetComment(t.Context(), admin, live, `{"pgmedic":"kept","of":"`+live+`_x","by":"restore","comment":"its own"}`); err != nil {
+			t.Fatal(err)
+		}
+		b := fixture.TakeBackup(t, server.DSN(live), o.Catalog)
+		if b.Database.Comment != "its own" {
+			t.Errorf("the backup has the comment %q", b.Database.Comment)
+		}
+		_, err := restore.Rollback(t.Context(), restore.SwapOptions{Options: o.Options, Live: live + "_x"})
+		fixture.WantKind(t, err, pgmedic.KindConflict, "opened")
+	})
+	t.Run("without rows", func(t *testing.T) {
+		live, o := liveClinic(t)
+		o.Without = pgtool.Without{Rows: true}
+		_, err := restore.Replace(t.Context(), o)
+		fixture.WantKind(t, err, pgmedic.KindUsage, "can't take a live database's place")
+		wantUntouched(t, live)
+	})
+}
