@@ -126,6 +126,8 @@ func TestParallelDiesMidway(t *testing.T) {
 				})
 			}},
 		{name: "a worker's session ended again and again", kind: pgmedic.KindUnreachable, words: "copy table",
+			// With one worker the patients are in the pack whose reads end its session.
+			set: func(_ *testing.T, d *badDay) { d.o.Method = backup.Parallel{Jobs: 1} },
 			befalls: func(t *testing.T, d *badDay, _ func()) func(context.Context, io.Reader) io.Reader {
 				return func(_ context.Context, r io.Reader) io.Reader {
 					return readerFunc(func(p []byte) (int, error) {
