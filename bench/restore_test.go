@@ -18,6 +18,7 @@ ALTER TABLE patients ADD ward int REFERENCES wards;
 UPDATE patients SET ward = 1 + id % 500;
 DELETE FROM events WHERE patient NOT IN (SELECT id FROM patients);
 ALTER TABLE events ADD FOREIGN KEY (patient) REFERENCES patients;
+CREATE TABLE admissions AS SELECT * FROM events WHERE id % 100 = 0;
 VACUUM ANALYZE`
 
 // BenchmarkParallelRestore compares a restore of an encrypted parallel backup
@@ -55,7 +56,28 @@ func BenchmarkParallelRestore(b *testing.B) {
 	})
 }
 
-// recreate drops the copy, and makes an empty database for pg_restore, which
+// BenchmarkRescue compares bringing one table back, of 1 % of the size, with a
+// restore of the whole database.
+func BenchmarkRescue(b *testing.B) {
+	dsn, _ := database(b, withKeys)
+	pgmedic := binary(b)
+	dir := b.TempDir()
+	env := []string{"DATABASE_URL=" + dsn, "BACKUP_DIR=" + filepath.Join(dir, "ours"), "HOME=" + dir}
+	measure(b, env, pgmedic, "backup", "--quiet")
+	b.Run("against-restore-of-all", func(b *testing.B) {
+		pairs(b,
+			func() run {
+				recreate(b, dsn, "")
+				return measure(b, env, pgmedic, "restore", "latest", "--table", "public.admissions", "--quiet")
+			},
+			func() run {
+				recreate(b, dsn, "")
+				return measure(b, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet")
+			})
+	})
+}
+
+// recreate drops the copy and what was rescued, and makes an empty database for pg_restore, which
 // is not measured, if a name is given.
 func recreate(b *testing.B, dsn, name string) {
 	b.Helper()
@@ -64,7 +86,8 @@ func recreate(b *testing.B, dsn, name string) {
 		b.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
-	statements := []string{"DROP DATABASE IF EXISTS bench_copy"}
+	statements := []string{"DROP DATABASE IF EXISTS bench_copy", `DO $$ DECLARE s text; BEGIN
+		FOR s IN SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pgmedic\_rescue\_%' LOOP EXECUTE format('DROP SCHEMA %I CASCADE', s); END LOOP; END $$`}
 	if name != "" {
 		statements = append(statements, "CREATE DATABASE "+name+" TEMPLATE template0")
 	}
