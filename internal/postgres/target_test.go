@@ -88,6 +88,9 @@ func TestParseTargetRefuses(t *testing.T) {
 		"space in password":         "host=h password=my " + password + "=1",
 		"no pairs":                  password,
 		"another scheme":            "mysql://a:" + password + "@h/d",
+		"a scheme misspelt":         "dumper://a:" + password + "@h/d?sslmode=require",
+		"a scheme in capitals":      "Postgres://a:" + password + "@h/d?sslmode=require",
+		"no scheme":                 "a:" + password + "@h/d?sslmode=require",
 		"space in URL's password":   "postgres://a:" + password + " x@h/d",
 		"parameter like a password": "postgres://a:x@1?" + password + "=y@h/d",
 	} {
