@@ -172,10 +172,6 @@ func (a *app) resume(ctx context.Context, args []string, flags restoreFlags) err
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave the rest out: what was cut short says which backup it was of",
 			"--resume goes with --database, --skip-safety-backup, --skip-disk-check and --standbys-handled alone")
 	}
-	if flags.globals != "" {
-		return pgmedic.Errorf(pgmedic.KindUsage, "leave it out: the copy that waits was loaded with the roles that it needs",
-			"--resume goes without --globals")
-	}
 	if err := a.prepareBackup(); err != nil {
 		return err
 	}

@@ -67,10 +67,21 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	// Both at once, for each locks every table when it begins: a migration that
-	// queued up in between would keep the second from its locks.
-	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleSchema, nil, nil) })
-	group.Go(func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleRest, tables, whole) })
+	schema := func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleSchema, nil, nil) }
+	rest := func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleRest, tables, whole) }
+	if snapshot.Locked {
+		// Both at once, for each locks every table when it begins: a migration that
+		// queued up in between would keep the second from its locks.
+		group.Go(schema)
+		group.Go(rest)
+	} else { // the server has no room for the locks of both
+		group.Go(func() error {
+			if err := schema(); err != nil {
+				return err
+			}
+			return rest()
+		})
+	}
 	for range p.jobs() {
 		group.Go(func() error { return c.work(groupCtx) })
 	}
