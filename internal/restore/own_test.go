@@ -60,6 +60,12 @@ func TestNotOurs(t *testing.T) {
 		o.Without = pgtool.Without{Rows: true}
 		_, err := restore.Replace(t.Context(), o)
 		fixture.WantKind(t, err, pgmedic.KindUsage, "can't take a live database's place")
+		o.Live = live
+		p, err := restore.Foresee(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fixture.WantKind(t, p.Obstacle(), pgmedic.KindUsage, "can't take a live database's place")
 		wantUntouched(t, live)
 	})
 }

@@ -170,6 +170,9 @@ func (p *Preview) swap(ctx context.Context, run *swapRun, o *SwapOptions) error 
 			"database %q is the one to connect through and can't be swapped", o.Live))
 		return nil
 	}
+	if err := o.refusePart(); err != nil {
+		p.check("scope", "", err)
+	}
 	p.check("source", "the backup is of this server and database", run.refuseOtherServer(o))
 	plan, err := run.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
 	if postgres.Code(err) != "" || ctx.Err() != nil {

@@ -115,13 +115,8 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.Backup.Partial() {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
-			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
-	}
-	if o.Without != (pgtool.Without{}) {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME",
-			"a copy without rows, or without owners and rights, can't take a live database's place")
+	if err := o.refusePart(); err != nil {
+		return nil, err
 	}
 	run, err := beginSwap(ctx, &o)
 	if err != nil {
@@ -203,6 +198,20 @@ func beginSwap(ctx context.Context, o *SwapOptions) (*swapRun, error) {
 func (r *swapRun) end(ctx context.Context) {
 	postgres.Close(ctx, r.admin)
 	r.lock.Release(ctx)
+}
+
+// refusePart keeps what is less than a whole database, with its rows and rights,
+// from taking a live one's place.
+func (o *SwapOptions) refusePart() error {
+	if o.Backup.Partial() {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
+			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
+	}
+	if o.Without != (pgtool.Without{}) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME",
+			"a copy without rows, or without owners and rights, can't take a live database's place")
+	}
+	return nil
 }
 
 // refuseOtherServer keeps a backup of another server from replacing a database
