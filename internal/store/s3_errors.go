@@ -17,6 +17,10 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
+// strangerCodes are of answers to credentials that are wrong, or no longer right.
+var strangerCodes = []string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
+	"TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound"}
+
 // s3Codes sorts the codes of answers by what can be done about them. What isn't
 // here is unreachable without a hint.
 var s3Codes = []struct {
@@ -24,7 +28,7 @@ var s3Codes = []struct {
 	kind  pgmedic.Kind
 	hint  string
 }{
-	{[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound"},
+	{strangerCodes,
 		pgmedic.KindUnreachable, "The server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host."},
 	{[]string{"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403", "401", "Unauthorized"},
 		pgmedic.KindUnreachable, "The server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow."},
@@ -172,6 +176,9 @@ func isPrecondition(err error) bool {
 func isDenied(err error) bool {
 	return slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden}, statusOf(err))
 }
+
+// isStranger reports whether the server doesn't accept the credentials.
+func isStranger(err error) bool { return hasCode(err, strangerCodes...) }
 
 // isFinal reports whether asking again can't help.
 func isFinal(err error) bool {

@@ -356,6 +356,7 @@ func forgetful(t *testing.T, server *s3test.Server, lose func(*http.Request) boo
 			}
 			return nil
 		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	front := httptest.NewServer(proxy)
 	t.Cleanup(front.Close)
@@ -394,6 +395,22 @@ func TestS3AnswerLost(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestS3RefusalUnheard cuts the connection of each request that carries data,
+// as a server does that refuses it unread.
+func TestS3RefusalUnheard(t *testing.T) {
+	server := startS3(t, s3test.Options{})
+	front := forgetful(t, server, func(r *http.Request) bool { return r.Method == http.MethodPut })
+	secret := server.SecretKey
+	s := openS3(t, server, server.Bucket(), func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
+	expire := readerFunc(func([]byte) (int, error) {
+		server.Restart("other", "othersecret")
+		return 0, nil
+	})
+	data := noise(store.MinPartSizeBytes)
+	_, err := s.Put(t.Context(), "a/key", io.MultiReader(bytes.NewReader(data), once(expire), bytes.NewReader(data)))
+	wantErrors(t, map[string]error{"Put": err}, pgmedic.KindUnreachable, "credentials", secret, "othersecret")
 }
 
 // TestS3Headers looks at what requests ask for.

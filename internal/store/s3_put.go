@@ -220,18 +220,31 @@ func (u *upload) putParts(ctx context.Context, r io.Reader, first []byte) error 
 	defer func() { // also when r panics
 		m.stop(errAbandoned)
 		if open {
-			m.abort(ctx)
+			_ = m.abort(ctx)
 		}
 	}()
 	if err := m.sendAll(r, first); err != nil {
+		m.stop(errAbandoned)
+		open = false
+		if refusal := m.abort(ctx); m.err != nil && unanswered(ctx, m.err) && isStranger(refusal) {
+			return u.failed(ctx, refusal)
+		}
 		return err
 	}
 	err = m.complete(ctx)
 	open = false
 	if err != nil {
-		m.abort(ctx) // before looking, so that the object can't appear afterwards
+		_ = m.abort(ctx) // before looking, so that the object can't appear afterwards
 	}
 	return u.settle(ctx, err)
+}
+
+// unanswered reports whether a request ended without a word of the server. One
+// that refuses a large request before it has read it cuts the connection, and
+// what it said is often lost with it: the answer to the next, small request then
+// is the reason.
+func unanswered(ctx context.Context, err error) bool {
+	return ended(ctx) == nil && codeOf(err) == ""
 }
 
 // settle returns what became of a commit that returned err, which may be that
@@ -407,8 +420,8 @@ func (m *multipart) complete(ctx context.Context) error {
 
 // abort frees the parts. A part that was cut off may arrive after that, and has
 // to be freed again. Where it fails the bucket's own rule for incomplete uploads
-// has to do it.
-func (m *multipart) abort(ctx context.Context) {
+// has to do it, and the error says why.
+func (m *multipart) abort(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
 	defer cancel()
 	for try := range 5 {
@@ -419,10 +432,11 @@ func (m *multipart) abort(ctx context.Context) {
 		case err != nil && !hasCode(err, "NoSuchUpload", "NotFound", "404"):
 			m.u.s.log.Warn("an upload that failed could not be aborted; its parts take space until the bucket's lifecycle rule removes them",
 				"store", m.u.s.name, "key", m.u.key, "error", summary(err))
-			return
+			return err
 		case !m.cut || err != nil && try > 0:
-			return
+			return nil
 		}
 		pause(ctx, try)
 	}
+	return nil
 }
