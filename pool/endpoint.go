@@ -43,11 +43,10 @@ type endpoint struct {
 	// pooled says whether there is a pooler in between.
 	pooled atomic.Int32
 
-	// open is how many connections are open, held how many of them somebody has,
-	// and gatedHeld how many of those came through the gate. used is when one
-	// was last given back.
-	open, held, gatedHeld atomic.Int64
-	used                  atomic.Int64
+	// open is how many connections are open, and held how many of them somebody
+	// has. used is when one was last used.
+	open, held atomic.Int64
+	used       atomic.Int64
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -90,7 +89,7 @@ func newEndpoint(ctx context.Context, conn *pgx.ConnConfig, cfg Config, slow *sl
 		return nil, fmt.Errorf("the defaults of pgxpool: %w", err)
 	}
 	conn.ConnectTimeout = cfg.ConnectTimeout
-	conn.Tracer = poolTracer{e}
+	conn.Tracer = e.tracers.forPool(e)
 	conn.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cfg.CancelGrace}
 	}
@@ -172,36 +171,26 @@ func (e *endpoint) forget(s *session) {
 	}
 }
 
-func (e *endpoint) taken(conn *pgx.Conn) {
-	e.held.Add(1)
-	if s := sessionOf(conn); s != nil {
-		s.taken(e.clock())
-	}
-}
-
+// released notes that a connection is about to be given back, and lets the next
+// caller in.
 func (e *endpoint) released(conn *pgx.Conn) {
-	e.used.Store(int64(e.clock()))
-	e.held.Add(-1)
 	s := sessionOf(conn)
-	if s == nil {
-		return
-	}
 	if pg := conn.PgConn(); conn.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
 		// pgxpool will close it, which may take a while.
 		e.forget(s)
 	}
-	if s.released() {
-		e.gatedHeld.Add(-1)
-		e.gate.leave()
+	if since := int64(s.released()); since > e.used.Load() {
+		e.used.Store(since) // no statement was run
 	}
+	e.held.Add(-1)
+	e.gate.leave()
 }
 
 // idle says whether a connection is most likely there that can be had without
 // waiting and without a ping. Inside is the number of callers inside the gate,
 // this one included.
 func (e *endpoint) idle(now time.Duration, inside int) bool {
-	around := e.held.Load() - e.gatedHeld.Load()
-	return e.open.Load()-around-int64(inside) >= 0 && now-time.Duration(e.used.Load()) < fresh
+	return e.open.Load() >= int64(inside) && now-time.Duration(e.used.Load()) < fresh
 }
 
 // acquire takes a connection for this operation, within the acquire timeout.
@@ -213,11 +202,11 @@ func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, er
 		return nil, err
 	}
 	bounded := ctx
-	if now := e.clock(); !e.idle(now, inside) {
+	if !e.idle(began, inside) {
 		// A deadline costs more than all the rest: only those who may have to
 		// wait for the server get one.
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, e.config.AcquireTimeout-(now-began))
+		bounded, cancel = context.WithTimeout(ctx, e.config.AcquireTimeout-(e.clock()-began))
 		defer cancel()
 	}
 	conn, err := e.pool.Acquire(bounded)
@@ -245,13 +234,13 @@ func (e *endpoint) admit(ctx context.Context, began time.Duration) (inside int, 
 	return inside, nil
 }
 
-// got notes who has a connection now: one who came through the gate, for this.
+// got notes that somebody has a connection now, and for what.
 func (e *endpoint) got(conn *pgx.Conn, op operation, began time.Duration) {
 	e.breaker.succeeded()
-	waited := e.clock() - began
-	e.waits.observe(waited)
-	e.gatedHeld.Add(1)
-	sessionOf(conn).admitted(op, waited)
+	now := e.clock()
+	e.waits.observe(now - began)
+	e.held.Add(1)
+	sessionOf(conn).taken(now, op, now-began)
 }
 
 // notConnected is the error of a caller who came through the gate and got no

@@ -25,7 +25,6 @@ type session struct {
 	// held and since say whether somebody has the connection, and since when.
 	held   bool
 	since  time.Duration
-	gated  bool // whoever has it came through the gate
 	stack  []uintptr
 	leaked bool // that it is held for too long was logged
 	// op and waited describe the first statement of whoever has it.
@@ -49,33 +48,25 @@ func sessionOf(conn *pgx.Conn) *session {
 	return s
 }
 
-// taken notes that somebody has the connection now.
-func (s *session) taken(now time.Duration) {
+// taken notes that somebody has the connection now, for this, after waiting.
+func (s *session) taken(now time.Duration, op operation, waited time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held, s.since, s.leaked = true, now, false
-	s.op, s.waited = opQuery, 0
+	s.op, s.waited = op, waited
 	if s.endpoint.config.LeakAfter > 0 {
 		s.stack = make([]uintptr, 32)
 		s.stack = s.stack[:runtime.Callers(4, s.stack)]
 	}
 }
 
-// admitted notes who has it: one who came through the gate, for this.
-func (s *session) admitted(op operation, waited time.Duration) {
+// released notes that nobody has it any more, and returns since when somebody
+// had.
+func (s *session) released() (since time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gated, s.op, s.waited = true, op, waited
-}
-
-// released notes that nobody has it any more, and says whether it had come
-// through the gate.
-func (s *session) released() (gated bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	gated = s.gated
-	s.held, s.gated, s.limit, s.expired = false, false, 0, false
-	return gated
+	s.held, s.limit, s.expired = false, 0, false
+	return s.since
 }
 
 // setLimit replaces the query timeout until the connection is released.
@@ -125,6 +116,7 @@ func (s *session) end(ctx context.Context, op operation, rows int64, err error) 
 	s.mu.Unlock()
 
 	e := s.endpoint
+	e.used.Store(int64(now))
 	e.durations.observe(op, outcomeOf(err, expired), took)
 	if limit := e.config.SlowQuery; limit > 0 && took >= limit {
 		e.slow.log(ctx, slowStatement{server: e.name, sql: sql, took: took, waited: waited, rows: rows, err: err})

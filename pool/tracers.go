@@ -29,8 +29,16 @@ func tracersOf(t pgx.QueryTracer) (all tracers) {
 	return all
 }
 
-// poolTracer is how an endpoint hears of connections that are taken and given
-// back, by whatever way.
+// forPool is the tracer of an endpoint's pgxpool.
+func (t tracers) forPool(e *endpoint) pgx.QueryTracer {
+	if t.acquire != nil {
+		return acquireTracer{poolTracer{e}, t.acquire}
+	}
+	return poolTracer{e}
+}
+
+// poolTracer is how an endpoint hears of connections that are given back, by
+// whatever way.
 type poolTracer struct{ endpoint *endpoint }
 
 // TraceQueryStart is never called: each connection has its session as tracer.
@@ -41,28 +49,16 @@ func (poolTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQ
 // TraceQueryEnd is never called either.
 func (poolTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TraceAcquireStart passes on.
-func (t poolTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
-	if user := t.endpoint.tracers.acquire; user != nil {
-		return user.TraceAcquireStart(ctx, pool, data)
-	}
-	return ctx
-}
-
-// TraceAcquireEnd is pgxpool's call when a connection is taken.
-func (t poolTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
-	if data.Err == nil {
-		t.endpoint.taken(data.Conn)
-	}
-	if user := t.endpoint.tracers.acquire; user != nil {
-		user.TraceAcquireEnd(ctx, pool, data)
-	}
-}
-
 // TraceRelease is pgxpool's call before a connection is given back.
 func (t poolTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	if user := t.endpoint.tracers.release; user != nil {
 		user.TraceRelease(pool, data)
 	}
 	t.endpoint.released(data.Conn)
+}
+
+// acquireTracer tells the caller's tracer of acquires, too.
+type acquireTracer struct {
+	poolTracer
+	pgxpool.AcquireTracer
 }

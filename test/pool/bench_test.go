@@ -1,0 +1,212 @@
+package pool_test
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/pool"
+)
+
+// benchConns is how many connections each of the two has.
+const benchConns = 8
+
+// pair is a plain pgxpool and a pool to the same server, with all connections
+// open.
+func pair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
+	b.Helper()
+	dsn := scratchtest.New(b, scratch.Options{TCP: true}).URL("postgres")
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	config.MaxConns, config.MinConns = benchConns, benchConns
+	plain, err := pgxpool.NewWithConfig(b.Context(), config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(plain.Close)
+	db, err := pool.Open(b.Context(), pool.Config{PrimaryURL: dsn, MaxConns: benchConns, MinConns: benchConns})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Shutdown(context.WithoutCancel(b.Context())) })
+	return plain, db
+}
+
+// turns runs two things turn by turn, so that whatever else the machine does
+// hits both, and returns how long one call of each took in each turn.
+func turns(b *testing.B, calls int, first, second func(calls int)) (a, c []float64) {
+	b.Helper()
+	timed := func(f func(int)) float64 {
+		began := time.Now()
+		f(calls)
+		return float64(time.Since(began)) / float64(calls)
+	}
+	first(calls)
+	second(calls)
+	for i := 0; b.Loop(); i++ {
+		if i%2 == 0 {
+			a = append(a, timed(first))
+			c = append(c, timed(second))
+		} else {
+			c = append(c, timed(second))
+			a = append(a, timed(first))
+		}
+	}
+	return a, c
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// allocations counts those of one call, in all goroutines.
+func allocations(calls int, f func(int)) float64 {
+	var before, after runtime.MemStats
+	f(calls)
+	runtime.ReadMemStats(&before)
+	f(calls)
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(calls)
+}
+
+// report reports both, and what a call of the pool costs more.
+func report(b *testing.B, perTurn int, plain, pooled func(int)) {
+	b.Helper()
+	a, c := turns(b, perTurn, plain, pooled)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(a), "pgxpool-ns/call")
+	b.ReportMetric(median(c), "pool-ns/call")
+	b.ReportMetric(median(c)-median(a), "more-ns/call")
+	b.ReportMetric(allocations(1000, plain), "pgxpool-allocs/call")
+	b.ReportMetric(allocations(1000, pooled), "pool-allocs/call")
+}
+
+// BenchmarkOverhead compares a call of the pool with one of pgxpool.
+func BenchmarkOverhead(b *testing.B) {
+	plain, db := pair(b)
+	check := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	cancellable, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	const sql = "SELECT $1::int"
+	for name, ctx := range map[string]context.Context{"background": context.Background(), "request": cancellable} {
+		b.Run("Exec/"+name, func(b *testing.B) {
+			report(b, 1,
+				func(calls int) {
+					for range calls {
+						_, err := plain.Exec(ctx, sql, 1)
+						check(err)
+					}
+				},
+				func(calls int) {
+					for range calls {
+						_, err := db.Exec(ctx, sql, 1)
+						check(err)
+					}
+				})
+		})
+		b.Run("QueryRow/"+name, func(b *testing.B) {
+			report(b, 1,
+				func(calls int) {
+					for range calls {
+						var n int
+						check(plain.QueryRow(ctx, sql, 1).Scan(&n))
+					}
+				},
+				func(calls int) {
+					for range calls {
+						var n int
+						check(db.QueryRow(ctx, sql, 1).Scan(&n))
+					}
+				})
+		})
+		b.Run("Read/"+name, func(b *testing.B) {
+			report(b, 1,
+				func(calls int) {
+					for range calls {
+						var n int
+						check(plain.QueryRow(ctx, sql, 1).Scan(&n))
+					}
+				},
+				func(calls int) {
+					for range calls {
+						var n int
+						check(db.Read(ctx).QueryRow(ctx, sql, 1).Scan(&n))
+					}
+				})
+		})
+	}
+}
+
+// BenchmarkAcquire takes an idle connection and gives it back.
+func BenchmarkAcquire(b *testing.B) {
+	plain, db := pair(b)
+	ctx := context.Background()
+	report(b, 1000,
+		func(calls int) {
+			for range calls {
+				conn, err := plain.Acquire(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				conn.Release()
+			}
+		},
+		func(calls int) {
+			for range calls {
+				conn, err := db.Acquire(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				conn.Release()
+			}
+		})
+}
+
+// BenchmarkThroughput keeps all connections busy with select 1.
+func BenchmarkThroughput(b *testing.B) {
+	plain, db := pair(b)
+	ctx := context.Background()
+	together := func(calls int, call func() error) {
+		var workers sync.WaitGroup
+		for range benchConns {
+			workers.Go(func() {
+				for range calls / benchConns {
+					if err := call(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		workers.Wait()
+	}
+	a, c := turns(b, 4000,
+		func(calls int) {
+			together(calls, func() error { var n int; return plain.QueryRow(ctx, "SELECT 1").Scan(&n) })
+		},
+		func(calls int) {
+			together(calls, func() error { var n int; return db.QueryRow(ctx, "SELECT 1").Scan(&n) })
+		})
+	share := make([]float64, len(a))
+	for i := range a {
+		share[i] = 100 * (a[i]/c[i] - 1)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(1e9/median(a), "pgxpool-calls/s")
+	b.ReportMetric(1e9/median(c), "pool-calls/s")
+	b.ReportMetric(median(share), "difference-%")
+}
