@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Pooler says whether a connection pooler such as PgBouncer stands between the
@@ -125,6 +126,9 @@ type Config struct {
 	// Tracer is told of all queries, as pgx tells them, for instance one of
 	// otelpgx. It may implement pgx's other tracers, too.
 	Tracer pgx.QueryTracer
+	// DialFunc makes the network connections, for instance that of a cloud's
+	// connector. Nil means a plain dialer.
+	DialFunc pgconn.DialFunc
 	// AfterConnect prepares a new connection, for instance by registering types.
 	// It must leave no state in the session behind a pooler.
 	AfterConnect func(context.Context, *pgx.Conn) error

@@ -141,12 +141,24 @@ func (c Config) fill(s settings) Config {
 	return c
 }
 
-// serverName is what a server is called in logs, metrics and errors.
-func serverName(conn *pgx.ConnConfig) string {
-	if strings.HasPrefix(conn.Host, "/") {
-		return conn.Host
+// serverNames returns what each server is called in logs, metrics and errors:
+// its host and port, or where two have the same, as behind one PgBouncer, with
+// the database.
+func serverNames(conns []*pgx.ConnConfig) ([]string, error) {
+	names := make([]string, len(conns))
+	for i, c := range conns {
+		names[i] = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+		if slices.Contains(names[:i], names[i]) {
+			names[i] += "/" + c.Database
+		}
+		if slices.Contains(names[:i], names[i]) {
+			return nil, &ConfigError{
+				fmt.Sprintf("ReplicaURLs[%d]", i-1), fmt.Sprintf("%s is there twice", names[i]),
+				"name each server once; without replicas leave ReplicaURLs (DB_READ_REPLICA_URL) empty",
+			}
+		}
 	}
-	return net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port)))
+	return names, nil
 }
 
 func count(to *int, value string, least int) error {

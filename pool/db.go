@@ -80,6 +80,10 @@ func prepare(ctx context.Context, config Config) (*DB, error) {
 			return nil, err
 		}
 	}
+	names, err := serverNames(conns)
+	if err != nil {
+		return nil, err
+	}
 	config = configs[0]
 	db := &DB{
 		config: config, slow: newSlowLog(config.Logger, config.SlowQueryEvery), budget: budget{share: config.RetryBudget},
@@ -87,7 +91,7 @@ func prepare(ctx context.Context, config Config) (*DB, error) {
 		conflict: backoff{first: config.RetryDelay / conflictShare, factor: config.RetryBackoff, longest: longestRetryDelay / conflictShare},
 	}
 	for i := range conns {
-		e, err := newEndpoint(ctx, conns[i], configs[i], db.slow, func() { db.monitor.kick() })
+		e, err := newEndpoint(ctx, names[i], conns[i], configs[i], db.slow, func() { db.monitor.kick() })
 		if err != nil {
 			db.closePools()
 			return nil, err
@@ -235,8 +239,8 @@ func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 }
 
 // Acquire takes a connection to the primary out of the pool, for what needs one
-// session, such as LISTEN. The caller must Release it, and after that the
-// session must be as it was.
+// session, such as LISTEN. The caller must Release it, not Hijack it, and leave
+// the session as it was.
 func (db *DB) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return db.acquireAgain(ctx, &attempt{}, opQuery)
 }

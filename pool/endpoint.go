@@ -68,9 +68,9 @@ const (
 	pooledYes
 )
 
-func newEndpoint(ctx context.Context, conn *pgx.ConnConfig, cfg Config, slow *slowLog, failed func()) (*endpoint, error) {
+func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Config, slow *slowLog, failed func()) (*endpoint, error) {
 	e := &endpoint{
-		name: serverName(conn), config: cfg, epoch: time.Now(), tracers: tracersOf(cfg.Tracer), slow: slow, failed: failed,
+		name: name, config: cfg, epoch: time.Now(), tracers: tracersOf(cfg.Tracer), slow: slow, failed: failed,
 		gate: newGate(cfg.MaxConns, cfg.MaxWaiting),
 		breaker: newBreaker(breakerPolicy{
 			failures: cfg.BreakerFailures, cooldown: cfg.BreakerCooldown, longest: longestBreakerCooldown,
@@ -90,6 +90,9 @@ func newEndpoint(ctx context.Context, conn *pgx.ConnConfig, cfg Config, slow *sl
 	}
 	conn.ConnectTimeout = cfg.ConnectTimeout
 	conn.Tracer = e.tracers.forPool(e)
+	if cfg.DialFunc != nil {
+		conn.DialFunc = cfg.DialFunc
+	}
 	conn.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cfg.CancelGrace}
 	}
