@@ -164,7 +164,7 @@ func (m *monitor) tell(i int, before, after topology, c change) {
 	log := func(level slog.Level, message string, attrs ...slog.Attr) {
 		m.logger.LogAttrs(context.Background(), level, message, attrs...)
 	}
-	if c.primary {
+	if c.newPrimary {
 		if after.primary < 0 {
 			log(slog.LevelError, "no server is the primary")
 		} else {
