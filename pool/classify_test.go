@@ -25,7 +25,7 @@ func TestClassify(t *testing.T) {
 		"cancelled on the server":               {state("57014"), ClassTimeout},
 		"query timeout":                         {fmt.Errorf("%w: %w", ErrQueryTimeout, state("57014")), ClassTimeout},
 		"lock timeout":                          {state("55P03"), ClassTimeout},
-		"pool timeout":                          {&PoolTimeoutError{}, ClassOverload},
+		"pool timeout":                          {&AcquireTimeoutError{}, ClassOverload},
 		"overloaded":                            {&hinted{fmt.Errorf("h: %w", ErrOverloaded), "x"}, ClassOverload},
 		"breaker":                               {fmt.Errorf("h: %w", ErrCircuitOpen), ClassUnavailable},
 		"no primary":                            {ErrNoPrimary, ClassUnavailable},

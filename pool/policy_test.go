@@ -40,11 +40,11 @@ func TestDecide(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	b := backoff{first: time.Second, factor: 2, longest: 10 * time.Second}
-	for retry, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
-		if got := b.delay(retry, 1); got != want*time.Second {
+	for retry, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second} {
+		if got := b.delay(retry, 1); got != want {
 			t.Errorf("retry %d at most: %s", retry, got)
 		}
-		if got := b.delay(retry, 0); got != want*time.Second/2 {
+		if got := b.delay(retry, 0); got != want/2 {
 			t.Errorf("retry %d at least: %s", retry, got)
 		}
 	}
@@ -109,15 +109,15 @@ func TestBreaker(t *testing.T) {
 	if admit() {
 		t.Error("a second call beside the trial")
 	}
-	for _, wait := range []time.Duration{2, 3, 3} {
+	for _, wait := range []time.Duration{2 * time.Second, 3 * time.Second, 3 * time.Second} {
 		s = s.failed(p, now)
-		now = now.Add(wait*time.Second - 1)
+		now = now.Add(wait - 1)
 		if admit() {
-			t.Errorf("admitted before %d s", wait)
+			t.Errorf("admitted before %s", wait)
 		}
 		now = now.Add(1)
 		if !admit() {
-			t.Errorf("not admitted after %d s", wait)
+			t.Errorf("not admitted after %s", wait)
 		}
 	}
 	if late := s.failed(p, now).failed(p, now); late.cooldown != 3*time.Second || late.until != now.Add(3*time.Second) {

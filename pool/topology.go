@@ -215,7 +215,7 @@ func lagOf(p probe, marks []mark) (lag time.Duration, bytes int64, known bool) {
 	if p.lsn >= last.lsn {
 		return 0, 0, true
 	}
-	bytes = int64(last.lsn - p.lsn) //nolint:gosec // WAL of 8 EiB is none
+	bytes = int64(last.lsn - p.lsn)
 	for _, m := range slices.Backward(marks) {
 		if m.lsn <= p.lsn {
 			lag, known = max(p.at.Sub(m.at), last.at.Sub(m.at)), true

@@ -28,7 +28,7 @@ type story struct {
 }
 
 func (s *story) probe(server int, p probe) *story {
-	s.topology, s.change = s.topology.with(server, p, lagPolicy{time: 10 * time.Second})
+	s.topology, s.change = s.with(server, p, lagPolicy{time: 10 * time.Second})
 	return s
 }
 
