@@ -50,7 +50,7 @@ func TestConnStringRefused(t *testing.T) {
 		"postgres://u:" + secret + "@h:notaport/d":                                   "can't be read",
 		"postgres://u:" + secret + "@[h/d":                                           "can't be read",
 		"postgres://u:" + secret + "@h/d?sslmode=maybe":                              "can't be read",
-		"postgres://u:" + secret + "@h/d?max_conns=5":                          "max_conns",
+		"postgres://u:" + secret + "@h/d?max_conns=5":                                "max_conns",
 		"postgres://u:" + secret + "@h/d?options=-c%20x%3D1":                         "options",
 		"postgres://u:" + secret + "@h/d?session_replication_role=replica":           "session_replication_role",
 		"postgres://u:" + secret + "@h/d?target_session_attrs=read-write":            "target_session_attrs",
