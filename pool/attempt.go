@@ -155,7 +155,7 @@ func (db *DB) statementFailed(ctx context.Context, a *attempt, conn *pgxpool.Con
 	}
 	// Where the connection is still open, the server has answered, or nothing
 	// was sent.
-	lost := conn.Conn().IsClosed() && !pgconn.SafeToRetry(err)
+	lost := conn.Conn().IsClosed() && !s.unsent(err)
 	if does == effects && lost && !a.read && !isIdempotent(ctx) {
 		return outcomeUnknownError(err)
 	}

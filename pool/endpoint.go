@@ -357,9 +357,9 @@ func (e *endpoint) cut() []Holder {
 	return holders
 }
 
-// stdlibConn takes a connection for database/sql. Pgx must make it, since a
-// wrapped one would hide what else it can do; so it takes it out of pgxpool by
-// itself, after the gate, which the release of the connection opens.
+// stdlibConn takes a connection for database/sql. Pgx makes it, so that it can
+// do all that pgx's can; so it takes it out of pgxpool by itself, after the gate,
+// which the release of the connection opens.
 func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 	began := e.clock()
 	if _, err := e.admit(ctx, began); err != nil {
@@ -372,8 +372,10 @@ func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 		e.gate.leave()
 		return nil, e.notConnected(ctx, bounded, began, err)
 	}
-	if pgxConn, ok := conn.(*stdlib.Conn); ok {
-		e.got(pgxConn.Conn(), opQuery, began)
+	inner, ok := conn.(*stdlib.Conn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("a connection for database/sql is a %T", conn), conn.Close())
 	}
-	return conn, nil
+	e.got(inner.Conn(), opQuery, began)
+	return stdConn{inner}, nil
 }

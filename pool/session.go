@@ -37,6 +37,8 @@ type session struct {
 	sql     string
 	// limit is what a transaction has in place of the query timeout, or 0.
 	limit time.Duration
+	// dead: the connection was closed before the statement began.
+	dead bool
 	// expired: the present or last statement was cancelled for its length.
 	expired bool
 	// cancelling is closed when the cancel of the present statement is over.
@@ -89,6 +91,21 @@ func (s *session) begin(sql string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running, s.began, s.sql, s.expired = true, now, sql, false
+	s.dead = s.conn.IsClosed()
+}
+
+// unsent says whether nothing of the last statement has reached the server, after
+// this error of it. Pgx alone can't be asked: where a connection is lost while a
+// statement of the simple protocol waits for its answer (every COMMIT is one, and
+// every Exec without arguments), pgx says that it was closed already and that
+// trying again is safe.
+func (s *session) unsent(err error) bool {
+	if errors.Is(err, pgconn.ErrConnClosed) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.dead
+	}
+	return pgconn.SafeToRetry(err)
 }
 
 // end notes that a statement has ended, and accounts for it.

@@ -221,7 +221,7 @@ func (t *transaction) commitFailed(ctx context.Context, err error) error {
 		return err
 	}
 	open := !t.conn.Conn().IsClosed()
-	unsent := pgconn.SafeToRetry(err)
+	unsent := sessionOf(t.conn.Conn()).unsent(err)
 	err = t.db.statementFailed(ctx, t.attempt, t.conn, fmt.Errorf("commit: %w", err), noEffects)
 	var pgErr *pgconn.PgError
 	// Pgx closes the connection after a COMMIT that the server refused, if it is
