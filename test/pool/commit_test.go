@@ -122,7 +122,10 @@ func TestLostAnswer(t *testing.T) {
 			batch.Queue("INSERT INTO t VALUES (length($1::text))", "strike")
 			return db.SendBatch(ctx, batch).Close()
 		}, 2, false},
-		{"database/sql", "insert", func(ctx context.Context, db *pool.DB) error { _, err := db.Stdlib().ExecContext(ctx, insert); return err }, 1, false},
+		{"database/sql", "insert", func(ctx context.Context, db *pool.DB) error {
+			_, err := db.Stdlib().ExecContext(ctx, insert)
+			return err
+		}, 1, false},
 		{"database/sql, commit", "commit", func(ctx context.Context, db *pool.DB) error {
 			tx, err := db.Stdlib().BeginTx(ctx, nil)
 			if err != nil {

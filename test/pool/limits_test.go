@@ -16,9 +16,9 @@ import (
 	"github.com/pgmedic/pgmedic/pool"
 )
 
-// TestQueryTimeout: a statement that takes too long ends, whoever ends it, with
-// one error, and its connection stays.
-func TestQueryTimeout(t *testing.T) {
+// TestTimeoutOfEachCall: a statement that takes too long ends, whatever call it
+// is of and whoever ends it, with one error, and its connection stays.
+func TestTimeoutOfEachCall(t *testing.T) {
 	for name, config := range map[string]pool.Config{
 		"by the server": {QueryTimeout: 300 * time.Millisecond},
 		// Behind a pooler the server is not told.
@@ -85,7 +85,7 @@ func TestCancel(t *testing.T) {
 		done <- err
 	}()
 	other := open(t, pool.Config{})
-	until(t, "the statement runs", func() bool {
+	eventually(t, "the statement runs", func() bool {
 		return one[bool](t, other, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep')", pid)
 	})
 	cancel(why)
@@ -112,7 +112,7 @@ func TestNoConnection(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- db.Ping(t.Context()) }()
-	until(t, "somebody waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
+	eventually(t, "somebody waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
 	if err := db.Ping(t.Context()); !errors.Is(err, pool.ErrOverloaded) || pool.Classify(err) != pool.ClassOverload || pool.Hint(err) == "" {
 		t.Errorf("the second who waits: %v", err)
 	}
@@ -157,7 +157,7 @@ func TestLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the leak is logged", func() bool { return strings.Contains(log.String(), "held for long") })
+	eventually(t, "the leak is logged", func() bool { return strings.Contains(log.String(), "held for long") })
 	conn.Release()
 	text := log.String()
 	for _, secret := range []string{"Jane", "6789", "division"} {
@@ -205,19 +205,4 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
-}
-
-// until waits until something holds.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
