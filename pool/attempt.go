@@ -79,7 +79,7 @@ func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	if what == collided {
 		b = db.conflict
 	}
-	delay := b.delay(a.retries, rand.Float64()) //nolint:gosec // no secret
+	delay := b.delay(a.retries, rand.Float64())
 	a.retries++
 	db.retries.done.Add(1)
 	return db.wait(ctx, a, delay)

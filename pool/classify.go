@@ -139,7 +139,7 @@ func classOfState(code string, connecting bool) Class {
 }
 
 // classesOfStates are whole classes of SQLSTATEs.
-var classesOfStates = []struct { //nolint:gochecknoglobals // a table that nothing changes
+var classesOfStates = []struct {
 	prefix string
 	class  Class
 }{

@@ -20,13 +20,13 @@ const (
 	// the one that the connection was given. One that is found is taken for
 	// PoolerTransaction.
 	PoolerAuto Pooler = iota
-	// PoolerNone: there is none.
+	// PoolerNone means that there is none.
 	PoolerNone
-	// PoolerTransaction: one that may give each transaction another session, such
+	// PoolerTransaction means one that may give each transaction another session, such
 	// as PgBouncer with pool_mode = transaction. No prepared statements, nothing
 	// set at start-up or for a session.
 	PoolerTransaction
-	// PoolerPrepared: as PoolerTransaction, but it keeps track of prepared
+	// PoolerPrepared means the same, but it keeps track of prepared
 	// statements: PgBouncer from 1.21 with max_prepared_statements set.
 	PoolerPrepared
 )

@@ -145,17 +145,18 @@ func (c Config) fill(s settings) Config {
 // its host and port, or where two have the same, as behind one PgBouncer, with
 // the database.
 func serverNames(conns []*pgx.ConnConfig) ([]string, error) {
-	names := make([]string, len(conns))
+	names, full := make([]string, len(conns)), make([]string, len(conns))
 	for i, c := range conns {
 		names[i] = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
-		if slices.Contains(names[:i], names[i]) {
-			names[i] += "/" + c.Database
-		}
-		if slices.Contains(names[:i], names[i]) {
+		full[i] = names[i] + "/" + c.Database
+		if slices.Contains(full[:i], full[i]) {
 			return nil, &ConfigError{
-				fmt.Sprintf("ReplicaURLs[%d]", i-1), fmt.Sprintf("%s is there twice", names[i]),
+				fmt.Sprintf("ReplicaURLs[%d]", i-1), fmt.Sprintf("%s is there twice", full[i]),
 				"name each server once; without replicas leave ReplicaURLs (DB_READ_REPLICA_URL) empty",
 			}
+		}
+		if slices.Contains(names[:i], names[i]) {
+			names[i] = full[i]
 		}
 	}
 	return names, nil

@@ -97,8 +97,8 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cfg.CancelGrace}
 	}
 	poolConfig.ConnConfig = conn
-	poolConfig.MaxConns = int32(cfg.MaxConns) //nolint:gosec // checked
-	poolConfig.MinConns = int32(cfg.MinConns) //nolint:gosec // checked
+	poolConfig.MaxConns = int32(cfg.MaxConns)
+	poolConfig.MinConns = int32(cfg.MinConns)
 	poolConfig.MinIdleConns = int32(cfg.MinIdleConns)
 	poolConfig.MaxConnLifetime = cfg.MaxConnLifetime
 	poolConfig.MaxConnLifetimeJitter = cfg.MaxConnLifetimeJitter
@@ -292,7 +292,7 @@ func (e *endpoint) notAdmitted(err error, waited time.Duration) error {
 func (e *endpoint) poolTimeout(waited time.Duration) error {
 	inside, waiting := e.gate.load()
 	holders := e.holders()
-	return &PoolTimeoutError{
+	return &AcquireTimeoutError{
 		Server: e.name, Waited: waited, InUse: min(len(holders), inside), Max: e.config.MaxConns, Waiting: waiting,
 		Holders: holders[:min(3, len(holders))],
 	}

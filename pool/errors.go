@@ -11,7 +11,7 @@ import (
 var (
 	// ErrPoolTimeout means that no connection was free, and none could be
 	// opened, within Config.AcquireTimeout. Nothing was sent. The error is a
-	// *PoolTimeoutError, which says who holds the connections.
+	// *AcquireTimeoutError, which says who holds the connections.
 	ErrPoolTimeout = errors.New("no connection within the acquire timeout")
 	// ErrOverloaded means that Config.MaxWaiting callers wait already, so that
 	// this one was turned away at once. Nothing was sent.
@@ -37,8 +37,8 @@ var (
 	ErrConfig = errors.New("wrong configuration")
 )
 
-// PoolTimeoutError is an ErrPoolTimeout with the facts of that moment.
-type PoolTimeoutError struct {
+// AcquireTimeoutError is an ErrPoolTimeout with the facts of that moment.
+type AcquireTimeoutError struct {
 	// Server is the host and port.
 	Server string
 	// Waited is how long the caller waited.
@@ -62,7 +62,7 @@ type Holder struct {
 }
 
 // Error tells the facts in one line.
-func (e *PoolTimeoutError) Error() string {
+func (e *AcquireTimeoutError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "no connection to %s within %s: %d of %d in use, %d more callers waiting",
 		e.Server, e.Waited.Round(time.Millisecond), e.InUse, e.Max, e.Waiting)
@@ -80,10 +80,10 @@ func (e *PoolTimeoutError) Error() string {
 }
 
 // Is says that the error is an ErrPoolTimeout.
-func (e *PoolTimeoutError) Is(target error) bool { return target == ErrPoolTimeout }
+func (e *AcquireTimeoutError) Is(target error) bool { return target == ErrPoolTimeout }
 
 // Hint says what can be done.
-func (e *PoolTimeoutError) Hint() string {
+func (e *AcquireTimeoutError) Hint() string {
 	if e.InUse < e.Max {
 		return "connections were free but could not be opened in time: look at the network and the server"
 	}

@@ -24,4 +24,4 @@ func ParseLSN(text string) (LSN, error) {
 }
 
 // String returns the LSN as PostgreSQL writes it.
-func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) } //nolint:gosec // the low half is wanted
+func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }

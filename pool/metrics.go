@@ -45,8 +45,8 @@ func (db *DB) WriteMetrics(w io.Writer) error {
 }
 
 func metricsOf(s Stats) []Metric {
-	plain := func(kind, name, help string, value int64) Metric {
-		return Metric{Name: name, Help: help, Type: kind, Samples: []Sample{{Value: float64(value)}}}
+	total := func(name, help string, value int64) Metric {
+		return Metric{Name: name, Help: help, Type: "counter", Samples: []Sample{{Value: float64(value)}}}
 	}
 	server := func(kind, name, help string, value func(ServerStats) (float64, bool)) Metric {
 		m := Metric{Name: name, Help: help, Type: kind}
@@ -80,10 +80,10 @@ func metricsOf(s Stats) []Metric {
 		server("counter", "pgmedic_pool_query_timeouts_total", "Statements that the pool cancelled for their length.", func(s ServerStats) (float64, bool) { return counted(s.QueryTimeouts) }),
 		server("counter", "pgmedic_pool_circuit_opened_total", "How often the circuit breaker opened.", func(s ServerStats) (float64, bool) { return counted(s.CircuitOpened) }),
 		server("counter", "pgmedic_pool_leaks_total", "Connections that were held for too long.", func(s ServerStats) (float64, bool) { return counted(s.Leaks) }),
-		plain("counter", "pgmedic_pool_retries_total", "Calls that were tried again.", s.Retries),
-		plain("counter", "pgmedic_pool_retries_refused_total", "Calls that were not, since the retry budget was spent.", s.RetriesRefused),
-		plain("counter", "pgmedic_pool_read_fallbacks_total", "Reads that went to the primary after a standby had failed them.", s.Fallbacks),
-		plain("counter", "pgmedic_pool_slow_statements_total", "Statements that took longer than the threshold.", s.SlowStatements),
+		total("pgmedic_pool_retries_total", "Calls that were tried again.", s.Retries),
+		total("pgmedic_pool_retries_refused_total", "Calls that were not, since the retry budget was spent.", s.RetriesRefused),
+		total("pgmedic_pool_read_fallbacks_total", "Reads that went to the primary after a standby had failed them.", s.Fallbacks),
+		total("pgmedic_pool_slow_statements_total", "Statements that took longer than the threshold.", s.SlowStatements),
 		acquireMetric(s),
 		durationMetric(s),
 	}

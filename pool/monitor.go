@@ -61,7 +61,7 @@ func (m *monitor) run(ctx context.Context) {
 	defer func() {
 		probing.Wait()
 		for _, p := range m.probers {
-			p.reset()
+			p.reset(ctx)
 		}
 	}()
 	busy := make([]bool, len(m.probers))
@@ -70,7 +70,7 @@ func (m *monitor) run(ctx context.Context) {
 		if !busy[i] {
 			busy[i] = true
 			probing.Go(func() {
-				m.report(i, m.probers[i].probe(ctx))
+				m.report(ctx, i, m.probers[i].probe(ctx))
 				done <- i
 			})
 		}
@@ -126,7 +126,7 @@ func (m *monitor) troubled() (servers []int) {
 }
 
 // report takes in the outcome of a probe.
-func (m *monitor) report(i int, p probe) {
+func (m *monitor) report(ctx context.Context, i int, p probe) {
 	e := m.endpoints[i]
 	if p.err == nil {
 		e.breaker.succeeded()
@@ -150,21 +150,21 @@ func (m *monitor) report(i int, p probe) {
 	for _, n := range c.reset {
 		m.endpoints[n].pool.Reset()
 		if n == i {
-			m.probers[n].reset()
+			m.probers[n].reset(ctx)
 		}
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
 	m.mu.Unlock()
-	m.tell(i, before, after, c)
+	m.tell(ctx, i, before, after, c)
 }
 
 // tell logs what is new.
-func (m *monitor) tell(i int, before, after topology, c change) {
+func (m *monitor) tell(ctx context.Context, i int, before, after topology, c change) {
 	log := func(level slog.Level, message string, attrs ...slog.Attr) {
-		m.logger.LogAttrs(context.Background(), level, message, attrs...)
+		m.logger.LogAttrs(ctx, level, message, attrs...)
 	}
-	if c.primary {
+	if c.newPrimary {
 		if after.primary < 0 {
 			log(slog.LevelError, "no server is the primary")
 		} else {

@@ -36,7 +36,7 @@ func (p *prober) probe(ctx context.Context) probe {
 	defer cancel()
 	result, err := p.ask(ctx)
 	if err != nil {
-		p.reset()
+		p.reset(ctx)
 		// A session that was closed since the last probe says nothing about the
 		// server.
 		if ctx.Err() == nil && !isConnectError(err) && Classify(err) == ClassConnectionLost {
@@ -44,7 +44,7 @@ func (p *prober) probe(ctx context.Context) probe {
 		}
 	}
 	if err != nil {
-		p.reset()
+		p.reset(ctx)
 		return probe{at: time.Now(), err: fmt.Errorf("probe %s: %w", p.endpoint.name, err), latency: time.Since(began)}
 	}
 	result.at = time.Now()
@@ -77,7 +77,7 @@ func (p *prober) ask(ctx context.Context) (result probe, err error) {
 	if replayed > 0 {
 		result.replayed = time.UnixMicro(int64(replayed * 1e6))
 	}
-	result.oid = uint32(oid) //nolint:gosec // an OID
+	result.oid = uint32(oid)
 	result.pooled = pid != p.conn.PgConn().PID()
 	return result, nil
 }
@@ -95,11 +95,11 @@ func (p *prober) connect(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // reset closes the connection, so that the next probe opens one.
-func (p *prober) reset() {
+func (p *prober) reset(ctx context.Context) {
 	if p.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = p.conn.Close(ctx)
 	p.conn = nil

@@ -37,7 +37,7 @@ func (db *DB) replica(token LSN) (best *endpoint, current bool) {
 	}
 	var chosen candidate
 	// Of equals the first is taken: begin at a random one.
-	start := rand.IntN(len(endpoints)) //nolint:gosec // no secret
+	start := rand.IntN(len(endpoints))
 	for n := range endpoints {
 		e := endpoints[(start+n)%len(endpoints)]
 		v := e.view.Load()

@@ -216,10 +216,7 @@ func (r *row) Scan(dest ...any) error {
 
 func (r *row) scan(dest []any) error {
 	err := r.row.Scan(dest...)
-	switch {
-	case err == nil:
-	case err == pgx.ErrNoRows: //nolint:errorlint // pgx returns it as it is, and often
-	default:
+	if err != nil && err != pgx.ErrNoRows { //nolint:errorlint // pgx returns it as it is, and often
 		return r.fail(err)
 	}
 	r.release()
@@ -239,7 +236,7 @@ func (db *DB) sendBatch(ctx context.Context, a attempt, batch *pgx.Batch) pgx.Ba
 		return pgx.FailedBatchResults(batch, err)
 	}
 	r := &batchResults{BatchResults: conn.SendBatch(ctx, batch), call: call{db: db, ctx: ctx, attempt: a, conn: conn}}
-	if tx := r.BatchResults.Tx(); tx != nil {
+	if tx := r.Tx(); tx != nil {
 		// From here on the connection is the transaction's.
 		return &batchInTx{BatchResults: r.BatchResults, tx: newTx(db, conn, tx)}
 	}

@@ -85,8 +85,8 @@ func newTopology(servers int) topology {
 type change struct {
 	// reset are the servers whose open sessions must not be used any more.
 	reset []int
-	// primary says that there is another primary, or none any more.
-	primary bool
+	// newPrimary says that there is another primary, or none any more.
+	newPrimary bool
 }
 
 // with returns the topology after one more probe of a server.
@@ -108,15 +108,15 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 
 	before := t.primary
 	t.primary = choosePrimary(t.views, t.primary, t.timeline)
-	c.primary = t.primary != before
-	if c.primary {
+	c.newPrimary = t.primary != before
+	if c.newPrimary {
 		t.marks = nil
 	}
 	if t.primary == server && p.err == nil {
 		t.timeline = max(t.timeline, p.timeline)
 		t.database, t.oid = p.database, p.oid
 		t.marks = addMark(t.marks, mark{at: p.at, clock: p.clock, lsn: p.lsn}, policy.time/16)
-	} else if c.primary && t.primary >= 0 {
+	} else if c.newPrimary && t.primary >= 0 {
 		now := t.views[t.primary]
 		t.timeline = max(t.timeline, now.timeline)
 		t.database, t.oid = now.database, now.oid
@@ -215,7 +215,7 @@ func lagOf(p probe, marks []mark) (lag time.Duration, bytes int64, known bool) {
 	if p.lsn >= last.lsn {
 		return 0, 0, true
 	}
-	bytes = int64(last.lsn - p.lsn) //nolint:gosec // WAL of 8 EiB is none
+	bytes = int64(last.lsn - p.lsn)
 	for _, m := range slices.Backward(marks) {
 		if m.lsn <= p.lsn {
 			lag, known = max(p.at.Sub(m.at), last.at.Sub(m.at)), true

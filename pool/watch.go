@@ -35,7 +35,7 @@ func (e *endpoint) watch(ctx context.Context) {
 		}
 		now := e.clock()
 		for _, s := range e.allSessions() {
-			e.look(s, now)
+			e.look(ctx, s, now)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func judge(ran, query, own, socket time.Duration) verdict {
 	return leaveAlone
 }
 
-func (e *endpoint) look(s *session, now time.Duration) {
+func (e *endpoint) look(ctx context.Context, s *session, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running && s.cancelling == nil && !s.expired {
@@ -83,7 +83,7 @@ func (e *endpoint) look(s *session, now time.Duration) {
 			done := make(chan struct{})
 			s.cancelling = done
 			e.overdue.Add(1)
-			e.cancels.Go(func() { e.cancel(s, done) })
+			e.cancels.Go(func() { e.cancel(ctx, s, done) })
 		case cutConnection:
 			s.expired = true
 			e.overdue.Add(1)
@@ -93,7 +93,7 @@ func (e *endpoint) look(s *session, now time.Duration) {
 	if limit := e.config.LeakAfter; limit > 0 && s.held && !s.leaked && now-s.since >= limit {
 		s.leaked = true
 		e.leaks.Add(1)
-		e.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "a connection is held for long",
+		e.config.Logger.LogAttrs(ctx, slog.LevelWarn, "a connection is held for long",
 			slog.String("server", e.name), slog.Duration("held", now-s.since), slog.Bool("statement_running", s.running),
 			slog.String("statement", normalise(s.sql)), slog.String("taken_by", frames(s.stack)))
 	}
@@ -101,11 +101,11 @@ func (e *endpoint) look(s *session, now time.Duration) {
 
 // cancel asks the server to end the statement of a session, and gives it until
 // the end of the grace to do so.
-func (e *endpoint) cancel(s *session, done chan struct{}) {
+func (e *endpoint) cancel(ctx context.Context, s *session, done chan struct{}) {
 	defer close(done)
 	deadline := time.Now().Add(e.config.CancelGrace)
 	_ = s.conn.Conn().SetDeadline(deadline)
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	if err := s.conn.CancelRequest(ctx); err != nil {
 		e.config.Logger.LogAttrs(ctx, slog.LevelDebug, "could not ask for a cancel", slog.String("server", e.name))

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sys/unix"
 
-	"github.com/pgmedic/pgmedic/internal/scratch"
-	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -21,27 +21,40 @@ const benchConns = 8
 
 // pair is a plain pgxpool and a pool to the same server, with all connections
 // open.
-func pair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
+func pair(b *testing.B, url string, dial pgconn.DialFunc) (*pgxpool.Pool, *pool.DB) {
 	b.Helper()
-	dsn := scratchtest.New(b, scratch.Options{TCP: true}).URL("postgres")
-	config, err := pgxpool.ParseConfig(dsn)
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		b.Fatal(err)
 	}
 	config.MaxConns, config.MinConns = benchConns, benchConns
 	// The pool tells the server, too: that is no cost of the client.
 	config.ConnConfig.RuntimeParams["statement_timeout"] = "30000"
+	if dial != nil {
+		config.ConnConfig.DialFunc = dial
+	}
 	plain, err := pgxpool.NewWithConfig(b.Context(), config)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(plain.Close)
-	db, err := pool.Open(b.Context(), pool.Config{PrimaryURL: dsn, MaxConns: benchConns, MinConns: benchConns})
+	db, err := pool.Open(b.Context(), pool.Config{PrimaryURL: url, MaxConns: benchConns, MinConns: benchConns, DialFunc: dial, Pooler: pool.PoolerNone})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Shutdown(context.WithoutCancel(b.Context())) })
 	return plain, db
+}
+
+// realPair is a pair to a real server, and cannedPair to one that is not there.
+func realPair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
+	b.Helper()
+	return pair(b, server.URL("postgres"), nil)
+}
+
+func cannedPair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
+	b.Helper()
+	return pair(b, "postgres://u@127.0.0.1/d?sslmode=disable", dialCanned)
 }
 
 // cost is what a call took: on the clock, and of the processor's time in this
@@ -103,69 +116,69 @@ func report(b *testing.B, perTurn int, plain, pooled func(int)) {
 	b.ReportMetric(allocations(1000, pooled), "pool-allocs")
 }
 
-// BenchmarkOverhead compares a call of the pool with one of pgxpool.
+// BenchmarkOverhead is what a call of the pool costs more than one of pgxpool,
+// with a server that answers at once, so that nothing else is measured.
 func BenchmarkOverhead(b *testing.B) {
-	plain, db := pair(b)
+	plain, db := cannedPair(b)
+	cancellable, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	benchCalls(b, plain, db, "background", context.Background())
+	benchCalls(b, plain, db, "request", cancellable)
+}
+
+// BenchmarkRoundTrip is the same with a real server.
+func BenchmarkRoundTrip(b *testing.B) {
+	plain, db := realPair(b)
+	benchCalls(b, plain, db, "background", context.Background())
+}
+
+func benchCalls(b *testing.B, plain *pgxpool.Pool, db *pool.DB, name string, ctx context.Context) {
+	const sql = "SELECT $1::int"
 	check := func(err error) {
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-	cancellable, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	const sql = "SELECT $1::int"
-	for name, ctx := range map[string]context.Context{"background": context.Background(), "request": cancellable} {
-		b.Run("Exec/"+name, func(b *testing.B) {
-			report(b, 100,
-				func(calls int) {
-					for range calls {
-						_, err := plain.Exec(ctx, sql, 1)
-						check(err)
-					}
-				},
-				func(calls int) {
-					for range calls {
-						_, err := db.Exec(ctx, sql, 1)
-						check(err)
-					}
-				})
-		})
-		b.Run("QueryRow/"+name, func(b *testing.B) {
-			report(b, 100,
-				func(calls int) {
-					for range calls {
-						var n int
-						check(plain.QueryRow(ctx, sql, 1).Scan(&n))
-					}
-				},
-				func(calls int) {
-					for range calls {
-						var n int
-						check(db.QueryRow(ctx, sql, 1).Scan(&n))
-					}
-				})
-		})
-		b.Run("Read/"+name, func(b *testing.B) {
-			report(b, 100,
-				func(calls int) {
-					for range calls {
-						var n int
-						check(plain.QueryRow(ctx, sql, 1).Scan(&n))
-					}
-				},
-				func(calls int) {
-					for range calls {
-						var n int
-						check(db.Read(ctx).QueryRow(ctx, sql, 1).Scan(&n))
-					}
-				})
-		})
+	exec := func(call func(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)) func(int) {
+		return func(calls int) {
+			for range calls {
+				_, err := call(ctx, sql, 1)
+				check(err)
+			}
+		}
 	}
+	queryRow := func(call func(ctx context.Context, sql string, args ...any) pgx.Row) func(int) {
+		return func(calls int) {
+			for range calls {
+				var n int
+				check(call(ctx, sql, 1).Scan(&n))
+			}
+		}
+	}
+	query := func(call func(ctx context.Context, sql string, args ...any) (pgx.Rows, error)) func(int) {
+		return func(calls int) {
+			for range calls {
+				rows, err := call(ctx, sql, 1)
+				check(err)
+				for rows.Next() {
+				}
+				check(rows.Err())
+			}
+		}
+	}
+	b.Run("Exec/"+name, func(b *testing.B) { report(b, 100, exec(plain.Exec), exec(db.Exec)) })
+	b.Run("Query/"+name, func(b *testing.B) { report(b, 100, query(plain.Query), query(db.Query)) })
+	b.Run("QueryRow/"+name, func(b *testing.B) { report(b, 100, queryRow(plain.QueryRow), queryRow(db.QueryRow)) })
+	b.Run("Read/"+name, func(b *testing.B) {
+		report(b, 100, queryRow(plain.QueryRow), queryRow(func(ctx context.Context, sql string, args ...any) pgx.Row {
+			return db.Read(ctx).QueryRow(ctx, sql, args...)
+		}))
+	})
 }
 
 // BenchmarkAcquire takes an idle connection and gives it back.
 func BenchmarkAcquire(b *testing.B) {
-	plain, db := pair(b)
+	plain, db := cannedPair(b)
 	ctx := context.Background()
 	report(b, 1000,
 		func(calls int) {
@@ -190,7 +203,7 @@ func BenchmarkAcquire(b *testing.B) {
 
 // BenchmarkThroughput keeps all connections busy with select 1.
 func BenchmarkThroughput(b *testing.B) {
-	plain, db := pair(b)
+	plain, db := realPair(b)
 	ctx := context.Background()
 	together := func(calls int, call func() error) {
 		var workers sync.WaitGroup

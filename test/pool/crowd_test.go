@@ -109,7 +109,7 @@ func TestQueue(t *testing.T) {
 	}
 	for range 3 {
 		err := <-errs
-		var timeout *pool.PoolTimeoutError
+		var timeout *pool.AcquireTimeoutError
 		if !errors.Is(err, pool.ErrPoolTimeout) || !errors.As(err, &timeout) || timeout.InUse != 1 || timeout.Max != 1 || len(timeout.Holders) != 1 {
 			t.Fatalf("%v", err)
 		}
