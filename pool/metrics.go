@@ -15,14 +15,15 @@ type Metric struct {
 	Name, Help string
 	// Type is counter, gauge or histogram.
 	Type string
+	// LabelNames are the names of the labels of every sample, in their order.
+	LabelNames []string
 	// Samples are its values.
 	Samples []Sample
 }
 
 // Sample is a value of a metric.
 type Sample struct {
-	// Labels are names and values in turn; every sample of a metric has the same
-	// names.
+	// Labels are names and values in turn.
 	Labels []string
 	// Value is that of a counter or a gauge.
 	Value float64
@@ -49,7 +50,7 @@ func metricsOf(s Stats) []Metric {
 		return Metric{Name: name, Help: help, Type: "counter", Samples: []Sample{{Value: float64(value)}}}
 	}
 	server := func(kind, name, help string, value func(ServerStats) (float64, bool)) Metric {
-		m := Metric{Name: name, Help: help, Type: kind}
+		m := Metric{Name: name, Help: help, Type: kind, LabelNames: []string{"server"}}
 		for _, one := range s.Servers {
 			if v, ok := value(one); ok {
 				m.Samples = append(m.Samples, Sample{Labels: []string{"server", one.Server}, Value: v})
@@ -90,7 +91,7 @@ func metricsOf(s Stats) []Metric {
 }
 
 func acquireMetric(s Stats) Metric {
-	m := Metric{Name: "pgmedic_pool_acquire_seconds", Help: "How long callers waited for the connection that they got.", Type: "histogram"}
+	m := Metric{Name: "pgmedic_pool_acquire_seconds", Help: "How long callers waited for the connection that they got.", Type: "histogram", LabelNames: []string{"server"}}
 	for _, one := range s.Servers {
 		m.Samples = append(m.Samples, Sample{Labels: []string{"server", one.Server}, Histogram: &one.Acquire})
 	}
@@ -98,7 +99,7 @@ func acquireMetric(s Stats) Metric {
 }
 
 func durationMetric(s Stats) Metric {
-	m := Metric{Name: "pgmedic_pool_operation_seconds", Help: "How long operations took, by what they were and how they ended.", Type: "histogram"}
+	m := Metric{Name: "pgmedic_pool_operation_seconds", Help: "How long operations took, by what they were and how they ended.", Type: "histogram", LabelNames: []string{"server", "operation", "outcome"}}
 	for _, one := range s.Servers {
 		for _, d := range one.Durations {
 			labels := []string{"server", one.Server, "operation", d.Operation, "outcome", d.Outcome}

@@ -28,37 +28,26 @@ func NewCollector(source Source) prometheus.Collector { return collector{source}
 
 type collector struct{ source Source }
 
-// Describe describes the metrics that there are now. All have names that begin
+// Describe describes the metrics, whether they have values yet or not. All have names that begin
 // with pgmedic_pool_.
 func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range c.source.Metrics() {
-		to <- description(m, labelNames(m))
+		to <- description(m)
 	}
 }
 
 // Collect collects them.
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	for _, m := range c.source.Metrics() {
-		desc := description(m, labelNames(m))
+		desc := description(m)
 		for _, s := range m.Samples {
 			to <- sample(desc, m, s)
 		}
 	}
 }
 
-func description(m pool.Metric, labels []string) *prometheus.Desc {
-	return prometheus.NewDesc(m.Name, m.Help, labels, nil)
-}
-
-// labelNames are the same in every sample of a metric.
-func labelNames(m pool.Metric) (names []string) {
-	if len(m.Samples) == 0 {
-		return nil
-	}
-	for pair := range slices.Chunk(m.Samples[0].Labels, 2) {
-		names = append(names, pair[0])
-	}
-	return names
+func description(m pool.Metric) *prometheus.Desc {
+	return prometheus.NewDesc(m.Name, m.Help, m.LabelNames, nil)
 }
 
 func sample(desc *prometheus.Desc, m pool.Metric, s pool.Sample) prometheus.Metric {

@@ -14,13 +14,9 @@ import (
 // writes and reads are back on the other servers soon. docs/pool.md has what this
 // test says with -v.
 func TestFailover(t *testing.T) {
+	thorough(t)
 	for _, major := range []int{15, 17} {
-		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			if major != 15 {
-				thorough(t)
-			}
-			failover(t, major)
-		})
+		t.Run(strconv.Itoa(major), func(t *testing.T) { failover(t, major) })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // TestLag holds up two standbys in turn and in different ways: reads go where
 // they are fresh, and a token is kept to everywhere.
 func TestLag(t *testing.T) {
+	thorough(t)
 	c := newCluster(t, 15, 2)
 	db := open(t, pool.Config{
 		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 50 * time.Millisecond,
@@ -92,6 +93,7 @@ func doubled(s string) string {
 // TestRename swaps the database by rename under the sessions of a standby, as a
 // restore does: they stay in the old one, and the pool leaves them.
 func TestRename(t *testing.T) {
+	thorough(t)
 	c := newCluster(t, 15, 1)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})
 	exec(t, db, "CREATE TABLE t AS SELECT 'old' AS what")

@@ -108,6 +108,7 @@ func TestUnreachableReplica(t *testing.T) {
 
 // TestOnlyStandbys: standbys alone are no primary, and can be read all the same.
 func TestOnlyStandbys(t *testing.T) {
+	thorough(t)
 	primary := scratchtest.New(t, scratch.Options{TCP: true})
 	name := nameOf(t, scratchtest.Database(t, primary))
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})

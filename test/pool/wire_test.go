@@ -23,6 +23,7 @@ func overWire(t *testing.T, config pool.Config) (*pool.DB, *wire, string) {
 
 // TestLinkCut cuts the link to the only server under load, and mends it.
 func TestLinkCut(t *testing.T) {
+	thorough(t)
 	db, w, dsn := overWire(t, pool.Config{RetryDelay: 10 * time.Millisecond, BreakerCooldown: 50 * time.Millisecond})
 	load := newLedger(t, db, 8)
 	for range 3 {
@@ -45,6 +46,7 @@ func TestLinkCut(t *testing.T) {
 
 // TestLinkReset has every packet answered by a reset, under load.
 func TestLinkReset(t *testing.T) {
+	thorough(t)
 	db, w, dsn := overWire(t, pool.Config{RetryDelay: 10 * time.Millisecond, BreakerCooldown: 50 * time.Millisecond})
 	load := newLedger(t, db, 8)
 	for range 5 {
@@ -63,8 +65,8 @@ func TestLinkReset(t *testing.T) {
 // than the limits say, and a write is reported as unknown.
 func TestLinkSilent(t *testing.T) {
 	db, w, dsn := overWire(t, pool.Config{
-		QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, ConnectTimeout: 300 * time.Millisecond,
-		AcquireTimeout: time.Second, RetryDelay: 10 * time.Millisecond, MaxConns: 4,
+		QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, ConnectTimeout: 3 * time.Second,
+		AcquireTimeout: 4 * time.Second, RetryDelay: 10 * time.Millisecond, MaxConns: 4,
 	})
 	exec(t, db, "SELECT 1")
 	w.poison("timeout", `"timeout": 0`)
@@ -91,7 +93,7 @@ func TestLinkSilent(t *testing.T) {
 
 // TestLinkSlow: a slow link is no fault as long as it is within the limits.
 func TestLinkSlow(t *testing.T) {
-	db, w, dsn := overWire(t, pool.Config{})
+	db, w, dsn := overWire(t, pool.Config{ConnectTimeout: time.Minute, AcquireTimeout: time.Minute})
 	w.poison("latency", `"latency": 40, "jitter": 20`)
 	load := newLedger(t, db, 8)
 	eventually(t, "there is load", func() bool { return load.acknowledged() > 100 })
@@ -109,6 +111,7 @@ func TestLinkSlow(t *testing.T) {
 // TestReplicaLost cuts the way to a standby: reads go to the primary without an
 // error, and back to the standby when it is there again.
 func TestReplicaLost(t *testing.T) {
+	thorough(t)
 	c := newCluster(t, 15, 1)
 	w := newWire(t, c.standbys[0].Server, c.name)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: []string{w.url}, HealthInterval: 200 * time.Millisecond})
