@@ -113,6 +113,14 @@ func (b *Backup) Object(role ObjectRole) (Object, bool) {
 	return Object{}, false
 }
 
+// RestObject returns the archive that has the data that no chunk holds.
+func (b *Backup) RestObject() (Object, bool) {
+	if o, ok := b.Object(RoleRest); ok {
+		return o, true
+	}
+	return b.Object(RoleSchema)
+}
+
 // Programs are the versions of what took a backup.
 type Programs struct {
 	// Pgmedic is the version of pgmedic.
@@ -276,10 +284,12 @@ type ObjectRole string
 const (
 	// RoleDump is the plain method's SQL stream.
 	RoleDump ObjectRole = "dump"
-	// RoleSchema is pg_dump's archive of all definitions.
+	// RoleSchema is pg_dump's archive of all definitions, and where there is no
+	// RoleRest, of the data that no chunk holds.
 	RoleSchema ObjectRole = "schema"
 	// RoleRest is pg_dump's archive of the data that no chunk holds: sequence
-	// values, large objects, rows of tables that were not taken over.
+	// values, large objects, rows of tables that were not taken over. Where it is
+	// little it is in RoleSchema's archive, so that pg_dump runs once.
 	RoleRest ObjectRole = "rest"
 	// RolePack holds chunks, end to end. It is not one sealed stream: its
 	// hash is of the whole, for who can't open the chunks.

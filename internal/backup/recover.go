@@ -112,6 +112,7 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		return o.Name
 	}
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
+	// Empty where it is in the archive of the definitions.
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
 	if v.Partial = b.Partial(); v.Partial && v.Parallel {
 		var oids []string

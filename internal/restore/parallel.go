@@ -57,7 +57,7 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
 			return err
 		}
-		if err := s.Step("other data", func() error { return p.rest(ctx, s) }); err != nil {
+		if err := s.Step("other data", func() error { return p.rest(ctx, s, schema) }); err != nil {
 			return err
 		}
 	}
@@ -105,19 +105,22 @@ func (*parallel) stage(ctx context.Context, s *Session, path string) error {
 	return errors.Join(err, f.Close(), r.Close())
 }
 
-// rest streams pg_dump's own data. It runs once: run twice it would double rows.
-func (p *parallel) rest(ctx context.Context, s *Session) error {
+// rest brings back pg_dump's own data, streamed, or from the staged archive where
+// it is in there with the definitions. It runs once: run twice it would double rows.
+func (p *parallel) rest(ctx context.Context, s *Session, schema string) error {
+	archive := pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", File: schema, Without: s.Without}
 	object, ok := s.Backup.Object(pgmedic.RoleRest)
 	if !ok {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no archive of other data")
+		return pgtool.RestoreArchive(ctx, archive)
 	}
 	r, err := s.source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
-	archive := &lockedReader{r: r}
-	err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", Stdin: archive, Without: s.Without})
-	return errors.Join(archive.readRest(ctx, err), archive.Close())
+	in := &lockedReader{r: r}
+	archive.File, archive.Stdin = "", in
+	err = pgtool.RestoreArchive(ctx, archive)
+	return errors.Join(in.readRest(ctx, err), in.Close())
 }
 
 // rowLoader brings chunks back over several connections.
