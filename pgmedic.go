@@ -248,20 +248,6 @@ type Column struct {
 	Type string `json:"type"` // as format_type prints it
 }
 
-// Chunk is some rows of one table, sealed by itself, within a pack.
-type Chunk struct {
-	// Table is the index of the table in Backup.Tables.
-	Table int `json:"table"`
-	// Pack is the name of the object, in which the chunk begins at Offset.
-	Pack   string `json:"pack"`
-	Offset int64  `json:"offset"`
-	// StoredBytes and SHA256 are of the chunk's bytes as stored.
-	StoredBytes int64  `json:"stored_bytes"`
-	SHA256      string `json:"sha256"`
-	PlainBytes  int64  `json:"plain_bytes"`
-	Rows        int64  `json:"rows"`
-}
-
 // CountedAs is the quoted name under which the table's rows are compared: its
 // topmost partitioned parent, or itself.
 func (t Table) CountedAs() string {

@@ -172,9 +172,21 @@ func (r *rescue) plan(dryRun bool) {
 		Database: r.Database.Database(), BackupID: r.Backup.ID, Schema: r.schema, DryRun: dryRun,
 		StoredBytes: r.Backup.StoredBytes(), Unlogged: r.unlogged,
 	}
-	fetch := map[int]int64{}
+	fetch, wanted := map[int]int64{}, map[int]bool{}
+	for _, n := range r.names {
+		for _, i := range n.tables {
+			wanted[i] = true
+		}
+	}
 	for _, c := range r.Backup.Chunks {
-		fetch[c.Table] += c.StoredBytes
+		fetched := false
+		for _, p := range c.Parts {
+			fetch[p.Table] += c.StoredBytes
+			fetched = fetched || wanted[p.Table]
+		}
+		if fetched { // once, for all tables that are in it
+			r.done.FetchBytes += c.StoredBytes
+		}
 	}
 	streamed := false
 	for _, n := range r.names {
@@ -185,7 +197,6 @@ func (r *rescue) plan(dryRun bool) {
 		}
 		streamed = streamed || r.streamed(n)
 		r.done.Tables = append(r.done.Tables, t)
-		r.done.FetchBytes += t.FetchBytes
 	}
 	if streamed {
 		r.done.FetchBytes += r.dump.StoredBytes
@@ -211,12 +222,14 @@ func (r *rescue) recorded(n rescueName) (pgmedic.Table, bool) {
 
 // checkChunks holds the manifest's chunks against its tables.
 func (r *rescue) checkChunks() error {
+	if err := r.Backup.CheckChunks(); err != nil {
+		return err
+	}
 	rows := map[int]int64{}
 	for _, c := range r.Backup.Chunks {
-		if c.Table < 0 || c.Table >= len(r.Backup.Tables) {
-			return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest has a chunk of no table")
+		for _, p := range c.Parts {
+			rows[p.Table] += p.Rows
 		}
-		rows[c.Table] += c.Rows
 	}
 	for _, n := range r.names {
 		for _, i := range n.tables {
@@ -248,10 +261,10 @@ func (r *rescue) run(ctx context.Context) error {
 	return r.writeSQL(ctx)
 }
 
-// chunkTo is a chunk and the table that it is loaded into.
+// chunkTo is a chunk and the tables that its parts are loaded into.
 type chunkTo struct {
 	pgmedic.Chunk
-	into string
+	into []string
 }
 
 // loadChunks brings the rows back over several connections, the largest chunks
@@ -266,9 +279,15 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 	var chunks []chunkTo
 	total := int64(0)
 	for _, c := range r.Backup.Chunks {
-		if table, ok := into[c.Table]; ok {
-			chunks = append(chunks, chunkTo{c, table})
-			total += c.PlainBytes
+		to, wanted := make([]string, len(c.Parts)), false
+		for i, p := range c.Parts {
+			if table, ok := into[p.Table]; ok {
+				to[i], wanted = table, true
+				total += p.PlainBytes
+			}
+		}
+		if wanted {
+			chunks = append(chunks, chunkTo{c, to})
 		}
 	}
 	slices.SortStableFunc(chunks, func(a, b chunkTo) int { return cmp.Compare(b.PlainBytes, a.PlainBytes) })
