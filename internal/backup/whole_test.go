@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ var awkward = []string{
 // pattern, and others: no row comes back twice, and no sequence without its value.
 func TestParallelWholeSchemas(t *testing.T) {
 	for _, major := range scratchtest.Majors(t) {
-		t.Run(fmt.Sprint(major), func(t *testing.T) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			s := server
 			if s.Major() != major {
 				s = scratchtest.New(t, scratch.Options{Major: major})

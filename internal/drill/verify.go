@@ -241,10 +241,6 @@ func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 // counts the rows, and what no chunk points to, which was stored as well.
 func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	if err := o.Backup.CheckChunks(); err != nil {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
-		return []pgmedic.Check{check}, nil
-	}
 	var chunks []pgmedic.Chunk
 	rows := int64(0)
 	for _, c := range o.Backup.Chunks {
@@ -266,6 +262,9 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 }
 
 func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []pgmedic.Chunk, m io.Writer) (err error) {
+	if err := o.Backup.CheckChunks(); err != nil {
+		return err
+	}
 	src, err := o.source().OpenStored(ctx, object)
 	if err != nil {
 		return err
