@@ -84,8 +84,12 @@ func (a *app) replicas() ([]postgres.Target, error) {
 // went wrong beside it makes it a degraded success.
 func (a *app) reportSwap(ctx context.Context, o restore.Options, done *restore.Swapped) error {
 	failpoint.Hit(ctx, "restore-before-receipt")
+	proof := proofOf(o)
+	if done.Resumed != "" {
+		proof = pgmedic.ProofTaken // an earlier run read the rows
+	}
 	degraded := a.restoreReceipt(ctx, o, &pgmedic.Receipt{
-		RecoverySeconds: done.Seconds, Steps: done.Steps, Checks: done.Checks,
+		Proof: proof, RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
 		Swap: &pgmedic.SwapRecord{
 			Database: done.Database, KeptAs: done.Kept, OutageSeconds: done.OutageSeconds,
 			SafetyBackupID: done.SafetyBackup, SafetyBackupSkipped: done.SafetySkipped,
@@ -121,6 +125,7 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 		fmt.Fprintf(a.stderr, "  safety backup  skipped: %s\n", oneLine(p.SafetySkipped))
 	}
 	a.printOutside(p)
+	a.printGlobals(p.Globals)
 	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
 }
 
