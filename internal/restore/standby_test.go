@@ -83,10 +83,10 @@ func TestStandby(t *testing.T) {
 			word     string
 			set      func()
 		}{
-			"no replica configured":  {nil, pgmedic.KindConflict, "standby", func() {}},
-			"another server":         {[]postgres.Target{fixture.Target(t, server.DSN("postgres"))}, pgmedic.KindConflict, "standby", func() {}},
+			"no replica configured":        {nil, pgmedic.KindConflict, "standby", func() {}},
+			"another server":               {[]postgres.Target{fixture.Target(t, server.DSN("postgres"))}, pgmedic.KindConflict, "standby", func() {}},
 			"another standby in its place": {[]postgres.Target{fixture.Target(t, cascaded.DSN("postgres"))}, pgmedic.KindConflict, "after a swap: standby_", func() {}},
-			"a replica that is down": {[]postgres.Target{replica.With("host", "/nonesuch")}, pgmedic.KindUnreachable, "read replica", func() {}},
+			"a replica that is down":       {[]postgres.Target{replica.With("host", "/nonesuch")}, pgmedic.KindUnreachable, "read replica", func() {}},
 			"one that does not replay": {[]postgres.Target{replica}, pgmedic.KindConflict, "does not replay", func() {
 				standby.Pause(t)
 			}},
