@@ -182,7 +182,7 @@ func TestChoose(t *testing.T) {
 		"interrupt what":          {[]string{second, keyEnter, "beside the living one", keyCtrlC}, 130, nil},
 		"id given":                {[]string{"beside the living one", keyEsc}, 13, []string{first}},
 		"interrupt the name":      {[]string{"beside the living one", keyEnter, "of which name", keyCtrlC}, 130, []string{first}},
-		"another name for a swap": {[]string{second, keyEnter, "to go on: ", "no\n"}, 13, []string{"--swap"}},
+		"another name for a swap": {[]string{second, keyEnter, "by backup " + second, "no\n"}, 13, []string{"--swap"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := b.terminal(t, 80, 24, append([]string{"restore"}, tt.args...)...)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/pgmedic/pgmedic/internal/render"
@@ -34,10 +33,10 @@ func (a *app) printGlobals(g *restore.Globals) {
 		return
 	}
 	if len(g.Made) > 0 {
-		fmt.Fprintf(a.stderr, "  roles made     %s\n", render.Clean(strings.Join(g.Made, ", ")))
+		a.before("roles made", render.Clean(strings.Join(g.Made, ", ")))
 	}
 	if len(g.Changed) > 0 {
-		fmt.Fprintf(a.stderr, "  roles changed  %s\n", render.Clean(strings.Join(g.Changed, ", ")))
-		fmt.Fprintln(a.stderr, "                 attributes, passwords and settings become the backup's, for every database of the server")
+		a.before("roles changed", render.Clean(strings.Join(g.Changed, ", "))+
+			": attributes, passwords and settings become the backup's, for every database of the server")
 	}
 }

@@ -62,6 +62,9 @@ func TestRescueVersions(t *testing.T) {
 				for _, table := range done.Tables {
 					fixture.Exec(t, into, table.SQL.PutBack)
 					for name, sql := range map[string]string{"missing": table.SQL.Missing, "added": table.SQL.Added, "changed": table.SQL.Changed} {
+						if sql == "" && name == "changed" { // all columns are the key's
+							continue
+						}
 						if n := fixture.Query[int](t, into, "SELECT count(*) FROM ("+strings.TrimSuffix(sql, ";")+") AS x"); n[0] != 0 {
 							t.Errorf("%s: %d rows are %s", table.Table, n[0], name)
 						}
