@@ -333,7 +333,9 @@ func (s *Session) report(e pgmedic.Event) {
 	}
 }
 
-func seconds(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // Drop drops a database that a restore made, also when ctx has ended.
 func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
