@@ -118,7 +118,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if err := r.checkChunks(); err != nil {
 		return nil, err
 	}
-	if r.conn, err = postgres.Connect(ctx, o.Target); err != nil {
+	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
 	defer func() { postgres.Close(ctx, r.conn) }()

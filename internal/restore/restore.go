@@ -173,11 +173,16 @@ func named(t postgres.Target) postgres.Target {
 	return t.With("application_name", "pgmedic")
 }
 
-// connectAdmin opens a session that makes, names and drops databases. What it
-// commits is on the server's own disk; it waits for no standby, since one that is
-// lost would keep it waiting, and what it has begun, for ever.
+// connectAdmin opens a session that makes, names and drops databases.
 func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, t.WithDatabase(maintenance))
+	return connectLocal(ctx, t.WithDatabase(maintenance))
+}
+
+// connectLocal opens a session whose commits are on the server's own disk. It
+// waits for no standby: one that is lost would keep it waiting, and what it has
+// begun, for ever.
+func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
+	conn, err := postgres.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
