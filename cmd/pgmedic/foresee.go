@@ -45,10 +45,10 @@ func (a *app) printPreview(p *restore.Preview) {
 	a.fields("to fetch", render.Bytes(p.FetchBytes), "database", render.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
 	a.printChecks(p.Checks)
 	for _, name := range p.Standbys {
-		a.printf("  standby  %s\n", render.Clean(name))
+		a.printf("  %-14s %s\n", "standby", render.Clean(name))
 	}
 	for _, o := range p.Outside {
-		a.printf("  %s  %s: %s\n", o.Kind, render.Clean(o.Name), o.Note)
+		a.printf("  %-14s %s\n", o.Kind, a.fit(render.Clean(o.Name)+": "+o.Note, 17))
 	}
 }
 
