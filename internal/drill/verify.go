@@ -346,7 +346,9 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 	return check
 }
 
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // copyContext is io.Copy that stops soon after ctx ends.
 func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {

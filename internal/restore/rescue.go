@@ -118,7 +118,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if err := r.checkChunks(); err != nil {
 		return nil, err
 	}
-	if r.conn, err = postgres.Connect(ctx, o.Target); err != nil {
+	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
 	defer func() { postgres.Close(ctx, r.conn) }()
@@ -143,14 +143,11 @@ func (r *rescue) prepare(ctx context.Context, o RescueOptions) error {
 	if err != nil {
 		return err
 	}
-	if server.Standby {
-		return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	if err := refuseStandby(server); err != nil {
+		return err
 	}
-	from := o.Backup.Server
-	known := from.SystemIdentifier != "" && from.SystemIdentifier == server.SystemIdentifier && o.Backup.Database.Name == o.Target.Database()
-	if !known && o.FromServer != from.Name {
-		return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
-			"backup %s is of database %q on server %s, not of this %q", o.Backup.ID, o.Backup.Database.Name, from.Name, o.Target.Database())
+	if err := o.refuseOther(server, o.Target.Database(), o.FromServer); err != nil {
+		return err
 	}
 	if superuser, err := connIsSuperuser(ctx, r.conn); err != nil {
 		return err
@@ -300,7 +297,7 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range min(r.jobs(), len(chunks)) {
 		group.Go(func() error {
-			conn, err := l.connect(groupCtx)
+			conn, err := connectLoading(groupCtx, r.Database)
 			if err != nil {
 				return err
 			}
@@ -343,7 +340,7 @@ func (r *rescue) finish(ctx context.Context) error {
 		}
 		r.report(pgmedic.Event{Step: "check", Object: t.Table, DoneBytes: int64(k + 1), TotalBytes: int64(len(r.done.Tables))})
 	}
-	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = on"}
+	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = local"}
 	for _, t := range r.done.Tables {
 		comment, err := r.story(t.Table, storyRescued)
 		if err != nil {

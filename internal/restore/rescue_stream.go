@@ -96,7 +96,7 @@ func (r *rescue) loadStream(ctx context.Context) error {
 	if len(l.want) == 0 {
 		return nil
 	}
-	conn, err := (&rowLoader{Session: r.Session}).connect(ctx)
+	conn, err := connectLoading(ctx, r.Database)
 	if err != nil {
 		return err
 	}

@@ -374,7 +374,7 @@ func TestRescueRefuses(t *testing.T) {
 		"open quote":      {func(o *restore.RescueOptions) { o.Tables = []string{`"patients`} }, pgmedic.KindUsage, "not closed"},
 		"empty part":      {func(o *restore.RescueOptions) { o.Tables = []string{`public.`} }, pgmedic.KindUsage, "empty"},
 		"three parts":     {func(o *restore.RescueOptions) { o.Tables = []string{`a.b.c`} }, pgmedic.KindUsage, "more than"},
-		"other database":  {func(o *restore.RescueOptions) { o.Target = o.Target.WithDatabase("postgres") }, pgmedic.KindUsage, "not of this"},
+		"other database":  {func(o *restore.RescueOptions) { o.Target = o.Target.WithDatabase("postgres") }, pgmedic.KindUsage, "is of database"},
 		"no key":          {func(o *restore.RescueOptions) { changed := *b; changed.Seal.Encryption = "age"; o.Backup = &changed }, pgmedic.KindUsage, ""},
 		"forged type":     {func(o *restore.RescueOptions) { o.Backup = withType(b, "int); DROP TABLE public.patients; --") }, pgmedic.KindIntegrity, ""},
 		"forged modifier": {func(o *restore.RescueOptions) { o.Backup = withType(b, "varchar((SELECT 1))") }, pgmedic.KindIntegrity, ""},

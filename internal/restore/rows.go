@@ -59,7 +59,7 @@ func (l *rowLoader) load(ctx context.Context) error {
 }
 
 func (l *rowLoader) work(ctx context.Context, queue <-chan pgmedic.Chunk) error {
-	conn, err := l.connect(ctx)
+	conn, err := connectLoading(ctx, l.Database)
 	if err != nil {
 		return err
 	}
@@ -113,10 +113,10 @@ func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
 	return into
 }
 
-// connect opens a session that loads: its commits need not reach the disk one
-// by one, the last of the restore does.
-func (l *rowLoader) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, l.Database)
+// connectLoading opens a session that loads: its commits need not reach the disk
+// one by one, the last of the restore does.
+func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
+	conn, err := postgres.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (l *rowLoader) again(ctx context.Context) error {
 	if len(l.failed) == 0 {
 		return nil
 	}
-	conn, err := l.connect(ctx)
+	conn, err := connectLoading(ctx, l.Database)
 	if err != nil {
 		return err
 	}
