@@ -113,6 +113,14 @@ func (b *Backup) Object(role ObjectRole) (Object, bool) {
 	return Object{}, false
 }
 
+// RestObject returns the archive that has the data that no chunk holds.
+func (b *Backup) RestObject() (Object, bool) {
+	if o, ok := b.Object(RoleRest); ok {
+		return o, true
+	}
+	return b.Object(RoleSchema)
+}
+
 // Programs are the versions of what took a backup.
 type Programs struct {
 	// Pgmedic is the version of pgmedic.
@@ -240,20 +248,6 @@ type Column struct {
 	Type string `json:"type"` // as format_type prints it
 }
 
-// Chunk is some rows of one table, sealed by itself, within a pack.
-type Chunk struct {
-	// Table is the index of the table in Backup.Tables.
-	Table int `json:"table"`
-	// Pack is the name of the object, in which the chunk begins at Offset.
-	Pack   string `json:"pack"`
-	Offset int64  `json:"offset"`
-	// StoredBytes and SHA256 are of the chunk's bytes as stored.
-	StoredBytes int64  `json:"stored_bytes"`
-	SHA256      string `json:"sha256"`
-	PlainBytes  int64  `json:"plain_bytes"`
-	Rows        int64  `json:"rows"`
-}
-
 // CountedAs is the quoted name under which the table's rows are compared: its
 // topmost partitioned parent, or itself.
 func (t Table) CountedAs() string {
@@ -276,10 +270,12 @@ type ObjectRole string
 const (
 	// RoleDump is the plain method's SQL stream.
 	RoleDump ObjectRole = "dump"
-	// RoleSchema is pg_dump's archive of all definitions.
+	// RoleSchema is pg_dump's archive of all definitions, and where there is no
+	// RoleRest, of the data that no chunk holds.
 	RoleSchema ObjectRole = "schema"
 	// RoleRest is pg_dump's archive of the data that no chunk holds: sequence
-	// values, large objects, rows of tables that were not taken over.
+	// values, large objects, rows of tables that were not taken over. Where it is
+	// little it is in RoleSchema's archive, so that pg_dump runs once.
 	RoleRest ObjectRole = "rest"
 	// RolePack holds chunks, end to end. It is not one sealed stream: its
 	// hash is of the whole, for who can't open the chunks.

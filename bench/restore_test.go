@@ -16,7 +16,7 @@ CREATE TABLE wards (id int PRIMARY KEY, name text);
 INSERT INTO wards SELECT n, 'Ward ' || n FROM generate_series(1, 500) AS n;
 ALTER TABLE patients ADD ward int REFERENCES wards;
 UPDATE patients SET ward = 1 + id % 500;
-DELETE FROM events WHERE patient NOT IN (SELECT id FROM patients);
+DELETE FROM events AS e WHERE NOT EXISTS (SELECT FROM patients AS p WHERE p.id = e.patient);
 ALTER TABLE events ADD FOREIGN KEY (patient) REFERENCES patients;
 CREATE TABLE admissions AS SELECT * FROM events WHERE id % 100 = 0;
 VACUUM ANALYZE`

@@ -182,7 +182,7 @@ func TestChoose(t *testing.T) {
 		"interrupt what":          {[]string{second, keyEnter, "beside the living one", keyCtrlC}, 130, nil},
 		"id given":                {[]string{"beside the living one", keyEsc}, 13, []string{first}},
 		"interrupt the name":      {[]string{"beside the living one", keyEnter, "of which name", keyCtrlC}, 130, []string{first}},
-		"another name for a swap": {[]string{second, keyEnter, "to go on: ", "no\n"}, 13, []string{"--swap"}},
+		"another name for a swap": {[]string{second, keyEnter, "by backup " + second, "no\n"}, 13, []string{"--swap"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := b.terminal(t, 80, 24, append([]string{"restore"}, tt.args...)...)
@@ -204,6 +204,31 @@ func TestChoose(t *testing.T) {
 		}
 		term.ends(130)
 	})
+}
+
+// TestAskForRoles asks before it changes roles that are there, and changes none
+// where the answer is another.
+func TestAskForRoles(t *testing.T) {
+	b := newBench(t, patients("3")...)
+	role := b.database + "_nurse"
+	mustExec(t, "postgres", "CREATE ROLE "+role+" CONNECTION LIMIT 7")
+	t.Cleanup(func() { mustExec(t, "postgres", "DROP ROLE "+role) })
+	b.ok("backup", "-q")
+	mustExec(t, "postgres", "ALTER ROLE "+role+" CONNECTION LIMIT 3")
+	for keys, code := range map[string]int{"yes\n": 13, "\n": 13, keyCtrlC: 130} {
+		term := b.terminal(t, 100, 24, "restore", "latest", "--into", b.database+"_copy", "--globals=all")
+		term.sees("Change these roles? Type \"change\" to go on: ")
+		term.types(keys)
+		if out := term.ends(code); !strings.Contains(out, role) {
+			t.Errorf("it does not name the role: %q", out)
+		}
+	}
+	if got := query(t, "postgres", "SELECT rolconnlimit::text FROM pg_roles WHERE rolname = '"+role+"'"); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("the limit is %q", got)
+	}
+	if left := databases(t, b.database+"_"); len(left) > 0 {
+		t.Errorf("databases %q", left)
+	}
 }
 
 // TestChooseWithoutTerminal never asks where nobody can answer.

@@ -81,12 +81,17 @@ func put(t *testing.T, path string, data []byte) {
 	}
 }
 
-// damagedRows are two tables in packs of their own workers' or in one, rows that
-// stay with pg_dump, and a view.
+// damagedRows are two tables in chunks of their own, in packs of their own
+// workers' or in one, two that share a chunk, rows that stay with pg_dump, and a
+// view.
 func damagedRows() []string {
 	return []string{
-		"CREATE TABLE patients AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 3000) AS n",
-		"CREATE TABLE visits AS SELECT n AS id, md5((n + 5000)::text) AS name FROM generate_series(1, 3000) AS n",
+		"CREATE TABLE patients AS SELECT n AS id, repeat(md5(n::text), 15) AS name FROM generate_series(1, 3000) AS n",
+		"CREATE TABLE visits AS SELECT n AS id, repeat(md5((n + 5000)::text), 15) AS name FROM generate_series(1, 3000) AS n",
+		"CREATE TABLE wards AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 30) AS n",
+		"CREATE TABLE beds AS SELECT n AS id, md5((n + 50)::text) AS name FROM generate_series(1, 30) AS n",
+		"CREATE TYPE kind AS ENUM ('a', 'b')", "CREATE TABLE kinds (k kind) PARTITION BY HASH (k)",
+		"CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (modulus 1, remainder 0)", "INSERT INTO kinds VALUES ('a'), ('b')",
 		"CREATE VIEW everyone AS SELECT * FROM patients",
 		"SELECT lo_from_bytea(0, 'x-ray')", "CREATE SEQUENCE s; SELECT setval('s', 42)",
 	}
@@ -283,31 +288,36 @@ func TestChunksMoved(t *testing.T) {
 		"one twice": func(t *testing.T) { write(t, second, bytesOf(first)) },
 		"swapped in the manifest": func(t *testing.T) {
 			tamper(t, func(m *pgmedic.Backup) {
-				m.Chunks[0].Table, m.Chunks[1].Table = m.Chunks[1].Table, m.Chunks[0].Table
+				m.Chunks[0].Parts, m.Chunks[1].Parts = m.Chunks[1].Parts, m.Chunks[0].Parts
 			})
 		},
 		"pointing elsewhere": func(t *testing.T) {
 			tamper(t, func(m *pgmedic.Backup) {
-				table := m.Chunks[0].Table
+				parts := m.Chunks[0].Parts // of as many bytes
+				parts[0].PlainBytes = m.Chunks[1].PlainBytes
 				m.Chunks[0] = m.Chunks[1]
-				m.Chunks[0].Table = table
+				m.Chunks[0].Parts = parts
 			})
 		},
 		"one left out": func(t *testing.T) {
 			tamper(t, func(m *pgmedic.Backup) {
-				m.Tables[m.Chunks[0].Table].Rows -= m.Chunks[0].Rows
+				for _, p := range m.Chunks[0].Parts {
+					m.Tables[p.Table].Rows -= p.Rows
+				}
 				m.Chunks = m.Chunks[1:]
 			})
 		},
 		"one listed twice": func(t *testing.T) {
 			tamper(t, func(m *pgmedic.Backup) {
-				m.Tables[m.Chunks[0].Table].Rows += m.Chunks[0].Rows
+				for _, p := range m.Chunks[0].Parts {
+					m.Tables[p.Table].Rows += p.Rows
+				}
 				m.Chunks = append(m.Chunks, m.Chunks[0])
 			})
 		},
 		"outside of the pack": func(t *testing.T) { tamper(t, func(m *pgmedic.Backup) { m.Chunks[0].Offset = 1 << 40 }) },
 		"of no pack":          func(t *testing.T) { tamper(t, func(m *pgmedic.Backup) { m.Chunks[0].Pack = "../pack-0001" }) },
-		"of no table":         func(t *testing.T) { tamper(t, func(m *pgmedic.Backup) { m.Chunks[0].Table = -1 }) },
+		"of no table":         func(t *testing.T) { tamper(t, func(m *pgmedic.Backup) { m.Chunks[0].Parts[0].Table = -1 }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := b.within(t)

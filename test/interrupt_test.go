@@ -1,11 +1,13 @@
 package test
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -181,6 +183,38 @@ func TestInterrupt(t *testing.T) {
 			}
 			b.noRunLock()
 		})
+	}
+}
+
+// TestReaderGone closes the pipe that a restore prints to: that is an interrupt,
+// and no reason to die without clearing away.
+func TestReaderGone(t *testing.T) {
+	b := newBench(t, slow()...)
+	b.backup()
+	before := databases(t, b.database)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "restore", "latest", "--swap", "--yes")
+	cmd.Dir, cmd.Env, cmd.Stderr = b.dir, b.env, writer
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	_ = writer.Close()
+	for lines := bufio.NewScanner(reader); lines.Scan() && !strings.Contains(lines.Text(), "create "); {
+	}
+	_ = reader.Close()
+	_ = cmd.Wait() // ProcessState has it
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("it ended with %s", cmd.ProcessState)
+	}
+	if after := databases(t, b.database); !slices.Equal(after, before) {
+		t.Errorf("databases are %q instead of %q", after, before)
+	}
+	if n := b.visits(); n != "500" {
+		t.Errorf("the live database has %s rows", n)
 	}
 }
 

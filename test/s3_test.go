@@ -2,12 +2,19 @@ package test
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // patients fills a table with rows that hardly compress: some 10 MB a 100,000.
@@ -62,6 +69,63 @@ func TestS3(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestS3Rescue brings one table back out of a bucket, over a proxy that counts
+// what is read: of the packs the table's own bytes, and not one more.
+func TestS3Rescue(t *testing.T) {
+	s3 := s3test.Start(t, s3test.Options{})
+	b := newBench(t, append(patients("30000"), "CREATE TABLE notes AS SELECT n AS id, md5(n::text) AS note FROM generate_series(1, 2000) AS n")...)
+	b.env = append(b.env, "BACKUP_METHOD=parallel")
+	b.inBucket(s3)
+	id := strings.TrimSpace(b.ok("backup", "-q"))
+
+	upstream, err := url.Parse(s3.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packs, others atomic.Int64
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { // the signature covers the host
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
+		},
+		ModifyResponse: func(r *http.Response) error {
+			n := &others
+			if strings.Contains(r.Request.URL.Path, "/pack-") {
+				n = &packs
+			}
+			r.Body = fixture.Closing{Closer: r.Body, Reader: io.TeeReader(r.Body, counter{n})}
+			return nil
+		},
+	})
+	t.Cleanup(proxy.Close)
+	b.env = append(b.env, "PGMEDIC_S3_ENDPOINT="+proxy.URL)
+	var told struct {
+		Schema      string `json:"schema"`
+		FetchBytes  int64  `json:"fetch_bytes"`
+		StoredBytes int64  `json:"stored_bytes"`
+	}
+	if err := json.Unmarshal([]byte(b.ok("restore", id, "--table", "notes", "--json")), &told); err != nil {
+		t.Fatal(err)
+	}
+	if packs.Load() != told.FetchBytes || told.FetchBytes == 0 || told.FetchBytes*20 > told.StoredBytes {
+		t.Errorf("%d bytes of packs came, it says %d of %d", packs.Load(), told.FetchBytes, told.StoredBytes)
+	}
+	// The list of the backups and the manifest; not the backup once more.
+	if others.Load() > told.StoredBytes/10 {
+		t.Errorf("%d bytes came of other objects", others.Load())
+	}
+	if n := query(t, b.database, "SELECT count(*)::text FROM notes JOIN "+told.Schema+".notes AS r USING (id, note)"); n[0] != "2000" {
+		t.Errorf("%s notes are back", n[0])
+	}
+}
+
+// counter counts what is written to it.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // TestS3Refused takes the credentials away before a backup and in the middle.

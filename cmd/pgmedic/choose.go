@@ -86,7 +86,11 @@ type chooser struct {
 }
 
 func newChooser(all []catalog.Entry, now time.Time, p paint) *chooser {
-	return &chooser{paint: p, now: now, all: all, shown: all, width: 80, height: 24}
+	m := &chooser{paint: p, now: now, all: all, shown: all, width: 80, height: 24}
+	// What latest means, and not what a restore has replaced.
+	regular := func(e catalog.Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety }
+	m.marked = max(slices.IndexFunc(all, regular), 0)
+	return m
 }
 
 // Init implements tea.Model.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/shirou/gopsutil/v4/disk"
@@ -20,7 +21,9 @@ func (a *app) foresee(ctx context.Context, o restore.SwapOptions) error {
 	if err != nil {
 		return err
 	}
-	p.Checks = append(p.Checks, foreseeSpace(ctx, p))
+	if !slices.ContainsFunc(p.Checks, func(c pgmedic.Check) bool { return c.Name == "disk" }) {
+		p.Checks = append(p.Checks, foreseeSpace(ctx, p))
+	}
 	switch {
 	case a.global.json:
 		err = a.printJSON(p)
@@ -41,6 +44,12 @@ func (a *app) printPreview(p *restore.Preview) {
 	a.printf("%s: backup %s %s\n", a.paint(a.stdoutTTY).bold("nothing was made"), p.BackupID, what)
 	a.fields("to fetch", render.Bytes(p.FetchBytes), "database", render.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
 	a.printChecks(p.Checks)
+	for _, name := range p.Standbys {
+		a.printf("  %-14s %s\n", "standby", render.Clean(name))
+	}
+	for _, o := range p.Outside {
+		a.printf("  %-14s %s\n", o.Kind, a.fit(render.Clean(o.Name)+": "+o.Note, 17))
+	}
 }
 
 // foreseeSpace compares free space with the database's size, where the server's

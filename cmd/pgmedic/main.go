@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,14 +23,14 @@ func main() {
 	// A file that may not grow any more is an error of the write, and no reason
 	// to die without a word.
 	signal.Ignore(syscall.SIGXFSZ)
-	ctx, stop := interruptible()
+	ctx, interrupt, stop := interruptible()
 	dir, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error: the working folder is gone:", err)
 		os.Exit(exitCode(pgmedic.KindUsage))
 	}
 	a := &app{
-		version: version, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		version: version, stdin: os.Stdin, stdout: printed{os.Stdout, interrupt}, stderr: printed{os.Stderr, interrupt},
 		environ: os.Environ(), dir: dir, now: time.Now,
 		stdoutWidth: func() int { return width(os.Stdout) }, stderrWidth: func() int { return width(os.Stderr) },
 		stdinTTY:  term.IsTerminal(int(os.Stdin.Fd())),
@@ -54,11 +55,30 @@ func width(f *os.File) int {
 // errInterrupted is what every error of an interrupted run comes down to.
 var errInterrupted = pgmedic.Errorf(pgmedic.KindInterrupted, "", "interrupted")
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
-// A second one ends the process at once; what that leaves behind is swept by
-// the next run.
-func interruptible() (context.Context, func()) {
+// printed is one of the two files that are printed to. Where it is a pipe and its
+// reader goes away, that is an interrupt like any other.
+type printed struct {
+	*os.File
+	gone func()
+}
+
+// Write implements io.Writer.
+func (p printed) Write(b []byte) (int, error) {
+	n, err := p.File.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		p.gone()
+	}
+	return n, err
+}
+
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends,
+// and a function that does, too. A second signal ends the process at once; what
+// that leaves behind is swept by the next run.
+func interruptible() (_ context.Context, interrupt, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	// Whoever listens for it is not ended by it: the write fails instead. Were it
+	// ignored, the client programs would ignore it, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -70,7 +90,7 @@ func interruptible() (context.Context, func()) {
 		case <-done:
 		}
 	}()
-	return ctx, func() {
+	return ctx, func() { cancel(errInterrupted) }, func() {
 		signal.Stop(signals)
 		close(done)
 		cancel(nil)

@@ -91,8 +91,25 @@ func (a *app) fields(pairs ...string) {
 // fit breaks a text that begins at a column of standard output between words,
 // so that a terminal does not break it within them.
 func (a *app) fit(text string, column int) string {
-	room := a.stdoutWidth() - column
-	if !a.stdoutTTY || room < 20 || lipgloss.Width(text) <= room {
+	if !a.stdoutTTY {
+		return text
+	}
+	return wrap(text, column, a.stdoutWidth())
+}
+
+// before prints a line of what is said before a question, to standard error.
+func (a *app) before(what, text string) {
+	const column = 17
+	if a.stderrTTY {
+		text = wrap(text, column, a.stderrWidth())
+	}
+	fmt.Fprintf(a.stderr, "  %-*s%s\n", column-2, what+" ", text)
+}
+
+// wrap breaks a text that begins at a column of a terminal between words.
+func wrap(text string, column, width int) string {
+	room := width - column
+	if room < 20 || lipgloss.Width(text) <= room {
 		return text
 	}
 	var b strings.Builder

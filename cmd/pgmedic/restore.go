@@ -157,6 +157,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	}
 	o.Without, o.Globals = pgtool.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}, restore.GlobalsMode(flags.globals)
 	if flags.into != "" {
+		o.ConfirmGlobals = func(g restore.Globals) error { return a.confirmGlobals(ctx, g) }
 		if o.Into = flags.into; flags.dryRun {
 			return a.foresee(ctx, restore.SwapOptions{Options: o})
 		}
@@ -221,7 +222,9 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	if err != nil {
 		return err
 	}
-	receiptErr := a.restoreReceipt(ctx, o, &pgmedic.Receipt{RecoverySeconds: done.Seconds, Steps: done.Steps, Checks: done.Checks})
+	receiptErr := a.restoreReceipt(ctx, o, &pgmedic.Receipt{
+		Proof: proofOf(o), RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
+	})
 	a.warnSettings(done.RefusedSettings)
 	if a.global.json {
 		if err := a.printJSON(done); err != nil {
@@ -261,15 +264,21 @@ func (a *app) warnSettings(refused []string) {
 	}
 }
 
+// proofOf is the degree that a restore reaches: what it loads it reads whole.
+func proofOf(o restore.Options) pgmedic.Proof {
+	if o.Without.Rows {
+		return pgmedic.ProofTaken // no row was read
+	}
+	return pgmedic.ProofVerified
+}
+
 // restoreReceipt records a restore beside its backup. The restore is done by
 // then: failing to record it is no more than a degraded success, and an
 // interrupt that comes now changes nothing.
 func (a *app) restoreReceipt(ctx context.Context, o restore.Options, r *pgmedic.Receipt) error {
 	r.Format, r.Kind, r.BackupID, r.At = pgmedic.ReceiptFormat, pgmedic.ReceiptRestore, o.Backup.ID, a.now().UTC()
 	r.Host, r.Programs = a.host(), pgmedic.Programs{Pgmedic: a.version}
-	if r.Outcome, r.Proof = pgmedic.OutcomeOK, pgmedic.ProofVerified; o.Without.Rows {
-		r.Proof = pgmedic.ProofTaken // no row was read
-	}
+	r.Outcome = pgmedic.OutcomeOK
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
@@ -26,12 +27,32 @@ func (a *app) makeCatalog(ctx context.Context) (c *catalog.Catalog, closed func(
 	return a.openPlace(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3, false)
 }
 
-// openPlace opens any store. S3 says how a bucket is reached.
+// deadAfter is how long nothing must have been written to a temporary file before
+// it is taken for that of a run that is dead.
+const deadAfter = 24 * time.Hour
+
+// sweepTemp removes what runs that were killed left in a folder that is about to be
+// written to. It is nobody's reason to go without a backup.
+func (a *app) sweepTemp(ctx context.Context, s *store.Local) {
+	n, err := s.SweepTemp(ctx, deadAfter)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("what dead runs left in the store could not be removed", "store", s.String(), "error", err)
+	}
+	if n > 0 {
+		a.log.Info("removed what dead runs left in the store", "store", s.String(), "files", n)
+	}
+}
+
+// openPlace opens any store. S3 says how a bucket is reached. Without mustExist it
+// is to be written to.
 func (a *app) openPlace(ctx context.Context, place config.Place, o config.S3, mustExist bool) (c *catalog.Catalog, closed func(), err error) {
 	if place.Bucket == "" {
 		s, err := store.NewLocal(store.LocalOptions{Dir: place.Dir, MustExist: mustExist, Logger: a.log})
 		if err != nil {
 			return nil, nil, err
+		}
+		if !mustExist {
+			a.sweepTemp(ctx, s)
 		}
 		return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
 	}

@@ -84,8 +84,12 @@ func (a *app) replicas() ([]postgres.Target, error) {
 // went wrong beside it makes it a degraded success.
 func (a *app) reportSwap(ctx context.Context, o restore.Options, done *restore.Swapped) error {
 	failpoint.Hit(ctx, "restore-before-receipt")
+	proof := proofOf(o)
+	if done.Resumed != "" {
+		proof = pgmedic.ProofTaken // an earlier run read the rows
+	}
 	degraded := a.restoreReceipt(ctx, o, &pgmedic.Receipt{
-		RecoverySeconds: done.Seconds, Steps: done.Steps, Checks: done.Checks,
+		Proof: proof, RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
 		Swap: &pgmedic.SwapRecord{
 			Database: done.Database, KeptAs: done.Kept, OutageSeconds: done.OutageSeconds,
 			SafetyBackupID: done.SafetyBackup, SafetyBackupSkipped: done.SafetySkipped,
@@ -107,30 +111,31 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 		return nil
 	}
 	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
-	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
+	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+render.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  the old one    is kept as %s, to roll back to\n", render.Clean(p.Kept))
-		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
+		a.before("the old one", "is kept as "+render.Clean(p.Kept)+", to roll back to")
+		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	} else {
-		fmt.Fprintln(a.stderr, "  the old one    does not exist: nothing is kept and no safety backup is taken")
+		a.before("the old one", "does not exist: nothing is kept and no safety backup is taken")
 	}
 	if p.Resumed != "" {
-		fmt.Fprintf(a.stderr, "  the copy       is %s, which a restore left that was cut short\n", render.Clean(p.Resumed))
+		a.before("the copy", "is "+render.Clean(p.Resumed)+", which a restore left that was cut short")
 	}
 	if p.SafetySkipped != "" {
-		fmt.Fprintf(a.stderr, "  safety backup  skipped: %s\n", oneLine(p.SafetySkipped))
+		a.before("safety backup", "skipped: "+oneLine(p.SafetySkipped))
 	}
 	a.printOutside(p)
+	a.printGlobals(p.Globals)
 	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
 }
 
 // printOutside names what the swap does not carry over, and what acts by itself.
 func (a *app) printOutside(p restore.Plan) {
 	for _, name := range p.Standbys {
-		fmt.Fprintf(a.stderr, "  standby        %s: its sessions are ended, too, or by you\n", render.Clean(name))
+		a.before("standby", render.Clean(name)+": its sessions are ended, too, or by you")
 	}
 	for _, o := range p.Outside {
-		fmt.Fprintf(a.stderr, "  %-14s %s: %s\n", o.Kind, render.Clean(o.Name), o.Note)
+		a.before(o.Kind, render.Clean(o.Name)+": "+o.Note)
 	}
 }
 
@@ -303,10 +308,10 @@ func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
 		return nil
 	}
 	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", render.Clean(p.Live), render.Clean(p.Incoming))
-	fmt.Fprintf(a.stderr, "  data as of     %s, %s\n", p.Since.UTC().Format("2006-01-02 15:04:05Z"), render.Ago(a.now(), p.Since))
+	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+render.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		fmt.Fprintf(a.stderr, "  later writes   stay in %s\n", render.Clean(p.Kept))
-		fmt.Fprintf(a.stderr, "  its sessions   are ended: %d now\n", p.Sessions)
+		a.before("later writes", "stay in "+render.Clean(p.Kept))
+		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	}
 	a.printOutside(p)
 	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)

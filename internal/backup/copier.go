@@ -110,6 +110,60 @@ type pack struct {
 	buffer *bufio.Writer
 	plain  int64
 	chunks int
+
+	open   *pgmedic.Chunk // the one being written, if any
+	shares []*share       // of its parts
+}
+
+// shared is up to how many bytes of small tables are sealed as one chunk. Each
+// seal takes a key exchange, and each chunk that is restored a request to the
+// store; but to read one table is to read its whole chunk.
+const shared = 1 << 20
+
+// begin begins a chunk, if none is open.
+func (p *pack) begin() error {
+	if p.open != nil {
+		return nil
+	}
+	p.open = &pgmedic.Chunk{Pack: p.name, Offset: p.out.n}
+	return p.seal.Reset(&p.out)
+}
+
+// abandon leaves what was written of the open chunk as bytes that none has.
+func (p *pack) abandon() {
+	for _, s := range p.shares {
+		s.end(false)
+	}
+	p.open, p.shares = nil, nil
+}
+
+// end ends the open chunk, if there is one, and returns it.
+func (p *pack) end() (pgmedic.Chunk, error) {
+	if err := p.seal.Close(); err != nil {
+		return pgmedic.Chunk{}, err
+	}
+	sum, err := p.seal.Sum()
+	if err != nil {
+		return pgmedic.Chunk{}, err
+	}
+	chunk := *p.open
+	chunk.StoredBytes, chunk.SHA256, chunk.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
+	for _, s := range p.shares {
+		s.end(true)
+	}
+	p.open, p.shares = nil, nil
+	p.plain += chunk.PlainBytes
+	p.chunks++
+	return chunk, nil
+}
+
+// takes reports whether another part belongs into the open chunk.
+func (p *pack) takes(j job) bool {
+	size := j.bytes
+	for _, part := range p.open.Parts {
+		size += part.PlainBytes
+	}
+	return size <= shared
 }
 
 // fillPack stores one pack: the given batch's chunks and further ones until the
@@ -147,12 +201,14 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, batch []job, own
 	return batch, more, nil
 }
 
-func (c *copier) record(j job, chunk pgmedic.Chunk) {
+func (c *copier) record(chunk pgmedic.Chunk) {
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
 	m := c.run.Manifest
 	m.Chunks = append(m.Chunks, chunk)
-	m.Tables[j.index].Rows += chunk.Rows
+	for _, p := range chunk.Parts {
+		m.Tables[p.Table].Rows += p.Rows
+	}
 }
 
 // errEmptyPack keeps a pack from being stored for which no table could be locked.
@@ -205,7 +261,8 @@ func (c *copier) oneByOne(ctx context.Context, conn **pgx.Conn, jobs []job, p *p
 	return nil
 }
 
-// copyBatch copies jobs in one transaction, and returns how many of them are done.
+// copyBatch copies jobs in one transaction, and returns how many of them are done:
+// they are in chunks that have ended.
 func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *pack) (done int, err error) {
 	tables := make([]postgres.RowTable, len(jobs))
 	for i, j := range jobs {
@@ -223,15 +280,20 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 	} else if err := c.snapshot.HoldChunk(ctx, tables); err != nil {
 		return 0, err
 	}
-	for _, j := range jobs {
-		chunk, err := c.chunk(ctx, conn, j, p)
-		if err != nil {
+	defer p.abandon() // what an error left open
+	for i, j := range jobs {
+		if err := c.part(ctx, conn, j, p); err != nil {
 			return done, err
 		}
-		done++
-		p.plain += chunk.PlainBytes
-		p.chunks++
-		c.record(j, chunk)
+		if i+1 < len(jobs) && p.takes(jobs[i+1]) {
+			continue
+		}
+		chunk, err := p.end()
+		if err != nil {
+			return done, fmt.Errorf("seal a chunk of %s: %w", p.name, err)
+		}
+		c.record(chunk)
+		done = i + 1
 	}
 	if p.own {
 		return done, postgres.EndChunk(ctx, conn)
@@ -239,34 +301,24 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 	return done, nil
 }
 
-// chunk copies one job into the pack.
-func (c *copier) chunk(ctx context.Context, conn *pgx.Conn, j job, p *pack) (pgmedic.Chunk, error) {
+// part copies one job into the pack's open chunk.
+func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error {
 	name := pgmedic.QuoteQualified(j.table.Schema, j.table.Name)
-	chunk := pgmedic.Chunk{Table: j.index, Pack: p.name, Offset: p.out.n}
-	if err := p.seal.Reset(&p.out); err != nil {
-		return chunk, err
+	if err := p.begin(); err != nil {
+		return fmt.Errorf("begin a chunk of %s: %w", p.name, err)
 	}
 	share := c.progress.share(name, j.bytes)
-	done := false
-	defer func() { share.end(done) }()
+	p.shares = append(p.shares, share)
 	p.buffer.Reset(io.MultiWriter(p.seal, share))
 	tag, err := conn.PgConn().CopyTo(ctx, p.buffer, postgres.CopyOutSQL(j.table, j.blocks, c.run.Manifest.Database.Encoding))
 	if err == nil {
 		err = p.buffer.Flush()
 	}
 	if err != nil {
-		return chunk, postgres.Wrap(err, "copy table "+name)
+		return postgres.Wrap(err, "copy table "+name)
 	}
-	if err := p.seal.Close(); err != nil {
-		return chunk, fmt.Errorf("copy table %s: %w", name, err)
-	}
-	sum, err := p.seal.Sum()
-	if err != nil {
-		return chunk, fmt.Errorf("copy table %s: %w", name, err)
-	}
-	done = true
-	chunk.StoredBytes, chunk.SHA256, chunk.PlainBytes, chunk.Rows = sum.StoredBytes, sum.SHA256, sum.PlainBytes, tag.RowsAffected()
-	return chunk, nil
+	p.open.Parts = append(p.open.Parts, pgmedic.Part{Table: j.index, PlainBytes: share.seen, Rows: tag.RowsAffected()})
+	return nil
 }
 
 // packWriter counts and hashes the bytes of a pack.

@@ -54,32 +54,33 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err != nil {
 		return err
 	}
-	room := maxArguments - argumentBytes(snapshot.LeftOut)
-	for i, schema := range whole {
-		if room -= len(pgtool.ExcludeSchemaArgument(schema)) + 1; room < 0 {
-			whole, room = whole[:i], 0
-			break
-		}
+	taken := takeOver(tables, whole, maxArguments-argumentBytes(snapshot.LeftOut))
+	c, err := newCopier(r, snapshot, taken.tables, p.jobs())
+	if err != nil {
+		return err
 	}
-	tables = takeOver(tables, whole, room)
-	c, err := newCopier(r, snapshot, tables, p.jobs())
+	little, err := littleRest(ctx, snapshot, taken.tables)
 	if err != nil {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	schema := func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleSchema, nil, nil) }
-	rest := func() error { return r.storeArchive(groupCtx, dump, snapshot, pgmedic.RoleRest, tables, whole) }
-	if snapshot.Locked {
+	archive := func(role pgmedic.ObjectRole, sections ...string) func() error {
+		return func() error { return r.storeArchive(groupCtx, dump, snapshot, role, sections, taken) }
+	}
+	switch {
+	case little:
+		group.Go(archive(pgmedic.RoleSchema, "pre-data", "data", "post-data"))
+	case snapshot.Locked:
 		// Both at once, for each locks every table when it begins: a migration that
 		// queued up in between would keep the second from its locks.
-		group.Go(schema)
-		group.Go(rest)
-	} else { // the server has no room for the locks of both
+		group.Go(archive(pgmedic.RoleSchema, "pre-data", "post-data"))
+		group.Go(archive(pgmedic.RoleRest, "data"))
+	default: // the server has no room for the locks of both
 		group.Go(func() error {
-			if err := schema(); err != nil {
+			if err := archive(pgmedic.RoleSchema, "pre-data", "post-data")(); err != nil {
 				return err
 			}
-			return rest()
+			return archive(pgmedic.RoleRest, "data")()
 		})
 	}
 	for range p.jobs() {
@@ -94,23 +95,61 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	return countRest(ctx, r, snapshot)
 }
 
+// littleObjects is up to how many bytes of large objects may be staged with the
+// definitions when they are restored.
+const littleObjects = 1 << 20
+
+// littleRest reports whether the data that pg_dump keeps is little enough to be
+// in the archive of the definitions: no table's rows, which are never staged,
+// and few large objects. pg_dump then reads the catalogue once, and takes its
+// locks once.
+func littleRest(ctx context.Context, snapshot *postgres.Snapshot, taken []postgres.RowTable) (bool, error) {
+	names := make(map[string]bool, len(taken))
+	for _, t := range taken {
+		names[pgmedic.QuoteQualified(t.Schema, t.Name)] = true
+	}
+	for _, t := range snapshot.Tables {
+		empty := snapshot.Locked && t.SizeBytes == 0 // without locks the size is an estimate
+		if !empty && !t.WithoutRows && !names[pgmedic.QuoteQualified(t.Schema, t.Name)] {
+			return false, nil
+		}
+	}
+	bytes, err := snapshot.LargeObjectBytes(ctx)
+	return bytes <= littleObjects, err
+}
+
 // maxArguments bounds what pg_dump's argument list may take.
 const maxArguments = 1 << 20
+
+// takenOver is what is copied, and how pg_dump is told to leave it.
+type takenOver struct {
+	tables []postgres.RowTable
+	whole  []postgres.WholeSchema
+	named  []postgres.RowTable // those that whole doesn't cover
+}
 
 // takeOver chooses the tables whose rows we copy: all of them, or the largest
 // where pg_dump's arguments could not name all in the bytes that are left for
 // them. Those of whole schemas need no name.
-func takeOver(tables []postgres.RowTable, whole []string, room int) []postgres.RowTable {
+func takeOver(tables []postgres.RowTable, whole []postgres.WholeSchema, room int) takenOver {
 	slices.SortStableFunc(tables, func(a, b postgres.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
-	size := 0
-	taken := tables[:0]
+	var taken takenOver
+	schemas := make(map[string]postgres.WholeSchema)
+	for _, w := range whole {
+		if room -= len(pgtool.ExcludeSchemaArgument(w)) + 1; room < 0 {
+			room = 0
+			break
+		}
+		taken.whole, schemas[w.Name] = append(taken.whole, w), w
+	}
 	for _, t := range tables {
-		if !slices.Contains(whole, t.Schema) {
-			if size += len(pgtool.ExcludeArgument(t)) + 1; size > room {
+		if w, ok := schemas[t.Schema]; !ok || !w.Covers(t.Name) {
+			if room -= len(pgtool.ExcludeArgument(t)) + 1; room < 0 {
 				continue
 			}
+			taken.named = append(taken.named, t)
 		}
-		taken = append(taken, t)
+		taken.tables = append(taken.tables, t)
 	}
 	return taken
 }
@@ -131,24 +170,19 @@ func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 	return nil
 }
 
-// storeArchive stores pg_dump's archive of the definitions, or that of all data
-// but the rows of the tables that are copied.
-func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, role pgmedic.ObjectRole,
-	copied []postgres.RowTable, whole []string,
-) error {
+// storeArchive stores sections of pg_dump's archive, without the rows that are
+// copied.
+func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, role pgmedic.ObjectRole, sections []string, taken takenOver) error {
 	archive := pgtool.ArchiveOptions{
 		Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
-		Encoding: r.Manifest.Database.Encoding, Sections: []string{"pre-data", "post-data"},
-		LeftOut: snapshot.LeftOut, WithoutSchemas: whole,
+		Encoding: r.Manifest.Database.Encoding, Sections: sections, LeftOut: snapshot.LeftOut,
+	}
+	if slices.Contains(sections, "data") {
+		archive.WithoutSchemas, archive.Without = taken.whole, taken.named
 	}
 	name := "schema.dump"
 	if role == pgmedic.RoleRest {
-		name, archive.Sections = "rest.dump", []string{"data"}
-	}
-	for _, t := range copied {
-		if !slices.Contains(whole, t.Schema) {
-			archive.Without = append(archive.Without, t)
-		}
+		name = "rest.dump"
 	}
 	return r.Store(ctx, StoreOptions{Name: name, Role: role}, func(ctx context.Context, w io.Writer) error {
 		defer r.session()()

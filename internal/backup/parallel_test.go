@@ -61,7 +61,7 @@ func blocked(t *testing.T, s *scratch.Server, dsn string, change func(*backup.Op
 	waiting, tried, migrated := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	o = parallel(t, dsn, func(name string, r io.Reader) io.Reader {
 		switch {
-		case strings.HasPrefix(name, "rest.dump"):
+		case strings.HasPrefix(name, "schema.dump"):
 			return fixture.At(r, 1, func() { // pg_dump has its locks
 				go func() {
 					_, err := migration.Exec(context.Background(), "ALTER TABLE ledger ALTER id TYPE numeric")

@@ -86,7 +86,17 @@ type recovery struct {
 // recoveryTable is a table with the chunks that hold its rows.
 type recoveryTable struct {
 	Copy, Path, Root string
-	Chunks           []pgmedic.Chunk
+	Parts            []recoveryPart
+}
+
+// recoveryPart is where some of a table's rows are.
+type recoveryPart struct {
+	pgmedic.Chunk
+	Rows int64
+	// Skip is how many plain bytes come before, and Bytes how many to take, where
+	// the chunk has other Parts.
+	Several     bool
+	Skip, Bytes int64
 }
 
 // newRecovery describes how a backup comes back. It is a pure function of the
@@ -112,6 +122,7 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		return o.Name
 	}
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
+	// Empty where it is in the archive of the definitions.
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
 	if v.Partial = b.Partial(); v.Partial && v.Parallel {
 		var oids []string
@@ -163,24 +174,28 @@ func (v *recovery) addPrograms(b *pgmedic.Backup) {
 
 // addTables lists the chunks by table, each table's in the order of the packs.
 func (v *recovery) addTables(b *pgmedic.Backup) {
-	chunks := make(map[int][]pgmedic.Chunk)
+	parts := make(map[int][]recoveryPart)
 	for _, c := range b.Chunks {
-		chunks[c.Table] = append(chunks[c.Table], c)
+		skip := int64(0)
+		for _, p := range c.Parts {
+			parts[p.Table] = append(parts[p.Table], recoveryPart{Chunk: c, Rows: p.Rows, Several: len(c.Parts) > 1, Skip: skip, Bytes: p.PlainBytes})
+			skip += p.PlainBytes
+		}
 	}
 	for i, t := range b.Tables {
-		if len(chunks[i]) == 0 {
+		if len(parts[i]) == 0 {
 			continue
 		}
-		slices.SortFunc(chunks[i], func(a, b pgmedic.Chunk) int {
+		slices.SortFunc(parts[i], func(a, b recoveryPart) int {
 			if c := strings.Compare(a.Pack, b.Pack); c != 0 {
 				return c
 			}
 			return int(min(max(a.Offset-b.Offset, -1), 1))
 		})
 		row := recoveryTable{
-			Copy:   postgres.CopyInSQL(pgmedic.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
-			Path:   "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public",
-			Chunks: chunks[i],
+			Copy:  postgres.CopyInSQL(pgmedic.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
+			Path:  "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public",
+			Parts: parts[i],
 		}
 		if t.RootName != "" {
 			row.Root = postgres.CopyInSQL(t.CountedAs(), t.Columns, t.Format, b.Database.Encoding)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,17 +52,18 @@ func manifest(method pgmedic.Method, compression, encryption string) *pgmedic.Ba
 		{Schema: "public", Name: "no columns", Format: pgmedic.CopyText},
 	}
 	b.Chunks = []pgmedic.Chunk{
-		{Table: 1, Pack: "pack-0001", Offset: 300, StoredBytes: 20, Rows: 2},
-		{Table: 0, Pack: "pack-0002", Offset: 0, StoredBytes: 5_000_000_000, Rows: 1_000_000},
-		{Table: 0, Pack: "pack-0001", Offset: 0, StoredBytes: 300, Rows: 10},
-		{Table: 3, Pack: "pack-0001", Offset: 320, StoredBytes: 10, Rows: 1},
+		{Pack: "pack-0001", Offset: 300, StoredBytes: 20, Parts: []pgmedic.Part{{Table: 1, PlainBytes: 12, Rows: 2}, {Table: 3, PlainBytes: 8, Rows: 1}}},
+		{Pack: "pack-0002", Offset: 0, StoredBytes: 5_000_000_000, Parts: []pgmedic.Part{{Table: 0, PlainBytes: 9_000_000_000, Rows: 1_000_000}}},
+		{Pack: "pack-0001", Offset: 0, StoredBytes: 300, Parts: []pgmedic.Part{{Table: 0, PlainBytes: 1000, Rows: 10}}},
 	}
 	return b
 }
 
-// partial is a manifest of a backup that could not hold two foreign keys.
+// partial is a manifest of a backup that could not hold two foreign keys, and of
+// which pg_dump keeps little.
 func partial() *pgmedic.Backup {
 	b := manifest(pgmedic.MethodParallel, "zstd", "none")
+	b.Objects = slices.DeleteFunc(b.Objects, func(o pgmedic.Object) bool { return o.Role == pgmedic.RoleRest })
 	b.Scope = &pgmedic.Scope{Tables: []string{evil}, LeftOutForeignKeys: []pgmedic.ForeignKey{{Name: evil, OID: 16400}, {OID: 16401}}}
 	return b
 }
@@ -147,7 +149,7 @@ cat >/dev/null
 	quoted := `dbname='` + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(evil) + `'`
 	for _, want := range []string{
 		" <db=" + evil + ">", quoted,
-		"COPY " + pgmedic.QuoteQualified(evil, evil) + " (" + pgmedic.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8');\n" + strings.Repeat("x", 20) + "\n",
+		"COPY " + pgmedic.QuoteQualified(evil, evil) + " (" + pgmedic.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8');\n" + strings.Repeat("x", 12) + "\n",
 		`CREATE DATABASE :"db" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE ` + pgmedic.QuoteLiteral(evil),
 		`COMMENT ON DATABASE :"db" IS ` + pgmedic.QuoteLiteral(evil) + ";",
 	} {

@@ -128,7 +128,9 @@ func (r *Run) report(e pgmedic.Event) {
 	}
 }
 
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // storeInventory stores the list of the database's objects, by which a drill
 // compares its copy.

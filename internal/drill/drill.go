@@ -108,7 +108,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	loaded, err := restore.Load(ctx, restore.Options{
 		Catalog: r.Catalog, Backup: r.Backup, Key: r.Key, Tools: r.Tools, Jobs: r.Jobs,
 		Target: p.target, Maintenance: p.maintenance, Into: p.database, By: storyBy,
-		CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
+		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
 		ShowData: r.ShowData, Progress: r.Progress, Logger: r.Logger, Now: r.Now,
 	})
 	if err != nil {
@@ -129,6 +129,9 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
 	for _, name := range loaded.RefusedSettings {
 		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
+	}
+	if p.scratch.Kind != pgmedic.ScratchPrivate {
+		r.add("access list", pgmedic.OutcomeSkipped, "not given to the copy: others use that server, and nobody but its owner and superusers may connect to it")
 	}
 	return r.judge(ctx, r.check(ctx))
 }

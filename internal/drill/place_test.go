@@ -35,13 +35,20 @@ func TestOnServer(t *testing.T) {
 				o := onServer(t, options(t, c, b), kind)
 				o.Assertions = []drill.Assertion{{Name: "rows", SQL: "SELECT count(*) FROM patients", Expect: []string{"3000"}}}
 				var during []string
-				at(&o, "amcheck", func() { during = fixture.Databases(t, server) })
+				var open bool
+				at(&o, "amcheck", func() {
+					during = fixture.Databases(t, server)
+					open = fixture.Query[bool](t, dsn, "SELECT EXISTS (SELECT FROM pg_database, aclexplode(datacl) AS a WHERE datname = $1 AND a.grantee = 0) OR (SELECT datacl IS NULL FROM pg_database WHERE datname = $1)", "pgmedic_drill_"+b.ID)[0]
+				})
 				receipt, err := run(t.Context(), t, o)
 				if err != nil || receipt.Proof != pgmedic.ProofProven {
 					t.Fatalf("%+v, %v", receipt, err)
 				}
 				if want := append(slices.Clone(before), "pgmedic_drill_"+b.ID); !slices.Equal(sorted(during), sorted(want)) {
 					t.Errorf("during the drill there were %q, want %q", during, want)
+				}
+				if got := check(t, receipt, "access list"); open || got.Outcome != pgmedic.OutcomeSkipped {
+					t.Errorf("others may connect to the copy: %t; %+v", open, got)
 				}
 				if after := fixture.Databases(t, server); !slices.Equal(before, after) {
 					t.Errorf("databases before %q, after %q", before, after)

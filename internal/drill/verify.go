@@ -245,7 +245,7 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 	rows := int64(0)
 	for _, c := range o.Backup.Chunks {
 		if c.Pack == object.Name {
-			chunks, rows = append(chunks, c), rows+c.Rows
+			chunks, rows = append(chunks, c), rows+c.Rows()
 		}
 	}
 	slices.SortFunc(chunks, func(a, b pgmedic.Chunk) int { return cmp.Compare(a.Offset, b.Offset) })
@@ -262,6 +262,9 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 }
 
 func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []pgmedic.Chunk, m io.Writer) (err error) {
+	if err := o.Backup.CheckChunks(); err != nil {
+		return err
+	}
 	src, err := o.source().OpenStored(ctx, object)
 	if err != nil {
 		return err
@@ -291,22 +294,29 @@ func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chun
 }
 
 func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io.Reader, m io.Writer) error {
-	if c.Table < 0 || c.Table >= len(o.Backup.Tables) {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s belongs to no table", c.Pack)
-	}
-	t := o.Backup.Tables[c.Table]
 	r, err := o.source().Chunk(c, io.NopCloser(stored))
 	if err != nil {
 		return err
 	}
-	counter := &postgres.CopyCounter{Format: t.Format}
-	_, err = copyContext(ctx, io.MultiWriter(m, counter), r)
+	counters := make([]*postgres.CopyCounter, len(c.Parts))
+	for i, p := range c.Parts {
+		counters[i] = &postgres.CopyCounter{Format: o.Backup.Tables[p.Table].Format}
+		if _, err = copyContext(ctx, io.MultiWriter(m, counters[i]), io.LimitReader(r, p.PlainBytes)); err != nil {
+			break
+		}
+	}
+	if err == nil { // only its end shows that the chunk is what was written
+		_, err = copyContext(ctx, m, r)
+	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return err
 	}
-	if counter.Rows() != c.Rows || !counter.Complete() {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
-			pgmedic.QuoteQualified(t.Schema, t.Name), counter.Rows(), c.Rows)
+	for i, p := range c.Parts {
+		if n := counters[i].Rows(); n != p.Rows || !counters[i].Complete() {
+			t := o.Backup.Tables[p.Table]
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
+				pgmedic.QuoteQualified(t.Schema, t.Name), n, p.Rows)
+		}
 	}
 	return nil
 }
@@ -336,7 +346,9 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 	return check
 }
 
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // copyContext is io.Copy that stops soon after ctx ends.
 func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {

@@ -24,10 +24,10 @@ type ArchiveOptions struct {
 	Sections []string
 	// LeftOut is what a partial backup does not hold.
 	LeftOut postgres.LeftOut
-	// Without names tables whose rows are left out of the data, and
-	// WithoutSchemas schemas in which all rows and sequence values are.
+	// WithoutSchemas are those whose rows are left out of the data, and Without
+	// further tables.
+	WithoutSchemas []postgres.WholeSchema
 	Without        []postgres.RowTable
-	WithoutSchemas []string
 }
 
 // StartArchive begins a pg_dump in its custom format, uncompressed: the seal
@@ -59,11 +59,16 @@ func ExcludeArgument(t postgres.RowTable) string {
 	return "--exclude-table-data=" + pgmedic.QuoteQualified(t.Schema, t.Name)
 }
 
-// ExcludeSchemaArgument is pg_dump's argument that leaves out the rows of every
-// table of a schema, and the values of its sequences. For pg_dump each argument
-// is a query.
-func ExcludeSchemaArgument(schema string) string {
-	return "--exclude-table-data=" + pgmedic.QuoteIdent(schema) + ".*"
+// ExcludeSchemaArgument is pg_dump's argument that leaves out the rows that
+// w.Covers, and keeps the values of sequences. For pg_dump each argument is a
+// query. Its patterns know no way to say "not", so the second one lists how a name
+// can end that does not end in _seq.
+func ExcludeSchemaArgument(w postgres.WholeSchema) string {
+	pattern := ".*"
+	if w.Sequences {
+		pattern = ".(*[^q]|*[^e]q|*[^s]eq|*[^_]seq)"
+	}
+	return "--exclude-table-data=" + pgmedic.QuoteIdent(w.Name) + pattern
 }
 
 // RestoreArchiveOptions say what pg_restore does.

@@ -61,11 +61,12 @@ func CreateRole(ctx context.Context, conn *pgx.Conn, r pgmedic.Role) error {
 }
 
 // CreateDatabase makes an empty database named name with d's encoding, locale,
-// owner and tablespace, on a server of the given version. Access list,
-// settings, connection limit and comment are for ApplyProperties, last: they
-// would act on the sessions that load the rows.
+// owner and tablespace, on a server of the given version. It is closed to
+// everyone until OpenDatabase. Access list, connection limit and settings are for
+// ApplyAccess and ApplySettings, last: they would act on the sessions that load
+// the rows, and let others in.
 func CreateDatabase(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database, versionNum int) error {
-	_, err := conn.Exec(ctx, createDatabaseSQL(name, d, versionNum))
+	_, err := conn.Exec(ctx, CreateDatabaseSQL(pgmedic.QuoteIdent(name), d, versionNum)+" ALLOW_CONNECTIONS false")
 	if Code(err) == "42P04" {
 		return pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first",
 			"database %q exists already", name)
@@ -73,11 +74,20 @@ func CreateDatabase(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.
 	return Wrap(err, "create database "+pgmedic.QuoteIdent(name))
 }
 
-func createDatabaseSQL(name string, d pgmedic.Database, versionNum int) string {
-	return CreateDatabaseSQL(pgmedic.QuoteIdent(name), d, versionNum)
+// OpenDatabase opens what CreateDatabase made to its owner and to superusers, and
+// to nobody else: until all is loaded, rows lie open that row-level security and
+// access lists are yet to cover.
+func OpenDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
+	target := pgmedic.QuoteIdent(name)
+	for _, sql := range []string{"REVOKE ALL ON DATABASE " + target + " FROM PUBLIC", "ALTER DATABASE " + target + " ALLOW_CONNECTIONS true"} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return Wrap(err, "open database "+target+" to its owner")
+		}
+	}
+	return nil
 }
 
-// CreateDatabaseSQL is the statement of CreateDatabase, for a target that is
+// CreateDatabaseSQL makes such a database that is open, for a target that is
 // written into it as it is.
 func CreateDatabaseSQL(target string, d pgmedic.Database, versionNum int) string {
 	var b strings.Builder
@@ -118,23 +128,30 @@ func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum i
 	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
 }
 
-// ApplyProperties gives database name the access list, settings and connection
-// limit of d. Settings that the server refuses are returned and not applied;
-// they do not fail a restore, since the rows are there.
-func ApplyProperties(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) (refused []string, err error) {
+// ApplyAccess gives database name, which OpenDatabase opened, the access list and
+// connection limit of d.
+func ApplyAccess(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
 	target := pgmedic.QuoteIdent(name)
-	var statements []string
+	statements := []string{"GRANT CONNECT, TEMPORARY ON DATABASE " + target + " TO PUBLIC"} // PostgreSQL's default
 	if !d.DefaultACL {
-		statements = append(statements, aclSQL(target, d)...)
+		statements = aclSQL(target, d)
 	}
 	if d.ConnectionLimit != -1 {
 		statements = append(statements, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", target, d.ConnectionLimit))
 	}
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
-			return refused, Wrap(err, "set the privileges of database "+target)
+			return Wrap(err, "set the privileges of database "+target)
 		}
 	}
+	return nil
+}
+
+// ApplySettings gives database name the settings of d. Those that the server
+// refuses are returned and not applied; they do not fail a restore, since the rows
+// are there.
+func ApplySettings(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) (refused []string, err error) {
+	target := pgmedic.QuoteIdent(name)
 	for _, s := range d.Settings {
 		if _, err := conn.Exec(ctx, settingSQL(target, s)); err != nil {
 			if Code(err) == "" {
@@ -146,8 +163,8 @@ func ApplyProperties(ctx context.Context, conn *pgx.Conn, name string, d pgmedic
 	return refused, nil
 }
 
-// PropertiesSQL are the statements of ApplyProperties and the one that sets the
-// comment, for a target that is written into them as it is.
+// PropertiesSQL are the access list, connection limit, settings and comment of a
+// new database as statements, for a target that is written into them as it is.
 func PropertiesSQL(target string, d pgmedic.Database) []string {
 	var statements []string
 	if !d.DefaultACL {

@@ -52,9 +52,20 @@ func TestPropertiesRoundTrip(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	refused, err := postgres.ApplyProperties(t.Context(), a, name, want)
+	_, err = postgres.Connect(t.Context(), target.WithDatabase(name))
+	wantError(t, err, pgmedic.KindUnreachable, "not currently accepting connections")
+	if err := postgres.OpenDatabase(t.Context(), a, name); err != nil {
+		t.Fatal(err)
+	}
+	if query[bool](t, a, "SELECT has_database_privilege('prop_guest', $1, 'CONNECT')", name) {
+		t.Error("while it is empty anybody may connect")
+	}
+	refused, err := postgres.ApplySettings(t.Context(), a, name, want)
 	if err != nil || len(refused) > 0 {
 		t.Fatalf("%v, refused %v", err, refused)
+	}
+	if err := postgres.ApplyAccess(t.Context(), a, name, want); err != nil {
+		t.Fatal(err)
 	}
 	if err := postgres.SetComment(t.Context(), a, name, want.Comment); err != nil {
 		t.Fatal(err)
@@ -84,9 +95,18 @@ func TestDefaultProperties(t *testing.T) {
 		t.Errorf("read %+v", d)
 	}
 	d.Settings = []pgmedic.Setting{{Name: "nonesuch", Value: "1"}, {Name: "work_mem", Value: "much"}, {Role: "nobody here", Name: "work_mem", Value: "1MB"}}
-	refused, err := postgres.ApplyProperties(t.Context(), conn, d.Name, d)
+	refused, err := postgres.ApplySettings(t.Context(), conn, d.Name, d)
 	if err != nil || fmt.Sprint(refused) != "[nonesuch work_mem work_mem]" {
 		t.Errorf("%v, refused %v", err, refused)
+	}
+	// Taken away and given back it is the default still.
+	err = postgres.OpenDatabase(t.Context(), conn, d.Name)
+	if err == nil {
+		err = postgres.ApplyAccess(t.Context(), conn, d.Name, d)
+	}
+	again, readErr := postgres.ReadDatabase(t.Context(), conn, version)
+	if err != nil || readErr != nil || !again.DefaultACL || len(again.ACL) > 0 {
+		t.Errorf("%v %v, read %+v", err, readErr, again)
 	}
 }
 

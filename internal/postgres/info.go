@@ -90,7 +90,10 @@ SELECT d.datname::text, pg_catalog.pg_get_userbyid(d.datdba)::text,
 	pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
 	`+localeColumns(versionNum)+`,
 	t.spcname::text, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
-	d.datconnlimit, pg_catalog.pg_database_size(d.oid), d.datacl IS NULL
+	d.datconnlimit, pg_catalog.pg_database_size(d.oid),
+	-- Also one that says no more than the default, as a restore leaves it.
+	d.datacl IS NULL OR ARRAY(SELECT a::text FROM unnest(d.datacl) AS a ORDER BY 1)
+		= ARRAY(SELECT a::text FROM unnest(acldefault('d', d.datdba)) AS a ORDER BY 1)
 FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_tablespace AS t ON t.oid = d.dattablespace
 WHERE d.datname = current_database()`).
 		Scan(&d.Name, &d.Owner, &d.Encoding, &d.Collate, &d.CType, &d.LocaleProvider, &d.ICULocale,
@@ -113,6 +116,9 @@ WHERE d.datname = current_database()`).
 		if err := r.read(); err != nil {
 			return d, Wrap(err, "read the database's "+r.what)
 		}
+	}
+	if d.DefaultACL {
+		d.ACL = nil
 	}
 	return d, nil
 }

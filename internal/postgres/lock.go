@@ -17,10 +17,11 @@ import (
 type RunLock struct{ conn *pgx.Conn }
 
 // AcquireRunLock takes the lock of a database by name, at once or not at all.
-// Advisory locks are kept apart by database, so everyone takes it in the
-// maintenance database; a role that may not connect there locks in the
-// database itself, which still keeps its own runs apart. A lock that another
-// run holds is an error of KindConflict.
+// Advisory locks are kept apart by database: everyone takes it in the maintenance
+// database, or a role that may not connect there in the database itself, and then
+// looks whether the same lock is held in another. Two that come at one moment by
+// different databases may so refuse each other; they never both go on. A lock that
+// another run holds is an error of KindConflict.
 func AcquireRunLock(ctx context.Context, t Target, maintenance, database string) (*RunLock, error) {
 	conn, err := Connect(ctx, t.WithDatabase(maintenance))
 	// Any other failure may not befall the next run, which would then take the
@@ -32,20 +33,46 @@ func AcquireRunLock(ctx context.Context, t Target, maintenance, database string)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte("pgmedic run lock: " + database))
-	key := int64(binary.BigEndian.Uint64(sum[:8])) // all 64 bits are the key
 	var got bool
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&got); err != nil {
-		Close(ctx, conn)
-		return nil, Wrap(err, "take the lock that keeps two runs apart")
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", runLockKey(database)).Scan(&got)
+	switch {
+	case err != nil:
+		err = Wrap(err, "take the lock that keeps two runs apart")
+	case !got:
+		err = lockedError(database)
+	default: // in a statement of its own, which sees whoever came before
+		err = RefuseRunLocked(ctx, conn, database)
 	}
-	if !got {
+	if err != nil {
 		Close(ctx, conn)
-		return nil, pgmedic.Errorf(pgmedic.KindConflict,
-			"wait for it to end; it holds an advisory lock, which pg_locks shows",
-			"another pgmedic run works on database %q", database)
+		return nil, err
 	}
 	return &RunLock{conn: conn}, nil
+}
+
+// runLockKey is the key of a database's lock; all 64 bits of it are used.
+func runLockKey(database string) int64 {
+	sum := sha256.Sum256([]byte("pgmedic run lock: " + database))
+	return int64(binary.BigEndian.Uint64(sum[:8]))
+}
+
+func lockedError(database string) error {
+	return pgmedic.Errorf(pgmedic.KindConflict,
+		"wait for it to end; it holds an advisory lock, which pg_locks shows",
+		"another pgmedic run works on database %q", database)
+}
+
+// RefuseRunLocked returns the error that AcquireRunLock would, where another
+// session holds the lock in whichever database, and takes none.
+func RefuseRunLocked(ctx context.Context, conn *pgx.Conn, database string) error {
+	var held bool
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
+		WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_catalog.pg_backend_pid()
+			AND (classid::int8 << 32) | objid::int8 = $1)`, runLockKey(database)).Scan(&held)
+	if err == nil && held {
+		return lockedError(database)
+	}
+	return Wrap(err, "look whether another run works on the database")
 }
 
 // Release gives the lock back and ends its session. A server that is told only

@@ -39,9 +39,7 @@ WITH RECURSIVE hashed AS (
 	SELECT i.inhrelid FROM hashed JOIN pg_catalog.pg_inherits AS i ON i.inhparent = hashed.oid
 )
 SELECT c.oid AS oid, n.nspname::text AS schema, c.relname::text AS name,
-	pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int AS heap_blocks,
-	pg_catalog.pg_relation_size(c.oid)
-		+ CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE pg_catalog.pg_relation_size(c.reltoastrelid) END AS size_bytes,
+	current_setting('block_size')::bigint AS block_size,
 	coalesce(cols.names, '{}') AS names, coalesce(cols.types, '{}') AS types, coalesce(cols.oids, '{}') AS type_oids
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -67,8 +65,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	type row struct {
 		OID          uint32
 		Schema, Name string
-		HeapBlocks   int64
-		SizeBytes    int64
+		BlockSize    int64
 		Names, Types []string
 		TypeOIDs     []int64 `db:"type_oids"`
 	}
@@ -79,6 +76,16 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	// COPY's option ENCODING holds for the text format only: in the binary one
 	// text is in the session's encoding, which is UTF8 for us and for recover.sh.
 	utf8 := s.conn.PgConn().ParameterStatus("server_encoding") == "UTF8"
+	sizes := s.sizes
+	if !s.Locked { // estimates; each table is asked now, with lock_timeout against one that is locked
+		oids := make([]uint32, len(rows))
+		for i, r := range rows {
+			oids[i] = r.OID
+		}
+		if sizes, err = readSizes(ctx, s.conn, oids, true); err != nil {
+			return nil, err
+		}
+	}
 	withoutRows := oidSet(s.LeftOut.WithoutRows)
 	tables := make([]RowTable, 0, len(rows))
 	for _, r := range rows {
@@ -90,8 +97,9 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		if !utf8 && strings.ContainsFunc(r.Schema+r.Name, func(c rune) bool { return c >= 0x80 }) {
 			continue
 		}
+		size := sizes[r.OID]
 		t := RowTable{
-			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: r.HeapBlocks, SizeBytes: r.SizeBytes,
+			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes,
 			Format: pgmedic.CopyBinary,
 		}
 		for i, name := range r.Names {
@@ -106,35 +114,6 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		tables = append(tables, t)
 	}
 	return tables, nil
-}
-
-// WholeSchemas returns the schemas in which tables are all that holds data: no
-// other table and no sequence is in them. The result is sorted.
-func (s *Snapshot) WholeSchemas(ctx context.Context, tables []RowTable) ([]string, error) {
-	left := make(map[string]int)
-	for _, t := range s.Tables {
-		left[t.Schema]++
-	}
-	for _, t := range tables {
-		left[t.Schema]--
-	}
-	rows, err := s.conn.Query(ctx, `SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_class AS c
-		JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind = 'S'`)
-	if err != nil {
-		return nil, Wrap(err, "list the schemas with sequences")
-	}
-	sequences, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, Wrap(err, "list the schemas with sequences")
-	}
-	var whole []string
-	for schema, n := range left {
-		if n == 0 && !slices.Contains(sequences, schema) {
-			whole = append(whole, schema)
-		}
-	}
-	slices.Sort(whole)
-	return whole, nil
 }
 
 // stableBinary are the OIDs of built-in types, and their arrays, whose binary

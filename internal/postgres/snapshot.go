@@ -44,6 +44,7 @@ type Snapshot struct {
 	Locked bool
 
 	conn      *pgx.Conn
+	sizes     map[uint32]tableSize
 	filenodes map[uint32]uint32 // of each table, from before the snapshot
 	names     map[uint32]string // and what it is called, quoted
 }
@@ -86,15 +87,25 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY c.oid`
 
+// tableSize is how much of the disk a table takes.
+type tableSize struct {
+	OID       uint32
+	HeapBytes int64
+	SizeBytes int64 // with TOAST
+}
+
 // tableSizes is read apart from the list and after the locks, because
-// pg_table_size takes one and would wait for ever for a table that another
+// pg_relation_size takes one and would wait for ever for a table that another
 // session has locked. Without locks the estimate of the last VACUUM or ANALYZE
-// has to do.
+// has to do. Other forks are not looked at: each is a call to the file system.
 const tableSizes = `
-SELECT c.oid AS oid, coalesce(CASE WHEN $1 THEN pg_catalog.pg_table_size(c.oid)
-	ELSE (c.relpages + coalesce(t.relpages, 0))::bigint * current_setting('block_size')::bigint END, 0) AS size_bytes
-FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid
-WHERE c.oid = ANY ($2)`
+SELECT s.oid AS oid, coalesce(s.heap, 0) AS heap_bytes, coalesce(s.heap, 0) + coalesce(s.toast, 0) AS size_bytes FROM (
+	SELECT c.oid,
+		CASE WHEN $1 THEN pg_catalog.pg_relation_size(c.oid) ELSE c.relpages::bigint * current_setting('block_size')::bigint END AS heap,
+		CASE WHEN $1 THEN pg_catalog.pg_relation_size(t.oid) ELSE t.relpages::bigint * current_setting('block_size')::bigint END AS toast
+	FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid
+	WHERE c.oid = ANY ($2)
+) AS s`
 
 // TakeSnapshot locks every table of conn's database against being rewritten,
 // exports a snapshot and checks that the tables under it are those that were
@@ -181,10 +192,17 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	if err := refuseUnreadable(ctx, conn, after); err != nil {
 		return nil, err
 	}
-	sizes, err := readSizes(ctx, conn, after, s.Locked)
+	var oids []uint32
+	for _, t := range after {
+		if t.Kind == "r" {
+			oids = append(oids, t.OID)
+		}
+	}
+	sizes, err := readSizes(ctx, conn, oids, s.Locked)
 	if err != nil {
 		return nil, err
 	}
+	s.sizes = sizes
 	s.Tables, s.filenodes, s.names = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before)), make(map[uint32]string, len(before))
 	s.LeftOut = leftOut
 	for _, t := range before {
@@ -194,24 +212,14 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	return s, nil
 }
 
-func readSizes(ctx context.Context, conn *pgx.Conn, tables []snapshotTable, locked bool) (map[uint32]int64, error) {
-	var oids []uint32
-	for _, t := range tables {
-		if t.Kind == "r" {
-			oids = append(oids, t.OID)
-		}
-	}
-	type row struct {
-		OID       uint32
-		SizeBytes int64
-	}
-	rows, err := collect[row](ctx, conn, tableSizes, locked, oids)
+func readSizes(ctx context.Context, conn *pgx.Conn, oids []uint32, locked bool) (map[uint32]tableSize, error) {
+	rows, err := collect[tableSize](ctx, conn, tableSizes, locked, oids)
 	if err != nil {
 		return nil, Wrap(err, "read the sizes of the tables")
 	}
-	sizes := make(map[uint32]int64, len(rows))
+	sizes := make(map[uint32]tableSize, len(rows))
 	for _, r := range rows {
-		sizes[r.OID] = r.SizeBytes
+		sizes[r.OID] = r
 	}
 	return sizes, nil
 }
@@ -281,7 +289,7 @@ func oidSet(relations []Relation) map[uint32]bool {
 	return set
 }
 
-func rowTables(all []snapshotTable, sizes map[uint32]int64, leftOut LeftOut) []pgmedic.Table {
+func rowTables(all []snapshotTable, sizes map[uint32]tableSize, leftOut LeftOut) []pgmedic.Table {
 	withoutRows := oidSet(leftOut.WithoutRows)
 	tables := make([]pgmedic.Table, 0, len(all))
 	for _, t := range all {
@@ -290,7 +298,7 @@ func rowTables(all []snapshotTable, sizes map[uint32]int64, leftOut LeftOut) []p
 		}
 		tables = append(tables, pgmedic.Table{
 			Schema: t.Schema, Name: t.Name, RootSchema: t.RootSchema, RootName: t.RootName,
-			Extension: t.Extension, SizeBytes: sizes[t.OID], WithoutRows: withoutRows[t.OID],
+			Extension: t.Extension, SizeBytes: sizes[t.OID].SizeBytes, WithoutRows: withoutRows[t.OID],
 		})
 	}
 	slices.SortFunc(tables, func(a, b pgmedic.Table) int {

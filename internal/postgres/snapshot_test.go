@@ -211,7 +211,19 @@ func TestRunLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It is held in the database itself, and seen from elsewhere all the same.
+	_, err = postgres.AcquireRunLock(t.Context(), target, "template1", "postgres")
+	wantError(t, err, pgmedic.KindConflict, `another pgmedic run works on database "postgres"`)
+	wantError(t, postgres.RefuseRunLocked(t.Context(), conn, "postgres"), pgmedic.KindConflict, "another pgmedic run")
 	own.Release(t.Context())
+	if err := postgres.RefuseRunLocked(t.Context(), conn, "postgres"); err != nil {
+		t.Error(err)
+	}
+	elsewhere, err := postgres.AcquireRunLock(t.Context(), target, "template1", "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere.Release(t.Context())
 	_, err = postgres.AcquireRunLock(t.Context(), target.With("host", "/no/such/folder"), "postgres", "shop")
 	wantError(t, err, pgmedic.KindUnreachable)
 }

@@ -1,8 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -10,24 +14,67 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Standbys returns the names of the physical standbys that a server streams to
-// now. Programs that receive WAL and have no sessions are none.
-func Standbys(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	// What a role may not see is null, and then taken for a standby.
-	names, err := collectScalar[string](ctx, conn, `
-SELECT coalesce(nullif(r.application_name, ''), r.pid::text) FROM pg_catalog.pg_stat_replication AS r
+// Stream is a connection over which a server sends its WAL to a standby: who it is
+// said to be at either end. Both ends know it by the slot, or where none is used by
+// the application_name; one that may see neither knows nothing.
+type Stream struct {
+	Name, Slot string
+}
+
+// same reports whether two ends may be of one stream, and known whether both say
+// enough to tell.
+func (s Stream) same(other Stream) (same, known bool) {
+	if s == (Stream{}) || other == (Stream{}) {
+		return true, false
+	}
+	if s.Slot != "" || other.Slot != "" {
+		return s.Slot == other.Slot, true
+	}
+	return s.Name == other.Name, true
+}
+
+// Unmatched returns those of the streams of a server that none of the standbys'
+// ends belongs to. A standby stands for one stream. Where one of two ends does not
+// say whose it is they are taken for the same.
+func Unmatched(streams, ends []Stream) (left []Stream) {
+	left, ends = slices.Clone(streams), slices.Clone(ends)
+	for _, sure := range []bool{true, false} {
+		left = slices.DeleteFunc(left, func(s Stream) bool {
+			i := slices.IndexFunc(ends, func(e Stream) bool {
+				same, known := s.same(e)
+				return same && known == sure
+			})
+			if i >= 0 {
+				ends = slices.Delete(ends, i, i+1)
+			}
+			return i >= 0
+		})
+	}
+	return left
+}
+
+// Standbys returns the streams to the physical standbys that a server has now.
+// Programs that receive WAL and have no sessions are none. What a role may not see
+// is empty, and then taken for a standby.
+func Standbys(ctx context.Context, conn *pgx.Conn) ([]Stream, error) {
+	all, err := collect[Stream](ctx, conn, `
+SELECT coalesce(r.application_name, '') AS name, coalesce(s.slot_name::text, '') AS slot
+FROM pg_catalog.pg_stat_replication AS r LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid = r.pid
 WHERE r.state IS DISTINCT FROM 'backup'
 	AND coalesce(r.application_name, '') NOT IN ('pg_basebackup', 'pg_receivewal', 'barman_receive_wal')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS s
-		WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
-ORDER BY 1`)
-	return names, Wrap(err, "look for standbys")
+	AND s.slot_type IS DISTINCT FROM 'logical'
+ORDER BY 1, 2`)
+	return all, Wrap(err, "look for standbys")
 }
 
 // Replica is a standby that was asked who it is.
 type Replica struct {
 	// Instance tells two addresses of one standby from two standbys.
 	Instance string
+	// Streams is true where it receives WAL now, over Stream. One that reads an
+	// archive does not.
+	Streams bool
+	Stream  Stream
 	// Standby is true where it is a standby of the given server.
 	Standby bool
 	// Paused is true where its replay stands still.
@@ -50,7 +97,35 @@ func ReadReplica(ctx context.Context, t Target, systemIdentifier string) (Replic
 	r.Standby = server.Standby && (server.SystemIdentifier == systemIdentifier || server.SystemIdentifier == "" || systemIdentifier == "")
 	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_postmaster_start_time()::text,
 		CASE WHEN pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() ELSE false END`).Scan(&r.Instance, &r.Paused)
-	return r, Wrap(err, "ask a standby for its state")
+	if err != nil {
+		return r, Wrap(err, "ask a standby for its state")
+	}
+	var conninfo string
+	err = conn.QueryRow(ctx, `SELECT coalesce(slot_name, ''), coalesce(conninfo, '') FROM pg_catalog.pg_stat_wal_receiver`).
+		Scan(&r.Stream.Slot, &conninfo)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, nil
+	}
+	r.Streams, r.Stream.Name = true, nameIn(conninfo)
+	return r, Wrap(err, "ask a standby for its stream")
+}
+
+// keyword begins each part of what pg_stat_wal_receiver shows, which quotes no
+// value.
+var keyword = regexp.MustCompile(`(?:^| )([a-z_]+)=`)
+
+// nameIn is the application_name that a receiver of WAL connects with.
+func nameIn(conninfo string) string {
+	values := map[string]string{}
+	found := keyword.FindAllStringSubmatchIndex(conninfo, -1)
+	for i, m := range found {
+		end := len(conninfo)
+		if i+1 < len(found) {
+			end = found[i+1][0]
+		}
+		values[conninfo[m[2]:m[3]]] = conninfo[m[1]:end]
+	}
+	return cmp.Or(values["application_name"], values["fallback_application_name"])
 }
 
 // EndOnStandby ends the sessions of a database on a standby, once that has

@@ -142,7 +142,7 @@ func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) err
 }
 
 // SetLastingStory is SetStory that waits until the story, and all that was
-// written before it, is on disk.
+// written before it, is on the server's own disk.
 func SetLastingStory(ctx context.Context, conn *pgx.Conn, database string, s Story) error {
 	text, err := storyText(database, s)
 	if err != nil {
@@ -151,10 +151,10 @@ func SetLastingStory(ctx context.Context, conn *pgx.Conn, database string, s Sto
 	return SetComment(ctx, conn, database, text)
 }
 
-// SetComment replaces a database's comment and waits until that is on disk;
-// empty removes it.
+// SetComment replaces a database's comment and waits until that is on the server's
+// own disk, for no standby; empty removes it.
 func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) error {
-	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = on; "+commentSQL(database, comment)+"; COMMIT")
+	err := execSimple(ctx, conn, "BEGIN; SET LOCAL synchronous_commit = local; "+commentSQL(database, comment)+"; COMMIT")
 	if err != nil {
 		_ = execSimple(ctx, conn, "ROLLBACK") // or the session stays in the failed transaction
 	}
@@ -183,23 +183,14 @@ func commentSQL(database, comment string) string {
 	return "COMMENT ON DATABASE " + pgmedic.QuoteIdent(database) + " IS " + value
 }
 
-// Uncommented returns the databases whose names begin with a prefix and that
-// have no comment.
-func Uncommented(ctx context.Context, conn *pgx.Conn, prefix string) ([]string, error) {
+// Nameless returns the databases whose names begin with a prefix and that are as
+// CreateDatabase leaves them: closed, without a comment, and with nothing in them
+// but what template0 has. Nobody can have looked into one, ourselves included.
+func Nameless(ctx context.Context, conn *pgx.Conn, prefix string) ([]string, error) {
 	names, err := collectScalar[string](ctx, conn, `
 SELECT d.datname::text FROM pg_catalog.pg_database AS d
-WHERE left(d.datname::text, length($1)) = $1 AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL`, prefix)
+WHERE left(d.datname::text, length($1)) = $1 AND NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
+	AND CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+		THEN pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0') ELSE false END`, prefix)
 	return names, Wrap(err, "list the databases")
-}
-
-// Empty reports whether a database holds no relation that somebody made.
-func Empty(ctx context.Context, t Target) (bool, error) {
-	conn, err := Connect(ctx, t)
-	if err != nil {
-		return false, err
-	}
-	defer Close(ctx, conn)
-	var empty bool
-	err = conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)").Scan(&empty)
-	return empty, Wrap(err, "look into database "+pgmedic.QuoteIdent(t.Database()))
 }

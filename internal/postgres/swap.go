@@ -86,9 +86,11 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	defer sessions.stop()
 	began := o.Now()
 	// synchronous_commit: the copy may have been loaded without; once this
-	// commit is on disk, so is all that went before it. The idle timeout: should
-	// our host vanish without a word, the server gives the names free again.
-	begin := "BEGIN; SET LOCAL lock_timeout = '3s'; SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+	// commit is on disk, so is all that went before it. It waits for the disk
+	// here and for no standby: one that is lost would keep the name closed to
+	// everyone. The idle timeout: should our host vanish without a word, the
+	// server gives the names free again.
+	begin := "BEGIN; SET LOCAL lock_timeout = '3s'; SET LOCAL synchronous_commit = local; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 	if err := execSimple(ctx, conn, begin); err != nil {
 		return 0, false, Wrap(err, "begin the swap")
 	}

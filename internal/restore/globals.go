@@ -77,7 +77,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	}
 	// A session of its own: it speaks the encoding of the server that the
 	// statements came from.
-	conn, err := postgres.Connect(ctx, s.Target.WithDatabase(s.Maintenance))
+	conn, err := connectAdmin(ctx, s.Target, s.Maintenance)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +113,33 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	return &plan.Globals, nil
 }
 
+// plannedGlobals is what restoreGlobals would do now.
+func (s *Session) plannedGlobals(ctx context.Context) (*Globals, error) {
+	statements, _, err := s.readGlobals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := readPresent(ctx, s.admin)
+	if err != nil {
+		return nil, err
+	}
+	plan := planGlobals(statements, there, s.Globals)
+	return &plan.Globals, nil
+}
+
+// confirmGlobals asks before roles that are there are changed: they are those of
+// other databases, too.
+func (s *Session) confirmGlobals(ctx context.Context) error {
+	if s.Globals != GlobalsAll || s.ConfirmGlobals == nil {
+		return nil
+	}
+	g, err := s.plannedGlobals(ctx)
+	if err != nil || len(g.Changed) == 0 {
+		return err
+	}
+	return s.ConfirmGlobals(*g)
+}
+
 // afterGlobals is what restoreGlobals would do, and what the backup needs that
 // the server would lack even then.
 type afterGlobals struct {
@@ -120,17 +147,13 @@ type afterGlobals struct {
 	roles, tablespaces error
 }
 
-func (s *Session) foreseeGlobals(ctx context.Context, admin *pgx.Conn) (*afterGlobals, error) {
-	statements, _, err := s.readGlobals(ctx)
+func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
+	planned, err := s.plannedGlobals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	there, err := readPresent(ctx, admin)
-	if err != nil {
-		return nil, err
-	}
-	after := &afterGlobals{Globals: planGlobals(statements, there, s.Globals).Globals}
-	roles, err := postgres.MissingRoles(ctx, admin, s.Backup.Database.Roles)
+	after := &afterGlobals{Globals: *planned}
+	roles, err := postgres.MissingRoles(ctx, s.admin, s.Backup.Database.Roles)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +163,7 @@ func (s *Session) foreseeGlobals(ctx context.Context, admin *pgx.Conn) (*afterGl
 				"the server lacks role %q, and so do the backup's globals", r.Name)
 		}
 	}
-	tablespaces, err := postgres.MissingTablespaces(ctx, admin, s.Backup.Database)
+	tablespaces, err := postgres.MissingTablespaces(ctx, s.admin, s.Backup.Database)
 	if err != nil {
 		return nil, err
 	}

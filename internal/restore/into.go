@@ -3,6 +3,9 @@ package restore
 import (
 	"context"
 	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
@@ -11,9 +14,12 @@ import (
 
 // Restored is what a restore into a new database did.
 type Restored struct {
-	Database        string          `json:"database"`
-	BackupID        string          `json:"backup_id"`
-	Seconds         float64         `json:"seconds"`
+	Database string  `json:"database"`
+	BackupID string  `json:"backup_id"`
+	Seconds  float64 `json:"seconds"`
+	// RecoverySeconds is the part of them until the copy was loaded, indexed and
+	// analyzed.
+	RecoverySeconds float64         `json:"recovery_seconds"`
 	Steps           []pgmedic.Step  `json:"steps"`
 	Checks          []pgmedic.Check `json:"checks"`
 	RefusedSettings []string        `json:"refused_settings,omitempty"`
@@ -42,7 +48,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		return nil, err
 	}
 	s := &Session{Options: o, steps: loaded.Steps}
-	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals}
+	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals}
 	began := o.Now()
 	err = s.Step("compare", func() (err error) {
 		done.Checks, err = compareWithout(ctx, o)
@@ -66,25 +72,31 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 // sweepLoading drops a database of the wanted name that a restore left half
 // loaded when it was killed. We hold the run lock, so that restore is dead.
 func sweepLoading(ctx context.Context, o Options) error {
-	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := connectAdmin(ctx, o.Target, o.Maintenance)
 	if err != nil {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	stories, err := postgres.ReadStories(ctx, conn)
-	if err != nil {
+	k, err := halfLoaded(ctx, conn, o.Into)
+	if err != nil || k == nil {
 		return err
 	}
-	for _, k := range stories {
-		if k.Name == o.Into && k.Story.Pgmedic == postgres.StoryLoading {
-			if err := refuseInUse(k); err != nil {
-				return err
-			}
-			o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
-			return Drop(ctx, o.Target, o.Maintenance, o.Into)
-		}
+	o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
+	return Drop(ctx, o.Target, o.Maintenance, o.Into)
+}
+
+// halfLoaded returns the database of a name if it is what a restore left half
+// loaded, or nil. One that is of use to somebody is an error.
+func halfLoaded(ctx context.Context, conn *pgx.Conn, name string) (*postgres.Kept, error) {
+	stories, err := postgres.ReadStories(ctx, conn)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	i := slices.IndexFunc(stories, func(k postgres.Kept) bool { return k.Name == name && k.Story.Pgmedic == postgres.StoryLoading })
+	if i < 0 {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return &stories[i], refuseInUse(stories[i])
 }
 
 // refuseInUse returns an error where what a restore left is of use to somebody.
@@ -104,7 +116,7 @@ func refuseInUse(k postgres.Kept) error {
 // finish replaces the story of the load by the recorded comment. The load ran
 // without waiting for the disk; this commit does, and all before it with it.
 func finish(ctx context.Context, o Options) error {
-	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := connectAdmin(ctx, o.Target, o.Maintenance)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +26,12 @@ func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, 
 	if o.Backup != nil {
 		p.Incoming, p.Since = o.Backup.ID, o.Backup.SnapshotAt
 	}
-	err := r.admin.QueryRow(ctx, `SELECT d.oid, (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid)
-		FROM pg_catalog.pg_database AS d WHERE d.datname = $1`, o.Live).Scan(&p.liveOID, &p.Sessions)
+	var me, owner string
+	var creates, owns bool
+	err := r.admin.QueryRow(ctx, `SELECT d.oid, (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
+			m.rolname::text, pg_catalog.pg_get_userbyid(d.datdba)::text, m.rolsuper OR m.rolcreatedb, pg_catalog.pg_has_role(d.datdba, 'USAGE')
+		FROM pg_catalog.pg_database AS d, pg_catalog.pg_roles AS m WHERE d.datname = $1 AND m.rolname = current_user`, o.Live).
+		Scan(&p.liveOID, &p.Sessions, &me, &owner, &creates, &owns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if p.SafetyBackup {
 			p.SafetyBackup, p.SafetySkipped = false, "there is no live database"
@@ -35,6 +42,9 @@ func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, 
 		return p, postgres.Wrap(err, "look for database "+pgmedic.QuoteIdent(o.Live))
 	}
 	p.LiveExists = true
+	if err := powerless(me, owner, creates, owns); err != nil {
+		return p, err
+	}
 	if err := r.refuseObstacles(ctx, o); err != nil {
 		return p, err
 	}
@@ -92,11 +102,12 @@ func (r *swapRun) cronConn(ctx context.Context, o *SwapOptions) (*pgx.Conn, erro
 // checkStandbys refuses a server with standbys whose sessions nobody will end: a
 // rename does not, and they would go on reading the old database.
 func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, error) {
-	known, err := postgres.Standbys(ctx, r.admin)
+	streams, err := postgres.Standbys(ctx, r.admin)
+	known := streamNames(streams)
 	if err != nil || o.StandbysHandled {
 		return known, err
 	}
-	reached := map[string]bool{}
+	reached := map[string]postgres.Stream{}
 	for _, t := range o.Replicas {
 		replica, err := postgres.ReadReplica(ctx, t.WithDatabase(o.Maintenance), r.server.SystemIdentifier)
 		switch {
@@ -108,16 +119,24 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 		case replica.Paused:
 			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_wal_replay_resume(); there, or say --standbys-handled",
 				"standby %s does not replay: sessions on it would go on reading the old database", address(t))
-		default:
-			reached[replica.Instance] = true
+		case replica.Streams:
+			reached[replica.Instance] = replica.Stream
 		}
 	}
-	if len(known) > len(reached) {
+	if left := postgres.Unmatched(streams, slices.Collect(maps.Values(reached))); len(left) > 0 {
 		return known, pgmedic.Errorf(pgmedic.KindConflict,
 			"name each in database.read_replica_url (DB_READ_REPLICA_URL), and its sessions are ended; or end them yourself after the swap, and say --standbys-handled",
-			"the server has standbys that sessions read the old database on after a swap: %s", strings.Join(known, ", "))
+			"the server has standbys that sessions read the old database on after a swap: %s", strings.Join(streamNames(left), ", "))
 	}
 	return known, nil
+}
+
+// streamNames names the standbys of a server for people.
+func streamNames(streams []postgres.Stream) (names []string) {
+	for _, s := range streams {
+		names = append(names, cmp.Or(s.Name, s.Slot, "one that this role may not know"))
+	}
+	return names
 }
 
 // address names a server for people.

@@ -1,10 +1,10 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
+	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -25,8 +25,12 @@ type Preview struct {
 	// that is asked for.
 	Globals *Globals `json:"globals,omitempty"`
 	// Sessions would be ended by a swap.
-	Sessions int             `json:"sessions,omitempty"`
-	Checks   []pgmedic.Check `json:"checks"`
+	Sessions int `json:"sessions,omitempty"`
+	// Standbys and Outside are what a swap does not carry over, or what acts by
+	// itself.
+	Standbys []string           `json:"standbys,omitempty"`
+	Outside  []postgres.Outside `json:"outside,omitempty"`
+	Checks   []pgmedic.Check    `json:"checks"`
 	// DataDirectory is the server's own folder, where the role may know it.
 	DataDirectory string `json:"-"`
 
@@ -48,43 +52,65 @@ func (p *Preview) check(name, good string, err error) {
 }
 
 // Foresee says what Into would do, or Replace where o.Live is set. It makes
-// nothing and takes no lock.
+// nothing and takes no lock. Of what either refuses it finds all that is known
+// before a row is loaded, except for the privileges that single objects take.
 func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
 	p := &Preview{Swap: o.Live != "", Database: o.Into}
 	if p.Swap {
 		p.Database, o.Into = o.Live, postgres.DerivedName(o.Live, "__restore_"+newSuffix())
 	}
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	loader, err := loaderOf(o.Backup.Method)
+	o.Maintenance = cmp.Or(o.Maintenance, "postgres")
+	s, err := open(ctx, o.Options)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
-	if err != nil {
-		return nil, err
-	}
-	defer postgres.Close(ctx, admin)
-	run := &swapRun{admin: admin}
-	if run.server, err = postgres.ReadServer(ctx, admin); err != nil {
-		return nil, err
-	}
+	defer s.close(ctx)
 	p.fill(&o)
-	s := &Session{Options: o.Options}
-	p.check("programs", "psql or pg_restore, as the backup needs it, is there", loader.Ready(ctx, s))
-	if err := p.needs(ctx, s, admin, run.server); err != nil {
+	p.check("programs", "psql or pg_restore, as the backup needs it, is there", s.loader.Ready(ctx, s))
+	if err := p.look(ctx, "globals", "the backup's roles and tablespaces can be read", s.checkUnread(ctx)); err != nil {
+		return nil, err
+	}
+	if err := p.needs(ctx, s); err != nil {
 		return nil, err
 	}
 	if p.Swap {
-		if err := p.swap(ctx, run, &o); err != nil {
-			return nil, err
-		}
+		err = p.swap(ctx, &swapRun{admin: s.admin, server: s.server}, &o)
+	} else {
+		err = p.into(ctx, s)
 	}
-	if settings, err := postgres.ReadSettings(ctx, admin, []string{"data_directory"}); err == nil {
+	if err != nil {
+		return nil, err
+	}
+	if settings, err := postgres.ReadSettings(ctx, s.admin, []string{"data_directory"}); err == nil {
 		p.DataDirectory = settings["data_directory"]
 	}
 	return p, nil
+}
+
+// look is check, except for an error that says nothing of the restore: that of a
+// server that fails to answer, or an interrupt.
+func (p *Preview) look(ctx context.Context, name, good string, err error) error {
+	if postgres.Code(err) != "" || ctx.Err() != nil {
+		return err
+	}
+	p.check(name, good, err)
+	return nil
+}
+
+// into looks whether the name can be had.
+func (p *Preview) into(ctx context.Context, s *Session) error {
+	left, err := halfLoaded(ctx, s.admin, s.Into)
+	if err == nil && left == nil {
+		err = s.refuseTaken(ctx)
+	}
+	if err == nil {
+		err = postgres.RefuseRunLocked(ctx, s.admin, s.Into)
+	}
+	good := fmt.Sprintf("%q is free", s.Into)
+	if left != nil {
+		good = fmt.Sprintf("%q is what a restore left half done, and would be dropped", s.Into)
+	}
+	return p.look(ctx, "database", good, err)
 }
 
 func (p *Preview) fill(o *SwapOptions) {
@@ -113,76 +139,70 @@ func (p *Preview) fill(o *SwapOptions) {
 }
 
 // needs looks for what the new database needs of the server.
-func (p *Preview) needs(ctx context.Context, s *Session, admin *pgx.Conn, server pgmedic.Server) error {
-	var standby error
-	if server.Standby {
-		standby = pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+func (p *Preview) needs(ctx context.Context, s *Session) error {
+	words := fmt.Sprintf("PostgreSQL %s, as it was", s.server.Version)
+	if was := s.Backup.Server; was.Major() != s.server.Major() {
+		words = fmt.Sprintf("PostgreSQL %s, the backup is of %s: definitions can't be compared", s.server.Version, was.Version)
 	}
-	words := fmt.Sprintf("PostgreSQL %s, as it was", server.Version)
-	if was := s.Backup.Server; was.Major() != server.Major() {
-		words = fmt.Sprintf("PostgreSQL %s, the backup is of %s: definitions can't be compared", server.Version, was.Version)
-	}
-	p.check("server", words, standby)
-	if !p.Swap {
-		exists, err := postgres.DatabaseExists(ctx, admin, s.Into)
-		if err != nil {
-			return err
-		}
-		var taken error
-		if exists {
-			taken = pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first", "database %q exists already", s.Into)
-		}
-		p.check("database", fmt.Sprintf("%q is free", s.Into), taken)
-	}
+	p.check("server", words, refuseStandby(s.server))
 	// They make what is missing on a scratch server only.
 	s.CreateRoles, s.TablespaceDir = false, nil
 	roles, tablespaces, then := s.prepareRoles, s.prepareTablespaces, ""
 	if s.Globals != GlobalsNone {
-		after, err := s.foreseeGlobals(ctx, admin)
+		after, err := s.foreseeGlobals(ctx)
 		if err != nil {
 			return err
 		}
 		p.Globals, then = &after.Globals, ", once those are made that the globals have"
-		roles = func(context.Context, *pgx.Conn) error { return after.roles }
-		tablespaces = func(context.Context, *pgx.Conn) error { return after.tablespaces }
+		roles = func(context.Context) error { return after.roles }
+		tablespaces = func(context.Context) error { return after.tablespaces }
 	}
 	for _, need := range []struct {
 		name, good string
-		look       func(context.Context, *pgx.Conn) error
+		look       func(context.Context) error
 	}{
 		{"roles", fmt.Sprintf("the %d that the backup needs are there%s", len(s.Backup.Database.Roles), then), roles},
+		{"privileges", "the role may make the database and give it to its owner", s.refusePowerless},
 		{"tablespaces", "those that the backup needs are there" + then, tablespaces},
 		{"extensions", fmt.Sprintf("the %d that the backup needs are there", len(s.Backup.Database.Extensions)), s.refuseMissingExtensions},
 	} {
-		err := need.look(ctx, admin)
-		if postgres.Code(err) != "" || ctx.Err() != nil {
+		if err := p.look(ctx, need.name, need.good, need.look(ctx)); err != nil {
 			return err
 		}
-		p.check(need.name, need.good, err)
 	}
 	return nil
 }
 
 // swap looks for what would keep the live database from being replaced.
 func (p *Preview) swap(ctx context.Context, run *swapRun, o *SwapOptions) error {
-	if o.Live == o.Maintenance {
-		p.check("database", "", pgmedic.Errorf(pgmedic.KindUsage, "set database.maintenance_database to another one",
-			"database %q is the one to connect through and can't be swapped", o.Live))
+	if err := o.refuseName(); err != nil {
+		p.check("database", "", err)
 		return nil
 	}
 	if err := o.refusePart(); err != nil {
 		p.check("scope", "", err)
 	}
-	p.check("source", "the backup is of this server and database", run.refuseOtherServer(o))
-	plan, err := run.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
-	if postgres.Code(err) != "" || ctx.Err() != nil {
+	p.check("source", "the backup is of this server and database", o.refuseOther(run.server, o.Live, o.FromServer))
+	if err := p.look(ctx, "lock", "no other run works on the database", postgres.RefuseRunLocked(ctx, run.admin, o.Live)); err != nil {
 		return err
 	}
-	p.Sessions = plan.Sessions
+	left, err := run.leftovers(ctx, o, "")
+	if err != nil || len(left) > 0 {
+		if err := p.look(ctx, "leftovers", strings.Join(left, ", ")+" of restores that are dead would be dropped", err); err != nil {
+			return err
+		}
+	}
+	switch err := run.refuseFullDisk(ctx, o); {
+	case postgres.Code(err) != "" || ctx.Err() != nil:
+		return err
+	case err != nil:
+		p.check("disk", "", err)
+	}
+	plan, err := run.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
+	p.Sessions, p.Outside, p.Standbys = plan.Sessions, plan.Outside, plan.Standbys
 	good := fmt.Sprintf("%d sessions would be ended, and the old database be kept", plan.Sessions)
-	if err == nil && !plan.LiveExists {
+	if !plan.LiveExists {
 		good = "the database does not exist: nothing would be kept"
 	}
-	p.check("swap", good, err)
-	return nil
+	return p.look(ctx, "swap", good, err)
 }

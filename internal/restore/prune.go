@@ -110,7 +110,7 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}
-	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := connectAdmin(ctx, o.Target, o.Maintenance)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	if err != nil {
 		return nil, err
 	}
-	if server.Standby {
-		return nil, pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	if err := refuseStandby(server); err != nil {
+		return nil, err
 	}
 	found, err := postgres.ReadAllStories(ctx, conn)
 	if err != nil {

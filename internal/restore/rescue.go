@@ -118,7 +118,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if err := r.checkChunks(); err != nil {
 		return nil, err
 	}
-	if r.conn, err = postgres.Connect(ctx, o.Target); err != nil {
+	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
 	defer func() { postgres.Close(ctx, r.conn) }()
@@ -143,14 +143,11 @@ func (r *rescue) prepare(ctx context.Context, o RescueOptions) error {
 	if err != nil {
 		return err
 	}
-	if server.Standby {
-		return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	if err := refuseStandby(server); err != nil {
+		return err
 	}
-	from := o.Backup.Server
-	known := from.SystemIdentifier != "" && from.SystemIdentifier == server.SystemIdentifier && o.Backup.Database.Name == o.Target.Database()
-	if !known && o.FromServer != from.Name {
-		return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
-			"backup %s is of database %q on server %s, not of this %q", o.Backup.ID, o.Backup.Database.Name, from.Name, o.Target.Database())
+	if err := o.refuseOther(server, o.Target.Database(), o.FromServer); err != nil {
+		return err
 	}
 	if superuser, err := connIsSuperuser(ctx, r.conn); err != nil {
 		return err
@@ -172,9 +169,21 @@ func (r *rescue) plan(dryRun bool) {
 		Database: r.Database.Database(), BackupID: r.Backup.ID, Schema: r.schema, DryRun: dryRun,
 		StoredBytes: r.Backup.StoredBytes(), Unlogged: r.unlogged,
 	}
-	fetch := map[int]int64{}
+	fetch, wanted := map[int]int64{}, map[int]bool{}
+	for _, n := range r.names {
+		for _, i := range n.tables {
+			wanted[i] = true
+		}
+	}
 	for _, c := range r.Backup.Chunks {
-		fetch[c.Table] += c.StoredBytes
+		fetched := false
+		for _, p := range c.Parts {
+			fetch[p.Table] += c.StoredBytes
+			fetched = fetched || wanted[p.Table]
+		}
+		if fetched { // once, for all tables that are in it
+			r.done.FetchBytes += c.StoredBytes
+		}
 	}
 	streamed := false
 	for _, n := range r.names {
@@ -185,7 +194,6 @@ func (r *rescue) plan(dryRun bool) {
 		}
 		streamed = streamed || r.streamed(n)
 		r.done.Tables = append(r.done.Tables, t)
-		r.done.FetchBytes += t.FetchBytes
 	}
 	if streamed {
 		r.done.FetchBytes += r.dump.StoredBytes
@@ -211,12 +219,14 @@ func (r *rescue) recorded(n rescueName) (pgmedic.Table, bool) {
 
 // checkChunks holds the manifest's chunks against its tables.
 func (r *rescue) checkChunks() error {
+	if err := r.Backup.CheckChunks(); err != nil {
+		return err
+	}
 	rows := map[int]int64{}
 	for _, c := range r.Backup.Chunks {
-		if c.Table < 0 || c.Table >= len(r.Backup.Tables) {
-			return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest has a chunk of no table")
+		for _, p := range c.Parts {
+			rows[p.Table] += p.Rows
 		}
-		rows[c.Table] += c.Rows
 	}
 	for _, n := range r.names {
 		for _, i := range n.tables {
@@ -248,10 +258,10 @@ func (r *rescue) run(ctx context.Context) error {
 	return r.writeSQL(ctx)
 }
 
-// chunkTo is a chunk and the table that it is loaded into.
+// chunkTo is a chunk and the tables that its parts are loaded into.
 type chunkTo struct {
 	pgmedic.Chunk
-	into string
+	into []string
 }
 
 // loadChunks brings the rows back over several connections, the largest chunks
@@ -266,9 +276,15 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 	var chunks []chunkTo
 	total := int64(0)
 	for _, c := range r.Backup.Chunks {
-		if table, ok := into[c.Table]; ok {
-			chunks = append(chunks, chunkTo{c, table})
-			total += c.PlainBytes
+		to, wanted := make([]string, len(c.Parts)), false
+		for i, p := range c.Parts {
+			if table, ok := into[p.Table]; ok {
+				to[i], wanted = table, true
+				total += p.PlainBytes
+			}
+		}
+		if wanted {
+			chunks = append(chunks, chunkTo{c, to})
 		}
 	}
 	slices.SortStableFunc(chunks, func(a, b chunkTo) int { return cmp.Compare(b.PlainBytes, a.PlainBytes) })
@@ -281,7 +297,7 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range min(r.jobs(), len(chunks)) {
 		group.Go(func() error {
-			conn, err := l.connect(groupCtx)
+			conn, err := connectLoading(groupCtx, r.Database)
 			if err != nil {
 				return err
 			}
@@ -324,7 +340,7 @@ func (r *rescue) finish(ctx context.Context) error {
 		}
 		r.report(pgmedic.Event{Step: "check", Object: t.Table, DoneBytes: int64(k + 1), TotalBytes: int64(len(r.done.Tables))})
 	}
-	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = on"}
+	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = local"}
 	for _, t := range r.done.Tables {
 		comment, err := r.story(t.Table, storyRescued)
 		if err != nil {

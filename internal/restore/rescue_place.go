@@ -257,7 +257,7 @@ func (r *rescue) drop(ctx context.Context) error {
 }
 
 func (r *rescue) dropMade(ctx context.Context) error {
-	conn, err := postgres.Connect(ctx, r.Database)
+	conn, err := connectLocal(ctx, r.Database)
 	if err != nil {
 		return err
 	}

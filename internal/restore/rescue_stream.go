@@ -19,15 +19,14 @@ func (r *rescue) readyStream(ctx context.Context) (err error) {
 	if !slices.ContainsFunc(r.names, r.streamed) {
 		return nil
 	}
-	role := pgmedic.RoleDump
-	if r.Backup.Method == pgmedic.MethodParallel {
-		role = pgmedic.RoleRest
+	var ok bool
+	if r.dump, ok = r.Backup.Object(pgmedic.RoleDump); r.Backup.Method == pgmedic.MethodParallel {
+		r.dump, ok = r.Backup.RestObject()
 		if r.tool, err = r.Tools.Find(ctx, "pg_restore", r.atLeast()); err != nil {
 			return err
 		}
 	}
-	var ok bool
-	if r.dump, ok = r.Backup.Object(role); !ok {
+	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no dump")
 	}
 	return nil
@@ -97,7 +96,7 @@ func (r *rescue) loadStream(ctx context.Context) error {
 	if len(l.want) == 0 {
 		return nil
 	}
-	conn, err := (&rowLoader{Session: r.Session}).connect(ctx)
+	conn, err := connectLoading(ctx, r.Database)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +41,11 @@ type Options struct {
 	// Of is the name that Into is to take later; empty means it keeps its own.
 	Of string
 	// By is what makes the database, as its story tells; empty means restore.
-	By    string
-	Tools pgtool.Finder
+	By string
+	// Private leaves the copy closed to everyone but its owner and superusers: the
+	// recorded access list and connection limit are not given back.
+	Private bool
+	Tools   pgtool.Finder
 	// CreateRoles makes the roles that the backup needs and the server lacks,
 	// unable to log in. For scratch servers: on a real one, roles carry rights
 	// that somebody has to decide about.
@@ -51,6 +55,10 @@ type Options struct {
 	TablespaceDir func(name string) (string, error)
 	// Globals says whether the backup's roles and tablespaces are made first.
 	Globals GlobalsMode
+	// ConfirmGlobals is shown what becomes of the roles before anything is done, if
+	// some that are there would change; an error stops the run. Nil confirms
+	// everything.
+	ConfirmGlobals func(Globals) error
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
 	Without pgtool.Without
@@ -85,7 +93,12 @@ type Session struct {
 	Options
 	// Database is the target with the new database's name.
 	Database postgres.Target
-	steps    []pgmedic.Step
+
+	loader Loader
+	// admin makes, names and drops databases; server is what it is connected to.
+	admin  *pgx.Conn
+	server pgmedic.Server
+	steps  []pgmedic.Step
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
@@ -160,30 +173,64 @@ func named(t postgres.Target) postgres.Target {
 	return t.With("application_name", "pgmedic")
 }
 
-// Load restores a backup into a new database. When it returns an error, the
-// database that it made is gone again; if even that fails the error says so.
-func Load(ctx context.Context, o Options) (*Loaded, error) {
+// connectAdmin opens a session that makes, names and drops databases.
+func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*pgx.Conn, error) {
+	return connectLocal(ctx, t.WithDatabase(maintenance))
+}
+
+// connectLocal opens a session whose commits are on the server's own disk. It
+// waits for no standby: one that is lost would keep it waiting, and what it has
+// begun, for ever.
+func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
+		postgres.Close(ctx, conn)
+		return nil, postgres.Wrap(err, "set up the session")
+	}
+	return conn, nil
+}
+
+// open is how each restore into a new database begins: it connects, and makes
+// nothing. The caller closes the session.
+func open(ctx context.Context, o Options) (*Session, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	loader, err := loaderOf(o.Backup.Method)
-	if err != nil {
-		return nil, err
-	}
-	admin, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
-	if err != nil {
-		return nil, err
-	}
-	defer postgres.Close(ctx, admin)
-	server, err := postgres.ReadServer(ctx, admin)
-	if err != nil {
-		return nil, err
-	}
 	s := &Session{Options: o, Database: named(o.Target.WithDatabase(o.Into))}
-	if err := loader.Ready(ctx, s); err != nil {
+	var err error
+	if s.loader, err = loaderOf(o.Backup.Method); err != nil {
+		return nil, err
+	}
+	if s.admin, err = connectAdmin(ctx, o.Target, o.Maintenance); err != nil {
+		return nil, err
+	}
+	if s.server, err = postgres.ReadServer(ctx, s.admin); err != nil {
+		s.close(ctx)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) close(ctx context.Context) { postgres.Close(ctx, s.admin) }
+
+// Load restores a backup into a new database. When it returns an error, the
+// database that it made is gone again; if even that fails the error says so.
+func Load(ctx context.Context, o Options) (*Loaded, error) {
+	s, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close(ctx)
+	if err := s.loader.Ready(ctx, s); err != nil {
 		return nil, err
 	}
 	if err := s.checkUnread(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.confirmGlobals(ctx); err != nil {
 		return nil, err
 	}
 	began := o.Now()
@@ -197,12 +244,12 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 			return nil, err
 		}
 	}
-	if err := s.Step("create", func() error { return s.create(ctx, admin, server) }); err != nil {
+	if err := s.Step("create", func() error { return s.create(ctx) }); err != nil {
 		return nil, err
 	}
-	loaded, err := s.fill(ctx, admin, loader, began)
+	loaded, err := s.fill(ctx, began)
 	if err != nil {
-		if dropErr := Drop(ctx, o.Target, o.Maintenance, o.Into); dropErr != nil {
+		if dropErr := Drop(ctx, o.Target, s.Maintenance, o.Into); dropErr != nil {
 			return nil, errors.Join(err, fmt.Errorf("the half-restored database is still there: %w", dropErr))
 		}
 		return nil, err
@@ -211,8 +258,8 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 	return loaded, nil
 }
 
-func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, began time.Time) (*Loaded, error) {
-	if err := s.Step("load", func() error { return loader.Load(ctx, s) }); err != nil {
+func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
+	if err := s.Step("load", func() error { return s.loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
 	failpoint.Hit(ctx, "restore-loaded")
@@ -224,9 +271,12 @@ func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, bega
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
-	// Last, for they would act on the sessions that load the rows.
+	// Last, for they would act on the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() (err error) {
-		loaded.RefusedSettings, err = postgres.ApplyProperties(ctx, admin, s.Into, s.Backup.Database)
+		loaded.RefusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, s.Backup.Database)
+		if err == nil && !s.Private {
+			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
+		}
 		return err
 	})
 	failpoint.Hit(ctx, "restore-properties")
@@ -236,152 +286,41 @@ func (s *Session) fill(ctx context.Context, admin *pgx.Conn, loader Loader, bega
 
 // create makes the empty database, having looked first for everything that
 // would stop the load halfway.
-func (s *Session) create(ctx context.Context, admin *pgx.Conn, server pgmedic.Server) error {
-	if server.Standby {
-		return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+func (s *Session) create(ctx context.Context) error {
+	if err := refuseStandby(s.server); err != nil {
+		return err
 	}
-	if exists, err := postgres.DatabaseExists(ctx, admin, s.Into); err != nil || exists {
-		if err != nil {
+	if err := s.refuseTaken(ctx); err != nil {
+		return err
+	}
+	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions} {
+		if err := look(ctx); err != nil {
 			return err
 		}
-		return pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first",
-			"database %q exists already", s.Into)
-	}
-	if err := s.prepareRoles(ctx, admin); err != nil {
-		return err
-	}
-	if err := s.prepareTablespaces(ctx, admin); err != nil {
-		return err
-	}
-	if err := s.refuseMissingExtensions(ctx, admin); err != nil {
-		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("create database %q: %w", s.Into, context.Cause(ctx))
 	}
 	// Not interrupted: whether an interrupted CREATE DATABASE made one or not
 	// is not known, and one without a story would be nobody's to drop.
-	err := postgres.CreateDatabase(context.WithoutCancel(ctx), admin, s.Into, s.Backup.Database, server.VersionNum)
+	err := postgres.CreateDatabase(context.WithoutCancel(ctx), s.admin, s.Into, s.Backup.Database, s.server.VersionNum)
 	if err != nil {
 		return err
 	}
 	failpoint.Hit(ctx, "restore-created")
 	// Whatever ends us from here on, the database says what it is.
-	of := s.Of
-	if of == "" {
-		of = s.Into
-	}
-	err = postgres.SetStory(ctx, admin, s.Into, postgres.Story{
-		Pgmedic: postgres.StoryLoading, Of: of, By: s.By, Backup: s.Backup.ID, Since: s.Now().UTC(),
+	err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
+		Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: s.Now().UTC(),
 	})
+	if err == nil {
+		failpoint.Hit(ctx, "restore-named")
+		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
+	}
 	if err != nil {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
 	}
-	failpoint.Hit(ctx, "restore-named")
 	return nil
 }
-
-func (s *Session) prepareRoles(ctx context.Context, admin *pgx.Conn) error {
-	missing, err := postgres.MissingRoles(ctx, admin, s.Backup.Database.Roles)
-	if err != nil {
-		return err
-	}
-	if !s.CreateRoles && len(missing) > 0 {
-		names := make([]string, len(missing))
-		for i, r := range missing {
-			names[i] = pgmedic.QuoteIdent(r.Name)
-		}
-		return pgmedic.Errorf(pgmedic.KindNotFound,
-			"restore with --globals, which makes them as the backup has them, or create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";",
-			"the server lacks roles that the backup needs: %s", strings.Join(names, ", "))
-	}
-	for _, r := range missing {
-		if err := postgres.CreateRole(ctx, admin, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Session) prepareTablespaces(ctx context.Context, admin *pgx.Conn) error {
-	missing, err := postgres.MissingTablespaces(ctx, admin, s.Backup.Database)
-	if err != nil {
-		return err
-	}
-	for _, name := range missing {
-		if s.TablespaceDir == nil {
-			return pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION '…';",
-				"the server lacks tablespace %q, which the backup needs", name)
-		}
-		dir, err := s.TablespaceDir(name)
-		if err != nil {
-			return fmt.Errorf("make a folder for tablespace %q: %w", name, err)
-		}
-		if err := postgres.CreateTablespace(ctx, admin, name, dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// refuseMissingExtensions tells a server that lacks an extension's files from a
-// backup that does not load.
-func (s *Session) refuseMissingExtensions(ctx context.Context, admin *pgx.Conn) error {
-	names := make([]string, len(s.Backup.Database.Extensions))
-	for i, e := range s.Backup.Database.Extensions {
-		names[i] = e.Name
-	}
-	rows, err := admin.Query(ctx, `SELECT name FROM unnest($1::text[]) AS name
-		WHERE name NOT IN (SELECT a.name::text FROM pg_catalog.pg_available_extensions AS a) ORDER BY 1`, names)
-	if err != nil {
-		return postgres.Wrap(err, "list the extensions")
-	}
-	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(missing) == 0 {
-		return postgres.Wrap(err, "list the extensions")
-	}
-	return pgmedic.Errorf(pgmedic.KindUsage, "install their packages on the server's host (on Debian and Ubuntu postgresql-<version>-<name>)",
-		"the server lacks extensions that the backup needs: %s", strings.Join(missing, ", "))
-}
-
-func (s *Session) analyze(ctx context.Context) error {
-	conn, err := postgres.Connect(ctx, s.Database)
-	if err != nil {
-		return err
-	}
-	defer postgres.Close(ctx, conn)
-	statement := "ANALYZE"
-	var others string
-	var foreign bool
-	err = conn.QueryRow(ctx, analyzable).Scan(&foreign, &others)
-	if foreign {
-		statement += " " + others
-	}
-	if err == nil && (!foreign || others != "") {
-		// Functions in expression indexes may read views, as they may for
-		// everyone else.
-		_, err = conn.Exec(ctx, "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-		if err == nil {
-			_, err = conn.Exec(ctx, statement)
-		}
-	}
-	return postgres.Wrap(err, "analyze the restored database")
-}
-
-// analyzable tells whether a table has partitions or children on other servers,
-// and lists all tables that have none. ANALYZE would ask those servers for rows,
-// which a copy has no business to, least of all one in a drill.
-const analyzable = `
-WITH RECURSIVE above (oid) AS (
-	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-	WHERE c.relkind = 'f'
-	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
-)
-SELECT EXISTS (SELECT FROM above), coalesce((
-	SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
-	FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-	WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-		AND c.oid NOT IN (SELECT oid FROM above)), '')`
 
 // Step measures one part of the restore and records how long it took.
 func (s *Session) Step(name string, do func() error) error {
@@ -399,13 +338,15 @@ func (s *Session) report(e pgmedic.Event) {
 	}
 }
 
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // Drop drops a database that a restore made, also when ctx has ended.
 func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	conn, err := postgres.Connect(ctx, t.WithDatabase(maintenance))
+	conn, err := connectAdmin(ctx, t, maintenance)
 	if err != nil {
 		return err
 	}

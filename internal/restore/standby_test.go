@@ -30,7 +30,8 @@ func reader(t *testing.T, standby *scratchtest.Standby, live string) (conn *pgx.
 // TestStandby has everything that is different where there is a standby: backups
 // from it, no restore into it, and its sessions at a swap of the primary.
 func TestStandby(t *testing.T) {
-	primary := scratchtest.New(t, scratch.Options{})
+	// Without full pages no standby can be made of a standby.
+	primary := scratchtest.New(t, scratch.Options{Settings: map[string]string{"full_page_writes": "on"}})
 	dsn := scratchtest.Database(t, primary)
 	live := fixture.Target(t, dsn).Database()
 	t.Cleanup(func() { fixture.DropAll(t, primary, live+"__") })
@@ -65,6 +66,16 @@ func TestStandby(t *testing.T) {
 		_, err = restore.Prune(t.Context(), restore.PruneOptions{Target: replica, Logger: fixture.Silent(), Now: time.Now})
 		fixture.WantKind(t, err, pgmedic.KindConflict, "is a standby")
 	})
+	// A standby of the standby stands for itself alone.
+	cascaded, err := scratch.StartStandby(t.Context(), standby.Server, scratch.StandbyOptions{Name: "cascaded"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cascaded.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		for name, tt := range map[string]struct {
 			replicas []postgres.Target
@@ -72,9 +83,10 @@ func TestStandby(t *testing.T) {
 			word     string
 			set      func()
 		}{
-			"no replica configured":  {nil, pgmedic.KindConflict, "standby", func() {}},
-			"another server":         {[]postgres.Target{fixture.Target(t, server.DSN("postgres"))}, pgmedic.KindConflict, "standby", func() {}},
-			"a replica that is down": {[]postgres.Target{replica.With("host", "/nonesuch")}, pgmedic.KindUnreachable, "read replica", func() {}},
+			"no replica configured":        {nil, pgmedic.KindConflict, "standby", func() {}},
+			"another server":               {[]postgres.Target{fixture.Target(t, server.DSN("postgres"))}, pgmedic.KindConflict, "standby", func() {}},
+			"another standby in its place": {[]postgres.Target{fixture.Target(t, cascaded.DSN("postgres"))}, pgmedic.KindConflict, "after a swap: standby_", func() {}},
+			"a replica that is down":       {[]postgres.Target{replica.With("host", "/nonesuch")}, pgmedic.KindUnreachable, "read replica", func() {}},
 			"one that does not replay": {[]postgres.Target{replica}, pgmedic.KindConflict, "does not replay", func() {
 				standby.Pause(t)
 			}},

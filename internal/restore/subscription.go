@@ -25,7 +25,7 @@ func dropSubscriptions(ctx context.Context, t postgres.Target) error {
 }
 
 func eachSubscription(ctx context.Context, t postgres.Target, verb string, then func(name string) []string) error {
-	conn, err := postgres.Connect(ctx, t)
+	conn, err := connectLocal(ctx, t)
 	if err != nil {
 		return err
 	}

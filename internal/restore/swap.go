@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -65,6 +66,9 @@ type Plan struct {
 	Standbys []string `json:"standbys,omitempty"`
 	// Outside is what the live database has that is not in its rows.
 	Outside []postgres.Outside `json:"outside,omitempty"`
+	// Globals is what becomes of the backup's roles and tablespaces, where that is
+	// asked for.
+	Globals *Globals `json:"globals,omitempty"`
 	// Resumed is the loaded copy that a dead restore left, where there is one
 	// to go on with.
 	Resumed string `json:"resumed,omitempty"`
@@ -86,8 +90,11 @@ type Swapped struct {
 	SafetyBackup  string `json:"safety_backup_id,omitempty"`
 	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
 	// OutageSeconds is how long the name could not be connected to.
-	OutageSeconds   float64         `json:"outage_seconds"`
-	Seconds         float64         `json:"seconds"`
+	OutageSeconds float64 `json:"outage_seconds"`
+	Seconds       float64 `json:"seconds"`
+	// RecoverySeconds is the part of them until the copy was loaded, indexed and
+	// analyzed; zero where this run loaded none.
+	RecoverySeconds float64         `json:"recovery_seconds,omitempty"`
 	Steps           []pgmedic.Step  `json:"steps,omitempty"`
 	Checks          []pgmedic.Check `json:"checks,omitempty"`
 	RefusedSettings []string        `json:"refused_settings,omitempty"`
@@ -123,7 +130,7 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	defer run.end(ctx)
-	if err := run.refuseOtherServer(&o); err != nil {
+	if err := o.refuseOther(run.server, o.Live, o.FromServer); err != nil {
 		return nil, err
 	}
 	if err := run.refuseFullDisk(ctx, &o); err != nil {
@@ -133,11 +140,18 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Globals != GlobalsNone {
+		s := &Session{Options: o.Options, admin: run.admin, server: run.server}
+		if plan.Globals, err = s.plannedGlobals(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if o.Confirm != nil {
 		if err := o.Confirm(plan); err != nil {
 			return nil, err
 		}
 	}
+	o.ConfirmGlobals = nil // the plan has named them
 	dropped, err := run.sweep(ctx, &o, "")
 	if err != nil {
 		return nil, err
@@ -165,34 +179,40 @@ type swapRun struct {
 }
 
 func beginSwap(ctx context.Context, o *SwapOptions) (*swapRun, error) {
-	if o.Maintenance == "" {
-		o.Maintenance = "postgres"
-	}
-	if o.Live == o.Maintenance {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set database.maintenance_database to another one",
-			"database %q is the one to connect through and can't be swapped", o.Live)
-	}
-	if o.Live == "template0" || o.Live == "template1" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "name the database that clients use", "database %q is the server's own and can't be swapped", o.Live)
+	o.Maintenance = cmp.Or(o.Maintenance, "postgres")
+	if err := o.refuseName(); err != nil {
+		return nil, err
 	}
 	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Live)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	admin, err := connectAdmin(ctx, o.Target, o.Maintenance)
 	if err != nil {
 		lock.Release(ctx)
 		return nil, err
 	}
 	run := &swapRun{admin: admin, lock: lock}
-	if run.server, err = postgres.ReadServer(ctx, admin); err == nil && run.server.Standby {
-		err = pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
+	if run.server, err = postgres.ReadServer(ctx, admin); err == nil {
+		err = refuseStandby(run.server)
 	}
 	if err != nil {
 		run.end(ctx)
 		return nil, err
 	}
 	return run, nil
+}
+
+// refuseName refuses databases that can't be renamed, or that others are made by.
+func (o *SwapOptions) refuseName() error {
+	switch o.Live {
+	case o.Maintenance:
+		return pgmedic.Errorf(pgmedic.KindUsage, "set database.maintenance_database to another one",
+			"database %q is the one to connect through and can't be swapped", o.Live)
+	case "template0", "template1":
+		return pgmedic.Errorf(pgmedic.KindUsage, "name the database that clients use", "database %q is the server's own and can't be swapped", o.Live)
+	}
+	return nil
 }
 
 func (r *swapRun) end(ctx context.Context) {
@@ -214,24 +234,6 @@ func (o *SwapOptions) refusePart() error {
 	return nil
 }
 
-// refuseOtherServer keeps a backup of another server from replacing a database
-// that happens to have the same name.
-func (r *swapRun) refuseOtherServer(o *SwapOptions) error {
-	from := o.Backup.Server
-	if o.FromServer != "" && o.FromServer == from.Name {
-		return nil
-	}
-	if from.SystemIdentifier != "" && from.SystemIdentifier == r.server.SystemIdentifier && o.Backup.Database.Name == o.Live {
-		return nil
-	}
-	if from.SystemIdentifier != "" && from.SystemIdentifier == r.server.SystemIdentifier {
-		return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
-			"backup %s is of database %q, not %q", o.Backup.ID, o.Backup.Database.Name, o.Live)
-	}
-	return pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, add --from-server "+from.Name,
-		"backup %s is of another server (%s)", o.Backup.ID, from.Name)
-}
-
 // refuseObstacles looks for what makes a swap unsafe.
 func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
 	obstacles, err := postgres.SwapObstacles(ctx, r.admin, o.Live)
@@ -241,51 +243,46 @@ func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
 	return obstacles[0]
 }
 
-// sweep drops what earlier restores of the same database left when they were
-// killed, except for the copy to go on with. We hold the run lock, so none of
-// them lives.
-func (r *swapRun) sweep(ctx context.Context, o *SwapOptions, except string) (dropped []string, err error) {
+// leftovers are what earlier restores of the same database left when they were
+// killed, except for the copy to go on with. One that is of use to somebody is an
+// error.
+func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) ([]string, error) {
 	stories, err := postgres.ReadStories(ctx, r.admin)
 	if err != nil {
 		return nil, err
 	}
+	var names []string
 	for _, k := range stories {
 		left := k.Story.Pgmedic == postgres.StoryLoading || k.Story.Pgmedic == postgres.StoryReady
 		if !left || k.Story.Of != o.Live || k.Name == o.Live || k.Name == except {
 			continue
 		}
 		if err := refuseInUse(k); err != nil {
-			return dropped, err
+			return nil, err
 		}
-		o.Logger.Info("dropping what a restore left behind", "database", k.Name, "since", k.Story.Since)
-		if err := dropDatabase(ctx, r.admin, o.Target.WithDatabase(k.Name), r.server.VersionNum); err != nil {
-			return dropped, err
-		}
-		dropped = append(dropped, k.Name)
+		names = append(names, k.Name)
 	}
-	nameless, err := r.sweepNameless(ctx, o)
-	return append(dropped, nameless...), err
+	// And of one that was killed between making its database and writing down what
+	// it is.
+	prefix := strings.TrimSuffix(postgres.DerivedName(o.Live, "__restore_00000000"), "00000000")
+	nameless, err := postgres.Nameless(ctx, r.admin, prefix)
+	for _, name := range nameless {
+		if suffix := strings.TrimPrefix(name, prefix); len(suffix) == 8 && strings.Trim(suffix, "0123456789abcdef") == "" {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
-// sweepNameless drops what a restore left that was killed between making its
-// database and writing down what it is: it has our kind of name, no comment and
-// no relations.
-func (r *swapRun) sweepNameless(ctx context.Context, o *SwapOptions) (dropped []string, err error) {
-	prefix := strings.TrimSuffix(postgres.DerivedName(o.Live, "__restore_00000000"), "00000000")
-	names, err := postgres.Uncommented(ctx, r.admin, prefix)
+// sweep drops the leftovers. We hold the run lock, so nobody works on one.
+func (r *swapRun) sweep(ctx context.Context, o *SwapOptions, except string) (dropped []string, err error) {
+	names, err := r.leftovers(ctx, o, except)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		if suffix := strings.TrimPrefix(name, prefix); len(suffix) != 8 || strings.Trim(suffix, "0123456789abcdef") != "" {
-			continue
-		}
-		empty, err := postgres.Empty(ctx, o.Target.WithDatabase(name))
-		if err != nil || !empty {
-			o.Logger.Warn("a database looks like what a restore left behind and is not empty", "database", name)
-			continue
-		}
-		if err := postgres.DropDatabase(ctx, r.admin, name, r.server.VersionNum); err != nil {
+		o.Logger.Info("dropping what a restore left behind", "database", name)
+		if err := dropDatabase(ctx, r.admin, o.Target.WithDatabase(name), r.server.VersionNum); err != nil {
 			return dropped, err
 		}
 		dropped = append(dropped, name)
@@ -299,7 +296,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	s := &Session{Options: o.Options, steps: loaded.Steps}
 	done := &Swapped{
 		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID,
-		RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
+		RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
 	}
 	err := s.Step("compare", func() (err error) {
 		done.Checks, err = Compare(ctx, o.source(), o.Target.WithDatabase(o.Into))

@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -90,6 +91,20 @@ func TestForesee(t *testing.T) {
 	}).Obstacle(), pgmedic.KindNotFound, "nobody here")
 	fixture.WantKind(t, foresee("", live, func(b *pgmedic.Backup) { b.Server.SystemIdentifier = "7" }).Obstacle(), pgmedic.KindUsage, "another server")
 	fixture.WantKind(t, foresee("", "postgres", func(*pgmedic.Backup) {}).Obstacle(), pgmedic.KindUsage, "connect through")
+	fixture.WantKind(t, foresee("", "template1", func(*pgmedic.Backup) {}).Obstacle(), pgmedic.KindUsage, "the server's own")
+	same := func(*pgmedic.Backup) {}
+	for _, name := range []string{live, "new_one"} {
+		lock, err := postgres.AcquireRunLock(t.Context(), fixture.Target(t, dsn), "postgres", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == live {
+			fixture.WantKind(t, foresee("", live, same).Obstacle(), pgmedic.KindConflict, "another pgmedic run")
+		} else {
+			fixture.WantKind(t, foresee(name, "", same).Obstacle(), pgmedic.KindConflict, "another pgmedic run")
+		}
+		lock.Release(t.Context())
+	}
 	if now := fixture.Databases(t, server); !slices.Equal(now, databases) {
 		t.Errorf("databases %q, there were %q", now, databases)
 	}

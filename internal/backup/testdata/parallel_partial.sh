@@ -85,7 +85,6 @@ check_files() {
   (cd -- "$here" && "${hash[@]}" -c - >/dev/null) <<'HASHES' || die 'a file is missing or damaged'
 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  globals.sql.zst
 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  schema.dump.zst
-0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  rest.dump.zst
 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  pack-0001
 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  pack-0002
 HASHES
@@ -201,10 +200,15 @@ restore_section() {
   pg_restore --exit-on-error --section="$1" -d "$(conninfo "$target")" "${@:2}"
 }
 
-# with_sql puts statements before the rows of a COPY.
+# with_sql STATEMENTS [SKIP BYTES] puts statements before the rows of a COPY. Of a
+# chunk that holds several tables it passes BYTES, and takes in the rest, too.
 with_sql() {
   printf '%s;\n' "$1"
-  cat
+  if (($# == 1)); then
+    cat
+  else
+    tail -c "+$(($2 + 1))" | { head -c "$3" && cat >/dev/null; }
+  fi
 }
 
 # table says where the chunks that follow go: the COPY into the table, the
@@ -216,11 +220,12 @@ table() {
   root=$3
 }
 
-# load STATEMENTS PACK OFFSET LENGTH ROWS copies one chunk, and fails if the
-# server refuses it; a COPY that was refused leaves no row.
+# load STATEMENTS PACK OFFSET LENGTH ROWS [SKIP BYTES] copies the rows of one table
+# in a chunk, and fails if the server refuses them; a COPY that was refused leaves
+# no row.
 load() {
   local status=(0 0 0 0 0)
-  tail -c "+$(($3 + 1))" "$here/$2" 2>/dev/null | head -c "$4" | unseal | with_sql "$1" |
+  tail -c "+$(($3 + 1))" "$here/$2" 2>/dev/null | head -c "$4" | unseal | with_sql "$1" "${@:6}" |
     sql -f - >"$work/answer" 2>"$work/errors" || status=("${PIPESTATUS[@]}")
   if ((status[4] != 0)); then return 1; fi
   if ((status[2] != 0)); then die "$2 at $3 is damaged, or the key is wrong"; fi
@@ -281,9 +286,9 @@ HASHES
 SQL
 EOF
 '\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表") FROM STDIN WITH (FORMAT text, ENCODING '\''UTF8'\'')'
-  chunk pack-0001 300 20 2
+  chunk pack-0001 300 20 2 0 12
   table 'COPY "public"."no columns" FROM STDIN WITH (FORMAT text, ENCODING '\''UTF8'\'')' 'SET search_path = "public", public' ''
-  chunk pack-0001 320 10 1
+  chunk pack-0001 300 20 1 12 8
 }
 
 # without_keys takes out of a list of contents the foreign keys that refer to
@@ -304,7 +309,7 @@ load_data() {
   load_rows
   load_again
   say 'loading other data'
-  unseal <"$here/"'rest.dump.zst' | restore_section data
+  restore_section data "$work/schema.dump"
   say 'building indexes and constraints'
   pg_restore --list --verbose "$work/schema.dump" | without_keys >"$work/list"
   restore_section post-data --jobs="$jobs" --use-list="$work/list" "$work/schema.dump"

@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// WholeSchema is a schema in which the tables that are taken over are all that
+// holds rows, so that pg_dump need not be told of each.
+type WholeSchema struct {
+	Name string
+	// Sequences is whether there are sequences in it, whose values pg_dump is to
+	// keep. Their names end in what PostgreSQL ends them with where it chooses
+	// them, and by that they are told from tables.
+	Sequences bool
+}
+
+// sequenceSuffix is what PostgreSQL ends the name of a serial or identity
+// column's sequence with.
+const sequenceSuffix = "_seq"
+
+// Covers reports whether a table or sequence of that name is among the whole
+// schema's rows. What it doesn't cover has to be named.
+func (w WholeSchema) Covers(name string) bool {
+	return !w.Sequences || !strings.HasSuffix(name, sequenceSuffix) && !strings.HasSuffix(sequenceSuffix, name)
+}
+
+// WholeSchemas returns the schemas that hold no rows but those of tables, sorted.
+func (s *Snapshot) WholeSchemas(ctx context.Context, tables []RowTable) ([]WholeSchema, error) {
+	left := make(map[string]int)
+	for _, t := range s.Tables {
+		left[t.Schema]++
+	}
+	for _, t := range tables {
+		left[t.Schema]--
+	}
+	type row struct{ Schema, Name string }
+	sequences, err := collect[row](ctx, s.conn, `
+SELECT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind = 'S'`)
+	if err != nil {
+		return nil, Wrap(err, "list the sequences")
+	}
+	named := make(map[string]bool) // whether all sequences of a schema can be told from tables
+	for _, q := range sequences {
+		before, known := named[q.Schema]
+		named[q.Schema] = (before || !known) && !WholeSchema{Sequences: true}.Covers(q.Name)
+	}
+	var whole []WholeSchema
+	for schema, n := range left {
+		can, has := named[schema]
+		if n == 0 && (can || !has) {
+			whole = append(whole, WholeSchema{Name: schema, Sequences: has})
+		}
+	}
+	slices.SortFunc(whole, func(a, b WholeSchema) int { return strings.Compare(a.Name, b.Name) })
+	return whole, nil
+}
+
+// LargeObjectBytes returns how many bytes the large objects of the snapshot's
+// database take, dead ones included.
+func (s *Snapshot) LargeObjectBytes(ctx context.Context) (n int64, err error) {
+	err = s.conn.QueryRow(ctx, "SELECT pg_catalog.pg_relation_size('pg_catalog.pg_largeobject')").Scan(&n)
+	return n, Wrap(err, "read the size of the large objects")
+}

@@ -1,0 +1,84 @@
+package restore
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// analyze gathers the statistics that the planner needs, over as many connections
+// as have loaded, the largest tables first.
+func (s *Session) analyze(ctx context.Context) error {
+	conn, err := postgres.Connect(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	names, err := analyzable(ctx, conn)
+	postgres.Close(ctx, conn)
+	if err != nil {
+		return err
+	}
+	queue := make(chan string, len(names))
+	for _, name := range names {
+		queue <- name
+	}
+	close(queue)
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(s.jobs(), len(names)) {
+		group.Go(func() error { return s.analyzeSome(ctx, queue) })
+	}
+	return group.Wait()
+}
+
+func (s *Session) analyzeSome(ctx context.Context, queue <-chan string) error {
+	conn, err := connectLoading(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	// Functions in expression indexes may read views, as they may for everyone
+	// else.
+	const free = "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
+	if _, err := conn.Exec(ctx, free); err != nil {
+		return postgres.Wrap(err, "set up the session")
+	}
+	for name := range queue {
+		if _, err := conn.Exec(ctx, "ANALYZE "+name); err != nil {
+			return postgres.Wrap(err, "analyze "+name)
+		}
+	}
+	return nil
+}
+
+// analyzable lists what ANALYZE is to be told, the largest first: all that it
+// would take by itself, a partitioned table for all of its partitions. Left out
+// are tables that have partitions or children on other servers, but not those
+// that are here: ANALYZE would ask those servers for rows, which a copy has no
+// business to, least of all one in a drill.
+func analyzable(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, `
+WITH RECURSIVE above (oid) AS (
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+	WHERE c.relkind = 'f'
+	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+), below (root, oid) AS (
+	SELECT c.oid, c.oid FROM pg_catalog.pg_class AS c
+	WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.oid NOT IN (SELECT oid FROM above)
+		AND (NOT c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid AND i.inhparent IN (SELECT oid FROM above)))
+	UNION ALL
+	SELECT b.root, c.oid FROM below AS b JOIN pg_catalog.pg_inherits AS i ON i.inhparent = b.oid
+		JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid AND c.relispartition
+)
+SELECT format('%I.%I', n.nspname, c.relname) FROM below AS b
+	JOIN pg_catalog.pg_class AS c ON c.oid = b.root JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+	JOIN pg_catalog.pg_class AS p ON p.oid = b.oid
+GROUP BY b.root, n.nspname, c.relname ORDER BY sum(pg_catalog.pg_relation_size(p.oid)) DESC, 1`)
+	if err != nil {
+		return nil, postgres.Wrap(err, "list the tables to analyze")
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, postgres.Wrap(err, "list the tables to analyze")
+}

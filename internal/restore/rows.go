@@ -1,0 +1,283 @@
+package restore
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// rowLoader brings chunks back over several connections.
+type rowLoader struct {
+	*Session
+	progress *pgmedic.Meter
+
+	mu     sync.Mutex
+	failed []refusedPart // to be tried once more after all others
+}
+
+// refusedPart is one part of a chunk whose rows the server refused.
+type refusedPart struct {
+	chunk pgmedic.Chunk
+	part  int
+}
+
+func newRowLoader(s *Session) *rowLoader {
+	total := int64(0)
+	for _, c := range s.Backup.Chunks {
+		total += c.PlainBytes
+	}
+	return &rowLoader{Session: s, progress: s.meter("rows", total)}
+}
+
+func (l *rowLoader) load(ctx context.Context) error {
+	if err := l.Backup.CheckChunks(); err != nil {
+		return err
+	}
+	chunks := slices.Clone(l.Backup.Chunks)
+	slices.SortStableFunc(chunks, func(a, b pgmedic.Chunk) int { return int(min(max(b.PlainBytes-a.PlainBytes, -1), 1)) })
+	queue := make(chan pgmedic.Chunk, len(chunks))
+	for _, c := range chunks {
+		queue <- c
+	}
+	close(queue)
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range min(l.jobs(), max(len(chunks), 1)) {
+		group.Go(func() error { return l.work(groupCtx, queue) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return l.again(ctx)
+}
+
+func (l *rowLoader) work(ctx context.Context, queue <-chan pgmedic.Chunk) error {
+	conn, err := connectLoading(ctx, l.Database)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	for c := range queue {
+		if err := l.eachOnce(ctx, conn, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachOnce loads a chunk, and leaves for later what the server refuses of it.
+func (l *rowLoader) eachOnce(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk) error {
+	err := l.chunk(ctx, conn, c, l.own(c))
+	if !refusedRow(err) {
+		return err
+	}
+	for i := range c.Parts {
+		if len(c.Parts) > 1 { // which of them was it?
+			err = l.chunk(ctx, conn, c, l.alone(c, i, ""))
+		}
+		switch {
+		case refusedRow(err):
+			l.mu.Lock()
+			l.failed = append(l.failed, refusedPart{c, i})
+			l.mu.Unlock()
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// own returns the quoted names of the tables that a chunk is of, part by part.
+func (l *rowLoader) own(c pgmedic.Chunk) []string {
+	into := make([]string, len(c.Parts))
+	for i, p := range c.Parts {
+		t := l.Backup.Tables[p.Table]
+		into[i] = pgmedic.QuoteQualified(t.Schema, t.Name)
+	}
+	return into
+}
+
+// alone is own for one part, which goes into the table named, if one is.
+func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
+	into := make([]string, len(c.Parts))
+	if into[part] = table; table == "" {
+		into[part] = l.own(c)[part]
+	}
+	return into
+}
+
+// connectLoading opens a session that loads: its commits need not reach the disk
+// one by one, the last of the restore does.
+func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
+		postgres.Close(ctx, conn)
+		return nil, postgres.Wrap(err, "set up the session")
+	}
+	return conn, nil
+}
+
+// refusedRow reports whether the server refused a row for what it holds.
+func refusedRow(err error) bool {
+	code := postgres.Code(err)
+	return code != "" && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") ||
+		strings.HasPrefix(code, "42") || strings.HasPrefix(code, "P0"))
+}
+
+// again tries the chunks that were refused: with a search_path, for checks and
+// domains whose functions need one or read other tables, and through the root,
+// for rows that belong into another leaf here.
+func (l *rowLoader) again(ctx context.Context) error {
+	if len(l.failed) == 0 {
+		return nil
+	}
+	conn, err := connectLoading(ctx, l.Database)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	for _, f := range l.failed {
+		t := l.Backup.Tables[f.chunk.Parts[f.part].Table]
+		path := "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public"
+		if _, err := conn.Exec(ctx, path); err != nil {
+			return postgres.Wrap(err, "set the search path")
+		}
+		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
+		if t.RootName != "" && postgres.Code(err) == "23514" {
+			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, t.CountedAs()))
+		}
+		if refusedRow(err) {
+			return &RefusedError{err}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RefusedError says that the server refused rows of the backup for what they
+// hold, and not for want of disk, memory or life.
+type RefusedError struct{ err error }
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.err.Error() }
+
+// Unwrap returns what the server said.
+func (e *RefusedError) Unwrap() error { return e.err }
+
+// chunk copies the parts of a chunk into the tables named, with a quoted name for
+// each part, or none to leave it. All of their rows come, or none.
+func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, into []string) error {
+	last, wanted := -1, 0
+	for i, table := range into {
+		if table != "" {
+			last, wanted = i, wanted+1
+		}
+	}
+	r, err := l.source().OpenChunk(ctx, c)
+	if err != nil {
+		return err
+	}
+	passed := &passing{to: l.progress}
+	load := func() error {
+		for i, p := range c.Parts[:last+1] {
+			part := &partReader{r: r, left: p.PlainBytes, last: i == last}
+			if into[i] == "" {
+				if _, err := io.Copy(io.Discard, part); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := l.part(ctx, conn, p, io.TeeReader(part, passed), into[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if wanted > 1 { // one COPY is atomic by itself
+		err = inTransaction(ctx, conn, load)
+	} else {
+		err = load()
+	}
+	closeErr := r.Close()
+	if err != nil {
+		passed.takeBack()
+	}
+	if cause := r.failure(); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	return closeErr
+}
+
+// part copies one part into a table. CopyFrom ends the COPY with an error of r's,
+// so that a chunk that turns out to be damaged at its end leaves no row.
+func (l *rowLoader) part(ctx context.Context, conn *pgx.Conn, p pgmedic.Part, r io.Reader, into string) error {
+	t := l.Backup.Tables[p.Table]
+	l.progress.Object(into)
+	tag, err := conn.PgConn().CopyFrom(ctx, r, postgres.CopyInSQL(into, t.Columns, t.Format, l.Backup.Database.Encoding))
+	if err != nil {
+		return postgres.Wrap(err, "load table "+into)
+	}
+	if tag.RowsAffected() != p.Rows {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
+			"a chunk of %s holds %d rows, the manifest says %d", into, tag.RowsAffected(), p.Rows)
+	}
+	return nil
+}
+
+// inTransaction commits what do did, if it did it.
+func inTransaction(ctx context.Context, conn *pgx.Conn, do func() error) error {
+	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
+		return postgres.Wrap(err, "begin to load a chunk")
+	}
+	if err := do(); err != nil {
+		if !conn.IsClosed() {
+			_, _ = conn.Exec(ctx, "ROLLBACK") // what went wrong is known
+		}
+		return err
+	}
+	_, err := conn.Exec(ctx, "COMMIT")
+	return postgres.Wrap(err, "load a chunk")
+}
+
+// partReader reads one part of a chunk. The last one that is wanted ends only when
+// the chunk has, for nothing of it is believed before.
+type partReader struct {
+	r    io.Reader
+	left int64
+	last bool
+}
+
+func (p *partReader) Read(b []byte) (int, error) {
+	if p.left > 0 {
+		n, err := p.r.Read(b[:min(int64(len(b)), p.left)])
+		p.left -= int64(n)
+		if err == io.EOF { // the chunk's own, which knows its length
+			err = io.ErrUnexpectedEOF
+			if p.left == 0 {
+				err = nil
+			}
+		}
+		return n, err
+	}
+	if p.last {
+		if _, err := io.Copy(io.Discard, p.r); err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.EOF
+}
