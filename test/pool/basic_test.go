@@ -112,6 +112,7 @@ func TestFeelsLikePgx(t *testing.T) {
 // TestReplica: a read goes to the standby, a token waits for it, and a write
 // does not go there.
 func TestReplica(t *testing.T) {
+	t.Parallel()
 	primary := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, primary)
 	name := nameOf(t, dsn)

@@ -96,6 +96,7 @@ func (c *clinic) ask(method, path, body, token string) (status int, answer, newT
 
 // TestClinic runs the example with a primary and a standby that stands still.
 func TestClinic(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t, 15, 1)
 	conn := admin(t, cluster.primary.DSN(cluster.name))
 	c := startClinic(t, "DATABASE_URL="+cluster.primary.URL(cluster.name), "DB_READ_REPLICA_URL="+cluster.replicas()[0], "DB_SLOW_QUERY_THRESHOLD=100")

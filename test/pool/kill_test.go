@@ -47,6 +47,7 @@ func TestBackendsKilled(t *testing.T) {
 // it ends all sessions, recovers and starts again.
 func TestServerRestarts(t *testing.T) {
 	thorough(t)
+	t.Parallel()
 	own := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"synchronous_commit": "on"}})
 	dsn := scratchtest.Database(t, own)
 	name := nameOf(t, dsn)

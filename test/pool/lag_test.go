@@ -12,6 +12,7 @@ import (
 // they are fresh, and a token is kept to everywhere.
 func TestLag(t *testing.T) {
 	thorough(t)
+	t.Parallel()
 	c := newCluster(t, 15, 2)
 	db := open(t, pool.Config{
 		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 50 * time.Millisecond,
@@ -94,6 +95,7 @@ func doubled(s string) string {
 // restore does: they stay in the old one, and the pool leaves them.
 func TestRename(t *testing.T) {
 	thorough(t)
+	t.Parallel()
 	c := newCluster(t, 15, 1)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})
 	exec(t, db, "CREATE TABLE t AS SELECT 'old' AS what")

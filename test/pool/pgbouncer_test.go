@@ -96,6 +96,7 @@ logfile = %s
 // TestPgBouncer puts PgBouncer in transaction mode in between, found out or told
 // of: nothing relies on a session, and nothing stays in one.
 func TestPgBouncer(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]pool.Config{"found": {}, "told": {Pooler: pool.PoolerTransaction}} {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)

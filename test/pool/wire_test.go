@@ -64,9 +64,10 @@ func TestLinkReset(t *testing.T) {
 // TestLinkSilent has the link swallow all that is sent: nobody waits for longer
 // than the limits say, and a write is reported as unknown.
 func TestLinkSilent(t *testing.T) {
+	t.Parallel()
 	db, w, dsn := overWire(t, pool.Config{
-		QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, ConnectTimeout: 3 * time.Second,
-		AcquireTimeout: 4 * time.Second, RetryDelay: 10 * time.Millisecond, MaxConns: 4,
+		QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, ConnectTimeout: 2 * time.Second,
+		AcquireTimeout: 3 * time.Second, MaxRetries: 1, RetryDelay: 10 * time.Millisecond, MaxConns: 4,
 	})
 	exec(t, db, "SELECT 1")
 	w.poison("timeout", `"timeout": 0`)
@@ -93,6 +94,7 @@ func TestLinkSilent(t *testing.T) {
 
 // TestLinkSlow: a slow link is no fault as long as it is within the limits.
 func TestLinkSlow(t *testing.T) {
+	t.Parallel()
 	db, w, dsn := overWire(t, pool.Config{ConnectTimeout: time.Minute, AcquireTimeout: time.Minute})
 	w.poison("latency", `"latency": 40, "jitter": 20`)
 	load := newLedger(t, db, 8)
@@ -112,6 +114,7 @@ func TestLinkSlow(t *testing.T) {
 // error, and back to the standby when it is there again.
 func TestReplicaLost(t *testing.T) {
 	thorough(t)
+	t.Parallel()
 	c := newCluster(t, 15, 1)
 	w := newWire(t, c.standbys[0].Server, c.name)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: []string{w.url}, HealthInterval: 200 * time.Millisecond})
