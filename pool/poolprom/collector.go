@@ -80,8 +80,8 @@ func histogram(desc *prometheus.Desc, h *pool.Histogram, values []string) (prome
 	buckets := map[float64]uint64{}
 	var count uint64
 	for i, bound := range h.Bounds {
-		count += uint64(max(h.Counts[i], 0)) //nolint:gosec // a count
+		count += uint64(max(h.Counts[i], 0))
 		buckets[bound.Seconds()] = count
 	}
-	return prometheus.NewConstHistogram(desc, uint64(max(h.Count, 0)), h.Sum.Seconds(), buckets, values...) //nolint:gosec // a count
+	return prometheus.NewConstHistogram(desc, uint64(max(h.Count, 0)), h.Sum.Seconds(), buckets, values...)
 }

@@ -79,9 +79,9 @@ pool_c_seconds_count{server="a:1"} 9
 	if err := db.WriteMetrics(&text); err != nil {
 		t.Fatal(err)
 	}
-	real := prometheus.NewPedanticRegistry()
-	real.MustRegister(poolprom.NewCollector(db))
-	families, err := real.Gather()
+	own := prometheus.NewPedanticRegistry()
+	own.MustRegister(poolprom.NewCollector(db))
+	families, err := own.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

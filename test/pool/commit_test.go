@@ -49,7 +49,7 @@ func (c *sabotaged) Write(p []byte) (int, error) {
 	c.by.struck.Add(1)
 	c.dead.Store(true)
 	if !c.by.answered {
-		_ = c.Conn.Close()
+		_ = c.Close()
 		return 0, syscall.EPIPE
 	}
 	return c.Conn.Write(p)
@@ -58,7 +58,7 @@ func (c *sabotaged) Write(p []byte) (int, error) {
 func (c *sabotaged) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.dead.Load() { // the server has answered, and nobody hears it
-		_ = c.Conn.Close()
+		_ = c.Close()
 		return 0, syscall.ECONNRESET
 	}
 	return n, err

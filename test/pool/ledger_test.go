@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,6 +132,3 @@ func (l *ledger) check(t *testing.T, conn *pgx.Conn) {
 		t.Error("nothing was ever written")
 	}
 }
-
-// portOf is the port in a server's name.
-func portOf(name string) string { return name[strings.LastIndexByte(name, ':')+1:] }
