@@ -187,7 +187,7 @@ func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
 		{`no network; `, ""}, // not every system allows it
 		{`\b(just now|\d+ (s|min) ago)\b`, "AGO"},
 		{`(< )?\d+(\.\d+)? (ms|s|min)\b`, "DURATION"},
-		{`\d+(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
+		{`\d[\d,]*(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
 		{`\d+\.\d:1`, "RATIO"},
 		{`(PostgreSQL|pg_dump) \d+\.\d+`, "$1 VERSION"},
 		{` on \S+$`, " on HOST"},
