@@ -12,8 +12,9 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 ALL := github.com/pgmedic/pgmedic/...
 # Build tags of make test-all.
 ALL_TAGS := failpoint
-# Tests start servers of their own, so not many packages at once.
-TEST = go test -p 2 -timeout 60m
+# Tests start servers of their own, so not many packages at once; in memory, since
+# those write and remove files by the thousand.
+TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
 # The seal starts no goroutine, and under the race detector its keys take minutes
 # to derive; the detector's own memory hides what a bound on memory is to show.
 RACE = go test -p 2 -timeout 60m $(1) ./internal/seal && \

@@ -262,3 +262,23 @@ func TestChooseWithoutTerminal(t *testing.T) {
 		_ = master.Close()
 	}
 }
+
+// TestLogAtTerminal: what the configuration file says of logs is for jobs. A person
+// at a terminal sees progress, unless records are asked for there.
+func TestLogAtTerminal(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, patients("10")...)
+	if err := os.WriteFile(b.dir+"/pgmedic.yaml", []byte("log: {format: json}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const record = `"msg":"step done"`
+	if shown := b.terminal(t, 100, 24, "backup").ends(0); strings.Contains(shown, `"msg"`) || !strings.Contains(shown, "data") {
+		t.Errorf("a terminal shows:\n%s", shown)
+	}
+	if shown := b.terminal(t, 100, 24, "backup", "--log-format", "json").ends(0); !strings.Contains(shown, record) {
+		t.Errorf("a terminal that asks for records shows:\n%s", shown)
+	}
+	if r := b.run("backup"); r.code != 0 || !strings.Contains(r.stderr, record) {
+		t.Errorf("a job logs:\n%s", r.stderr)
+	}
+}

@@ -31,7 +31,7 @@ func (b *bench) noTrace() {
 func newcomer(t *testing.T) *bench {
 	b := newBench(t)
 	b.env = []string{"PATH=" + os.Getenv("PATH") + string(os.PathListSeparator) + b.mark, "HOME=" + filepath.Join(b.tmp, "none"), "TMPDIR=" + b.tmp,
-		"PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(server.BinDir()),
+		"PGMEDIC_POSTGRES_DIRS=" + programs,
 		// A demo has nothing to do with what is configured for a real database.
 		"DATABASE_URL=postgres://nobody@no-such-host.invalid/none", "BACKUP_ENCRYPTION_KEY=x"}
 	if err := os.Chmod(b.dir, 0o555); err != nil {
@@ -44,6 +44,7 @@ func newcomer(t *testing.T) *bench {
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	b := newcomer(t)
+	b.env = append(b.env, "PGMEDIC_POSTGRES_DIRS="+filepath.Dir(server.BinDir())) // with the real initdb
 	out := b.ok("demo")
 	for _, want := range []string{
 		`Backed up +\d{8}T\d{6}Z-[0-9a-f]{6} in `, `Proven +proven: .*; [0-9.]+ (ms|s) to recover`,

@@ -133,7 +133,7 @@ func (r *runbook) reset() {
 	r.env = []string{
 		"PATH=" + bin + string(os.PathListSeparator) + r.old.BinDir() + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"HOME=" + r.work, "TMPDIR=" + r.at("tmp"), "PGPORT=" + strconv.Itoa(r.old.Port()), "PGUSER=" + r.old.Superuser(), "PGHOST=" + r.old.SocketDir(),
-		"PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(r.old.BinDir()),
+		"PGMEDIC_POSTGRES_DIRS=" + programs,
 		"PGMEDIC_CONFIG=" + r.at("etc/pgmedic.yaml"), "PGMEDIC_IDENTITY_FILES=" + r.at("etc/identity.txt"),
 	}
 	safe, mine := r.keyPair("etc/from-the-safe.txt"), r.keyPair("etc/identity.txt")

@@ -17,10 +17,13 @@ import (
 // password is the superuser's. No output of any test may have it.
 const password = "Str0ng-and-Secret"
 
-// binary is the built program, server the PostgreSQL that all tests share.
+// binary is the built program, server the PostgreSQL that all tests share,
+// programs the folder of programs for the servers of drills and demos, see
+// scratchtest.Programs.
 var (
-	binary string
-	server *scratch.Server
+	binary   string
+	server   *scratch.Server
+	programs string
 )
 
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
@@ -40,5 +43,10 @@ func runAll(m *testing.M) int {
 	}
 	// Enough sessions for all tests at once.
 	o := scratch.Options{TCP: true, Password: password, Settings: map[string]string{"max_connections": "200"}}
-	return scratchtest.Main(m, o, func(s *scratch.Server) { server = s })
+	return scratchtest.Main(m, o, func(s *scratch.Server) {
+		if programs, err = scratchtest.Programs(s); err != nil {
+			panic(err)
+		}
+		server = s
+	})
 }

@@ -73,7 +73,7 @@ func (b *bench) environ(more ...string) []string {
 		// Children keep little but PATH.
 		"PATH=" + os.Getenv("PATH") + string(os.PathListSeparator) + b.mark,
 		"HOME=" + b.tmp, "TMPDIR=" + b.tmp, "BACKUP_DIR=" + b.store,
-		"PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(server.BinDir()),
+		"PGMEDIC_POSTGRES_DIRS=" + programs,
 	}, more...)
 }
 

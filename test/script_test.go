@@ -77,7 +77,7 @@ func setup(env *testscript.Env, server *scratch.Server) error {
 		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
 		"DB=" + name, "HOST=" + u.Hostname(), "PORT=" + u.Port(), "SUPERUSER=" + u.User.Username(),
 		"PASS=" + password, "URL=" + server.URL(name), "BIN=" + server.BinDir(),
-		"BACKUP_DIR=" + filepath.Join(env.WorkDir, "store"), "PGMEDIC_POSTGRES_DIRS=" + filepath.Dir(server.BinDir()),
+		"BACKUP_DIR=" + filepath.Join(env.WorkDir, "store"), "PGMEDIC_POSTGRES_DIRS=" + programs,
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
 		{`no network; `, ""}, // not every system allows it
 		{`\b(just now|\d+ (s|min) ago)\b`, "AGO"},
 		{`(< )?\d+(\.\d+)? (ms|s|min)\b`, "DURATION"},
-		{`\d+(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
+		{`\d[\d,]*(\.\d+)? ([KMG]iB|B|bytes)\b`, "SIZE"},
 		{`\d+\.\d:1`, "RATIO"},
 		{`(PostgreSQL|pg_dump) \d+\.\d+`, "$1 VERSION"},
 		{` on \S+$`, " on HOST"},

@@ -320,14 +320,19 @@ func (a *app) load(cmd *cobra.Command) error {
 		return err
 	}
 	a.cfg = cfg
-	if a.log, err = a.logger(cfg.Log); err != nil {
+	logs := cfg.Log
+	if logs.File == "" && a.stderrTTY && cfg.Origin("log.format").Source == config.SourceFile {
+		// The file is made for jobs, whose logs are collected; here sits a person.
+		logs.Format = "text"
+	}
+	if a.log, err = a.logger(logs); err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings {
 		a.log.Warn(w)
 	}
 	// A person sees progress; a program that reads JSON gets it as records.
-	a.logSteps = cfg.Log.Format == "json" && cfg.Log.File == ""
+	a.logSteps = logs.Format == "json" && logs.File == ""
 	return nil
 }
 

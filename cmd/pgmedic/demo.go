@@ -233,8 +233,8 @@ func (d *demo) drill(ctx context.Context) error {
 	d.result.Proof, d.result.RecoverySeconds = r.Proof, r.RecoverySeconds
 	d.headline(3, "Proven", "%s: restored into a scratch server and compared; %s to recover", d.paint.good(string(r.Proof)),
 		d.paint.bold(secondsWords(r.RecoverySeconds)))
-	for _, c := range r.Checks {
-		d.more("%s %s", d.paint.outcome(c.Outcome), c.Detail)
+	if !d.global.json {
+		d.printChecksAt(storyColumn, r.Checks)
 	}
 	return nil
 }
@@ -356,8 +356,8 @@ func (d *demo) claims(ctx context.Context) (n int64, err error) {
 
 // wait keeps the server until an interrupt.
 func (d *demo) wait(ctx context.Context) error {
-	fmt.Fprintf(d.stderr, "\nThe server runs until Ctrl-C:\n  psql %q\n  export BACKUP_DIR=%s\n", d.server.DSN(clinic),
-		filepath.Join(d.server.Dir(), "backups"))
+	fmt.Fprintf(d.stderr, "\nThe server runs until Ctrl-C. In another terminal:\n  export DATABASE_URL=%q\n  export BACKUP_DIR=%s\n  psql \"$DATABASE_URL\"\n",
+		d.server.DSN(clinic), filepath.Join(d.server.Dir(), "backups"))
 	<-ctx.Done() // the end that was asked for, and no failure
 	return nil
 }

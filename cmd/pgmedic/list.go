@@ -124,14 +124,21 @@ func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 		}
 		return nil
 	}
-	a.printListing(listing, c, copies)
+	a.printListing(listing, f, c, copies)
 	return nil
 }
 
-func (a *app) printListing(listing catalog.Listing, c *catalog.Catalog, copies []copyStore) {
+func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog.Catalog, copies []copyStore) {
 	p := a.paint(a.stdoutTTY)
 	if len(listing.Entries) == 0 {
-		a.printf("no backups in %s; take one: pgmedic backup\n", render.Clean(location(c)))
+		of := ""
+		if f.Database != "" {
+			of = " of database " + render.Clean(f.Database)
+		}
+		if f.Server != "" {
+			of += " of server " + render.Clean(f.Server)
+		}
+		a.printf("no backups%s in %s; take one: pgmedic backup\n", of, render.Clean(location(c)))
 	} else {
 		a.printf("%s", a.backupTable(listing.Entries, copies))
 	}

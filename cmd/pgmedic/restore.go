@@ -247,14 +247,18 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 // all of it.
 var wholeHash = regexp.MustCompile(`(sha256 [0-9a-f]{12})[0-9a-f]{52}`)
 
-func (a *app) printChecks(checks []pgmedic.Check) {
+func (a *app) printChecks(checks []pgmedic.Check) { a.printChecksAt(2, checks) }
+
+// printChecksAt is printChecks with the lines so many columns to the right.
+func (a *app) printChecksAt(column int, checks []pgmedic.Check) {
 	p := a.paint(a.stdoutTTY)
 	width := 0
 	for _, c := range checks {
 		width = max(width, len(c.Name))
 	}
 	for _, c := range checks {
-		a.printf("  %s %-*s  %s\n", p.outcome(c.Outcome), width, c.Name, a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), width+12))
+		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, c.Name,
+			a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), column+width+10))
 	}
 }
 

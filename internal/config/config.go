@@ -135,6 +135,6 @@ type Thresholds struct {
 // Log says what is logged, how and where.
 type Log struct {
 	Level  string `yaml:"level" env:"PGMEDIC_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" doc:"debug, info, warn or error."`
-	Format string `yaml:"format" env:"PGMEDIC_LOG_FORMAT" default:"text" enum:"text,json" doc:"text or json."`
+	Format string `yaml:"format" env:"PGMEDIC_LOG_FORMAT" default:"text" enum:"text,json" doc:"text or json. At a terminal json from the file counts as text."`
 	File   string `yaml:"file" env:"PGMEDIC_LOG_FILE" path:"true" doc:"File to log to. Empty: standard error."`
 }

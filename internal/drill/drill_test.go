@@ -23,10 +23,21 @@ import (
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
-var server *scratch.Server
+// server holds what is backed up; programs are those of most drills' servers, see
+// scratchtest.Programs.
+var (
+	server   *scratch.Server
+	programs string
+)
 
 func TestMain(m *testing.M) {
-	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { server = s }))
+	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) {
+		var err error
+		if programs, err = scratchtest.Programs(s); err != nil {
+			panic(err)
+		}
+		server = s
+	}))
 }
 
 const patientData = "Jane Patient 1970-01-01"
@@ -47,7 +58,7 @@ func clinic(t *testing.T) (c *catalog.Catalog, b *pgmedic.Backup, folder string)
 // path of a socket.
 func scratchDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "drill-test-") //nolint:usetesting // t.TempDir's names can be too long for a socket
+	dir, err := os.MkdirTemp("", "drill-") //nolint:usetesting // t.TempDir's names can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +72,7 @@ func scratchDir(t *testing.T) string {
 func options(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup) drill.Options {
 	t.Helper()
 	return drill.Options{
-		Catalog: c, Backup: b, ServerDirs: scratchtest.SearchDirs(), ScratchDir: scratchDir(t),
+		Catalog: c, Backup: b, ServerDirs: append([]string{programs}, scratchtest.SearchDirs()...), ScratchDir: scratchDir(t),
 		Host: "host", Version: "v1", Logger: fixture.Silent(), Now: time.Now,
 	}
 }

@@ -199,7 +199,7 @@ func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 	case err != nil:
 		return nil, err
 	}
-	check.Detail = fmt.Sprintf("%d bytes, sha256 %s", object.StoredBytes, object.SHA256)
+	check.Detail = fmt.Sprintf("%s bytes, sha256 %s", pgmedic.Count(object.StoredBytes), object.SHA256)
 	if object.Role != pgmedic.RoleDump {
 		return []pgmedic.Check{check}, nil
 	}
@@ -232,7 +232,7 @@ func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 	case err != nil:
 		return nil, err
 	default:
-		check.Detail = fmt.Sprintf("%d bytes, sha256 %s", object.StoredBytes, object.SHA256)
+		check.Detail = fmt.Sprintf("%s bytes, sha256 %s", pgmedic.Count(object.StoredBytes), object.SHA256)
 	}
 	return []pgmedic.Check{check}, nil
 }
@@ -256,7 +256,7 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 	case err != nil:
 		return nil, err
 	default:
-		check.Detail = fmt.Sprintf("%d bytes, %d rows in %d chunks", object.StoredBytes, rows, len(chunks))
+		check.Detail = fmt.Sprintf("%s bytes, %s rows in %s chunks", pgmedic.Count(object.StoredBytes), pgmedic.Count(rows), pgmedic.Count(len(chunks)))
 	}
 	return []pgmedic.Check{check}, nil
 }

@@ -35,6 +35,7 @@ func TestVersions(t *testing.T) {
 			t.Run(strconv.Itoa(major)+" "+name, func(t *testing.T) {
 				c, b, _ := take(t, dsn, method)
 				o := options(t, c, b)
+				o.ServerDirs = scratchtest.SearchDirs() // with the real initdb
 				if foreign {
 					o.Kind, o.Target = pgmedic.ScratchGiven, fixture.Target(t, there.DSN("postgres"))
 				}

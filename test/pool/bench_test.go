@@ -122,17 +122,18 @@ func BenchmarkOverhead(b *testing.B) {
 	plain, db := cannedPair(b)
 	cancellable, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	benchCalls(b, plain, db, "background", context.Background())
-	benchCalls(b, plain, db, "request", cancellable)
+	benchCalls(context.Background(), b, plain, db, "background")
+	benchCalls(cancellable, b, plain, db, "request")
 }
 
 // BenchmarkRoundTrip is the same with a real server.
 func BenchmarkRoundTrip(b *testing.B) {
 	plain, db := realPair(b)
-	benchCalls(b, plain, db, "background", context.Background())
+	benchCalls(context.Background(), b, plain, db, "background")
 }
 
-func benchCalls(b *testing.B, plain *pgxpool.Pool, db *pool.DB, name string, ctx context.Context) {
+func benchCalls(ctx context.Context, b *testing.B, plain *pgxpool.Pool, db *pool.DB, name string) {
+	b.Helper()
 	const sql = "SELECT $1::int"
 	check := func(err error) {
 		if err != nil {
