@@ -8,6 +8,8 @@ SHELL := /bin/bash
 CACHE := $(or $(PGMEDIC_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/pgmedic,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pgmedic))
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 
+# The packages of all modules of the workspace, which ./... is not.
+ALL := github.com/pgmedic/pgmedic/...
 # Build tags of make test-all.
 ALL_TAGS := failpoint
 # Tests start servers of their own, so not many packages at once; in memory, since
@@ -17,7 +19,7 @@ TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
 # to derive; the detector's own memory hides what a bound on memory is to show.
 RACE = go test -p 2 -timeout 60m $(1) ./internal/seal && \
 	go test -timeout 20m $(1) -run '^TestS3Memory$$' ./internal/store && \
-	$(TEST) -race $(1) $$(go list ./... | grep -v /internal/seal$$)
+	$(TEST) -race $(1) $$(go list $(ALL) | grep -v /internal/seal$$)
 
 .PHONY: help
 help: ## say what there is
@@ -28,8 +30,8 @@ setup: ## find or install what building and testing take
 	@scripts/setup.sh
 
 .PHONY: build
-build: ## build bin/pgmedic
-	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pgmedic ./cmd/pgmedic
+build: ## build bin/pgmedic, as go install does: without the workspace
+	@GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pgmedic ./cmd/pgmedic
 
 .PHONY: demo
 demo: ## show a backup, its proof and a restore, on servers of its own
@@ -41,7 +43,7 @@ demo: ## show a backup, its proof and a restore, on servers of its own
 # answer, so nothing comes from the cache of test results.
 .PHONY: test
 test: setup ## run the tests on one PostgreSQL
-	@$(TEST) -count=1 ./... && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
+	@$(TEST) -count=1 $(ALL) && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
 
 .PHONY: test-all
 test-all: ## run all tests, on every supported PostgreSQL, with the race detector
@@ -50,7 +52,8 @@ test-all: ## run all tests, on every supported PostgreSQL, with the race detecto
 
 # Turn by turn with the rival, on the same data: docs/benchmarks.md says more.
 .PHONY: bench
-bench: setup ## measure pgmedic side by side with pg_dump
+bench: setup ## measure pgmedic side by side with pg_dump, and the pool with pgxpool
+	@go test ./test/pool -run '^$$' -bench . -benchtime 500x -timeout 60m
 	@go test ./bench -run '^$$' -bench . -benchtime 5x -timeout 60m
 
 # Written from scratch each time; a few of its cases are in make test, too. What
@@ -64,10 +67,11 @@ chaos: setup ## break everything midway, and write docs/reliability.md
 lint: ## check form and common mistakes
 	@scripts/setup.sh --lint
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
-	@go mod tidy -diff
-	@go vet ./...
-	@GOOS=darwin go vet ./...
-	@$(CACHE)/bin/golangci-lint run --allow-serial-runners ./...
+	@go vet $(ALL)
+	@GOOS=darwin go vet $(ALL)
+	@for module in $$(go list -m -f '{{.Dir}}'); do \
+		(cd "$$module" && go mod tidy -diff && $(CACHE)/bin/golangci-lint run --allow-serial-runners ./...); \
+	done
 	@shellcheck scripts/*.sh .ci/run
 	@echo "make lint: nothing to object to"
 

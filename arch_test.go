@@ -19,8 +19,9 @@ import (
 const (
 	modulePath   = "github.com/pgmedic/pgmedic"
 	maxFileLines = 500
-	// mainFile is the only one that may end the process.
-	mainFile = "cmd/pgmedic/main.go"
+	// mainFile is the only one that may end the process, and the example's.
+	mainFile    = "cmd/pgmedic/main.go"
+	exampleFile = "examples/clinic/main.go"
 )
 
 // allowedImports is the import map: for each package, by its folder, the
@@ -48,6 +49,8 @@ var allowedImports = map[string][]string{
 	// The pool is a module of its own.
 	"pool":          {},
 	"pool/poolprom": {"pool"},
+	// What a service does with it; a module of its own, too.
+	"examples/clinic": {"pool", "pool/poolprom"},
 
 	"cmd/pgmedic": {"*"},
 
@@ -180,7 +183,7 @@ func checkCode(name string, file *ast.File) (problems []string) {
 			}
 		case *ast.SelectorExpr:
 			of, ok := node.X.(*ast.Ident)
-			if !ok || name == mainFile {
+			if !ok || name == mainFile || name == exampleFile {
 				break
 			}
 			if of.Name == "os" && node.Sel.Name == "Exit" || of.Name == "log" && strings.HasPrefix(node.Sel.Name, "Fatal") {

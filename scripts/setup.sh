@@ -3,8 +3,8 @@
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
 #   scripts/setup.sh --demo   Go modules and PostgreSQL, for building and trying
-#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, and
-#                             age, zstd and openssl, by which tests read backups
+#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, pgbouncer,
+#                             and age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB)
 #
@@ -27,6 +27,7 @@ want_servers=false
 missing=()      # apt packages that must be installed
 scratch=        # a folder for half-done work, removed at exit
 drop_in=        # a file of Debian's PostgreSQL configuration, removed at exit
+policy=         # a program that forbids to start services, removed at exit
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -40,6 +41,7 @@ die() {
 clean_up() {
   if [[ -n $scratch ]]; then rm -rf -- "$scratch"; fi
   if [[ -n $drop_in ]]; then remove_drop_in; fi
+  if [[ -n $policy ]]; then allow_services; fi
 }
 trap clean_up EXIT
 # Without these, bash does not run the EXIT trap when a signal ends it.
@@ -134,10 +136,15 @@ look_for_tools() {
   have age || missing+=(age)
   have zstd || missing+=(zstd)
   have openssl || missing+=(openssl)
+  # The pool is tested behind it.
+  have_pgbouncer || missing+=(pgbouncer)
   if $want_servers && [[ $(uname -s) == Linux ]] && ! servers_installed; then
     have npm || missing+=(nodejs npm)
   fi
 }
+
+# Debian's is where only root looks for programs.
+have_pgbouncer() { have pgbouncer || [[ -x /usr/sbin/pgbouncer ]]; }
 
 have_c_library() {
   have gcc || return 1
@@ -149,9 +156,9 @@ install_missing() {
   if ((${#missing[@]} == 0)); then return; fi
   if ! have apt-get; then
     die "missing: ${missing[*]} (names of Debian's packages)" \
-      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck age zstd openssl, and xcode-select --install for a C compiler" \
-      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck age zstd openssl" \
-      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck age zstd openssl" \
+      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck age zstd openssl pgbouncer, and xcode-select --install for a C compiler" \
+      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck age zstd openssl pgbouncer" \
+      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck age zstd openssl pgbouncer" \
       "then run make setup again"
   fi
   if [[ $EUID -ne 0 ]]; then
@@ -164,8 +171,10 @@ install_missing() {
   resolve_postgres
   say "installing ${missing[*]}"
   if [[ " ${missing[*]}" == *" postgresql"* ]]; then write_drop_in; fi
+  if [[ " ${missing[*]}" == *" pgbouncer"* ]]; then forbid_services; fi
   apt_get install --yes --no-install-recommends "${missing[@]}"
   if [[ -n $drop_in ]]; then remove_drop_in; fi
+  if [[ -n $policy ]]; then allow_services; fi
 }
 
 # apt_get shows what apt-get printed only if it failed.
@@ -229,6 +238,20 @@ remove_drop_in() {
   drop_in=
 }
 
+# Debian's packages start their services when they are installed, unless this
+# program forbids it. It is there during the installation only.
+forbid_services() {
+  if [[ -e /usr/sbin/policy-rc.d ]]; then return; fi
+  policy=/usr/sbin/policy-rc.d
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+}
+
+allow_services() {
+  rm -f -- "$policy"
+  policy=
+}
+
 check_postgres() {
   local major
   major=$(newest_postgres)
@@ -239,7 +262,7 @@ check_postgres() {
 # download_modules asks the network only if a module is not in the module
 # cache: go list alone answers from there.
 download_modules() {
-  if (cd "$repository" && GOPROXY=off go list -deps -test ./... >/dev/null 2>&1); then return; fi
+  if (cd "$repository" && GOPROXY=off go list -deps -test github.com/pgmedic/pgmedic/... >/dev/null 2>&1); then return; fi
   say "downloading Go modules"
   (cd "$repository" && go mod download)
 }

@@ -1,0 +1,196 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// attempt is the state of one call over its retries.
+type attempt struct {
+	read     bool // it may go to a standby
+	fellBack bool // a standby has failed it
+	token    LSN
+	// whole: a transaction that was not committed and may be run again.
+	whole   bool
+	retries int
+	// at is where the last try went, or nil.
+	at *endpoint
+}
+
+// retryCounts count what became of failed calls.
+type retryCounts struct {
+	done, exhausted, fallbacks atomic.Int64
+}
+
+// acquire takes a connection for one try.
+func (db *DB) acquire(ctx context.Context, a *attempt, op operation) (*pgxpool.Conn, error) {
+	e, err := db.target(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	a.at = e
+	return e.acquire(ctx, op)
+}
+
+// acquireAgain takes a connection, with retries.
+func (db *DB) acquireAgain(ctx context.Context, a *attempt, op operation) (*pgxpool.Conn, error) {
+	for {
+		conn, err := db.acquire(ctx, a, op)
+		if err == nil || !db.again(ctx, a, err) {
+			return conn, err
+		}
+	}
+}
+
+// again says whether a failed call is to be tried again, after waiting for as
+// long as it should.
+func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
+	s := situation{class: Classify(err), whole: a.whole}
+	s.idempotent = a.read || isIdempotent(ctx)
+	s.unsent = pgconn.SafeToRetry(err)
+	// A write that somebody sent as a read is wrong, and stays so.
+	if s.class == ClassReadOnly && !a.read {
+		s.moved = db.moved(ctx, a.at)
+	}
+	what := decide(s)
+	if what == giveUp || ctx.Err() != nil || db.closed.Load() {
+		return false
+	}
+	if a.read && !a.fellBack && a.at != nil && a.at != db.monitor.primary.Load() {
+		a.fellBack = true
+		db.retries.fallbacks.Add(1)
+		return true
+	}
+	if a.retries >= db.config.MaxRetries {
+		return false
+	}
+	if !db.budget.take(time.Now(), db.calls()) {
+		db.retries.exhausted.Add(1)
+		return false
+	}
+	b := db.backoff
+	if what == collided {
+		b = db.conflict
+	}
+	delay := b.delay(a.retries, rand.Float64())
+	a.retries++
+	db.retries.done.Add(1)
+	return db.wait(ctx, a, delay)
+}
+
+// wait waits before a retry. As soon as there is another primary than the one
+// that failed, there is nothing to wait for.
+func (db *DB) wait(ctx context.Context, a *attempt, delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for {
+		_, changed := db.monitor.snapshot()
+		primary := db.monitor.primary.Load()
+		if primary != nil && a.at != nil && primary != a.at && !a.read {
+			return true
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
+}
+
+// moved says whether a server that refused a write has stopped being the
+// primary. It waits for the next probe to tell.
+func (db *DB) moved(ctx context.Context, e *endpoint) bool {
+	if e == nil {
+		return false
+	}
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 2*db.config.ConnectTimeout)
+	defer cancel()
+	db.monitor.kick()
+	for {
+		_, changed := db.monitor.snapshot()
+		v := e.view.Load()
+		if db.monitor.primary.Load() != e {
+			return true
+		}
+		if v.err == nil && v.at.Add(-v.latency).After(asked) {
+			return false
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// effect says whether a statement may have done something that lasts.
+type effect bool
+
+const (
+	effects   effect = true
+	noEffects effect = false
+)
+
+// statementFailed explains the error of a statement, before its connection is
+// given back, and has the server looked at if it is about the server.
+func (db *DB) statementFailed(ctx context.Context, a *attempt, conn *pgxpool.Conn, err error, does effect) error {
+	s := sessionOf(conn.Conn())
+	err = s.explain(ctx, err)
+	class := Classify(err)
+	if class == ClassConnectionLost {
+		s.endpoint.trouble()
+	}
+	if class == ClassReadOnly {
+		db.monitor.kick()
+	}
+	// Where the connection is still open, the server has answered, or nothing
+	// was sent.
+	lost := conn.Conn().IsClosed() && !s.unsent(err)
+	if does == effects && lost && !a.read && !isIdempotent(ctx) {
+		return outcomeUnknownError(err)
+	}
+	return err
+}
+
+func outcomeUnknownError(err error) error {
+	return &hinted{
+		fmt.Errorf("%w: %w", ErrOutcomeUnknown, err),
+		"look in the database whether it was done, or make the work idempotent and say so with WithIdempotent",
+	}
+}
+
+// explain adds what a cancelled statement was cancelled for: with the caller's
+// context the server says only that somebody did.
+func (s *session) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if s.timedOut() {
+		return &hinted{
+			fmt.Errorf("%w: %w", ErrQueryTimeout, err),
+			"make the statement faster, or give its transaction more time with TxOptions.StatementTimeout",
+		}
+	}
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		return fmt.Errorf("%w: %w", ended, err)
+	}
+	return err
+}
+
+// calls returns how many statements there have been.
+func (db *DB) calls() (n int64) {
+	for _, e := range db.endpoints {
+		n += e.statements()
+	}
+	return n
+}

@@ -1,0 +1,308 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is a pool of connections to a primary and its standbys. Its methods may be
+// called from several goroutines.
+type DB struct {
+	config    Config
+	endpoints []*endpoint
+	monitor   *monitor
+	slow      *slowLog
+	backoff   backoff
+	conflict  backoff
+	budget    budget
+	retries   retryCounts
+
+	closed atomic.Bool
+	stop   context.CancelFunc
+	// running are the monitor and the watches.
+	running sync.WaitGroup
+}
+
+// Querier is what runs statements: a *DB, what its Read returns, and a pgx.Tx.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+var _ Querier = (*DB)(nil)
+
+// Open opens a pool and finds out which server is the primary. It fails with an
+// ErrConfig if the configuration is impossible, and, unless
+// Config.StartDegraded is set, if no primary could be reached within the
+// acquire timeout; replicas may be down. The context bounds Open alone. Whoever
+// opened the pool must end it with Shutdown.
+func Open(ctx context.Context, config Config) (*DB, error) {
+	db, err := prepare(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, db.config.AcquireTimeout)
+	defer cancel()
+	if err := db.start(ctx); err != nil {
+		ended, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		cancel()
+		return nil, errors.Join(err, db.Shutdown(ended))
+	}
+	return db, nil
+}
+
+// prepare makes the pool without talking to any server.
+func prepare(ctx context.Context, config Config) (*DB, error) {
+	conn, own, err := parseConnString("PrimaryURL", config.PrimaryURL)
+	if err != nil {
+		return nil, err
+	}
+	conns, configs := []*pgx.ConnConfig{conn}, []Config{config.fill(own).withDefaults()}
+	for i, text := range config.ReplicaURLs {
+		conn, theirs, err := parseConnString(fmt.Sprintf("ReplicaURLs[%d]", i), text)
+		if err != nil {
+			return nil, err
+		}
+		conns, configs = append(conns, conn), append(configs, config.fill(theirs).fill(own).withDefaults())
+	}
+	for _, c := range configs {
+		if err := c.check(); err != nil {
+			return nil, err
+		}
+	}
+	names, err := serverNames(conns)
+	if err != nil {
+		return nil, err
+	}
+	config = configs[0]
+	db := &DB{
+		config: config, slow: newSlowLog(config.Logger, config.SlowQueryEvery), budget: budget{share: config.RetryBudget},
+		backoff:  backoff{first: config.RetryDelay, factor: config.RetryBackoff, longest: longestRetryDelay},
+		conflict: backoff{first: config.RetryDelay / conflictShare, factor: config.RetryBackoff, longest: longestRetryDelay / conflictShare},
+	}
+	for i := range conns {
+		e, err := newEndpoint(ctx, names[i], conns[i], configs[i], db.slow, func() { db.monitor.kick() })
+		if err != nil {
+			db.closePools()
+			return nil, err
+		}
+		db.endpoints = append(db.endpoints, e)
+	}
+	db.monitor = newMonitor(db.endpoints, config)
+	return db, nil
+}
+
+// start starts the goroutines and waits until the primary is known.
+func (db *DB) start(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	db.stop = stop
+	db.running.Go(func() { db.monitor.run(running) })
+	for _, e := range db.endpoints {
+		db.running.Go(func() { e.watch(running) })
+	}
+	for {
+		t, changed := db.monitor.snapshot()
+		switch {
+		case t.primary >= 0:
+			return nil
+		case allProbed(t) && db.config.StartDegraded:
+			return nil
+		case allProbed(t) && hopeless(t):
+			return noPrimaryAtStart(t)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if db.config.StartDegraded {
+				return nil
+			}
+			return noPrimaryAtStart(t)
+		}
+	}
+}
+
+func allProbed(t topology) bool {
+	for _, v := range t.views {
+		if !v.probed {
+			return false
+		}
+	}
+	return true
+}
+
+// hopeless says whether waiting does not help: every server answers, or refuses
+// for a reason that somebody has to change.
+func hopeless(t topology) bool {
+	for _, v := range t.views {
+		if class := Classify(v.err); class == ClassUnavailable || class == ClassConnectionLost || class == ClassCanceled {
+			return false
+		}
+	}
+	return true
+}
+
+func noPrimaryAtStart(t topology) error {
+	errs := []error{ErrNoPrimary}
+	for _, v := range t.views {
+		switch {
+		case v.err != nil:
+			errs = append(errs, v.err)
+		case v.standby:
+			errs = append(errs, errors.New("a server answers and is a standby"))
+		case !v.probed:
+			errs = append(errs, errors.New("a server has not answered yet"))
+		}
+	}
+	hint := "check that the server runs and that host, port and network are right; set StartDegraded to start without it"
+	switch Classify(t.views[0].err) {
+	case ClassPermission:
+		hint = "check user, password and pg_hba.conf"
+	case ClassInvalid:
+		hint = "check the name of the database"
+	}
+	return &hinted{fmt.Errorf("open the pool: %w", errors.Join(errs...)), hint}
+}
+
+// Exec runs a statement on the primary, as pgxpool's does. If nothing was sent,
+// it is tried again; if the connection was lost after that, the error is an
+// ErrOutcomeUnknown, or with WithIdempotent it is tried again.
+func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return db.exec(ctx, attempt{}, sql, args)
+}
+
+func (db *DB) exec(ctx context.Context, a attempt, sql string, args []any) (pgconn.CommandTag, error) {
+	for {
+		tag, err := db.execOnce(ctx, &a, sql, args)
+		if err == nil || !db.again(ctx, &a, err) {
+			return tag, err
+		}
+	}
+}
+
+func (db *DB) execOnce(ctx context.Context, a *attempt, sql string, args []any) (tag pgconn.CommandTag, err error) {
+	conn, err := db.acquire(ctx, a, opExec)
+	if err != nil {
+		return tag, err
+	}
+	// Even if an argument's Value panics.
+	defer conn.Release()
+	if tag, err = conn.Exec(ctx, sql, args...); err != nil {
+		err = db.statementFailed(ctx, a, conn, err, effects)
+	}
+	return tag, err
+}
+
+// Query runs a query on the primary, as pgxpool's does; the connection is given
+// back when the rows are read or closed. It is tried again as Exec is, as long
+// as no row was seen.
+func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return db.query(ctx, attempt{}, sql, args)
+}
+
+// QueryRow runs a query that returns one row at most, on the primary, as
+// pgxpool's does. It is tried again as Exec is.
+func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return db.queryRow(ctx, attempt{}, sql, args)
+}
+
+// SendBatch sends a batch to the primary, as pgxpool's does. It is tried again
+// only while there is no connection for it.
+func (db *DB) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return db.sendBatch(ctx, attempt{}, batch)
+}
+
+// CopyFrom copies rows to a table on the primary with PostgreSQL's COPY, as
+// pgxpool's does. It is tried again only while there is no connection for it,
+// since its source can't be read twice.
+func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+	a := attempt{}
+	conn, err := db.acquireAgain(ctx, &a, opCopy)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	n, err := conn.CopyFrom(ctx, table, columns, source)
+	if err != nil {
+		err = db.statementFailed(ctx, &a, conn, err, effects)
+	}
+	return n, err
+}
+
+// Acquire takes a connection to the primary out of the pool, for what needs one
+// session, such as LISTEN. The caller must Release it, not Hijack it, and leave
+// the session as it was.
+func (db *DB) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return db.acquireAgain(ctx, &attempt{}, opQuery)
+}
+
+// Ping asks the primary for a sign of life.
+func (db *DB) Ping(ctx context.Context) error {
+	_, err := db.Exec(WithIdempotent(ctx), "-- ping")
+	return err
+}
+
+// Shutdown ends the pool: it refuses new work, waits for what runs until the
+// context ends, cuts off the rest, and closes all connections. It returns a
+// *ShutdownError if it cut anything off. Calling it again does nothing.
+//
+// Somebody who never gives a connection back, although it is closed, keeps a few
+// goroutines of the pool from ending.
+func (db *DB) Shutdown(ctx context.Context) error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	var cut []Holder
+	for _, e := range db.endpoints {
+		select {
+		case <-e.gate.close():
+			continue
+		default:
+		}
+		select {
+		case <-e.gate.close():
+		case <-ctx.Done():
+			cut = append(cut, e.cut()...)
+		}
+	}
+	if db.stop != nil {
+		db.stop()
+	}
+	db.running.Wait()
+	db.closePools()
+	if len(cut) > 0 {
+		return &ShutdownError{Cut: cut, Err: context.Cause(ctx)}
+	}
+	return nil
+}
+
+// cutGrace is how long those whose connections were cut have to notice.
+const cutGrace = 5 * time.Second
+
+// closePools closes all connections. Pgxpool waits for those that somebody
+// holds; this does not wait for ever.
+func (db *DB) closePools() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, e := range db.endpoints {
+			e.pool.Close()
+			e.cancels.Wait()
+		}
+	}()
+	timer := time.NewTimer(cutGrace)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+}

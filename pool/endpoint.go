@@ -1,0 +1,381 @@
+package pool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jackc/puddle/v2"
+)
+
+// fresh is for how long after its last use a connection is used again without a
+// ping; pgxpool's own limit is the same.
+const fresh = time.Second
+
+// endpoint is one server with the pool of connections to it.
+type endpoint struct {
+	name    string
+	config  Config // of this server, with all defaults
+	epoch   time.Time
+	tracers tracers
+	slow    *slowLog
+	// failed is told of trouble that a probe should look into.
+	failed func()
+
+	pool    *pgxpool.Pool
+	gate    *gate
+	breaker *breaker
+	// view is what the last probe saw; never nil.
+	view atomic.Pointer[view]
+	// position is where it is in the log, if it is a standby.
+	position position
+	// pooled says whether there is a pooler in between.
+	pooled atomic.Int32
+
+	// open is how many connections are open, and held how many of them somebody
+	// has. used is when one was last used.
+	open, held atomic.Int64
+	used       atomic.Int64
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	// cancels are the cancel requests under way.
+	cancels sync.WaitGroup
+
+	waits     histogram
+	durations durations
+	timeouts  atomic.Int64
+	rejected  atomic.Int64
+	overdue   atomic.Int64
+	leaks     atomic.Int64
+}
+
+// The values of endpoint.pooled.
+const (
+	pooledUnknown = iota
+	pooledNo
+	pooledYes
+)
+
+func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Config, slow *slowLog, failed func()) (*endpoint, error) {
+	e := &endpoint{
+		name: name, config: cfg, epoch: time.Now(), tracers: tracersOf(cfg.Tracer), slow: slow, failed: failed,
+		gate: newGate(cfg.MaxConns, cfg.MaxWaiting),
+		breaker: newBreaker(breakerPolicy{
+			failures: cfg.BreakerFailures, cooldown: cfg.BreakerCooldown, longest: longestBreakerCooldown,
+		}),
+		sessions: map[*session]struct{}{},
+	}
+	e.view.Store(&view{})
+	switch cfg.Pooler {
+	case PoolerNone:
+		e.pooled.Store(pooledNo)
+	case PoolerTransaction, PoolerPrepared:
+		e.pooled.Store(pooledYes)
+	}
+	poolConfig, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, fmt.Errorf("the defaults of pgxpool: %w", err)
+	}
+	conn.ConnectTimeout = cfg.ConnectTimeout
+	conn.Tracer = e.tracers.forPool(e)
+	if cfg.DialFunc != nil {
+		conn.DialFunc = cfg.DialFunc
+	}
+	conn.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cfg.CancelGrace}
+	}
+	poolConfig.ConnConfig = conn
+	poolConfig.MaxConns = int32(cfg.MaxConns)
+	poolConfig.MinConns = int32(cfg.MinConns)
+	poolConfig.MinIdleConns = int32(cfg.MinIdleConns)
+	poolConfig.MaxConnLifetime = cfg.MaxConnLifetime
+	poolConfig.MaxConnLifetimeJitter = cfg.MaxConnLifetimeJitter
+	poolConfig.MaxConnIdleTime = cfg.MaxConnIdleTime
+	poolConfig.PingTimeout = cfg.ConnectTimeout
+	poolConfig.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		c.Tracer = &session{endpoint: e}
+		e.prepareConnect(c)
+		return nil
+	}
+	poolConfig.AfterConnect = e.connected
+	poolConfig.BeforeClose = e.closing
+	// The values of the context of Open are no business of connections that are
+	// opened in the background.
+	e.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("open a pool to %s: %w", e.name, err)
+	}
+	return e, nil
+}
+
+// clock is the monotonic time since the endpoint was made.
+func (e *endpoint) clock() time.Duration { return time.Since(e.epoch) }
+
+// prepareConnect sets what depends on whether there is a pooler.
+func (e *endpoint) prepareConnect(c *pgx.ConnConfig) {
+	if e.pooled.Load() == pooledNo {
+		if e.config.QueryTimeout > 0 {
+			c.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(e.config.QueryTimeout.Milliseconds(), 1), 10)
+		}
+		return
+	}
+	if e.config.Pooler == PoolerPrepared {
+		return
+	}
+	switch c.DefaultQueryExecMode {
+	case pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec:
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+}
+
+// connected prepares a connection that was just opened.
+func (e *endpoint) connected(ctx context.Context, conn *pgx.Conn) error {
+	s, _ := conn.Config().Tracer.(*session)
+	s.conn = conn.PgConn()
+	s.conn.CustomData()[sessionKey] = s
+	if e.config.AfterConnect != nil {
+		if err := e.config.AfterConnect(ctx, conn); err != nil {
+			return fmt.Errorf("AfterConnect: %w", err)
+		}
+	}
+	e.mu.Lock()
+	e.sessions[s] = struct{}{}
+	e.mu.Unlock()
+	e.open.Add(1)
+	return nil
+}
+
+// closing notes that a connection is closed. It may be called when the release
+// of the connection has told so already.
+func (e *endpoint) closing(conn *pgx.Conn) {
+	if s := sessionOf(conn); s != nil {
+		e.forget(s)
+	}
+}
+
+func (e *endpoint) forget(s *session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, known := e.sessions[s]; known {
+		delete(e.sessions, s)
+		e.open.Add(-1)
+	}
+}
+
+// released notes that a connection is about to be given back, and lets the next
+// caller in.
+func (e *endpoint) released(conn *pgx.Conn) {
+	s := sessionOf(conn)
+	if pg := conn.PgConn(); conn.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
+		// pgxpool will close it, which may take a while.
+		e.forget(s)
+	}
+	if since := int64(s.released()); since > e.used.Load() {
+		e.used.Store(since) // no statement was run
+	}
+	e.held.Add(-1)
+	e.gate.leave()
+}
+
+// idle says whether a connection is most likely there that can be had without
+// waiting and without a ping. Inside is the number of callers inside the gate,
+// this one included.
+func (e *endpoint) idle(now time.Duration, inside int) bool {
+	return e.open.Load() >= int64(inside) && now-time.Duration(e.used.Load()) < fresh
+}
+
+// acquire takes a connection for this operation, within the acquire timeout.
+// Whoever gets one must Release it, which opens the gate, too.
+func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, error) {
+	began := e.clock()
+	inside, err := e.admit(ctx, began)
+	if err != nil {
+		return nil, err
+	}
+	bounded := ctx
+	if !e.idle(began, inside) {
+		// A deadline costs more than all the rest: only those who may have to
+		// wait for the server get one.
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, e.config.AcquireTimeout-(e.clock()-began))
+		defer cancel()
+	}
+	conn, err := e.pool.Acquire(bounded)
+	if err != nil {
+		e.gate.leave()
+		return nil, e.notConnected(ctx, bounded, began, err)
+	}
+	e.got(conn.Conn(), op, began)
+	return conn, nil
+}
+
+// admit lets the caller through the breaker and the gate, and returns how many
+// are inside then.
+func (e *endpoint) admit(ctx context.Context, began time.Duration) (inside int, err error) {
+	if !e.breaker.admit(time.Now) {
+		return 0, &hinted{fmt.Errorf("%s: %w", e.name, ErrCircuitOpen), "it is tried again within seconds; see what Health says of it"}
+	}
+	inside, ok := e.gate.tryEnter()
+	if !ok {
+		if err := e.gate.enter(ctx, e.config.AcquireTimeout); err != nil {
+			return 0, e.notAdmitted(err, e.clock()-began)
+		}
+		inside = e.config.MaxConns
+	}
+	return inside, nil
+}
+
+// got notes that somebody has a connection now, and for what.
+func (e *endpoint) got(conn *pgx.Conn, op operation, began time.Duration) {
+	e.breaker.succeeded()
+	now := e.clock()
+	e.waits.observe(now - began)
+	e.held.Add(1)
+	sessionOf(conn).taken(now, op, now-began)
+}
+
+// notConnected is the error of a caller who came through the gate and got no
+// connection. Bounded is the caller's context with the acquire timeout.
+func (e *endpoint) notConnected(ctx, bounded context.Context, began time.Duration, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for a connection to %s: %w", e.name, context.Cause(ctx))
+	case errors.Is(err, puddle.ErrClosedPool):
+		return ErrShutdown
+	case bounded.Err() != nil:
+		e.trouble()
+		e.timeouts.Add(1)
+		return e.poolTimeout(e.clock() - began)
+	}
+	if class := Classify(err); class == ClassUnavailable || class == ClassConnectionLost {
+		e.trouble()
+	}
+	return fmt.Errorf("connect to %s: %w", e.name, err)
+}
+
+// trouble notes that the server could not be reached.
+func (e *endpoint) trouble() {
+	e.breaker.failed(time.Now())
+	e.failed()
+}
+
+// notAdmitted is the error of a caller that the gate turned away.
+func (e *endpoint) notAdmitted(err error, waited time.Duration) error {
+	switch {
+	case errors.Is(err, errGateClosed):
+		return ErrShutdown
+	case errors.Is(err, errGateFull):
+		e.rejected.Add(1)
+		return &hinted{
+			fmt.Errorf("%s: %w (%d)", e.name, ErrOverloaded, e.config.MaxWaiting),
+			"answer with 503 and let the client come back; raise MaxWaiting only if waiting so long is of use",
+		}
+	case errors.Is(err, errGateTimeout):
+		e.timeouts.Add(1)
+		return e.poolTimeout(waited)
+	}
+	return fmt.Errorf("wait for a connection to %s: %w", e.name, err)
+}
+
+func (e *endpoint) poolTimeout(waited time.Duration) error {
+	inside, waiting := e.gate.load()
+	holders := e.holders()
+	return &AcquireTimeoutError{
+		Server: e.name, Waited: waited, InUse: min(len(holders), inside), Max: e.config.MaxConns, Waiting: waiting,
+		Holders: holders[:min(3, len(holders))],
+	}
+}
+
+// holders returns who has connections, the longest first.
+func (e *endpoint) holders() (all []Holder) {
+	now := e.clock()
+	for _, s := range e.allSessions() {
+		if h, held := s.holder(now); held {
+			all = append(all, h)
+		}
+	}
+	slices.SortFunc(all, func(a, b Holder) int { return int(b.Held - a.Held) })
+	return all
+}
+
+func (e *endpoint) allSessions() []*session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*session, 0, len(e.sessions))
+	for s := range e.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// notePooler keeps what a probe found out about poolers. Connections that were
+// opened before are kept from then on to what is safe behind one, or not, only
+// as they are replaced; so those are closed.
+func (e *endpoint) notePooler(pooled bool) {
+	if e.config.Pooler != PoolerAuto {
+		return
+	}
+	is := int32(pooledNo)
+	if pooled {
+		is = pooledYes
+	}
+	if e.pooled.Swap(is) != is {
+		e.pool.Reset()
+	}
+}
+
+// statements returns how many times a connection was taken.
+func (e *endpoint) statements() (n int64) {
+	for i := range e.waits.buckets {
+		n += e.waits.buckets[i].Load()
+	}
+	return n
+}
+
+// cut closes the connections that are held, and returns who held them.
+func (e *endpoint) cut() []Holder {
+	holders := e.holders()
+	for _, s := range e.allSessions() {
+		s.mu.Lock()
+		if s.held {
+			_ = s.conn.Conn().Close()
+		}
+		s.mu.Unlock()
+	}
+	return holders
+}
+
+// stdlibConn takes a connection for database/sql. Pgx makes it, so that it can
+// do all that pgx's can; so it takes it out of pgxpool by itself, after the gate,
+// which the release of the connection opens.
+func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
+	began := e.clock()
+	if _, err := e.admit(ctx, began); err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, e.config.AcquireTimeout-(e.clock()-began))
+	defer cancel()
+	conn, err := stdlib.GetPoolConnector(e.pool).Connect(bounded)
+	if err != nil {
+		e.gate.leave()
+		return nil, e.notConnected(ctx, bounded, began, err)
+	}
+	inner, ok := conn.(*stdlib.Conn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("a connection for database/sql is a %T", conn), conn.Close())
+	}
+	e.got(inner.Conn(), opQuery, began)
+	return stdConn{inner}, nil
+}

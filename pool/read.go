@@ -1,0 +1,48 @@
+package pool
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Read returns what runs reads: each statement goes to a standby that answers,
+// is in the same database as the primary, is not too far behind and has least
+// to do, or to the primary if there is none. A token in the context, see
+// WithToken, counts whether it is given here or to the statement.
+//
+// Reads are taken to be safe to run twice: one that fails on a standby goes to
+// the primary once, and one whose connection is lost is tried again. A statement
+// that writes must not be sent this way: a standby refuses it, a primary does
+// not.
+func (db *DB) Read(ctx context.Context) Querier {
+	return reader{db: db, token: tokenOf(ctx)}
+}
+
+type reader struct {
+	db    *DB
+	token LSN
+}
+
+func (r reader) attempt() attempt { return attempt{read: true, token: r.token} }
+
+// Exec is as DB.Exec.
+func (r reader) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return r.db.exec(ctx, r.attempt(), sql, args)
+}
+
+// Query is as DB.Query.
+func (r reader) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return r.db.query(ctx, r.attempt(), sql, args)
+}
+
+// QueryRow is as DB.QueryRow.
+func (r reader) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return r.db.queryRow(ctx, r.attempt(), sql, args)
+}
+
+// SendBatch is as DB.SendBatch.
+func (r reader) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return r.db.sendBatch(ctx, r.attempt(), batch)
+}

@@ -1,0 +1,233 @@
+package pool
+
+import (
+	"slices"
+	"time"
+)
+
+// probe is what a server said of itself, or why it said nothing.
+type probe struct {
+	at      time.Time
+	err     error
+	latency time.Duration
+
+	standby bool
+	// lsn is what a primary has written or a standby has replayed.
+	lsn LSN
+	// timeline is that of a primary; it grows with each promotion.
+	timeline int64
+	// clock is the server's, and replayed the commit time, by the primary's
+	// clock, of the last transaction that a standby has replayed, or zero.
+	clock, replayed time.Time
+	// database and oid are those that the session is in.
+	database string
+	oid      uint32
+	pooled   bool
+}
+
+// view is what is known of a server: its last probe and what follows from it.
+type view struct {
+	probe
+	probed  bool // at least once
+	primary bool
+	// lag is how far a standby is behind, at most; lagBytes the same in WAL.
+	// They count only if lagKnown.
+	lag      time.Duration
+	lagBytes int64
+	lagKnown bool
+	// problem is why the server is not used, or empty.
+	problem string
+}
+
+// healthy says whether the server may be used for what it is.
+func (v *view) healthy() bool { return v.probed && v.problem == "" }
+
+// readable says whether it may be read from as a standby.
+func (v *view) readable() bool { return v.healthy() && !v.primary && v.standby }
+
+// mark is where the primary was at some time.
+type mark struct {
+	at    time.Time
+	clock time.Time // the primary's
+	lsn   LSN
+}
+
+// lagPolicy is how far behind a standby may be. Zero means no limit.
+type lagPolicy struct {
+	time  time.Duration
+	bytes int64
+}
+
+// maxMarks bounds the marks that are kept.
+const maxMarks = 64
+
+// topology is what is known of all servers. It is a value: with returns the next
+// one.
+type topology struct {
+	views []view
+	// primary is the index of the primary, or -1.
+	primary int
+	// timeline is the highest that a primary has had. One with a lower timeline
+	// was left behind by a failover, and must not be written to.
+	timeline int64
+	// marks are where the primary was, oldest first.
+	marks []mark
+	// database and oid are those of the primary's session.
+	database string
+	oid      uint32
+}
+
+func newTopology(servers int) topology {
+	return topology{views: make([]view, servers), primary: -1}
+}
+
+// change is what has to be done about what a probe found.
+type change struct {
+	// reset are the servers whose open sessions must not be used any more.
+	reset []int
+	// newPrimary says that there is another primary, or none any more.
+	newPrimary bool
+}
+
+// with returns the topology after one more probe of a server.
+func (t topology) with(server int, p probe, policy lagPolicy) (topology, change) {
+	var c change
+	old := t.views[server]
+	t.views = slices.Clone(t.views)
+	v := &t.views[server]
+	if p.err != nil {
+		// What it said before is kept, for people to see.
+		v.at, v.err, v.latency = p.at, p.err, p.latency
+	} else {
+		v.probe = p
+	}
+	v.probed = true
+	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
+		c.reset = append(c.reset, server)
+	}
+
+	before := t.primary
+	t.primary = choosePrimary(t.views, t.primary, t.timeline)
+	c.newPrimary = t.primary != before
+	if c.newPrimary {
+		t.marks = nil
+	}
+	if t.primary == server && p.err == nil {
+		t.timeline = max(t.timeline, p.timeline)
+		t.database, t.oid = p.database, p.oid
+		t.marks = addMark(t.marks, mark{at: p.at, clock: p.clock, lsn: p.lsn}, policy.time/16)
+	} else if c.newPrimary && t.primary >= 0 {
+		now := t.views[t.primary]
+		t.timeline = max(t.timeline, now.timeline)
+		t.database, t.oid = now.database, now.oid
+		t.marks = []mark{{at: now.at, clock: now.clock, lsn: now.lsn}}
+	}
+	for i := range t.views {
+		t.judge(i, policy)
+	}
+	if v.problem == problemDatabase && (t.primary < 0 || t.views[t.primary].err == nil) {
+		c.reset = append(c.reset, server)
+	}
+	return t, c
+}
+
+// The problems that keep a server from being used.
+const (
+	problemUnreachable = "unreachable"
+	problemLeftBehind  = "a primary that a failover has left behind"
+	problemSecond      = "a second primary"
+	problemDatabase    = "its session is in another database than the primary's"
+	problemLag         = "too far behind the primary"
+	problemLagUnknown  = "not known how far behind the primary"
+)
+
+// judge works out a server's lag and whether it may be used.
+func (t *topology) judge(i int, policy lagPolicy) {
+	v := &t.views[i]
+	if !v.probed {
+		return
+	}
+	v.primary, v.problem = i == t.primary, ""
+	v.lag, v.lagBytes, v.lagKnown = 0, 0, false
+	if v.standby {
+		v.lag, v.lagBytes, v.lagKnown = lagOf(v.probe, t.marks)
+	}
+	switch {
+	case v.err != nil:
+		v.problem = problemUnreachable
+	case v.primary:
+	case !v.standby && v.timeline < t.timeline:
+		v.problem = problemLeftBehind
+	case !v.standby:
+		v.problem = problemSecond
+	case t.oid != 0 && (v.oid != t.oid || v.database != t.database):
+		v.problem = problemDatabase
+	case !v.lagKnown && (policy.time > 0 || policy.bytes > 0):
+		v.problem = problemLagUnknown
+	case policy.time > 0 && v.lag > policy.time, policy.bytes > 0 && v.lagBytes > policy.bytes:
+		v.problem = problemLag
+	}
+}
+
+// choosePrimary returns the index of the server to write to, or -1. It is one
+// that says so, of the highest timeline, and not of a lower one than was ever
+// seen; of several equal ones the present one. While the present one can't be
+// reached and nobody else is the primary, it stays: it may come back, and
+// whatever is sent to it meanwhile fails.
+func choosePrimary(views []view, present int, timeline int64) int {
+	best := -1
+	for i, v := range views {
+		if !v.probed || v.err != nil || v.standby || v.timeline < timeline {
+			continue
+		}
+		if best < 0 || v.timeline > views[best].timeline || v.timeline == views[best].timeline && i == present {
+			best = i
+		}
+	}
+	if best < 0 && present >= 0 && views[present].err != nil {
+		return present
+	}
+	return best
+}
+
+// addMark adds where the primary is now. Older marks are kept apart from each
+// other, so that they reach far enough back.
+func addMark(marks []mark, m mark, apart time.Duration) []mark {
+	n := len(marks)
+	if n > 1 && marks[n-1].at.Sub(marks[n-2].at) < apart {
+		marks = marks[:n-1]
+	}
+	marks = append(slices.Clone(marks), m)
+	return marks[max(0, len(marks)-maxMarks):]
+}
+
+// lagOf says how far behind the primary a standby is, at most. What a standby
+// itself knows is not enough: cut off from the primary, it has replayed all that
+// it received and believes that it is not behind at all. So it is compared with
+// where the primary was: if it has replayed that, it is not behind; else it is
+// as old as the last place of the primary that it has passed, or as the last
+// transaction that it has replayed, whichever is later.
+func lagOf(p probe, marks []mark) (lag time.Duration, bytes int64, known bool) {
+	if len(marks) == 0 {
+		return 0, 0, false
+	}
+	last := marks[len(marks)-1]
+	if p.lsn >= last.lsn {
+		return 0, 0, true
+	}
+	bytes = int64(last.lsn - p.lsn)
+	for _, m := range slices.Backward(marks) {
+		if m.lsn <= p.lsn {
+			lag, known = max(p.at.Sub(m.at), last.at.Sub(m.at)), true
+			break
+		}
+	}
+	if !p.replayed.IsZero() {
+		// By the primary's clock alone: the standby's may be wrong.
+		now := last.clock.Add(p.at.Sub(last.at))
+		if age := max(now.Sub(p.replayed), 0); !known || age < lag {
+			lag, known = age, true
+		}
+	}
+	return lag, bytes, known
+}

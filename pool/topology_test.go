@@ -1,0 +1,194 @@
+package pool
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func at(seconds float64) time.Time { return noon.Add(time.Duration(seconds * float64(time.Second))) }
+
+func primaryAt(seconds float64, lsn LSN, timeline int64) probe {
+	return probe{at: at(seconds), clock: at(seconds), lsn: lsn, timeline: timeline, database: "app", oid: 1}
+}
+
+func standbyAt(seconds float64, lsn LSN) probe {
+	return probe{at: at(seconds), clock: at(seconds), standby: true, lsn: lsn, database: "app", oid: 1}
+}
+
+func deadAt(seconds float64) probe { return probe{at: at(seconds), err: errors.New("no answer")} }
+
+// story feeds probes to a topology.
+type story struct {
+	topology
+	change
+}
+
+func (s *story) probe(server int, p probe) *story {
+	s.topology, s.change = s.with(server, p, lagPolicy{time: 10 * time.Second})
+	return s
+}
+
+func TestFailover(t *testing.T) {
+	s := &story{topology: newTopology(3)}
+	s.probe(1, standbyAt(0, 100))
+	if s.primary != -1 || s.views[1].readable() {
+		t.Fatal("without a primary nobody knows how far behind a standby is")
+	}
+	s.probe(0, primaryAt(0, 100, 1)).probe(2, standbyAt(0, 100))
+	if s.primary != 0 || !s.views[1].readable() || !s.views[2].readable() {
+		t.Fatalf("%+v", s.topology)
+	}
+	// The primary dies: it stays, since nobody else is one; standbys are read.
+	s.probe(0, deadAt(30)).probe(1, standbyAt(30, 100)).probe(2, standbyAt(30, 90))
+	if s.primary != 0 || s.views[0].healthy() || !s.views[1].readable() {
+		t.Fatalf("%+v", s.topology)
+	}
+	// The first standby is promoted.
+	s.probe(1, primaryAt(31, 110, 2))
+	if s.primary != 1 || !s.newPrimary || s.timeline != 2 || s.views[1].readable() {
+		t.Fatalf("%+v", s.topology)
+	}
+	// The old one comes back, as a primary of the old timeline: it is not used.
+	s.probe(0, primaryAt(32, 200, 1))
+	if s.primary != 1 || s.views[0].problem != problemLeftBehind {
+		t.Fatalf("%+v", s.topology)
+	}
+	// Not even while the new one can't be reached.
+	s.probe(1, deadAt(33)).probe(0, primaryAt(33, 300, 1))
+	if s.primary != 1 || s.views[0].healthy() {
+		t.Fatalf("%+v", s.topology)
+	}
+	// It is made a standby of the new one.
+	s.probe(1, primaryAt(34, 120, 2)).probe(0, standbyAt(34, 120))
+	if s.primary != 1 || !s.views[0].readable() || !slices.Equal(s.reset, []int{0}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestDemotion(t *testing.T) {
+	s := &story{topology: newTopology(1)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(0, standbyAt(1, 100))
+	if s.primary != -1 || !s.newPrimary || !slices.Equal(s.reset, []int{0}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestSecondPrimary(t *testing.T) {
+	s := &story{topology: newTopology(2)}
+	s.probe(1, primaryAt(0, 100, 1)).probe(0, primaryAt(0, 100, 1))
+	if s.primary != 1 || s.views[0].problem != problemSecond || s.views[0].readable() {
+		t.Fatalf("%+v", s.topology)
+	}
+}
+
+// TestOtherDatabase: after a swap by rename, a standby's session is still in the
+// old database.
+func TestOtherDatabase(t *testing.T) {
+	s := &story{topology: newTopology(2)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(1, standbyAt(0, 100))
+	swapped := primaryAt(1, 200, 1)
+	swapped.oid = 2
+	s.probe(0, swapped)
+	if s.views[1].readable() {
+		t.Error("a session in the old database is read")
+	}
+	s.probe(1, standbyAt(2, 200))
+	if s.views[1].problem != problemDatabase || !slices.Equal(s.reset, []int{1}) {
+		t.Errorf("%+v", s)
+	}
+	renamed := standbyAt(3, 200)
+	renamed.database, renamed.oid = "app_old", 2
+	if s.probe(1, renamed); s.views[1].problem != problemDatabase {
+		t.Errorf("another name: %+v", s)
+	}
+	fresh := standbyAt(4, 200)
+	fresh.oid = 2
+	if s.probe(1, fresh); !s.views[1].readable() || len(s.reset) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestLag: a standby that has stopped receiving or replaying is found out at the
+// next probe, and one that keeps up is not suspected.
+func TestLag(t *testing.T) {
+	marks := []mark{{at: at(0), clock: at(0), lsn: 100}, {at: at(30), clock: at(30), lsn: 200}}
+	replayed := func(p probe, when float64) probe { p.replayed = at(when); return p }
+	for name, test := range map[string]struct {
+		probe probe
+		marks []mark
+		lag   time.Duration
+		bytes int64
+		known bool
+	}{
+		"has it all":                     {standbyAt(30, 200), marks, 0, 0, true},
+		"has more":                       {standbyAt(31, 250), marks, 0, 0, true},
+		"idle for long":                  {replayed(standbyAt(30, 200), -3600), marks, 0, 0, true},
+		"busy, a moment behind":          {replayed(standbyAt(30, 199), 29.5), marks, 500 * time.Millisecond, 1, true},
+		"stuck since before the last":    {replayed(standbyAt(30, 110), 1), marks, 29 * time.Second, 90, true},
+		"stuck, no transaction replayed": {standbyAt(30, 110), marks, 30 * time.Second, 90, true},
+		"stuck, and time goes on":        {standbyAt(50, 110), marks, 50 * time.Second, 90, true},
+		"behind all that is known":       {standbyAt(30, 10), marks, 0, 190, false},
+		"no primary yet":                 {standbyAt(30, 10), nil, 0, 0, false},
+	} {
+		lag, bytes, known := lagOf(test.probe, test.marks)
+		if known != test.known || known && lag != test.lag || bytes != test.bytes {
+			t.Errorf("%s: %s, %d bytes, known %v", name, lag, bytes, known)
+		}
+	}
+	// The standby's clock is an hour ahead: only the primary's counts.
+	ahead := replayed(standbyAt(30, 199), 29)
+	ahead.clock = at(3630)
+	if lag, _, _ := lagOf(ahead, marks); lag != time.Second {
+		t.Errorf("by the standby's clock: %s", lag)
+	}
+}
+
+func TestLagPolicy(t *testing.T) {
+	base := newTopology(2)
+	base, _ = base.with(0, primaryAt(0, 100, 1), lagPolicy{})
+	base, _ = base.with(0, primaryAt(30, 200, 1), lagPolicy{})
+	for name, test := range map[string]struct {
+		policy  lagPolicy
+		problem string
+	}{
+		"no limit":         {lagPolicy{}, ""},
+		"within the time":  {lagPolicy{time: time.Minute}, ""},
+		"beyond the time":  {lagPolicy{time: time.Second}, problemLag},
+		"within the bytes": {lagPolicy{bytes: 100}, ""},
+		"beyond the bytes": {lagPolicy{bytes: 10}, problemLag},
+	} {
+		after, _ := base.with(1, standbyAt(30, 150), test.policy)
+		if after.views[1].problem != test.problem {
+			t.Errorf("%s: %q", name, after.views[1].problem)
+		}
+	}
+}
+
+func TestMarks(t *testing.T) {
+	var marks []mark
+	for i := range 10000 {
+		marks = addMark(marks, mark{at: at(float64(i) / 10), lsn: LSN(i)}, time.Second)
+	}
+	if len(marks) > maxMarks || marks[len(marks)-1].lsn != 9999 {
+		t.Fatalf("%d marks, the last %v", len(marks), marks[len(marks)-1])
+	}
+	if reach := marks[len(marks)-1].at.Sub(marks[0].at); reach < 50*time.Second {
+		t.Errorf("they reach back %s", reach)
+	}
+}
+
+// TestTopologyIsAValue: what a reader holds does not change under it.
+func TestTopologyIsAValue(t *testing.T) {
+	before := newTopology(2)
+	before, _ = before.with(0, primaryAt(0, 100, 1), lagPolicy{})
+	held := before
+	_, _ = before.with(0, deadAt(1), lagPolicy{})
+	_, _ = before.with(0, primaryAt(1, 300, 1), lagPolicy{})
+	if held.views[0].err != nil || held.marks[0].lsn != 100 || len(held.marks) != 1 {
+		t.Errorf("%+v", held)
+	}
+}

@@ -1,0 +1,190 @@
+package pool_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/pool"
+)
+
+// saboteur breaks the connection on which a message with certain bytes is sent:
+// before it is sent, or when the server has answered it, so that the answer is
+// lost.
+type saboteur struct {
+	word     []byte
+	answered bool // only then
+	armed    atomic.Bool
+	struck   atomic.Int64
+}
+
+func (s *saboteur) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &sabotaged{Conn: conn, by: s}, nil
+}
+
+type sabotaged struct {
+	net.Conn
+	by   *saboteur
+	dead atomic.Bool
+}
+
+func (c *sabotaged) Write(p []byte) (int, error) {
+	if c.dead.Load() {
+		return 0, syscall.EPIPE
+	}
+	if !bytes.Contains(bytes.ToLower(p), c.by.word) || !c.by.armed.CompareAndSwap(true, false) {
+		return c.Conn.Write(p)
+	}
+	c.by.struck.Add(1)
+	c.dead.Store(true)
+	if !c.by.answered {
+		_ = c.Close()
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *sabotaged) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.dead.Load() { // the server has answered, and nobody hears it
+		_ = c.Close()
+		return 0, syscall.ECONNRESET
+	}
+	return n, err
+}
+
+// TestLostAnswer loses the answer to a statement that the server has run, by
+// every way that statements take: it is not run again, and the error says that
+// the outcome is unknown. Only what is marked as idempotent is run again.
+func TestLostAnswer(t *testing.T) {
+	const insert = "INSERT INTO t VALUES (1)"
+	inTx := func(ctx context.Context, db *pool.DB) error {
+		return db.InTx(ctx, pool.TxOptions{}, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, insert)
+			return err
+		})
+	}
+	for _, test := range []struct {
+		name, word string
+		run        func(context.Context, *pool.DB) error
+		want       int
+		known      bool // no error
+	}{
+		{"commit of InTx", "commit", inTx, 1, false},
+		{"commit of InTx, marked", "commit", func(ctx context.Context, db *pool.DB) error { return inTx(pool.WithIdempotent(ctx), db) }, 1, false},
+		{"statement in InTx", "insert", inTx, 1, true},
+		{"commit of Begin", "commit", func(ctx context.Context, db *pool.DB) error {
+			tx, err := db.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, insert); err != nil {
+				return err
+			}
+			return tx.Commit(ctx)
+		}, 1, false},
+		{"exec without arguments", "insert", func(ctx context.Context, db *pool.DB) error { _, err := db.Exec(ctx, insert); return err }, 1, false},
+		{"exec with arguments", "insert", func(ctx context.Context, db *pool.DB) error {
+			_, err := db.Exec(ctx, "/* $1 */ INSERT INTO t VALUES ($1)", pgx.QueryExecModeExec, 1)
+			return err
+		}, 1, false},
+		{"exec that is idempotent", "insert", func(ctx context.Context, db *pool.DB) error {
+			_, err := db.Exec(pool.WithIdempotent(ctx), "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING")
+			return err
+		}, 2, true},
+		{"query", "insert", func(ctx context.Context, db *pool.DB) error {
+			rows, err := db.Query(ctx, insert+" RETURNING 1", pgx.QueryExecModeExec)
+			if err != nil {
+				return err
+			}
+			_, err = pgx.CollectRows(rows, pgx.RowTo[int])
+			return err
+		}, 1, false},
+		{"query of a simple protocol", "insert", func(ctx context.Context, db *pool.DB) error {
+			var n int
+			return db.QueryRow(ctx, insert+" RETURNING 1", pgx.QueryExecModeSimpleProtocol).Scan(&n)
+		}, 1, false},
+		{"batch", "strike", func(ctx context.Context, db *pool.DB) error {
+			batch := &pgx.Batch{}
+			// The word is in the argument: preparing is no loss.
+			batch.Queue("INSERT INTO t VALUES (length($1::text))", "strike")
+			batch.Queue("INSERT INTO t VALUES (length($1::text))", "strike")
+			return db.SendBatch(ctx, batch).Close()
+		}, 2, false},
+		{"database/sql", "insert", func(ctx context.Context, db *pool.DB) error {
+			_, err := db.Stdlib().ExecContext(ctx, insert)
+			return err
+		}, 1, false},
+		{"database/sql, commit", "commit", func(ctx context.Context, db *pool.DB) error {
+			tx, err := db.Stdlib().BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, insert); err != nil {
+				return err
+			}
+			return tx.Commit()
+		}, 1, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dsn := scratchtest.Database(t, server)
+			s := &saboteur{word: []byte(test.word), answered: true}
+			conn := admin(t, dsn)
+			do(t, conn, "CREATE TABLE t (n int)")
+			db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
+			s.armed.Store(true)
+			err := test.run(t.Context(), db)
+			if s.struck.Load() != 1 {
+				t.Fatalf("the link broke %d times", s.struck.Load())
+			}
+			if test.known && err != nil || !test.known && !errors.Is(err, pool.ErrOutcomeUnknown) {
+				t.Errorf("error: %v", err)
+			}
+			if !test.known && pool.Hint(err) == "" {
+				t.Error("no hint")
+			}
+			if got := ask[int](t, conn, "SELECT count(*)::int FROM t"); got != test.want {
+				t.Errorf("%d rows instead of %d", got, test.want)
+			}
+		})
+	}
+}
+
+// TestUnsent breaks the link before a COMMIT or a statement is sent: it is done
+// again, once.
+func TestUnsent(t *testing.T) {
+	for _, word := range []string{"commit", "insert", "begin"} {
+		t.Run(word, func(t *testing.T) {
+			dsn := scratchtest.Database(t, server)
+			s := &saboteur{word: []byte(word)}
+			conn := admin(t, dsn)
+			do(t, conn, "CREATE TABLE t (n int)")
+			db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
+			s.armed.Store(true)
+			err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "INSERT INTO t VALUES (1)")
+				return err
+			})
+			if err != nil || s.struck.Load() != 1 {
+				t.Errorf("broke %d times: %v", s.struck.Load(), err)
+			}
+			if got := ask[int](t, conn, "SELECT count(*)::int FROM t"); got != 1 {
+				t.Errorf("%d rows", got)
+			}
+			if db.Stats().Retries != 1 {
+				t.Errorf("%d retries", db.Stats().Retries)
+			}
+		})
+	}
+}

@@ -1,0 +1,287 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/pool"
+)
+
+// watchSessions counts the sessions in a database again and again until the
+// returned function is called, which returns the most there were.
+func watchSessions(t *testing.T, dsn string) (most func() int) {
+	t.Helper()
+	conn := admin(t, dsn)
+	ctx, stop := context.WithCancel(t.Context())
+	var peak int
+	var failed error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil && failed == nil {
+			// A cancel request is a session for a moment, without a database.
+			var n int
+			failed = conn.QueryRow(context.WithoutCancel(ctx), `SELECT count(*)::int FROM pg_stat_activity
+				WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&n)
+			peak = max(peak, n)
+		}
+	}()
+	return func() int {
+		t.Helper()
+		stop()
+		<-done
+		if failed != nil {
+			t.Error(failed)
+		}
+		return peak
+	}
+}
+
+// TestCrowd has 1,000 goroutines share 10 connections: all are served, in turn,
+// over no more connections than there may be.
+func TestCrowd(t *testing.T) {
+	const people, rounds, conns = 1000, 5, 10
+	dsn := scratchtest.Database(t, server)
+	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, MaxWaiting: people, AcquireTimeout: time.Minute})
+	most := watchSessions(t, dsn)
+	var served [people]atomic.Int64
+	var slowest atomic.Int64 // the fewest rounds anybody had when the first was done
+	slowest.Store(-1)
+	var started, crowd sync.WaitGroup
+	started.Add(people)
+	for i := range people {
+		crowd.Go(func() {
+			started.Done()
+			started.Wait()
+			for range rounds {
+				if _, err := db.Exec(t.Context(), "SELECT pg_sleep(0.0005)"); err != nil {
+					t.Error(err)
+					return
+				}
+				served[i].Add(1)
+			}
+			least := int64(rounds)
+			for j := range served {
+				least = min(least, served[j].Load())
+			}
+			slowest.CompareAndSwap(-1, least)
+		})
+	}
+	crowd.Wait()
+	// In a fair queue, nobody is done before all others are nearly so.
+	if got := slowest.Load(); got < rounds-2 {
+		t.Errorf("somebody was done with %d rounds when another had had %d", rounds, got)
+	}
+	if got := most(); got > conns+1 || got < conns {
+		t.Errorf("there were %d sessions, of %d and at most one more for the probe", got, conns)
+	}
+	if s := db.Stats().Servers[0]; s.Rejected != 0 || s.AcquireTimeouts != 0 || s.Waiting != 0 || s.InUse != 0 || s.Opened > conns {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestQueue: the queue is bounded in length and in time, and says who is to
+// blame without saying what they ask.
+func TestQueue(t *testing.T) {
+	db := open(t, pool.Config{MaxConns: 1, MaxWaiting: 3, AcquireTimeout: 500 * time.Millisecond})
+	holder, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "SELECT 'Jane Doe'"); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 3)
+	for range 3 {
+		go func() { errs <- db.Ping(t.Context()) }()
+	}
+	eventually(t, "three wait", func() bool { return db.Stats().Servers[0].Waiting == 3 })
+	if err := db.Ping(t.Context()); !errors.Is(err, pool.ErrOverloaded) || pool.Classify(err) != pool.ClassOverload || pool.Hint(err) == "" {
+		t.Errorf("the fourth: %v", err)
+	}
+	for range 3 {
+		err := <-errs
+		var timeout *pool.AcquireTimeoutError
+		if !errors.Is(err, pool.ErrPoolTimeout) || !errors.As(err, &timeout) || timeout.InUse != 1 || timeout.Max != 1 || len(timeout.Holders) != 1 {
+			t.Fatalf("%v", err)
+		}
+		if h := timeout.Holders[0]; h.Running || !strings.HasPrefix(strings.ToUpper(h.SQL), "SELECT") || strings.Contains(err.Error(), "Jane") {
+			t.Errorf("%+v: %v", h, err)
+		}
+	}
+	// Whoever gives up makes room.
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { errs <- db.Ping(ctx) }()
+	eventually(t, "one waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
+	cancel()
+	if err := <-errs; !errors.Is(err, context.Canceled) || pool.Classify(err) != pool.ClassCanceled {
+		t.Errorf("%v", err)
+	}
+	holder.Release()
+	if err := db.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := db.Stats().Servers[0]; s.Rejected != 1 || s.AcquireTimeouts != 3 || s.Waiting != 0 || s.InUse != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestCancelStorm cancels hundreds of running statements: connections are kept,
+// and there are never more than there may be.
+func TestCancelStorm(t *testing.T) {
+	const conns, people, rounds = 5, 25, 8
+	dsn := scratchtest.Database(t, server)
+	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, AcquireTimeout: time.Minute, CancelGrace: 30 * time.Second})
+	most := watchSessions(t, dsn)
+	var storm sync.WaitGroup
+	var cancelled atomic.Int64
+	for range people {
+		storm.Go(func() {
+			for range rounds {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				_, err := db.Exec(ctx, "SELECT pg_sleep(60)")
+				cancel()
+				if class := pool.Classify(err); class != pool.ClassCanceled {
+					t.Errorf("%s: %v", class, err)
+				}
+				if strings.Contains(err.Error(), "57014") {
+					cancelled.Add(1) // the server has ended it; others still waited
+				}
+			}
+		})
+	}
+	storm.Wait()
+	if got := most(); got > conns+1 || got < conns {
+		t.Errorf("there were %d sessions, of %d and at most one more for the probe", got, conns)
+	}
+	if cancelled.Load() == 0 {
+		t.Error("no statement was ever cancelled")
+	}
+	if s := db.Stats().Servers[0]; s.Opened > conns || s.InUse != 0 {
+		t.Errorf("connections were thrown away: %d opened; %d in use", s.Opened, s.InUse)
+	}
+	// A cancel that comes late must not hit somebody else.
+	for range 50 {
+		exec(t, db, "SELECT pg_sleep(0.001)")
+	}
+}
+
+// TestQueryTimeout: a statement that takes too long is cancelled on the server,
+// its connection is kept, and a transaction may ask for more time.
+func TestQueryTimeout(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, QueryTimeout: 200 * time.Millisecond})
+	before := one[int](t, db, "SELECT pg_backend_pid()")
+	for _, q := range []pool.Querier{db, db.Read(t.Context())} {
+		_, err := q.Exec(t.Context(), "SELECT pg_sleep(60)")
+		if !errors.Is(err, pool.ErrQueryTimeout) || pool.Classify(err) != pool.ClassTimeout || pool.Hint(err) == "" {
+			t.Errorf("%v", err)
+		}
+	}
+	// The server may be told another limit; the pool keeps to its own.
+	err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "SELECT pg_sleep(60)")
+		return err
+	})
+	if !errors.Is(err, pool.ErrQueryTimeout) {
+		t.Errorf("%v", err)
+	}
+	err = db.InTx(t.Context(), pool.TxOptions{StatementTimeout: time.Minute}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), "SELECT pg_sleep(0.6)")
+		return err
+	})
+	if err != nil {
+		t.Errorf("with more time: %v", err)
+	}
+	if got := one[string](t, db, "SHOW statement_timeout"); got != "200ms" {
+		t.Errorf("the transaction's limit has stayed: %s", got)
+	}
+	if after := one[int](t, db, "SELECT pg_backend_pid()"); after != before {
+		t.Error("the connection was thrown away")
+	}
+	if n := ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()"); n != 0 {
+		t.Errorf("%d statements still run", n)
+	}
+}
+
+// TestShutdownUnderLoad: what runs is finished, what comes is refused, and
+// nothing is left: no session, no goroutine.
+func TestShutdownUnderLoad(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	do(t, conn, ledgerTable)
+	db, err := pool.Open(t.Context(), pool.Config{PrimaryURL: dsn, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := newLedger(t, db, 16)
+	eventually(t, "there is load", func() bool { return load.acknowledged() > 200 })
+	if err := db.Shutdown(t.Context()); err != nil {
+		t.Errorf("%v", err)
+	}
+	if _, err := db.Exec(t.Context(), "SELECT 1"); !errors.Is(err, pool.ErrShutdown) {
+		t.Errorf("after the shutdown: %v", err)
+	}
+	if err := db.Shutdown(t.Context()); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if h := db.Health(t.Context()); h.Status != pool.StatusDown {
+		t.Errorf("%+v", h)
+	}
+	load.check(t, conn)
+	for class := range load.reasons {
+		if class != pool.ClassNone && class != pool.Classify(pool.ErrShutdown) {
+			t.Errorf("work was cut: class %s", class)
+		}
+	}
+	eventually(t, "no session is left", func() bool {
+		return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()") == 0
+	})
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	noGoroutines(t)
+}
+
+// TestShutdownCuts: what does not end in time is cut, and told of.
+func TestShutdownCuts(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	db, err := pool.Open(t.Context(), pool.Config{PrimaryURL: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error)
+	go func() {
+		_, err := db.Exec(t.Context(), "SELECT pg_sleep(60)")
+		errs <- err
+	}()
+	const sleeping = "SELECT count(*)::int FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND pid <> pg_backend_pid()"
+	eventually(t, "it runs", func() bool { return ask[int](t, conn, sleeping) == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err = db.Shutdown(ctx)
+	var cut *pool.ShutdownError
+	if !errors.As(err, &cut) || len(cut.Cut) != 1 || !cut.Cut[0].Running || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if err := <-errs; !errors.Is(err, pool.ErrOutcomeUnknown) {
+		t.Errorf("the statement: %v", err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	noGoroutines(t)
+}

@@ -1,0 +1,156 @@
+package pool_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	osexec "os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/pool"
+)
+
+// bouncer starts a PgBouncer in transaction mode, with two server sessions, in
+// front of a database of the server, and returns the connection string by it.
+func bouncer(t *testing.T, database string) (url string) {
+	t.Helper()
+	program, err := osexec.LookPath("pgbouncer")
+	if err != nil {
+		// Debian's is where the path of users does not lead.
+		if program, err = osexec.LookPath("/usr/sbin/pgbouncer"); err != nil {
+			t.Fatalf("run scripts/setup.sh: %v", err)
+		}
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// PgBouncer runs as another user, who can't reach the test's own folder.
+	dir, err := os.MkdirTemp("", "pgmedic-bouncer-") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	config := filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf(`[databases]
+%s = host=127.0.0.1 port=%d user=%s password=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+max_client_conn = 50
+logfile = %s
+`, database, server.Port(), server.Superuser(), server.Password(), port, filepath.Join(dir, "log"))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := osexec.Command(program, "-q", config)
+	if os.Geteuid() == 0 { // which it refuses to be
+		account, err := user.Lookup("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.ParseUint(account.Uid, 10, 32)
+		gid, _ := strconv.ParseUint(account.Gid, 10, 32)
+		for _, path := range []string{dir, config} {
+			if err := os.Chown(path, int(uid), int(gid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	url = fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", server.Superuser(), port, database)
+	eventually(t, "PgBouncer answers", func() bool {
+		conn, err := pgx.Connect(t.Context(), url+"&default_query_exec_mode=exec")
+		if err != nil {
+			return false
+		}
+		return conn.Close(t.Context()) == nil
+	})
+	return url
+}
+
+// TestPgBouncer puts PgBouncer in transaction mode in between, found out or told
+// of: nothing relies on a session, and nothing stays in one.
+func TestPgBouncer(t *testing.T) {
+	for name, config := range map[string]pool.Config{"found": {}, "told": {Pooler: pool.PoolerTransaction}} {
+		t.Run(name, func(t *testing.T) {
+			dsn := scratchtest.Database(t, server)
+			conn := admin(t, dsn)
+			do(t, conn, "CREATE TABLE t (n int)")
+			config.PrimaryURL = bouncer(t, nameOf(t, dsn))
+			config.QueryTimeout = time.Second
+			db := open(t, config)
+			if h := db.Health(t.Context()); !h.Servers[0].Pooler {
+				t.Errorf("%+v", h)
+			}
+			var crowd sync.WaitGroup
+			for n := range 10 {
+				crowd.Go(func() { throughBouncer(t, db, n) })
+			}
+			crowd.Wait()
+			if got, want := ask[int](t, conn, "SELECT count(*)::int FROM t"), 10*20; got != want {
+				t.Errorf("%d rows instead of %d", got, want)
+			}
+			// The limit is kept to from here, over whichever session it is.
+			if _, err := db.Exec(t.Context(), "SELECT pg_sleep(60)"); pool.Classify(err) != pool.ClassTimeout {
+				t.Errorf("%v", err)
+			}
+			err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: 50 * time.Millisecond}, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "SELECT pg_sleep(60)")
+				return err
+			})
+			if pool.Classify(err) != pool.ClassTimeout {
+				t.Errorf("%v", err)
+			}
+			for range 10 {
+				if got := one[string](t, db, "SELECT current_setting('statement_timeout')"); got != "0" {
+					t.Errorf("a limit has stayed in the session: %s", got)
+				}
+				if got := one[int](t, db, "SELECT count(*) FROM pg_prepared_statements"); got != 0 {
+					t.Errorf("%d prepared statements have stayed", got)
+				}
+			}
+		})
+	}
+}
+
+func throughBouncer(t *testing.T, db *pool.DB, n int) {
+	for i := range 20 {
+		var got int
+		// The same text over and over is what would be prepared.
+		if err := db.QueryRow(t.Context(), "SELECT $1::int + $2::int", n, i).Scan(&got); err != nil || got != n+i {
+			t.Errorf("%d: %v", got, err)
+		}
+		err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: 5 * time.Second}, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "INSERT INTO t VALUES ($1)", i)
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
