@@ -271,3 +271,13 @@ func (s *Server) Setting(name string) (string, bool) {
 	}
 	return "", false
 }
+
+// extension returns an installed extension.
+func (s *Server) extension(name string) (Extension, bool) {
+	for _, e := range s.Extensions {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Extension{}, false
+}

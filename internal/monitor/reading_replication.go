@@ -80,8 +80,8 @@ type Slot struct {
 
 // Replay is how a standby follows its primary.
 type Replay struct {
-	// ReceiverStatus is such as streaming, and empty where no WAL receiver
-	// runs.
+	// ReceiverStatus is such as streaming, empty where no WAL receiver runs,
+	// and hidden where this role may not see it.
 	ReceiverStatus string `json:"receiver_status"`
 	SenderHost     string `json:"sender_host"`
 	Slot           string `json:"slot"`

@@ -16,7 +16,7 @@ type Session struct {
 	WaitEvent string `json:"wait_event"`
 	// BackendStart and TransactionStart tell this session, and this
 	// transaction of it, from a later one with the same process id.
-	BackendStart     time.Time  `json:"backend_start"`
+	BackendStart     *time.Time `json:"backend_start"`
 	TransactionStart *time.Time `json:"transaction_start"`
 	// ConnectionSeconds, TransactionSeconds, QuerySeconds and StateSeconds are
 	// since it connected, its transaction began, its last statement began, and

@@ -20,7 +20,15 @@ import (
 var shared *scratch.Server
 
 func TestMain(m *testing.M) {
-	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { shared = s }))
+	os.Exit(scratchtest.Main(m, options(0), func(s *scratch.Server) { shared = s }))
+}
+
+// options are of a server on which every section has something to read.
+func options(major int) scratch.Options {
+	return scratch.Options{Major: major, Settings: map[string]string{
+		"shared_preload_libraries": "pg_stat_statements", "max_prepared_transactions": "10", "track_commit_timestamp": "on",
+		"wal_level": "logical", "archive_mode": "on", "archive_command": "true", "track_io_timing": "on",
+	}}
 }
 
 // connect opens a session, as a role other than the superuser if one is named.
@@ -41,6 +49,9 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	}
 	return conn
 }
+
+// connectTo opens a session outside of the test's goroutine.
+func connectTo(t *testing.T, dsn string) (*pgx.Conn, error) { return pgx.Connect(t.Context(), dsn) }
 
 func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
@@ -154,6 +165,7 @@ func TestOnEveryMajor(t *testing.T) {
 		run  func(t *testing.T, dsn string)
 	}{
 		{"Every query answers on every version", testEveryQueryAnswersOnEveryVersion},
+		{"Every section is read", testEverySectionIsRead},
 		{"A dead table is found and vacuumed", testADeadTableIsFoundAndVacuumed},
 		{"Foreign keys without index are found and mended", testForeignKeysWithoutIndexAreFoundAndMended},
 		{"Foreign keys of partitions are one finding", testForeignKeysOfPartitionsAreOneFinding},
@@ -164,7 +176,7 @@ func TestOnEveryMajor(t *testing.T) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
 			server := shared
 			if major != shared.Major() {
-				server = scratchtest.New(t, scratch.Options{Major: major})
+				server = scratchtest.New(t, options(major))
 			}
 			for _, tt := range tests {
 				t.Run(tt.name, func(t *testing.T) { tt.run(t, scratchtest.Database(t, server)) })
