@@ -67,6 +67,9 @@ type Table struct {
 	HotUpdatedTuples     int64  `json:"hot_updated_tuples"`
 	NewpageUpdatedTuples *int64 `json:"newpage_updated_tuples"`
 
+	// Unindexed are the columns that no valid index begins with, bounded to
+	// the first 100.
+	Unindexed []string `json:"unindexed"`
 	// Bloat is nil where it could not be estimated: no statistics of its
 	// columns, or no privilege to see them.
 	Bloat *Bloat `json:"bloat"`

@@ -171,6 +171,26 @@ func TestOnEveryMajor(t *testing.T) {
 		{"Foreign keys of partitions are one finding", testForeignKeysOfPartitionsAreOneFinding},
 		{"Tables without primary key are found and mended", testTablesWithoutPrimaryKeyAreFoundAndMended},
 		{"A session idle in transaction is found and ended", testASessionIdleInTransactionIsFoundAndEnded},
+		{"A session that blocks is found and ended", testASessionThatBlocksIsFoundAndEnded},
+		{"A long transaction is found and cancelled", testALongTransactionIsFoundAndCancelled},
+		{"A prepared transaction is found and finished", testAPreparedTransactionIsFoundAndFinished},
+		{"A slot that nobody reads is found and dropped", testASlotThatNobodyReadsIsFoundAndDropped},
+		{"A table near wraparound is found and frozen", testATableNearWraparoundIsFoundAndFrozen},
+		{"A sequence near its end is found and widened", testASequenceNearItsEndIsFoundAndWidened},
+		{"A bloated table is found and rewritten", testABloatedTableIsFoundAndRewritten},
+		{"A bloated index is found and rebuilt", testABloatedIndexIsFoundAndRebuilt},
+		{"A table never analyzed is found and analyzed", testATableNeverAnalyzedIsFoundAndAnalyzed},
+		{"An invalid index is found and rebuilt", testAnInvalidIndexIsFoundAndRebuilt},
+		{"Needless indexes are found and dropped", testNeedlessIndexesAreFoundAndDropped},
+		{"A missing index is found and built", testAMissingIndexIsFoundAndBuilt},
+		{"Slow statements are found", testSlowStatementsAreFound},
+		{"A failing archiver is found", testAFailingArchiverIsFound},
+		{"A missing synchronous standby is found and given up", testAMissingSynchronousStandbyIsFoundAndGivenUp},
+		{"A setting is found and mended", testASettingIsFoundAndMended},
+		{"Statements that nobody counts are counted", testStatementsThatNobodyCountsAreCounted},
+		{"A superuser's application is found", testASuperusersApplicationIsFound},
+		{"A disabled subscription is found", testADisabledSubscriptionIsFound},
+		{"Rollbacks and checkpoints are counted", testRollbacksAndCheckpointsAreCounted},
 	}
 	for _, major := range scratchtest.Majors(t) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
@@ -181,6 +201,9 @@ func TestOnEveryMajor(t *testing.T) {
 			for _, tt := range tests {
 				t.Run(tt.name, func(t *testing.T) { tt.run(t, scratchtest.Database(t, server)) })
 			}
+			t.Run("A standby is read and judged", func(t *testing.T) {
+				testAStandbyIsReadAndJudged(t, scratchtest.Database(t, server), server)
+			})
 		})
 	}
 }

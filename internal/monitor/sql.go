@@ -120,6 +120,11 @@ select r.total::int, r.oid, r.nspname::text as schema, r.relname::text as name,
        coalesce(s.n_tup_ins, 0) as inserted_tuples, coalesce(s.n_tup_upd, 0) as updated_tuples,
        coalesce(s.n_tup_del, 0) as deleted_tuples, coalesce(s.n_tup_hot_upd, 0) as hot_updated_tuples,
        coalesce(r.reloptions, '{}') as options,
+       array(select a.attname::text from pg_attribute a
+             where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+               and not exists (select from pg_index i
+                               where i.indrelid = r.oid and i.indisvalid and i.indkey[0] = a.attnum and i.indpred is null)
+             order by a.attnum limit 100) as unindexed,
        ` + versionColumns + `
 from ranked r left join pg_stat_user_tables s on s.relid = r.oid
 where r.by_bytes <= $1 or r.by_dead <= $1 and r.dead > 0 or r.by_scanned <= $1 and r.scanned > 0

@@ -39,7 +39,7 @@ func clinic() *monitor.Reading {
 	return &monitor.Reading{
 		Format: monitor.ReadingFormat, TakenAt: noon, Database: "clinic",
 		Server: monitor.Server{
-			Version: "15.18", VersionNum: 150018, Role: monitor.RolePrimary, SystemIdentifier: "7711137567784477118",
+			Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7711137567784477118",
 			StartedAt: noon.Add(-27 * time.Hour), UptimeSeconds: 27 * 3600,
 			Settings: []monitor.Setting{
 				{Name: "autovacuum", Value: "on", Source: "default"}, {Name: "fsync", Value: "on", Source: "default"},
