@@ -120,7 +120,7 @@ func (a *analysis) deadlocks(object string, t Transactions, w window) {
 		severity = pgmedic.SeverityWarn
 	}
 	a.add(0, pgmedic.Finding{
-		ID: "deadlocks", Section: SectionTransactions, Severity: severity, Object: object,
+		ID: "deadlocks-seen", Section: SectionTransactions, Severity: severity, Object: object,
 		Summary: fmt.Sprintf("Sessions waited for each other, and the server ended one of them, %s (%s).", times(t.Deadlocks), w.says),
 		Evidence: []pgmedic.Evidence{
 			evidence("deadlocks", t.Deadlocks), evidenceText("window", w.says),

@@ -127,7 +127,7 @@ func (a *analysis) memory() {
 	if shared > 0 && shared <= 128<<20 && a.reading.Size != nil && a.reading.Size.DatabaseBytes > 8*shared {
 		a.setting("shared-buffers-size", pgmedic.SeverityInfo, "shared_buffers", "",
 			"It is the small default, and the database is many times larger. A quarter of the machine's memory is what PostgreSQL's manual starts from.",
-			"There is no fix to paste, as the machine's memory is not known here: state it in report.server_memory. A change needs a restart.",
+			"There is no fix to paste, as the machine's memory is not known here: state it in report.server_memory_mb. A change needs a restart.",
 			evidence("database_bytes", a.reading.Size.DatabaseBytes))
 	}
 }

@@ -287,7 +287,7 @@ func settingNames(*Reading, CollectOptions) []any {
 	return []any{[]string{
 		"archive_mode", "autovacuum", "autovacuum_freeze_max_age", "autovacuum_max_workers", "autovacuum_naptime",
 		"autovacuum_vacuum_max_threshold", "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_threshold",
-		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "data_checksums",
+		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "data_checksums", "data_directory",
 		"effective_cache_size", "fsync", "full_page_writes", "hot_standby_feedback",
 		"idle_in_transaction_session_timeout", "log_checkpoints", "log_lock_waits", "log_min_duration_statement",
 		"maintenance_work_mem", "max_connections", "max_prepared_transactions", "max_replication_slots",

@@ -249,6 +249,6 @@ func (p *page) muted() {
 	}
 	p.title("Muted")
 	for _, m := range p.report.Muted {
-		p.prose(2, plainly, fmt.Sprintf("%s, %s: until %s, %s", m.ID, m.Object, m.Until.UTC().Format(time.DateOnly), m.Reason))
+		p.prose(2, plainly, fmt.Sprintf("%s, %s: until %s, %s", m.ID, m.Object, m.Until.Add(-time.Second).UTC().Format(time.DateOnly), m.Reason))
 	}
 }
