@@ -4,7 +4,7 @@ package monitor
 // and its table's t, before anybody drops it.
 const indexFlags = `
        i.indisunique as unique, i.indisprimary as primary, i.indisreplident as replica_identity, i.indisclustered as clustered,
-       exists (select from pg_constraint k where k.conindid = i.indexrelid) as constraint,
+       i.indexrelid in (select k.conindid from pg_constraint k) as constraint,
        exists (select from pg_constraint k
                where k.conrelid = i.indrelid and k.contype = 'f' and i.indnkeyatts >= cardinality(k.conkey)
                  and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
@@ -70,7 +70,7 @@ const (
 const sqlRedundant = `
 with candidate as materialized (
   select i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.relispartition,
-         exists (select from pg_constraint k where k.conindid = i.indexrelid) as constrains
+         i.indexrelid in (select k.conindid from pg_constraint k) as constrains
   from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
   where c.relkind = 'i' and c.relpersistence <> 't' and i.indisvalid and i.indisready and i.indislive and ` + userSchemas + `
     and i.indrelid in (select indrelid from pg_index group by indrelid having count(*) > 1)
