@@ -436,6 +436,9 @@ type Finding struct {
 	ID       string   `json:"id"`
 	Section  string   `json:"section"`
 	Severity Severity `json:"severity"`
+	// Database is where the object is and the fix must be run, empty where
+	// the report is of that database.
+	Database string `json:"database,omitempty"`
 	// Object is what the finding is about, quoted as SQL where it needs to be.
 	Object string `json:"object"`
 	// Summary is one plain sentence.

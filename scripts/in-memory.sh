@@ -8,7 +8,7 @@
 # the time. Nothing of what is tested depends on where the files are.
 set -euo pipefail
 
-readonly NEEDED_KB=$((8 * 1024 * 1024))
+readonly NEEDED_KB=$((12 * 1024 * 1024))
 readonly MEMORY=/dev/shm
 
 folder=

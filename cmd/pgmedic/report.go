@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
@@ -19,8 +21,9 @@ import (
 )
 
 type reportFlags struct {
-	format, output, input, failOn string
-	save                          bool
+	format, output, input, failOn    string
+	save, allDatabases, showLiterals bool
+	interval                         time.Duration
 }
 
 func (a *app) reportCommand() *cobra.Command {
@@ -37,7 +40,8 @@ time in UTC.`,
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
   pgmedic report --save              # into the configured folder
-  pgmedic report --fail-on critical  # exit 4 if there is one`,
+  pgmedic report --fail-on critical  # exit 4 if there is one
+  pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -53,6 +57,9 @@ time in UTC.`,
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
+	f.DurationVar(&flags.interval, "interval", 0, "watch the server for so long: counters become rates, and waits are sampled")
+	f.BoolVar(&flags.allDatabases, "all-databases", false, "look at the server's other databases too")
+	f.BoolVar(&flags.showLiterals, "show-literals", false, "show statements with their literals, which can be passwords and people's data")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
 }
@@ -73,22 +80,25 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if flags.failOn != "" && flags.failOn != "warn" && flags.failOn != "critical" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "use warn or critical", "unknown severity %q in --fail-on", flags.failOn)
 	}
-	reading, err := a.reading(ctx, args, flags.input)
+	if flags.interval < 0 || flags.interval > time.Hour {
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 0 to 1h, such as 10s", "--interval %s is out of range", flags.interval)
+	}
+	reading, err := a.reading(ctx, args, flags)
 	if err != nil {
 		return err
 	}
 	findings := monitor.Analyse(reading, nil, a.thresholds())
-	report := render.NewReport(a.now(), reading, findings)
+	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
 	if err := a.writeReport(report, flags); err != nil {
 		return err
 	}
-	return failOn(findings, flags.failOn)
+	return failOn(report.Findings, flags.failOn)
 }
 
 // reading looks at the server, or reads a file that an earlier report wrote.
-func (a *app) reading(ctx context.Context, args []string, input string) (*monitor.Reading, error) {
-	if input != "" {
-		return readReading(input)
+func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*monitor.Reading, error) {
+	if flags.input != "" {
+		return readReading(flags.input)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -103,11 +113,38 @@ func (a *app) reading(ctx context.Context, args []string, input string) (*monito
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	reading, err := monitor.Collect(ctx, conn, monitor.CollectOptions{Now: a.now, Logger: a.log})
+	opts := monitor.CollectOptions{Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals}
+	reading, err := monitor.Collect(ctx, conn, opts)
 	if err != nil {
 		return nil, err
 	}
+	a.readHost(ctx, conn, reading)
+	if flags.allDatabases {
+		names, err := postgres.ListDatabases(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		err = a.otherDatabases(ctx, reading, opts, names, func(name string) (*pgx.Conn, func(), error) {
+			other, err := postgres.Connect(ctx, t.WithDatabase(name))
+			if err != nil {
+				return nil, nil, err
+			}
+			return other, func() { postgres.Close(ctx, other) }, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	return reading, a.readBackups(ctx, reading)
+}
+
+// mutes are those of the configuration.
+func (a *app) mutes() []monitor.Mute {
+	var all []monitor.Mute
+	for _, m := range a.cfg.Report.Mute {
+		all = append(all, monitor.Mute{ID: m.Finding, Object: m.Object, Reason: m.Reason, Until: m.Until})
+	}
+	return all
 }
 
 // readReading reads what `pgmedic report --json` wrote, or the reading in it
@@ -143,6 +180,14 @@ func (a *app) thresholds() monitor.Thresholds {
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent
 	t.IdleInTransaction = c.IdleInTransactionWarn
 	t.BackupAge, t.ProvenAge = c.BackupAgeWarn, c.ProvenAgeWarn
+	t.LongTransaction = c.LongTransactionWarn
+	t.LockWaitWarn, t.LockWaitCritical = c.LockWaitWarn, c.LockWaitCritical
+	t.LagWarn, t.LagCritical = c.ReplicationLagWarn, c.ReplicationLagCritical
+	t.LimitInfoPercent, t.LimitWarnPercent, t.LimitCriticalPercent = c.LimitInfoPercent, c.LimitWarnPercent, c.LimitCriticalPercent
+	t.BloatPercent, t.RollbackPercent = c.BloatWarnPercent, c.RollbackWarnPercent
+	t.SlowStatement, t.StatementSharePercent = c.SlowStatementWarn, c.StatementShareWarnPercent
+	t.UnusedIndexAge = c.UnusedIndexAge
+	t.DiskWarnPercent, t.DiskCriticalPercent = c.DiskWarnPercent, c.DiskCriticalPercent
 	return t
 }
 

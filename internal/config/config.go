@@ -118,6 +118,9 @@ type Drill struct {
 type Report struct {
 	Dir        string     `yaml:"dir" env:"PGMEDIC_REPORT_DIR" default:"./infrastructure/monitoring/database/reports" path:"true" doc:"Folder that reports are written to."`
 	Thresholds Thresholds `yaml:"thresholds" doc:"When a number becomes a warning or critical."`
+	// ServerMemoryMB is zero where nobody stated it.
+	ServerMemoryMB int    `yaml:"server_memory_mb" env:"PGMEDIC_SERVER_MEMORY_MB" default:"0" min:"0" doc:"Memory of the server's machine in MB, for advice on memory settings. 0: read where the server is on this machine, else not known."`
+	Mute           []Mute `yaml:"mute" doc:"Findings to silence for a time, each with finding, reason and until, and object where it is about one only; docs/monitoring.md has an example."`
 }
 
 // Thresholds are the limits of the report. Percentages are 0 to 100.
@@ -130,6 +133,21 @@ type Thresholds struct {
 	BackupAgeWarn              time.Duration `yaml:"backup_age_warn" default:"26h" doc:"Age of the newest backup that is a warning."`
 	ProvenAgeWarn              time.Duration `yaml:"proven_age_warn" default:"192h" doc:"Age of the newest proven backup that is a warning."`
 	IdleInTransactionWarn      time.Duration `yaml:"idle_in_transaction_warn" default:"5m" doc:"Time that a transaction may sit idle before it is a warning."`
+	LongTransactionWarn        time.Duration `yaml:"long_transaction_warn" default:"1h" doc:"Time that a transaction may work before it is a warning."`
+	LockWaitWarn               time.Duration `yaml:"lock_wait_warn" default:"10s" doc:"Time that a session may wait for a lock before it is a warning."`
+	LockWaitCritical           time.Duration `yaml:"lock_wait_critical" default:"1m" doc:"Time that a session may wait for a lock before it is critical."`
+	ReplicationLagWarn         time.Duration `yaml:"replication_lag_warn" default:"1m" doc:"Time that a standby may be behind before it is a warning."`
+	ReplicationLagCritical     time.Duration `yaml:"replication_lag_critical" default:"10m" doc:"Time that a standby may be behind before it is critical."`
+	LimitInfoPercent           float64       `yaml:"limit_info_percent" default:"40" min:"0" max:"100" doc:"Share of transaction numbers, or of a sequence, used up that is noted."`
+	LimitWarnPercent           float64       `yaml:"limit_warn_percent" default:"60" min:"0" max:"100" doc:"The same that is a warning."`
+	LimitCriticalPercent       float64       `yaml:"limit_critical_percent" default:"80" min:"0" max:"100" doc:"The same that is critical."`
+	BloatWarnPercent           float64       `yaml:"bloat_warn_percent" default:"50" min:"0" max:"100" doc:"Share of a table's or an index's file that may be empty."`
+	SlowStatementWarn          time.Duration `yaml:"slow_statement_warn" default:"1s" doc:"Mean time that a statement may take."`
+	StatementShareWarnPercent  float64       `yaml:"statement_share_warn_percent" default:"20" min:"0" max:"100" doc:"Share of the time of all statements that one may take."`
+	RollbackWarnPercent        float64       `yaml:"rollback_warn_percent" default:"5" min:"0" max:"100" doc:"Share of transactions that may be rolled back."`
+	UnusedIndexAge             time.Duration `yaml:"unused_index_age" default:"168h" doc:"Time that an index must be known to be unused before it may be dropped."`
+	DiskWarnPercent            float64       `yaml:"disk_warn_percent" default:"85" min:"0" max:"100" doc:"Share of the data's disk in use that is a warning."`
+	DiskCriticalPercent        float64       `yaml:"disk_critical_percent" default:"95" min:"0" max:"100" doc:"Share of the data's disk in use that is critical."`
 }
 
 // Log says what is logged, how and where.

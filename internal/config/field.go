@@ -90,8 +90,11 @@ func describe(t reflect.Type, prefix string, index []int) (fs []field, ss []sect
 func (f field) isList() bool { return f.typ.Kind() == reflect.Slice }
 func (f field) isMap() bool  { return f.typ.Kind() == reflect.Map }
 
-// isAssertions is true of the one setting that only the file can have.
+// isAssertions is true of one of the two settings that only the file can have.
 func (f field) isAssertions() bool { return f.typ == reflect.TypeFor[[]Assertion]() }
+
+// isMutes is true of the other one.
+func (f field) isMutes() bool { return f.typ == reflect.TypeFor[[]Mute]() }
 
 func (f field) isDuration() bool { return f.typ == reflect.TypeFor[time.Duration]() }
 
@@ -121,6 +124,8 @@ func textOf(value reflect.Value) string {
 		return labelText(v)
 	case []Assertion:
 		return assertionText(v)
+	case []Mute:
+		return muteText(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	case bool:

@@ -116,7 +116,7 @@ func newLoader(opts Options) (*loader, error) {
 
 func (l *loader) readFlags(flags []Flag) error {
 	for _, flag := range flags {
-		known := func(f field) bool { return f.key == flag.Key && !f.isMap() && !f.isAssertions() }
+		known := func(f field) bool { return f.key == flag.Key && !f.isMap() && !f.isAssertions() && !f.isMutes() }
 		if !slices.ContainsFunc(fields(), known) {
 			return usage(fmt.Sprintf("flag %s sets %q, which is no setting", flag.Name, flag.Key), "")
 		}

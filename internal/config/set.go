@@ -36,6 +36,9 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 	case f.isAssertions():
 		dst.Set(reflect.ValueOf(r.assertions))
 		return "", nil
+	case f.isMutes():
+		dst.Set(reflect.ValueOf(r.mutes))
+		return "", nil
 	case f.isList():
 		items := r.items
 		if f.rule == "patterns" {
@@ -209,6 +212,20 @@ func (c *Config) checkThresholds() error {
 	}
 	if t.CacheHitWarnPercent < t.CacheHitCriticalPercent {
 		return contradict("cache_hit_warn_percent", "cache_hit_critical_percent", "below")
+	}
+	for _, pair := range []struct {
+		warn, critical string
+		above          bool
+	}{
+		{"lock_wait_warn", "lock_wait_critical", t.LockWaitWarn > t.LockWaitCritical},
+		{"replication_lag_warn", "replication_lag_critical", t.ReplicationLagWarn > t.ReplicationLagCritical},
+		{"limit_info_percent", "limit_warn_percent", t.LimitInfoPercent > t.LimitWarnPercent},
+		{"limit_warn_percent", "limit_critical_percent", t.LimitWarnPercent > t.LimitCriticalPercent},
+		{"disk_warn_percent", "disk_critical_percent", t.DiskWarnPercent > t.DiskCriticalPercent},
+	} {
+		if pair.above {
+			return contradict(pair.warn, pair.critical, "above")
+		}
 	}
 	return nil
 }

@@ -28,7 +28,9 @@ type raw struct {
 	pairs map[string]string
 	// assertions are those of the one setting that is a list of them.
 	assertions []Assertion
-	origin     Origin
+	// mutes are those of the other one.
+	mutes  []Mute
+	origin Origin
 	// base is the folder that relative paths in the value start from.
 	base string
 }
@@ -191,6 +193,8 @@ func (y *yamlFile) value(f field, e entry) error {
 		r.pairs, err = y.pairs(f, e)
 	case f.isAssertions():
 		r.assertions, err = y.assertions(f, e)
+	case f.isMutes():
+		r.mutes, err = y.mutes(f, e)
 	case f.isList() && listed:
 		r.items, err = y.items(f, list)
 	default:
@@ -202,7 +206,7 @@ func (y *yamlFile) value(f field, e entry) error {
 	if err != nil {
 		return err
 	}
-	if r.text != "" || len(r.items) > 0 || len(r.pairs) > 0 || len(r.assertions) > 0 {
+	if r.text != "" || len(r.items) > 0 || len(r.pairs) > 0 || len(r.assertions) > 0 || len(r.mutes) > 0 {
 		y.values[f.key] = r
 	}
 	return nil

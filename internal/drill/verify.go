@@ -256,7 +256,11 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 	case err != nil:
 		return nil, err
 	default:
-		check.Detail = fmt.Sprintf("%s bytes, %s rows in %s chunks", pgmedic.Count(object.StoredBytes), pgmedic.Count(rows), pgmedic.Count(len(chunks)))
+		in := pgmedic.Count(len(chunks)) + " chunks"
+		if len(chunks) == 1 {
+			in = "1 chunk"
+		}
+		check.Detail = fmt.Sprintf("%s bytes, %s rows in %s", pgmedic.Count(object.StoredBytes), pgmedic.Count(rows), in)
 	}
 	return []pgmedic.Check{check}, nil
 }

@@ -33,18 +33,25 @@ type judged struct {
 // hold is not judged.
 func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgmedic.Finding {
 	a := analysis{reading: reading, earlier: earlier, limits: thresholds}
-	a.connections()
-	a.idleSessions()
-	a.deadTuples()
-	a.foreignKeys()
-	a.primaryKeys()
-	a.cache()
-	a.backups()
+	if reading.Before != nil {
+		a.earlier = append(slices.Clone(earlier), reading.Before)
+	}
+	a.server()
+	a.database()
+	for _, r := range reading.Databases {
+		other := analysis{reading: r, earlier: earlier, limits: thresholds}
+		other.database()
+		for _, f := range other.found {
+			f.Database = r.Database
+			a.found = append(a.found, f)
+		}
+	}
 	slices.SortStableFunc(a.found, func(x, y judged) int {
 		return cmp.Or(
 			cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),
 			cmp.Compare(y.impact, x.impact),
 			cmp.Compare(x.ID, y.ID),
+			cmp.Compare(x.Database, y.Database),
 			cmp.Compare(x.Object, y.Object),
 		)
 	})
@@ -53,6 +60,41 @@ func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgme
 		findings[i] = f.Finding
 	}
 	return findings
+}
+
+// server judges what concerns the whole server.
+func (a *analysis) server() {
+	a.connections()
+	a.idleSessions()
+	a.longTransactions()
+	a.lockWaits()
+	a.replication()
+	a.preparedTransactions()
+	a.heldBack()
+	a.databaseAges()
+	a.workers()
+	a.statements()
+	a.checkpoints()
+	a.settings()
+	a.versions()
+	a.security()
+	a.disk()
+	a.backups()
+}
+
+// database judges what each database has for itself.
+func (a *analysis) database() {
+	a.tableAges()
+	a.sequences()
+	a.deadTuples()
+	a.bloat()
+	a.neverAnalyzed()
+	a.primaryKeys()
+	a.foreignKeys()
+	a.indexes()
+	a.missingIndexes()
+	a.cache()
+	a.transactions()
 }
 
 // analysis gathers the findings about one Reading.
@@ -66,8 +108,10 @@ type analysis struct {
 // add completes a finding and keeps it. A fix that changes something can't run
 // on a standby, and the reader is told so before its other risks.
 func (a *analysis) add(impact int64, f pgmedic.Finding) {
-	f.Docs = "monitoring.md#" + f.ID
-	if changes := f.Section == SectionTables || f.Section == SectionIndexes; changes && f.Fix != "" &&
+	f.Docs = "findings.md#" + f.ID
+	f.Evidence = slices.DeleteFunc(f.Evidence, func(e pgmedic.Evidence) bool { return e.Value == "" })
+	changes := f.Section == SectionTables || f.Section == SectionIndexes || f.Section == SectionLimits
+	if changes && f.Fix != "" &&
 		a.reading.Server.Role == RoleStandby {
 		f.Risk = "Run it on the primary: this server is a standby. " + f.Risk
 	}
@@ -98,6 +142,23 @@ func evidenceTime(name string, at *time.Time) pgmedic.Evidence {
 	return pgmedic.Evidence{Name: name, Value: value}
 }
 
+// evidenceMaybe writes a number that may not be known: then it has no value,
+// and is not shown.
+func evidenceMaybe(name string, n *int64) pgmedic.Evidence {
+	if n == nil {
+		return pgmedic.Evidence{Name: name}
+	}
+	return evidence(name, *n)
+}
+
+// evidenceMaybeSeconds is the same for a time.
+func evidenceMaybeSeconds(name string, s *float64) pgmedic.Evidence {
+	if s == nil {
+		return pgmedic.Evidence{Name: name}
+	}
+	return evidenceSeconds(name, *s)
+}
+
 // evidenceText writes a word.
 func evidenceText(name, value string) pgmedic.Evidence {
 	return pgmedic.Evidence{Name: name, Value: value}
@@ -115,6 +176,18 @@ func longFor(seconds float64) string {
 	default:
 		return fmt.Sprintf("%.0f seconds", math.Floor(seconds))
 	}
+}
+
+// sizeOf says a size in a sentence.
+func sizeOf(bytes int64) string {
+	value, units := float64(bytes), []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	for value >= 1024 && len(units) > 1 {
+		value, units = value/1024, units[1:]
+	}
+	if value == math.Trunc(value) || value >= 100 {
+		return fmt.Sprintf("%.0f %s", value, units[0])
+	}
+	return fmt.Sprintf("%.1f %s", value, units[0])
 }
 
 // numberSetting returns a setting as a number, or a default where it was not

@@ -20,7 +20,7 @@ func reading(change func(r *monitor.Reading)) *monitor.Reading {
 	r := &monitor.Reading{
 		Format: monitor.ReadingFormat, TakenAt: noon, Database: "clinic",
 		Server: monitor.Server{
-			Version: "15.18", VersionNum: 150018, Role: monitor.RolePrimary, SystemIdentifier: "7",
+			Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7",
 			Settings: []monitor.Setting{
 				{Name: "autovacuum", Value: "on"}, {Name: "autovacuum_vacuum_scale_factor", Value: "0.2"},
 				{Name: "autovacuum_vacuum_threshold", Value: "50"},
@@ -104,7 +104,7 @@ func TestAnalyseThresholds(t *testing.T) {
 				t.Fatalf("found %+v", findings)
 			}
 			f := findings[0]
-			if f.Docs != "monitoring.md#"+f.ID || f.Summary == "" || f.Object == "" || f.Fix == "" || f.Risk == "" || len(f.Evidence) < 3 {
+			if f.Docs != "findings.md#"+f.ID || f.Summary == "" || f.Object == "" || f.Fix == "" || f.Risk == "" || len(f.Evidence) < 3 {
 				t.Errorf("incomplete: %+v", f)
 			}
 		})

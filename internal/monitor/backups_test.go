@@ -37,7 +37,7 @@ func TestBackups(t *testing.T) {
 			var got []string
 			for _, f := range monitor.Analyse(reading, nil, monitor.DefaultThresholds()) {
 				got = append(got, f.ID+" "+string(f.Severity))
-				if f.Object != "database clinic" || f.Summary == "" || f.Fix == "" || f.Docs != "monitoring.md#"+f.ID || f.Evidence == nil {
+				if f.Object != "database clinic" || f.Summary == "" || f.Fix == "" || f.Docs != "findings.md#"+f.ID || f.Evidence == nil {
 					t.Errorf("%+v", f)
 				}
 			}

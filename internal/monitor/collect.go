@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,15 @@ type CollectOptions struct {
 	QueryTimeout time.Duration
 	// LockTimeout ends a query that waits longer for a lock; zero is 50 ms.
 	LockTimeout time.Duration
+	// Interval is how long to watch: counters are read twice, that far apart,
+	// and active sessions sampled each second. Zero looks once.
+	Interval time.Duration
+	// DatabaseOnly reads what is of the database and nothing of the server, for
+	// Reading.Databases.
+	DatabaseOnly bool
+	// ShowLiterals keeps the literals of statements, which can be passwords and
+	// people's data.
+	ShowLiterals bool
 	// Logger gets a line for each query at debug level; nil logs nothing.
 	Logger *slog.Logger
 }
@@ -63,16 +73,27 @@ func (o CollectOptions) withDefaults() CollectOptions {
 func Collect(ctx context.Context, conn Conn, opts CollectOptions) (*Reading, error) {
 	opts = opts.withDefaults()
 	began := opts.Now()
-	c := &collector{opts: opts, reading: &Reading{
-		Format:  ReadingFormat,
-		TakenAt: began.UTC(),
-		Skipped: []Skipped{},
-	}}
-	if err := c.run(ctx, conn); err != nil {
+	var before *collector
+	if opts.Interval > 0 {
+		before = newCollector(opts)
+		if err := before.run(ctx, conn, func(q query) bool { return q.counts }); err != nil {
+			return nil, err
+		}
+		if err := before.watch(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	c := newCollector(opts)
+	if before != nil {
+		c.follow(before)
+	}
+	wanted := func(q query) bool { return !opts.DatabaseOnly || q.each }
+	if err := c.run(ctx, conn, wanted); err != nil {
 		return nil, err
 	}
-	c.noteHiddenSessions()
-	c.reading.Cost.Seconds = opts.Now().Sub(began).Seconds()
+	c.finish()
+	c.reading.Cost.Seconds = opts.Now().Sub(began).Seconds() - opts.Interval.Seconds()
+	c.reading.Cost.Seconds = max(0, c.reading.Cost.Seconds)
 	return c.reading, nil
 }
 
@@ -83,8 +104,76 @@ type collector struct {
 	tx      pgx.Tx
 }
 
-// run opens the transaction, asks every query and closes it again.
-func (c *collector) run(ctx context.Context, conn Conn) (err error) {
+func newCollector(opts CollectOptions) *collector {
+	return &collector{opts: opts, reading: &Reading{
+		Format:   ReadingFormat,
+		TakenAt:  opts.Now().UTC(),
+		Literals: opts.ShowLiterals,
+		Skipped:  []Skipped{},
+	}}
+}
+
+// follow takes over what the look at the beginning of an interval found.
+func (c *collector) follow(before *collector) {
+	c.reading.Before = before.reading
+	c.reading.Waits, before.reading.Waits = before.reading.Waits, nil
+	c.reading.Cost.Queries = before.reading.Cost.Queries
+}
+
+// finish leaves out what only the look itself needed, and says what a role
+// without pg_monitor did not see, although its queries succeeded.
+func (c *collector) finish() {
+	r := c.reading
+	if b := r.Before; b != nil {
+		// What could not be read then can't be read now, and is said there.
+		b.Statements, b.Skipped, b.Cost = nil, []Skipped{}, Cost{}
+		b.Server.Settings, b.Server.Extensions = nil, nil
+	}
+	if r.Waits != nil {
+		r.Waits.Statements = r.Waits.Statements[:min(len(r.Waits.Statements), waitsShown)]
+		r.Waits.Seconds = c.opts.Interval.Seconds()
+	}
+	hidden := func(section, query, reason string) {
+		r.Skipped = append(r.Skipped, Skipped{Section: section, Query: query, Reason: reason + ": grant it pg_monitor"})
+	}
+	if s := r.Connections; s != nil && s.Hidden > 0 {
+		hidden(SectionConnections, "sessions of other roles",
+			fmt.Sprintf("the state of %s is hidden from this role", plural(s.Hidden, "session")))
+	}
+	if p := r.Replication; p != nil {
+		if slices.ContainsFunc(p.Standbys, func(s Standby) bool { return s.State == "" }) {
+			hidden(SectionReplication, "state of standbys", "it is hidden from this role")
+		}
+	}
+	if s := r.Statements; s != nil {
+		if slices.ContainsFunc(s.Items, func(x Statement) bool { return x.QueryID == "" }) {
+			hidden(SectionStatements, "statements of other roles", "their texts are hidden from this role")
+		}
+	}
+}
+
+// watch samples what active sessions wait for, each second of the interval.
+func (c *collector) watch(ctx context.Context, conn Conn) error {
+	end := time.NewTimer(c.opts.Interval)
+	defer end.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		if err := c.run(ctx, conn, func(q query) bool { return q.name == waitSample }); err != nil {
+			return err
+		}
+		select {
+		case <-second.C:
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return c.lost(ctx, "watch", ctx.Err())
+		}
+	}
+}
+
+// run opens the transaction, asks the wanted queries and closes it again.
+func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool) (err error) {
 	// Read committed, whatever the server's default: a snapshot held for the
 	// whole look would keep VACUUM from removing rows meanwhile.
 	c.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly})
@@ -100,10 +189,15 @@ func (c *collector) run(ctx context.Context, conn Conn) (err error) {
 	if err := c.setLimits(ctx); err != nil {
 		return err
 	}
-	if err := c.readServer(ctx); err != nil {
-		return err
+	if c.reading.Server.VersionNum == 0 {
+		if err := c.readServer(ctx); err != nil {
+			return err
+		}
 	}
 	for _, q := range choose(queryTable(), c.reading.Server.VersionNum) {
+		if !wanted(q) || q.only != "" && q.only != c.reading.Server.Role {
+			continue
+		}
 		if err := c.ask(ctx, q); err != nil {
 			return err
 		}
@@ -182,7 +276,7 @@ func (c *collector) askInSavepoint(ctx context.Context, q query) error {
 	if q.args != nil {
 		args = q.args(c.reading, c.opts)
 	}
-	rows, err := savepoint.Query(ctx, q.sql, args...)
+	rows, err := savepoint.Query(ctx, q.text(c.reading), args...)
 	if err != nil {
 		return err
 	}
@@ -195,19 +289,13 @@ func (c *collector) askInSavepoint(ctx context.Context, q query) error {
 
 // skip records that a query was not answered.
 func (c *collector) skip(q query, reason string) {
-	c.reading.Skipped = append(c.reading.Skipped, Skipped{Section: q.section, Query: q.name, Reason: reason})
-}
-
-// noteHiddenSessions says what a role without pg_monitor did not see, although
-// its query succeeded.
-func (c *collector) noteHiddenSessions() {
-	if s := c.reading.Connections; s != nil && s.Hidden > 0 {
-		c.reading.Skipped = append(c.reading.Skipped, Skipped{
-			Section: SectionConnections,
-			Query:   "sessions of other roles",
-			Reason:  fmt.Sprintf("the state of %d sessions is hidden from this role: grant it pg_monitor", s.Hidden),
-		})
+	// Of an extension that isn't there, one query says so for all.
+	if q.extension != "" && slices.ContainsFunc(c.reading.Skipped, func(s Skipped) bool {
+		return s.Section == q.section && s.Reason == reason
+	}) {
+		return
 	}
+	c.reading.Skipped = append(c.reading.Skipped, Skipped{Section: q.section, Query: q.name, Reason: reason})
 }
 
 // lost makes the error of a look that cannot go on. Of what the server said,

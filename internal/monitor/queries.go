@@ -1,35 +1,58 @@
 package monitor
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5"
 )
 
 // The server_version_num at which queries fork.
 const (
 	pg13 = 130000
+	pg14 = 140000
+	pg15 = 150000
 	pg16 = 160000
+	pg17 = 170000
 	pg18 = 180000
 )
 
-// idleSessionsShown and userCountsShown bound the lists of Connections.
+// The bounds of the lists of a Reading.
 const (
 	idleSessionsShown = 20
 	userCountsShown   = 20
+	locksShown        = 50
+	agesShown         = 20
+	sequencesShown    = 50
+	largestShown      = 20
+	indexesShown      = 50
+	waitsShown        = 20
 )
+
+// waitSample is the name of the query that watching an interval repeats.
+const waitSample = "wait events"
 
 // queryTable is every query that Collect asks, in order. Everything that
 // depends on a version, an extension or a privilege is said here and nowhere
 // else.
 func queryTable() []query {
+	return slices.Concat(overviewQueries(), sessionQueries(), replicationQueries(), limitQueries(), tableQueries(),
+		indexQueries(), statementQueries(), activityQueries())
+}
+
+func overviewQueries() []query {
 	return []query{
 		{
-			name: "system identifier", section: SectionOverview, sql: sqlSystemIdentifier,
+			name: "system identifier", section: SectionOverview, sql: sqlSystemIdentifier, counts: true, each: true,
 			privilege: "EXECUTE on pg_control_system()",
 			scan:      scanSystemIdentifier,
 		},
-		{name: "settings", section: SectionOverview, sql: sqlSettings, args: settingNames, scan: scanSettings},
-		{name: "extensions", section: SectionOverview, sql: sqlExtensions, scan: scanExtensions},
+		{name: "settings", section: SectionOverview, sql: sqlSettings, each: true, args: settingNames, scan: scanSettings},
+		{name: "extensions", section: SectionOverview, sql: sqlExtensions, counts: true, each: true, scan: scanExtensions},
+	}
+}
 
+func sessionQueries() []query {
+	return []query{
 		{name: "connections", section: SectionConnections, sql: sqlConnections, scan: scanConnections},
 		{name: "connections by state", section: SectionConnections, sql: sqlConnectionsByState, scan: scanConnectionsByState},
 		{
@@ -37,28 +60,200 @@ func queryTable() []query {
 			args: limit(userCountsShown), scan: scanConnectionsByUser,
 		},
 		{
+			name: "connections by client", section: SectionConnections, sql: sqlConnectionsByClient, args: limit(userCountsShown),
+			scan: list(func(r *Reading) *[]ClientCount { return &r.connections().ByClient }),
+		},
+		{
 			name: "idle in transaction", section: SectionConnections, sql: sqlIdleInTransaction,
 			args: limit(idleSessionsShown), scan: scanIdleInTransaction,
 		},
-
-		{name: "cache", section: SectionCache, sql: sqlCache, scan: scanCache},
 		{
-			name: "database size", section: SectionSize, sql: sqlDatabaseSize,
-			privilege: "CONNECT on the database, or pg_monitor", scan: scanDatabaseSize,
+			name: "longest transactions", section: SectionConnections, before: pg14, sql: sqlLongest(queryID12),
+			args: limit(idleSessionsShown), scan: sessions(func(r *Reading) *[]Session { return &r.connections().Longest }),
+		},
+		{
+			name: "longest transactions", section: SectionConnections, since: pg14, sql: sqlLongest(queryID14),
+			args: limit(idleSessionsShown), scan: sessions(func(r *Reading) *[]Session { return &r.connections().Longest }),
+		},
+		{name: waitSample, section: SectionWaits, before: pg14, sql: sqlWaitSample(queryID12), scan: scanWaitSample},
+		{name: waitSample, section: SectionWaits, since: pg14, sql: sqlWaitSample(queryID14), scan: scanWaitSample},
+
+		{
+			name: "locks", section: SectionLocks, sql: sqlLockCounts, args: limit(locksShown),
+			scan: list(func(r *Reading) *[]LockCount { return &made(&r.Locks).Counts }),
+		},
+		{
+			name: "lock waits", section: SectionLocks, before: pg14, sql: sqlLockWaits("a.query_start", queryID12),
+			args: limit(locksShown), scan: scanLockWaits,
+		},
+		{
+			name: "lock waits", section: SectionLocks, since: pg14, sql: sqlLockWaits("coalesce(l.waitstart, a.query_start)", queryID14),
+			args: limit(locksShown), scan: scanLockWaits,
+		},
+		{
+			name: "blocking sessions", section: SectionLocks, before: pg14, sql: sqlBlockers(queryID12), args: blockers,
+			scan: sessions(func(r *Reading) *[]Session { return &made(&r.Locks).Blockers }),
+		},
+		{
+			name: "blocking sessions", section: SectionLocks, since: pg14, sql: sqlBlockers(queryID14), args: blockers,
+			scan: sessions(func(r *Reading) *[]Session { return &made(&r.Locks).Blockers }),
 		},
 
-		{name: "tables", section: SectionTables, before: pg13, sql: sqlTables(tableColumns12), args: topTables, scan: scanTables},
-		{name: "tables", section: SectionTables, since: pg13, before: pg16, sql: sqlTables(tableColumns13), args: topTables, scan: scanTables},
-		{name: "tables", section: SectionTables, since: pg16, sql: sqlTables(tableColumns16), args: topTables, scan: scanTables},
-		{name: "exact table sizes", section: SectionTables, sql: sqlExactSizes, args: tableOIDs, scan: scanExactSizes},
-		{name: "tables without primary key", section: SectionTables, sql: sqlWithoutPrimaryKey, scan: scanWithoutPrimaryKey},
-
-		{name: "foreign keys without index", section: SectionIndexes, before: pg18, sql: sqlForeignKeys(""), scan: scanForeignKeys},
+		{name: "superusers' sessions", section: SectionSettings, sql: sqlSuperusers, args: limit(userCountsShown), scan: scanSuperusers},
 		{
-			name: "foreign keys without index", section: SectionIndexes, since: pg18,
+			name: "unencrypted sessions", section: SectionSettings, sql: sqlUnencrypted, privilege: "pg_monitor",
+			scan: value(func(r *Reading) **int { return &made(&r.Security).Unencrypted }),
+		},
+		{
+			name: "how passwords are kept", section: SectionSettings, sql: sqlMD5Roles, privilege: "SELECT on pg_authid (a superuser has it)",
+			scan: value(func(r *Reading) **int { return &made(&r.Security).MD5Roles }),
+		},
+	}
+}
+
+func replicationQueries() []query {
+	return []query{
+		{name: "WAL position", section: SectionReplication, sql: sqlWALPosition, counts: true, scan: scanWALPosition},
+		{
+			name: "standbys", section: SectionReplication, sql: sqlStandbys,
+			scan: list(func(r *Reading) *[]Standby { return &made(&r.Replication).Standbys }),
+		},
+		{name: "replication slots", section: SectionReplication, before: pg13, sql: sqlSlots(slotColumns12), scan: scanSlots},
+		{name: "replication slots", section: SectionReplication, since: pg13, before: pg17, sql: sqlSlots(slotColumns13), scan: scanSlots},
+		{name: "replication slots", section: SectionReplication, since: pg17, sql: sqlSlots(slotColumns17), scan: scanSlots},
+		{name: "replay", section: SectionReplication, only: RoleStandby, sql: sqlReplay, scan: scanReplay},
+		{
+			name: "conflicts with replay", section: SectionReplication, only: RoleStandby, sql: sqlConflicts, counts: true,
+			scan: section(func(r *Reading) **Conflicts { return &made(&r.Replication).Conflicts }),
+		},
+		{
+			name: "subscriptions", section: SectionReplication, only: RolePrimary, before: pg15, each: true,
+			sql: sqlSubscriptions(subscriptionColumns12), privilege: "SELECT on pg_subscription",
+			scan: list(func(r *Reading) *[]Subscription { return &made(&r.Replication).Subscriptions }),
+		},
+		{
+			name: "subscriptions", section: SectionReplication, only: RolePrimary, since: pg15, each: true,
+			sql: sqlSubscriptions(subscriptionColumns15), privilege: "SELECT on pg_subscription",
+			scan: list(func(r *Reading) *[]Subscription { return &made(&r.Replication).Subscriptions }),
+		},
+		{name: "archiver", section: SectionReplication, sql: sqlArchiver, counts: true, scan: scanArchiver},
+		{
+			name: "WAL awaiting archiving", section: SectionReplication, sql: sqlReadyFiles, privilege: "pg_monitor",
+			scan: value(func(r *Reading) **int64 { return &made(&r.Replication).ReadyFiles }),
+		},
+		{
+			name: "size of WAL", section: SectionReplication, sql: sqlWALBytes, privilege: "pg_monitor",
+			scan: value(func(r *Reading) **int64 { return &made(&r.Replication).WALBytes }),
+		},
+	}
+}
+
+func limitQueries() []query {
+	return []query{
+		{
+			name: "ages of databases", section: SectionLimits, sql: sqlDatabaseAges,
+			scan: list(func(r *Reading) *[]DatabaseAge { return &made(&r.Limits).Databases }),
+		},
+		{
+			name: "ages of tables", section: SectionLimits, sql: sqlTableAges, each: true, args: limit(agesShown),
+			scan: list(func(r *Reading) *[]TableAge { return &made(&r.Limits).Tables }),
+		},
+		{name: "sequences in all", section: SectionLimits, sql: sqlSequenceCounts, each: true, scan: scanSequenceCounts},
+		{
+			name: "sequences", section: SectionLimits, sql: sqlSequences, each: true, args: limit(sequencesShown),
+			scan: list(func(r *Reading) *[]Sequence { return &made(&r.Limits).Sequences }),
+		},
+		{name: "prepared transactions", section: SectionLimits, sql: sqlPrepared, args: limit(agesShown), scan: scanPrepared},
+		{name: "what holds VACUUM back", section: SectionLimits, sql: sqlHolders, args: limit(agesShown), scan: scanHolders},
+		{
+			name: "workers", section: SectionLimits, sql: sqlWorkers,
+			scan: list(func(r *Reading) *[]Workers { return &made(&r.Limits).Workers }),
+		},
+	}
+}
+
+func tableQueries() []query {
+	return []query{
+		{name: "tables", section: SectionTables, before: pg13, each: true, sql: sqlTables(tableColumns12), args: topTables, scan: scanTables},
+		{name: "tables", section: SectionTables, since: pg13, before: pg16, each: true, sql: sqlTables(tableColumns13), args: topTables, scan: scanTables},
+		{name: "tables", section: SectionTables, since: pg16, each: true, sql: sqlTables(tableColumns16), args: topTables, scan: scanTables},
+		{name: "exact table sizes", section: SectionTables, each: true, sql: sqlExactSizes, args: tableOIDs, scan: scanExactSizes},
+		{name: "bloat of tables", section: SectionTables, each: true, sql: sqlTableBloat, args: tableOIDs, scan: scanTableBloat},
+		{name: "tables without primary key", section: SectionTables, each: true, sql: sqlWithoutPrimaryKey, scan: scanWithoutPrimaryKey},
+		{
+			name: "vacuums in progress", section: SectionTables, each: true, sql: sqlVacuums,
+			scan: list(func(r *Reading) *[]Vacuuming { return &r.tables().Vacuums }),
+		},
+	}
+}
+
+func indexQueries() []query {
+	return []query{
+		{name: "foreign keys without index", section: SectionIndexes, before: pg18, each: true, sql: sqlForeignKeys(""), scan: scanForeignKeys},
+		{
+			name: "foreign keys without index", section: SectionIndexes, since: pg18, each: true,
 			// A key that isn't enforced is never looked up, and one WITHOUT
 			// OVERLAPS wants a GiST index, which is another question.
 			sql: sqlForeignKeys("and c.conenforced and not c.conperiod"), scan: scanForeignKeys,
+		},
+		{name: "indexes", section: SectionIndexes, before: pg16, each: true, sql: sqlIndexes(lastScan12), args: topIndexes, scan: scanIndexes},
+		{name: "indexes", section: SectionIndexes, since: pg16, each: true, sql: sqlIndexes(lastScan16), args: topIndexes, scan: scanIndexes},
+		{name: "redundant indexes", section: SectionIndexes, each: true, sql: sqlRedundant, args: limit(indexesShown), scan: scanRedundant},
+		{name: "bloat of indexes", section: SectionIndexes, each: true, sql: sqlIndexBloat, args: indexOIDs, scan: scanIndexBloat},
+	}
+}
+
+func statementQueries() []query {
+	const extension = "pg_stat_statements"
+	return []query{
+		{
+			name: "statements", section: SectionStatements, extension: extension, extensionSince: "1.4", counts: true,
+			build: sqlStatements, scan: scanStatements,
+		},
+		{
+			name: "statements' statistics", section: SectionStatements, extension: extension, extensionSince: "1.9",
+			sql: sqlStatementsInfo, scan: scanStatementsInfo,
+		},
+		{
+			name: "texts of statements", section: SectionStatements, extension: extension, extensionSince: "1.4",
+			sql: sqlStatementTexts, args: statementIDs, scan: scanStatementTexts,
+		},
+	}
+}
+
+func activityQueries() []query {
+	return []query{
+		{name: "cache", section: SectionCache, sql: sqlCache, counts: true, each: true, scan: scanCache},
+		{
+			name: "cache by table", section: SectionCache, sql: sqlTableCache, each: true, args: limit(agesShown),
+			scan: list(func(r *Reading) *[]TableCache { return &made(&r.Cache).Tables }),
+		},
+		{
+			name: "database size", section: SectionSize, sql: sqlDatabaseSize, each: true,
+			privilege: "CONNECT on the database, or pg_monitor", scan: scanDatabaseSize,
+		},
+		{
+			name: "sizes of other databases", section: SectionSize, sql: sqlDatabaseSizes,
+			scan: list(func(r *Reading) *[]DatabaseSize { return &made(&r.Size).Databases }),
+		},
+		{
+			name: "transactions", section: SectionTransactions, before: pg14, counts: true, each: true,
+			sql: sqlTransactions(databaseColumns12), scan: scanTransactions,
+		},
+		{
+			name: "transactions", section: SectionTransactions, since: pg14, counts: true, each: true,
+			sql: sqlTransactions(databaseColumns14), scan: scanTransactions,
+		},
+		{name: "checkpoints", section: SectionCheckpoints, before: pg17, counts: true, sql: sqlCheckpoints12, scan: scanCheckpoints},
+		{name: "checkpoints", section: SectionCheckpoints, since: pg17, counts: true, sql: sqlCheckpoints17, scan: scanCheckpoints},
+		{name: "WAL", section: SectionCheckpoints, since: pg14, counts: true, sql: sqlWAL, scan: scanWAL},
+		{
+			name: "I/O", section: SectionCheckpoints, since: pg16, before: pg18, counts: true, sql: sqlIO(ioBytes16),
+			scan: list(func(r *Reading) *[]IO { return &r.IO }),
+		},
+		{
+			name: "I/O", section: SectionCheckpoints, since: pg18, counts: true, sql: sqlIO(ioBytes18),
+			scan: list(func(r *Reading) *[]IO { return &r.IO }),
 		},
 	}
 }
@@ -70,6 +265,10 @@ func limit(n int) func(*Reading, CollectOptions) []any {
 
 // topTables is how many tables to read, by size and by dead rows.
 func topTables(_ *Reading, opts CollectOptions) []any { return []any{opts.TopTables} }
+
+// topIndexes is how many indexes to read, by size, and of those that are
+// unused or invalid.
+func topIndexes(*Reading, CollectOptions) []any { return []any{largestShown, indexesShown} }
 
 // tableOIDs are the tables that the tables query chose.
 func tableOIDs(r *Reading, _ CollectOptions) []any {
@@ -86,15 +285,16 @@ func tableOIDs(r *Reading, _ CollectOptions) []any {
 // that a version doesn't have is absent from the answer.
 func settingNames(*Reading, CollectOptions) []any {
 	return []any{[]string{
-		"archive_mode", "autovacuum", "autovacuum_max_workers", "autovacuum_naptime",
+		"archive_mode", "autovacuum", "autovacuum_freeze_max_age", "autovacuum_max_workers", "autovacuum_naptime",
 		"autovacuum_vacuum_max_threshold", "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_threshold",
-		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "data_checksums",
+		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "data_checksums", "data_directory",
 		"effective_cache_size", "fsync", "full_page_writes", "hot_standby_feedback",
-		"idle_in_transaction_session_timeout", "log_min_duration_statement", "maintenance_work_mem",
-		"max_connections", "max_wal_size", "password_encryption", "random_page_cost",
+		"idle_in_transaction_session_timeout", "log_checkpoints", "log_lock_waits", "log_min_duration_statement",
+		"maintenance_work_mem", "max_connections", "max_prepared_transactions", "max_replication_slots",
+		"max_slot_wal_keep_size", "max_wal_senders", "max_wal_size", "password_encryption", "random_page_cost",
 		"reserved_connections", "shared_buffers", "shared_preload_libraries", "ssl",
-		"statement_timeout", "superuser_reserved_connections", "synchronous_commit", "track_counts",
-		"track_io_timing", "wal_level", "work_mem",
+		"statement_timeout", "superuser_reserved_connections", "synchronous_commit", "synchronous_standby_names",
+		"track_commit_timestamp", "track_counts", "track_io_timing", "wal_buffers", "wal_level", "work_mem",
 	}}
 }
 

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // query is one row of the table of queries: what to ask, of which versions,
@@ -29,6 +31,14 @@ type query struct {
 	privilege string
 	// timeout replaces CollectOptions.QueryTimeout where it is not zero.
 	timeout time.Duration
+	// only asks servers of one role, and no word is lost about it elsewhere.
+	only Role
+	// counts is true of counters, which are also read when an interval begins;
+	// each of what every database has for itself.
+	counts, each bool
+	// build makes the SQL where it depends on an extension's version. In the
+	// SQL, @extension@ is the schema of the extension.
+	build func(extensionVersion string) string
 	// args are the arguments of sql; they may depend on earlier answers.
 	args func(*Reading, CollectOptions) []any
 	// scan puts the whole answer into the Reading, or nothing.
@@ -38,6 +48,19 @@ type query struct {
 // covers reports whether the query fits a server's version.
 func (q *query) covers(versionNum int) bool {
 	return versionNum >= q.since && (q.before == 0 || versionNum < q.before)
+}
+
+// text returns the SQL to ask.
+func (q *query) text(r *Reading) string {
+	if q.extension == "" {
+		return q.sql
+	}
+	e, _ := r.Server.extension(q.extension)
+	sql := q.sql
+	if q.build != nil {
+		sql = q.build(e.Version)
+	}
+	return strings.ReplaceAll(sql, "@extension@", pgmedic.QuoteIdent(e.Schema))
 }
 
 // choose returns one variant of each query: the one for the version, or, where
@@ -69,12 +92,12 @@ func (q *query) unfit(r *Reading) string {
 	case q.extension == "":
 		return ""
 	}
-	i := slices.IndexFunc(r.Server.Extensions, func(e Extension) bool { return e.Name == q.extension })
-	if i < 0 {
+	e, ok := r.Server.extension(q.extension)
+	if !ok {
 		return fmt.Sprintf("needs the extension %s, which is not installed in this database", q.extension)
 	}
-	if have := r.Server.Extensions[i].Version; compareVersions(have, q.extensionSince) < 0 {
-		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, have)
+	if compareVersions(e.Version, q.extensionSince) < 0 {
+		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, e.Version)
 	}
 	return ""
 }
@@ -128,6 +151,10 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 		words = fmt.Sprintf("it took longer than %s", timeout)
 	case "55P03": // lock_not_available
 		words = fmt.Sprintf("somebody holds a lock, and it waited longer than %s", opts.LockTimeout)
+	case "55000": // object_not_in_prerequisite_state
+		if q.extension != "" {
+			words = q.extension + " is not in shared_preload_libraries"
+		}
 	case "42P01", "42703", "42883": // undefined table, column, function
 		words = "this server has no such view, column or function"
 	}

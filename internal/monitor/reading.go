@@ -21,13 +21,21 @@ const ReadingFormat = 1
 // The sections of a Reading, as they appear in findings, in Skipped and in
 // the report.
 const (
-	SectionOverview    = "overview"
-	SectionConnections = "connections"
-	SectionCache       = "cache"
-	SectionSize        = "size"
-	SectionTables      = "tables"
-	SectionIndexes     = "indexes"
-	SectionBackups     = "backups"
+	SectionOverview     = "overview"
+	SectionConnections  = "connections"
+	SectionLocks        = "locks"
+	SectionReplication  = "replication"
+	SectionLimits       = "limits"
+	SectionTables       = "tables"
+	SectionIndexes      = "indexes"
+	SectionStatements   = "statements"
+	SectionCache        = "cache"
+	SectionSize         = "size"
+	SectionTransactions = "transactions"
+	SectionCheckpoints  = "checkpoints"
+	SectionWaits        = "waits"
+	SectionSettings     = "settings"
+	SectionBackups      = "backups"
 )
 
 // Reading is what one look at one database found. A section, or a list in it,
@@ -42,13 +50,37 @@ type Reading struct {
 	Database string    `json:"database"`
 	Server   Server    `json:"server"`
 
-	Connections *Connections `json:"connections"`
-	Cache       *Cache       `json:"cache"`
-	Size        *Size        `json:"size"`
-	Tables      *Tables      `json:"tables"`
-	Indexes     *Indexes     `json:"indexes"`
+	// Host is nil where nobody knows the server's machine.
+	Host *Host `json:"host"`
+
+	Connections  *Connections  `json:"connections"`
+	Locks        *Locks        `json:"locks"`
+	Replication  *Replication  `json:"replication"`
+	Limits       *Limits       `json:"limits"`
+	Tables       *Tables       `json:"tables"`
+	Indexes      *Indexes      `json:"indexes"`
+	Statements   *Statements   `json:"statements"`
+	Cache        *Cache        `json:"cache"`
+	Size         *Size         `json:"size"`
+	Transactions *Transactions `json:"transactions"`
+	Checkpoints  *Checkpoints  `json:"checkpoints"`
+	WAL          *WAL          `json:"wal"`
+	IO           []IO          `json:"io"`
+	Waits        *Waits        `json:"waits"`
+	Security     *Security     `json:"security"`
 	// Backups is nil where no store was looked at.
 	Backups *Backups `json:"backup_status"`
+
+	// Literals is true where statements were asked for with their literals,
+	// which can be passwords and people's data.
+	Literals bool `json:"literals"`
+	// Before is nil unless the look took an interval: then it holds the
+	// counters as they were when the interval began, and nothing else.
+	Before *Reading `json:"before,omitempty"`
+	// Databases are looks at the server's other databases, where all were
+	// asked for: what is of one database (tables, indexes, limits, cache, size,
+	// transactions), and nothing of the server.
+	Databases []*Reading `json:"databases,omitempty"`
 
 	// Skipped lists what could not be looked at. It is never nil.
 	Skipped []Skipped `json:"skipped"`
@@ -137,11 +169,22 @@ type Connections struct {
 	// another session, zero without one.
 	OldestTransactionSeconds float64 `json:"oldest_transaction_seconds"`
 
+	// AverageConnectionSeconds and OldestConnectionSeconds are the ages of
+	// other sessions; OldestQuerySeconds is of those that are active.
+	AverageConnectionSeconds float64 `json:"average_connection_seconds"`
+	OldestConnectionSeconds  float64 `json:"oldest_connection_seconds"`
+	OldestQuerySeconds       float64 `json:"oldest_query_seconds"`
+
 	ByState []StateCount `json:"by_state"`
 	// ByUser is bounded to the 20 pairs with the most connections.
 	ByUser []UserCount `json:"by_user"`
+	// ByClient is bounded to the 20 addresses with the most connections.
+	ByClient []ClientCount `json:"by_client"`
 	// IdleInTransaction is bounded to the 20 that idle longest.
 	IdleInTransaction []IdleSession `json:"idle_in_transaction"`
+	// Longest is bounded to the 20 other sessions whose transactions, active or
+	// idle, are the oldest.
+	Longest []Session `json:"longest"`
 }
 
 // Usable is the number of connections that ordinary roles can have.
@@ -186,11 +229,16 @@ type Cache struct {
 	LifetimeReads int64 `json:"lifetime_reads"`
 	// StatsReset is when counting began, nil where it never was reset.
 	StatsReset *time.Time `json:"stats_reset"`
+	// Tables is bounded to the 20 with the most reads.
+	Tables []TableCache `json:"tables"`
 }
 
 // Size is the size of the database.
 type Size struct {
 	DatabaseBytes int64 `json:"database_bytes"`
+	// Databases are all of the server that this role may measure, largest
+	// first.
+	Databases []DatabaseSize `json:"databases"`
 }
 
 // Decode reads one Reading from JSON, by itself or in a report, and refuses a
@@ -222,4 +270,14 @@ func (s *Server) Setting(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// extension returns an installed extension.
+func (s *Server) extension(name string) (Extension, bool) {
+	for _, e := range s.Extensions {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Extension{}, false
 }

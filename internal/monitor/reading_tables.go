@@ -14,6 +14,8 @@ type Tables struct {
 	// WithoutPrimaryKeyTotal counts all.
 	WithoutPrimaryKey      []KeylessTable `json:"without_primary_key"`
 	WithoutPrimaryKeyTotal int            `json:"without_primary_key_total"`
+	// Vacuums are those that run now.
+	Vacuums []Vacuuming `json:"vacuums"`
 }
 
 // Table is one table, partition or materialized view. Counters run since the
@@ -65,6 +67,12 @@ type Table struct {
 	HotUpdatedTuples     int64  `json:"hot_updated_tuples"`
 	NewpageUpdatedTuples *int64 `json:"newpage_updated_tuples"`
 
+	// Unindexed are the columns that no valid index begins with, bounded to
+	// the first 100.
+	Unindexed []string `json:"unindexed"`
+	// Bloat is nil where it could not be estimated: no statistics of its
+	// columns, or no privilege to see them.
+	Bloat *Bloat `json:"bloat"`
 	// Options are the table's storage parameters: autovacuum_enabled=false.
 	Options []string `json:"options"`
 }
@@ -105,6 +113,18 @@ type Indexes struct {
 	// ForeignKeysWithoutIndexTotal counts all.
 	ForeignKeysWithoutIndex      []ForeignKey `json:"foreign_keys_without_index"`
 	ForeignKeysWithoutIndexTotal int          `json:"foreign_keys_without_index_total"`
+
+	// Total counts the indexes of the database and EstimatedBytes their sizes.
+	Total          int   `json:"total"`
+	EstimatedBytes int64 `json:"estimated_bytes"`
+	// Largest is bounded to 20. Unused is bounded to the 50 largest that no
+	// scan has used; UnusedTotal counts all.
+	Largest     []Index `json:"largest"`
+	Unused      []Index `json:"unused"`
+	UnusedTotal int     `json:"unused_total"`
+	// Invalid and Redundant are bounded to 50.
+	Invalid   []Index     `json:"invalid"`
+	Redundant []IndexPair `json:"redundant"`
 }
 
 // ForeignKey is a foreign key whose referencing columns no index supports. The

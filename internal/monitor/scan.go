@@ -77,12 +77,7 @@ func scanConnections(rows pgx.Rows, r *Reading) error {
 }
 
 // connections returns the section, made if its first query failed.
-func (r *Reading) connections() *Connections {
-	if r.Connections == nil {
-		r.Connections = &Connections{}
-	}
-	return r.Connections
-}
+func (r *Reading) connections() *Connections { return made(&r.Connections) }
 
 func scanConnectionsByState(rows pgx.Rows, r *Reading) error {
 	got, err := many[StateCount](rows)
@@ -131,12 +126,7 @@ func scanDatabaseSize(rows pgx.Rows, r *Reading) error {
 }
 
 // tables returns the section, made if its first query failed.
-func (r *Reading) tables() *Tables {
-	if r.Tables == nil {
-		r.Tables = &Tables{}
-	}
-	return r.Tables
-}
+func (r *Reading) tables() *Tables { return made(&r.Tables) }
 
 func scanTables(rows pgx.Rows, r *Reading) error {
 	type row struct {
@@ -217,10 +207,8 @@ func scanForeignKeys(rows pgx.Rows, r *Reading) error {
 		return slices.ContainsFunc(l.Predicates, func(p string) bool { return impliedByKey(p, l.QuotedColumns) })
 	})
 	keys := gatherForeignKeys(leaves)
-	r.Indexes = &Indexes{
-		ForeignKeysWithoutIndex:      keys[:min(len(keys), keysShown)],
-		ForeignKeysWithoutIndexTotal: len(keys),
-	}
+	x := made(&r.Indexes)
+	x.ForeignKeysWithoutIndex, x.ForeignKeysWithoutIndexTotal = keys[:min(len(keys), keysShown)], len(keys)
 	return nil
 }
 

@@ -20,7 +20,15 @@ import (
 var shared *scratch.Server
 
 func TestMain(m *testing.M) {
-	os.Exit(scratchtest.Main(m, scratch.Options{}, func(s *scratch.Server) { shared = s }))
+	os.Exit(scratchtest.Main(m, options(0), func(s *scratch.Server) { shared = s }))
+}
+
+// options are of a server on which every section has something to read.
+func options(major int) scratch.Options {
+	return scratch.Options{Major: major, Settings: map[string]string{
+		"shared_preload_libraries": "pg_stat_statements", "max_prepared_transactions": "10", "track_commit_timestamp": "on",
+		"wal_level": "logical", "archive_mode": "on", "archive_command": "true", "track_io_timing": "on",
+	}}
 }
 
 // connect opens a session, as a role other than the superuser if one is named.
@@ -41,6 +49,9 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	}
 	return conn
 }
+
+// connectTo opens a session outside of the test's goroutine.
+func connectTo(t *testing.T, dsn string) (*pgx.Conn, error) { return pgx.Connect(t.Context(), dsn) }
 
 func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
@@ -154,21 +165,45 @@ func TestOnEveryMajor(t *testing.T) {
 		run  func(t *testing.T, dsn string)
 	}{
 		{"Every query answers on every version", testEveryQueryAnswersOnEveryVersion},
+		{"Every section is read", testEverySectionIsRead},
 		{"A dead table is found and vacuumed", testADeadTableIsFoundAndVacuumed},
 		{"Foreign keys without index are found and mended", testForeignKeysWithoutIndexAreFoundAndMended},
 		{"Foreign keys of partitions are one finding", testForeignKeysOfPartitionsAreOneFinding},
 		{"Tables without primary key are found and mended", testTablesWithoutPrimaryKeyAreFoundAndMended},
 		{"A session idle in transaction is found and ended", testASessionIdleInTransactionIsFoundAndEnded},
+		{"A session that blocks is found and ended", testASessionThatBlocksIsFoundAndEnded},
+		{"A long transaction is found and cancelled", testALongTransactionIsFoundAndCancelled},
+		{"A prepared transaction is found and finished", testAPreparedTransactionIsFoundAndFinished},
+		{"A slot that nobody reads is found and dropped", testASlotThatNobodyReadsIsFoundAndDropped},
+		{"A table near wraparound is found and frozen", testATableNearWraparoundIsFoundAndFrozen},
+		{"A sequence near its end is found and widened", testASequenceNearItsEndIsFoundAndWidened},
+		{"A bloated table is found and rewritten", testABloatedTableIsFoundAndRewritten},
+		{"A bloated index is found and rebuilt", testABloatedIndexIsFoundAndRebuilt},
+		{"A table never analyzed is found and analyzed", testATableNeverAnalyzedIsFoundAndAnalyzed},
+		{"An invalid index is found and rebuilt", testAnInvalidIndexIsFoundAndRebuilt},
+		{"Needless indexes are found and dropped", testNeedlessIndexesAreFoundAndDropped},
+		{"A missing index is found and built", testAMissingIndexIsFoundAndBuilt},
+		{"Slow statements are found", testSlowStatementsAreFound},
+		{"A failing archiver is found", testAFailingArchiverIsFound},
+		{"A missing synchronous standby is found and given up", testAMissingSynchronousStandbyIsFoundAndGivenUp},
+		{"A setting is found and mended", testASettingIsFoundAndMended},
+		{"Statements that nobody counts are counted", testStatementsThatNobodyCountsAreCounted},
+		{"A superuser's application is found", testASuperusersApplicationIsFound},
+		{"A disabled subscription is found", testADisabledSubscriptionIsFound},
+		{"Rollbacks and checkpoints are counted", testRollbacksAndCheckpointsAreCounted},
 	}
 	for _, major := range scratchtest.Majors(t) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
 			server := shared
 			if major != shared.Major() {
-				server = scratchtest.New(t, scratch.Options{Major: major})
+				server = scratchtest.New(t, options(major))
 			}
 			for _, tt := range tests {
 				t.Run(tt.name, func(t *testing.T) { tt.run(t, scratchtest.Database(t, server)) })
 			}
+			t.Run("A standby is read and judged", func(t *testing.T) {
+				testAStandbyIsReadAndJudged(t, scratchtest.Database(t, server), server)
+			})
 		})
 	}
 }

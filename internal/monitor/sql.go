@@ -39,7 +39,13 @@ select count(*)::int as used,
        (count(*) filter (where hidden))::int as hidden,
        (count(*) filter (where wait_event_type = 'Lock'))::int as waiting_for_lock,
        coalesce(extract(epoch from max(greatest(statement_timestamp() - xact_start, '0'))
-         filter (where pid <> pg_backend_pid())), 0)::float8 as oldest_transaction_seconds
+         filter (where pid <> pg_backend_pid())), 0)::float8 as oldest_transaction_seconds,
+       coalesce(extract(epoch from avg(greatest(statement_timestamp() - backend_start, '0'))
+         filter (where pid <> pg_backend_pid())), 0)::float8 as average_connection_seconds,
+       coalesce(extract(epoch from max(greatest(statement_timestamp() - backend_start, '0'))
+         filter (where pid <> pg_backend_pid())), 0)::float8 as oldest_connection_seconds,
+       coalesce(extract(epoch from max(greatest(statement_timestamp() - query_start, '0'))
+         filter (where pid <> pg_backend_pid() and state = 'active')), 0)::float8 as oldest_query_seconds
 from client`
 
 const sqlConnectionsByState = sqlClients + `
@@ -84,21 +90,23 @@ const userSchemas = `n.nspname !~ '^pg_' and n.nspname <> 'information_schema'`
 // seen, at least the 28 bytes that each live row takes with its line pointer.
 const heapBytes = `greatest(c.relpages::bigint * current_setting('block_size')::bigint, pg_stat_get_live_tuples(c.oid) * 28, 0)`
 
-// sqlTables reads the $1 largest tables by relpages and the $1 with the most
-// dead rows. It takes no lock on any of them and measures nothing.
+// sqlTables reads the $1 largest tables by relpages, the $1 with the most dead
+// rows, and the $1 of which sequential scans have read the most rows. It takes no lock on any of them and measures nothing.
 func sqlTables(versionColumns string) string {
 	return `
 with relation as (
   select c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.reltuples, c.reloptions,
          ` + heapBytes + ` + coalesce(t.relpages, 0)::bigint * current_setting('block_size')::bigint as bytes,
-         coalesce(pg_stat_get_dead_tuples(c.oid), 0) as dead
+         coalesce(pg_stat_get_dead_tuples(c.oid), 0) as dead,
+         case when pg_stat_get_numscans(c.oid) > 0 then pg_stat_get_tuples_returned(c.oid) else 0 end as scanned
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   left join pg_class t on t.oid = c.reltoastrelid
   where c.relkind in ('r', 'm') and ` + userSchemas + `
 ), ranked as (
   select *, count(*) over () as total,
          row_number() over (order by bytes desc, oid) as by_bytes,
-         row_number() over (order by dead desc, oid) as by_dead
+         row_number() over (order by dead desc, oid) as by_dead,
+         row_number() over (order by scanned desc, oid) as by_scanned
   from relation
 )
 select r.total::int, r.oid, r.nspname::text as schema, r.relname::text as name,
@@ -112,9 +120,14 @@ select r.total::int, r.oid, r.nspname::text as schema, r.relname::text as name,
        coalesce(s.n_tup_ins, 0) as inserted_tuples, coalesce(s.n_tup_upd, 0) as updated_tuples,
        coalesce(s.n_tup_del, 0) as deleted_tuples, coalesce(s.n_tup_hot_upd, 0) as hot_updated_tuples,
        coalesce(r.reloptions, '{}') as options,
+       array(select a.attname::text from pg_attribute a
+             where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+               and not exists (select from pg_index i
+                               where i.indrelid = r.oid and i.indisvalid and i.indkey[0] = a.attnum and i.indpred is null)
+             order by a.attnum limit 100) as unindexed,
        ` + versionColumns + `
 from ranked r left join pg_stat_user_tables s on s.relid = r.oid
-where r.by_bytes <= $1 or r.by_dead <= $1 and r.dead > 0
+where r.by_bytes <= $1 or r.by_dead <= $1 and r.dead > 0 or r.by_scanned <= $1 and r.scanned > 0
 order by r.bytes desc, r.nspname, r.relname`
 }
 

@@ -30,19 +30,21 @@ type Report struct {
 	Verdict  string            `json:"verdict"`
 	Reading  *monitor.Reading  `json:"reading"`
 	Findings []pgmedic.Finding `json:"findings"`
+	// Muted are the findings that the configuration silences for a time.
+	Muted []monitor.Muted `json:"muted"`
 }
 
-// NewReport makes a Report, with its verdict.
-func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Finding) Report {
-	if findings == nil {
-		findings = []pgmedic.Finding{}
-	}
+// NewReport makes a Report, with its verdict. Findings that a mute covers at
+// now are told apart from the others and don't count.
+func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Finding, mutes ...monitor.Mute) Report {
+	shown, muted := monitor.Silence(findings, mutes, now)
 	return Report{
 		Format:      ReportFormat,
 		GeneratedAt: now.UTC(),
-		Verdict:     verdict(findings, len(reading.Skipped)),
+		Verdict:     verdict(shown, len(reading.Skipped)),
 		Reading:     reading,
-		Findings:    findings,
+		Findings:    shown,
+		Muted:       muted,
 	}
 }
 

@@ -34,9 +34,19 @@ func Text(w io.Writer, report Report, opts TextOptions) error {
 	p.server()
 	p.backups()
 	p.connections()
-	p.cache()
+	p.locks()
+	p.replication()
+	p.limits()
 	p.tables()
 	p.indexes()
+	p.statements()
+	p.cache()
+	p.size()
+	p.transactions()
+	p.checkpoints()
+	p.waits()
+	p.otherDatabases()
+	p.muted()
 	p.skipped()
 	p.cost()
 	if _, err := w.Write(p.Bytes()); err != nil {
@@ -136,7 +146,11 @@ func (p *page) findings() {
 // can be selected and pasted.
 func (p *page) finding(f pgmedic.Finding) {
 	word := mark(f.Severity)
-	object := wrap(Clean(f.Object), p.width-lipgloss.Width(word)-2)
+	name := f.Object
+	if f.Database != "" {
+		name += ", in database " + f.Database
+	}
+	object := wrap(Clean(name), p.width-lipgloss.Width(word)-2)
 	for i, l := range object {
 		if i == 0 {
 			p.line(p.paint.severity(f.Severity, word) + "  " + p.paint.bold(l))

@@ -102,6 +102,10 @@ func (p *page) connections() {
 	if len(states) > 0 {
 		p.items(2, plainly, states)
 	}
+	p.items(2, p.paint.faint, []string{
+		"connections " + seconds(c.AverageConnectionSeconds) + " old on average, oldest " + seconds(c.OldestConnectionSeconds),
+		"longest statement " + seconds(c.OldestQuerySeconds),
+	})
 	if len(c.ByUser) == 0 {
 		return
 	}
@@ -110,6 +114,13 @@ func (p *page) connections() {
 		rows = append(rows, []string{u.User, orDash(u.Application), Count(int64(u.Connections))})
 	}
 	p.table([]string{"ROLE", "APPLICATION", "CONNECTIONS"}, rows, []int{2}, []int{0, 1})
+	rows = nil
+	for _, s := range c.Longest[:min(len(c.Longest), 5)] {
+		rows = append(rows, []string{fmt.Sprintf("%d", s.PID), s.User, s.State, orDash(s.WaitEvent), seconds(s.TransactionSeconds), s.Query})
+	}
+	if len(rows) > 0 {
+		p.table([]string{"PID", "ROLE", "STATE", "WAITS FOR", "TRANSACTION", "STATEMENT"}, rows, nil, []int{5, 3})
+	}
 }
 
 // table writes a table within the page, after an empty line.
@@ -148,6 +159,25 @@ func (p *page) cache() {
 		percent(100*float64(c.LifetimeHits)/float64(total)) + " found in shared_buffers, lifetime, " + since,
 		Count(c.LifetimeHits) + " hits", Count(c.LifetimeReads) + " reads",
 	})
+	if b := p.report.Reading.Before; b != nil && b.Cache != nil {
+		hits, reads := c.LifetimeHits-b.Cache.LifetimeHits, c.LifetimeReads-b.Cache.LifetimeReads
+		if hits+reads > 0 {
+			p.items(2, p.paint.bold, []string{
+				"in the last " + Duration(p.report.Reading.TakenAt.Sub(b.TakenAt)), percent(100*float64(hits)/float64(hits+reads)) + " found",
+			})
+		}
+	}
+	var rows [][]string
+	for _, t := range c.Tables[:min(len(c.Tables), 5)] {
+		if t.Reads() > 0 {
+			rows = append(rows, []string{
+				t.Schema + "." + t.Name, percent(100 * float64(t.Hits()) / float64(t.Hits()+t.Reads())), Count(t.HeapReads), Count(t.IndexReads), Count(t.ToastReads),
+			})
+		}
+	}
+	if len(rows) > 0 {
+		p.table([]string{"MOST READS", "FOUND", "HEAP", "INDEXES", "TOAST"}, rows, []int{1, 2, 3, 4}, []int{0})
+	}
 }
 
 const (
@@ -185,12 +215,16 @@ func (p *page) tables() {
 	for _, x := range t.Items[:min(len(t.Items), tablesShown)] {
 		rows = append(rows, tableRow(x, now))
 	}
-	headers := []string{"LARGEST TABLES", "ROWS", "DEAD", "VACUUMED", "SIZE", "HEAP", "INDEXES", "TOAST"}
+	headers := []string{"LARGEST TABLES", "ROWS", "DEAD", "VACUUMED", "SIZE", "BLOAT", "HEAP", "INDEXES", "TOAST"}
 	if p.width < splitWidth {
 		// Table takes no more cells than there are headers.
 		headers = headers[:5]
 	}
-	p.table(headers, rows, []int{1, 2, 3, 4, 5, 6, 7}, []int{0})
+	p.table(headers, rows, []int{1, 2, 3, 4, 5, 6, 7, 8}, []int{0})
+	for _, v := range t.Vacuums {
+		p.prose(2, plainly, fmt.Sprintf("VACUUM of %s.%s: %s, %s of %s blocks read, for %s.", v.Schema, v.Table, v.Phase,
+			Count(v.ScannedBlocks), Count(v.HeapBlocks), seconds(v.Seconds)))
+	}
 }
 
 // tableRow writes one table. An estimate is marked as such.
@@ -209,7 +243,11 @@ func tableRow(t monitor.Table, now time.Time) []string {
 			vacuumed = *at
 		}
 	}
-	return append([]string{t.Schema + "." + t.Name, Count(t.LiveTuples), dead, Ago(now, vacuumed)}, sizes...)
+	bloat := "-"
+	if t.Bloat != nil {
+		bloat = "~" + Bytes(t.Bloat.Bytes)
+	}
+	return append([]string{t.Schema + "." + t.Name, Count(t.LiveTuples), dead, Ago(now, vacuumed), sizes[0], bloat}, sizes[1:]...)
 }
 
 // indexes writes what was looked at in the indexes.
@@ -222,6 +260,24 @@ func (p *page) indexes() {
 	p.prose(2, plainly, plural(x.ForeignKeysWithoutIndexTotal, "foreign key")+" without a supporting index.")
 	if shown := len(x.ForeignKeysWithoutIndex); shown < x.ForeignKeysWithoutIndexTotal {
 		p.prose(2, plainly, fmt.Sprintf("The findings are about the %d on the largest tables.", shown))
+	}
+	if x.Largest == nil {
+		return
+	}
+	p.items(2, plainly, []string{
+		pluralOf(x.Total, "index", "indexes") + ", " + Bytes(x.EstimatedBytes), Count(int64(x.UnusedTotal)) + " never scanned",
+		fmt.Sprintf("%d invalid", len(x.Invalid)), fmt.Sprintf("%d redundant", len(x.Redundant)),
+	})
+	var rows [][]string
+	for _, i := range x.Largest[:min(len(x.Largest), most)] {
+		bloat := "-"
+		if i.BloatBytes != nil {
+			bloat = "~" + Bytes(*i.BloatBytes)
+		}
+		rows = append(rows, []string{i.Schema + "." + i.Name, i.TableSchema + "." + i.Table, i.Method, Count(i.Scans), Bytes(i.EstimatedBytes), bloat})
+	}
+	if len(rows) > 0 {
+		p.table([]string{"LARGEST INDEXES", "TABLE", "METHOD", "SCANS", "SIZE", "BLOAT"}, rows, []int{3, 4, 5}, []int{0, 1})
 	}
 }
 

@@ -39,7 +39,7 @@ func clinic() *monitor.Reading {
 	return &monitor.Reading{
 		Format: monitor.ReadingFormat, TakenAt: noon, Database: "clinic",
 		Server: monitor.Server{
-			Version: "15.18", VersionNum: 150018, Role: monitor.RolePrimary, SystemIdentifier: "7711137567784477118",
+			Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7711137567784477118",
 			StartedAt: noon.Add(-27 * time.Hour), UptimeSeconds: 27 * 3600,
 			Settings: []monitor.Setting{
 				{Name: "autovacuum", Value: "on", Source: "default"}, {Name: "fsync", Value: "on", Source: "default"},
@@ -116,6 +116,11 @@ func text(t *testing.T, r *monitor.Reading, opts render.TextOptions) string {
 
 func healthy() *monitor.Reading {
 	r := clinic()
+	r.Server.Settings = []monitor.Setting{
+		{Name: "autovacuum", Value: "on", Source: "default"}, {Name: "fsync", Value: "on", Source: "default"},
+		{Name: "max_wal_size", Value: "1024", Unit: "MB", Source: "default"},
+		{Name: "shared_buffers", Value: "131072", Unit: "8kB", Source: "configuration file"},
+	}
 	r.Connections = &monitor.Connections{Used: 5, MaxConnections: 100, SuperuserReserved: 3, ByState: []monitor.StateCount{{State: "idle", Connections: 5}}}
 	r.Cache = &monitor.Cache{LifetimeHits: 999_000, LifetimeReads: 1000}
 	r.Tables = &monitor.Tables{Total: 1, Items: r.Tables.Items[:1], WithoutPrimaryKey: []monitor.KeylessTable{}}
@@ -133,6 +138,7 @@ func TestTextGolden(t *testing.T) {
 	tests := map[string]*monitor.Reading{
 		"troubled": clinic(),
 		"healthy":  healthy(),
+		"busy":     busy(),
 		"nothing":  {Format: 1, TakenAt: noon, Database: "d", Server: monitor.Server{Version: "19beta1", Role: monitor.RoleStandby}},
 	}
 	for name, r := range tests {
@@ -212,7 +218,7 @@ func TestNamesCannotDriveTheTerminal(t *testing.T) {
 }
 
 func TestVerdictCountsAndNamesTheWorst(t *testing.T) {
-	if v := report(clinic()).Verdict; v != "5 warnings, 1 critical, 2 notes: first connections near limit, server; 2 things could not be looked at" {
+	if v := report(clinic()).Verdict; v != "5 warnings, 1 critical, 4 notes: first connections near limit, server; 2 things could not be looked at" {
 		t.Error(v)
 	}
 	if v := report(healthy()).Verdict; v != "0 warnings, 0 criticals: nothing needs doing now" {

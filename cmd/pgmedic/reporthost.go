@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/shirou/gopsutil/v4/disk"
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// readHost adds what is known of the server's machine: what the configuration
+// states, else what this machine says of itself where the server is surely on
+// it. A Unix socket is; a port on this machine can be a tunnel or a container.
+func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) {
+	if mb := a.cfg.Report.ServerMemoryMB; mb > 0 {
+		r.Host = &monitor.Host{MemoryBytes: int64(mb) << 20, Source: "stated"}
+	}
+	address := conn.PgConn().Conn().RemoteAddr()
+	if address == nil || address.Network() != "unix" {
+		return
+	}
+	host := monitor.Host{CPUs: runtime.NumCPU(), Source: "local"}
+	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
+		host.MemoryBytes = int64(min(memory.Total, 1<<62)) //nolint:gosec // bounded
+	}
+	// Hidden from roles that may not see all settings.
+	if folder, ok := r.Server.Setting("data_directory"); ok && folder != "" {
+		if usage, err := disk.UsageWithContext(ctx, folder); err == nil {
+			host.DiskBytes, host.DiskFreeBytes = int64(min(usage.Total, 1<<62)), int64(min(usage.Free, 1<<62)) //nolint:gosec // bounded
+		}
+	}
+	if r.Host != nil {
+		host.MemoryBytes, host.Source = r.Host.MemoryBytes, r.Host.Source
+	}
+	r.Host = &host
+}
+
+// otherDatabases looks at the server's other databases, one after the other. One
+// that can't be read is listed as skipped.
+func (a *app) otherDatabases(ctx context.Context, r *monitor.Reading, opts monitor.CollectOptions, names []string, connect func(name string) (*pgx.Conn, func(), error)) error {
+	opts.DatabaseOnly, opts.Interval = true, 0
+	for _, name := range names {
+		if name == r.Database {
+			continue
+		}
+		other, err := func() (*monitor.Reading, error) {
+			conn, closed, err := connect(name)
+			if err != nil {
+				return nil, err
+			}
+			defer closed()
+			return monitor.Collect(ctx, conn, opts)
+		}()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			r.Skipped = append(r.Skipped, monitor.Skipped{
+				Section: monitor.SectionOverview, Query: "database " + oneLine(name), Reason: oneLine(err.Error()),
+			})
+			continue
+		}
+		r.Databases = append(r.Databases, other)
+		r.Cost.Queries += other.Cost.Queries
+		r.Cost.Seconds += other.Cost.Seconds
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package monitor
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// bloat finds tables whose files are much larger than their rows.
+func (a *analysis) bloat() {
+	if a.reading.Tables == nil {
+		return
+	}
+	for i := range a.reading.Tables.Items {
+		t := &a.reading.Tables.Items[i]
+		if t.Bloat == nil || t.Bloat.Bytes < a.limits.BloatMinBytes {
+			continue
+		}
+		heap := t.TableBytes
+		if !t.Exact {
+			heap = t.EstimatedBytes
+		}
+		percent := min(100, 100*float64(t.Bloat.Bytes)/float64(max(1, heap)))
+		if percent <= a.limits.BloatPercent {
+			continue
+		}
+		table := quotedTable(t.Schema, t.Name)
+		a.add(t.Bloat.Bytes, pgmedic.Finding{
+			ID: "table-bloat", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: qualified(t.Schema, t.Name),
+			Summary: fmt.Sprintf("About %.0f %% of its file holds no live row: %s that VACUUM makes usable again but doesn't give back.",
+				percent, sizeOf(t.Bloat.Bytes)),
+			Evidence: []pgmedic.Evidence{
+				evidence("bloat_bytes", t.Bloat.Bytes), evidence("heap_bytes", heap), evidencePercent("bloat_percent", percent),
+				evidenceText("method", t.Bloat.Method), evidenceText("confidence", t.Bloat.Confidence),
+				evidence("live_tuples", t.LiveTuples), evidence("dead_tuples", t.DeadTuples),
+				evidencePercent("threshold_percent", a.limits.BloatPercent),
+			},
+			Fix: strings.Join([]string{
+				"SET lock_timeout = '2s';", "SET statement_timeout = '60s';",
+				fmt.Sprintf("VACUUM (FULL, ANALYZE) %s;", table), "RESET lock_timeout;", "RESET statement_timeout;",
+			}, "\n"),
+			Risk: "Writes the table and its indexes anew, needs the disk space for that, and nobody else can use the table meanwhile. It " +
+				"gives up after 2 s of waiting or 60 s of work and then has changed nothing: a large table needs a maintenance window. " +
+				"Leave it where the table grows again anyway: the space is reused. pg_repack does the same with short locks only.",
+		})
+	}
+}
+
+// neverAnalyzed finds tables that the planner knows nothing of.
+func (a *analysis) neverAnalyzed() {
+	if a.reading.Tables == nil {
+		return
+	}
+	for i := range a.reading.Tables.Items {
+		t := &a.reading.Tables.Items[i]
+		if t.LastAnalyze != nil || t.LastAutoanalyze != nil || t.Kind == "materialized view" ||
+			t.ModifiedSinceAnalyze <= a.limits.NeverAnalyzedRows {
+			continue
+		}
+		a.add(t.Bytes(), pgmedic.Finding{
+			ID: "table-never-analyzed", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: qualified(t.Schema, t.Name),
+			Summary: "No ANALYZE of it is recorded although many of its rows have changed: the planner guesses, and plans may be bad.",
+			Evidence: []pgmedic.Evidence{
+				evidence("modified_rows", t.ModifiedSinceAnalyze), evidence("live_tuples", t.LiveTuples),
+				evidence("threshold_rows", a.limits.NeverAnalyzedRows),
+			},
+			Fix:  fmt.Sprintf("ANALYZE %s;", quotedTable(t.Schema, t.Name)),
+			Risk: "Reads a sample of the table. Reads and writes go on.",
+		})
+	}
+}
+
+// disk finds a file system that is nearly full, where it can be seen.
+func (a *analysis) disk() {
+	h := a.reading.Host
+	if h == nil || h.DiskBytes <= 0 {
+		return
+	}
+	percent := 100 * float64(h.DiskBytes-h.DiskFreeBytes) / float64(h.DiskBytes)
+	severity, line := pgmedic.SeverityWarn, a.limits.DiskWarnPercent
+	switch {
+	case percent > a.limits.DiskCriticalPercent:
+		severity, line = pgmedic.SeverityCritical, a.limits.DiskCriticalPercent
+	case percent <= line:
+		return
+	}
+	a.add(serverWide, pgmedic.Finding{
+		ID: "disk-filling", Section: SectionSize, Severity: severity, Object: "server",
+		Summary: fmt.Sprintf("The disk that holds the data is %.0f %% full; when it is full, the server stops.", percent),
+		Evidence: []pgmedic.Evidence{
+			evidence("disk_bytes", h.DiskBytes), evidence("free_bytes", h.DiskFreeBytes), evidencePercent("used_percent", percent),
+			evidencePercent("threshold_percent", line),
+		},
+		Fix: "SELECT slot_name, active, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn) AS kept_bytes FROM pg_catalog.pg_replication_slots;",
+		Risk: "Changes nothing: WAL kept for a slot that nobody reads is the most common cause. Never delete files in pg_wal by hand. " +
+			"Then look at logs, temporary files and the largest tables.",
+	})
+}

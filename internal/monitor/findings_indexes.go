@@ -1,0 +1,258 @@
+package monitor
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// indexes finds indexes that are broken, needless or swollen.
+func (a *analysis) indexes() {
+	if a.reading.Indexes == nil {
+		return
+	}
+	for _, x := range a.reading.Indexes.Invalid {
+		a.invalidIndex(x)
+	}
+	for _, p := range a.reading.Indexes.Redundant {
+		a.redundantIndex(p)
+	}
+	for _, x := range a.reading.Indexes.Unused {
+		a.unusedIndex(x)
+	}
+	for _, x := range a.reading.Indexes.Largest {
+		a.bloatedIndex(x)
+	}
+}
+
+// indexFacts is what is known of an index.
+func indexFacts(x Index) []pgmedic.Evidence {
+	return []pgmedic.Evidence{
+		evidenceText("table", qualified(x.TableSchema, x.Table)), evidenceText("definition", x.Definition),
+		evidence("size_bytes", x.EstimatedBytes), evidence("scans", x.Scans),
+	}
+}
+
+const dropIndexRisk = " Reads and writes go on while it is dropped. Cannot run inside a transaction block. Keep its definition, " +
+	"given above, to make it again."
+
+// invalidIndex judges what an index build that failed has left behind. It is
+// dropped only where it is PostgreSQL's own transient copy; another may be what
+// somebody wanted, and a unique one keeps rows out even so.
+func (a *analysis) invalidIndex(x Index) {
+	if x.Building {
+		return
+	}
+	name := quotedTable(x.Schema, x.Name)
+	f := pgmedic.Finding{
+		ID: "index-invalid", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
+		Summary:  "It is invalid: a build that failed left it behind. No query uses it, and every write still pays for it.",
+		Evidence: indexFacts(x),
+		Fix:      fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", name),
+		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
+			"Cannot run inside a transaction block. If it is not wanted, drop it with DROP INDEX CONCURRENTLY instead.",
+	}
+	if regexp.MustCompile(`_cc(new|old)\d*$`).MatchString(x.Name) && x.Needed() == "" {
+		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", name)
+		f.Risk = "It is the copy that a REINDEX CONCURRENTLY works with, and the index itself is there." + dropIndexRisk
+	}
+	a.add(x.EstimatedBytes, f)
+}
+
+// redundantIndex judges a pair of indexes of which one does the other's work.
+func (a *analysis) redundantIndex(p IndexPair) {
+	x := p.Redundant
+	f := pgmedic.Finding{
+		ID: "index-duplicate", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
+		Summary:  fmt.Sprintf("It is the same as %s, which does all its work; every write keeps both up to date.", qualified(p.Kept.Schema, p.Kept.Name)),
+		Evidence: append(indexFacts(x), evidenceText("kept", qualified(p.Kept.Schema, p.Kept.Name)), evidenceText("kept_definition", p.Kept.Definition)),
+	}
+	if !p.Exact {
+		f.ID, f.Severity = "index-redundant", pgmedic.SeverityInfo
+		f.Summary = fmt.Sprintf("Its columns are the first of %s, which can serve the same searches.", qualified(p.Kept.Schema, p.Kept.Name))
+		f.Risk = "Before you drop it: it is the smaller of the two, and faster where it suffices. Compare how often each is scanned, " +
+			"here and on every replica."
+		a.add(x.EstimatedBytes, f)
+		return
+	}
+	// A foreign key of its own table is served by the other one as well.
+	if why := x.Needed(); why != "" && (!x.ForeignKey || x.Unique || x.Primary || x.Constraint || x.ReplicaIdentity || x.Clustered || x.Partition || x.Extension) {
+		f.Severity = pgmedic.SeverityInfo
+		f.Risk = "There is no fix to paste: " + why + "."
+		a.add(x.EstimatedBytes, f)
+		return
+	}
+	f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
+	f.Risk = "The other index serves the same searches, here and on replicas." + dropIndexRisk
+	a.add(x.EstimatedBytes, f)
+}
+
+// unusedSince is since when an index is known to be there unused: its statistics
+// and its catalogue entry both have to reach back, or an earlier Reading has to
+// have seen it so. It is the zero time where nobody knows.
+func (a *analysis) unusedSince(x Index) time.Time {
+	var since time.Time
+	t := a.reading.Transactions
+	if x.ChangedAt != nil && t != nil {
+		since = *x.ChangedAt
+		if t.StatsReset != nil && t.StatsReset.After(since) {
+			since = *t.StatsReset
+		}
+	}
+	for _, e := range a.earlier {
+		if !a.continues(e) || e.Indexes == nil || !since.IsZero() && !e.TakenAt.Before(since) {
+			continue
+		}
+		if slices.ContainsFunc(e.Indexes.Unused, func(y Index) bool { return y.OID == x.OID && y.Name == x.Name }) {
+			since = e.TakenAt
+		}
+	}
+	return since
+}
+
+// unusedIndex judges an index that nothing has scanned. It is called droppable
+// only if nothing rests on it, if it was seen unused for long enough, and if no
+// replica could be using it; replicas keep their own statistics.
+func (a *analysis) unusedIndex(x Index) {
+	if x.EstimatedBytes < a.limits.UnusedIndexBytes || x.Needed() != "" || a.reading.Server.Role == RoleStandby {
+		return
+	}
+	f := pgmedic.Finding{
+		ID: "index-unused", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(x.Schema, x.Name),
+		Evidence: append(indexFacts(x), evidenceText("replicas_seen", "none")),
+	}
+	since := a.unusedSince(x)
+	age := a.reading.TakenAt.Sub(since)
+	var replicas []string
+	known := a.reading.Replication != nil && a.reading.Replication.Standbys != nil
+	if known {
+		for _, s := range a.reading.Replication.Standbys {
+			replicas = append(replicas, readable(s.Application))
+		}
+	}
+	switch {
+	case since.IsZero():
+		f.Summary = "No scan has used it since statistics began, but for how long it has been there is not known."
+		f.Risk = "Don't drop it yet: it may be new, or used once a month. Keep reports for a while, or set track_commit_timestamp, and " +
+			"the age will be known."
+	case age < a.limits.UnusedIndexAge:
+		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
+		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."
+	case !known || len(replicas) > 0:
+		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not looked at, may use it.", longFor(age.Seconds()))
+		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
+		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics."
+	default:
+		f.Severity = pgmedic.SeverityWarn
+		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", longFor(age.Seconds()))
+		f.Evidence = append(f.Evidence, evidenceTime("unused_since", &since))
+		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
+		f.Risk = "What runs less often than the time given would be slower." + dropIndexRisk
+	}
+	a.add(x.EstimatedBytes, f)
+}
+
+// bloatedIndex judges an index that is larger than its entries need.
+func (a *analysis) bloatedIndex(x Index) {
+	if x.BloatBytes == nil || *x.BloatBytes < a.limits.BloatMinBytes || !x.Valid {
+		return
+	}
+	percent := 100 * float64(*x.BloatBytes) / float64(max(1, x.EstimatedBytes))
+	if percent <= a.limits.BloatPercent {
+		return
+	}
+	a.add(*x.BloatBytes, pgmedic.Finding{
+		ID: "index-bloat", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
+		Summary: fmt.Sprintf("About %.0f %% of it is estimated to be empty: %s.", percent, sizeOf(*x.BloatBytes)),
+		Evidence: append(indexFacts(x), evidence("bloat_bytes", *x.BloatBytes), evidencePercent("bloat_percent", percent),
+			evidenceText("method", "estimate"), evidencePercent("threshold_percent", a.limits.BloatPercent)),
+		Fix: fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name)),
+		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
+			"Cannot run inside a transaction block. If it fails it leaves an index that ends in _ccnew, to be dropped.",
+	})
+}
+
+// missingIndexes finds large tables that are read whole again and again, with
+// the columns that statements filter by: a heuristic, and called so.
+func (a *analysis) missingIndexes() {
+	if a.reading.Tables == nil {
+		return
+	}
+	for i := range a.reading.Tables.Items {
+		t := &a.reading.Tables.Items[i]
+		if t.SeqScans < a.limits.SeqScans || t.SeqTuplesRead/max(1, t.SeqScans) < a.limits.SeqScanRows ||
+			float64(t.SeqScans) < 0.1*float64(t.SeqScans+t.IdxScans) {
+			continue
+		}
+		f := pgmedic.Finding{
+			ID: "index-missing", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(t.Schema, t.Name),
+			Summary: fmt.Sprintf("It was read whole %s times, %s rows each time on average: an index may be missing.",
+				pgmedic.Count(t.SeqScans), pgmedic.Count(t.SeqTuplesRead/max(1, t.SeqScans))),
+			Evidence: []pgmedic.Evidence{
+				evidence("seq_scans", t.SeqScans), evidence("rows_read", t.SeqTuplesRead), evidence("index_scans", t.IdxScans),
+				evidence("rows_estimated", t.EstimatedRows), evidence("size_bytes", t.Bytes()),
+				evidence("threshold_rows", a.limits.SeqScanRows),
+			},
+		}
+		column, statement := a.filteredBy(t)
+		if column == "" {
+			f.Risk = "Look for the statements that read it, and at what they filter by; reports, backups and ANALYZE read tables whole " +
+				"too, and need no index."
+			a.add(t.Bytes(), f)
+			continue
+		}
+		f.Severity = pgmedic.SeverityWarn
+		f.Object += " (" + readable(column) + ")"
+		f.Evidence = append(f.Evidence, evidenceText("statement", statement.Query), evidence("statement_calls", statement.Calls),
+			evidenceText("method", "heuristic"))
+		f.Fix = fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s);", quotedTable(t.Schema, t.Name), quoted(column))
+		f.Risk = "A heuristic: a statement filters by this column, and no index begins with it. Whether it helps depends on how few rows " +
+			"match: try EXPLAIN first. Building it reads the table twice and takes disk space; reads and writes go on, and each write " +
+			"costs a little more from then on. Cannot run inside a transaction block. If it fails, drop the INVALID index that it leaves."
+		if t.Kind == "partition" {
+			f.Risk += " The table is a partition: the others may want the index too."
+		}
+		a.add(t.Bytes(), f)
+	}
+}
+
+// filteredBy returns the column that no index of a table begins with and that
+// the statement with the most time filters by, of those over this table alone.
+func (a *analysis) filteredBy(t *Table) (column string, by *Statement) {
+	if a.reading.Statements == nil || len(t.Unindexed) == 0 {
+		return "", nil
+	}
+	name := `(?:"?` + regexp.QuoteMeta(t.Schema) + `"?\.)?"?` + regexp.QuoteMeta(t.Name) + `"?`
+	alone := regexp.MustCompile(`(?i)^(?:select\b.*?\bfrom|delete\s+from|update)\s+(?:only\s+)?` + name +
+		`(?:\s+(?:as\s+)?\w+)?\s+(?:set\b.*?\s)?where\s+(.*)$`)
+	condition := regexp.MustCompile(`(?i)(?:^|\band\s)\s*\(?(?:\w+\.)?("(?:[^"]|"")+"|\w+)\s*(?:=|<=?|>=?|like\b|in\b|between\b)`)
+	for i := range a.reading.Statements.Items {
+		s := &a.reading.Statements.Items[i]
+		if s.Database != a.reading.Database || containsAny(strings.ToLower(s.Query), " join ", " or ", ";") {
+			continue
+		}
+		where := alone.FindStringSubmatch(s.Query)
+		if where == nil {
+			continue
+		}
+		for _, c := range condition.FindAllStringSubmatch(where[1], -1) {
+			column := strings.ToLower(c[1])
+			if q, ok := strings.CutPrefix(c[1], `"`); ok {
+				column = strings.ReplaceAll(strings.TrimSuffix(q, `"`), `""`, `"`)
+			}
+			if slices.Contains(t.Unindexed, column) {
+				return column, s
+			}
+		}
+	}
+	return "", nil
+}
+
+// containsAny reports whether a text has any of some parts.
+func containsAny(s string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(s, p) })
+}

@@ -1,0 +1,263 @@
+package monitor
+
+import (
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func scanWALPosition(rows pgx.Rows, r *Reading) error {
+	at, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[*int64])
+	if err == nil {
+		made(&r.Replication).CurrentBytes = at
+	}
+	return err
+}
+
+func scanSlots(rows pgx.Rows, r *Reading) error {
+	got, err := many[Slot](rows)
+	if err != nil {
+		return err
+	}
+	for i := range got {
+		utc(got[i].InactiveSince)
+	}
+	made(&r.Replication).Slots = got
+	return nil
+}
+
+func scanReplay(rows pgx.Rows, r *Reading) error {
+	got, err := one[Replay](rows)
+	if err != nil {
+		return err
+	}
+	utc(got.LastReplayedAt)
+	made(&r.Replication).Replay = &got
+	return nil
+}
+
+func scanArchiver(rows pgx.Rows, r *Reading) error {
+	got, err := one[Archiver](rows)
+	if err != nil {
+		return err
+	}
+	utc(got.LastArchivedAt, got.LastFailedAt, got.StatsReset)
+	made(&r.Replication).Archiver = &got
+	return nil
+}
+
+func scanTransactions(rows pgx.Rows, r *Reading) error {
+	got, err := one[Transactions](rows)
+	if err == nil {
+		utc(got.StatsReset)
+		r.Transactions = &got
+	}
+	return err
+}
+
+func scanCheckpoints(rows pgx.Rows, r *Reading) error {
+	got, err := one[Checkpoints](rows)
+	if err == nil {
+		utc(got.StatsReset)
+		r.Checkpoints = &got
+	}
+	return err
+}
+
+func scanWAL(rows pgx.Rows, r *Reading) error {
+	got, err := one[WAL](rows)
+	if err == nil {
+		utc(got.StatsReset)
+		r.WAL = &got
+	}
+	return err
+}
+
+func scanSequenceCounts(rows pgx.Rows, r *Reading) error {
+	type row struct{ Total, Hidden int }
+	got, err := one[row](rows)
+	if err != nil {
+		return err
+	}
+	made(&r.Limits).SequencesTotal = got.Total
+	if got.Hidden > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionLimits, Query: "values of sequences",
+			Reason: plural(got.Hidden, "sequence") + " can't be read by this role: grant it SELECT on them, or pg_read_all_data",
+		})
+	}
+	return nil
+}
+
+// estimateInput is what the size of a table or an index is estimated from.
+type estimateInput struct {
+	OID                           uint32
+	Pages                         int64
+	Tuples, BlockSize, Fillfactor float64
+	RowWidth                      float64
+	Nullable                      bool
+	// Columns have statistics, of Attributes in all.
+	Columns, Attributes int
+}
+
+// maxAlign rounds up to what PostgreSQL aligns rows to.
+func maxAlign(n float64) float64 { return math.Ceil(n/8) * 8 }
+
+// empty is how many bytes of the file are more than its rows take, in pages
+// filled as far as they are, with a header (and a trailer) of page bytes, rows
+// with a header of row bytes. It is negative where it can't be said.
+func (e *estimateInput) empty(page, row float64) int64 {
+	if e.Tuples < 0 || e.Columns < e.Attributes {
+		return -1
+	}
+	perPage := math.Floor((e.BlockSize - page) * e.Fillfactor / 100 / (row + maxAlign(e.RowWidth) + 4))
+	needed := math.Ceil(e.Tuples / max(1, perPage))
+	return int64(max(0, float64(e.Pages)-needed) * e.BlockSize)
+}
+
+func scanTableBloat(rows pgx.Rows, r *Reading) error {
+	got, err := many[estimateInput](rows)
+	if err != nil {
+		return err
+	}
+	unseen := 0
+	for _, e := range got {
+		i := slices.IndexFunc(r.tables().Items, func(t Table) bool { return t.OID == e.OID })
+		if i < 0 {
+			continue
+		}
+		header := 24.0
+		if e.Nullable {
+			header = maxAlign(23 + math.Ceil(float64(e.Attributes)/8))
+		}
+		n := e.empty(24, header)
+		if e.Tuples == 0 && e.Pages > 0 && e.Columns < e.Attributes {
+			// Nothing is known of the columns, and there are no rows of them.
+			n = e.Pages * int64(e.BlockSize)
+		}
+		if n < 0 {
+			if e.Pages > 0 && e.Columns == 0 {
+				unseen++
+			}
+			continue
+		}
+		t := &r.Tables.Items[i]
+		t.Bloat = &Bloat{Bytes: n, Method: "estimate", Confidence: "medium"}
+		// Few pages, or many changes since the widths were looked at.
+		if e.Pages < 100 || float64(t.ModifiedSinceAnalyze) > 0.1*e.Tuples {
+			t.Bloat.Confidence = "low"
+		}
+	}
+	if unseen > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionTables, Query: "bloat of tables",
+			Reason: plural(unseen, "table") + " never analyzed, or with column statistics that this role may not see (grant it SELECT on them, or pg_read_all_data)",
+		})
+	}
+	return nil
+}
+
+func scanIndexBloat(rows pgx.Rows, r *Reading) error {
+	got, err := many[estimateInput](rows)
+	if err != nil {
+		return err
+	}
+	for _, e := range got {
+		e.Fillfactor = 90
+		n := e.empty(40, 8)
+		if n < 0 {
+			continue
+		}
+		for _, list := range [][]Index{r.Indexes.Largest, r.Indexes.Unused} {
+			for i := range list {
+				if list[i].OID == e.OID {
+					list[i].BloatBytes = &n
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// indexOIDs are the indexes that the indexes query chose.
+func indexOIDs(r *Reading, _ CollectOptions) []any {
+	oids := []uint32{}
+	if r.Indexes != nil {
+		for _, list := range [][]Index{r.Indexes.Largest, r.Indexes.Unused} {
+			for _, x := range list {
+				oids = append(oids, x.OID)
+			}
+		}
+	}
+	slices.Sort(oids)
+	return []any{slices.Compact(oids)}
+}
+
+func (x *Index) complete(r *Reading) {
+	utc(x.LastScan, x.ChangedAt)
+	x.Definition = r.text(x.Definition)
+}
+
+func scanIndexes(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Total, UnusedTotal           int
+		TotalBytes                   int64
+		IsLarge, IsUnused, IsInvalid bool
+		Index
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	x := made(&r.Indexes)
+	x.Largest, x.Unused, x.Invalid = []Index{}, []Index{}, []Index{}
+	for _, g := range got {
+		x.Total, x.UnusedTotal, x.EstimatedBytes = g.Total, g.UnusedTotal, g.TotalBytes
+		g.complete(r)
+		if g.IsLarge {
+			x.Largest = append(x.Largest, g.Index)
+		}
+		if g.IsUnused {
+			x.Unused = append(x.Unused, g.Index)
+		}
+		if g.IsInvalid {
+			x.Invalid = append(x.Invalid, g.Index)
+		}
+	}
+	return nil
+}
+
+func scanRedundant(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Exact, IsRedundant bool
+		Pair               uint32
+		Index
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	pairs := []IndexPair{}
+	for i := 0; i+1 < len(got); i += 2 {
+		redundant, kept := got[i], got[i+1]
+		if !redundant.IsRedundant || kept.Pair != redundant.Pair {
+			// One of the two was dropped while we looked.
+			i--
+			continue
+		}
+		redundant.complete(r)
+		kept.complete(r)
+		pairs = append(pairs, IndexPair{Redundant: redundant.Index, Kept: kept.Index, Exact: redundant.Exact})
+	}
+	made(&r.Indexes).Redundant = pairs
+	return nil
+}
+
+func scanSuperusers(rows pgx.Rows, r *Reading) error {
+	got, err := many[UserCount](rows)
+	if err == nil {
+		made(&r.Security).Superusers = got
+	}
+	return err
+}

@@ -1,0 +1,202 @@
+package monitor
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// text returns a statement as the Reading may hold it.
+func (r *Reading) text(statement string) string {
+	if r.Literals {
+		return statement
+	}
+	return Normalise(statement)
+}
+
+// complete makes a session fit for the Reading.
+func (s *Session) complete(r *Reading) {
+	utc(s.BackendStart, s.TransactionStart)
+	s.Query = r.text(s.Query)
+}
+
+// list puts a whole answer of rows into a place that is found when it is there.
+func list[T any](place func(*Reading) *[]T) func(pgx.Rows, *Reading) error {
+	return func(rows pgx.Rows, r *Reading) error {
+		got, err := many[T](rows)
+		if err == nil {
+			*place(r) = got
+		}
+		return err
+	}
+}
+
+// section puts an answer of exactly one row into a place.
+func section[T any](place func(*Reading) **T) func(pgx.Rows, *Reading) error {
+	return func(rows pgx.Rows, r *Reading) error {
+		got, err := one[T](rows)
+		if err == nil {
+			*place(r) = &got
+		}
+		return err
+	}
+}
+
+// value puts an answer of one row and one column into a place.
+func value[T any](place func(*Reading) **T) func(pgx.Rows, *Reading) error {
+	return func(rows pgx.Rows, r *Reading) error {
+		got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+		if err == nil {
+			*place(r) = &got
+		}
+		return err
+	}
+}
+
+// made returns a section, made if none of its queries has answered yet.
+func made[T any](section **T) *T {
+	if *section == nil {
+		*section = new(T)
+	}
+	return *section
+}
+
+// sessions puts sessions into a place.
+func sessions(place func(*Reading) *[]Session) func(pgx.Rows, *Reading) error {
+	return func(rows pgx.Rows, r *Reading) error {
+		got, err := many[Session](rows)
+		if err != nil {
+			return err
+		}
+		for i := range got {
+			got[i].complete(r)
+		}
+		*place(r) = got
+		return nil
+	}
+}
+
+func scanLockWaits(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Total                    int
+		ObjectSchema, ObjectName string
+		LockWait
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	l := made(&r.Locks)
+	l.Waiting = make([]LockWait, len(got))
+	for i, g := range got {
+		g.complete(r)
+		if g.ObjectName != "" {
+			g.Object = qualified(g.ObjectSchema, g.ObjectName)
+		}
+		slices.Sort(g.BlockedBy)
+		g.BlockedBy = slices.Compact(g.BlockedBy)
+		l.Waiting[i], l.WaitingTotal = g.LockWait, g.Total
+	}
+	return nil
+}
+
+// blockers are the sessions that somebody waits for.
+func blockers(r *Reading, _ CollectOptions) []any {
+	pids := []int32{}
+	if r.Locks != nil {
+		for _, w := range r.Locks.Waiting {
+			for _, pid := range w.BlockedBy {
+				pids = append(pids, int32(pid)) //nolint:gosec // a process id
+			}
+		}
+	}
+	slices.Sort(pids)
+	return []any{slices.Compact(pids)}
+}
+
+func scanPrepared(rows pgx.Rows, r *Reading) error {
+	got, err := many[PreparedTransaction](rows)
+	if err != nil {
+		return err
+	}
+	for i := range got {
+		utc(&got[i].Prepared)
+	}
+	made(&r.Limits).Prepared = got
+	return nil
+}
+
+func scanHolders(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		PID  int
+		User string
+		Holder
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	holders := make([]Holder, len(got))
+	for i, g := range got {
+		holders[i] = g.Holder
+		if g.Kind == "session" {
+			holders[i].Name = processName(g.PID, g.User)
+		}
+	}
+	made(&r.Limits).Holders = holders
+	return nil
+}
+
+// processName names a session for a reader.
+func processName(pid int, user string) string {
+	if user == "" {
+		return fmt.Sprintf("process %d", pid)
+	}
+	return fmt.Sprintf("process %d (role %s)", pid, readable(user))
+}
+
+// scanWaitSample adds one sample to the waits.
+func scanWaitSample(rows pgx.Rows, r *Reading) error {
+	type row struct{ Type, Event, QueryID, Query string }
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	w := made(&r.Waits)
+	w.ActiveSessions = (w.ActiveSessions*float64(w.Samples) + float64(len(got))) / float64(w.Samples+1)
+	w.Samples++
+	if w.Events == nil {
+		w.Events, w.Statements = []WaitCount{}, []StatementWait{}
+	}
+	for _, g := range got {
+		w.see(WaitCount{Type: g.Type, Event: g.Event, Seen: 1}, g.QueryID, r.text(g.Query))
+	}
+	byMost := func(a, b WaitCount) int {
+		return cmp.Or(cmp.Compare(b.Seen, a.Seen), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Event, b.Event))
+	}
+	slices.SortFunc(w.Events, byMost)
+	slices.SortFunc(w.Statements, func(a, b StatementWait) int {
+		return cmp.Or(byMost(a.WaitCount, b.WaitCount), cmp.Compare(a.Query, b.Query))
+	})
+	return nil
+}
+
+// see counts one session in one wait.
+func (w *Waits) see(wait WaitCount, queryID, query string) {
+	i := slices.IndexFunc(w.Events, func(e WaitCount) bool { return e.Type == wait.Type && e.Event == wait.Event })
+	if i < 0 {
+		w.Events = append(w.Events, wait)
+	} else {
+		w.Events[i].Seen++
+	}
+	i = slices.IndexFunc(w.Statements, func(s StatementWait) bool {
+		return s.Type == wait.Type && s.Event == wait.Event && s.QueryID == queryID && s.Query == query
+	})
+	if i < 0 {
+		w.Statements = append(w.Statements, StatementWait{WaitCount: wait, QueryID: queryID, Query: query})
+	} else {
+		w.Statements[i].Seen++
+	}
+}
