@@ -28,7 +28,7 @@ const (
 // packages of ours that it may import; "." is the root. Every package is here.
 // A new one needs a line, and the commit says which boundary it draws.
 var allowedImports = map[string][]string{
-	".":                 {},
+	".": {},
 	// The pages that the program prints itself.
 	"docs": {},
 

@@ -103,3 +103,25 @@ func TestParallelSharedChunkLost(t *testing.T) {
 		}
 	}
 }
+
+// TestParallelMaterializedViews: what is to be filled at the end of a restore is
+// among pg_dump's definitions, and no pattern for tables' rows takes it away.
+func TestParallelMaterializedViews(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	fixture.Exec(t, dsn, "CREATE TABLE p (id serial, n int)", "INSERT INTO p(n) SELECT generate_series(1,10)",
+		"CREATE MATERIALIZED VIEW m AS SELECT count(*) AS c FROM p", "CREATE MATERIALIZED VIEW never AS SELECT 1 AS one WITH NO DATA",
+		"CREATE SCHEMA bare", "CREATE TABLE bare.t AS SELECT 1 AS n", "CREATE MATERIALIZED VIEW bare.m AS SELECT n FROM bare.t")
+	o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
+	o.Method = backup.Parallel{Jobs: 2}
+	b, err := backup.Take(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, own := b.Object(pgmedic.RoleRest); own {
+		t.Error("pg_dump ran twice for the values of a sequence")
+	}
+	copied := restored(t, server, o.Catalog, b)
+	if got := fixture.Query[string](t, copied, "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'm' AND relispopulated ORDER BY 1"); len(got) != 2 {
+		t.Errorf("filled: %q, want bare.m and m", got)
+	}
+}

@@ -289,6 +289,9 @@ func inventoryQueries() []inventoryQuery {
 				LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 			WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
 				AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
+		{"filled materialized view", 0, `SELECT ` + identify("pg_class", "c") + `, ''
+			FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.relkind = 'm' AND c.relispopulated AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		{"sequence", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', pg_get_userbyid(c.relowner),
 			format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
 			` + access("c.relacl", "S", "c.relowner") + `)

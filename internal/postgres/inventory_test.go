@@ -164,6 +164,7 @@ func changes() map[string]string {
 		"ALTER DOMAIN s.numbers SET NOT NULL":                                                                "type s.numbers changed",
 		"ALTER TYPE s.pair ADD ATTRIBUTE c int":                                                              "column s.pair.c unexpected",
 		"ALTER SEQUENCE s.counter INCREMENT 5":                                                               "sequence s.counter changed",
+		"SET LOCAL restrict_nonsystem_relation_kind = ''; REFRESH MATERIALIZED VIEW s.m":                     "filled materialized view s.m unexpected",
 		"DROP STATISTICS s.stats":                                                                            "statistics s.stats missing",
 		"DROP EXTENSION citext":                                                                              "extension citext missing",
 		"ALTER EVENT TRIGGER watch DISABLE":                                                                  `event trigger watch changed`,

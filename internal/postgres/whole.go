@@ -35,17 +35,23 @@ func (s *Snapshot) WholeSchemas(ctx context.Context, tables []RowTable) ([]Whole
 	for _, t := range tables {
 		left[t.Schema]--
 	}
-	type row struct{ Schema, Name string }
-	sequences, err := collect[row](ctx, s.conn, `
-SELECT n.nspname::text AS schema, c.relname::text AS name
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind = 'S'`)
-	if err != nil {
-		return nil, Wrap(err, "list the sequences")
+	type row struct {
+		Schema, Name string
+		View         bool
 	}
-	named := make(map[string]bool) // whether all sequences of a schema can be told from tables
-	for _, q := range sequences {
+	others, err := collect[row](ctx, s.conn, `
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'm' AS view
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('S', 'm')`)
+	if err != nil {
+		return nil, Wrap(err, "list the sequences and materialized views")
+	}
+	// Whether all sequences of a schema can be told from tables, and no pattern
+	// takes the rows of a materialized view for a table's: pg_dump would leave out
+	// that it is to be filled.
+	named := make(map[string]bool)
+	for _, q := range others {
 		before, known := named[q.Schema]
-		named[q.Schema] = (before || !known) && !WholeSchema{Sequences: true}.Covers(q.Name)
+		named[q.Schema] = (before || !known) && !q.View && !WholeSchema{Sequences: true}.Covers(q.Name)
 	}
 	var whole []WholeSchema
 	for schema, n := range left {
