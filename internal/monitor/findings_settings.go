@@ -200,12 +200,13 @@ type release struct {
 
 // releases are from https://www.postgresql.org/support/versioning/.
 func releases() map[int]release {
-	day := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
+	// Always in November.
+	day := func(y, d int) time.Time { return time.Date(y, time.November, d, 0, 0, 0, 0, time.UTC) }
 	return map[int]release{
-		12: {22, day(2024, time.November, 21)}, 13: {23, day(2025, time.November, 13)},
-		14: {23, day(2026, time.November, 12)}, 15: {20, day(2027, time.November, 11)},
-		16: {14, day(2028, time.November, 9)}, 17: {10, day(2029, time.November, 8)},
-		18: {4, day(2030, time.November, 14)},
+		12: {22, day(2024, 21)}, 13: {23, day(2025, 13)},
+		14: {23, day(2026, 12)}, 15: {20, day(2027, 11)},
+		16: {14, day(2028, 9)}, 17: {10, day(2029, 8)},
+		18: {4, day(2030, 14)},
 	}
 }
 

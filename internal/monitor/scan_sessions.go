@@ -108,7 +108,7 @@ func blockers(r *Reading, _ CollectOptions) []any {
 	if r.Locks != nil {
 		for _, w := range r.Locks.Waiting {
 			for _, pid := range w.BlockedBy {
-				pids = append(pids, int32(pid)) //nolint:gosec // a process id
+				pids = append(pids, int32(pid))
 			}
 		}
 	}

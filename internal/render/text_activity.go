@@ -2,6 +2,8 @@ package render
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,27 +36,24 @@ func (p *page) locks() {
 	var rows [][]string
 	for _, w := range l.Waiting[:min(len(l.Waiting), most)] {
 		rows = append(rows, []string{
-			fmt.Sprintf("%d", w.PID), w.User, seconds(w.WaitSeconds), w.Mode, orDash(w.Object), pids(w.BlockedBy), w.Query,
+			strconv.Itoa(w.PID), w.User, seconds(w.WaitSeconds), w.Mode, orDash(w.Object), pids(w.BlockedBy), w.Query,
 		})
 	}
 	p.table([]string{"PID", "ROLE", "WAITS", "FOR", "ON", "BEHIND", "STATEMENT"}, rows, nil, []int{6, 4, 3})
 	rows = nil
 	for _, b := range l.Blockers[:min(len(l.Blockers), most)] {
-		rows = append(rows, []string{fmt.Sprintf("%d", b.PID), b.User, orDash(b.Application), b.State, seconds(b.TransactionSeconds), b.Query})
+		rows = append(rows, []string{strconv.Itoa(b.PID), b.User, orDash(b.Application), b.State, seconds(b.TransactionSeconds), b.Query})
 	}
 	p.table([]string{"BLOCKS", "ROLE", "APPLICATION", "STATE", "TRANSACTION", "STATEMENT"}, rows, nil, []int{5, 2, 1})
 }
 
 // pids joins process ids.
 func pids(all []int) string {
-	s := ""
+	words := make([]string, len(all))
 	for i, pid := range all {
-		if i > 0 {
-			s += ","
-		}
-		s += fmt.Sprintf("%d", pid)
+		words[i] = strconv.Itoa(pid)
 	}
-	return s
+	return strings.Join(words, ",")
 }
 
 // statements writes those that take the most time.

@@ -116,7 +116,7 @@ func (p *page) connections() {
 	p.table([]string{"ROLE", "APPLICATION", "CONNECTIONS"}, rows, []int{2}, []int{0, 1})
 	rows = nil
 	for _, s := range c.Longest[:min(len(c.Longest), 5)] {
-		rows = append(rows, []string{fmt.Sprintf("%d", s.PID), s.User, s.State, orDash(s.WaitEvent), seconds(s.TransactionSeconds), s.Query})
+		rows = append(rows, []string{strconv.Itoa(s.PID), s.User, s.State, orDash(s.WaitEvent), seconds(s.TransactionSeconds), s.Query})
 	}
 	if len(rows) > 0 {
 		p.table([]string{"PID", "ROLE", "STATE", "WAITS FOR", "TRANSACTION", "STATEMENT"}, rows, nil, []int{5, 3})

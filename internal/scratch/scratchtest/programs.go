@@ -49,7 +49,7 @@ func Programs(server *scratch.Server) (binDir string, err error) {
 		}
 	}
 	text := strings.ReplaceAll(copyingInitdb, "INITDB", filepath.Join(server.BinDir(), "initdb"))
-	if err := os.WriteFile(filepath.Join(binDir, "initdb"), []byte(text), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(binDir, "initdb"), []byte(text), 0o755); err != nil {
 		return "", err
 	}
 	clusters := filepath.Join(dir, "clusters")
@@ -57,5 +57,5 @@ func Programs(server *scratch.Server) (binDir string, err error) {
 		return "", err
 	}
 	// The server's user writes there. Nobody else passes the server's folder.
-	return binDir, os.Chmod(clusters, 0o777) //nolint:gosec // see above
+	return binDir, os.Chmod(clusters, 0o777)
 }
