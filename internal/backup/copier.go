@@ -240,7 +240,7 @@ func (c *copier) batch(ctx context.Context, conn **pgx.Conn, jobs []job, p *pack
 		c.run.Logger.Warn("a connection was lost; copying the chunk again", "schema", jobs[0].table.Schema, "table", jobs[0].table.Name)
 		again, connectErr := postgres.Connect(ctx, c.run.Target)
 		if connectErr != nil {
-			return errors.Join(err, connectErr)
+			return fmt.Errorf("%w; connecting again: %w", err, connectErr)
 		}
 		*conn = again
 	}
