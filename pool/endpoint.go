@@ -94,7 +94,7 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 		conn.DialFunc = cfg.DialFunc
 	}
 	conn.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cfg.CancelGrace}
+		return &canceler{conn: c, grace: cfg.CancelGrace}
 	}
 	poolConfig.ConnConfig = conn
 	poolConfig.MaxConns = int32(cfg.MaxConns)

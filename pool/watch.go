@@ -111,8 +111,8 @@ func (e *endpoint) cancel(ctx context.Context, s *session, done chan struct{}) {
 		e.config.Logger.LogAttrs(ctx, slog.LevelDebug, "could not ask for a cancel", slog.String("server", e.name))
 	}
 	// The request has arrived, but the signal that it causes may still be on its
-	// way: it must not hit the next statement. pgx waits as long.
-	timer := time.NewTimer(100 * time.Millisecond)
+	// way: it must not hit the next statement.
+	timer := time.NewTimer(cancelFlight)
 	defer timer.Stop()
 	<-timer.C
 }

@@ -1,0 +1,59 @@
+package pool
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The pauses between two requests to cancel the same statement, and how long the
+// signal of one may be under way: it must not hit the next statement. pgx waits
+// as long.
+const (
+	cancelAgain  = 250 * time.Millisecond
+	cancelSeldom = 5 * time.Second
+	cancelFlight = 100 * time.Millisecond
+)
+
+// canceler asks the server to cancel the statement of a connection whose context
+// has ended, and closes the connection if it has not ended by the grace. Pgx's
+// own handler asks once; a request that overtakes its statement finds nothing to
+// cancel, and the connection would be lost for it.
+type canceler struct {
+	conn  *pgconn.PgConn
+	grace time.Duration
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// HandleCancel implements ctxwatch.Handler.
+func (c *canceler) HandleCancel(ctx context.Context) {
+	deadline := time.Now().Add(c.grace)
+	_ = c.conn.Conn().SetDeadline(deadline)
+	ctx, c.stop = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	c.done = make(chan struct{})
+	go func() {
+		defer close(c.done)
+		for pause := cancelAgain; ; pause = min(2*pause, cancelSeldom) {
+			_ = c.conn.CancelRequest(ctx) // whether it helped shows in the statement's end
+			asked := time.Now()
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				time.Sleep(cancelFlight - time.Since(asked))
+				return
+			}
+		}
+	}()
+}
+
+// HandleUnwatchAfterCancel implements ctxwatch.Handler.
+func (c *canceler) HandleUnwatchAfterCancel() {
+	c.stop()
+	<-c.done
+	_ = c.conn.Conn().SetDeadline(time.Time{})
+}
