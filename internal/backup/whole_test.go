@@ -11,6 +11,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -26,6 +28,9 @@ var awkward = []string{
 // pattern, and others: no row comes back twice, and no sequence without its value.
 func TestParallelWholeSchemas(t *testing.T) {
 	for _, major := range scratchtest.Majors(t) {
+		if major > server.Major() {
+			continue // the tests' newer servers come without pg_dump
+		}
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			s := server
 			if s.Major() != major {
@@ -52,7 +57,7 @@ func TestParallelWholeSchemas(t *testing.T) {
 			want := fixture.Query[string](t, dsn, state)
 
 			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
-			o.Method = backup.Parallel{Jobs: 2}
+			o.Method, o.Tools = backup.Parallel{Jobs: 2}, pgtool.Finder{Dirs: []string{server.BinDir()}}
 			b, err := backup.Take(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
@@ -60,10 +65,15 @@ func TestParallelWholeSchemas(t *testing.T) {
 			if _, own := b.Object(pgmedic.RoleRest); own {
 				t.Error("pg_dump ran twice for the values of a few sequences")
 			}
+			r := fixture.RestoreOptions(t, s, o.Catalog, b, fixture.Name(t, s))
+			r.Tools = o.Tools
+			if _, err := restore.Into(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
 			if len(b.Chunks) > 4 {
 				t.Errorf("%d chunks of %d small tables", len(b.Chunks), len(b.Tables))
 			}
-			if got := fixture.Query[string](t, restored(t, s, o.Catalog, b), state); !slices.Equal(got, want) {
+			if got := fixture.Query[string](t, s.DSN(r.Into), state); !slices.Equal(got, want) {
 				t.Errorf("the copy has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		})

@@ -91,12 +91,12 @@ func (c *cutter) pass(client, upstream net.Conn) {
 		c.cut = c.cut || now
 		c.mu.Unlock()
 		if now {
+			if c.close { // first: who loses the link looks again at once
+				_ = c.listener.Close()
+			}
 			_ = client.Close()
 			if c.forward {
 				_, _ = upstream.Write(chunk[:n])
-			}
-			if c.close {
-				_ = c.listener.Close()
 			}
 			return // upstream stays open to the end of the test
 		}

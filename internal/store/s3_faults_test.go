@@ -398,12 +398,20 @@ func TestS3AnswerLost(t *testing.T) {
 }
 
 // TestS3RefusalUnheard cuts the connection of each request that carries data,
-// as a server does that refuses it unread.
+// as a server does that refuses it unread: because the key is taken, and because
+// the credentials have expired.
 func TestS3RefusalUnheard(t *testing.T) {
 	server := startS3(t, s3test.Options{})
 	front := forgetful(t, server, func(r *http.Request) bool { return r.Method == http.MethodPut })
 	secret := server.SecretKey
-	s := openS3(t, server, server.Bucket(), func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
+	bucket := server.Bucket()
+	s := openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
+	if _, err := openS3(t, server, bucket).Put(t.Context(), "taken", strings.NewReader("another's")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), "taken", strings.NewReader("ours")); !errors.Is(err, store.ErrExists) {
+		t.Errorf("Put of a key that is taken: %v", err)
+	}
 	expire := readerFunc(func([]byte) (int, error) {
 		server.Restart("other", "othersecret")
 		return 0, nil

@@ -262,7 +262,7 @@ func (u *upload) settle(ctx context.Context, err error) error {
 	switch {
 	case lookErr == nil && attrs.Metadata[ownerMeta] == u.owner && attrs.Size == u.size:
 		return nil
-	case taken && ended(ctx) == nil:
+	case (taken || lookErr == nil && unanswered(ctx, err)) && ended(ctx) == nil:
 		return exists(u.key)
 	}
 	return u.failed(ctx, err)
