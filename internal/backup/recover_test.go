@@ -139,6 +139,10 @@ cat >/dev/null
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	url := exec.CommandContext(t.Context(), "bash", filepath.Join(dir, "recover.sh"), "--server", "postgres://u@h/d", "new")
+	if out, err := url.CombinedOutput(); err == nil || !strings.Contains(string(out), "and no URL") {
+		t.Errorf("a URL: %v: %s", err, out)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "pwned")); err == nil {
 		t.Error("a name was run as a command")
 	}

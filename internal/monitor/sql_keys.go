@@ -92,16 +92,16 @@ order by estimated_bytes desc, schema, "table", name, leaf_schema, leaf_name`
 // named where there is one, first such that ADD PRIMARY KEY USING INDEX takes.
 const sqlWithoutPrimaryKey = `
 with recursive` + sqlTree + `,
-leaf as (
-  select t.root, c.oid, c.reltuples, ` + heapBytes + ` as bytes,
-         not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyless
-  from tree t join pg_class c on c.oid = t.relid and c.relkind = 'r'
-),
+-- One line for each tree, without a join of lists whose lengths the planner
+-- can't know: that would grow with their square.
 whole as (
-  select root, count(*) as leaves, count(*) filter (where keyless) as keyless,
-         sum(bytes) as bytes,
-         sum(greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0)) as tuples
-  from leaf group by root
+  select t.root, count(*) filter (where c.relkind = 'r') as leaves,
+         count(*) filter (where c.relkind = 'r' and not exists (
+           select from pg_index i where i.indrelid = c.oid and i.indisprimary)) as keyless,
+         sum(` + heapBytes + `) filter (where c.relkind = 'r') as bytes,
+         sum(greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0)) filter (where c.relkind = 'r') as tuples
+  from tree t join pg_class c on c.oid = t.relid
+  group by t.root
 )
 select n.nspname::text as schema, c.relname::text as name,
        coalesce(w.bytes, 0)::bigint as estimated_bytes, coalesce(w.tuples, 0)::bigint as estimated_rows,
@@ -112,9 +112,8 @@ select n.nspname::text as schema, c.relname::text as name,
        coalesce((select x from unnest(array['id', 'row_id', 'surrogate_id', 'pgmedic_id']) with ordinality as k(x, ord)
                  where not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = x)
                  order by ord limit 1), '') as free_column
-from tree t
-join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
-left join whole w on w.root = t.root
+from whole w
+join pg_class c on c.oid = w.root join pg_namespace n on n.oid = c.relnamespace
 left join lateral (
   select ic.relname::text as name,
          c.relkind = 'r' and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
@@ -134,7 +133,6 @@ left join lateral (
       where not a.attnotnull)
   order by usable desc, ic.relname limit 1
 ) u on true
-where t.root = t.relid
-  and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
-  and (c.relkind = 'r' or coalesce(w.leaves, 0) = 0 or w.keyless > 0)
+where not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+  and (c.relkind = 'r' or w.leaves = 0 or w.keyless > 0)
 order by estimated_bytes desc, schema, name`

@@ -300,6 +300,7 @@ while (($# > 0)); do
 done
 if (($# != 1)) || [[ -z $1 ]]; then usage >&2 && exit 2; fi
 target=$1
+if [[ $server == *://* ]]; then die '--server takes "host=… port=… user=…", and no URL'; fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/recover.XXXXXX")
 trap clean_up EXIT
 trap 'exit 130' INT
