@@ -100,13 +100,6 @@ func TestRename(t *testing.T) {
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})
 	exec(t, db, "CREATE TABLE t AS SELECT 'old' AS what")
 	c.standbys[0].CatchUp(t)
-	const what = "SELECT what FROM t WHERE pg_is_in_recovery()"
-	if got := one[string](t, db.Read(t.Context()), what); got != "old" {
-		t.Fatal(got)
-	}
-	swap(t, c)
-	// Without a fault a read on the old database is bounded by the probes; from
-	// the first that sees the new one on, none may see the old.
 	read := func() (what string, standby bool) {
 		err := db.Read(t.Context()).QueryRow(t.Context(), "SELECT what, pg_is_in_recovery() FROM t").Scan(&what, &standby)
 		if err != nil {
@@ -114,6 +107,13 @@ func TestRename(t *testing.T) {
 		}
 		return what, standby
 	}
+	eventually(t, "the standby is read", func() bool {
+		what, standby := read()
+		return standby && what == "old"
+	})
+	swap(t, c)
+	// Without a fault a read on the old database is bounded by the probes; from
+	// the first that sees the new one on, none may see the old.
 	eventually(t, "the standby's new database is read", func() bool {
 		what, standby := read()
 		return standby && what == "new"
