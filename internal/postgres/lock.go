@@ -44,7 +44,7 @@ func AcquireRunLock(ctx context.Context, t Target, maintenance, database string)
 		err = RefuseRunLocked(ctx, conn, database)
 	}
 	if err != nil {
-		Close(ctx, conn)
+		CloseUnlocked(ctx, conn) // it may hold the lock, and was refused for another's
 		return nil, err
 	}
 	return &RunLock{conn: conn}, nil
@@ -75,12 +75,15 @@ func RefuseRunLocked(ctx context.Context, conn *pgx.Conn, database string) error
 	return Wrap(err, "look whether another run works on the database")
 }
 
-// Release gives the lock back and ends its session. A server that is told only
-// that the session ends may take a moment to notice, and the next run would find
-// the lock held by nobody.
-func (l *RunLock) Release(ctx context.Context) {
+// Release gives the lock back and ends its session.
+func (l *RunLock) Release(ctx context.Context) { CloseUnlocked(ctx, l.conn) }
+
+// CloseUnlocked closes a session and gives its advisory locks back before. A
+// server that is told only that the session ends may take a moment to notice, and
+// the next run would find the locks held by nobody.
+func CloseUnlocked(ctx context.Context, conn *pgx.Conn) {
 	unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
-	_, _ = l.conn.Exec(unlock, "SELECT pg_catalog.pg_advisory_unlock_all()") // a broken session has let go
-	Close(ctx, l.conn)
+	_, _ = conn.Exec(unlock, "SELECT pg_catalog.pg_advisory_unlock_all()") // a broken session has let go
+	Close(ctx, conn)
 }

@@ -121,7 +121,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
-	defer func() { postgres.Close(ctx, r.conn) }()
+	defer func() { postgres.CloseUnlocked(ctx, r.conn) }()
 	if err := r.prepare(ctx, o); err != nil {
 		return nil, err
 	}
