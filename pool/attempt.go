@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -160,6 +161,17 @@ func (db *DB) statementFailed(ctx context.Context, a *attempt, conn *pgxpool.Con
 		return outcomeUnknownError(err)
 	}
 	return err
+}
+
+var errUnreplicated = errors.New("cancelled while the commit waited for a synchronous standby")
+
+// confirmed is the error of work that the server says was done: it is not known to
+// last if a synchronous standby may lack it.
+func confirmed(conn *pgx.Conn) error {
+	if sessionOf(conn).unreplicated.Load() {
+		return outcomeUnknownError(errUnreplicated)
+	}
+	return nil
 }
 
 func outcomeUnknownError(err error) error {

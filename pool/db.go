@@ -197,9 +197,9 @@ func (db *DB) execOnce(ctx context.Context, a *attempt, sql string, args []any) 
 	// Even if an argument's Value panics.
 	defer conn.Release()
 	if tag, err = conn.Exec(ctx, sql, args...); err != nil {
-		err = db.statementFailed(ctx, a, conn, err, effects)
+		return tag, db.statementFailed(ctx, a, conn, err, effects)
 	}
-	return tag, err
+	return tag, confirmed(conn.Conn())
 }
 
 // Query runs a query on the primary, as pgxpool's does; the connection is given
@@ -233,9 +233,9 @@ func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 	defer conn.Release()
 	n, err := conn.CopyFrom(ctx, table, columns, source)
 	if err != nil {
-		err = db.statementFailed(ctx, &a, conn, err, effects)
+		return n, db.statementFailed(ctx, &a, conn, err, effects)
 	}
-	return n, err
+	return n, confirmed(conn.Conn())
 }
 
 // Acquire takes a connection to the primary out of the pool, for what needs one

@@ -96,6 +96,16 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 	conn.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &canceler{conn: c, grace: cfg.CancelGrace}
 	}
+	told := conn.OnNotice
+	conn.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
+		// A warning, since the commit is done here; its text is translated.
+		if s, _ := c.CustomData()[sessionKey].(*session); s != nil && n.Routine == "SyncRepWaitForLSN" {
+			s.unreplicated.Store(true)
+		}
+		if told != nil {
+			told(c, n)
+		}
+	}
 	poolConfig.ConnConfig = conn
 	poolConfig.MaxConns = int32(cfg.MaxConns)
 	poolConfig.MinConns = int32(cfg.MinConns)

@@ -27,9 +27,11 @@ var (
 	ErrQueryTimeout = errors.New("the statement ran into the query timeout")
 	// ErrOutcomeUnknown means that the connection was lost while a COMMIT, or a
 	// statement outside a transaction, was under way: it may have been done or
-	// not, and the pool did not try again. Only the caller can find out, for
-	// instance by looking for the row.
-	ErrOutcomeUnknown = errors.New("the connection was lost and it is not known whether the work was done")
+	// not. Or that the wait of a commit for its synchronous standbys was
+	// cancelled: it is done on the primary, and a failover may undo it. The pool
+	// did not try again. Only the caller can find out, for instance by looking for
+	// the row.
+	ErrOutcomeUnknown = errors.New("it is not known whether the work was done, and will last")
 	// ErrShutdown means that Shutdown was called.
 	ErrShutdown = errors.New("the pool is shut down")
 	// ErrConfig means that a Config, a connection string or an environment

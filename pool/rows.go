@@ -30,8 +30,11 @@ func (c *call) release() {
 
 // fail gives the connection back and returns the error, explained.
 func (c *call) fail(err error) error {
-	if c.conn == nil || err == nil {
+	if c.conn == nil {
 		return err
+	}
+	if err == nil {
+		return confirmed(c.conn.Conn())
 	}
 	err = c.db.statementFailed(c.ctx, &c.attempt, c.conn, err, effects)
 	c.release()
@@ -218,6 +221,9 @@ func (r *row) scan(dest []any) error {
 	err := r.row.Scan(dest...)
 	if err != nil && err != pgx.ErrNoRows { //nolint:errorlint // pgx returns it as it is, and often
 		return r.fail(err)
+	}
+	if unknown := r.fail(nil); unknown != nil {
+		err = unknown
 	}
 	r.release()
 	return err

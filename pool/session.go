@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,9 @@ type session struct {
 	sql     string
 	// limit is what a transaction has in place of the query timeout, or 0.
 	limit time.Duration
+	// unreplicated: the server has committed it, but was cancelled while it waited
+	// for its synchronous standbys: a failover may undo it.
+	unreplicated atomic.Bool
 	// dead: the connection was closed before the statement began.
 	dead bool
 	// expired: the present or last statement was cancelled for its length.
@@ -88,6 +92,7 @@ func (s *session) timedOut() bool {
 // begin notes that a statement begins.
 func (s *session) begin(sql string) {
 	now := s.endpoint.clock()
+	s.unreplicated.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running, s.began, s.sql, s.expired = true, now, sql, false

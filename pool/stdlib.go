@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -56,7 +57,10 @@ func (c stdConn) ExecContext(ctx context.Context, query string, args []driver.Na
 func (c stdConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	open := c.loose()
 	rows, err := c.Conn.QueryContext(ctx, query, args)
-	return rows, c.honest(open, err)
+	if err != nil {
+		return nil, c.honest(open, err)
+	}
+	return c.rows(open, rows), nil
 }
 
 // BeginTx is pgx's.
@@ -78,7 +82,10 @@ func (c stdConn) loose() bool {
 // honest returns the error of a statement that lasts if it was run, on a connection
 // that was open before it, or not.
 func (c stdConn) honest(open bool, err error) error {
-	if !open || err == nil || !c.Conn.Conn().IsClosed() {
+	if open && err == nil {
+		return confirmed(c.Conn.Conn())
+	}
+	if !open || !c.Conn.Conn().IsClosed() {
 		return err
 	}
 	if errors.Is(err, driver.ErrBadConn) {
@@ -87,6 +94,39 @@ func (c stdConn) honest(open bool, err error) error {
 	sessionOf(c.Conn.Conn()).endpoint.trouble()
 	return outcomeUnknownError(err)
 }
+
+// rows are the rows of a query that was run outside a transaction, or as they are.
+func (c stdConn) rows(open bool, rows driver.Rows) driver.Rows {
+	if own, ok := rows.(*stdlib.Rows); ok && open {
+		return &stdRows{own, c}
+	}
+	return rows
+}
+
+// stdRows are pgx's rows for database/sql, with what becomes known of their
+// statement at their end.
+type stdRows struct {
+	*stdlib.Rows
+	conn stdConn
+}
+
+// Next is pgx's.
+func (r *stdRows) Next(dest []driver.Value) error {
+	err := r.Rows.Next(dest)
+	if err == nil {
+		return nil // there is more
+	}
+	if err == io.EOF { //nolint:errorlint // what wraps it is another end
+		if unknown := confirmed(r.conn.Conn.Conn()); unknown != nil {
+			return unknown
+		}
+		return err
+	}
+	return r.conn.honest(true, err)
+}
+
+// Close is pgx's.
+func (r *stdRows) Close() error { return r.conn.honest(true, r.Rows.Close()) }
 
 // stdTx is pgx's transaction for database/sql.
 type stdTx struct {
@@ -100,7 +140,7 @@ func (t stdTx) Commit() error {
 	if err := t.Tx.Commit(); err != nil {
 		return t.conn.committed(open, fmt.Errorf("commit: %w", err))
 	}
-	return nil
+	return confirmed(t.conn.Conn.Conn())
 }
 
 // committed returns the error of a COMMIT. One that the server refused is no

@@ -104,11 +104,11 @@ func (db *DB) txOnce(ctx context.Context, a *attempt, opts TxOptions, fn func(tx
 		tx.rollBack(ctx)
 		return err
 	}
-	err = inner.Commit(ctx)
-	if err == nil {
-		return nil
+	if err = inner.Commit(ctx); err != nil {
+		err = tx.commitFailed(ctx, err)
+	} else {
+		err = confirmed(conn.Conn())
 	}
-	err = tx.commitFailed(ctx, err)
 	a.whole = !errors.Is(err, ErrOutcomeUnknown)
 	return err
 }
@@ -155,6 +155,7 @@ type transaction struct {
 	conn    *pgxpool.Conn
 	attempt *attempt
 	managed bool
+	ended   bool
 }
 
 func newTx(db *DB, conn *pgxpool.Conn, inner pgx.Tx) *transaction {
@@ -183,11 +184,11 @@ func (t *transaction) Commit(ctx context.Context) error {
 	if t.managed {
 		return errManaged
 	}
-	defer t.conn.Release()
+	defer t.release()
 	if err := t.Tx.Commit(ctx); err != nil {
 		return t.commitFailed(ctx, err)
 	}
-	return nil
+	return confirmed(t.conn.Conn())
 }
 
 // Rollback is pgx's.
@@ -195,13 +196,18 @@ func (t *transaction) Rollback(ctx context.Context) error {
 	if t.managed {
 		return errManaged
 	}
-	defer t.conn.Release()
+	defer t.release()
 	return t.Tx.Rollback(ctx)
 }
 
+func (t *transaction) release() {
+	t.ended = true
+	t.conn.Release()
+}
+
 func (t *transaction) explain(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, pgx.ErrTxClosed) {
-		return err
+	if err == nil || t.ended || errors.Is(err, pgx.ErrTxClosed) {
+		return err // after its end the connection is another's
 	}
 	return t.db.statementFailed(ctx, t.attempt, t.conn, err, noEffects)
 }
