@@ -41,7 +41,8 @@ type Querier interface {
 
 var _ Querier = (*DB)(nil)
 
-// Open opens a pool and finds out which server is the primary. It fails with an
+// Open opens a pool and finds out which server is the primary; for servers that
+// have not answered it waits for a second at most. It fails with an
 // ErrConfig if the configuration is impossible, and, unless
 // Config.StartDegraded is set, if no primary could be reached within the
 // acquire timeout; replicas may be down. The context bounds Open alone. Whoever
@@ -102,6 +103,10 @@ func prepare(ctx context.Context, config Config) (*DB, error) {
 	return db, nil
 }
 
+// openWait is for how long Open, when it has found a primary, waits for servers that
+// have not answered yet: one of them may be the primary that a failover has made.
+const openWait = time.Second
+
 // start starts the goroutines and waits until the primary is known.
 func (db *DB) start(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -110,10 +115,13 @@ func (db *DB) start(ctx context.Context) error {
 	for _, e := range db.endpoints {
 		db.running.Go(func() { e.watch(running) })
 	}
+	timer := time.NewTimer(min(openWait, db.config.ConnectTimeout))
+	defer timer.Stop()
+	waited := false
 	for {
 		t, changed := db.monitor.snapshot()
 		switch {
-		case t.primary >= 0:
+		case t.primary >= 0 && (waited || allProbed(t)):
 			return nil
 		case allProbed(t) && db.config.StartDegraded:
 			return nil
@@ -122,8 +130,10 @@ func (db *DB) start(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-timer.C:
+			waited = true
 		case <-ctx.Done():
-			if db.config.StartDegraded {
+			if t.primary >= 0 || db.config.StartDegraded {
 				return nil
 			}
 			return noPrimaryAtStart(t)

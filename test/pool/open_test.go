@@ -1,11 +1,17 @@
 package pool_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,4 +129,40 @@ func TestOnlyStandbys(t *testing.T) {
 	}
 	standby.Promote(t)
 	eventually(t, "it is written to", func() bool { _, err := db.Exec(t.Context(), "CREATE TABLE t ()"); return err == nil })
+}
+
+// seen is a log that tells of the first message with these words.
+type seen struct {
+	words string
+	once  sync.Once
+	told  chan struct{}
+}
+
+func (s *seen) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(s.words)) {
+		s.once.Do(func() { close(s.told) })
+	}
+	return len(p), nil
+}
+
+// TestOpenFormerPrimary: a former primary that answers first is not taken for the
+// primary, as long as the others may still answer.
+func TestOpenFormerPrimary(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 15, 1)
+	c.standbys[0].Promote(t)
+	port := strconv.Itoa(c.standbys[0].Port())
+	log := &seen{words: "writes go to this primary", told: make(chan struct{})}
+	db := open(t, pool.Config{
+		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), Logger: slog.New(slog.NewTextHandler(log, nil)),
+		DialFunc: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if strings.HasSuffix(address, ":"+port) {
+				<-log.told // the other one was found
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+	})
+	if got := one[string](t, db, "SELECT current_setting('port')"); got != port {
+		t.Errorf("writes go to the server that a promotion has left behind, %s", got)
+	}
 }
