@@ -131,7 +131,6 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 	if p.err == nil {
 		e.breaker.succeeded()
 		e.notePooler(p.pooled)
-		e.position.known.Store(uint64(p.lsn))
 	}
 	m.mu.Lock()
 	before := m.topology
@@ -141,6 +140,12 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 	for n := range after.views {
 		v := after.views[n]
 		m.endpoints[n].view.Store(&v)
+		switch {
+		case v.forked > 0:
+			m.endpoints[n].position.known.Store(0)
+		case n == i && p.err == nil:
+			e.position.known.Store(uint64(p.lsn))
+		}
 	}
 	if after.primary >= 0 {
 		m.primary.Store(m.endpoints[after.primary])

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,11 +22,18 @@ const probeSQL = `SELECT pg_is_in_recovery(),
 	(SELECT oid::int8 FROM pg_database WHERE datname = current_database()),
 	pg_backend_pid()`
 
+// controlSQL adds what the control file says, which somebody may have forbidden.
+const controlSQL = probeSQL + `,
+	(SELECT system_identifier FROM pg_control_system()),
+	(SELECT timeline_id FROM pg_control_checkpoint())::int8`
+
 // prober probes one server over a connection of its own, so that a pool without
 // a free connection can still be judged. It is used by one goroutine at a time.
 type prober struct {
 	endpoint *endpoint
 	conn     *pgx.Conn
+	// plain: the server did not let this session see its control file.
+	plain bool
 }
 
 // probe asks the server what it is. It takes as long as the connect timeout at
@@ -61,8 +69,17 @@ func (p *prober) ask(ctx context.Context) (result probe, err error) {
 	var clock, replayed float64
 	var oid int64
 	var pid uint32
+	columns := []any{&result.standby, &lsn, &timeline, &clock, &replayed, &result.database, &oid, &pid}
 	began := time.Now()
-	err = p.conn.QueryRow(ctx, probeSQL).Scan(&result.standby, &lsn, &timeline, &clock, &replayed, &result.database, &oid, &pid)
+	if !p.plain {
+		err = p.conn.QueryRow(ctx, controlSQL).Scan(append(columns, &result.system, &result.checkpointed)...)
+		var refused *pgconn.PgError
+		p.plain = errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR"
+	}
+	if p.plain {
+		began = time.Now()
+		err = p.conn.QueryRow(ctx, probeSQL).Scan(columns...)
+	}
 	if err != nil {
 		return result, err
 	}
@@ -102,5 +119,5 @@ func (p *prober) reset(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = p.conn.Close(ctx)
-	p.conn = nil
+	p.conn, p.plain = nil, false
 }

@@ -16,9 +16,15 @@ type probe struct {
 	lsn LSN
 	// timeline is that of a primary; it grows with each promotion.
 	timeline int64
+	// checkpointed is the timeline of its last checkpoint, which on a standby is
+	// some minutes old, or 0 if the server does not tell.
+	checkpointed int64
 	// clock is the server's, and replayed the commit time, by the primary's
 	// clock, of the last transaction that a standby has replayed, or zero.
 	clock, replayed time.Time
+	// system identifies the cluster: a server and its standbys have the same, or 0
+	// if the server does not tell.
+	system int64
 	// database and oid are those that the session is in.
 	database string
 	oid      uint32
@@ -30,6 +36,10 @@ type view struct {
 	probe
 	probed  bool // at least once
 	primary bool
+	// forked is where the primary was when this server turned out to be beyond it,
+	// or 0: what it has from there on is not the primary's, and comparing places in
+	// the log says nothing.
+	forked LSN
 	// lag is how far a standby is behind, at most; lagBytes the same in WAL.
 	// They count only if lagKnown.
 	lag      time.Duration
@@ -67,6 +77,10 @@ type topology struct {
 	views []view
 	// primary is the index of the primary, or -1.
 	primary int
+	// system is the cluster that the servers belong to, or 0 while that is not
+	// known; anchored says that the first server, PrimaryURL's, has said so.
+	system   int64
+	anchored bool
 	// timeline is the highest that a primary has had. One with a lower timeline
 	// was left behind by a failover, and must not be written to.
 	timeline int64
@@ -102,6 +116,9 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 		v.probe = p
 	}
 	v.probed = true
+	if p.err == nil && (p.lsn <= v.forked || p.checkpointed > 0 && p.checkpointed >= t.timeline) {
+		v.forked = 0 // rewound, or made anew
+	}
 	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
 		c.reset = append(c.reset, server)
 	}
@@ -122,6 +139,9 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 		t.database, t.oid = now.database, now.oid
 		t.marks = []mark{{at: now.at, clock: now.clock, lsn: now.lsn}}
 	}
+	if t.primary >= 0 && (c.newPrimary || t.primary == server) {
+		t.findForked()
+	}
 	for i := range t.views {
 		t.judge(i, policy)
 	}
@@ -131,12 +151,32 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	return t, c
 }
 
+// findForked finds the servers that have what the primary has not: they were beyond
+// it before it was asked. After a failover such a standby got more from the former
+// primary than the one that was promoted.
+func (t *topology) findForked() {
+	primary := t.views[t.primary]
+	if primary.err != nil {
+		return
+	}
+	asked := primary.at.Add(-primary.latency)
+	for i := range t.views {
+		v := &t.views[i]
+		if i == t.primary {
+			v.forked = 0
+		} else if v.probed && v.at.Before(asked) && v.lsn > primary.lsn && (v.checkpointed == 0 || v.checkpointed < t.timeline) {
+			v.forked = primary.lsn
+		}
+	}
+}
+
 // The problems that keep a server from being used.
 const (
 	problemUnreachable = "unreachable"
 	problemLeftBehind  = "a primary that a failover has left behind"
 	problemSecond      = "a second primary"
 	problemDatabase    = "its session is in another database than the primary's"
+	problemForked      = "it has what the primary has not, from before a failover"
 	problemLag         = "too far behind the primary"
 	problemLagUnknown  = "not known how far behind the primary"
 )
@@ -162,6 +202,8 @@ func (t *topology) judge(i int, policy lagPolicy) {
 		v.problem = problemSecond
 	case t.oid != 0 && (v.oid != t.oid || v.database != t.database):
 		v.problem = problemDatabase
+	case v.forked > 0:
+		v.problem = problemForked
 	case !v.lagKnown && (policy.time > 0 || policy.bytes > 0):
 		v.problem = problemLagUnknown
 	case policy.time > 0 && v.lag > policy.time, policy.bytes > 0 && v.lagBytes > policy.bytes:

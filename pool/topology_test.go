@@ -192,3 +192,39 @@ func TestTopologyIsAValue(t *testing.T) {
 		t.Errorf("%+v", held)
 	}
 }
+
+// TestForked: a standby that got more from the former primary than the promoted one
+// is not read, although its place in the log is beyond the new primary's.
+func TestForked(t *testing.T) {
+	s := &story{topology: newTopology(3)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(1, standbyAt(0, 100)).probe(2, standbyAt(0, 100))
+	s.probe(0, deadAt(1)).probe(1, standbyAt(1, 105)).probe(2, standbyAt(1, 110))
+	s.probe(1, primaryAt(2, 106, 2))
+	if s.views[2].readable() || s.views[2].problem != problemForked {
+		t.Fatalf("%+v", s.views[2])
+	}
+	// The primary passes it, and it comes and goes: that changes nothing.
+	s.probe(1, primaryAt(3, 200, 2)).probe(2, deadAt(3)).probe(2, standbyAt(4, 109)).probe(1, primaryAt(5, 210, 2)).probe(2, standbyAt(5, 110))
+	if s.views[2].problem != problemForked {
+		t.Fatalf("%+v", s.views[2])
+	}
+	rejoined := standbyAt(6, 220)
+	rejoined.checkpointed = 2
+	after, _ := s.with(2, rejoined, lagPolicy{})
+	if !after.views[2].readable() {
+		t.Errorf("on the new timeline: %+v", after.views[2])
+	}
+	if s.probe(2, standbyAt(6, 106)); s.views[2].problem == problemForked {
+		t.Errorf("rewound: %+v", s.views[2])
+	}
+	// One that answers after the primary may have more by then.
+	s.probe(2, standbyAt(7, 300)).probe(1, primaryAt(7, 290, 2))
+	if !s.views[2].readable() {
+		t.Errorf("at the same time: %+v", s.views[2])
+	}
+	// It is found even if the primary was asked first, and the former primary too.
+	s.probe(1, primaryAt(8, 295, 2)).probe(0, standbyAt(8, 400)).probe(1, primaryAt(9, 296, 2))
+	if s.views[2].problem != problemForked || s.views[0].problem != problemForked || !s.views[1].healthy() {
+		t.Errorf("%+v", s.views)
+	}
+}
