@@ -124,7 +124,10 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	}
 
 	before := t.primary
-	t.primary = choosePrimary(t.views, t.primary, t.timeline)
+	if p.err == nil {
+		t.identify(server, p)
+	}
+	t.primary = t.choosePrimary()
 	c.newPrimary = t.primary != before
 	if c.newPrimary {
 		t.marks = nil
@@ -164,15 +167,36 @@ func (t *topology) findForked() {
 		v := &t.views[i]
 		if i == t.primary {
 			v.forked = 0
-		} else if v.probed && v.at.Before(asked) && v.lsn > primary.lsn && (v.checkpointed == 0 || v.checkpointed < t.timeline) {
+		} else if v.probed && !t.foreign(v) && v.at.Before(asked) && v.lsn > primary.lsn && (v.checkpointed == 0 || v.checkpointed < t.timeline) {
 			v.forked = primary.lsn
 		}
 	}
 }
 
+// identify keeps which cluster the servers belong to: PrimaryURL's, or until that
+// server has answered, the first primary's. Later another identity of that server
+// counts only if nobody else is the primary, as after a major upgrade: a server that
+// is set up anew after a failover takes no writes from its successor.
+func (t *topology) identify(server int, p probe) {
+	wins := t.system == 0 && !p.standby || server == 0 && (!t.anchored || t.primary <= 0)
+	if p.system == 0 || !wins {
+		return
+	}
+	if t.system != p.system {
+		t.timeline, t.marks = 0, nil // those of another cluster
+	}
+	t.system, t.anchored = p.system, t.anchored || server == 0
+}
+
+// foreign says whether a server is of another cluster. Not everyone tells.
+func (t *topology) foreign(v *view) bool {
+	return v.system != 0 && t.system != 0 && v.system != t.system
+}
+
 // The problems that keep a server from being used.
 const (
 	problemUnreachable = "unreachable"
+	problemCluster     = "of another cluster"
 	problemLeftBehind  = "a primary that a failover has left behind"
 	problemSecond      = "a second primary"
 	problemDatabase    = "its session is in another database than the primary's"
@@ -195,6 +219,8 @@ func (t *topology) judge(i int, policy lagPolicy) {
 	switch {
 	case v.err != nil:
 		v.problem = problemUnreachable
+	case t.foreign(v):
+		v.problem = problemCluster
 	case v.primary:
 	case !v.standby && v.timeline < t.timeline:
 		v.problem = problemLeftBehind
@@ -212,22 +238,23 @@ func (t *topology) judge(i int, policy lagPolicy) {
 }
 
 // choosePrimary returns the index of the server to write to, or -1. It is one
-// that says so, of the highest timeline, and not of a lower one than was ever
+// that says so, of the right cluster and the highest timeline, and not of a lower one than was ever
 // seen; of several equal ones the present one. While the present one can't be
 // reached and nobody else is the primary, it stays: it may come back, and
 // whatever is sent to it meanwhile fails.
-func choosePrimary(views []view, present int, timeline int64) int {
+func (t *topology) choosePrimary() int {
 	best := -1
-	for i, v := range views {
-		if !v.probed || v.err != nil || v.standby || v.timeline < timeline {
+	for i := range t.views {
+		v := &t.views[i]
+		if !v.probed || v.err != nil || v.standby || v.timeline < t.timeline || t.foreign(v) {
 			continue
 		}
-		if best < 0 || v.timeline > views[best].timeline || v.timeline == views[best].timeline && i == present {
+		if best < 0 || v.timeline > t.views[best].timeline || v.timeline == t.views[best].timeline && i == t.primary {
 			best = i
 		}
 	}
-	if best < 0 && present >= 0 && views[present].err != nil {
-		return present
+	if best < 0 && t.primary >= 0 && t.views[t.primary].err != nil && !t.foreign(&t.views[t.primary]) {
+		return t.primary
 	}
 	return best
 }

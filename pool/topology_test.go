@@ -228,3 +228,37 @@ func TestForked(t *testing.T) {
 		t.Errorf("%+v", s.views)
 	}
 }
+
+func of(system int64, p probe) probe { p.system = system; return p }
+
+// TestOtherCluster: a server of another cluster is neither written to nor read,
+// whatever its timeline and whoever answers first.
+func TestOtherCluster(t *testing.T) {
+	s := &story{topology: newTopology(3)}
+	s.probe(0, of(7, primaryAt(0, 100, 1))).probe(1, of(9, primaryAt(0, 500, 3))).probe(2, of(9, standbyAt(0, 500)))
+	if s.primary != 0 || s.views[1].problem != problemCluster || s.views[2].problem != problemCluster || !s.views[0].healthy() {
+		t.Fatalf("%+v", s.topology)
+	}
+	s = &story{topology: newTopology(3)}
+	s.probe(1, of(9, primaryAt(0, 500, 3))).probe(0, of(7, primaryAt(0, 100, 1))).probe(2, of(7, standbyAt(0, 100)))
+	if s.primary != 0 || s.views[1].healthy() || !s.views[2].readable() || s.timeline != 1 {
+		t.Fatalf("the other one came first: %+v", s.topology)
+	}
+	// After a failover the first server is set up anew.
+	s.probe(0, deadAt(1)).probe(2, of(7, primaryAt(2, 110, 2))).probe(0, of(8, primaryAt(3, 900, 5)))
+	if s.primary != 2 || s.views[0].problem != problemCluster {
+		t.Fatalf("it has taken the writes: %+v", s.topology)
+	}
+	// PrimaryURL's cluster is replaced, as by a major upgrade.
+	s = &story{topology: newTopology(2)}
+	s.probe(0, of(7, primaryAt(0, 100, 4))).probe(1, of(7, standbyAt(0, 100))).probe(0, deadAt(1)).probe(0, of(8, primaryAt(2, 50, 1)))
+	if s.primary != 0 || !s.views[0].healthy() || s.views[1].readable() {
+		t.Fatalf("after an upgrade: %+v", s.topology)
+	}
+	// Whoever does not tell is taken as he is.
+	s = &story{topology: newTopology(2)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(1, of(7, standbyAt(0, 100)))
+	if s.primary != 0 || !s.views[1].readable() {
+		t.Fatalf("unknown: %+v", s.topology)
+	}
+}
