@@ -121,6 +121,9 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	}
 	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
 		c.reset = append(c.reset, server)
+	} else if p.err == nil && old.oid != 0 && (old.oid != p.oid || old.database != p.database) {
+		// The probe's session is a new one, in another database than before.
+		c.reset = append(c.reset, server)
 	}
 
 	before := t.primary

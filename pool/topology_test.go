@@ -93,8 +93,8 @@ func TestOtherDatabase(t *testing.T) {
 	swapped := primaryAt(1, 200, 1)
 	swapped.oid = 2
 	s.probe(0, swapped)
-	if s.views[1].readable() {
-		t.Error("a session in the old database is read")
+	if s.views[1].readable() || !slices.Equal(s.reset, []int{0}) {
+		t.Errorf("a session in the old database is used: %+v", s)
 	}
 	s.probe(1, standbyAt(2, 200))
 	if s.views[1].problem != problemDatabase || !slices.Equal(s.reset, []int{1}) {
@@ -107,8 +107,26 @@ func TestOtherDatabase(t *testing.T) {
 	}
 	fresh := standbyAt(4, 200)
 	fresh.oid = 2
-	if s.probe(1, fresh); !s.views[1].readable() || len(s.reset) != 0 {
+	if s.probe(1, fresh); !s.views[1].readable() || !slices.Equal(s.reset, []int{1}) {
 		t.Errorf("%+v", s)
+	}
+	if s.probe(1, fresh); len(s.reset) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestOtherDatabaseAfterABlip: the probe has a new session, in the new database; the
+// pool's sessions are older than that.
+func TestOtherDatabaseAfterABlip(t *testing.T) {
+	s := &story{topology: newTopology(2)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(1, standbyAt(0, 100)).probe(1, deadAt(1))
+	primary, standby := primaryAt(2, 200, 1), standbyAt(2, 200)
+	primary.oid, standby.oid = 2, 2
+	if s.probe(0, primary); !slices.Equal(s.reset, []int{0}) {
+		t.Errorf("the primary's: %v", s.reset)
+	}
+	if s.probe(1, standby); !slices.Equal(s.reset, []int{1}) {
+		t.Errorf("the standby's: %v", s.reset)
 	}
 }
 
