@@ -32,12 +32,16 @@ type canceler struct {
 func (c *canceler) HandleCancel(ctx context.Context) {
 	deadline := time.Now().Add(c.grace)
 	_ = c.conn.Conn().SetDeadline(deadline)
-	ctx, c.stop = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	bounded, stopAsking := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	ctx, c.stop = context.WithCancel(bounded)
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
+		defer stopAsking()
 		for pause := cancelAgain; ; pause = min(2*pause, cancelSeldom) {
-			_ = c.conn.CancelRequest(ctx) // whether it helped shows in the statement's end
+			// To its end, even if the statement has ended: what was sent can't be
+			// called back. Whether it helped shows in the statement's end.
+			_ = c.conn.CancelRequest(bounded)
 			asked := time.Now()
 			timer := time.NewTimer(pause)
 			select {

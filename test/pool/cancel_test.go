@@ -3,7 +3,9 @@ package pool_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -71,5 +73,80 @@ func TestCancelOvertakes(t *testing.T) {
 	}
 	if err := db.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&after); err != nil || after != before {
 		t.Errorf("the connection was not kept: %v", err)
+	}
+}
+
+// lateConn delivers a request to cancel late, and even if the client has given up on
+// it meanwhile, as a slow link does.
+type lateConn struct {
+	net.Conn
+	cancel              bool
+	delivered, givingUp chan struct{}
+	once                sync.Once
+}
+
+func (c *lateConn) Write(b []byte) (int, error) {
+	if len(b) < 8 || !bytes.Equal(b[4:8], cancelCode) {
+		return c.Conn.Write(b)
+	}
+	c.cancel = true
+	late := bytes.Clone(b)
+	time.AfterFunc(400*time.Millisecond, func() {
+		defer close(c.delivered)
+		_, _ = c.Conn.Write(late)
+		_, _ = io.Copy(io.Discard, c.Conn)
+		_ = c.Conn.Close()
+	})
+	return len(b), nil
+}
+
+func (c *lateConn) Read(b []byte) (int, error) {
+	if !c.cancel {
+		return c.Conn.Read(b)
+	}
+	select {
+	case <-c.delivered:
+		return 0, io.EOF
+	case <-c.givingUp:
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+// SetDeadline is how pgx gives up.
+func (c *lateConn) SetDeadline(d time.Time) error {
+	if err := c.Conn.SetDeadline(d); d.IsZero() || d.After(time.Now()) {
+		return err
+	}
+	c.once.Do(func() { close(c.givingUp) })
+	return c.Conn.SetDeadline(time.Time{})
+}
+
+func (c *lateConn) Close() error {
+	if c.cancel {
+		return nil // when it is delivered
+	}
+	return c.Conn.Close()
+}
+
+// TestCancelLate has the request to cancel arrive after its statement has ended by
+// itself: it does not hit the next one.
+func TestCancelLate(t *testing.T) {
+	t.Parallel()
+	db := open(t, pool.Config{
+		MaxConns: 1, CancelGrace: time.Minute,
+		DialFunc: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &lateConn{Conn: conn, delivered: make(chan struct{}), givingUp: make(chan struct{})}, nil
+		},
+	})
+	exec(t, db, "SELECT 1")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, _ = db.Exec(ctx, "SELECT pg_sleep(0.2)") // whether it ends in time is not the point
+	if _, err := db.Exec(t.Context(), "SELECT pg_sleep(1)"); err != nil {
+		t.Errorf("the next statement: %v", err)
 	}
 }
