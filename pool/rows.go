@@ -28,6 +28,14 @@ func (c *call) release() {
 	}
 }
 
+// releaseUnless gives the connection back unless the query was sent: an argument's
+// Value may panic.
+func (c *call) releaseUnless(sent *bool) {
+	if !*sent {
+		c.release()
+	}
+}
+
 // fail gives the connection back and returns the error, explained.
 func (c *call) fail(err error) error {
 	if c.conn == nil {
@@ -70,12 +78,21 @@ func (r *rows) open(err error) error {
 		if r.conn, err = r.db.acquire(r.ctx, &r.attempt, opQuery); err != nil {
 			continue
 		}
-		if r.rows, err = r.conn.Query(r.ctx, r.sql, r.args...); err == nil {
+		if err = r.send(); err == nil {
 			return nil
 		}
 		r.rows.Close()
 		err = r.fail(err)
 	}
+}
+
+// send sends the query once.
+func (r *rows) send() (err error) {
+	sent := false
+	defer r.releaseUnless(&sent)
+	r.rows, err = r.conn.Query(r.ctx, r.sql, r.args...)
+	sent = true
+	return err
 }
 
 // Next is pgx's.
@@ -197,7 +214,10 @@ func (r *row) send() (err error) {
 	if r.conn, err = r.db.acquire(r.ctx, &r.attempt, opQuery); err != nil {
 		return err
 	}
+	sent := false
+	defer r.releaseUnless(&sent)
 	r.row = r.conn.QueryRow(r.ctx, r.sql, r.args...)
+	sent = true
 	return nil
 }
 
@@ -241,7 +261,11 @@ func (db *DB) sendBatch(ctx context.Context, a attempt, batch *pgx.Batch) pgx.Ba
 	if err != nil {
 		return pgx.FailedBatchResults(batch, err)
 	}
-	r := &batchResults{BatchResults: conn.SendBatch(ctx, batch), call: call{db: db, ctx: ctx, attempt: a, conn: conn}}
+	r := &batchResults{call: call{db: db, ctx: ctx, attempt: a, conn: conn}}
+	sent := false
+	defer r.releaseUnless(&sent)
+	r.BatchResults = conn.SendBatch(ctx, batch)
+	sent = true
 	if tx := r.Tx(); tx != nil {
 		// From here on the connection is the transaction's.
 		return &batchInTx{BatchResults: r.BatchResults, tx: newTx(db, conn, tx)}

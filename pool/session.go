@@ -71,7 +71,8 @@ func (s *session) taken(now time.Duration, op operation, waited time.Duration) {
 func (s *session) released() (since time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held, s.limit, s.expired = false, 0, false
+	// A statement that panicked has had no end.
+	s.held, s.limit, s.expired, s.running = false, 0, false, false
 	return s.since
 }
 

@@ -138,12 +138,17 @@ func (db *DB) beginOnce(ctx context.Context, a *attempt, opts pgx.TxOptions) (*t
 	if err != nil {
 		return nil, err
 	}
+	begun := false
+	defer func() {
+		if !begun { // or a tracer panicked
+			conn.Release()
+		}
+	}()
 	inner, err := conn.BeginTx(ctx, opts)
 	if err != nil {
-		err = db.statementFailed(ctx, a, conn, fmt.Errorf("begin: %w", err), noEffects)
-		conn.Release()
-		return nil, err
+		return nil, db.statementFailed(ctx, a, conn, fmt.Errorf("begin: %w", err), noEffects)
 	}
+	begun = true
 	return newTx(db, conn, inner), nil
 }
 

@@ -1,8 +1,11 @@
 package pool_test
 
 import (
+	"context"
+	"database/sql/driver"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -31,5 +34,60 @@ func TestRowsAfterTheirTransaction(t *testing.T) {
 	var wrong *pgconn.PgError
 	if err := rows.Err(); !errors.As(err, &wrong) || wrong.Code != "22012" {
 		t.Errorf("%v", err)
+	}
+}
+
+// bomb is an argument that panics.
+type bomb struct{}
+
+func (bomb) Value() (driver.Value, error) { panic("bomb") }
+
+// bombTracer panics at the begin of a transaction.
+type bombTracer struct{}
+
+func (bombTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if data.SQL == "begin" {
+		panic("bomb")
+	}
+	return ctx
+}
+
+func (bombTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestPanicLeavesNothing: whoever panics in a call takes no connection along.
+func TestPanicLeavesNothing(t *testing.T) {
+	t.Parallel()
+	db := open(t, pool.Config{MaxConns: 1, AcquireTimeout: 5 * time.Second, Tracer: bombTracer{}})
+	const sql = "SELECT $1::text"
+	for name, run := range map[string]func(context.Context){
+		"Exec":     func(ctx context.Context) { _, _ = db.Exec(ctx, sql, bomb{}) },
+		"Query":    func(ctx context.Context) { _, _ = db.Query(ctx, sql, bomb{}) }, //nolint:rowserrcheck,sqlclosecheck // there are none
+		"QueryRow": func(ctx context.Context) { db.QueryRow(ctx, sql, bomb{}) },
+		"SendBatch": func(ctx context.Context) {
+			batch := &pgx.Batch{}
+			batch.Queue(sql, bomb{})
+			_ = db.SendBatch(ctx, batch).Close()
+		},
+		"Begin": func(ctx context.Context) { _, _ = db.Begin(ctx) },
+		"InTx": func(ctx context.Context) {
+			_ = db.InTx(ctx, pool.TxOptions{}, func(pgx.Tx) error { return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			panicked := func() (did bool) {
+				defer func() { did = recover() != nil }()
+				run(t.Context())
+				return false
+			}
+			if !panicked() {
+				t.Error("it did not panic")
+			}
+			if n := db.Stats().Servers[0].InUse; n != 0 {
+				t.Errorf("%d connections are in use", n)
+			}
+			if err := db.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
