@@ -273,6 +273,31 @@ func (db *DB) sendBatch(ctx context.Context, a attempt, batch *pgx.Batch) pgx.Ba
 	return r
 }
 
+// explain explains the error of one statement of the batch.
+func (r *batchResults) explain(ctx context.Context, err error) error {
+	if err == nil || r.conn == nil {
+		return err
+	}
+	return r.db.statementFailed(ctx, &r.attempt, r.conn, err, effects)
+}
+
+// Exec is pgx's.
+func (r *batchResults) Exec() (pgconn.CommandTag, error) {
+	tag, err := r.BatchResults.Exec()
+	return tag, r.explain(r.ctx, err)
+}
+
+// Query is pgx's.
+func (r *batchResults) Query() (pgx.Rows, error) {
+	inner, err := r.BatchResults.Query()
+	return &explainedRows{Rows: inner, by: r, ctx: r.ctx}, r.explain(r.ctx, err)
+}
+
+// QueryRow is pgx's.
+func (r *batchResults) QueryRow() pgx.Row {
+	return &explainedRow{row: r.BatchResults.QueryRow(), by: r, ctx: r.ctx}
+}
+
 // Close is pgx's; it gives the connection back.
 func (r *batchResults) Close() error {
 	if r.closed {

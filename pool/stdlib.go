@@ -63,6 +63,15 @@ func (c stdConn) QueryContext(ctx context.Context, query string, args []driver.N
 	return c.rows(open, rows), nil
 }
 
+// PrepareContext is pgx's.
+func (c stdConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	stmt, err := c.Conn.PrepareContext(ctx, query)
+	if own, ok := stmt.(*stdlib.Stmt); ok && err == nil {
+		return stdStmt{own, c}, nil
+	}
+	return stmt, err
+}
+
 // BeginTx is pgx's.
 func (c stdConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, opts)
@@ -93,6 +102,29 @@ func (c stdConn) honest(open bool, err error) error {
 	}
 	sessionOf(c.Conn.Conn()).endpoint.trouble()
 	return outcomeUnknownError(err)
+}
+
+// stdStmt is pgx's prepared statement for database/sql, as honest as stdConn.
+type stdStmt struct {
+	*stdlib.Stmt
+	conn stdConn
+}
+
+// ExecContext is pgx's.
+func (s stdStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	open := s.conn.loose()
+	result, err := s.Stmt.ExecContext(ctx, args)
+	return result, s.conn.honest(open, err)
+}
+
+// QueryContext is pgx's.
+func (s stdStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	open := s.conn.loose()
+	rows, err := s.Stmt.QueryContext(ctx, args)
+	if err != nil {
+		return nil, s.conn.honest(open, err)
+	}
+	return s.conn.rows(open, rows), nil
 }
 
 // rows are the rows of a query that was run outside a transaction, or as they are.

@@ -176,12 +176,12 @@ func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn
 // Query is pgx's.
 func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	inner, err := t.Tx.Query(ctx, sql, args...)
-	return &txRows{Rows: inner, tx: t, ctx: ctx}, t.explain(ctx, err)
+	return &explainedRows{Rows: inner, by: t, ctx: ctx}, t.explain(ctx, err)
 }
 
 // QueryRow is pgx's.
 func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return &txRow{row: t.Tx.QueryRow(ctx, sql, args...), tx: t, ctx: ctx}
+	return &explainedRow{row: t.Tx.QueryRow(ctx, sql, args...), by: t, ctx: ctx}
 }
 
 // Commit is pgx's.
@@ -245,27 +245,33 @@ func (t *transaction) commitFailed(ctx context.Context, err error) error {
 	return outcomeUnknownError(err)
 }
 
-// txRows and txRow explain the errors of queries in transactions.
-type txRows struct {
+// explainer explains the errors of its statements.
+type explainer interface {
+	explain(ctx context.Context, err error) error
+}
+
+// explainedRows and explainedRow explain the errors of queries in transactions and
+// batches.
+type explainedRows struct {
 	pgx.Rows
-	tx  *transaction
+	by  explainer
 	ctx context.Context //nolint:containedctx // that of the query, which lasts until its rows are read
 }
 
 // Err is pgx's.
-func (r *txRows) Err() error { return r.tx.explain(r.ctx, r.Rows.Err()) }
+func (r *explainedRows) Err() error { return r.by.explain(r.ctx, r.Rows.Err()) }
 
-type txRow struct {
+type explainedRow struct {
 	row pgx.Row
-	tx  *transaction
+	by  explainer
 	ctx context.Context //nolint:containedctx // that of the query, which lasts until its row is read
 }
 
 // Scan is pgx's.
-func (r *txRow) Scan(dest ...any) error {
+func (r *explainedRow) Scan(dest ...any) error {
 	err := r.row.Scan(dest...)
 	if err == nil || err == pgx.ErrNoRows { //nolint:errorlint // pgx returns it as it is
 		return err
 	}
-	return r.tx.explain(r.ctx, err)
+	return r.by.explain(r.ctx, err)
 }

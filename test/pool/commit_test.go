@@ -122,6 +122,52 @@ func TestLostAnswer(t *testing.T) {
 			batch.Queue("INSERT INTO t VALUES (length($1::text))", "strike")
 			return db.SendBatch(ctx, batch).Close()
 		}, 2, false},
+		{"batch, its statement", "strike", func(ctx context.Context, db *pool.DB) error {
+			batch := &pgx.Batch{}
+			batch.Queue("INSERT INTO t VALUES (length($1::text))", "strike")
+			results := db.SendBatch(ctx, batch)
+			defer func() { _ = results.Close() }()
+			_, err := results.Exec()
+			return err
+		}, 1, false},
+		{"batch, its query", "strike", func(ctx context.Context, db *pool.DB) error {
+			batch := &pgx.Batch{}
+			batch.Queue("INSERT INTO t VALUES (length($1::text)) RETURNING 1", "strike")
+			results := db.SendBatch(ctx, batch)
+			defer func() { _ = results.Close() }()
+			rows, err := results.Query()
+			if err != nil {
+				return err
+			}
+			_, err = pgx.CollectRows(rows, pgx.RowTo[int])
+			return err
+		}, 1, false},
+		{"batch, its row", "strike", func(ctx context.Context, db *pool.DB) error {
+			batch := &pgx.Batch{}
+			batch.Queue("INSERT INTO t VALUES (length($1::text)) RETURNING 1", "strike")
+			results := db.SendBatch(ctx, batch)
+			defer func() { _ = results.Close() }()
+			var n int
+			return results.QueryRow().Scan(&n)
+		}, 1, false},
+		{"database/sql, prepared", "strike", func(ctx context.Context, db *pool.DB) error {
+			stmt, err := db.Stdlib().PrepareContext(ctx, "INSERT INTO t VALUES (length($1::text))")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = stmt.Close() }()
+			_, err = stmt.ExecContext(ctx, "strike")
+			return err
+		}, 1, false},
+		{"database/sql, prepared query", "strike", func(ctx context.Context, db *pool.DB) error {
+			stmt, err := db.Stdlib().PrepareContext(ctx, "INSERT INTO t VALUES (length($1::text)) RETURNING 1")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = stmt.Close() }()
+			var n int
+			return stmt.QueryRowContext(ctx, "strike").Scan(&n)
+		}, 1, false},
 		{"database/sql", "insert", func(ctx context.Context, db *pool.DB) error {
 			_, err := db.Stdlib().ExecContext(ctx, insert)
 			return err
