@@ -184,6 +184,10 @@ func (c Config) withDefaults() Config {
 	c.AcquireTimeout = orDefault(c.AcquireTimeout, defaultAcquireTimeout)
 	c.ConnectTimeout = orDefault(c.ConnectTimeout, defaultConnectTimeout)
 	c.CancelGrace = orDefault(c.CancelGrace, defaultCancelGrace)
+	if c.QueryTimeout == 0 && c.SocketTimeout > 0 {
+		// Whoever shortens the one alone means both; there must be time to cancel.
+		c.QueryTimeout = min(defaultQueryTimeout, max(c.SocketTimeout-c.CancelGrace, c.SocketTimeout/2))
+	}
 	c.QueryTimeout = orDefault(c.QueryTimeout, defaultQueryTimeout)
 	// Whoever lengthens the one has said nothing about the other.
 	c.SocketTimeout = orDefault(c.SocketTimeout, max(defaultSocketTimeout, c.QueryTimeout+c.CancelGrace))

@@ -49,7 +49,13 @@ var parameters = map[string]parameter{
 		return nil
 	},
 	"statement_cache_size": func(_ *settings, conn *pgx.ConnConfig, v string) error {
-		return count(&conn.StatementCacheCapacity, v, 0)
+		if err := count(&conn.StatementCacheCapacity, v, 0); err != nil {
+			return err
+		}
+		if conn.StatementCacheCapacity == 0 && conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+			conn.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
+		}
+		return nil
 	},
 
 	"pool_max_conns":                func(s *settings, _ *pgx.ConnConfig, v string) error { return count(&s.maxConns, v, 1) },

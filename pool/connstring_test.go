@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // config is what a Config with this connection string comes to.
@@ -37,6 +39,22 @@ func TestConnStringParameters(t *testing.T) {
 	if c.MaxConns != 5 || c.MinConns != 2 || c.MinIdleConns != 1 || c.MaxConnLifetime != 2*time.Hour ||
 		c.MaxConnLifetimeJitter != time.Minute || c.MaxConnIdleTime != 5*time.Minute || len(params) != 0 {
 		t.Errorf("%+v, %v", c, params)
+	}
+}
+
+// TestConnStringOfPrisma: what Prisma's strings say alone makes sense alone.
+func TestConnStringOfPrisma(t *testing.T) {
+	c, _ := configOf(t, "postgres://u@h/d?socket_timeout=10", Config{})
+	if c.check() != nil || c.QueryTimeout != 8*time.Second || c.SocketTimeout != 10*time.Second {
+		t.Errorf("%v: %s, %s", c.check(), c.QueryTimeout, c.SocketTimeout)
+	}
+	c, _ = configOf(t, "postgres://u@h/d?socket_timeout=300", Config{})
+	if c.check() != nil || c.QueryTimeout != defaultQueryTimeout {
+		t.Errorf("%v: %s", c.check(), c.QueryTimeout)
+	}
+	conn, _, err := parseConnString("PrimaryURL", "postgres://u@h/d?statement_cache_size=0")
+	if err != nil || conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		t.Errorf("a cache of statements without room: %v", err)
 	}
 }
 
@@ -84,7 +102,7 @@ func TestConfigCheck(t *testing.T) {
 		"MaxWaiting":            {MaxWaiting: -1},
 		"AcquireTimeout":        {AcquireTimeout: -1},
 		"ConnectTimeout":        {ConnectTimeout: -1},
-		"SocketTimeout":         {SocketTimeout: time.Second},
+		"SocketTimeout":         {SocketTimeout: time.Second, QueryTimeout: time.Minute},
 		"CancelGrace":           {CancelGrace: -1},
 		"HealthInterval":        {HealthInterval: -1},
 		"MaxLagBytes":           {MaxLagBytes: -1},

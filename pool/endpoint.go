@@ -141,6 +141,11 @@ func (e *endpoint) prepareConnect(c *pgx.ConnConfig) {
 		}
 		return
 	}
+	// PgBouncer refuses what it does not know, and this is what Prisma writes for
+	// the default.
+	if c.RuntimeParams["search_path"] == `"public"` {
+		delete(c.RuntimeParams, "search_path")
+	}
 	if e.config.Pooler == PoolerPrepared {
 		return
 	}

@@ -155,3 +155,20 @@ func throughBouncer(t *testing.T, db *pool.DB, n int) {
 		}
 	}
 }
+
+// TestPrismaThroughPgBouncer: a connection string as Prisma has them is understood
+// behind PgBouncer, which refuses most parameters.
+func TestPrismaThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	url := bouncer(t, nameOf(t, scratchtest.Database(t, server)))
+	for _, more := range []string{"&pgbouncer=true&schema=public", "&schema=public", "&statement_cache_size=0&socket_timeout=10"} {
+		db := open(t, pool.Config{PrimaryURL: url + more, AcquireTimeout: 5 * time.Second})
+		if got := one[int](t, db, "SELECT $1::int", 1); got != 1 {
+			t.Errorf("%s: %d", more, got)
+		}
+	}
+	db := open(t, pool.Config{PrimaryURL: server.URL(nameOf(t, scratchtest.Database(t, server))) + "&statement_cache_size=0&schema=public"})
+	if got := one[string](t, db, "SELECT current_setting('search_path') WHERE $1::int = 1", 1); got != `"public"` {
+		t.Errorf("without PgBouncer: %s", got)
+	}
+}
