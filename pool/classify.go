@@ -89,6 +89,11 @@ func Classify(err error) Class {
 		if pgErr.Code == "57014" && isContextError(err) {
 			return ClassCanceled
 		}
+		if pgErr.Code == "08P01" && pgErr.Severity == "FATAL" {
+			// How PgBouncer, which translates nothing, tells of a server that it has
+			// lost or can't reach.
+			return classOfState("08006", connecting)
+		}
 		return classOfState(pgErr.Code, connecting)
 	}
 	switch {

@@ -33,6 +33,8 @@ func TestClassify(t *testing.T) {
 		"too many":                              {state("53300"), ClassUnavailable},
 		"shut down":                             {state("57P01"), ClassConnectionLost},
 		"connection failure":                    {state("08006"), ClassConnectionLost},
+		"PgBouncer lost its server":             {&pgconn.PgError{Code: "08P01", Severity: "FATAL"}, ClassConnectionLost},
+		"protocol violation":                    {&pgconn.PgError{Code: "08P01", Severity: "ERROR"}, ClassInvalid},
 		"end of file":                           {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), ClassConnectionLost},
 		"network":                               {&net.OpError{Op: "read", Err: errors.New("reset")}, ClassConnectionLost},
 		"closed":                                {pgconn.ErrConnClosed, ClassConnectionLost},

@@ -172,3 +172,34 @@ func TestPrismaThroughPgBouncer(t *testing.T) {
 		t.Errorf("without PgBouncer: %s", got)
 	}
 }
+
+// TestPgBouncerLosesServer ends the server's session behind PgBouncer: it is a
+// connection that was lost, so that a transaction is run again and a statement
+// whose outcome nobody knows is reported as that.
+func TestPgBouncerLosesServer(t *testing.T) {
+	t.Parallel()
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	db := open(t, pool.Config{PrimaryURL: bouncer(t, nameOf(t, dsn)), RetryDelay: 10 * time.Millisecond})
+	tries := 0
+	err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
+		var pid int
+		if err := tx.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+			return err
+		}
+		if tries++; tries == 1 {
+			do(t, conn, fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
+			eventually(t, "the session has ended", func() bool {
+				return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE pid = $1", pid) == 0
+			})
+		}
+		_, err := tx.Exec(t.Context(), "SELECT 1")
+		return err
+	})
+	if err != nil || tries != 2 {
+		t.Errorf("%d tries: %v", tries, err)
+	}
+	if _, err := db.Exec(t.Context(), "SELECT pg_terminate_backend(pg_backend_pid())"); pool.Classify(err) != pool.ClassOutcomeUnknown {
+		t.Errorf("%v", err)
+	}
+}
