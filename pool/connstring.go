@@ -105,6 +105,12 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 			"write it as postgres://user:password@host:5432/database?sslmode=verify-full, with special characters of the password percent-encoded; files that it names must be there",
 		}
 	}
+	if several(conn) {
+		return nil, s, &ConfigError{
+			field, "names several servers",
+			"give each a connection string of its own: one as PrimaryURL (DATABASE_URL), the others as ReplicaURLs (DB_READ_REPLICA_URL, between spaces); any of them may be the primary",
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(conn.RuntimeParams)) {
 		value := conn.RuntimeParams[name]
 		lower := strings.ToLower(name)
@@ -130,6 +136,17 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 	}
 	s.connectTimeout = conn.ConnectTimeout
 	return conn, s, nil
+}
+
+// several says whether a connection string names more than one server: with several
+// hosts, or by two strings in one.
+func several(conn *pgx.ConnConfig) bool {
+	for _, f := range conn.Fallbacks { // those of sslmode=prefer have the same host
+		if f.Host != conn.Host || f.Port != conn.Port {
+			return true
+		}
+	}
+	return strings.Contains(conn.Database, "://")
 }
 
 // fill takes from a connection string what the configuration leaves open.
