@@ -148,7 +148,7 @@ func (r *stdRows) Next(dest []driver.Value) error {
 	if err == nil {
 		return nil // there is more
 	}
-	if err == io.EOF { //nolint:errorlint // what wraps it is another end
+	if err == io.EOF { // what wraps it is another end
 		if unknown := confirmed(r.conn.Conn.Conn()); unknown != nil {
 			return unknown
 		}

@@ -26,7 +26,7 @@ func TestRowsAfterTheirTransaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for rows.Next() { //nolint:revive // to its end
+	for rows.Next() { // to its end
 	}
 	if err := tx.Rollback(t.Context()); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
 		t.Error(err)
@@ -61,7 +61,7 @@ func TestPanicLeavesNothing(t *testing.T) {
 	const sql = "SELECT $1::text"
 	for name, run := range map[string]func(context.Context){
 		"Exec":     func(ctx context.Context) { _, _ = db.Exec(ctx, sql, bomb{}) },
-		"Query":    func(ctx context.Context) { _, _ = db.Query(ctx, sql, bomb{}) }, //nolint:rowserrcheck,sqlclosecheck // there are none
+		"Query":    func(ctx context.Context) { _, _ = db.Query(ctx, sql, bomb{}) },
 		"QueryRow": func(ctx context.Context) { db.QueryRow(ctx, sql, bomb{}) },
 		"SendBatch": func(ctx context.Context) {
 			batch := &pgx.Batch{}
