@@ -61,7 +61,7 @@ func TestPanicLeavesNothing(t *testing.T) {
 	const sql = "SELECT $1::text"
 	for name, run := range map[string]func(context.Context){
 		"Exec":     func(ctx context.Context) { _, _ = db.Exec(ctx, sql, bomb{}) },
-		"Query":    func(ctx context.Context) { _, _ = db.Query(ctx, sql, bomb{}) },
+		"Query":    func(ctx context.Context) { _, _ = db.Query(ctx, sql, bomb{}) }, //nolint:sqlclosecheck // there are none
 		"QueryRow": func(ctx context.Context) { db.QueryRow(ctx, sql, bomb{}) },
 		"SendBatch": func(ctx context.Context) {
 			batch := &pgx.Batch{}
