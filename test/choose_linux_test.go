@@ -111,13 +111,18 @@ func (term *terminal) ends(code int) string {
 	if got := term.cmd.ProcessState.ExitCode(); got != code {
 		term.t.Errorf("exit code %d, want %d:\n%q", got, code, term.screen.String())
 	}
-	// What it wrote last may still be on its way.
+	// What it wrote last may still be on its way, but not behind what is written now.
+	const end = "<the end>"
+	if _, err := term.slave.WriteString(end); err != nil {
+		term.t.Fatal(err)
+	}
+	eventually(term.t, 10*time.Second, "all that it wrote is read", func() bool { return strings.HasSuffix(term.screen.String(), end) })
 	eventually(term.t, 10*time.Second, "the terminal, its screen and its cursor are given back", func() bool {
 		shown := term.screen.String()
 		return *term.modes() == *term.before && strings.Count(shown, "\x1b[?1049h") == strings.Count(shown, "\x1b[?1049l") &&
 			strings.Count(shown, "\x1b[?25l") <= strings.Count(shown, "\x1b[?25h")
 	})
-	return term.screen.String()
+	return strings.TrimSuffix(term.screen.String(), end)
 }
 
 const (

@@ -79,7 +79,7 @@ order by r.heap - r.heap_hits + coalesce(x.fetched - x.hits, 0) desc, 1, 2 limit
 
 // The database that is looked at is measured already.
 const sqlDatabaseSizes = `
-select datname::text as name, pg_database_size(oid) as bytes
+select datname::text as name, coalesce(pg_database_size(oid), 0) as bytes -- NULL where it was dropped just now
 from pg_database
 where datallowconn and datname <> current_database()
   and (has_database_privilege(oid, 'CONNECT') or pg_has_role('pg_read_all_stats', 'MEMBER'))

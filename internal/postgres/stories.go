@@ -100,7 +100,7 @@ func ReadAllStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 	rows, err := conn.Query(ctx, `
 SELECT d.datname::text, d.oid, d.datallowconn, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
 	CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-		THEN pg_catalog.pg_database_size(d.oid) ELSE 0 END,
+		THEN coalesce(pg_catalog.pg_database_size(d.oid), 0) ELSE 0 END, -- NULL where it was dropped just now
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid
 		AND a.application_name NOT LIKE 'pgmedic%' AND a.backend_type IN ('client backend', 'walsender')),
@@ -191,6 +191,6 @@ func Nameless(ctx context.Context, conn *pgx.Conn, prefix string) ([]string, err
 SELECT d.datname::text FROM pg_catalog.pg_database AS d
 WHERE left(d.datname::text, length($1)) = $1 AND NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
 	AND CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-		THEN pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0') ELSE false END`, prefix)
+		THEN coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false) ELSE false END`, prefix)
 	return names, Wrap(err, "list the databases")
 }
