@@ -137,7 +137,7 @@ func (p *pack) abandon() {
 	p.open, p.shares = nil, nil
 }
 
-// end ends the open chunk, if there is one, and returns it.
+// end ends the open chunk and returns it.
 func (p *pack) end() (pgmedic.Chunk, error) {
 	if err := p.seal.Close(); err != nil {
 		return pgmedic.Chunk{}, err
