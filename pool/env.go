@@ -37,7 +37,7 @@ func fromEnv(getenv func(string) string) (Config, error) {
 	e := environment{getenv: getenv}
 	c := Config{
 		PrimaryURL:     e.primary(),
-		ReplicaURLs:    strings.Fields(getenv("DB_READ_REPLICA_URL")),
+		ReplicaURLs:    e.replicas(),
 		MaxConns:       e.number("DB_CONNECTION_LIMIT", 1),
 		AcquireTimeout: e.duration("DB_POOL_TIMEOUT", time.Second, false),
 		ConnectTimeout: e.duration("DB_CONNECT_TIMEOUT", time.Second, false),
@@ -93,6 +93,19 @@ func (e *environment) primary() string {
 		u.Host = net.JoinHostPort(strings.Trim(host, "[]"), port)
 	}
 	return u.String()
+}
+
+// replicas are the connection strings of DB_READ_REPLICA_URL. Those of the form
+// host=… hold spaces themselves.
+func (e *environment) replicas() []string {
+	all := strings.Fields(e.getenv("DB_READ_REPLICA_URL"))
+	for _, one := range all {
+		if !strings.Contains(one, "://") {
+			e.refuse("DB_READ_REPLICA_URL", "has a part that is no URL", "give URLs, postgres://user@host/database, with spaces between them")
+			return nil
+		}
+	}
+	return all
 }
 
 func (e *environment) number(name string, least int) int {

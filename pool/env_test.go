@@ -64,12 +64,13 @@ func TestEnv(t *testing.T) {
 // TestEnvRefused: every wrong variable is named, all of them at once.
 func TestEnvRefused(t *testing.T) {
 	_, err := fromEnv(env("DB_NAME", "d", "DB_USER", "u", "DB_PORT", "0", "DB_CONNECTION_LIMIT", "0", "DB_POOL_TIMEOUT", "-1", "DB_QUERY_TIMEOUT", "soon",
-		"DB_MAX_RETRIES", "-1", "DB_RETRY_BACKOFF", "NaN", "DB_HEALTH_CHECK_INTERVAL", "0"))
+		"DB_MAX_RETRIES", "-1", "DB_RETRY_BACKOFF", "NaN", "DB_HEALTH_CHECK_INTERVAL", "0", "DB_READ_REPLICA_URL", "host=r user=u"))
 	if !errors.Is(err, ErrConfig) || Hint(err) == "" {
 		t.Fatalf("%v", err)
 	}
 	for _, name := range []string{
 		"DB_PORT", "DB_CONNECTION_LIMIT", "DB_POOL_TIMEOUT", "DB_QUERY_TIMEOUT", "DB_MAX_RETRIES", "DB_RETRY_BACKOFF", "DB_HEALTH_CHECK_INTERVAL",
+		"DB_READ_REPLICA_URL",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in: %v", name, err)

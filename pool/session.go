@@ -128,7 +128,8 @@ func (s *session) end(ctx context.Context, op operation, rows int64, err error) 
 		s.cancelling = nil
 	}
 	took, waited, sql := now-s.began, s.waited, s.sql
-	if err != nil && sqlState(err) == "57014" && ctx.Err() == nil && took >= orDefault(s.limit, s.endpoint.config.QueryTimeout) {
+	bound := orDefault(s.limit, s.endpoint.config.QueryTimeout) // negative where there is none
+	if err != nil && sqlState(err) == "57014" && ctx.Err() == nil && bound > 0 && took >= bound {
 		s.expired = true // the server was first
 	}
 	expired := s.expired

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -148,5 +150,24 @@ func TestCancelLate(t *testing.T) {
 	_, _ = db.Exec(ctx, "SELECT pg_sleep(0.2)") // whether it ends in time is not the point
 	if _, err := db.Exec(t.Context(), "SELECT pg_sleep(1)"); err != nil {
 		t.Errorf("the next statement: %v", err)
+	}
+}
+
+// TestCancelledByOthers has somebody else cancel a statement that has no limit: it
+// was not too long.
+func TestCancelledByOthers(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	db := open(t, pool.Config{PrimaryURL: dsn, QueryTimeout: -1})
+	conn := admin(t, dsn)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Exec(t.Context(), "SELECT pg_sleep(600)")
+		done <- err
+	}()
+	eventually(t, "the statement runs, and is cancelled", func() bool {
+		return ask[int](t, conn, "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()") == 1
+	})
+	if err := <-done; err == nil || errors.Is(err, pool.ErrQueryTimeout) {
+		t.Errorf("%v", err)
 	}
 }
