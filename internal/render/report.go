@@ -30,6 +30,8 @@ type Report struct {
 	Verdict  string            `json:"verdict"`
 	Reading  *monitor.Reading  `json:"reading"`
 	Findings []pgmedic.Finding `json:"findings"`
+	// Trends is nil without earlier readings.
+	Trends *monitor.Trends `json:"trends"`
 	// Muted are the findings that the configuration silences for a time.
 	Muted []monitor.Muted `json:"muted"`
 }
