@@ -192,6 +192,8 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
+	// Between words: where a terminal breaks a line it breaks words.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", a.helpWidth())))
 	f := root.PersistentFlags()
 	f.StringVar(&a.global.config, "config", "", "configuration file (default: $PGMEDIC_CONFIG, else ./pgmedic.yaml if it is there)")
 	f.StringVar(&a.global.envFile, "env-file", "", "file of environment variables (default: .env beside the configuration file)")
@@ -215,6 +217,14 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		}
 	}
 	return root
+}
+
+// helpWidth is how wide a help text may be.
+func (a *app) helpWidth() int {
+	if width := a.stdoutWidth(); a.stdoutTTY && width > 0 {
+		return max(min(width, 100), 60)
+	}
+	return 100
 }
 
 // unknownCommand refuses a word that is no command, and names the nearest.
