@@ -55,7 +55,8 @@ func (db *DB) acquireAgain(ctx context.Context, a *attempt, op operation) (*pgxp
 func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	s := situation{class: Classify(err), whole: a.whole}
 	s.idempotent = a.read || isIdempotent(ctx)
-	s.unsent = pgconn.SafeToRetry(err)
+	s.unsent = pgconn.SafeToRetry(err) || endedIdle(err)
+	s.standby = a.read && !a.fellBack && a.at != nil && a.at != db.monitor.primary.Load()
 	// A write that somebody sent as a read is wrong, and stays so.
 	if s.class == ClassReadOnly && !a.read {
 		s.moved = db.moved(ctx, a.at)
@@ -64,7 +65,7 @@ func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	if what == giveUp || ctx.Err() != nil || db.closed.Load() {
 		return false
 	}
-	if a.read && !a.fellBack && a.at != nil && a.at != db.monitor.primary.Load() {
+	if s.standby {
 		a.fellBack = true
 		db.retries.fallbacks.Add(1)
 		return true
@@ -102,6 +103,8 @@ func (db *DB) wait(ctx context.Context, a *attempt, delay time.Duration) bool {
 			return true
 		case <-ctx.Done():
 			return false
+		case <-db.monitor.stopped:
+			return false
 		case <-changed:
 		}
 	}
@@ -128,6 +131,8 @@ func (db *DB) moved(ctx context.Context, e *endpoint) bool {
 		}
 		select {
 		case <-changed:
+		case <-db.monitor.stopped:
+			return false
 		case <-ctx.Done():
 			return false
 		}
@@ -193,8 +198,8 @@ func (s *session) explain(ctx context.Context, err error) error {
 			"make the statement faster, or give its transaction more time with TxOptions.StatementTimeout",
 		}
 	}
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
-		return fmt.Errorf("%w: %w", ended, err)
+	if ctx.Err() != nil && (!errors.Is(err, ctx.Err()) || !errors.Is(err, context.Cause(ctx))) {
+		return fmt.Errorf("%w: %w", ended(ctx), err)
 	}
 	return err
 }

@@ -77,7 +77,7 @@ func Classify(err error) Class {
 		return ClassOverload
 	case errors.Is(err, ErrQueryTimeout):
 		return ClassTimeout
-	case errors.Is(err, ErrCircuitOpen), errors.Is(err, ErrNoPrimary):
+	case errors.Is(err, ErrCircuitOpen), errors.Is(err, ErrNoPrimary), errors.Is(err, errBeforeConnect):
 		return ClassUnavailable
 	case errors.Is(err, pgx.ErrNoRows):
 		return ClassNoRows
@@ -90,6 +90,9 @@ func Classify(err error) Class {
 			return ClassCanceled
 		}
 		if pgErr.Code == "08P01" && pgErr.Severity == "FATAL" {
+			if connecting && misconfigured(pgErr.Message) {
+				return ClassInvalid
+			}
 			// How PgBouncer, which translates nothing, tells of a server that it has
 			// lost or can't reach.
 			return classOfState("08006", connecting)
@@ -107,6 +110,31 @@ func Classify(err error) Class {
 	return ClassOther
 }
 
+// misconfigured says whether PgBouncer refuses a connection for a reason that
+// somebody has to change. It has one SQLSTATE for everything, but its messages are
+// never translated; another text is taken for trouble that passes.
+func misconfigured(message string) bool {
+	message = strings.ToLower(message)
+	for _, prefix := range []string{
+		"unsupported startup parameter", "unsupported options startup parameter", "no such database", "no such user",
+		"no username supplied", "username too long", "password too long", "bouncer config error", "ssl required",
+		"login rejected", "not allowed", "auth_type=any requires forced user",
+	} {
+		if strings.HasPrefix(message, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// endedIdle says whether the server had ended the session before it read the
+// statement: while it was idle (57P05), or idle in a transaction (25P03), which was
+// rolled back then. What the statement asked for was not done.
+func endedIdle(err error) bool {
+	state := sqlState(err)
+	return state == "57P05" || state == "25P03"
+}
+
 // classOfState classifies an SQLSTATE. Connecting says that it answered an
 // attempt to connect.
 func classOfState(code string, connecting bool) Class {
@@ -119,7 +147,7 @@ func classOfState(code string, connecting bool) Class {
 		return ClassTimeout
 	case "57P03", "53300":
 		return ClassUnavailable
-	case "57P01", "57P02", "57P05", "25P03", "25P04":
+	case "57P01", "57P02", "57P04", "57P05", "25P03", "25P04":
 		if connecting {
 			return ClassUnavailable
 		}

@@ -14,6 +14,9 @@ import (
 
 func TestClassify(t *testing.T) {
 	state := func(code string) error { return fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code}) }
+	connecting := func(code, message string) error {
+		return errors.Join(&pgconn.ConnectError{}, &pgconn.PgError{Code: code, Severity: "FATAL", Message: message})
+	}
 	for name, test := range map[string]struct {
 		err  error
 		want Class
@@ -34,6 +37,14 @@ func TestClassify(t *testing.T) {
 		"shut down":                             {state("57P01"), ClassConnectionLost},
 		"connection failure":                    {state("08006"), ClassConnectionLost},
 		"PgBouncer lost its server":             {&pgconn.PgError{Code: "08P01", Severity: "FATAL"}, ClassConnectionLost},
+		"PgBouncer can't log in":                {connecting("08P01", "server login failed: FATAL too many"), ClassUnavailable},
+		"PgBouncer takes no such parameter":     {connecting("08P01", "unsupported startup parameter: work_mem"), ClassInvalid},
+		"PgBouncer of old, no such parameter":   {connecting("08P01", "Unsupported startup parameter: work_mem"), ClassInvalid},
+		"PgBouncer knows no such database":      {connecting("08P01", "no such database: clinic"), ClassInvalid},
+		"idle for too long":                     {state("57P05"), ClassConnectionLost},
+		"idle in transaction for too long":      {state("25P03"), ClassConnectionLost},
+		"database dropped":                      {state("57P04"), ClassConnectionLost},
+		"before connecting":                     {fmt.Errorf("%w: %w", errBeforeConnect, context.DeadlineExceeded), ClassUnavailable},
 		"protocol violation":                    {&pgconn.PgError{Code: "08P01", Severity: "ERROR"}, ClassInvalid},
 		"end of file":                           {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), ClassConnectionLost},
 		"network":                               {&net.OpError{Op: "read", Err: errors.New("reset")}, ClassConnectionLost},

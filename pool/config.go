@@ -129,6 +129,13 @@ type Config struct {
 	// DialFunc makes the network connections, for instance that of a cloud's
 	// connector. Nil means a plain dialer.
 	DialFunc pgconn.DialFunc
+	// BeforeConnect is called before each connection is opened, the probe's too,
+	// and may change how: above all the Password, where one is valid for minutes
+	// only, as those of a cloud's IAM. Its context ends with ConnectTimeout. An
+	// error of it is one of ClassUnavailable, tried again as any failure to
+	// connect, and its text is in errors that the pool returns: it must have no
+	// secret. It may be called from several goroutines.
+	BeforeConnect func(context.Context, *pgx.ConnConfig) error
 	// AfterConnect prepares a new connection, for instance by registering types.
 	// It must leave no state in the session behind a pooler.
 	AfterConnect func(context.Context, *pgx.Conn) error

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // DB is a pool of connections to a primary and its standbys. Its methods may be
@@ -24,6 +23,7 @@ type DB struct {
 	conflict  backoff
 	budget    budget
 	retries   retryCounts
+	std       stdlibHandle
 
 	closed atomic.Bool
 	stop   context.CancelFunc
@@ -248,13 +248,6 @@ func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 	return n, confirmed(conn.Conn())
 }
 
-// Acquire takes a connection to the primary out of the pool, for what needs one
-// session, such as LISTEN. The caller must Release it, not Hijack it, and leave
-// the session as it was.
-func (db *DB) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	return db.acquireAgain(ctx, &attempt{}, opQuery)
-}
-
 // Ping asks the primary for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
 	_, err := db.Exec(WithIdempotent(ctx), "-- ping")
@@ -284,13 +277,17 @@ func (db *DB) Shutdown(ctx context.Context) error {
 			cut = append(cut, e.cut()...)
 		}
 	}
+	for _, e := range db.endpoints {
+		e.position.close()
+	}
+	db.std.close()
 	if db.stop != nil {
 		db.stop()
 	}
 	db.running.Wait()
 	db.closePools()
 	if len(cut) > 0 {
-		return &ShutdownError{Cut: cut, Err: context.Cause(ctx)}
+		return &ShutdownError{Cut: cut, Err: ended(ctx)}
 	}
 	return nil
 }

@@ -19,10 +19,6 @@ import (
 	"github.com/jackc/puddle/v2"
 )
 
-// fresh is for how long after its last use a connection is used again without a
-// ping; pgxpool's own limit is the same.
-const fresh = time.Second
-
 // endpoint is one server with the pool of connections to it.
 type endpoint struct {
 	name    string
@@ -44,9 +40,8 @@ type endpoint struct {
 	pooled atomic.Int32
 
 	// open is how many connections are open, and held how many of them somebody
-	// has. used is when one was last used.
+	// has.
 	open, held atomic.Int64
-	used       atomic.Int64
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -114,9 +109,11 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 	poolConfig.MaxConnLifetimeJitter = cfg.MaxConnLifetimeJitter
 	poolConfig.MaxConnIdleTime = cfg.MaxConnIdleTime
 	poolConfig.PingTimeout = cfg.ConnectTimeout
-	poolConfig.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+	poolConfig.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		if err := e.beforeConnect(ctx, c); err != nil {
+			return err
+		}
 		c.Tracer = &session{endpoint: e}
-		e.prepareConnect(c)
 		return nil
 	}
 	poolConfig.AfterConnect = e.connected
@@ -132,6 +129,22 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 
 // clock is the monotonic time since the endpoint was made.
 func (e *endpoint) clock() time.Duration { return time.Since(e.epoch) }
+
+var errBeforeConnect = errors.New("BeforeConnect")
+
+// beforeConnect sets how to connect, this time.
+func (e *endpoint) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
+	e.prepareConnect(c)
+	if e.config.BeforeConnect == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.config.ConnectTimeout)
+	defer cancel()
+	if err := e.config.BeforeConnect(ctx, c); err != nil {
+		return fmt.Errorf("connect to %s: %w: %w", e.name, errBeforeConnect, err)
+	}
+	return nil
+}
 
 // prepareConnect sets what depends on whether there is a pooler.
 func (e *endpoint) prepareConnect(c *pgx.ConnConfig) {
@@ -197,36 +210,20 @@ func (e *endpoint) released(conn *pgx.Conn) {
 		// pgxpool will close it, which may take a while.
 		e.forget(s)
 	}
-	if since := int64(s.released()); since > e.used.Load() {
-		e.used.Store(since) // no statement was run
-	}
+	s.released()
 	e.held.Add(-1)
 	e.gate.leave()
-}
-
-// idle says whether a connection is most likely there that can be had without
-// waiting and without a ping. Inside is the number of callers inside the gate,
-// this one included.
-func (e *endpoint) idle(now time.Duration, inside int) bool {
-	return e.open.Load() >= int64(inside) && now-time.Duration(e.used.Load()) < fresh
 }
 
 // acquire takes a connection for this operation, within the acquire timeout.
 // Whoever gets one must Release it, which opens the gate, too.
 func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, error) {
 	began := e.clock()
-	inside, err := e.admit(ctx, began)
-	if err != nil {
+	if err := e.admit(ctx, began); err != nil {
 		return nil, err
 	}
-	bounded := ctx
-	if !e.idle(began, inside) {
-		// A deadline costs more than all the rest: only those who may have to
-		// wait for the server get one.
-		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, e.config.AcquireTimeout-(e.clock()-began))
-		defer cancel()
-	}
+	bounded := e.bounded(ctx, began)
+	defer bounded.stop()
 	conn, err := e.pool.Acquire(bounded)
 	if err != nil {
 		e.gate.leave()
@@ -236,20 +233,27 @@ func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, er
 	return conn, nil
 }
 
-// admit lets the caller through the breaker and the gate, and returns how many
-// are inside then.
-func (e *endpoint) admit(ctx context.Context, began time.Duration) (inside int, err error) {
+// bounded is the context of a caller who came at that time, with the acquire
+// timeout.
+func (e *endpoint) bounded(ctx context.Context, began time.Duration) *lateDeadline {
+	bounded := &lateDeadline{Context: ctx, endpoint: e, end: began + e.config.AcquireTimeout}
+	if e.tracers.acquire != nil {
+		bounded.asked.Store(1) // a tracer may wait as well
+	}
+	return bounded
+}
+
+// admit lets the caller through the breaker and the gate.
+func (e *endpoint) admit(ctx context.Context, began time.Duration) error {
 	if !e.breaker.admit(time.Now) {
-		return 0, &hinted{fmt.Errorf("%s: %w", e.name, ErrCircuitOpen), "it is tried again within seconds; see what Health says of it"}
+		return &hinted{fmt.Errorf("%s: %w", e.name, ErrCircuitOpen), "it is tried again within seconds; see what Health says of it"}
 	}
-	inside, ok := e.gate.tryEnter()
-	if !ok {
+	if !e.gate.tryEnter() {
 		if err := e.gate.enter(ctx, e.config.AcquireTimeout); err != nil {
-			return 0, e.notAdmitted(err, e.clock()-began)
+			return e.notAdmitted(err, e.clock()-began)
 		}
-		inside = e.config.MaxConns
 	}
-	return inside, nil
+	return nil
 }
 
 // got notes that somebody has a connection now, and for what.
@@ -266,7 +270,7 @@ func (e *endpoint) got(conn *pgx.Conn, op operation, began time.Duration) {
 func (e *endpoint) notConnected(ctx, bounded context.Context, began time.Duration, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("wait for a connection to %s: %w", e.name, context.Cause(ctx))
+		return fmt.Errorf("wait for a connection to %s: %w", e.name, ended(ctx))
 	case errors.Is(err, puddle.ErrClosedPool):
 		return ErrShutdown
 	case bounded.Err() != nil:
@@ -377,11 +381,11 @@ func (e *endpoint) cut() []Holder {
 // which the release of the connection opens.
 func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 	began := e.clock()
-	if _, err := e.admit(ctx, began); err != nil {
+	if err := e.admit(ctx, began); err != nil {
 		return nil, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, e.config.AcquireTimeout-(e.clock()-began))
-	defer cancel()
+	bounded := e.bounded(ctx, began)
+	defer bounded.stop()
 	conn, err := stdlib.GetPoolConnector(e.pool).Connect(bounded)
 	if err != nil {
 		e.gate.leave()

@@ -42,21 +42,20 @@ func newGate(size, maxWaiting int) *gate {
 	return &gate{size: size, maxWaiting: maxWaiting, empty: make(chan struct{})}
 }
 
-// tryEnter lets the caller in if there is room and nobody waits. It returns how
-// many are inside then.
-func (g *gate) tryEnter() (inside int, ok bool) {
+// tryEnter lets the caller in if there is room and nobody waits.
+func (g *gate) tryEnter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed || g.inside >= g.size || g.queued > 0 {
-		return 0, false
+		return false
 	}
 	g.inside++
-	return g.inside, true
+	return true
 }
 
 // enter lets the caller in, after waiting if it must, for at most the given
-// time. It returns errGateFull, errGateTimeout, errGateClosed, or the cause of
-// the context's end.
+// time. It returns errGateFull, errGateTimeout, errGateClosed, or why the context
+// ended.
 func (g *gate) enter(ctx context.Context, limit time.Duration) error {
 	w, err := g.line(limit)
 	if w == nil {
@@ -71,7 +70,7 @@ func (g *gate) enter(ctx context.Context, limit time.Duration) error {
 		}
 		return nil
 	case <-ctx.Done():
-		return g.giveUp(w, context.Cause(ctx))
+		return g.giveUp(w, ended(ctx))
 	case <-timer.C:
 		return g.giveUp(w, errGateTimeout)
 	}

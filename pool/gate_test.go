@@ -13,7 +13,7 @@ import (
 func TestGateOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(1, 10)
-		if _, ok := g.tryEnter(); !ok {
+		if ok := g.tryEnter(); !ok {
 			t.Fatal("an empty gate keeps its first caller out")
 		}
 		var mu sync.Mutex
@@ -31,7 +31,7 @@ func TestGateOrder(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		if _, ok := g.tryEnter(); ok {
+		if ok := g.tryEnter(); ok {
 			t.Error("somebody overtook those who wait")
 		}
 		if err := g.enter(t.Context(), time.Minute); !errors.Is(err, errGateFull) {
@@ -120,7 +120,7 @@ func TestGateClose(t *testing.T) {
 		if err := <-waiting; !errors.Is(err, errGateClosed) {
 			t.Errorf("who waits: %v", err)
 		}
-		if _, ok := g.tryEnter(); ok {
+		if ok := g.tryEnter(); ok {
 			t.Error("let in after the close")
 		}
 		if err := g.enter(t.Context(), time.Minute); !errors.Is(err, errGateClosed) {
@@ -154,7 +154,7 @@ func TestGateCrowd(t *testing.T) {
 	for i := range 200 {
 		callers.Go(func() {
 			for n := range 50 {
-				if _, ok := g.tryEnter(); !ok && g.enter(t.Context(), time.Duration((i+n)%3)*time.Microsecond) != nil {
+				if ok := g.tryEnter(); !ok && g.enter(t.Context(), time.Duration((i+n)%3)*time.Microsecond) != nil {
 					continue
 				}
 				step(1)

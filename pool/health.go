@@ -64,7 +64,7 @@ type ServerHealth struct {
 // do, once per Config.HealthInterval, and more often while something is wrong.
 // So it may be called as often as one likes. Only if a server has not been
 // probed for three intervals, as when the process was stopped, does it wait for
-// the next probe, at most until the context ends.
+// the next probe, at most until the context ends or the pool is shut down.
 func (db *DB) Health(ctx context.Context) Health {
 	t, changed := db.monitor.snapshot()
 	if db.stale(t) && !db.closed.Load() {
@@ -72,6 +72,7 @@ func (db *DB) Health(ctx context.Context) Health {
 		select {
 		case <-changed:
 			t, _ = db.monitor.snapshot()
+		case <-db.monitor.stopped:
 		case <-ctx.Done():
 		}
 	}

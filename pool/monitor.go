@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ type monitor struct {
 	kicked chan struct{}
 	// primary is where writes go, or nil.
 	primary atomic.Pointer[endpoint]
+	// stopped is closed when there will be no more probes.
+	stopped chan struct{}
 
 	mu       sync.Mutex
 	topology topology
@@ -38,6 +41,7 @@ func newMonitor(endpoints []*endpoint, cfg Config) *monitor {
 	m := &monitor{
 		endpoints: endpoints, interval: cfg.HealthInterval, policy: lagPolicy{time: cfg.MaxLag, bytes: cfg.MaxLagBytes},
 		logger: cfg.Logger, kicked: make(chan struct{}, 1), topology: newTopology(len(endpoints)), changed: make(chan struct{}),
+		stopped: make(chan struct{}),
 	}
 	for _, e := range endpoints {
 		m.probers = append(m.probers, &prober{endpoint: e})
@@ -59,6 +63,7 @@ func (m *monitor) kick() {
 func (m *monitor) run(ctx context.Context) {
 	var probing sync.WaitGroup
 	defer func() {
+		close(m.stopped)
 		probing.Wait()
 		for _, p := range m.probers {
 			p.reset(ctx)
@@ -154,13 +159,14 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 	}
 	for _, n := range c.reset {
 		m.endpoints[n].pool.Reset()
-		if n == i {
-			m.probers[n].reset(ctx)
-		}
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
 	m.mu.Unlock()
+	if slices.Contains(c.reset, i) {
+		// It says goodbye to a server that may not listen: nobody waits for that.
+		m.probers[i].reset(ctx)
+	}
 	m.tell(ctx, i, before, after, c)
 }
 

@@ -1,26 +1,38 @@
 package pool
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// maxLoggedSQL is how much of a statement is kept, in bytes.
+// maxLoggedSQL is how much of a statement is kept in logs and errors, in bytes.
 const maxLoggedSQL = 2048
 
-// normalise returns a statement without its literals and comments, each literal
-// a question mark, lists of them one, and white space single: what is logged and
-// what statements are told apart by. Whatever can't be read for sure as SQL, such
-// as a string that does not end, is left out: a literal is never kept.
-func normalise(sql string) string {
+// Normalise returns a statement without what can be data: each literal a question
+// mark, lists of them one, comments and white space a single space. It is what the
+// pool logs, and what it tells statements apart by. Any text will do, cut off
+// anywhere. Whatever can't be read for sure as SQL is left out: a literal that does
+// not end takes the rest along, and so does a string whose end depends on a setting
+// of the session, in whose place an ellipsis stands.
+//
+// What is kept: keywords, names, quoted ones too, operators and parameters ($1).
+// Names are data in the value of a SET, as in SET app.patient = jane, which also
+// ALTER ROLE, ALTER DATABASE and CREATE FUNCTION have, and are left out there.
+func Normalise(sql string) string { return normaliseUpTo(sql, math.MaxInt) }
+
+// normalise is Normalise for logs: of a long statement only the beginning.
+func normalise(sql string) string { return normaliseUpTo(sql, maxLoggedSQL) }
+
+func normaliseUpTo(sql string, limit int) string {
 	var n normaliser
-	for i := 0; i < len(sql) && len(n.out) < maxLoggedSQL; {
+	for i := 0; i < len(sql) && len(n.out) < limit; {
 		i = n.token(sql, i)
 	}
 	text := strings.TrimRight(string(n.out), " ;")
-	if len(text) > maxLoggedSQL {
-		text = strings.ToValidUTF8(text[:maxLoggedSQL], "") + "…"
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
 	}
 	return strings.ToValidUTF8(text, "�")
 }
@@ -31,6 +43,13 @@ type normaliser struct {
 	space bool
 	// last is the token before: a list of literals becomes one.
 	last, beforeLast string
+	// text is true if the token before is a literal: SQL joins the strings of
+	// several lines.
+	text bool
+	// first is the statement's first word, in lower case; setting is true after the
+	// SET of one that sets parameters, and value in what it sets them to.
+	first          string
+	setting, value bool
 }
 
 // token reads the token at i and returns where the next one begins.
@@ -38,12 +57,9 @@ func (n *normaliser) token(sql string, i int) int {
 	c := sql[i]
 	rest := sql[i:]
 	switch {
-	case isSpace(c):
-		n.space = true
-		return i + 1
 	case strings.HasPrefix(rest, "--"):
 		n.space = true
-		if end := strings.IndexByte(rest, '\n'); end >= 0 {
+		if end := strings.IndexAny(rest, "\r\n"); end >= 0 {
 			return i + end + 1
 		}
 		return len(sql)
@@ -53,41 +69,82 @@ func (n *normaliser) token(sql string, i int) int {
 	case c == '\'':
 		return i + n.plainString(rest)
 	case c == '"':
-		end := quoted(rest, '"', false)
-		n.write(rest[:end])
-		return i + end
+		return i + n.quotedName(rest)
 	case c == '$':
 		return i + n.dollar(rest)
 	case isDigit(c) || c == '.' && len(rest) > 1 && isDigit(rest[1]):
 		n.literal()
 		return i + number(rest)
 	}
-	if size := wordLength(rest, true); size > 0 {
-		return i + n.word(rest, size)
+	r, size := utf8.DecodeRuneInString(rest)
+	switch {
+	case unicode.IsSpace(r) || r == 0 || r == utf8.RuneError && size == 1:
+		n.space = true
+		return i + size
+	case isLetter(c):
+		return i + n.word(rest, nameLength(rest))
 	}
-	_, size := utf8.DecodeRuneInString(rest)
-	n.write(rest[:size])
+	n.punctuation(rest[:size])
 	return i + size
+}
+
+// punctuation writes an operator or the like. After the = of a SET comes its value,
+// and a semicolon ends all.
+func (n *normaliser) punctuation(mark string) {
+	switch {
+	case mark == ";":
+		n.first, n.setting, n.value = "", false, false
+	case mark == "=" && n.setting:
+		n.value = true
+	case mark == "?" && n.inList():
+		n.join() // of a text that was normalised before
+		return
+	}
+	n.write(mark)
 }
 
 // word reads an identifier or a keyword, or the letter before a quote.
 func (n *normaliser) word(rest string, size int) int {
+	lower := strings.ToLower(rest[:size])
 	if size < len(rest) && rest[size] == '\'' {
-		switch strings.ToLower(rest[:size]) {
-		case "e", "b", "x", "n":
-			if rest[0] != 'e' && rest[0] != 'E' {
-				return size + n.plainString(rest[size:])
-			}
+		switch lower {
+		case "b", "x", "n":
+			return size + n.plainString(rest[size:])
+		case "e":
 			n.literal()
 			return size + quoted(rest[size:], '\'', true)
 		}
 	}
-	if strings.HasPrefix(rest[size:], "&'") && strings.EqualFold(rest[:size], "u") {
+	if strings.HasPrefix(rest[size:], "&'") && lower == "u" {
 		n.literal()
 		return size + 1 + quoted(rest[size+1:], '\'', false)
 	}
+	if n.value {
+		n.literal()
+		return size
+	}
+	if n.first == "" {
+		n.first = lower
+	}
+	switch {
+	case lower == "set" && (n.first == "set" || n.first == "alter" || n.first == "create"):
+		n.setting = true
+	case lower == "to" && n.setting:
+		n.value = true
+	}
 	n.write(rest[:size])
 	return size
+}
+
+// quotedName writes a name in quotes, unless it is a value.
+func (n *normaliser) quotedName(rest string) int {
+	end := quoted(rest, '"', false)
+	if n.value {
+		n.literal()
+	} else {
+		n.write(rest[:end])
+	}
+	return end
 }
 
 // plainString reads a string without an E before it. Whether a backslash is an
@@ -105,16 +162,23 @@ func (n *normaliser) plainString(rest string) int {
 
 // dollar reads a parameter or a dollar-quoted string.
 func (n *normaliser) dollar(rest string) int {
-	if len(rest) > 1 && isDigit(rest[1]) {
-		end := 1
-		for end < len(rest) && isDigit(rest[end]) {
-			end++
-		}
+	end := 1
+	for end < len(rest) && isDigit(rest[end]) {
+		end++
+	}
+	if end > 1 {
 		n.write(rest[:end])
 		return end
 	}
-	tag := 1 + wordLength(rest[1:], false)
-	if tag < len(rest) && rest[tag] == '$' {
+	tag := 1
+	for tag < len(rest) && rest[tag] != '$' && (isLetter(rest[tag]) || isDigit(rest[tag])) {
+		tag++
+	}
+	switch {
+	case tag == len(rest) && tag > 1: // a tag that was cut off
+		n.literal()
+		return tag
+	case tag < len(rest) && rest[tag] == '$':
 		n.literal()
 		if end := strings.Index(rest[tag+1:], rest[:tag+1]); end >= 0 {
 			return tag + 1 + end + tag + 1
@@ -125,23 +189,35 @@ func (n *normaliser) dollar(rest string) int {
 	return 1
 }
 
-// literal writes a question mark, unless it follows another one in a list.
+// literal writes a question mark, unless it belongs to the one before: in a list, or
+// as the next part of a string.
 func (n *normaliser) literal() {
-	if n.last == "," && n.beforeLast == "?" {
-		// The comma is written already: a list of literals ends with it.
-		n.last, n.beforeLast = "?", ""
+	switch {
+	case n.text:
 		n.space = false
-		n.out = n.out[:len(n.out)-len(",")]
-		return
+	case n.inList():
+		n.join()
+	default:
+		n.write("?")
 	}
-	n.write("?")
+	n.text = true
+}
+
+// inList says whether a literal and a comma come before.
+func (n *normaliser) inList() bool { return n.last == "," && n.beforeLast == "?" }
+
+// join takes one more literal into a list, whose comma is written already.
+func (n *normaliser) join() {
+	n.last, n.beforeLast = "?", ""
+	n.space = false
+	n.out = n.out[:len(n.out)-len(",")]
 }
 
 func (n *normaliser) write(token string) {
 	if n.space && len(n.out) > 0 {
 		n.out = append(n.out, ' ')
 	}
-	n.space = false
+	n.space, n.text = false, false
 	n.out = append(n.out, token...)
 	n.beforeLast, n.last = n.last, token
 }
@@ -187,25 +263,26 @@ func number(text string) int {
 	for i := 1; i < len(text); i++ {
 		c := text[i]
 		exponent := (c == '+' || c == '-') && (text[i-1] == 'e' || text[i-1] == 'E')
-		if !isDigit(c) && c != '.' && c != '_' && !isLetter(c) && !exponent {
+		if !isDigit(c) && c != '.' && !isLetter(c) && !exponent {
 			return i
 		}
 	}
 	return len(text)
 }
 
-// wordLength returns the length of the identifier that a text begins with; some
-// may have dollars in them.
-func wordLength(text string, dollars bool) int {
-	for i, r := range text {
-		if r == '_' || unicode.IsLetter(r) || i > 0 && (unicode.IsDigit(r) || dollars && r == '$') {
-			continue
+// nameLength returns the length of the name that a text begins with.
+func nameLength(text string) int {
+	for i := range len(text) {
+		if c := text[i]; !isLetter(c) && (i == 0 || !isDigit(c) && c != '$') {
+			return i
 		}
-		return i
 	}
 	return len(text)
 }
 
-func isSpace(c byte) bool  { return c == ' ' || c >= '\t' && c <= '\r' }
-func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
-func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// isLetter takes every byte beyond ASCII for a letter, as PostgreSQL does.
+func isLetter(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
+}

@@ -21,6 +21,8 @@ func TestDecide(t *testing.T) {
 		"conflict, whole transaction":    {situation{class: ClassConflict, whole: true}, collided},
 		"read-only":                      {situation{class: ClassReadOnly, whole: true, idempotent: true}, giveUp},
 		"read-only, no primary any more": {situation{class: ClassReadOnly, moved: true}, backOff},
+		"overload of a standby":          {situation{class: ClassOverload, standby: true}, backOff},
+		"overload of the primary":        {situation{class: ClassOverload, idempotent: true}, giveUp},
 	} {
 		if got := decide(test.situation); got != test.want {
 			t.Errorf("%s: %d", name, got)

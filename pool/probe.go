@@ -101,12 +101,14 @@ func (p *prober) ask(ctx context.Context) (result probe, err error) {
 
 func (p *prober) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg := p.endpoint.pool.Config().ConnConfig
+	if err := p.endpoint.beforeConnect(ctx, cfg); err != nil {
+		return nil, err
+	}
 	cfg.Tracer = nil
 	// It is to say within its time that the server does not answer.
 	cfg.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
 	}
-	p.endpoint.prepareConnect(cfg)
 	delete(cfg.RuntimeParams, "statement_timeout")
 	return pgx.ConnectConfig(ctx, cfg)
 }

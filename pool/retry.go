@@ -17,6 +17,8 @@ type situation struct {
 	// whole: a transaction that is known not to be committed, and that can be
 	// run again from its begin.
 	whole bool
+	// standby: it was a read on a standby, which may go to the primary, once.
+	standby bool
 	// moved: the server that answered has stopped being the primary.
 	moved bool
 }
@@ -38,17 +40,19 @@ const (
 //	what happened                        nothing sent   idempotent   transaction   other
 //	unavailable (can't connect, 53300,
 //	  57P03, breaker open)               again          again        again         again¹
-//	connection lost (08*, 57P01, 57P02)  again          again        again         never
+//	connection lost (08*, 57P01…57P05)   again          again        again         never
 //	serialization or deadlock (40001,
 //	  40P01)                             —              again        again         never
 //	read-only server (25006) that was
 //	  the primary until now              again          again        again         again²
 //	a COMMIT whose answer was lost       never          never        never         never
-//	timeouts, overload, cancellation,
-//	  errors of the statement            never          never        never         never
+//	overload                             never³         never³       never³        never³
+//	timeouts, cancellation, errors of
+//	  the statement                      never          never        never         never
 //
 // ¹ Such an answer means that nothing was run.
 // ² The server refused the statement, so that nothing was done.
+// ³ But for a read on a standby, which goes to the primary, once and at once.
 func decide(s situation) decision {
 	switch s.class {
 	case ClassUnavailable:
@@ -63,6 +67,10 @@ func decide(s situation) decision {
 		}
 	case ClassReadOnly:
 		if s.moved {
+			return backOff
+		}
+	case ClassOverload:
+		if s.standby {
 			return backOff
 		}
 	}

@@ -18,14 +18,15 @@ type call struct {
 	args []any
 	attempt
 	conn *pgxpool.Conn // nil when it is given back
+	lent bool          // it is somebody's who keeps it
 }
 
 // release gives the connection back.
 func (c *call) release() {
-	if c.conn != nil {
+	if c.conn != nil && !c.lent {
 		c.conn.Release()
-		c.conn = nil
 	}
+	c.conn = nil
 }
 
 // releaseUnless gives the connection back unless the query was sent: an argument's

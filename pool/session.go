@@ -66,14 +66,12 @@ func (s *session) taken(now time.Duration, op operation, waited time.Duration) {
 	}
 }
 
-// released notes that nobody has it any more, and returns since when somebody
-// had.
-func (s *session) released() (since time.Duration) {
+// released notes that nobody has it any more.
+func (s *session) released() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A statement that panicked has had no end.
 	s.held, s.limit, s.expired, s.running = false, 0, false, false
-	return s.since
 }
 
 // setLimit replaces the query timeout until the connection is released.
@@ -111,7 +109,7 @@ func (s *session) unsent(err error) bool {
 		defer s.mu.Unlock()
 		return s.dead
 	}
-	return pgconn.SafeToRetry(err)
+	return pgconn.SafeToRetry(err) || endedIdle(err)
 }
 
 // end notes that a statement has ended, and accounts for it.
@@ -140,7 +138,6 @@ func (s *session) end(ctx context.Context, op operation, rows int64, err error) 
 	s.mu.Unlock()
 
 	e := s.endpoint
-	e.used.Store(int64(now))
 	e.durations.observe(op, outcomeOf(err, expired), took)
 	if limit := e.config.SlowQuery; limit > 0 && took >= limit {
 		e.slow.log(ctx, slowStatement{server: e.name, sql: sql, took: took, waited: waited, rows: rows, err: err})

@@ -7,29 +7,86 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // Stdlib returns a database/sql handle over the same connections to the primary,
-// for code that needs one. Its limits are the pool's: set none on the handle.
-// Waiting for a connection is bounded by the acquire timeout. Statements are
-// timed, logged and bounded as all others, but never retried, and after a
-// failover new ones go to the new primary. Shutdown ends it; closing the handle
-// leaves the pool open.
+// for code that needs one. It is the same handle each time. Its limits are the
+// pool's: set none on the handle. Waiting for a connection is bounded by the
+// acquire timeout. Statements are timed, logged and bounded as all others, but
+// never retried, and after a failover new ones go to the new primary. Shutdown
+// closes it; somebody who closes it leaves the pool open, and the next call gives
+// another one.
+//
+// What sql.Conn.Raw gives is not pgx's *stdlib.Conn but a type of this package
+// that has its methods; Conn is among them and gives the *pgx.Conn:
+//
+//	raw.(interface{ Conn() *pgx.Conn }).Conn()
 func (db *DB) Stdlib() *sql.DB {
-	handle := sql.OpenDB(connector{db})
-	// An idle connection of database/sql would be a used one of the pool.
-	handle.SetMaxIdleConns(0)
+	return db.std.get(func() *sql.DB {
+		c := &connector{db: db}
+		c.handle = sql.OpenDB(c)
+		// An idle connection of database/sql would be a used one of the pool.
+		c.handle.SetMaxIdleConns(0)
+		return c.handle
+	})
+}
+
+// stdlibHandle is the handle that Stdlib has given, or nil.
+type stdlibHandle struct {
+	mu     sync.Mutex
+	handle *sql.DB
+	closed bool // and Stdlib gives closed ones
+}
+
+// get returns the handle, which it makes if there is none.
+func (h *stdlibHandle) get(open func() *sql.DB) *sql.DB {
+	h.mu.Lock()
+	fresh := h.handle == nil
+	if fresh {
+		h.handle = open()
+	}
+	handle, closed := h.handle, h.closed
+	h.mu.Unlock()
+	if fresh && closed {
+		_ = handle.Close() // it holds nothing but a goroutine
+	}
 	return handle
 }
 
+// close closes the handle, which has a goroutine of its own.
+func (h *stdlibHandle) close() {
+	h.mu.Lock()
+	h.closed = true
+	handle := h.handle
+	h.mu.Unlock()
+	if handle != nil {
+		_ = handle.Close() // no connection of it is idle
+	}
+}
+
 // connector gives database/sql connections of the present primary.
-type connector struct{ db *DB }
+type connector struct {
+	db     *DB
+	handle *sql.DB
+}
+
+// Close is the call of database/sql when the handle is closed.
+func (c *connector) Close() error {
+	h := &c.db.std
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.handle == c.handle && !h.closed {
+		h.handle = nil
+	}
+	return nil
+}
 
 // Connect takes a connection for database/sql, which releases it by closing it.
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	e, err := c.db.writable()
 	if err != nil {
 		return nil, err
@@ -38,25 +95,28 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // Driver is pgx's.
-func (c connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
+func (c *connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
 // stdConn is pgx's connection for database/sql, but that it never asks for a
 // statement to be run again that the server may have run. Pgx does so where the
 // connection was lost after the statement was sent, see session.unsent, and
 // database/sql obeys. It has all other methods of pgx's, Conn among them.
-type stdConn struct{ *stdlib.Conn }
+type stdConn struct{ *stdlibConn }
+
+// stdlibConn is pgx's type under a name that hides none of its methods.
+type stdlibConn = stdlib.Conn
 
 // ExecContext is pgx's.
 func (c stdConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	open := c.loose()
-	result, err := c.Conn.ExecContext(ctx, query, args)
+	result, err := c.stdlibConn.ExecContext(ctx, query, args)
 	return result, c.honest(open, err)
 }
 
 // QueryContext is pgx's.
 func (c stdConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	open := c.loose()
-	rows, err := c.Conn.QueryContext(ctx, query, args)
+	rows, err := c.stdlibConn.QueryContext(ctx, query, args)
 	if err != nil {
 		return nil, c.honest(open, err)
 	}
@@ -65,7 +125,7 @@ func (c stdConn) QueryContext(ctx context.Context, query string, args []driver.N
 
 // PrepareContext is pgx's.
 func (c stdConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	stmt, err := c.Conn.PrepareContext(ctx, query)
+	stmt, err := c.stdlibConn.PrepareContext(ctx, query)
 	if own, ok := stmt.(*stdlib.Stmt); ok && err == nil {
 		return stdStmt{own, c}, nil
 	}
@@ -74,7 +134,7 @@ func (c stdConn) PrepareContext(ctx context.Context, query string) (driver.Stmt,
 
 // BeginTx is pgx's.
 func (c stdConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.Conn.BeginTx(ctx, opts)
+	tx, err := c.stdlibConn.BeginTx(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +144,7 @@ func (c stdConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx,
 // loose says whether the connection is open and in no transaction: what is lost
 // with one that is in a transaction was not done.
 func (c stdConn) loose() bool {
-	conn := c.Conn.Conn()
+	conn := c.Conn()
 	return !conn.IsClosed() && conn.PgConn().TxStatus() == 'I'
 }
 
@@ -92,15 +152,15 @@ func (c stdConn) loose() bool {
 // that was open before it, or not.
 func (c stdConn) honest(open bool, err error) error {
 	if open && err == nil {
-		return confirmed(c.Conn.Conn())
+		return confirmed(c.Conn())
 	}
-	if !open || !c.Conn.Conn().IsClosed() {
+	if !open || !c.Conn().IsClosed() {
 		return err
 	}
 	if errors.Is(err, driver.ErrBadConn) {
 		err = pgconn.ErrConnClosed // anything else than what database/sql obeys
 	}
-	sessionOf(c.Conn.Conn()).endpoint.trouble()
+	sessionOf(c.Conn()).endpoint.trouble()
 	return outcomeUnknownError(err)
 }
 
@@ -149,7 +209,7 @@ func (r *stdRows) Next(dest []driver.Value) error {
 		return nil // there is more
 	}
 	if err == io.EOF { // what wraps it is another end
-		if unknown := confirmed(r.conn.Conn.Conn()); unknown != nil {
+		if unknown := confirmed(r.conn.Conn()); unknown != nil {
 			return unknown
 		}
 		return err
@@ -168,11 +228,11 @@ type stdTx struct {
 
 // Commit is pgx's.
 func (t stdTx) Commit() error {
-	open := !t.conn.Conn.Conn().IsClosed()
+	open := !t.conn.Conn().IsClosed()
 	if err := t.Tx.Commit(); err != nil {
 		return t.conn.committed(open, fmt.Errorf("commit: %w", err))
 	}
-	return confirmed(t.conn.Conn.Conn())
+	return confirmed(t.conn.Conn())
 }
 
 // committed returns the error of a COMMIT. One that the server refused is no

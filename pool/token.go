@@ -78,6 +78,9 @@ type position struct {
 
 	mu     sync.Mutex
 	asking *question
+	closed bool
+	// questions are those under way.
+	questions sync.WaitGroup
 }
 
 type question struct {
@@ -86,31 +89,56 @@ type question struct {
 	err      error
 }
 
-// ask asks the standby, or waits for the answer that somebody else waits for.
+// ask asks the standby, or waits for the answer that somebody else waits for. It
+// waits no longer than the context lasts, even for a standby that is silent: the
+// question has its own goroutine, which close waits for.
 func (p *position) ask(ctx context.Context, e *endpoint) (LSN, error) {
+	q, err := p.question(ctx, e)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-q.answered:
+		return q.lsn, q.err
+	case <-ctx.Done():
+		return 0, ended(ctx)
+	}
+}
+
+// question returns the question that is under way, or begins one.
+func (p *position) question(ctx context.Context, e *endpoint) (*question, error) {
 	p.mu.Lock()
-	if q := p.asking; q != nil {
-		p.mu.Unlock()
-		select {
-		case <-q.answered:
-			return q.lsn, q.err
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil, ErrShutdown
+	case p.asking != nil:
+		return p.asking, nil
 	}
 	q := &question{answered: make(chan struct{})}
 	p.asking = q
-	p.mu.Unlock()
+	// It is others' question, too: whoever began it may go.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.TokenWait)
+	p.questions.Go(func() {
+		defer cancel()
+		q.lsn, q.err = replayedBy(bounded, e)
+		if q.err == nil {
+			p.known.Store(uint64(q.lsn))
+		}
+		p.mu.Lock()
+		p.asking = nil
+		p.mu.Unlock()
+		close(q.answered)
+	})
+	return q, nil
+}
 
-	q.lsn, q.err = replayedBy(ctx, e)
-	if q.err == nil {
-		p.known.Store(uint64(q.lsn))
-	}
+// close refuses questions from now on, and waits for the one that is under way.
+func (p *position) close() {
 	p.mu.Lock()
-	p.asking = nil
+	p.closed = true
 	p.mu.Unlock()
-	close(q.answered)
-	return q.lsn, q.err
+	p.questions.Wait()
 }
 
 func replayedBy(ctx context.Context, e *endpoint) (LSN, error) {

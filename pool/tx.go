@@ -88,7 +88,7 @@ func (db *DB) txOnce(ctx context.Context, a *attempt, opts TxOptions, fn func(tx
 	sessionOf(conn.Conn()).setLimit(opts.StatementTimeout)
 	inner, err := conn.BeginTx(ctx, opts.begin())
 	if err != nil {
-		return db.statementFailed(ctx, a, conn, fmt.Errorf("begin: %w", err), noEffects)
+		return db.statementFailed(ctx, a, conn, beginError(err), noEffects)
 	}
 	tx := newTx(db, conn, inner)
 	tx.managed, tx.attempt = true, a
@@ -146,11 +146,13 @@ func (db *DB) beginOnce(ctx context.Context, a *attempt, opts pgx.TxOptions) (*t
 	}()
 	inner, err := conn.BeginTx(ctx, opts)
 	if err != nil {
-		return nil, db.statementFailed(ctx, a, conn, fmt.Errorf("begin: %w", err), noEffects)
+		return nil, db.statementFailed(ctx, a, conn, beginError(err), noEffects)
 	}
 	begun = true
 	return newTx(db, conn, inner), nil
 }
+
+func beginError(err error) error { return fmt.Errorf("begin: %w", err) }
 
 // transaction is one on a connection of the pool. It explains errors, and, if it
 // is not managed by InTx, gives the connection back at its end.
@@ -160,7 +162,9 @@ type transaction struct {
 	conn    *pgxpool.Conn
 	attempt *attempt
 	managed bool
-	ended   bool
+	// lent: the connection is somebody's who keeps it after the transaction.
+	lent  bool
+	ended bool
 }
 
 func newTx(db *DB, conn *pgxpool.Conn, inner pgx.Tx) *transaction {
@@ -207,7 +211,9 @@ func (t *transaction) Rollback(ctx context.Context) error {
 
 func (t *transaction) release() {
 	t.ended = true
-	t.conn.Release()
+	if !t.lent {
+		t.conn.Release()
+	}
 }
 
 func (t *transaction) explain(ctx context.Context, err error) error {

@@ -68,35 +68,63 @@ func judge(ran, query, own, socket time.Duration) verdict {
 	return leaveAlone
 }
 
+// look does what is to be done about a session.
 func (e *endpoint) look(ctx context.Context, s *session, now time.Duration) {
+	e.lookAtStatement(ctx, s, now)
+	held, leak := s.leak(now, e.config.LeakAfter)
+	if !leak {
+		return
+	}
+	// The logger is the caller's, and may itself use the pool.
+	e.leaks.Add(1)
+	e.config.Logger.LogAttrs(ctx, slog.LevelWarn, "a connection is held for long",
+		slog.String("server", e.name), slog.Duration("held", held.held), slog.Bool("statement_running", held.running),
+		slog.String("statement", normalise(held.sql)), slog.String("taken_by", frames(held.stack)))
+}
+
+func (e *endpoint) lookAtStatement(ctx context.Context, s *session, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running && s.cancelling == nil && !s.expired {
-		limit := e.config.QueryTimeout
-		if limit > 0 && e.pooled.Load() == pooledNo {
-			// The server's own limit is the gentler one: let it come first.
-			limit += min(limit/10, 100*time.Millisecond)
-		}
-		switch judge(now-s.began, limit, s.limit, e.config.SocketTimeout) {
-		case cancelStatement:
-			s.expired = true
-			done := make(chan struct{})
-			s.cancelling = done
-			e.overdue.Add(1)
-			e.cancels.Go(func() { e.cancel(ctx, s, done) })
-		case cutConnection:
-			s.expired = true
-			e.overdue.Add(1)
-			_ = s.conn.Conn().SetDeadline(time.Unix(1, 0))
-		}
+	if !s.running || s.cancelling != nil || s.expired {
+		return
 	}
-	if limit := e.config.LeakAfter; limit > 0 && s.held && !s.leaked && now-s.since >= limit {
-		s.leaked = true
-		e.leaks.Add(1)
-		e.config.Logger.LogAttrs(ctx, slog.LevelWarn, "a connection is held for long",
-			slog.String("server", e.name), slog.Duration("held", now-s.since), slog.Bool("statement_running", s.running),
-			slog.String("statement", normalise(s.sql)), slog.String("taken_by", frames(s.stack)))
+	limit := e.config.QueryTimeout
+	if limit > 0 && e.pooled.Load() == pooledNo {
+		// The server's own limit is the gentler one: let it come first.
+		limit += min(limit/10, 100*time.Millisecond)
 	}
+	switch judge(now-s.began, limit, s.limit, e.config.SocketTimeout) {
+	case cancelStatement:
+		s.expired = true
+		done := make(chan struct{})
+		s.cancelling = done
+		e.overdue.Add(1)
+		e.cancels.Go(func() { e.cancel(ctx, s, done) })
+	case cutConnection:
+		s.expired = true
+		e.overdue.Add(1)
+		_ = s.conn.Conn().SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// leak is somebody who holds a connection for too long.
+type leak struct {
+	held    time.Duration
+	running bool
+	sql     string
+	stack   []uintptr
+}
+
+// leak says whether the connection is held for too long, the first time that it is
+// asked after that.
+func (s *session) leak(now, limit time.Duration) (l leak, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if limit <= 0 || !s.held || s.leaked || now-s.since < limit {
+		return leak{}, false
+	}
+	s.leaked = true
+	return leak{held: now - s.since, running: s.running, sql: s.sql, stack: s.stack}, true
 }
 
 // cancel asks the server to end the statement of a session, and gives it until

@@ -4,8 +4,9 @@
 //
 //	DATABASE_URL=postgres://user:password@localhost:5432/clinic go run ./examples/clinic
 //
-// It takes the variables of pool.FromEnv, and CLINIC_LISTEN for its address
-// (127.0.0.1:8080).
+// It takes the variables of pool.FromEnv, CLINIC_LISTEN for its address
+// (127.0.0.1:8080), and CLINIC_DRAIN for how long it still serves, not ready, after
+// SIGTERM (5s).
 package main
 
 import (
@@ -24,12 +25,23 @@ import (
 	"github.com/pgmedic/pgmedic/pool"
 )
 
-// shutdownTime is what requests have to end after SIGTERM. It is less than the 30
-// seconds after which an orchestrator kills.
-const shutdownTime = 20 * time.Second
+// shutdownTime is all that the end may take after SIGTERM: to be taken for not ready,
+// to end the requests, and to close the pool, which has at least poolTime of it. It
+// is well below the 30 seconds after which an orchestrator kills: connections that
+// had to be cut take a few seconds more to close.
+const (
+	shutdownTime = 20 * time.Second
+	poolTime     = 2 * time.Second
+)
+
+// drainTime is how long the service says that it is not ready, and serves, before
+// it takes no more connections: whoever balances the load looks every few seconds.
+const drainTime = 5 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// A second signal ends it at once.
+	context.AfterFunc(ctx, stop)
 	err := run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	stop()
 	if err != nil {
@@ -42,7 +54,11 @@ func main() {
 }
 
 // run serves until the context ends, and then ends what it began.
-func run(ctx context.Context, logger *slog.Logger) (err error) {
+func run(ctx context.Context, logger *slog.Logger) error {
+	drain, err := drainFromEnv()
+	if err != nil {
+		return err
+	}
 	config, err := pool.FromEnv()
 	if err != nil {
 		return err
@@ -52,12 +68,32 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	// After the server below: requests need the pool until they end.
-	defer func() { err = errors.Join(err, within(ctx, db.Shutdown)) }()
+	err = serve(ctx, db, logger, drain)
+	// After the requests, which need the pool until they end: serve leaves this much.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), poolTime)
+	defer cancel()
+	return errors.Join(err, db.Shutdown(end))
+}
+
+// drainFromEnv reads CLINIC_DRAIN.
+func drainFromEnv() (time.Duration, error) {
+	text := os.Getenv("CLINIC_DRAIN")
+	if text == "" {
+		return drainTime, nil
+	}
+	drain, err := time.ParseDuration(text)
+	if err != nil || drain < 0 || drain > shutdownTime-2*poolTime {
+		return 0, fmt.Errorf("CLINIC_DRAIN: give a duration such as 5s, from 0s to %s", shutdownTime-2*poolTime)
+	}
+	return drain, nil
+}
+
+// serve answers requests until the context ends and those under way have ended, at
+// most until poolTime is left of the shutdownTime.
+func serve(ctx context.Context, db *pool.DB, logger *slog.Logger, drain time.Duration) error {
 	if err := prepare(ctx, db); err != nil {
 		return fmt.Errorf("prepare the tables: %w", err)
 	}
-
 	address := os.Getenv("CLINIC_LISTEN")
 	if address == "" {
 		address = "127.0.0.1:8080"
@@ -79,22 +115,27 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	// Whoever balances the load is told first, then no new request is taken, and
-	// those that run are waited for.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime-poolTime)
+	defer cancel()
+	// Whoever balances the load is told first and has a moment to notice, then no
+	// new request is taken, and those that run are waited for.
 	ending.Store(true)
-	logger.Info("clinic ends")
-	if err := within(ctx, server.Shutdown); err != nil {
-		return fmt.Errorf("end the requests: %w", err)
+	server.SetKeepAlivesEnabled(false)
+	logger.Info("clinic ends", "drain", drain)
+	wait(end, drain)
+	if err := server.Shutdown(end); err != nil {
+		return fmt.Errorf("end the requests: %w", errors.Join(err, server.Close()))
 	}
 	return nil
 }
 
-// within calls an end with the time that it has, although the context of all
-// else is over.
-func within(ctx context.Context, end func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
-	defer cancel()
-	return end(ctx)
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // routes are what can be asked. While the service ends, it is not ready.

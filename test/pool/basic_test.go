@@ -33,6 +33,16 @@ func open(t *testing.T, config pool.Config) *pool.DB {
 	return db
 }
 
+// openTight opens a pool whose acquire timeout is short. It bounds Open, too, which
+// on a busy machine takes its time.
+func openTight(t *testing.T, config pool.Config) *pool.DB {
+	t.Helper()
+	config.StartDegraded = true
+	db := open(t, config)
+	eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
+	return db
+}
+
 func one[T any](t *testing.T, q pool.Querier, sql string, args ...any) (value T) {
 	t.Helper()
 	if err := q.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {

@@ -54,7 +54,7 @@ func realPair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
 
 func cannedPair(b *testing.B) (*pgxpool.Pool, *pool.DB) {
 	b.Helper()
-	return pair(b, "postgres://u@127.0.0.1/d?sslmode=disable", dialCanned)
+	return pair(b, cannedURL, dialCanned)
 }
 
 // cost is what a call took: on the clock, and of the processor's time in this

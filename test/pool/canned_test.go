@@ -8,10 +8,13 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgmedic/pgmedic/pool"
 )
 
 // cannedConn is a connection to a server that is not there: it answers what it is
@@ -28,6 +31,9 @@ type cannedConn struct {
 	probe   bool            // the bound one is
 	closed  bool
 }
+
+// cannedURL is a connection string for dialCanned.
+const cannedURL = "postgres://u@127.0.0.1/d?sslmode=disable"
 
 func dialCanned(context.Context, string, string) (net.Conn, error) {
 	c := &cannedConn{probes: map[string]bool{}}
@@ -114,6 +120,7 @@ func (c *cannedConn) send(messages ...pgproto3.BackendMessage) {
 // probeTypes are those of the columns of the pool's probe.
 var probeTypes = []uint32{
 	pgtype.BoolOID, pgtype.TextOID, pgtype.TextOID, pgtype.Float8OID, pgtype.Float8OID, pgtype.TextOID, pgtype.Int8OID, pgtype.Int4OID,
+	pgtype.Int8OID, pgtype.Int8OID,
 }
 
 func (c *cannedConn) describe(statement, probe bool) {
@@ -131,10 +138,22 @@ func (c *cannedConn) describe(statement, probe bool) {
 	c.send(&pgproto3.RowDescription{Fields: fields})
 }
 
-// probeRow says: the primary, timeline 1, process 7.
+// probeRow says: the primary, timeline 1, process 7, system 1.
 func probeRow() [][]byte {
 	number := func(n uint64, size int) []byte { return binary.BigEndian.AppendUint64(nil, n)[8-size:] }
-	return [][]byte{{0}, []byte("0/1"), []byte("00000001"), number(0, 8), number(0, 8), []byte("d"), number(1, 8), number(7, 4)}
+	return [][]byte{{0}, []byte("0/1"), []byte("00000001"), number(0, 8), number(0, 8), []byte("d"), number(1, 8), number(7, 4), number(1, 8), number(1, 8)}
+}
+
+// TestCanned: the server that is not there is good enough for the pool, whose probe
+// asks for more with time, so that the benchmarks run.
+func TestCanned(t *testing.T) {
+	db := open(t, pool.Config{PrimaryURL: cannedURL, DialFunc: dialCanned, Pooler: pool.PoolerNone})
+	if got := one[int](t, db, "SELECT $1::int", 1); got != 1 {
+		t.Errorf("%d", got)
+	}
+	if h := db.Health(t.Context()); h.Status != pool.StatusOK {
+		t.Errorf("%+v", h)
+	}
 }
 
 func (c *cannedConn) Close() error {

@@ -167,6 +167,6 @@ func noGoroutines(t *testing.T) {
 			t.Fatal(err)
 		}
 		left = b.String()
-		return !strings.Contains(left, "pgmedic/pgmedic/pool.") && !strings.Contains(left, "/pgxpool.") && !strings.Contains(left, "/pgconn")
+		return !strings.Contains(left, "pgmedic/pgmedic/pool.") && !strings.Contains(left, "/pgxpool.") && !strings.Contains(left, "/pgconn") && !strings.Contains(left, "database/sql.")
 	})
 }

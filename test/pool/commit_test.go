@@ -64,6 +64,9 @@ func (c *sabotaged) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// copyDone is the message that ends a COPY.
+const copyDone = "c\x00\x00\x00\x04"
+
 // TestLostAnswer loses the answer to a statement that the server has run, by
 // every way that statements take: it is not run again, and the error says that
 // the outcome is unknown. Only what is marked as idempotent is run again.
@@ -150,6 +153,34 @@ func TestLostAnswer(t *testing.T) {
 			var n int
 			return results.QueryRow().Scan(&n)
 		}, 1, false},
+		{"copy, its end", copyDone, func(ctx context.Context, db *pool.DB) error {
+			_, err := db.CopyFrom(ctx, pgx.Identifier{"t"}, []string{"n"}, pgx.CopyFromRows([][]any{{1}, {2}}))
+			return err
+		}, 2, false},
+		{"connection, its statement", "insert", func(ctx context.Context, db *pool.DB) error {
+			conn, err := db.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			_, err = conn.Exec(ctx, insert)
+			return err
+		}, 1, false},
+		{"connection, its commit", "commit", func(ctx context.Context, db *pool.DB) error {
+			conn, err := db.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			tx, err := conn.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, insert); err != nil {
+				return err
+			}
+			return tx.Commit(ctx)
+		}, 1, false},
 		{"database/sql, prepared", "strike", func(ctx context.Context, db *pool.DB) error {
 			stmt, err := db.Stdlib().PrepareContext(ctx, "INSERT INTO t VALUES (length($1::text))")
 			if err != nil {
@@ -204,6 +235,26 @@ func TestLostAnswer(t *testing.T) {
 				t.Errorf("%d rows instead of %d", got, test.want)
 			}
 		})
+	}
+}
+
+// TestCopyCut breaks the link in the middle of the rows of a COPY: none of them stays,
+// and it is not tried again, for its source can't be read twice.
+func TestCopyCut(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	s := &saboteur{word: []byte("strike"), answered: true}
+	conn := admin(t, dsn)
+	do(t, conn, "CREATE TABLE t (s text)")
+	db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
+	s.armed.Store(true)
+	rows := [][]any{{"first"}, {"strike"}, {"last"}}
+	_, err := db.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"s"}, pgx.CopyFromRows(rows))
+	// Where the end of the rows can't be sent, it is known that nothing was done.
+	if class := pool.Classify(err); class != pool.ClassConnectionLost && class != pool.ClassOutcomeUnknown {
+		t.Errorf("%s: %v", class, err)
+	}
+	if n := ask[int](t, conn, "SELECT count(*)::int FROM t"); n != 0 || s.struck.Load() != 1 || db.Stats().Retries != 0 {
+		t.Errorf("%d rows, the link broke %d times, %d retries", n, s.struck.Load(), db.Stats().Retries)
 	}
 }
 

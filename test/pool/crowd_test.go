@@ -91,7 +91,8 @@ func TestCrowd(t *testing.T) {
 // TestQueue: the queue is bounded in length and in time, and says who is to
 // blame without saying what they ask.
 func TestQueue(t *testing.T) {
-	db := open(t, pool.Config{MaxConns: 1, MaxWaiting: 3, AcquireTimeout: 500 * time.Millisecond})
+	t.Parallel()
+	db := openTight(t, pool.Config{MaxConns: 1, MaxWaiting: 3, AcquireTimeout: 3 * time.Second})
 	holder, err := db.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func TestCancel(t *testing.T) {
 		return one[bool](t, other, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep')", pid)
 	})
 	cancel(why)
-	if err := <-done; !errors.Is(err, context.Canceled) || pool.Classify(err) != pool.ClassCanceled {
+	if err := <-done; !errors.Is(err, context.Canceled) || !errors.Is(err, why) || pool.Classify(err) != pool.ClassCanceled {
 		t.Errorf("%v", err)
 	}
 	if got := one[int](t, db, "SELECT pg_backend_pid()"); got != pid {
@@ -101,7 +101,7 @@ func TestCancel(t *testing.T) {
 // comes when too many wait is sent away.
 func TestNoConnection(t *testing.T) {
 	t.Parallel()
-	db := open(t, pool.Config{MaxConns: 1, MaxWaiting: 1, AcquireTimeout: 500 * time.Millisecond})
+	db := openTight(t, pool.Config{MaxConns: 1, MaxWaiting: 1, AcquireTimeout: 3 * time.Second})
 	conn, err := db.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ func overWire(t *testing.T, config pool.Config) (*pool.DB, *wire, string) {
 	w := newWire(t, server, nameOf(t, dsn))
 	config.PrimaryURL = w.url
 	config.HealthInterval = 100 * time.Millisecond
-	return open(t, config), w, dsn
+	return openTight(t, config), w, dsn
 }
 
 // TestLinkCut cuts the link to the only server under load, and mends it.
