@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -99,7 +100,7 @@ func TestClinic(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t, 15, 1)
 	conn := admin(t, cluster.primary.DSN(cluster.name))
-	c := startClinic(t, "DATABASE_URL="+cluster.primary.URL(cluster.name), "DB_READ_REPLICA_URL="+cluster.replicas()[0], "DB_SLOW_QUERY_THRESHOLD=100")
+	c := startClinic(t, "DATABASE_URL="+cluster.primary.URL(cluster.name), "DB_READ_REPLICA_URL="+cluster.replicas()[0], "DB_SLOW_QUERY_THRESHOLD=100", "CLINIC_DRAIN=6s")
 	want := func(method, path, body, token string, status int, in string) (newToken string) {
 		t.Helper()
 		got, answer, newToken := c.ask(method, path, body, token)
@@ -150,6 +151,13 @@ func TestClinic(t *testing.T) {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	// Whoever balances the load is told first, while all is still served.
+	eventually(t, "it is not ready", func() bool {
+		status, answer, _ := c.ask("GET", "/readyz", "", "")
+		return status == 503 && strings.Contains(answer, "ending")
+	})
+	want("GET", "/healthz", "", "", 200, "alive")
+	want("GET", "/patients/7", "", "", 200, "Jane Doe")
 	eventually(t, "nothing new is taken", func() bool {
 		dialed, err := net.Dial("tcp", c.address)
 		if err == nil {
@@ -173,6 +181,38 @@ func TestClinic(t *testing.T) {
 	}
 	if n := ask[int](t, conn, "SELECT count(*)::int FROM clinic_visits"); n != 2 {
 		t.Errorf("%d visits", n)
+	}
+}
+
+// TestClinicCuts: requests that do not end are cut, and the service ends all the same,
+// with an error that says so.
+func TestClinicCuts(t *testing.T) {
+	thorough(t)
+	t.Parallel()
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	c := startClinic(t, "DATABASE_URL="+server.URL(nameOf(t, dsn)), "CLINIC_DRAIN=0s")
+	if status, answer, _ := c.ask("PUT", "/patients/7", `{"name": "Jane Doe"}`, ""); status != 200 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	do(t, conn, "BEGIN", "SELECT FROM clinic_patients WHERE id = 7 FOR UPDATE")
+	done := make(chan int, 1)
+	go func() {
+		status, _, _ := c.ask("POST", "/patients/7/visits", "", "")
+		done <- status
+	}()
+	other := admin(t, dsn)
+	eventually(t, "the request waits", func() bool {
+		return ask[bool](t, other, "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+	})
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-c.ended; err == nil || !strings.Contains(c.log(), "error: end the requests") {
+		t.Errorf("%v: %s", err, c.log())
+	}
+	if status := <-done; status == 200 {
+		t.Error("the request was done")
 	}
 }
 

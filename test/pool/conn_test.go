@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,41 +149,39 @@ func TestStdlibEnds(t *testing.T) {
 	noGoroutines(t)
 }
 
-// asker is a log that itself asks the pool.
+// asker is a log that itself asks the pool, when it is told to.
 type asker struct {
 	slog.Handler
-	once sync.Once
-	ask  func()
+	armed atomic.Bool
+	ask   func()
 }
 
-func (a *asker) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == "a connection is held for long" {
-		a.once.Do(a.ask)
+func (a *asker) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "a connection is held for long" && a.armed.CompareAndSwap(true, false) {
+		a.ask()
 	}
-	return a.Handler.Handle(ctx, r)
+	return nil
 }
 
 // TestLogAsksBack: the log of a leak may use the pool, even in vain.
 func TestLogAsksBack(t *testing.T) {
 	t.Parallel()
-	asked := make(chan error, 1)
-	var db *pool.DB
-	opened := make(chan struct{})
-	log := &asker{Handler: slog.DiscardHandler, ask: func() {
-		<-opened
-		asked <- db.Ping(t.Context())
-	}}
-	db = openTight(t, pool.Config{
-		MaxConns: 1, AcquireTimeout: 200 * time.Millisecond, LeakAfter: 20 * time.Millisecond, Logger: slog.New(log),
+	log := &asker{Handler: slog.NewTextHandler(io.Discard, nil)}
+	db := openTight(t, pool.Config{
+		MaxConns: 1, AcquireTimeout: 500 * time.Millisecond, LeakAfter: 20 * time.Millisecond, Logger: slog.New(log),
 	})
-	close(opened)
+	asked := make(chan error, 1)
+	log.ask = func() { asked <- db.Ping(t.Context()) }
+	log.armed.Store(true)
 	conn, err := db.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	// The error says who has the connection.
-	if err := <-asked; !errors.Is(err, pool.ErrPoolTimeout) {
+	// The one who is logged has the only connection, which the error says, too.
+	exec(t, conn, "SELECT 1")
+	var timeout *pool.AcquireTimeoutError
+	if err := <-asked; !errors.As(err, &timeout) || len(timeout.Holders) != 1 {
 		t.Errorf("%v", err)
 	}
 }

@@ -10,10 +10,23 @@ import (
 
 // TestLag holds up two standbys in turn and in different ways: reads go where
 // they are fresh, and a token is kept to everywhere.
-func TestLag(t *testing.T) {
-	thorough(t)
-	t.Parallel()
-	c := newCluster(t, 15, 2)
+func TestLag(t *testing.T) { onMajors(t, lag) }
+
+// onMajors runs a test on PostgreSQL 15, and on 17 where there is time.
+func onMajors(t *testing.T, test func(t *testing.T, major int)) {
+	for _, major := range []int{15, 17} {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			if major != 15 {
+				thorough(t)
+			}
+			t.Parallel()
+			test(t, major)
+		})
+	}
+}
+
+func lag(t *testing.T, major int) {
+	c := newCluster(t, major, 2)
 	db := open(t, pool.Config{
 		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 50 * time.Millisecond,
 		MaxLag: 10 * time.Second, MaxLagBytes: 1 << 20,
@@ -93,10 +106,10 @@ func doubled(s string) string {
 
 // TestRename swaps the database by rename under the sessions of a standby, as a
 // restore does: they stay in the old one, and the pool leaves them.
-func TestRename(t *testing.T) {
-	thorough(t)
-	t.Parallel()
-	c := newCluster(t, 15, 1)
+func TestRename(t *testing.T) { onMajors(t, rename) }
+
+func rename(t *testing.T, major int) {
+	c := newCluster(t, major, 1)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})
 	exec(t, db, "CREATE TABLE t AS SELECT 'old' AS what")
 	c.standbys[0].CatchUp(t)
