@@ -30,6 +30,11 @@ type canceler struct {
 
 // HandleCancel implements ctxwatch.Handler.
 func (c *canceler) HandleCancel(ctx context.Context) {
+	if s, _ := c.conn.CustomData()[sessionKey].(*session); s != nil && !s.busy() {
+		// It waits for a notification or a sign of life: there is nothing to cancel.
+		_ = c.conn.Conn().SetDeadline(time.Unix(1, 0))
+		return
+	}
 	deadline := time.Now().Add(c.grace)
 	_ = c.conn.Conn().SetDeadline(deadline)
 	bounded, stopAsking := context.WithDeadline(context.WithoutCancel(ctx), deadline)
@@ -57,7 +62,10 @@ func (c *canceler) HandleCancel(ctx context.Context) {
 
 // HandleUnwatchAfterCancel implements ctxwatch.Handler.
 func (c *canceler) HandleUnwatchAfterCancel() {
-	c.stop()
-	<-c.done
+	if c.stop != nil {
+		c.stop()
+		<-c.done
+		c.stop = nil
+	}
 	_ = c.conn.Conn().SetDeadline(time.Time{})
 }

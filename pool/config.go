@@ -53,7 +53,8 @@ type Config struct {
 	// default 100 times MaxConns. Others get ErrOverloaded at once.
 	MaxWaiting int
 	// AcquireTimeout bounds how long a caller waits for a connection, by default
-	// 10 s. After it the caller gets ErrPoolTimeout.
+	// 10 s, whatever it waits for. After it the caller gets ErrPoolTimeout, but a
+	// Read that waited for a standby waits for the primary as long once more.
 	AcquireTimeout time.Duration
 	// ConnectTimeout bounds the opening of one connection, by default 5 s.
 	ConnectTimeout time.Duration

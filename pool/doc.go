@@ -33,7 +33,8 @@
 // anything else, only reads and what the caller marked by [WithIdempotent]. All
 // else returns its error; if it is not known whether the work was done, that is
 // an [ErrOutcomeUnknown]. Retries wait longer each time, at random, and are at
-// most a share of all calls ([Config.RetryBudget]). [Classify] says what kind of
+// most a share of all calls ([Config.RetryBudget]). A read that a standby fails goes
+// to the primary, once and at once. [Classify] says what kind of
 // error one is.
 //
 // # What is bounded
@@ -41,7 +42,8 @@
 // The connections to each server, how many callers wait for one ([ErrOverloaded])
 // and for how long ([ErrPoolTimeout]), connecting, and each statement
 // ([ErrQueryTimeout]). A statement that is cancelled, by a timeout or by its
-// context, is cancelled on the server, and its connection is kept.
+// context, is cancelled on the server, and its connection is kept. Errors of a context
+// that has ended are both its error and its cause.
 //
 // # Connection strings
 //

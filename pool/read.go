@@ -13,7 +13,8 @@ import (
 // WithToken, counts whether it is given here or to the statement.
 //
 // Reads are taken to be safe to run twice: one that fails on a standby goes to
-// the primary once, and one whose connection is lost is tried again. A statement
+// the primary once, also if there was no connection to the standby within the
+// acquire timeout, and one whose connection is lost is tried again. A statement
 // that writes must not be sent this way: a standby refuses it, a primary does
 // not.
 func (db *DB) Read(ctx context.Context) Querier {

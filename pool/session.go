@@ -74,6 +74,13 @@ func (s *session) released() {
 	s.held, s.limit, s.expired, s.running = false, 0, false, false
 }
 
+// busy says whether a statement is under way.
+func (s *session) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
 // setLimit replaces the query timeout until the connection is released.
 func (s *session) setLimit(d time.Duration) {
 	s.mu.Lock()

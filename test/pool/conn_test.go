@@ -108,6 +108,34 @@ func TestConnTimeout(t *testing.T) {
 	}
 }
 
+// TestListen: who waits for a notification may stop at any time, and keeps the
+// connection.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	dsn := scratchtest.Database(t, server)
+	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, CancelGrace: time.Hour})
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	pid := one[int](t, conn, "SELECT pg_backend_pid()")
+	exec(t, conn, "LISTEN news")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := conn.Conn().WaitForNotification(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	do(t, admin(t, dsn), "NOTIFY news, 'good'")
+	if n, err := conn.Conn().WaitForNotification(t.Context()); err != nil || n.Payload != "good" {
+		t.Errorf("%v, %v", n, err)
+	}
+	exec(t, conn, "UNLISTEN *")
+	if got := one[int](t, conn, "SELECT pg_backend_pid()"); got != pid {
+		t.Error("the connection is another one")
+	}
+}
+
 // TestStdlibEnds: the handle for database/sql is one, may be closed by whoever was
 // given it, and leaves nothing after the shutdown.
 func TestStdlibEnds(t *testing.T) {
