@@ -142,7 +142,7 @@ func TestLogs(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
 	db := open(t, pool.Config{
-		Logger: slog.New(slog.NewJSONHandler(&log, nil)), SlowQuery: time.Millisecond, SlowQueryEvery: time.Hour, LeakAfter: 50 * time.Millisecond,
+		Logger: slog.New(slog.NewJSONHandler(&log, nil)), SlowQuery: time.Millisecond, SlowQueryEvery: time.Hour, LeakAfter: 500 * time.Millisecond,
 	})
 	ctx := pool.WithTag(t.Context(), "patients.list")
 	for range 3 {
@@ -185,7 +185,7 @@ func TestLogs(t *testing.T) {
 		slow[1]["sqlstate"] != "22012" || slow[1]["outcome"] != "invalid" {
 		t.Errorf("%v", slow)
 	}
-	if s := db.Stats(); s.SlowStatements < 4 || s.Servers[0].Leaks != 1 {
+	if s := db.Stats(); s.SlowStatements < 4 || s.Servers[0].Leaks < 1 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -26,7 +26,7 @@ func patience(t *testing.T) context.Context {
 func silenced(t *testing.T, conns int) (*pool.DB, *wire) {
 	t.Helper()
 	db, w, _ := overWire(t, pool.Config{
-		MaxConns: 3, AcquireTimeout: 500 * time.Millisecond, ConnectTimeout: time.Hour, BreakerFailures: -1, MaxRetries: -1,
+		MaxConns: 3, AcquireTimeout: 2 * time.Second, ConnectTimeout: time.Hour, BreakerFailures: -1, MaxRetries: -1,
 	})
 	var held []*pool.Conn
 	for range conns {
