@@ -40,7 +40,7 @@ const (
 //	what happened                        nothing sent   idempotent   transaction   other
 //	unavailable (can't connect, 53300,
 //	  57P03, breaker open)               again          again        again         again¹
-//	connection lost (08*, 57P01…57P05)   again          again        again         never
+//	connection lost (08*, 57P0[1245])    again          again        again         never
 //	serialization or deadlock (40001,
 //	  40P01)                             —              again        again         never
 //	read-only server (25006) that was
