@@ -224,7 +224,7 @@ func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, er
 	}
 	bounded := e.bounded(ctx, began)
 	defer bounded.stop()
-	conn, err := e.pool.Acquire(bounded)
+	conn, err := e.pool.Acquire(bounded) //nolint:contextcheck // it is the caller's, with a deadline
 	if err != nil {
 		e.gate.leave()
 		return nil, e.notConnected(ctx, bounded, began, err)
@@ -386,7 +386,7 @@ func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 	}
 	bounded := e.bounded(ctx, began)
 	defer bounded.stop()
-	conn, err := stdlib.GetPoolConnector(e.pool).Connect(bounded)
+	conn, err := stdlib.GetPoolConnector(e.pool).Connect(bounded) //nolint:contextcheck // it is the caller's, with a deadline
 	if err != nil {
 		e.gate.leave()
 		return nil, e.notConnected(ctx, bounded, began, err)
