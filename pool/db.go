@@ -178,7 +178,7 @@ func noPrimaryAtStart(t topology) error {
 	case ClassPermission:
 		hint = "check user, password and pg_hba.conf"
 	case ClassInvalid:
-		hint = "check the name of the database"
+		hint = "check the name of the database, and behind a pooler which parameters it takes"
 	}
 	return &hinted{fmt.Errorf("open the pool: %w", errors.Join(errs...)), hint}
 }

@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -170,6 +172,25 @@ func TestPrismaThroughPgBouncer(t *testing.T) {
 	db := open(t, pool.Config{PrimaryURL: server.URL(nameOf(t, scratchtest.Database(t, server))) + "&statement_cache_size=0&schema=public"})
 	if got := one[string](t, db, "SELECT current_setting('search_path') WHERE $1::int = 1", 1); got != `"public"` {
 		t.Errorf("without PgBouncer: %s", got)
+	}
+}
+
+// TestPgBouncerRefuses: what somebody has to mend is said at once, and not tried again
+// until the acquire timeout.
+func TestPgBouncerRefuses(t *testing.T) {
+	t.Parallel()
+	url := bouncer(t, nameOf(t, scratchtest.Database(t, server)))
+	for name, url := range map[string]string{
+		"parameter": url + "&work_mem=1MB",
+		"database":  strings.Replace(url, "?", "x?", 1),
+	} {
+		db, err := pool.Open(patience(t), pool.Config{PrimaryURL: url, AcquireTimeout: time.Hour})
+		if err == nil {
+			err = db.Shutdown(t.Context())
+			t.Errorf("%s: opened; %v", name, err)
+		} else if !errors.Is(err, pool.ErrNoPrimary) || !strings.Contains(pool.Hint(err), "database") || strings.Contains(err.Error(), "deadline") {
+			t.Errorf("%s: %v (%s)", name, err, pool.Hint(err))
+		}
 	}
 }
 
