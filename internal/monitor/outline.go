@@ -116,6 +116,14 @@ const (
 	tableSamples = 16
 )
 
+// OutlinesWanted returns the moments that are worth comparing with a Reading
+// taken at now, sorted, out of those that there are, which are sorted too: all
+// of the last day, and of the time before as many as Trends can show.
+func OutlinesWanted(now time.Time, moments []time.Time) []time.Time {
+	day, _ := slices.BinarySearchFunc(moments, now.Add(-recently), time.Time.Compare)
+	return slices.Concat(evenly(moments[:day], MaxPoints/2), moments[day:])
+}
+
 // DetailsWanted returns the moments whose details Analyse and TrendsOf compare
 // with a Reading taken at now, sorted, out of those that there are, which are
 // sorted too: about thirty however many there are.

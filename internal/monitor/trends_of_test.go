@@ -455,6 +455,28 @@ func TestOutlinesSayTheSame(t *testing.T) {
 	}
 }
 
+// TestOutlinesWanted reads all of the last day, and of the time before no more
+// than can be shown.
+func TestOutlinesWanted(t *testing.T) {
+	var moments []time.Time
+	for at := noon.AddDate(0, 0, -30); at.Before(noon); at = at.Add(5 * time.Minute) {
+		moments = append(moments, at)
+	}
+	got := monitor.OutlinesWanted(noon, moments)
+	if len(got) != 300+monitor.MaxPoints/2 || !slices.Equal(got[len(got)-300:], moments[len(moments)-300:]) {
+		t.Errorf("%d of %d readings", len(got), len(moments))
+	}
+	if got[0].After(moments[0].AddDate(0, 0, 1)) || !slices.IsSortedFunc(got, time.Time.Compare) {
+		t.Errorf("they begin with %v", got[0])
+	}
+	if got := monitor.OutlinesWanted(noon, moments[:3]); len(got) != 3 {
+		t.Errorf("%d of 3 readings", len(got))
+	}
+	if got := monitor.OutlinesWanted(noon, nil); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
 // copied sends a value through JSON into another type.
 func copied[T any](t *testing.T, v any) *T {
 	t.Helper()

@@ -41,29 +41,12 @@ func (h *History) earlier(ctx context.Context, key Key, since, before time.Time)
 	if err != nil || series == 0 {
 		return nil, err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT id, outline FROM reading
-		WHERE series = ? AND taken_at >= ? AND taken_at < ? ORDER BY taken_at`, series, since.UnixMicro(), before.UnixMicro())
+	wanted, err := outlinesWanted(ctx, tx, series, since, before)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = rows.Close() }()
-	var all []*monitor.Reading
-	var ids []int64
-	broken := 0
-	for rows.Next() {
-		var id int64
-		var packed sql.RawBytes
-		if err := rows.Scan(&id, &packed); err != nil {
-			return nil, err
-		}
-		r := new(monitor.Reading)
-		if h.unpack(packed, r) != nil || r.Format < 1 || r.Format > monitor.ReadingFormat {
-			broken++
-			continue
-		}
-		all, ids = append(all, r), append(ids, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	all, ids, broken, err := h.outlines(ctx, tx, wanted)
+	if err != nil {
 		return nil, err
 	}
 	n, err := h.fill(ctx, tx, before, all, ids)
@@ -74,6 +57,61 @@ func (h *History) earlier(ctx context.Context, key Key, since, before time.Time)
 		h.notices = append(h.notices, fmt.Sprintf("readings in %s that can't be read and are left out: %d", h.opts.Path, broken))
 	}
 	return all, nil
+}
+
+// outlinesWanted returns the ids of those of a series' Readings from since until
+// before a moment that are worth reading, oldest first.
+func outlinesWanted(ctx context.Context, tx *sql.Tx, series int64, since, before time.Time) (wanted []int64, err error) {
+	ids, moments, err := moments(ctx, tx, "WHERE series = ? AND taken_at >= ? AND taken_at < ?", series, since.UnixMicro(), before.UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	for _, moment := range monitor.OutlinesWanted(before, moments) {
+		if i, ok := slices.BinarySearchFunc(moments, moment, time.Time.Compare); ok {
+			wanted = append(wanted, ids[i])
+		}
+	}
+	return wanted, nil
+}
+
+// moments returns the ids of Readings and when they were taken, oldest first.
+func moments(ctx context.Context, tx *sql.Tx, where string, args ...any) (ids []int64, moments []time.Time, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT id, taken_at FROM reading "+where+" ORDER BY taken_at", args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id, taken int64
+		if err := rows.Scan(&id, &taken); err != nil {
+			return nil, nil, err
+		}
+		ids, moments = append(ids, id), append(moments, time.UnixMicro(taken))
+	}
+	return ids, moments, rows.Err()
+}
+
+// outlines reads the Outlines of some ids. Those that can't be read are left out
+// and counted.
+func (h *History) outlines(ctx context.Context, tx *sql.Tx, wanted []int64) (all []*monitor.Reading, ids []int64, broken int, err error) {
+	outline, err := tx.PrepareContext(ctx, "SELECT outline FROM reading WHERE id = ?")
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	defer func() { _ = outline.Close() }()
+	for _, id := range wanted {
+		var packed []byte
+		if err := outline.QueryRowContext(ctx, id).Scan(&packed); err != nil {
+			return nil, nil, 0, err
+		}
+		r := new(monitor.Reading)
+		if h.unpack(packed, r) != nil || r.Format < 1 || r.Format > monitor.ReadingFormat {
+			broken++
+			continue
+		}
+		all, ids = append(all, r), append(ids, id)
+	}
+	return all, ids, broken, nil
 }
 
 // fill adds details to the Readings that need them.
@@ -198,21 +236,8 @@ func (h *History) thin(ctx context.Context, tx *sql.Tx, series int64) error {
 }
 
 func (h *History) thinSeries(ctx context.Context, tx *sql.Tx, series int64) error {
-	rows, err := tx.QueryContext(ctx, "SELECT id, taken_at FROM reading WHERE series = ? ORDER BY taken_at", series)
+	ids, moments, err := moments(ctx, tx, "WHERE series = ?", series)
 	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	var ids []int64
-	var moments []time.Time
-	for rows.Next() {
-		var id, taken int64
-		if err := rows.Scan(&id, &taken); err != nil {
-			return err
-		}
-		ids, moments = append(ids, id), append(moments, time.UnixMicro(taken))
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
 	now := h.opts.Now()
