@@ -21,9 +21,9 @@ import (
 )
 
 type reportFlags struct {
-	format, output, input, failOn    string
-	save, allDatabases, showLiterals bool
-	interval                         time.Duration
+	format, output, input, failOn, since        string
+	save, allDatabases, showLiterals, noHistory bool
+	interval                                    time.Duration
 }
 
 func (a *app) reportCommand() *cobra.Command {
@@ -34,13 +34,15 @@ func (a *app) reportCommand() *cobra.Command {
 		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
 prints the findings with the statement that mends each, then the numbers, and what
 the store knows of the database's backups. Nothing is installed on the server and
-nothing is changed. In a folder the report's name is performance_report_ and the
+nothing is changed. What it reads is kept in a file on this machine, report.history,
+and compared with what earlier reports read. In a folder the report's name is performance_report_ and the
 time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
   pgmedic report --save              # into the configured folder
   pgmedic report --fail-on critical  # exit 4 if there is one
+  pgmedic report --since 24h         # compare with the reports of the last day
   pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,6 +62,8 @@ time in UTC.`,
 	f.DurationVar(&flags.interval, "interval", 0, "watch the server for so long: counters become rates, and waits are sampled")
 	f.BoolVar(&flags.allDatabases, "all-databases", false, "look at the server's other databases too")
 	f.BoolVar(&flags.showLiterals, "show-literals", false, "show statements with their literals, which can be passwords and people's data")
+	f.StringVar(&flags.since, "since", "", "compare with earlier reports since then: 24h, 7d, or 2026-11-20 (default 7d)")
+	f.BoolVar(&flags.noHistory, "no-history", false, "neither read nor keep the history of reports")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
 }
@@ -83,12 +87,21 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if flags.interval < 0 || flags.interval > time.Hour {
 		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 0 to 1h, such as 10s", "--interval %s is out of range", flags.interval)
 	}
+	since, err := a.sinceOf(flags)
+	if err != nil {
+		return err
+	}
 	reading, err := a.reading(ctx, args, flags)
 	if err != nil {
 		return err
 	}
-	findings := monitor.Analyse(reading, nil, a.thresholds())
+	earlier, err := a.remember(ctx, reading, args, flags, since)
+	if err != nil {
+		return err
+	}
+	findings := monitor.Analyse(reading, earlier, a.thresholds())
 	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
+	report.Trends = monitor.TrendsOf(reading, earlier, a.thresholds())
 	if err := a.writeReport(report, flags); err != nil {
 		return err
 	}
@@ -188,6 +201,7 @@ func (a *app) thresholds() monitor.Thresholds {
 	t.SlowStatement, t.StatementSharePercent = c.SlowStatementWarn, c.StatementShareWarnPercent
 	t.UnusedIndexAge = c.UnusedIndexAge
 	t.DiskWarnPercent, t.DiskCriticalPercent = c.DiskWarnPercent, c.DiskCriticalPercent
+	t.DiskFullWarn, t.DiskFullCritical = c.DiskFullWarn, c.DiskFullCritical
 	return t
 }
 

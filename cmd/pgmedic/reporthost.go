@@ -18,6 +18,7 @@ func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) 
 	if mb := a.cfg.Report.ServerMemoryMB; mb > 0 {
 		r.Host = &monitor.Host{MemoryBytes: int64(mb) << 20, Source: "stated"}
 	}
+	a.statedDisk(r)
 	address := conn.PgConn().Conn().RemoteAddr()
 	if address == nil || address.Network() != "unix" {
 		return
@@ -33,9 +34,36 @@ func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) 
 		}
 	}
 	if r.Host != nil {
-		host.MemoryBytes, host.Source = r.Host.MemoryBytes, r.Host.Source
+		host.Source = r.Host.Source
+		if r.Host.MemoryBytes > 0 {
+			host.MemoryBytes = r.Host.MemoryBytes
+		}
+		if r.Host.DiskBytes > 0 {
+			host.DiskBytes, host.DiskFreeBytes = r.Host.DiskBytes, r.Host.DiskFreeBytes
+		}
 	}
 	r.Host = &host
+}
+
+// statedDisk adds the disk that the configuration states, of which the databases
+// and the WAL are known to take some.
+func (a *app) statedDisk(r *monitor.Reading) {
+	mb := a.cfg.Report.ServerDiskMB
+	if mb == 0 || r.Size == nil {
+		return
+	}
+	used := int64(0)
+	for _, d := range r.Size.Databases {
+		used += d.Bytes
+	}
+	if r.Replication != nil && r.Replication.WALBytes != nil {
+		used += *r.Replication.WALBytes
+	}
+	if r.Host == nil {
+		r.Host = &monitor.Host{Source: "stated"}
+	}
+	r.Host.DiskBytes = int64(mb) << 20
+	r.Host.DiskFreeBytes = max(0, r.Host.DiskBytes-used)
 }
 
 // otherDatabases looks at the server's other databases, one after the other. One

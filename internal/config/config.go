@@ -116,11 +116,15 @@ type Drill struct {
 
 // Report says where reports go and what counts as bad.
 type Report struct {
-	Dir        string     `yaml:"dir" env:"PGMEDIC_REPORT_DIR" default:"./infrastructure/monitoring/database/reports" path:"true" doc:"Folder that reports are written to."`
+	Dir string `yaml:"dir" env:"PGMEDIC_REPORT_DIR" default:"./infrastructure/monitoring/database/reports" path:"true" doc:"Folder that reports are written to."`
+	// History is an absolute path, empty for the usual place, or off.
+	History    string     `yaml:"history" env:"PGMEDIC_REPORT_HISTORY" rule:"path or off" doc:"File that reports keep what they read in, for trends; off keeps nothing. Empty: pgmedic/history.sqlite in XDG_STATE_HOME, else in ~/.local/state."`
 	Thresholds Thresholds `yaml:"thresholds" doc:"When a number becomes a warning or critical."`
 	// ServerMemoryMB is zero where nobody stated it.
-	ServerMemoryMB int    `yaml:"server_memory_mb" env:"PGMEDIC_SERVER_MEMORY_MB" default:"0" min:"0" doc:"Memory of the server's machine in MB, for advice on memory settings. 0: read where the server is on this machine, else not known."`
-	Mute           []Mute `yaml:"mute" doc:"Findings to silence for a time, each with finding, reason and until, and object where it is about one only; docs/monitoring.md has an example."`
+	ServerMemoryMB int `yaml:"server_memory_mb" env:"PGMEDIC_SERVER_MEMORY_MB" default:"0" min:"0" max:"1000000000" doc:"Memory of the server's machine in MB, for advice on memory settings. 0: read where the server is on this machine, else not known."`
+	// ServerDiskMB is zero where nobody stated it.
+	ServerDiskMB int    `yaml:"server_disk_mb" env:"PGMEDIC_SERVER_DISK_MB" default:"0" min:"0" max:"1000000000" doc:"Size in MB of the disk that holds the data, for advice and forecasts. What databases and WAL don't take counts as free. 0: read where the server is on this machine, else not known."`
+	Mute         []Mute `yaml:"mute" doc:"Findings to silence for a time, each with finding, reason and until, and object where it is about one only; docs/monitoring.md has an example."`
 }
 
 // Thresholds are the limits of the report. Percentages are 0 to 100.
@@ -148,6 +152,8 @@ type Thresholds struct {
 	UnusedIndexAge             time.Duration `yaml:"unused_index_age" default:"168h" doc:"Time that an index must be known to be unused before it may be dropped."`
 	DiskWarnPercent            float64       `yaml:"disk_warn_percent" default:"85" min:"0" max:"100" doc:"Share of the data's disk in use that is a warning."`
 	DiskCriticalPercent        float64       `yaml:"disk_critical_percent" default:"95" min:"0" max:"100" doc:"Share of the data's disk in use that is critical."`
+	DiskFullWarn               time.Duration `yaml:"disk_full_warn" default:"336h" doc:"Time until that disk is full, at the present pace, that is a warning."`
+	DiskFullCritical           time.Duration `yaml:"disk_full_critical" default:"72h" doc:"The same that is critical."`
 }
 
 // Log says what is logged, how and where.

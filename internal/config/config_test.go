@@ -209,6 +209,20 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
+func TestReportHistory(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]string{
+		"history: off": "off", "history: 'no'": "off", "history: false": "off", "history: h.sqlite": filepath.Join(dir, "etc", "h.sqlite"),
+		"history: /h.sqlite": "/h.sqlite", "history: ''": "", "history: ./off": filepath.Join(dir, "etc", "off"),
+	} {
+		write(t, dir, "etc/pgmedic.yaml", "report: {"+text+", server_memory_mb: 64000, server_disk_mb: 2000000}\n")
+		cfg := load(t, config.Options{Dir: dir, File: "etc/pgmedic.yaml"})
+		if cfg.Report.History != want || cfg.Report.ServerMemoryMB != 64000 || cfg.Report.ServerDiskMB != 2000000 {
+			t.Errorf("%s: %+v", text, cfg.Report)
+		}
+	}
+}
+
 func TestNameWarnings(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

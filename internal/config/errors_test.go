@@ -70,6 +70,8 @@ func TestFileErrors(t *testing.T) {
 		{"percent", "report:\n  thresholds:\n    connections_warn_percent: 101\n", "pgmedic.yaml:3: report.thresholds.connections_warn_percent must be a number from 0 to 100"},
 		{"NaN", "report:\n  thresholds:\n    connections_warn_percent: nan\n", "must be a number"},
 		{"contradiction", "report:\n  thresholds:\n    connections_warn_percent: 95\n", "pgmedic.yaml:3: report.thresholds.connections_warn_percent is above connections_critical_percent"},
+		{"full sooner", "report:\n  thresholds:\n    disk_full_critical: 400h\n", "pgmedic.yaml:3: report.thresholds.disk_full_critical is above disk_full_warn"},
+		{"history elsewhere", "report:\n  history: s3://bucket/x\n", "pgmedic.yaml:2: report.history must be a local path"},
 		{"contradiction from the other side", "report:\n  thresholds:\n    cache_hit_critical_percent: 99.9\n", "pgmedic.yaml:3: report.thresholds.cache_hit_critical_percent is above cache_hit_warn_percent"},
 		{"name", "server: a/../b\n", "pgmedic.yaml:1: server must be 1 to 63 letters"},
 		{"home", "backup:\n  dir: ~/backups\n", "begins with ~"},

@@ -139,7 +139,9 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if text, hint, err = checkBucket(text); err != nil {
 			return hint, err
 		}
-	case f.path && text != "":
+	case f.rule == "path or off" && text != "" && !wanted(text):
+		text = "off"
+	case (f.path || f.rule == "path or off") && text != "":
 		if text, hint, err = absolute(text, r.base); err != nil {
 			return hint, err
 		}
@@ -222,6 +224,7 @@ func (c *Config) checkThresholds() error {
 		{"limit_info_percent", "limit_warn_percent", t.LimitInfoPercent > t.LimitWarnPercent},
 		{"limit_warn_percent", "limit_critical_percent", t.LimitWarnPercent > t.LimitCriticalPercent},
 		{"disk_warn_percent", "disk_critical_percent", t.DiskWarnPercent > t.DiskCriticalPercent},
+		{"disk_full_critical", "disk_full_warn", t.DiskFullCritical > t.DiskFullWarn},
 	} {
 		if pair.above {
 			return contradict(pair.warn, pair.critical, "above")

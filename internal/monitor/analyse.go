@@ -79,6 +79,7 @@ func (a *analysis) server() {
 	a.versions()
 	a.security()
 	a.disk()
+	a.trends()
 	a.backups()
 }
 

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ type window struct {
 	says   string
 }
 
-// windows returns those that the earlier Readings give, the shortest first, and
-// at last the lifetime since a reset.
+// windows returns those of the last day that the earlier Readings give, the
+// shortest first, and at last the lifetime since a reset.
 func (a *analysis) windows(reset *time.Time) []window {
 	var all []window
 	for _, e := range a.earlier {
@@ -25,13 +26,8 @@ func (a *analysis) windows(reset *time.Time) []window {
 		}
 	}
 	// The newest reading is the shortest window.
-	for i := range all {
-		for j := i + 1; j < len(all); j++ {
-			if all[j].before.TakenAt.After(all[i].before.TakenAt) {
-				all[i], all[j] = all[j], all[i]
-			}
-		}
-	}
+	slices.SortFunc(all, func(x, y window) int { return y.before.TakenAt.Compare(x.before.TakenAt) })
+	all = recentWindows(all, a.reading.TakenAt)
 	return append(all, window{nil, sinceReset(reset)})
 }
 
@@ -224,22 +220,23 @@ func (a *analysis) statements() {
 		return
 	}
 	slow, heavy := 0, 0
+	day := a.dayOfStatements()
 	for i := range s.Items {
-		x := &s.Items[i]
-		share := 100 * x.ExecSeconds / max(s.ExecSeconds, 1e-9)
-		if share > a.limits.StatementSharePercent && s.ExecSeconds >= a.limits.StatementsMinTime.Seconds() && heavy < statementsFound {
+		a.regressed(&s.Items[i])
+		x, total, since := s.recentStatement(&s.Items[i], a.reading.TakenAt, day)
+		share := 100 * x.ExecSeconds / max(total, 1e-9)
+		if share > a.limits.StatementSharePercent && total >= a.limits.StatementsMinTime.Seconds() && heavy < statementsFound {
 			heavy++
 			a.add(serverWide/8, a.statement(x, "statement-heavy", pgmedic.SeverityWarn,
-				fmt.Sprintf("It takes %.0f %% of the time of all statements (%s).", share, sinceReset(s.StatsReset)),
+				fmt.Sprintf("It takes %.0f %% of the time of all statements (%s).", share, since),
 				evidencePercent("share_percent", share), evidencePercent("threshold_percent", a.limits.StatementSharePercent)))
 		}
 		if x.MeanSeconds() > a.limits.SlowStatement.Seconds() && x.Calls >= a.limits.SlowStatementCalls && slow < statementsFound {
 			slow++
 			a.add(serverWide/8, a.statement(x, "statement-slow", pgmedic.SeverityWarn,
-				fmt.Sprintf("It takes %s on average (%s).", spanOf(x.MeanSeconds()), sinceReset(s.StatsReset)),
+				fmt.Sprintf("It takes %s on average (%s).", spanOf(x.MeanSeconds()), since),
 				evidence("threshold_ms", a.limits.SlowStatement.Milliseconds())))
 		}
-		a.regressed(x)
 	}
 	if s.Evicted != nil && s.Max > 0 && *s.Evicted > 0 && s.Total >= s.Max*9/10 {
 		a.add(0, pgmedic.Finding{

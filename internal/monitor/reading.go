@@ -36,6 +36,7 @@ const (
 	SectionWaits        = "waits"
 	SectionSettings     = "settings"
 	SectionBackups      = "backups"
+	SectionTrends       = "trends"
 )
 
 // Reading is what one look at one database found. A section, or a list in it,

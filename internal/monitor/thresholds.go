@@ -95,6 +95,12 @@ type Thresholds struct {
 	// DiskWarnPercent and DiskCriticalPercent are of the disk that holds the
 	// data. Defaults 85 and 95.
 	DiskWarnPercent, DiskCriticalPercent float64
+	// DiskFullWarn and DiskFullCritical are how soon that disk may be full at
+	// the present pace. Defaults 14 and 3 days.
+	DiskFullWarn, DiskFullCritical time.Duration
+	// LockEpisodes is how often in a day sessions may be seen to wait for the
+	// same object. Default 3.
+	LockEpisodes int
 }
 
 // DefaultThresholds returns the documented defaults.
@@ -167,5 +173,10 @@ func DefaultThresholds() Thresholds {
 		// checkpoint_warning exist for.
 		CheckpointsRequestedPercent: 50, CheckpointsMin: 10,
 		DiskWarnPercent: 85, DiskCriticalPercent: 95,
+		// Ours: time to order a larger disk, and a long weekend.
+		DiskFullWarn: 14 * 24 * time.Hour, DiskFullCritical: 3 * 24 * time.Hour,
+		// Ours: once is an accident; at a look every five minutes three waits
+		// seen are some dozens had.
+		LockEpisodes: 3,
 	}
 }

@@ -78,7 +78,7 @@ type StatementChange struct {
 	Query string `json:"query"`
 	// Calls and MeanSeconds are of the newest span, BeforeCalls and
 	// BeforeMeanSeconds of the same hours of earlier days; both are zero for a
-	// statement that is new.
+	// statement that is new, whose calls are all that it had.
 	Calls             int64   `json:"calls"`
 	MeanSeconds       float64 `json:"mean_seconds"`
 	BeforeCalls       int64   `json:"before_calls"`

@@ -33,6 +33,7 @@ func Text(w io.Writer, report Report, opts TextOptions) error {
 	p.findings()
 	p.server()
 	p.backups()
+	p.trends()
 	p.connections()
 	p.locks()
 	p.replication()
