@@ -115,10 +115,14 @@ func studentT(df float64) float64 {
 	return z + (z3+z)/(4*df) + (5*z5+16*z3+3*z)/(96*df*df)
 }
 
+// grows reports whether there is a pace to speak of: less than a byte a day is
+// the rounding of a line through sizes that stay.
+func (l line) grows() bool { return l.perDay >= 1 }
+
 // forecast says when what is free is used up by what grows along a line, or nil
 // where nothing grows.
 func forecast(free int64, l line) *DiskForecast {
-	if l.perDay <= 0 || free <= 0 {
+	if !l.grows() || free <= 0 {
 		return nil
 	}
 	f := &DiskForecast{FreeBytes: free, Days: float64(free) / l.perDay, SoonestDays: float64(free) / l.high}

@@ -102,7 +102,7 @@ func tableGrowth(all []*Reading) []Growth {
 	now := all[len(all)-1].TakenAt
 	for n, samples := range measured {
 		last := samples[len(samples)-1]
-		if l, ok := fit(samples); ok && l.perDay > 0 && last.at.Equal(now) {
+		if l, ok := fit(samples); ok && l.grows() && last.at.Equal(now) {
 			grown = append(grown, Growth{
 				Name: qualified(n.schema, n.name), Bytes: last.bytes, BytesPerDay: l.perDay, LowPerDay: l.low, HighPerDay: l.high,
 			})
