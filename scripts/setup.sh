@@ -6,7 +6,8 @@
 #   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, pgbouncer,
 #                             and age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
-#   scripts/setup.sh --all    and servers of every supported version (150 MB)
+#   scripts/setup.sh --all    and servers of every supported version (150 MB), Chromium
+#                             and axe-core, by which tests look at the HTML report
 #
 # It installs packages only as root, only with apt, and never starts a server.
 # All else goes to a cache outside the repository: $PGMEDIC_CACHE, or
@@ -16,6 +17,8 @@ set -euo pipefail
 
 readonly GOLANGCI_LINT_VERSION=v2.15.0
 readonly VERSITYGW_VERSION=v1.8.0
+readonly AXE_VERSION=4.14.1
+readonly AXE_INTEGRITY=sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
 readonly OLDEST_MAJOR=12
 readonly WANTED_MAJOR=15
 
@@ -49,7 +52,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 usage() {
-  sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
@@ -138,10 +141,14 @@ look_for_tools() {
   have openssl || missing+=(openssl)
   # The pool is tested behind it.
   have_pgbouncer || missing+=(pgbouncer)
-  if $want_servers && [[ $(uname -s) == Linux ]] && ! servers_installed; then
+  if ! $want_servers || [[ $(uname -s) != Linux ]]; then return 0; fi
+  have_chromium || missing+=(chromium)
+  if ! servers_installed || ! axe_installed; then
     have npm || missing+=(nodejs npm)
   fi
 }
+
+have_chromium() { have chromium || have chromium-browser || have google-chrome; }
 
 # Debian's is where only root looks for programs.
 have_pgbouncer() { have pgbouncer || [[ -x /usr/sbin/pgbouncer ]]; }
@@ -359,6 +366,29 @@ install_server() {
   mv -- "$scratch/package/native" "$target"
 }
 
+axe_installed() {
+  local note
+  { read -r note <"$cache/axe-core/PACKAGE"; } 2>/dev/null && [[ $note == "$AXE_VERSION $AXE_INTEGRITY" ]]
+}
+
+# install_axe fetches the script that checks the HTML report's accessibility.
+install_axe() {
+  local archive got
+  if axe_installed; then return; fi
+  say "fetching axe-core $AXE_VERSION"
+  new_scratch
+  (cd "$scratch" && npm pack --silent "axe-core@$AXE_VERSION" >/dev/null </dev/null) || die "fetching axe-core failed"
+  archive=$(find "$scratch" -maxdepth 1 -name '*.tgz')
+  got=sha512-$(sha512_base64 "$archive")
+  [[ $got == "$AXE_INTEGRITY" ]] || die "axe-core $AXE_VERSION is not what it was when it was chosen" \
+    "expected $AXE_INTEGRITY" "got      $got"
+  tar -xzf "$archive" -C "$scratch" --no-same-owner package/axe.min.js
+  printf '%s %s\n' "$AXE_VERSION" "$AXE_INTEGRITY" >"$scratch/package/PACKAGE"
+  chmod -R u=rwX,go=rX "$scratch/package"
+  rm -rf -- "$cache/axe-core"
+  mv -- "$scratch/package" "$cache/axe-core"
+}
+
 # sha512_base64 prints the base64 of a file's hash, as npm writes it. Node is
 # there anyway; openssl may not be.
 sha512_base64() {
@@ -376,7 +406,10 @@ main() {
   download_modules
   if $want_tests; then install_s3; fi
   if $want_lint; then install_lint; fi
-  if $want_servers; then install_servers; fi
+  if $want_servers; then
+    install_servers
+    install_axe
+  fi
 }
 
 main "$@"

@@ -54,6 +54,16 @@ func findingSections(page string) []findingSection {
 	return all
 }
 
+// explanation is what the page of findings says of one, or nothing.
+func explanation(id string) string {
+	for _, s := range findingSections(docs.Findings) {
+		if s.ID == id {
+			return s.Text
+		}
+	}
+	return ""
+}
+
 func (a *app) listFindings(sections []findingSection) error {
 	if a.global.json {
 		return a.printJSON(map[string]any{"findings": sections})

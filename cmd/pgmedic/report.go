@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,6 +41,7 @@ time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
+  pgmedic report --format html -o health.html   # one page to mail
   pgmedic report --save              # into the configured folder
   pgmedic report --fail-on critical  # exit 4 if there is one
   pgmedic report --since 24h         # compare with the reports of the last day
@@ -55,7 +57,7 @@ time in UTC.`,
 	addConnection(cmd)
 	addStore(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.format, "format", "text", "text or json")
+	f.StringVar(&flags.format, "format", "text", "text, html or json")
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
@@ -72,8 +74,8 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if a.global.json {
 		flags.format = "json"
 	}
-	if flags.format != "text" && flags.format != "json" {
-		return pgmedic.Errorf(pgmedic.KindUsage, "use text or json", "unknown report format %q", flags.format)
+	if !slices.Contains([]string{"text", "html", "json"}, flags.format) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "use text, html or json", "unknown report format %q", flags.format)
 	}
 	if flags.save && flags.output != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--save and --output together")
@@ -208,9 +210,12 @@ func (a *app) thresholds() monitor.Thresholds {
 func (a *app) writeReport(report render.Report, flags reportFlags) error {
 	var b bytes.Buffer
 	var err error
-	if flags.format == "json" {
+	switch flags.format {
+	case "json":
 		err = render.JSON(&b, report)
-	} else {
+	case "html":
+		err = render.HTML(&b, report, render.HTMLOptions{Explain: explanation})
+	default:
 		err = render.Text(&b, report, a.textOptions(flags.output == ""))
 	}
 	if err != nil {
@@ -259,7 +264,7 @@ func (a *app) reportPath(flags reportFlags) (string, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return "", pgmedic.Errorf(pgmedic.KindUnreachable, "", "make the folder for reports: %w", err)
 	}
-	extension := map[string]string{"text": "txt", "json": "json"}[flags.format]
+	extension := map[string]string{"text": "txt", "html": "html", "json": "json"}[flags.format]
 	return filepath.Join(path, "performance_report_"+a.now().UTC().Format("20060102T150405Z")+"."+extension), nil
 }
 

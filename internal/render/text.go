@@ -185,7 +185,13 @@ func (p *page) finding(f pgmedic.Finding) {
 // unit: dead_tuples 60000 becomes "dead tuples 60,000", size_bytes 8192 becomes
 // "size 8.0 KiB".
 func fact(e pgmedic.Evidence) string {
-	name, value := e.Name, e.Value
+	name, value := factWords(e)
+	return name + " " + value
+}
+
+// factWords is fact in two parts.
+func factWords(e pgmedic.Evidence) (name, value string) {
+	name, value = e.Name, e.Value
 	number, err := strconv.ParseFloat(value, 64)
 	whole, wholeErr := strconv.ParseInt(value, 10, 64)
 	moment, timeErr := time.Parse(time.RFC3339, value)
@@ -201,7 +207,7 @@ func fact(e pgmedic.Evidence) string {
 	case timeErr == nil:
 		value = moment.UTC().Format("2006-01-02 15:04 UTC")
 	}
-	return strings.ReplaceAll(name, "_", " ") + " " + value
+	return strings.ReplaceAll(name, "_", " "), value
 }
 
 // seconds writes a number of seconds as Duration does.

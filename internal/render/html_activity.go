@@ -1,0 +1,232 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// connections are who is connected.
+func (s *sheet) connections(x *htmlSection) {
+	c := s.r.Connections
+	if c == nil {
+		return
+	}
+	facts := []htmlFact{{Name: "Taken", Value: whole(c.Used)}}
+	if n := c.Usable(); n > 0 {
+		facts = []htmlFact{
+			{Name: "Taken", Value: fmt.Sprintf("%s of %s (%s)", whole(c.Used), whole(n), percent(100*float64(c.Used)/float64(n)))},
+			{Name: "max_connections", Value: fmt.Sprintf("%s, %d reserved", whole(c.MaxConnections), c.SuperuserReserved+c.Reserved)},
+		}
+	}
+	x.facts(append(facts,
+		htmlFact{Name: "Waiting for a lock", Value: whole(c.WaitingForLock)},
+		htmlFact{Name: "Oldest transaction", Value: seconds(c.OldestTransactionSeconds)},
+		htmlFact{Name: "Longest statement", Value: seconds(c.OldestQuerySeconds)},
+		htmlFact{Name: "Connections' age", Value: seconds(c.AverageConnectionSeconds) + " on average, oldest " + seconds(c.OldestConnectionSeconds)},
+	)...)
+	s.addChart(x, s.chart(chartOptions{title: "Connections", write: compact, zero: true, limit: float64(c.Usable()), limitName: "can be had:"},
+		series{"connected", "line-a", func(p monitor.Point) *float64 { return number(p.Connections) }},
+		series{"active", "line-b", func(p monitor.Point) *float64 { return number(p.Active) }},
+		series{"waiting for a lock", "line-c", func(p monitor.Point) *float64 { return number(p.Waiting) }}))
+	t := htmlTable{Caption: "By state", Columns: columns("State", "Connections#", "Share#")}
+	for _, k := range c.ByState {
+		t.Rows = append(t.Rows, []cell{text(k.State), text(whole(k.Connections)), share(float64(k.Connections), float64(c.Used), "fill")})
+	}
+	x.table(t, most, 0)
+	t = htmlTable{Caption: "By role and application", Columns: columns("Role", "Application", "Connections#")}
+	for _, k := range c.ByUser {
+		t.Rows = append(t.Rows, []cell{name(k.User), name(k.Application), text(whole(k.Connections))})
+	}
+	x.table(t, most, 0)
+	t = htmlTable{Caption: "By client", Columns: columns("Address", "Connections#")}
+	for _, k := range c.ByClient {
+		from := name(k.Client)
+		if k.Client == "" {
+			from = text("Unix socket")
+		}
+		t.Rows = append(t.Rows, []cell{from, text(whole(k.Connections))})
+	}
+	x.table(t, most, 0)
+	x.table(sessionTable("Oldest transactions", c.Longest), most, 0)
+}
+
+// sessionTable lists sessions, with their last statements.
+func sessionTable(caption string, all []monitor.Session) htmlTable {
+	t := htmlTable{Caption: caption, Columns: columns("Process", "Statement", "State", "Waits for", "Transaction#", "Connected#")}
+	for _, k := range all {
+		pid := text(strconv.Itoa(k.PID))
+		pid.Sub = Clean(cut(sessionOwner(k), longestCell))
+		t.Rows = append(t.Rows, []cell{pid, name(k.Query), text(k.State), text(k.WaitEvent), text(seconds(k.TransactionSeconds)), text(seconds(k.ConnectionSeconds))})
+	}
+	return t
+}
+
+// sessionOwner says whose a session is.
+func sessionOwner(k monitor.Session) string {
+	if k.Application == "" {
+		return k.User
+	}
+	return k.User + " · " + k.Application
+}
+
+// locks are who waits for whom.
+func (s *sheet) locks(x *htmlSection) {
+	l := s.r.Locks
+	if l == nil {
+		return
+	}
+	held := 0
+	for _, c := range l.Counts {
+		held += c.Locks
+	}
+	x.facts(htmlFact{Name: "Locks", Value: whole(held)}, htmlFact{Name: "Sessions that wait", Value: whole(l.WaitingTotal)})
+	t := htmlTable{Caption: "Who waits for whom", Columns: columns("Process", "Statement", "Waits#", "For", "On", "Behind")}
+	for _, w := range l.Waiting {
+		pid := text(strconv.Itoa(w.PID))
+		pid.Sub = Clean(cut(sessionOwner(w.Session), longestCell))
+		t.Rows = append(t.Rows, []cell{pid, name(w.Query), text(seconds(w.WaitSeconds)), text(w.Mode), name(w.Object), text(pids(w.BlockedBy))})
+	}
+	x.table(t, most, l.WaitingTotal)
+	x.table(sessionTable("Who is waited for", l.Blockers), most, 0)
+	t = htmlTable{Caption: "Locks by type and mode", Columns: columns("Type", "Mode", "Granted", "Locks#")}
+	for _, c := range l.Counts {
+		granted := "yes"
+		if !c.Granted {
+			granted = "awaited"
+		}
+		t.Rows = append(t.Rows, []cell{text(c.Type), text(c.Mode), text(granted), text(whole(c.Locks))})
+	}
+	x.table(t, most, 0)
+}
+
+// cache is how often blocks were found in shared_buffers.
+func (s *sheet) cache(x *htmlSection) {
+	c := s.r.Cache
+	if c == nil {
+		return
+	}
+	since := "statistics were first kept"
+	if c.StatsReset != nil {
+		since = utc(*c.StatsReset)
+	}
+	if c.LifetimeHits+c.LifetimeReads == 0 {
+		x.note("No block was accessed since %s.", since)
+		return
+	}
+	var facts []htmlFact
+	if value, of := s.hitRatio(); s.r.Before != nil {
+		facts = append(facts, htmlFact{Name: "Found " + of, Value: value})
+	}
+	x.facts(append(facts,
+		htmlFact{Name: "Found, lifetime", Value: hitPercent(c.LifetimeHits, c.LifetimeReads)}, htmlFact{Name: "Hits", Value: Count(c.LifetimeHits)},
+		htmlFact{Name: "Reads", Value: Count(c.LifetimeReads)}, htmlFact{Name: "Counted since", Value: since},
+	)...)
+	x.note("What PostgreSQL reads may still come from the operating system's cache, which it can't see.")
+	s.addChart(x, s.chart(chartOptions{title: "Blocks found in shared_buffers", write: func(v float64) string { return percent(v) }, top: 100},
+		series{"found", "line-a", func(p monitor.Point) *float64 { return p.CacheHitPercent }}))
+	t := htmlTable{Caption: "Tables with the most reads", Columns: columns("Table", "Found#", "Reads#", "Heap#", "Indexes#", "TOAST#")}
+	for _, k := range c.Tables {
+		if k.Reads() > 0 {
+			t.Rows = append(t.Rows, []cell{
+				name(k.Schema + "." + k.Name), text(hitPercent(k.Hits(), k.Reads())), text(Count(k.Reads())), text(Count(k.HeapReads)),
+				text(Count(k.IndexReads)), text(Count(k.ToastReads)),
+			})
+		}
+	}
+	x.table(t, most, 0)
+}
+
+// transactions are what the database's sessions did.
+func (s *sheet) transactions(x *htmlSection) {
+	n := s.r.Transactions
+	if n == nil {
+		return
+	}
+	rolled := ""
+	if all := n.Commits + n.Rollbacks; all > 0 {
+		rolled = " (" + percent(100*float64(n.Rollbacks)/float64(all)) + ")"
+	}
+	x.facts(s.rates(n)...)
+	since := ""
+	if n.StatsReset != nil {
+		since = utc(*n.StatsReset)
+	}
+	x.facts(
+		htmlFact{Name: "Commits", Value: Count(n.Commits)}, htmlFact{Name: "Rollbacks", Value: Count(n.Rollbacks) + rolled},
+		htmlFact{Name: "Deadlocks", Value: Count(n.Deadlocks)}, htmlFact{Name: "Temporary files", Value: Count(n.TempFiles) + ", " + Bytes(n.TempBytes)},
+		htmlFact{Name: "Rows read", Value: Count(n.Returned)}, htmlFact{Name: "Rows inserted", Value: Count(n.Inserted)},
+		htmlFact{Name: "Rows updated", Value: Count(n.Updated)}, htmlFact{Name: "Rows deleted", Value: Count(n.Deleted)},
+		htmlFact{Name: "Counted since", Value: since},
+	)
+	x.facts(sessionFacts(n)...)
+	s.addChart(x,
+		s.chart(chartOptions{title: "Transactions per second", write: compact, zero: true},
+			series{"commits", "line-a", func(p monitor.Point) *float64 { return p.CommitsPerSecond }},
+			series{"rollbacks", "line-c", func(p monitor.Point) *float64 { return p.RollbacksPerSecond }}),
+		s.chart(chartOptions{title: "Temporary files per second", write: writeBytes, bytes: true, zero: true},
+			series{"written", "line-a", func(p monitor.Point) *float64 { return p.TempBytesPerSecond }}))
+}
+
+// rates are the transactions of the interval that was watched, per second.
+func (s *sheet) rates(n *monitor.Transactions) []htmlFact {
+	b := s.r.Before
+	if b == nil || b.Transactions == nil || !b.TakenAt.Before(s.r.TakenAt) {
+		return nil
+	}
+	span, was := s.r.TakenAt.Sub(b.TakenAt).Seconds(), b.Transactions
+	rate := func(word string, now, before int64) htmlFact {
+		return htmlFact{Name: word + " in the last " + seconds(span), Value: fmt.Sprintf("%.1f/s", float64(now-before)/span)}
+	}
+	return []htmlFact{
+		rate("Commits", n.Commits, was.Commits), rate("Rollbacks", n.Rollbacks, was.Rollbacks), rate("Rows read", n.Returned, was.Returned),
+		rate("Rows written", n.Inserted+n.Updated+n.Deleted, was.Inserted+was.Updated+was.Deleted),
+	}
+}
+
+// sessionFacts say how sessions ended, from PostgreSQL 14.
+func sessionFacts(n *monitor.Transactions) []htmlFact {
+	if n.Sessions == nil || n.SessionSeconds == nil || *n.Sessions == 0 {
+		return nil
+	}
+	return []htmlFact{
+		{Name: "Sessions", Value: Count(*n.Sessions)}, {Name: "Their time on average", Value: seconds(*n.SessionSeconds / float64(*n.Sessions))},
+		{Name: "Abandoned by clients", Value: maybe(n.SessionsAbandoned, Count)}, {Name: "Ended by errors", Value: maybe(n.SessionsFatal, Count)},
+		{Name: "Ended by somebody", Value: maybe(n.SessionsKilled, Count)},
+	}
+}
+
+// waits are what active sessions were seen to wait for.
+func (s *sheet) waits(x *htmlSection) {
+	w := s.r.Waits
+	if w == nil {
+		return
+	}
+	seen := 0
+	for _, e := range w.Events {
+		seen += e.Seen
+	}
+	x.facts(
+		htmlFact{Name: "Samples", Value: whole(w.Samples)}, htmlFact{Name: "Over", Value: seconds(w.Seconds)},
+		htmlFact{Name: "Active sessions on average", Value: fmt.Sprintf("%.1f", w.ActiveSessions)},
+	)
+	t := htmlTable{Caption: "By what they wait for", Columns: columns("Wait", "Share#", "Seen#")}
+	for _, e := range w.Events {
+		t.Rows = append(t.Rows, []cell{text(waitName(e)), share(float64(e.Seen), float64(seen), "fill"), text(whole(e.Seen))})
+	}
+	x.table(t, 20, 0)
+	t = htmlTable{Caption: "By statement", Columns: columns("Statement", "Wait", "Seen#")}
+	for _, e := range w.Statements {
+		t.Rows = append(t.Rows, []cell{name(e.Query), text(waitName(e.WaitCount)), text(whole(e.Seen))})
+	}
+	x.table(t, most, 0)
+}
+
+// waitName is a wait's type and event, or a word for none.
+func waitName(w monitor.WaitCount) string {
+	if w.Type == "" {
+		return "working, not waiting"
+	}
+	return w.Type + ": " + w.Event
+}

@@ -1,0 +1,289 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// statements are those that take the most time.
+func (s *sheet) statements(x *htmlSection) {
+	n := s.r.Statements
+	if n == nil {
+		return
+	}
+	since := "when statistics were first kept"
+	if n.StatsReset != nil {
+		since = utc(*n.StatsReset)
+	}
+	x.facts(
+		htmlFact{Name: "Kinds of statements", Value: whole(n.Total)}, htmlFact{Name: "Execution", Value: seconds(n.ExecSeconds)},
+		htmlFact{Name: "Counted since", Value: since}, htmlFact{Name: "pg_stat_statements", Value: n.Version},
+		htmlFact{Name: "Times that it threw entries away", Value: maybe(n.Evicted, Count)},
+	)
+	t := htmlTable{
+		Caption: "By share of the time", Columns: columns("Statement", "Share#", "Time#", "Calls#", "Mean#", "Most#", "Now#", "Rows#", "Read#", "Temp#", "WAL#"),
+		Note: "Now is the mean within the interval that was watched, if one was. Literals are left out.",
+	}
+	if s.r.Literals {
+		t.Note = "Now is the mean within the interval that was watched, if one was. Literals are shown, as was asked for: they can be passwords and people's data."
+	}
+	for _, q := range n.Items {
+		statement := name(q.Query)
+		if q.Query == "" {
+			statement = text("not visible to this role")
+		}
+		statement.Sub = Clean(cut(q.Database+" · "+q.User, longestCell))
+		recent := "-"
+		if q.Recent != nil && q.Recent.Calls > 0 {
+			recent = seconds(q.Recent.MeanSeconds())
+		}
+		t.Rows = append(t.Rows, []cell{
+			statement, share(q.ExecSeconds, n.ExecSeconds, "fill"), text(seconds(q.ExecSeconds)), text(Count(q.Calls)), text(seconds(q.MeanSeconds())),
+			text(seconds(q.MaxSeconds)), text(recent), text(Count(q.Rows)), text(Bytes(q.ReadBytes)), text(Bytes(q.TempBytes)), text(Bytes(q.WALBytes)),
+		})
+	}
+	x.table(t, 20, n.Total)
+	s.changes(x)
+}
+
+// changes are statements that got slower, or are new.
+func (s *sheet) changes(x *htmlSection) {
+	if s.trends == nil {
+		return
+	}
+	t := htmlTable{Caption: "Slower than in the same hours before, or new", Columns: columns("Statement", "Change#", "Mean#", "Before#", "Calls#", "Calls before#")}
+	for _, c := range s.trends.Statements {
+		change, before := "new", "-"
+		if c.BeforeCalls > 0 && c.BeforeMeanSeconds > 0 {
+			change = fmt.Sprintf("%.1f times", c.MeanSeconds/c.BeforeMeanSeconds)
+			before = seconds(c.BeforeMeanSeconds)
+		}
+		t.Rows = append(t.Rows, []cell{
+			name(c.Query), text(change), text(seconds(c.MeanSeconds)), text(before), text(Count(c.Calls)), text(Count(c.BeforeCalls)),
+		})
+	}
+	x.table(t, 20, 0)
+}
+
+// indexes are the largest, and those that do nothing.
+func (s *sheet) indexes(x *htmlSection) {
+	n := s.r.Indexes
+	if n == nil {
+		return
+	}
+	x.facts(
+		htmlFact{Name: "Indexes", Value: whole(n.Total)}, htmlFact{Name: "Size", Value: Bytes(n.EstimatedBytes)},
+		htmlFact{Name: "Never scanned", Value: whole(n.UnusedTotal)}, htmlFact{Name: "Redundant", Value: whole(len(n.Redundant))},
+		htmlFact{Name: "Invalid", Value: whole(len(n.Invalid))}, htmlFact{Name: "Foreign keys without one", Value: whole(n.ForeignKeysWithoutIndexTotal)},
+	)
+	x.table(indexTable("Largest indexes", n.Largest), most, n.Total)
+	unused := indexTable("Never scanned since statistics were reset", n.Unused)
+	unused.Note = "Why one must stay is said where that is known. What can go is among the findings."
+	x.table(unused, most, n.UnusedTotal)
+	pairs := htmlTable{Caption: "Redundant indexes", Columns: columns("Index", "Does the same", "Size#", "Why")}
+	for _, p := range n.Redundant {
+		why := "its columns are the first of the other's"
+		if p.Exact {
+			why = "both have the same definition"
+		}
+		pairs.Rows = append(pairs.Rows, []cell{
+			name(p.Redundant.Schema + "." + p.Redundant.Name), name(p.Kept.Schema + "." + p.Kept.Name), text(Bytes(p.Redundant.EstimatedBytes)), text(why),
+		})
+	}
+	x.table(pairs, most, 0)
+	x.table(indexTable("Invalid indexes", n.Invalid), most, 0)
+}
+
+func indexTable(caption string, all []monitor.Index) htmlTable {
+	t := htmlTable{Caption: caption, Columns: columns("Index", "Size#", "Bloat#", "Scans#", "Method", "Must stay, since")}
+	for _, i := range all {
+		n := name(i.Schema + "." + i.Name)
+		n.Sub = Clean("on " + cut(i.TableSchema+"."+i.Table, longestCell))
+		t.Rows = append(t.Rows, []cell{
+			n, text(Bytes(i.EstimatedBytes)), text(estimate(i.BloatBytes)), text(Count(i.Scans)), text(i.Method), text(i.Needed()),
+		})
+	}
+	return t
+}
+
+// estimate writes a size that is estimated, or may not be known.
+func estimate(b *int64) string {
+	if b == nil {
+		return "-"
+	}
+	return "~" + Bytes(*b)
+}
+
+// tables are the largest, with their dead rows and bloat.
+func (s *sheet) tables(x *htmlSection) {
+	n := s.r.Tables
+	if n == nil {
+		return
+	}
+	x.facts(htmlFact{Name: "Tables", Value: whole(n.Total)}, htmlFact{Name: "Without a primary key", Value: whole(n.WithoutPrimaryKeyTotal)})
+	t := htmlTable{
+		Caption: "Largest tables, and those with the most dead rows",
+		Columns: columns("Table", "Rows#", "Dead#", "Bloat#", "Vacuumed#", "Analysed#", "HOT#", "Seq scans#", "Index scans#"),
+		Note:    "What begins with ~ is an estimate. HOT is the share of updates that needed no new index entries.",
+	}
+	for _, k := range n.Items {
+		t.Rows = append(t.Rows, s.tableCells(k))
+	}
+	x.table(t, tablesShown, n.Total)
+	v := htmlTable{Caption: "VACUUM now", Columns: columns("Table", "Phase", "Read#", "For#", "Rounds over indexes#")}
+	for _, k := range n.Vacuums {
+		row := name(k.Schema + "." + k.Table)
+		row.Sub = fmt.Sprintf("process %d", k.PID)
+		if k.Auto {
+			row.Sub += ", autovacuum"
+		}
+		v.Rows = append(v.Rows, []cell{row, text(k.Phase), share(float64(k.ScannedBlocks), float64(k.HeapBlocks), "fill"), text(seconds(k.Seconds)), text(Count(k.IndexRounds))})
+	}
+	x.table(v, most, 0)
+}
+
+func (s *sheet) tableCells(k monitor.Table) []cell {
+	now := s.r.TakenAt
+	n := name(k.Schema + "." + k.Name)
+	if k.Kind != "table" {
+		n.Sub = Clean(k.Kind)
+	}
+	hot := "-"
+	if k.UpdatedTuples > 0 {
+		hot = percent(100 * float64(k.HotUpdatedTuples) / float64(k.UpdatedTuples))
+	}
+	dead := share(float64(k.DeadTuples), float64(k.LiveTuples+k.DeadTuples), "dead")
+	if k.DeadTuples > 0 {
+		dead.Sub = Count(k.DeadTuples) + " rows"
+	}
+	bloat := text("-")
+	if k.Bloat != nil {
+		bloat = text("~" + Bytes(k.Bloat.Bytes))
+		bloat.Sub = Clean(k.Bloat.Confidence + " confidence")
+		if k.Bloat.Method != "estimate" {
+			bloat = text(Bytes(k.Bloat.Bytes))
+			bloat.Sub = Clean(k.Bloat.Method)
+		}
+	}
+	return []cell{
+		n, text(Count(k.LiveTuples)), dead, bloat,
+		text(Ago(now, newest(k.LastVacuum, k.LastAutovacuum))), text(Ago(now, newest(k.LastAnalyze, k.LastAutoanalyze))),
+		text(hot), text(Count(k.SeqScans)), text(Count(k.IdxScans)),
+	}
+}
+
+// size is the databases, the largest tables by what they consist of, and where
+// it goes.
+func (s *sheet) size(x *htmlSection) {
+	z := s.r.Size
+	if z == nil && s.r.Tables == nil {
+		return
+	}
+	var facts []htmlFact
+	if z != nil {
+		facts = append(facts, htmlFact{Name: "This database", Value: Bytes(z.DatabaseBytes)})
+	}
+	if h := s.r.Host; h != nil && h.DiskBytes > 0 {
+		facts = append(facts, htmlFact{Name: "Disk", Value: Bytes(h.DiskFreeBytes) + " free of " + Bytes(h.DiskBytes)})
+	}
+	x.facts(append(facts, s.forecastFacts()...)...)
+	var ahead *monitor.Growth
+	if s.trends != nil {
+		ahead = s.trends.Database
+	}
+	s.addChart(x, s.chart(chartOptions{title: "Size of the database", write: writeBytes, bytes: true, ahead: ahead},
+		series{"size", "line-a", func(p monitor.Point) *float64 { return number(p.DatabaseBytes) }}))
+	if n := s.r.Tables; n != nil {
+		x.table(s.sizeTable("Largest tables: heap, indexes and TOAST", n.Items), most, n.Total)
+	}
+	s.growing(x)
+	if z == nil {
+		return
+	}
+	t := htmlTable{Caption: "Databases of the server", Columns: columns("Database", "Size#")}
+	for _, d := range z.Databases {
+		c := text(Bytes(d.Bytes))
+		c.Bar = newBar(float64(z.Databases[0].Bytes), []string{"fill"}, float64(d.Bytes))
+		t.Rows = append(t.Rows, []cell{name(d.Name), c})
+	}
+	x.table(t, most, 0)
+}
+
+// forecastFacts say how fast the database grows and when the disk is full.
+func (s *sheet) forecastFacts() []htmlFact {
+	if s.trends == nil {
+		return nil
+	}
+	var facts []htmlFact
+	if g := s.trends.Database; g != nil {
+		facts = append(facts, htmlFact{Name: "Grows by", Value: growthWords(g)})
+	}
+	if d := s.trends.Disk; d != nil {
+		latest := "or never"
+		if d.LatestDays != nil {
+			latest = "at the latest " + days(*d.LatestDays)
+		}
+		facts = append(facts, htmlFact{Name: "Disk full in", Value: fmt.Sprintf("%s at this pace (at the soonest %s, %s)", days(d.Days), days(d.SoonestDays), latest)})
+	}
+	return facts
+}
+
+// days writes a number of days; beyond ten years nobody knows.
+func days(d float64) string {
+	if d > 3650 {
+		return "more than 10 years"
+	}
+	if d < 10 {
+		return compact(float64(int(d*10))/10) + " days"
+	}
+	return Count(int64(d)) + " days"
+}
+
+// sizeTable splits tables into what they consist of.
+func (s *sheet) sizeTable(caption string, items []monitor.Table) htmlTable {
+	t := htmlTable{
+		Caption: caption, Columns: columns("Table", "Size#", "Heap#", "Indexes#", "TOAST#"),
+		Legend: []htmlKey{{"heap", "heap"}, {"index", "indexes"}, {"toast", "TOAST"}},
+	}
+	items = slices.Clone(items)
+	slices.SortStableFunc(items, func(a, b monitor.Table) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
+	for _, k := range items {
+		size := text("~" + Bytes(k.EstimatedBytes))
+		parts := []cell{text("?"), text("?"), text("?")}
+		largest := float64(items[0].Bytes())
+		size.Bar = newBar(largest, []string{"unknown"}, float64(k.EstimatedBytes))
+		if k.Exact {
+			size = text(Bytes(k.TotalBytes))
+			size.Bar = newBar(largest, []string{"heap", "index", "toast"}, float64(k.TableBytes), float64(k.IndexBytes), float64(k.ToastBytes))
+			parts = []cell{text(Bytes(k.TableBytes)), text(Bytes(k.IndexBytes)), text(Bytes(k.ToastBytes))}
+		}
+		t.Rows = append(t.Rows, append([]cell{name(k.Schema + "." + k.Name), size}, parts...))
+	}
+	return t
+}
+
+// growing are the tables that grow most.
+func (s *sheet) growing(x *htmlSection) {
+	if s.trends == nil {
+		return
+	}
+	t := htmlTable{
+		Caption: "Tables that grow most", Columns: columns("Table", "A day#", "At least#", "At most#", "Size#"),
+		Note: "At least and at most are the ends of the 95 % interval.",
+	}
+	for _, g := range s.trends.Tables {
+		t.Rows = append(t.Rows, []cell{name(g.Name), text(perDay(g.BytesPerDay)), text(perDay(g.LowPerDay)), text(perDay(g.HighPerDay)), text(Bytes(g.Bytes))})
+	}
+	x.table(t, most, 0)
+}
+
+// addChart adds charts that there is enough for.
+func (s *sheet) addChart(x *htmlSection, charts ...*lineChart) {
+	charts = slices.DeleteFunc(charts, func(c *lineChart) bool { return c == nil })
+	if len(charts) > 0 {
+		x.add(htmlBlock{Charts: charts})
+	}
+}

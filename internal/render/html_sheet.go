@@ -1,0 +1,295 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// sheet makes the sections of an HTML report.
+type sheet struct {
+	report Report
+	r      *monitor.Reading
+	trends *monitor.Trends
+	charts int
+}
+
+func newSheet(report Report) *sheet {
+	return &sheet{report: report, r: report.Reading, trends: report.Trends}
+}
+
+// htmlSection is one section of the page.
+type htmlSection struct {
+	// ID is the section's name in findings.
+	ID, Title string
+	// Worst is the severity of its worst finding, Findings how many it has, and
+	// First the first of them on the page.
+	Worst    pgmedic.Severity
+	Findings int
+	First    string
+	// Read is false where nothing of the section is known, and Judged where
+	// nothing in it is judged.
+	Read, Judged bool
+	Blocks       []htmlBlock
+	// Skipped are the things that could not be looked at.
+	Skipped []htmlFact
+	// Absent says why an unread section is empty where nothing was skipped.
+	Absent string
+}
+
+// htmlBlock is one of its fields.
+type htmlBlock struct {
+	Heading string
+	Facts   []htmlFact
+	Note    string
+	Table   *htmlTable
+	Charts  []*lineChart
+}
+
+// htmlTable is a table with its first column as headers of rows.
+type htmlTable struct {
+	Caption string
+	Columns []htmlColumn
+	Rows    [][]cell
+	// More says how many rows are not on the page.
+	More string
+	// Note explains the table, below it.
+	Note   string
+	Legend []htmlKey
+}
+
+// htmlColumn is a column: numbers are aligned to the right, and statements get
+// more room.
+type htmlColumn struct {
+	Name         string
+	Number, Wide bool
+}
+
+// htmlKey says what a colour of a bar or a line means.
+type htmlKey struct{ Class, Name string }
+
+// cell is one cell of a table.
+type cell struct {
+	Text string
+	// Full is the whole text where Text is its beginning.
+	Full string
+	// Code is set for names and statements; Sub is a fainter second line.
+	Code bool
+	Sub  string
+	Bar  *bar
+}
+
+// bar is a bar of up to a few pieces, of barWidth in all. The numbers that it
+// shows stand beside it.
+type bar struct{ Pieces []barPiece }
+
+type barPiece struct{ Class, X, Width string }
+
+// barWidth is the length of a bar, in its own units.
+const barWidth = 100
+
+// newBar makes a bar of pieces that are shares of whole.
+func newBar(whole float64, classes []string, shares ...float64) *bar {
+	b := &bar{}
+	x := 0.0
+	for i, share := range shares {
+		if whole <= 0 || share <= 0 {
+			continue
+		}
+		width := min(barWidth*share/whole, barWidth-x)
+		b.Pieces = append(b.Pieces, barPiece{Class: classes[i], X: decimals(x), Width: decimals(max(width, 0))})
+		x += width
+	}
+	return b
+}
+
+// decimals writes a coordinate. More digits would make the page larger, and no
+// chart finer.
+func decimals(x float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(x, 'f', 1, 64), ".0")
+}
+
+// longestCell is how many characters of a name or a statement a cell shows
+// before the rest is folded away, and longestText how many are kept at all.
+const (
+	longestCell = 140
+	longestText = 4000
+)
+
+// name is a cell with what a server calls something, or a statement.
+func name(s string) cell {
+	if s == "" {
+		return cell{Text: "-"}
+	}
+	c := cell{Text: Clean(s), Code: true}
+	if short := cut(c.Text, longestCell); short != c.Text {
+		c.Text, c.Full = short, cut(c.Text, longestText)
+	}
+	return c
+}
+
+// text is a cell with our own words, or a number.
+func text(s string) cell { return cell{Text: cut(Clean(orDash(s)), longestCell)} }
+
+// share is a cell with a bar and a percentage.
+func share(part, whole float64, class string) cell {
+	if whole <= 0 {
+		return cell{Text: "-"}
+	}
+	return cell{Text: percent(100 * part / whole), Bar: newBar(whole, []string{class}, part)}
+}
+
+// cut shortens a text to a number of characters and marks the cut.
+func cut(s string, most int) string {
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// columns makes the columns of a table; the name of one with numbers ends in #.
+func columns(names ...string) []htmlColumn {
+	all := make([]htmlColumn, len(names))
+	for i, n := range names {
+		all[i] = htmlColumn{Name: n, Wide: n == "Statement"}
+		if last := len(n) - 1; n[last] == '#' {
+			all[i] = htmlColumn{Name: n[:last], Number: true}
+		}
+	}
+	return all
+}
+
+// add adds a block.
+func (x *htmlSection) add(b htmlBlock) { x.Read, x.Blocks = true, append(x.Blocks, b) }
+
+// facts adds names and values; those without a value are left out.
+func (x *htmlSection) facts(facts ...htmlFact) {
+	var all []htmlFact
+	for _, f := range facts {
+		if f.Value != "" {
+			all = append(all, htmlFact{Name: Clean(f.Name), Value: Clean(f.Value), Code: f.Code})
+		}
+	}
+	if len(all) > 0 {
+		x.add(htmlBlock{Facts: all})
+	}
+}
+
+// note adds a sentence.
+func (x *htmlSection) note(format string, args ...any) {
+	x.add(htmlBlock{Note: Clean(fmt.Sprintf(format, args...))})
+}
+
+// table adds a table, unless it is empty. What is beyond the rows shown is
+// counted: all is how many there are, or zero where nobody knows more.
+func (x *htmlSection) table(t htmlTable, shown, all int) {
+	if len(t.Rows) == 0 {
+		return
+	}
+	if len(t.Rows) > shown {
+		all = max(all, len(t.Rows))
+		t.Rows = t.Rows[:shown]
+	}
+	if rest := all - len(t.Rows); rest > 0 {
+		t.More = "and " + Count(int64(rest)) + " more"
+	}
+	x.add(htmlBlock{Table: &t})
+}
+
+// sectionNames are the sections in the order of the page.
+func sectionNames() [][2]string {
+	return [][2]string{
+		{monitor.SectionOverview, "Overview"}, {monitor.SectionConnections, "Connections"}, {monitor.SectionStatements, "Slow queries"},
+		{monitor.SectionIndexes, "Indexes"}, {monitor.SectionTables, "Tables and bloat"}, {monitor.SectionLocks, "Locks"},
+		{monitor.SectionCache, "Cache"}, {monitor.SectionSize, "Size and growth"}, {monitor.SectionTransactions, "Transactions"},
+		{monitor.SectionReplication, "Replication"}, {monitor.SectionCheckpoints, "Checkpoints, WAL and I/O"},
+		{monitor.SectionLimits, "Wraparound and limits"}, {monitor.SectionWaits, "Waits"}, {monitor.SectionSettings, "Recommendations"},
+		{monitor.SectionBackups, "Backups"},
+	}
+}
+
+// sectionTitle is what the page calls a section.
+func sectionTitle(id string) string {
+	for _, s := range sectionNames() {
+		if s[0] == id {
+			return s[1]
+		}
+	}
+	return Clean(id)
+}
+
+// sectionAnchor is a section's id on the page, or empty for one that it has
+// not.
+func sectionAnchor(id string) string {
+	for _, s := range sectionNames() {
+		if s[0] == id {
+			return "section-" + id
+		}
+	}
+	return ""
+}
+
+// sections makes all sections, in order.
+func (s *sheet) sections() []*htmlSection {
+	fill := map[string]func(*htmlSection){
+		monitor.SectionOverview: s.overview, monitor.SectionConnections: s.connections, monitor.SectionStatements: s.statements,
+		monitor.SectionIndexes: s.indexes, monitor.SectionTables: s.tables, monitor.SectionLocks: s.locks, monitor.SectionCache: s.cache,
+		monitor.SectionSize: s.size, monitor.SectionTransactions: s.transactions, monitor.SectionReplication: s.replication,
+		monitor.SectionCheckpoints: s.checkpoints, monitor.SectionLimits: s.limits, monitor.SectionWaits: s.waits,
+		monitor.SectionSettings: s.settings, monitor.SectionBackups: s.backups,
+	}
+	var all []*htmlSection
+	for _, names := range sectionNames() {
+		x := &htmlSection{ID: names[0], Title: names[1], Judged: names[0] != monitor.SectionOverview}
+		fill[x.ID](x)
+		s.judge(x)
+		s.skipped(x)
+		all = append(all, x)
+	}
+	if len(s.r.Databases) > 0 {
+		x := &htmlSection{ID: "databases", Title: "Other databases"}
+		s.otherDatabases(x)
+		all = append(all, x)
+	}
+	return all
+}
+
+// judge counts the section's findings.
+func (s *sheet) judge(x *htmlSection) {
+	for i, f := range s.report.Findings {
+		if f.Section != x.ID {
+			continue
+		}
+		if x.Findings == 0 {
+			x.Worst, x.First = f.Severity, "finding-"+strconv.Itoa(i+1)
+		}
+		x.Findings++
+	}
+}
+
+// skipped lists what of the section could not be looked at.
+func (s *sheet) skipped(x *htmlSection) {
+	for _, k := range s.r.Skipped {
+		// What belongs to no section of ours is said in the first.
+		if k.Section == x.ID || x.ID == monitor.SectionOverview && sectionAnchor(k.Section) == "" {
+			x.Skipped = append(x.Skipped, htmlFact{Name: Clean(k.Query), Value: Clean(k.Reason)})
+		}
+	}
+	if x.Read || len(x.Skipped) > 0 {
+		return
+	}
+	switch x.ID {
+	case monitor.SectionWaits:
+		x.Absent = "Waits are sampled over an interval: pgmedic report --interval 10s."
+	case monitor.SectionBackups:
+		x.Absent = "No store of backups was looked at."
+	default:
+		x.Absent = "Not part of this report."
+	}
+}
