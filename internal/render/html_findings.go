@@ -59,11 +59,11 @@ func groupFindings(findings []pgmedic.Finding, explain func(string) string) []*h
 	}
 	var groups []*htmlGroup
 	at := map[key]*htmlGroup{}
-	kinds := map[string]bool{}
+	// Only what is explained on the page can be linked to.
+	kinds, explained := map[string]bool{}, map[string]bool{}
 	for _, f := range findings {
-		kinds[f.ID] = true
+		kinds[f.ID] = kinds[f.ID] || explain != nil && explain(f.ID) != ""
 	}
-	explained := map[string]bool{}
 	for i, f := range findings {
 		g := at[key{f.ID, f.Severity}]
 		if g == nil {
@@ -73,7 +73,7 @@ func groupFindings(findings []pgmedic.Finding, explain func(string) string) []*h
 		}
 		x := newHTMLFinding(f)
 		x.Anchor = "finding-" + strconv.Itoa(i+1)
-		if explain != nil && !explained[f.ID] {
+		if kinds[f.ID] && !explained[f.ID] {
 			explained[f.ID] = true
 			x.Explain = markdown(explain(f.ID), kinds)
 		}

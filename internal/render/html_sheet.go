@@ -116,7 +116,7 @@ func decimals(x float64) string {
 // before the rest is folded away, and longestText how many are kept at all.
 const (
 	longestCell = 140
-	longestText = 4000
+	longestText = 2000
 )
 
 // name is a cell with what a server calls something, or a statement.
@@ -139,7 +139,12 @@ func share(part, whole float64, class string) cell {
 	if whole <= 0 {
 		return cell{Text: "-"}
 	}
-	return cell{Text: percent(100 * part / whole), Bar: newBar(whole, []string{class}, part)}
+	words := percent(100 * part / whole)
+	// What is there is not nothing.
+	if part > 0 && words == "0 %" {
+		words = "< 0.1 %"
+	}
+	return cell{Text: words, Bar: newBar(whole, []string{class}, part)}
 }
 
 // cut shortens a text to a number of characters and marks the cut.
