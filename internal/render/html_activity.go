@@ -57,7 +57,7 @@ func sessionTable(caption string, all []monitor.Session) htmlTable {
 	t := htmlTable{Caption: caption, Columns: columns("Process", "Statement", "State", "Waits for", "Transaction#", "Connected#")}
 	for _, k := range all {
 		pid := text(strconv.Itoa(k.PID))
-		pid.Sub = Clean(cut(sessionOwner(k), longestCell))
+		pid.Sub = sessionOwner(k)
 		t.Rows = append(t.Rows, []cell{pid, name(k.Query), text(k.State), text(k.WaitEvent), text(seconds(k.TransactionSeconds)), text(seconds(k.ConnectionSeconds))})
 	}
 	return t
@@ -85,7 +85,7 @@ func (s *sheet) locks(x *htmlSection) {
 	t := htmlTable{Caption: "Who waits for whom", Columns: columns("Process", "Statement", "Waits#", "For", "On", "Behind")}
 	for _, w := range l.Waiting {
 		pid := text(strconv.Itoa(w.PID))
-		pid.Sub = Clean(cut(sessionOwner(w.Session), longestCell))
+		pid.Sub = sessionOwner(w.Session)
 		t.Rows = append(t.Rows, []cell{pid, name(w.Query), text(seconds(w.WaitSeconds)), text(w.Mode), name(w.Object), text(pids(w.BlockedBy))})
 	}
 	x.table(t, most, l.WaitingTotal)

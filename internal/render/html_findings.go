@@ -60,9 +60,11 @@ func groupFindings(findings []pgmedic.Finding, explain func(string) string) []*h
 	var groups []*htmlGroup
 	at := map[key]*htmlGroup{}
 	// Only what is explained on the page can be linked to.
-	kinds, explained := map[string]bool{}, map[string]bool{}
+	texts, explained := map[string]string{}, map[string]bool{}
 	for _, f := range findings {
-		kinds[f.ID] = kinds[f.ID] || explain != nil && explain(f.ID) != ""
+		if _, asked := texts[f.ID]; !asked && explain != nil {
+			texts[f.ID] = explain(f.ID)
+		}
 	}
 	for i, f := range findings {
 		g := at[key{f.ID, f.Severity}]
@@ -71,24 +73,25 @@ func groupFindings(findings []pgmedic.Finding, explain func(string) string) []*h
 			at[key{f.ID, f.Severity}] = g
 			groups = append(groups, g)
 		}
+		if len(g.Folded) == groupFolded {
+			g.Left++
+			continue
+		}
 		x := newHTMLFinding(f)
 		x.Anchor = "finding-" + strconv.Itoa(i+1)
-		if kinds[f.ID] && !explained[f.ID] {
+		if texts[f.ID] != "" && !explained[f.ID] {
 			explained[f.ID] = true
-			x.Explain = markdown(explain(f.ID), kinds)
+			x.Explain = markdown(texts[f.ID], texts)
 		}
-		switch {
-		case len(g.Shown) < groupShown:
+		if len(g.Shown) < groupShown {
 			g.Shown = append(g.Shown, x)
-		case len(g.Folded) < groupFolded:
-			// What is the same for all of a kind is said once.
-			if x.Risk == g.Shown[0].Risk {
-				x.Risk = ""
-			}
-			g.Folded = append(g.Folded, x)
-		default:
-			g.Left++
+			continue
 		}
+		// What is the same for all of a kind is said once.
+		if x.Risk == g.Shown[0].Risk {
+			x.Risk = ""
+		}
+		g.Folded = append(g.Folded, x)
 	}
 	return groups
 }
@@ -145,9 +148,9 @@ type span struct {
 }
 
 // markdown reads what our own pages on findings are written in: paragraphs,
-// lists, code, bold and links. A link to a finding that is not on the page, or
-// to another page of the documentation, is its text.
-func markdown(text string, kinds map[string]bool) []paragraph {
+// lists, code, bold and links. Texts are the explanations on the page: a link to
+// another one, or to another page of the documentation, is its words alone.
+func markdown(text string, texts map[string]string) []paragraph {
 	var all []paragraph
 	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
 		for line := range strings.SplitSeq(block, "\n") {
@@ -156,14 +159,14 @@ func markdown(text string, kinds map[string]bool) []paragraph {
 				continue
 			}
 			// A paragraph is one line in our pages, so lines need no joining.
-			all = append(all, paragraph{Item: found, Spans: spans(item, kinds)})
+			all = append(all, paragraph{Item: found, Spans: spans(item, texts)})
 		}
 	}
 	return all
 }
 
 // spans cuts a line at its code, bold text and links.
-func spans(s string, kinds map[string]bool) []span {
+func spans(s string, texts map[string]string) []span {
 	var all []span
 	plain := func(t string) {
 		if t != "" {
@@ -176,7 +179,7 @@ func spans(s string, kinds map[string]bool) []span {
 			plain(s)
 			return all
 		}
-		x, size := markedSpan(s[i:], kinds)
+		x, size := markedSpan(s[i:], texts)
 		if size == 0 {
 			plain(s[:i+1])
 			s = s[i+1:]
@@ -190,7 +193,7 @@ func spans(s string, kinds map[string]bool) []span {
 
 // markedSpan reads the marked text that s begins with, and how long it is;
 // zero where it is none.
-func markedSpan(s string, kinds map[string]bool) (span, int) {
+func markedSpan(s string, texts map[string]string) (span, int) {
 	if inner, ok := strings.CutPrefix(s, "`"); ok {
 		if code, _, ok := strings.Cut(inner, "`"); ok {
 			return span{Text: code, Code: true}, len(code) + 2
@@ -210,7 +213,7 @@ func markedSpan(s string, kinds map[string]bool) (span, int) {
 	x := span{Text: strings.ReplaceAll(text, "`", "")}
 	id, within := strings.CutPrefix(target, "#")
 	switch {
-	case within && kinds[id]:
+	case within && texts[id] != "":
 		x.Href = "#kind-" + id
 	case strings.HasPrefix(target, "https://"):
 		x.Href = target

@@ -35,7 +35,7 @@ func (s *sheet) statements(x *htmlSection) {
 		if q.Query == "" {
 			statement = text("not visible to this role")
 		}
-		statement.Sub = Clean(cut(q.Database+" · "+q.User, longestCell))
+		statement.Sub = q.Database + " · " + q.User
 		recent := "-"
 		if q.Recent != nil && q.Recent.Calls > 0 {
 			recent = seconds(q.Recent.MeanSeconds())
@@ -101,7 +101,7 @@ func indexTable(caption string, all []monitor.Index) htmlTable {
 	t := htmlTable{Caption: caption, Columns: columns("Index", "Size#", "Bloat#", "Scans#", "Method", "Must stay, since")}
 	for _, i := range all {
 		n := name(i.Schema + "." + i.Name)
-		n.Sub = Clean("on " + cut(i.TableSchema+"."+i.Table, longestCell))
+		n.Sub = "on " + cut(i.TableSchema+"."+i.Table, longestCell)
 		t.Rows = append(t.Rows, []cell{
 			n, text(Bytes(i.EstimatedBytes)), text(estimate(i.BloatBytes)), text(Count(i.Scans)), text(i.Method), text(i.Needed()),
 		})
@@ -149,7 +149,7 @@ func (s *sheet) tableCells(k monitor.Table) []cell {
 	now := s.r.TakenAt
 	n := name(k.Schema + "." + k.Name)
 	if k.Kind != "table" {
-		n.Sub = Clean(k.Kind)
+		n.Sub = k.Kind
 	}
 	hot := "-"
 	if k.UpdatedTuples > 0 {
@@ -162,10 +162,10 @@ func (s *sheet) tableCells(k monitor.Table) []cell {
 	bloat := text("-")
 	if k.Bloat != nil {
 		bloat = text("~" + Bytes(k.Bloat.Bytes))
-		bloat.Sub = Clean(k.Bloat.Confidence + " confidence")
+		bloat.Sub = k.Bloat.Confidence + " confidence"
 		if k.Bloat.Method != "estimate" {
 			bloat = text(Bytes(k.Bloat.Bytes))
-			bloat.Sub = Clean(k.Bloat.Method)
+			bloat.Sub = k.Bloat.Method
 		}
 	}
 	return []cell{

@@ -25,14 +25,14 @@ type htmlTile struct {
 func (s *sheet) headFacts() []htmlFact {
 	srv := s.r.Server
 	facts := []htmlFact{
-		{Name: "Server", Value: "PostgreSQL " + Clean(srv.Version)},
-		{Name: "Role", Value: Clean(string(srv.Role))},
+		{Name: "Server", Value: "PostgreSQL " + cut(Clean(srv.Version), longestCell)},
+		{Name: "Role", Value: cut(Clean(string(srv.Role)), longestCell)},
 	}
 	if srv.UptimeSeconds > 0 {
 		facts = append(facts, htmlFact{Name: "Up", Value: seconds(srv.UptimeSeconds)})
 	}
 	if srv.SystemIdentifier != "" {
-		facts = append(facts, htmlFact{Name: "System identifier", Value: Clean(srv.SystemIdentifier), Code: true})
+		facts = append(facts, htmlFact{Name: "System identifier", Value: cut(Clean(srv.SystemIdentifier), longestCell), Code: true})
 	}
 	return facts
 }
@@ -284,7 +284,9 @@ func (s *sheet) otherDatabases(x *htmlSection) {
 		}
 		t.Rows = append(t.Rows, row)
 		for _, k := range r.Skipped {
-			x.Skipped = append(x.Skipped, htmlFact{Name: Clean(cut(r.Database, longestCell) + ": " + k.Query), Value: Clean(k.Reason)})
+			x.Skipped = append(x.Skipped, htmlFact{
+				Name: cut(Clean(r.Database), longestCell) + ": " + cut(Clean(k.Query), longestCell), Value: cut(Clean(k.Reason), longestCell),
+			})
 		}
 	}
 	t.Note = "The oldest table's age is of the transaction numbers there are. Findings in these databases are among the findings above."

@@ -27,7 +27,7 @@ func (s *sheet) replication(x *htmlSection) {
 	}
 	for _, k := range r.Standbys {
 		n := name(k.Application)
-		n.Sub = Clean(cut(orDash(k.Client), longestCell))
+		n.Sub = orDash(k.Client)
 		t.Rows = append(t.Rows, []cell{
 			n, text(k.State), text(k.SyncState), text(maybe(k.SendLagBytes, Bytes)), text(maybe(k.WriteLagBytes, Bytes)), text(maybe(k.FlushLagBytes, Bytes)),
 			text(maybe(k.ReplayLagBytes, Bytes)), text(lag(k.ReplayLagSeconds)), text(maybe(k.ReplySeconds, heard)),
@@ -38,13 +38,13 @@ func (s *sheet) replication(x *htmlSection) {
 	for _, k := range r.Slots {
 		n, use := name(k.Name), "idle"
 		if k.Database != "" {
-			n.Sub = Clean(cut("database "+k.Database, longestCell))
+			n.Sub = "database " + k.Database
 		}
 		if k.Active {
 			use = "in use"
 		}
 		status := text(k.WALStatus)
-		status.Sub = Clean(k.InvalidationReason)
+		status.Sub = k.InvalidationReason
 		t.Rows = append(t.Rows, []cell{n, text(k.Type), text(use), text(maybe(k.RetainedBytes, Bytes)), text(maybe(k.SafeBytes, Bytes)), status})
 	}
 	x.table(t, 20, 0)
@@ -189,7 +189,7 @@ func (s *sheet) limits(x *htmlSection) {
 		n, used := name(k.Schema+"."+k.Name), text(percent(k.UsedPercent))
 		used.Bar = newBar(100, []string{"fill"}, k.UsedPercent)
 		if k.Column != "" {
-			n.Sub = Clean(cut("for "+k.TableSchema+"."+k.Table+"."+k.Column, longestCell))
+			n.Sub = "for " + k.TableSchema + "." + k.Table + "." + k.Column
 		}
 		t.Rows = append(t.Rows, []cell{n, used, text(Count(k.LastValue)), text(Count(k.Limit)), text(k.ColumnType)})
 	}

@@ -178,7 +178,7 @@ func (x *htmlSection) facts(facts ...htmlFact) {
 	var all []htmlFact
 	for _, f := range facts {
 		if f.Value != "" {
-			all = append(all, htmlFact{Name: Clean(f.Name), Value: Clean(f.Value), Code: f.Code})
+			all = append(all, htmlFact{Name: Clean(f.Name), Value: cut(Clean(f.Value), longestCell), Code: f.Code})
 		}
 	}
 	if len(all) > 0 {
@@ -203,6 +203,11 @@ func (x *htmlSection) table(t htmlTable, shown, all int) {
 	}
 	if rest := all - len(t.Rows); rest > 0 {
 		t.More = "and " + Count(int64(rest)) + " more"
+	}
+	for _, row := range t.Rows {
+		for i := range row {
+			row[i].Sub = cut(Clean(row[i].Sub), longestCell)
+		}
 	}
 	x.add(htmlBlock{Table: &t})
 }
@@ -283,7 +288,7 @@ func (s *sheet) skipped(x *htmlSection) {
 	for _, k := range s.r.Skipped {
 		// What belongs to no section of ours is said in the first.
 		if k.Section == x.ID || x.ID == monitor.SectionOverview && sectionAnchor(k.Section) == "" {
-			x.Skipped = append(x.Skipped, htmlFact{Name: Clean(k.Query), Value: Clean(k.Reason)})
+			x.Skipped = append(x.Skipped, htmlFact{Name: cut(Clean(k.Query), longestCell), Value: cut(Clean(k.Reason), longestCell)})
 		}
 	}
 	if x.Read || len(x.Skipped) > 0 {
