@@ -32,7 +32,9 @@ type htmlPage struct {
 	// Headline says what is worst, of Object; Verdict is the report's own line.
 	Object, Headline, Verdict string
 
-	Worst         pgmedic.Severity
+	// Tone is the worst finding's severity; without any it is good, or unknown
+	// where not everything could be looked at.
+	Tone          string
 	Facts         []htmlFact
 	TakenAt       time.Time
 	Judged        string
@@ -98,7 +100,6 @@ func newHTMLPage(report Report, opts HTMLOptions) (*htmlPage, error) {
 	page := &htmlPage{
 		Database: cut(Clean(r.Database), longestCell),
 		Verdict:  Clean(report.Verdict),
-		Worst:    worst(report.Findings),
 		TakenAt:  r.TakenAt,
 		Counts:   countSeverities(report.Findings),
 		Tiles:    s.tiles(),
@@ -113,7 +114,7 @@ func newHTMLPage(report Report, opts HTMLOptions) (*htmlPage, error) {
 		Policy:        htmlPolicy(css, js),
 	}
 	page.Facts = s.headFacts()
-	page.Object, page.Headline = headline(report)
+	page.lead(report)
 	if age := report.GeneratedAt.Sub(r.TakenAt); age > time.Minute {
 		page.Judged = Duration(age) + " later"
 	}
@@ -131,20 +132,20 @@ func htmlPolicy(css, js []byte) string {
 		"; img-src data:; base-uri 'none'; form-action 'none'"
 }
 
-// headline is the worst finding, if something needs doing, and its object.
-func headline(report Report) (object, words string) {
-	if f := report.Findings; len(f) > 0 && f[0].Severity.Rank() > pgmedic.SeverityInfo.Rank() {
-		return cut(Clean(f[0].Object), longestCell), cut(Clean(f[0].Summary), 2*longestCell)
+// lead fills in the page's first words: the worst finding where something needs
+// doing. What could not be looked at is not called good.
+func (p *htmlPage) lead(report Report) {
+	blind := len(report.Reading.Skipped) > 0
+	switch f := report.Findings; {
+	case len(f) > 0 && f[0].Severity.Rank() > pgmedic.SeverityInfo.Rank():
+		p.Object, p.Headline = cut(Clean(f[0].Object), longestCell), cut(Clean(f[0].Summary), 2*longestCell)
+		p.Tone = string(f[0].Severity)
+		return
+	case blind:
+		p.Headline, p.Tone = "Nothing needs doing now, in what could be looked at.", "unknown"
+	default:
+		p.Headline, p.Tone = "Nothing needs doing now.", "good"
 	}
-	return "", "Nothing needs doing now."
-}
-
-// worst is the severity of the worst finding, or empty. They come worst first.
-func worst(findings []pgmedic.Finding) pgmedic.Severity {
-	if len(findings) == 0 {
-		return ""
-	}
-	return findings[0].Severity
 }
 
 // countSeverities counts the findings, worst first.

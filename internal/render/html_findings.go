@@ -107,7 +107,9 @@ func newHTMLFinding(f pgmedic.Finding) htmlFinding {
 			continue
 		}
 		name, value := factWords(e)
-		x.Facts = append(x.Facts, htmlFact{Name: Clean(name), Value: Clean(value)})
+		x.Facts = append(x.Facts, htmlFact{
+			Name: Clean(name), Value: Clean(value), Code: strings.HasSuffix(e.Name, "statement") || e.Name == "definition",
+		})
 	}
 	return x
 }

@@ -17,7 +17,10 @@ import (
 // htmlReports are the reports that the page is tried with.
 func htmlReports(t *testing.T) map[string]render.Report {
 	t.Helper()
-	trended := report(busy())
+	crowded := busy()
+	crowded.Connections.Used = 57
+	crowded.Connections.ByState = []monitor.StateCount{{State: "idle", Connections: 44}, {State: "active", Connections: 11}, {State: "idle in transaction", Connections: 2}}
+	trended := report(crowded)
 	trended.Trends = growing()
 	muted := busy()
 	return map[string]render.Report{
@@ -95,7 +98,7 @@ func growing() *monitor.Trends {
 		burst := math.Pow(math.Max(0, wave), 12)
 		p := monitor.Point{
 			At: at, DatabaseBytes: of(int64(5<<30 - (points-i)*(37<<20)*30/points + int(wave*9e6))), DiskFreeBytes: of(int64(40 << 30)),
-			Connections: of(22 + int(40*day+6*wave)), Active: of(3 + int(9*day+2*wave)), Waiting: of(max(0, int(3*wave-1))),
+			Connections: of(20 + int(40*day+6*wave)), Active: of(3 + int(9*day+2*wave)), Waiting: of(max(0, int(3*wave-1))),
 			LagSeconds: of(.2 + 9*burst), CacheHitPercent: of(99.6 - .4*day - .2*math.Abs(wave)),
 			CommitsPerSecond: of(40 + 380*day + 30*wave), RollbacksPerSecond: of(2 + 3*day), WALBytesPerSecond: of((1.5 + 6*day + wave) * (1 << 20)),
 			TempBytesPerSecond: of(burst * (3 << 20)), Deadlocks: of(int64(0)),
