@@ -109,8 +109,8 @@ func newHTMLPage(report Report, opts HTMLOptions) (*htmlPage, error) {
 		Cost: fmt.Sprintf("%s in %s", pluralOf(r.Cost.Queries, "query", "queries"),
 			seconds(r.Cost.Seconds)),
 		FindingsTotal: len(report.Findings),
-		CSS:           template.CSS(css),
-		JS:            template.JS(js), //nolint:gosec // it is our own file, not a report's text
+		CSS:           template.CSS(css), //nolint:gosec // it is our own file, not a report's text
+		JS:            template.JS(js),   //nolint:gosec // it is our own file, not a report's text
 		Policy:        htmlPolicy(css, js),
 	}
 	page.Facts = s.headFacts()

@@ -124,7 +124,7 @@ func (s *sheet) cache(x *htmlSection) {
 		htmlFact{Name: "Reads", Value: Count(c.LifetimeReads)}, htmlFact{Name: "Counted since", Value: since},
 	)...)
 	x.note("What PostgreSQL reads may still come from the operating system's cache, which it can't see.")
-	s.addChart(x, s.chart(chartOptions{title: "Blocks found in shared_buffers", write: func(v float64) string { return percent(v) }, top: 100},
+	s.addChart(x, s.chart(chartOptions{title: "Blocks found in shared_buffers", write: percent, top: 100},
 		series{"found", "line-a", func(p monitor.Point) *float64 { return p.CacheHitPercent }}))
 	t := htmlTable{Caption: "Tables with the most reads", Columns: columns("Table", "Found#", "Reads#", "Heap#", "Indexes#", "TOAST#")}
 	for _, k := range c.Tables {

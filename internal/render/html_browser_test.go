@@ -71,7 +71,7 @@ type tab struct {
 }
 
 // open shows a page. Before runs in the new tab before the page is fetched.
-func open(t *testing.T, ctx context.Context, url string, before ...chromedp.Action) *tab {
+func open(ctx context.Context, t *testing.T, url string, before ...chromedp.Action) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -161,7 +161,7 @@ func TestHTMLInBrowser(t *testing.T) {
 	axe := axeCore(t)
 	for name, r := range htmlReports(t) {
 		t.Run(name, func(t *testing.T) {
-			b := open(t, ctx, pageFile(t, htmlOf(t, r)))
+			b := open(ctx, t, pageFile(t, htmlOf(t, r)))
 			b.run(chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => d.open = true)`, nil), chromedp.Evaluate(axe, nil))
 			for _, width := range []int64{360, 768, 1440} {
 				for _, scheme := range []string{"light", "dark"} {
@@ -224,7 +224,7 @@ func cacheDir() string {
 
 // TestHTMLNamesStayText plants names that would be markup or script.
 func TestHTMLNamesStayText(t *testing.T) {
-	b := open(t, startBrowser(t), pageFile(t, htmlOf(t, hostile())))
+	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, hostile())))
 	got := eval[string](b, `["script", "style", "h1", "img", "iframe", "[onerror]", "[onmouseover]", "[style]", "a[href^=javascript]"]
 		.map(s => document.querySelectorAll(s).length).join(" ") + " " + document.title.includes("owned</")`)
 	// The first of the names in the title begins with what would end a script.
@@ -250,13 +250,14 @@ func TestHTMLCopies(t *testing.T) {
 		"nothing works": `Object.defineProperty(navigator, "clipboard", {value: undefined}); document.execCommand = () => false; true`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := open(t, ctx, pageFile(t, htmlOf(t, r)), browser.GrantPermissions([]browser.PermissionType{
+			b := open(ctx, t, pageFile(t, htmlOf(t, r)), browser.GrantPermissions([]browser.PermissionType{
 				browser.PermissionTypeClipboardReadWrite, browser.PermissionTypeClipboardSanitizedWrite,
 			}))
 			b.view(1440, "light")
 			eval[bool](b, prepare)
 			b.run(chromedp.Click(fmt.Sprintf("#finding-%d .copy", first+1), chromedp.ByQuery))
-			got, want, words := "", r.Findings[first].Fix, "The fix is copied"
+			var got string
+			want, words := r.Findings[first].Fix, "The fix is copied"
 			if name == "nothing works" {
 				words = "The fix is selected: press Control or Command and C"
 			}
@@ -287,7 +288,7 @@ const focused = `(() => { const e = document.activeElement; return e.tagName + "
 
 // TestHTMLByKeyboard goes through the page with Tab and Enter alone.
 func TestHTMLByKeyboard(t *testing.T) {
-	b := open(t, startBrowser(t), pageFile(t, htmlOf(t, report(busy()))))
+	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, report(busy()))))
 	b.view(1440, "light")
 	reach := func(what string, found func(string) bool) string {
 		t.Helper()
@@ -336,7 +337,7 @@ func TestHTMLByKeyboard(t *testing.T) {
 func TestHTMLOnPaper(t *testing.T) {
 	r := report(huge())
 	r.Trends = growing()
-	b := open(t, startBrowser(t), pageFile(t, htmlOf(t, r)))
+	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, r)))
 	b.run(emulation.SetEmulatedMedia().WithMedia("print").WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	eval[bool](b, `dispatchEvent(new Event("beforeprint"))`)
 	if lost := eval[[]string](b, `[...document.querySelectorAll(".finding, .section h2, .explain p, pre")].filter(e => !e.checkVisibility({contentVisibilityAuto: true}) || e.getBoundingClientRect().height === 0).map(e => e.outerHTML.slice(0, 80))`); len(lost) > 0 {
@@ -370,7 +371,7 @@ func TestHTMLOnPaper(t *testing.T) {
 // offered.
 func TestHTMLWithoutScript(t *testing.T) {
 	r := report(busy())
-	b := open(t, startBrowser(t), pageFile(t, htmlOf(t, r)), emulation.SetScriptExecutionDisabled(true))
+	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, r)), emulation.SetScriptExecutionDisabled(true))
 	b.run(emulation.SetScriptExecutionDisabled(false))
 	if n := eval[int](b, `[...document.querySelectorAll(".finding")].filter(f => f.checkVisibility()).length`); n != len(r.Findings) {
 		t.Errorf("%d findings are shown of %d", n, len(r.Findings))
@@ -397,7 +398,7 @@ func TestHTMLBehindAServer(t *testing.T) {
 				_, _ = w.Write([]byte(text))
 			}))
 			t.Cleanup(server.Close)
-			b := open(t, ctx, server.URL)
+			b := open(ctx, t, server.URL)
 			if got := eval[string](b, `getComputedStyle(document.querySelector(".tiles")).display + document.querySelectorAll(".copy[hidden]").length`); got != "grid0" {
 				t.Errorf("the style or the script has no effect: %s", got)
 			}

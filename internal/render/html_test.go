@@ -185,7 +185,8 @@ func TestHTMLEscapes(t *testing.T) {
 
 func TestHTMLIsDeterministic(t *testing.T) {
 	for name, r := range htmlReports(t) {
-		if htmlOf(t, r) != htmlOf(t, r) {
+		first, second := htmlOf(t, r), htmlOf(t, r)
+		if first != second {
 			t.Errorf("%s: two pages of one report differ", name)
 		}
 	}
