@@ -27,7 +27,18 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// A browser is started once for all tests that look at pages.
+// TestHTMLInBrowser shows reports in Chromium, one for all that is asked of them.
+func TestHTMLInBrowser(t *testing.T) {
+	ctx := startBrowser(t)
+	for name, test := range map[string]func(context.Context, *testing.T){
+		"screens": screens, "names": names, "copies": copies, "keyboard": keyboard, "paper": paper,
+		"without script": withoutScript, "behind a server": behindAServer,
+	} {
+		t.Run(name, func(t *testing.T) { test(ctx, t) })
+	}
+}
+
+// startBrowser starts Chromium with a new profile, and ends it with the test.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	var program string
@@ -43,8 +54,12 @@ func startBrowser(t *testing.T) context.Context {
 		}
 		t.Skip("Chromium is not installed: scripts/setup.sh --all installs it")
 	}
+	profile, err := os.MkdirTemp("", "pgmedic-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	options := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.ExecPath(program), chromedp.UserDataDir(profile), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.WSURLReadTimeout(time.Minute),
 	}
@@ -53,6 +68,13 @@ func startBrowser(t *testing.T) context.Context {
 	t.Cleanup(func() {
 		closeBrowser()
 		end()
+		// The browser's own children may still be writing when it has ended.
+		for deadline := time.Now().Add(time.Minute); os.RemoveAll(profile) != nil; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("the browser still writes into %s", profile)
+				return
+			}
+		}
 	})
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatal(err)
@@ -153,13 +175,15 @@ func pageFile(t *testing.T, text string) string {
 	return "file://" + path
 }
 
-// TestHTMLInBrowser looks at every report as readers do: on a telephone and on a
-// large screen, by day and by night.
-func TestHTMLInBrowser(t *testing.T) {
-	ctx := startBrowser(t)
+// screens looks at reports as readers do: on a telephone and on a large
+// screen, by day and by night. At all of them it looks under make test-all.
+func screens(ctx context.Context, t *testing.T) {
 	thorough := os.Getenv("PGMEDIC_TEST_ALL") == "1"
 	axe := axeCore(t)
 	for name, r := range htmlReports(t) {
+		if !thorough && name != "trended" && name != "recorded" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			b := open(ctx, t, pageFile(t, htmlOf(t, r)))
 			b.run(chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => d.open = true)`, nil), chromedp.Evaluate(axe, nil))
@@ -169,11 +193,11 @@ func TestHTMLInBrowser(t *testing.T) {
 					if n := eval[int64](b, `document.documentElement.scrollWidth`); n > width {
 						t.Errorf("%d px wide and %s: the page is %d px wide", width, scheme, n)
 					}
-					// It takes seconds for a long page, so not all of them each time.
-					if large := name == "huge" || name == "hostile"; !thorough && (large || width == 768 || (width == 360) != (scheme == "dark")) {
-						continue
+					large, usual := name == "huge" || name == "hostile", (width == 360) == (scheme == "dark") && width != 768
+					// For a long page it takes half a minute, so not all of them each time.
+					if large && width == 360 && scheme == "dark" || !large && (thorough || usual) {
+						b.accessible(width, scheme)
 					}
-					b.accessible(width, scheme)
 				}
 			}
 			b.quiet()
@@ -222,9 +246,9 @@ func cacheDir() string {
 	return filepath.Join(os.Getenv("HOME"), ".cache", "pgmedic")
 }
 
-// TestHTMLNamesStayText plants names that would be markup or script.
-func TestHTMLNamesStayText(t *testing.T) {
-	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, hostile())))
+// names plants names that would be markup or script.
+func names(ctx context.Context, t *testing.T) {
+	b := open(ctx, t, pageFile(t, htmlOf(t, hostile())))
 	got := eval[string](b, `["script", "style", "h1", "img", "iframe", "[onerror]", "[onmouseover]", "[style]", "a[href^=javascript]"]
 		.map(s => document.querySelectorAll(s).length).join(" ") + " " + document.title.includes("owned</")`)
 	// The first of the names in the title begins with what would end a script.
@@ -237,10 +261,9 @@ func TestHTMLNamesStayText(t *testing.T) {
 	b.quiet()
 }
 
-// TestHTMLCopies presses the buttons beside the fixes, with a clipboard and
+// copies presses the buttons beside the fixes, with a clipboard and
 // without.
-func TestHTMLCopies(t *testing.T) {
-	ctx := startBrowser(t)
+func copies(ctx context.Context, t *testing.T) {
 	r := report(busy())
 	first := slices.IndexFunc(r.Findings, func(f pgmedic.Finding) bool { return f.Fix != "" })
 	for name, prepare := range map[string]string{
@@ -286,9 +309,9 @@ func quoteJS(s string) string {
 // focused says in a few words what has the focus.
 const focused = `(() => { const e = document.activeElement; return e.tagName + " " + (e.className || "") + " " + e.textContent.trim().slice(0, 40) })()`
 
-// TestHTMLByKeyboard goes through the page with Tab and Enter alone.
-func TestHTMLByKeyboard(t *testing.T) {
-	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, report(busy()))))
+// keyboard goes through the page with Tab and Enter alone.
+func keyboard(ctx context.Context, t *testing.T) {
+	b := open(ctx, t, pageFile(t, htmlOf(t, report(busy()))))
 	b.view(1440, "light")
 	reach := func(what string, found func(string) bool) string {
 		t.Helper()
@@ -333,11 +356,11 @@ func TestHTMLByKeyboard(t *testing.T) {
 	b.quiet()
 }
 
-// TestHTMLOnPaper prints a report with everything folded, from a dark screen.
-func TestHTMLOnPaper(t *testing.T) {
+// paper prints a report with everything folded, from a dark screen.
+func paper(ctx context.Context, t *testing.T) {
 	r := report(huge())
 	r.Trends = growing()
-	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, r)))
+	b := open(ctx, t, pageFile(t, htmlOf(t, r)))
 	b.run(emulation.SetEmulatedMedia().WithMedia("print").WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	eval[bool](b, `dispatchEvent(new Event("beforeprint"))`)
 	if lost := eval[[]string](b, `[...document.querySelectorAll(".finding, .section h2, .explain p, pre")].filter(e => !e.checkVisibility({contentVisibilityAuto: true}) || e.getBoundingClientRect().height === 0).map(e => e.outerHTML.slice(0, 80))`); len(lost) > 0 {
@@ -367,11 +390,11 @@ func TestHTMLOnPaper(t *testing.T) {
 	b.quiet()
 }
 
-// TestHTMLWithoutScript: the page is complete, and what needs the script is not
+// withoutScript: the page is complete, and what needs the script is not
 // offered.
-func TestHTMLWithoutScript(t *testing.T) {
+func withoutScript(ctx context.Context, t *testing.T) {
 	r := report(busy())
-	b := open(startBrowser(t), t, pageFile(t, htmlOf(t, r)), emulation.SetScriptExecutionDisabled(true))
+	b := open(ctx, t, pageFile(t, htmlOf(t, r)), emulation.SetScriptExecutionDisabled(true))
 	b.run(emulation.SetScriptExecutionDisabled(false))
 	if n := eval[int](b, `[...document.querySelectorAll(".finding")].filter(f => f.checkVisibility()).length`); n != len(r.Findings) {
 		t.Errorf("%d findings are shown of %d", n, len(r.Findings))
@@ -382,9 +405,8 @@ func TestHTMLWithoutScript(t *testing.T) {
 	b.quiet()
 }
 
-// TestHTMLBehindAServer serves the page with policies of the server's own.
-func TestHTMLBehindAServer(t *testing.T) {
-	ctx := startBrowser(t)
+// behindAServer serves the page with policies of the server's own.
+func behindAServer(ctx context.Context, t *testing.T) {
 	text := htmlOf(t, report(busy()))
 	_, policy, _ := strings.Cut(text, `Content-Security-Policy" content="`)
 	policy, _, _ = strings.Cut(policy, `"`)
