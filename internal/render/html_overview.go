@@ -154,10 +154,13 @@ func spark(points []monitor.Point, value func(monitor.Point) *float64) string {
 	var b strings.Builder
 	command := "M"
 	for _, p := range points {
-		if v := value(p); v != nil {
-			fmt.Fprintf(&b, "%s%s %s", command, decimals(f.x(p.At)*width/plotWidth), decimals(2+f.y(*v)*(height-4)/plotHeight))
-			command = "L"
+		v := value(p)
+		if v == nil {
+			command = "M"
+			continue
 		}
+		fmt.Fprintf(&b, "%s%s %s", command, decimals(f.x(p.At)*width/plotWidth), decimals(2+f.y(*v)*(height-4)/plotHeight))
+		command = "L"
 	}
 	return b.String()
 }

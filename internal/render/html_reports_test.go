@@ -18,7 +18,7 @@ import (
 func htmlReports(t *testing.T) map[string]render.Report {
 	t.Helper()
 	crowded := busy()
-	crowded.Connections.Used = 57
+	crowded.Connections.Used, crowded.Connections.WaitingForLock, crowded.Connections.OldestTransactionSeconds = 57, 1, 180
 	crowded.Connections.ByState = []monitor.StateCount{{State: "idle", Connections: 44}, {State: "active", Connections: 11}, {State: "idle in transaction", Connections: 2}}
 	trended := report(crowded)
 	trended.Trends = growing()
