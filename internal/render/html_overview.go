@@ -180,7 +180,7 @@ func (s *sheet) overview(x *htmlSection) {
 	}
 	x.facts(facts...)
 	if s.trends == nil {
-		x.note("There are no earlier readings yet, so there are no charts: they show how the server got here once a history of reports is kept.")
+		x.note("There are no earlier readings here, so there are no charts: from the second reading that a history keeps, they show how the server got here.")
 	} else {
 		x.note("Charts and growth rest on %s since %s.", plural(s.trends.Readings, "reading"), utc(s.trends.Since))
 	}
