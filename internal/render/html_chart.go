@@ -319,9 +319,6 @@ func growthWords(g *monitor.Growth) string {
 	return perDay(g.BytesPerDay) + " a day (between " + perDay(g.LowPerDay) + " and " + perDay(g.HighPerDay) + ")"
 }
 
-// perDay writes a number of bytes with its sign where it shrinks.
-func perDay(b float64) string { return Bytes(int64(math.Round(b))) }
-
 // number reads what a point may know.
 func number[T int | int64 | float64](v *T) *float64 {
 	if v == nil {

@@ -38,34 +38,14 @@ func (s *sheet) statements(x *htmlSection) {
 		statement.Sub = q.Database + " · " + q.User
 		recent := "-"
 		if q.Recent != nil && q.Recent.Calls > 0 {
-			recent = seconds(q.Recent.MeanSeconds())
+			recent = fraction(q.Recent.MeanSeconds())
 		}
 		t.Rows = append(t.Rows, []cell{
-			statement, share(q.ExecSeconds, n.ExecSeconds, "fill"), text(seconds(q.ExecSeconds)), text(Count(q.Calls)), text(seconds(q.MeanSeconds())),
-			text(seconds(q.MaxSeconds)), text(recent), text(Count(q.Rows)), text(Bytes(q.ReadBytes)), text(Bytes(q.TempBytes)), text(Bytes(q.WALBytes)),
+			statement, share(q.ExecSeconds, n.ExecSeconds, "fill"), text(seconds(q.ExecSeconds)), text(Count(q.Calls)), text(fraction(q.MeanSeconds())),
+			text(fraction(q.MaxSeconds)), text(recent), text(Count(q.Rows)), text(Bytes(q.ReadBytes)), text(Bytes(q.TempBytes)), text(Bytes(q.WALBytes)),
 		})
 	}
 	x.table(t, 20, n.Total)
-	s.changes(x)
-}
-
-// changes are statements that got slower, or are new.
-func (s *sheet) changes(x *htmlSection) {
-	if s.trends == nil {
-		return
-	}
-	t := htmlTable{Caption: "Slower than in the same hours before, or new", Columns: columns("Statement", "Change#", "Mean#", "Before#", "Calls#", "Calls before#")}
-	for _, c := range s.trends.Statements {
-		change, before := "new", "-"
-		if c.BeforeCalls > 0 && c.BeforeMeanSeconds > 0 {
-			change = fmt.Sprintf("%.1f times", c.MeanSeconds/c.BeforeMeanSeconds)
-			before = seconds(c.BeforeMeanSeconds)
-		}
-		t.Rows = append(t.Rows, []cell{
-			name(c.Query), text(change), text(seconds(c.MeanSeconds)), text(before), text(Count(c.Calls)), text(Count(c.BeforeCalls)),
-		})
-	}
-	x.table(t, 20, 0)
 }
 
 // indexes are the largest, and those that do nothing.
@@ -199,7 +179,6 @@ func (s *sheet) size(x *htmlSection) {
 	if n := s.r.Tables; n != nil {
 		x.table(s.sizeTable("Largest tables: heap, indexes and TOAST", n.Items), most, n.Total)
 	}
-	s.growing(x)
 	if z == nil {
 		return
 	}
@@ -231,17 +210,6 @@ func (s *sheet) forecastFacts() []htmlFact {
 	return facts
 }
 
-// days writes a number of days; beyond ten years nobody knows.
-func days(d float64) string {
-	if d > 3650 {
-		return "more than 10 years"
-	}
-	if d < 10 {
-		return compact(float64(int(d*10))/10) + " days"
-	}
-	return Count(int64(d)) + " days"
-}
-
 // sizeTable splits tables into what they consist of.
 func (s *sheet) sizeTable(caption string, items []monitor.Table) htmlTable {
 	t := htmlTable{
@@ -263,21 +231,6 @@ func (s *sheet) sizeTable(caption string, items []monitor.Table) htmlTable {
 		t.Rows = append(t.Rows, append([]cell{name(k.Schema + "." + k.Name), size}, parts...))
 	}
 	return t
-}
-
-// growing are the tables that grow most.
-func (s *sheet) growing(x *htmlSection) {
-	if s.trends == nil {
-		return
-	}
-	t := htmlTable{
-		Caption: "Tables that grow most", Columns: columns("Table", "A day#", "At least#", "At most#", "Size#"),
-		Note: "At least and at most are the ends of the 95 % interval.",
-	}
-	for _, g := range s.trends.Tables {
-		t.Rows = append(t.Rows, []cell{name(g.Name), text(perDay(g.BytesPerDay)), text(perDay(g.LowPerDay)), text(perDay(g.HighPerDay)), text(Bytes(g.Bytes))})
-	}
-	x.table(t, most, 0)
 }
 
 // addChart adds charts that there is enough for.

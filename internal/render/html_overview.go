@@ -179,11 +179,6 @@ func (s *sheet) overview(x *htmlSection) {
 		facts = append(facts, htmlFact{Name: "Machine (" + h.Source + ")", Value: hostWords(h)})
 	}
 	x.facts(facts...)
-	if s.trends == nil {
-		x.note("There are no earlier readings here, so there are no charts: from the second reading that a history keeps, they show how the server got here.")
-	} else {
-		x.note("Charts and growth rest on %s since %s.", plural(s.trends.Readings, "reading"), utc(s.trends.Since))
-	}
 	t := htmlTable{Caption: "Extensions", Columns: columns("Extension", "Version", "Schema")}
 	for _, e := range r.Server.Extensions {
 		t.Rows = append(t.Rows, []cell{name(e.Name), text(e.Version), name(e.Schema)})

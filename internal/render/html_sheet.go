@@ -219,7 +219,7 @@ func sectionNames() [][2]string {
 		{monitor.SectionIndexes, "Indexes"}, {monitor.SectionTables, "Tables and bloat"}, {monitor.SectionLocks, "Locks"},
 		{monitor.SectionCache, "Cache"}, {monitor.SectionSize, "Size and growth"}, {monitor.SectionTransactions, "Transactions"},
 		{monitor.SectionReplication, "Replication"}, {monitor.SectionCheckpoints, "Checkpoints, WAL and I/O"},
-		{monitor.SectionLimits, "Wraparound and limits"}, {monitor.SectionWaits, "Waits"}, {monitor.SectionSettings, "Recommendations"},
+		{monitor.SectionLimits, "Wraparound and limits"}, {monitor.SectionWaits, "Waits"}, {monitor.SectionTrends, "Trends"}, {monitor.SectionSettings, "Recommendations"},
 		{monitor.SectionBackups, "Backups"},
 	}
 }
@@ -251,7 +251,7 @@ func (s *sheet) sections() []*htmlSection {
 		monitor.SectionOverview: s.overview, monitor.SectionConnections: s.connections, monitor.SectionStatements: s.statements,
 		monitor.SectionIndexes: s.indexes, monitor.SectionTables: s.tables, monitor.SectionLocks: s.locks, monitor.SectionCache: s.cache,
 		monitor.SectionSize: s.size, monitor.SectionTransactions: s.transactions, monitor.SectionReplication: s.replication,
-		monitor.SectionCheckpoints: s.checkpoints, monitor.SectionLimits: s.limits, monitor.SectionWaits: s.waits,
+		monitor.SectionCheckpoints: s.checkpoints, monitor.SectionLimits: s.limits, monitor.SectionWaits: s.waits, monitor.SectionTrends: s.trendsSection,
 		monitor.SectionSettings: s.settings, monitor.SectionBackups: s.backups,
 	}
 	var all []*htmlSection
@@ -297,6 +297,8 @@ func (s *sheet) skipped(x *htmlSection) {
 	switch x.ID {
 	case monitor.SectionWaits:
 		x.Absent = "Waits are sampled over an interval: pgmedic report --interval 10s."
+	case monitor.SectionTrends:
+		x.Absent = "There are no earlier readings here, so there are no charts: from the second reading that the history keeps, they show how the server got here."
 	case monitor.SectionBackups:
 		x.Absent = "No store of backups was looked at."
 	default:
