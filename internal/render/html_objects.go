@@ -198,7 +198,7 @@ func (s *sheet) forecastFacts() []htmlFact {
 	}
 	var facts []htmlFact
 	if g := s.trends.Database; g != nil {
-		facts = append(facts, htmlFact{Name: "Grows by", Value: growthWords(g)})
+		facts = append(facts, htmlFact{Name: "Growth", Value: growthWords(g)})
 	}
 	if d := s.trends.Disk; d != nil {
 		latest := "or never"

@@ -13,9 +13,8 @@ func (s *sheet) trendsSection(x *htmlSection) {
 	}
 	x.facts(
 		htmlFact{Name: "Readings", Value: whole(t.Readings)}, htmlFact{Name: "Since", Value: utc(t.Since)},
-		htmlFact{Name: "That is", Value: Ago(s.r.TakenAt, t.Since)},
+		htmlFact{Name: "The oldest", Value: Ago(s.r.TakenAt, t.Since)},
 	)
-	x.facts(s.forecastFacts()...)
 	s.changes(x)
 	s.growing(x)
 }
