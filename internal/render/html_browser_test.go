@@ -176,7 +176,7 @@ func pageFile(t *testing.T, text string) string {
 }
 
 // screens looks at reports as readers do: on a telephone and on a large
-// screen, by day and by night. At all of them it looks under make test-all.
+// screen, by day and by night; at all of them under make test-all.
 func screens(ctx context.Context, t *testing.T) {
 	thorough := os.Getenv("PGMEDIC_TEST_ALL") == "1"
 	axe := axeCore(t)
@@ -193,11 +193,13 @@ func screens(ctx context.Context, t *testing.T) {
 					if n := eval[int64](b, `document.documentElement.scrollWidth`); n > width {
 						t.Errorf("%d px wide and %s: the page is %d px wide", width, scheme, n)
 					}
-					large, usual := name == "huge" || name == "hostile", name == "trended" && width != 768 && (width == 360) == (scheme == "dark")
-					// For a long page it takes half a minute, so not all of them each time.
-					if large && width == 360 && scheme == "dark" || !large && (thorough || usual) {
-						b.accessible(width, scheme)
+					// It takes seconds, for a long page half a minute.
+					corner, large := width != 768 && (width == 360) == (scheme == "dark"), name == "huge" || name == "hostile"
+					switch {
+					case name == "trended" && !thorough && !corner, name != "trended" && !(thorough && corner), large && width != 360:
+						continue
 					}
+					b.accessible(width, scheme)
 				}
 			}
 			b.quiet()
