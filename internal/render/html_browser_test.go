@@ -196,7 +196,7 @@ func screens(ctx context.Context, t *testing.T) {
 					// It takes seconds, for a long page half a minute.
 					corner, large := width != 768 && (width == 360) == (scheme == "dark"), name == "huge" || name == "hostile"
 					switch {
-					case name == "trended" && !thorough && !corner, name != "trended" && !(thorough && corner), large && width != 360:
+					case name == "trended" && !thorough && !corner, name != "trended" && (!thorough || !corner), large && width != 360:
 						continue
 					}
 					b.accessible(width, scheme)
