@@ -24,6 +24,7 @@ import (
 type reportFlags struct {
 	format, output, input, failOn, since        string
 	save, allDatabases, showLiterals, noHistory bool
+	exactBloat, plans                           bool
 	interval                                    time.Duration
 }
 
@@ -63,6 +64,8 @@ time in UTC.`,
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
 	f.DurationVar(&flags.interval, "interval", 0, "watch the server for so long: counters become rates, and waits are sampled")
 	f.BoolVar(&flags.allDatabases, "all-databases", false, "look at the server's other databases too")
+	f.BoolVar(&flags.exactBloat, "exact-bloat", false, "measure the bloat of the largest tables and indexes with pgstattuple, which reads much of them")
+	f.BoolVar(&flags.plans, "plans", false, "show plans of the statements that take the most time (PostgreSQL 16); nothing is executed")
 	f.BoolVar(&flags.showLiterals, "show-literals", false, "show statements with their literals, which can be passwords and people's data")
 	f.StringVar(&flags.since, "since", "", "compare with earlier reports since then: 24h, 7d, or 2026-11-20 (default 7d)")
 	f.BoolVar(&flags.noHistory, "no-history", false, "neither read nor keep the history of reports")
@@ -93,13 +96,16 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if err != nil {
 		return err
 	}
-	reading, err := a.reading(ctx, args, flags)
-	if err != nil {
-		return err
+	// Of a server that went away midway there is a part of a report, and an error.
+	reading, gone := a.reading(ctx, args, flags)
+	if reading == nil || ctx.Err() != nil {
+		return gone
 	}
-	earlier, err := a.remember(ctx, reading, args, flags, since)
-	if err != nil {
-		return err
+	var earlier []*monitor.Reading
+	if gone == nil {
+		if earlier, err = a.remember(ctx, reading, args, flags, since); err != nil {
+			return err
+		}
 	}
 	findings := monitor.Analyse(reading, earlier, a.thresholds())
 	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
@@ -107,10 +113,14 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if err := a.writeReport(report, flags); err != nil {
 		return err
 	}
+	if gone != nil {
+		return gone
+	}
 	return failOn(report.Findings, flags.failOn)
 }
 
-// reading looks at the server, or reads a file that an earlier report wrote.
+// reading looks at the server, or reads a file that an earlier report wrote. There
+// are both a reading and an error of a server that went away midway.
 func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*monitor.Reading, error) {
 	if flags.input != "" {
 		return readReading(flags.input)
@@ -128,12 +138,18 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	opts := monitor.CollectOptions{Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals}
+	opts := monitor.CollectOptions{
+		Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
+		ExactBloat: flags.exactBloat, Plans: flags.plans,
+	}
 	reading, err := monitor.Collect(ctx, conn, opts)
 	if err != nil {
-		return nil, err
+		return reading, err
 	}
 	a.readHost(ctx, conn, reading)
+	if err := a.readReplicas(ctx, reading, opts); err != nil {
+		return nil, err
+	}
 	if flags.allDatabases {
 		names, err := postgres.ListDatabases(ctx, conn)
 		if err != nil {

@@ -91,6 +91,9 @@ func (a *app) otherDatabases(ctx context.Context, r *monitor.Reading, opts monit
 			})
 			continue
 		}
+		if err := a.readReplicas(ctx, other, opts); err != nil {
+			return err
+		}
 		r.Databases = append(r.Databases, other)
 		r.Cost.Queries += other.Cost.Queries
 		r.Cost.Seconds += other.Cost.Seconds

@@ -32,14 +32,14 @@ type judged struct {
 // object; the same arguments give the same findings. What the Reading doesn't
 // hold is not judged.
 func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgmedic.Finding {
-	a := analysis{reading: reading, earlier: earlier, limits: thresholds}
+	a := analysis{reading: reading, whole: reading, earlier: earlier, limits: thresholds}
 	if reading.Before != nil {
 		a.earlier = append(slices.Clone(earlier), reading.Before)
 	}
 	a.server()
 	a.database()
 	for _, r := range reading.Databases {
-		other := analysis{reading: r, earlier: earlier, limits: thresholds}
+		other := analysis{reading: r, whole: reading, earlier: earlier, limits: thresholds}
 		other.database()
 		for _, f := range other.found {
 			f.Database = r.Database
@@ -101,6 +101,9 @@ func (a *analysis) database() {
 // analysis gathers the findings about one Reading.
 type analysis struct {
 	reading *Reading
+	// whole is the Reading that knows of the server, which is reading itself
+	// unless that is of another of its databases.
+	whole   *Reading
 	earlier []*Reading
 	limits  Thresholds
 	found   []judged

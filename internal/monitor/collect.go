@@ -35,6 +35,12 @@ type CollectOptions struct {
 	// Interval is how long to watch: counters are read twice, that far apart,
 	// and active sessions sampled each second. Zero looks once.
 	Interval time.Duration
+	// ExactBloat measures the bloat of the largest tables and indexes with the
+	// extension pgstattuple, which reads much of them.
+	ExactBloat bool
+	// Plans asks for the plans of the statements that take the most time, from
+	// PostgreSQL 16. Nothing of them is executed.
+	Plans bool
 	// DatabaseOnly reads what is of the database and nothing of the server, for
 	// Reading.Databases.
 	DatabaseOnly bool
@@ -68,8 +74,9 @@ func (o CollectOptions) withDefaults() CollectOptions {
 // Collect looks at the database that conn is connected to, in one read-only
 // transaction that holds no snapshot between its queries. A query that fails
 // is listed in the Reading's Skipped and loses nothing else. An error means
-// that there is no Reading: the server could not be reached, is too old, or
-// went away.
+// that the server could not be reached, is too old, or went away. Of one that
+// went away there is a Reading beside the error, if any of it was read; what it
+// lacks is among its Skipped.
 func Collect(ctx context.Context, conn Conn, opts CollectOptions) (*Reading, error) {
 	opts = opts.withDefaults()
 	began := opts.Now()
@@ -87,14 +94,17 @@ func Collect(ctx context.Context, conn Conn, opts CollectOptions) (*Reading, err
 	if before != nil {
 		c.follow(before)
 	}
-	wanted := func(q query) bool { return !opts.DatabaseOnly || q.each }
-	if err := c.run(ctx, conn, wanted); err != nil {
+	wanted := func(q query) bool {
+		return !q.replica && (q.each || !opts.DatabaseOnly) && (q.wanted == nil || q.wanted(opts))
+	}
+	err := c.run(ctx, conn, wanted)
+	if err != nil && (c.asked == 0 || ctx.Err() != nil) {
 		return nil, err
 	}
 	c.finish()
 	c.reading.Cost.Seconds = opts.Now().Sub(began).Seconds() - opts.Interval.Seconds()
 	c.reading.Cost.Seconds = max(0, c.reading.Cost.Seconds)
-	return c.reading, nil
+	return c.reading, err
 }
 
 // collector fills one Reading.
@@ -102,6 +112,8 @@ type collector struct {
 	opts    CollectOptions
 	reading *Reading
 	tx      pgx.Tx
+	// asked counts the queries that were answered.
+	asked int
 }
 
 func newCollector(opts CollectOptions) *collector {
@@ -176,7 +188,9 @@ func (c *collector) watch(ctx context.Context, conn Conn) error {
 func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool) (err error) {
 	// Read committed, whatever the server's default: a snapshot held for the
 	// whole look would keep VACUUM from removing rows meanwhile.
-	c.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly})
+	opening, cancel := context.WithTimeout(ctx, c.opts.QueryTimeout+silence)
+	defer cancel()
+	c.tx, err = conn.BeginTx(opening, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return c.lost(ctx, "begin to look", err)
 	}
@@ -186,23 +200,34 @@ func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool)
 		defer cancel()
 		_ = c.tx.Rollback(end)
 	}()
-	if err := c.setLimits(ctx); err != nil {
+	if err := c.setLimits(opening); err != nil {
 		return err
 	}
 	if c.reading.Server.VersionNum == 0 {
-		if err := c.readServer(ctx); err != nil {
+		if err := c.readServer(opening); err != nil {
 			return err
 		}
 	}
+	return c.askAll(ctx, wanted)
+}
+
+// askAll asks the wanted queries in their order. Once the connection is gone
+// those that are left are skipped.
+func (c *collector) askAll(ctx context.Context, wanted func(query) bool) error {
+	var lost error
 	for _, q := range choose(queryTable(), c.reading.Server.VersionNum) {
 		if !wanted(q) || q.only != "" && q.only != c.reading.Server.Role {
 			continue
 		}
-		if err := c.ask(ctx, q); err != nil {
-			return err
+		if lost != nil {
+			c.skip(q, "the server was gone by then")
+			continue
+		}
+		if lost = c.ask(ctx, q); lost != nil {
+			c.skip(q, "the server went away")
 		}
 	}
-	return nil
+	return lost
 }
 
 // setLimits bounds what a query may cost the server. The search path keeps
@@ -244,10 +269,15 @@ func (c *collector) ask(ctx context.Context, q query) error {
 	}
 	began := c.opts.Now()
 	c.reading.Cost.Queries++
-	err := c.askInSavepoint(ctx, q)
+	ask := c.askInSavepoint
+	if q.deep != nil {
+		ask = func(ctx context.Context, q query) error { return q.deep(ctx, c, q) }
+	}
+	err := ask(ctx, q)
 	c.opts.Logger.DebugContext(ctx, "query", "name", q.name, "section", q.section,
 		"seconds", c.opts.Now().Sub(began).Seconds(), "ok", err == nil)
 	if err == nil {
+		c.asked++
 		return nil
 	}
 	if ctx.Err() != nil || c.tx.Conn().IsClosed() {
@@ -257,31 +287,41 @@ func (c *collector) ask(ctx context.Context, q query) error {
 	return nil
 }
 
+// silence is for how long after its statement_timeout a server may say nothing:
+// then it, or the network between, is taken for gone.
+const silence = 10 * time.Second
+
 // askInSavepoint runs one query so that its failure leaves the transaction
 // usable.
 func (c *collector) askInSavepoint(ctx context.Context, q query) error {
+	return c.inSavepoint(ctx, q.limit(c.opts), func(ctx context.Context, savepoint pgx.Tx) error {
+		var args []any
+		if q.args != nil {
+			args = q.args(c.reading, c.opts)
+		}
+		rows, err := savepoint.Query(ctx, q.text(c.reading), args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return q.scan(rows, c.reading)
+	})
+}
+
+// inSavepoint does something within limits of time, on both sides, and takes it
+// back if it fails.
+func (c *collector) inSavepoint(ctx context.Context, timeout time.Duration, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout+silence)
+	defer cancel()
 	savepoint, err := c.tx.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = savepoint.Rollback(ctx) }()
-	timeout := c.opts.QueryTimeout
-	if q.timeout > 0 {
-		timeout = q.timeout
-	}
 	if _, err := savepoint.Exec(ctx, `select pg_catalog.set_config('statement_timeout', $1, true)`, milliseconds(timeout)); err != nil {
 		return err
 	}
-	var args []any
-	if q.args != nil {
-		args = q.args(c.reading, c.opts)
-	}
-	rows, err := savepoint.Query(ctx, q.text(c.reading), args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	if err := q.scan(rows, c.reading); err != nil {
+	if err := do(ctx, savepoint); err != nil {
 		return err
 	}
 	return savepoint.Commit(ctx)

@@ -121,19 +121,20 @@ func (a *analysis) unusedIndex(x Index) {
 	if x.EstimatedBytes < a.limits.UnusedIndexBytes || x.Needed() != "" || a.reading.Server.Role == RoleStandby {
 		return
 	}
+	scans, counted, answered := a.onReplicas(x)
+	if scans > 0 {
+		return
+	}
 	f := pgmedic.Finding{
 		ID: "index-unused", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(x.Schema, x.Name),
-		Evidence: append(indexFacts(x), evidenceText("replicas_seen", "none")),
+		Evidence: append(indexFacts(x), evidenceText("replicas_seen", a.replicasSeen())),
 	}
 	since := a.unusedSince(x)
-	age := a.reading.TakenAt.Sub(since)
-	var replicas []string
-	known := a.reading.Replication != nil && a.reading.Replication.Standbys != nil
-	if known {
-		for _, s := range a.reading.Replication.Standbys {
-			replicas = append(replicas, readable(s.Application))
-		}
+	if !since.IsZero() && counted.After(since) {
+		since = counted
 	}
+	age := a.reading.TakenAt.Sub(since)
+	replicas, known := a.unseenReplicas()
 	switch {
 	case since.IsZero():
 		f.Summary = "No scan has used it since statistics began, but for how long it has been there is not known."
@@ -142,16 +143,18 @@ func (a *analysis) unusedIndex(x Index) {
 	case age < a.limits.UnusedIndexAge:
 		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
 		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."
-	case !known || len(replicas) > 0:
+	case !known || !answered || len(replicas) > 0:
 		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not looked at, may use it.", longFor(age.Seconds()))
 		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
-		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics."
+		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics. With " +
+			"their URLs in database.read_replica_url the report looks there itself."
 	default:
 		f.Severity = pgmedic.SeverityWarn
 		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", longFor(age.Seconds()))
 		f.Evidence = append(f.Evidence, evidenceTime("unused_since", &since))
 		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
-		f.Risk = "What runs less often than the time given would be slower." + dropIndexRisk
+		f.Risk = "What runs less often than the time given would be slower, and what runs on a replica that is neither connected nor " +
+			"has a slot was not looked at." + dropIndexRisk
 	}
 	a.add(x.EstimatedBytes, f)
 }
@@ -167,13 +170,22 @@ func (a *analysis) bloatedIndex(x Index) {
 	}
 	a.add(*x.BloatBytes, pgmedic.Finding{
 		ID: "index-bloat", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
-		Summary: fmt.Sprintf("About %.0f %% of it is estimated to be empty: %s.", percent, sizeOf(*x.BloatBytes)),
+		Summary: fmt.Sprintf("About %.0f %% of it is %s: %s.", percent, emptyBy(x.BloatMethod), sizeOf(*x.BloatBytes)),
 		Evidence: append(indexFacts(x), evidence("bloat_bytes", *x.BloatBytes), evidencePercent("bloat_percent", percent),
-			evidenceText("method", "estimate"), evidencePercent("threshold_percent", a.limits.BloatPercent)),
+			evidenceText("method", x.BloatMethod), evidenceText("confidence", x.BloatConfidence),
+			evidencePercent("threshold_percent", a.limits.BloatPercent)),
 		Fix: fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name)),
 		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
 			"Cannot run inside a transaction block. If it fails it leaves an index that ends in _ccnew, to be dropped.",
 	})
+}
+
+// emptyBy says how the emptiness is known.
+func emptyBy(method string) string {
+	if method == byPgstattuple {
+		return "empty"
+	}
+	return "estimated to be empty"
 }
 
 // missingIndexes finds large tables that are read whole again and again, with

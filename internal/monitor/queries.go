@@ -36,7 +36,7 @@ const waitSample = "wait events"
 // else.
 func queryTable() []query {
 	return slices.Concat(overviewQueries(), sessionQueries(), replicationQueries(), limitQueries(), tableQueries(),
-		indexQueries(), statementQueries(), activityQueries())
+		indexQueries(), statementQueries(), activityQueries(), deepQueries(), replicaQueries())
 }
 
 func overviewQueries() []query {

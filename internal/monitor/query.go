@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,12 +28,18 @@ type query struct {
 	// extension must be installed for the query, in extensionSince (such as
 	// "1.8") or later; empty is none.
 	extension, extensionSince string
+	// install is added to the reason where the extension is missing.
+	install string
 	// privilege is what a role that was refused is missing.
 	privilege string
 	// timeout replaces CollectOptions.QueryTimeout where it is not zero.
 	timeout time.Duration
 	// only asks servers of one role, and no word is lost about it elsewhere.
 	only Role
+	// replica is true of what replicas alone are asked, see CollectReplica.
+	replica bool
+	// wanted says whether the look asks for it, nil of what every look does.
+	wanted func(CollectOptions) bool
 	// counts is true of counters, which are also read when an interval begins;
 	// each of what every database has for itself.
 	counts, each bool
@@ -43,6 +50,17 @@ type query struct {
 	args func(*Reading, CollectOptions) []any
 	// scan puts the whole answer into the Reading, or nothing.
 	scan func(pgx.Rows, *Reading) error
+	// deep replaces sql and scan where one answer decides on the next question.
+	// Its error means that the connection is gone.
+	deep func(context.Context, *collector, query) error
+}
+
+// limit is how long the query may take on the server.
+func (q *query) limit(opts CollectOptions) time.Duration {
+	if q.timeout > 0 {
+		return q.timeout
+	}
+	return opts.QueryTimeout
 }
 
 // covers reports whether the query fits a server's version.
@@ -94,7 +112,7 @@ func (q *query) unfit(r *Reading) string {
 	}
 	e, ok := r.Server.extension(q.extension)
 	if !ok {
-		return fmt.Sprintf("needs the extension %s, which is not installed in this database", q.extension)
+		return fmt.Sprintf("needs the extension %s, which is not installed in this database", q.extension) + q.install
 	}
 	if compareVersions(e.Version, q.extensionSince) < 0 {
 		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, e.Version)
@@ -144,11 +162,7 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 			words = "this role lacks " + q.privilege
 		}
 	case "57014": // query_canceled
-		timeout := opts.QueryTimeout
-		if q.timeout > 0 {
-			timeout = q.timeout
-		}
-		words = fmt.Sprintf("it took longer than %s", timeout)
+		words = fmt.Sprintf("it took longer than %s", q.limit(opts))
 	case "55P03": // lock_not_available
 		words = fmt.Sprintf("somebody holds a lock, and it waited longer than %s", opts.LockTimeout)
 	case "55000": // object_not_in_prerequisite_state
@@ -167,6 +181,9 @@ func withoutData(err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		return fmt.Errorf("the server answered with SQLSTATE %s", pgErr.Code)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("the server doesn't answer")
 	}
 	return err
 }

@@ -69,6 +69,9 @@ type Reading struct {
 	IO           []IO          `json:"io"`
 	Waits        *Waits        `json:"waits"`
 	Security     *Security     `json:"security"`
+	// Replicas are the standbys that were asked which indexes their own sessions
+	// use, nil where none was.
+	Replicas []Replica `json:"replicas"`
 	// Backups is nil where no store was looked at.
 	Backups *Backups `json:"backup_status"`
 

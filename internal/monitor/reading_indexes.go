@@ -18,6 +18,9 @@ type Index struct {
 	// be empty, nil where that can't be estimated.
 	EstimatedBytes int64  `json:"estimated_bytes"`
 	BloatBytes     *int64 `json:"bloat_bytes"`
+	// BloatMethod and BloatConfidence are as in Bloat, empty without BloatBytes.
+	BloatMethod     string `json:"bloat_method"`
+	BloatConfidence string `json:"bloat_confidence"`
 	// Scans counts since the database's statistics were reset; LastScan is
 	// known from PostgreSQL 16.
 	Scans    int64      `json:"scans"`

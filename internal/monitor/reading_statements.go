@@ -42,6 +42,9 @@ type Statement struct {
 	// Recent is what happened in the interval of a look that took two, nil
 	// otherwise.
 	Recent *StatementCounts `json:"recent"`
+	// Plan is the plan for any parameters, a line for each of its steps and
+	// conditions, without literals, nil where none was asked for.
+	Plan []string `json:"plan"`
 }
 
 // StatementCounts is what a statement did. Blocks are counted in bytes.

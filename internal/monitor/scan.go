@@ -187,6 +187,10 @@ func scanWithoutPrimaryKey(rows pgx.Rows, r *Reading) error {
 	tables := r.tables()
 	tables.WithoutPrimaryKeyTotal = len(got)
 	tables.WithoutPrimaryKey = got[:min(len(got), keysShown)]
+	for i := range tables.WithoutPrimaryKey {
+		// An expression in it can hold literals.
+		tables.WithoutPrimaryKey[i].PartitionKey = r.text(tables.WithoutPrimaryKey[i].PartitionKey)
+	}
 	return nil
 }
 

@@ -101,6 +101,21 @@ type estimateInput struct {
 	Columns, Attributes int
 }
 
+// How bloat is known.
+const (
+	byEstimate    = "estimate"
+	byPgstattuple = "pgstattuple"
+)
+
+// confidence is that of an estimate: low of few pages, or after many changes
+// since the widths of columns were looked at.
+func confidence(pages int64, changed bool) string {
+	if pages < 100 || changed {
+		return "low"
+	}
+	return "medium"
+}
+
 // maxAlign rounds up to what PostgreSQL aligns rows to.
 func maxAlign(n float64) float64 { return math.Ceil(n/8) * 8 }
 
@@ -143,11 +158,8 @@ func scanTableBloat(rows pgx.Rows, r *Reading) error {
 			continue
 		}
 		t := &r.Tables.Items[i]
-		t.Bloat = &Bloat{Bytes: n, Method: "estimate", Confidence: "medium"}
-		// Few pages, or many changes since the widths were looked at.
-		if e.Pages < 100 || float64(t.ModifiedSinceAnalyze) > 0.1*e.Tuples {
-			t.Bloat.Confidence = "low"
-		}
+		changed := float64(t.ModifiedSinceAnalyze) > 0.1*e.Tuples
+		t.Bloat = &Bloat{Bytes: n, Method: byEstimate, Confidence: confidence(e.Pages, changed)}
 	}
 	if unseen > 0 {
 		r.Skipped = append(r.Skipped, Skipped{
@@ -173,6 +185,7 @@ func scanIndexBloat(rows pgx.Rows, r *Reading) error {
 			for i := range list {
 				if list[i].OID == e.OID {
 					list[i].BloatBytes = &n
+					list[i].BloatMethod, list[i].BloatConfidence = byEstimate, confidence(e.Pages, false)
 				}
 			}
 		}

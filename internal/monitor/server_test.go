@@ -191,6 +191,20 @@ func TestOnEveryMajor(t *testing.T) {
 		{"A superuser's application is found", testASuperusersApplicationIsFound},
 		{"A disabled subscription is found", testADisabledSubscriptionIsFound},
 		{"Rollbacks and checkpoints are counted", testRollbacksAndCheckpointsAreCounted},
+		{"An archiver that is behind is found", testAnArchiverThatIsBehindIsFound},
+		{"A slot whose reader is behind is found", testASlotWhoseReaderIsBehindIsFound},
+		{"A slot that loses its WAL is found and dropped", testASlotThatLosesItsWALIsFoundAndDropped},
+		{"Replication slots that are all taken are found", testReplicationSlotsThatAreAllTakenAreFound},
+		{"A deadlock is counted", testADeadlockIsCounted},
+		{"Temporary files are found and work_mem is raised", testTemporaryFilesAreFoundAndWorkMemIsRaised},
+		{"A statement that takes all the time is found", testAStatementThatTakesAllTheTimeIsFound},
+		{"A statement that got slower is found", testAStatementThatGotSlowerIsFound},
+		{"Settings that lose data are found and mended", testSettingsThatLoseDataAreFoundAndMended},
+		{"Memory settings are found and mended", testMemorySettingsAreFoundAndMended},
+		{"Passwords kept as MD5 are found", testPasswordsKeptAsMD5AreFound},
+		{"A database near wraparound is found and frozen", testADatabaseNearWraparoundIsFoundAndFrozen},
+		{"A version without fixes is found", testAVersionWithoutFixesIsFound},
+		{"Missing checksums are found", testMissingChecksumsAreFound},
 	}
 	for _, major := range scratchtest.Majors(t) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
@@ -204,6 +218,13 @@ func TestOnEveryMajor(t *testing.T) {
 			t.Run("A standby is read and judged", func(t *testing.T) {
 				testAStandbyIsReadAndJudged(t, scratchtest.Database(t, server), server)
 			})
+			t.Run("A subscription that fails is found", func(t *testing.T) {
+				testASubscriptionThatFailsIsFound(t, scratchtest.Database(t, server), server)
+			})
+			t.Run("A standby that loses its primary is found", func(t *testing.T) {
+				testAStandbyThatLosesItsPrimaryIsFound(t, server)
+			})
+			t.Run("A server with checksums", func(t *testing.T) { testAServerWithChecksums(t, server.Major()) })
 		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/monitor"
 )
 
 // most is how many lines a table of a section has.
@@ -86,6 +88,22 @@ func (p *page) statements() {
 	}
 	if len(rows) > 0 {
 		p.table([]string{"SHARE", "TIME", "CALLS", "MEAN", "NOW", "READ", "TEMP", "STATEMENT"}, rows, []int{0, 1, 2, 3, 4, 5, 6}, []int{7})
+	}
+	for _, x := range s.Items {
+		p.plan(x)
+	}
+}
+
+// plan writes the plan of a statement, where one was asked for.
+func (p *page) plan(s monitor.Statement) {
+	if len(s.Plan) == 0 {
+		return
+	}
+	p.line("")
+	p.prose(2, plainly, "Plan of "+s.Query)
+	for _, l := range s.Plan {
+		step := strings.TrimLeft(l, " ")
+		p.prose(4+min(len(l)-len(step), p.width/2), p.paint.faint, step)
 	}
 }
 

@@ -246,6 +246,9 @@ func tableRow(t monitor.Table, now time.Time) []string {
 	bloat := "-"
 	if t.Bloat != nil {
 		bloat = "~" + Bytes(t.Bloat.Bytes)
+		if t.Bloat.Confidence == "high" {
+			bloat = Bytes(t.Bloat.Bytes)
+		}
 	}
 	return append([]string{t.Schema + "." + t.Name, Count(t.LiveTuples), dead, Ago(now, vacuumed), sizes[0], bloat}, sizes[1:]...)
 }

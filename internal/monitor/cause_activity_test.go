@@ -1,0 +1,150 @@
+package monitor_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+func testADeadlockIsCounted(t *testing.T, dsn string) {
+	conn, one, two := connect(t, dsn), connect(t, dsn), connect(t, dsn)
+	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 0), (2, 0)")
+	object := "database " + look(t, conn, monitor.CollectOptions{}).Database
+	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	mustNotFind(t, findings(), "deadlocks-seen", object)
+	exec(t, one, "SET deadlock_timeout = '10ms'", "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+	exec(t, two, "SET deadlock_timeout = '10ms'", "BEGIN", "UPDATE t SET n = 1 WHERE id = 2")
+	ends := run(t, one, "UPDATE t SET n = 1 WHERE id = 2")
+	_, second := two.Exec(t.Context(), "UPDATE t SET n = 1 WHERE id = 1")
+	first := ends()
+	if (first == nil) == (second == nil) {
+		t.Fatalf("not one of two failed: %v, %v", first, second)
+	}
+	exec(t, one, "ROLLBACK")
+	exec(t, two, "ROLLBACK")
+	f := comes(t, "deadlocks-seen", object, findings)
+	if evidenceOf(f, "deadlocks") != "1" || !strings.Contains(f.Summary, "once") {
+		t.Errorf("%+v", f)
+	}
+	exec(t, conn, "SELECT pg_stat_reset()")
+	goes(t, "deadlocks-seen", object, findings)
+}
+
+func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
+	conn := connect(t, dsn)
+	database := look(t, conn, monitor.CollectOptions{}).Database
+	exec(t, conn, "ALTER DATABASE "+database+" SET work_mem = '64kB'")
+	sort := func() {
+		worker := connect(t, dsn)
+		exec(t, worker, "SELECT count(*) FROM (SELECT md5(i::text) AS h FROM generate_series(1, 20000) i ORDER BY 1) s")
+		_ = worker.Close(t.Context())
+	}
+	sort()
+	object := "database " + database
+	// A session of its own, for which the setting is new.
+	findings := func() []pgmedic.Finding {
+		return judgeBy(t, connect(t, dsn), func(l *monitor.Thresholds) { l.TempBytes = 100 << 10 })
+	}
+	f := comes(t, "temp-files", object, findings)
+	paste(t, conn, f.Fix)
+	var raised string
+	if err := connect(t, dsn).QueryRow(t.Context(), "SHOW work_mem").Scan(&raised); err != nil || raised == "64kB" {
+		t.Errorf("work_mem is %s, %v, after %s", raised, err, f.Fix)
+	}
+	exec(t, conn, "SELECT pg_stat_reset()")
+	goes(t, "temp-files", object, findings)
+	sort()
+	for range 3 {
+		mustNotFind(t, findings(), "temp-files", object)
+	}
+}
+
+func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
+	conn := connect(t, dsn)
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT pg_sleep(0.2)")
+	heavy := func() (pgmedic.Finding, bool) {
+		for _, f := range judgeBy(t, conn, func(l *monitor.Thresholds) { l.StatementsMinTime = 0 }) {
+			if f.ID == "statement-heavy" && strings.Contains(evidenceOf(f, "statement"), "pg_sleep") {
+				return f, true
+			}
+		}
+		return pgmedic.Finding{}, false
+	}
+	f, found := heavy()
+	if !found {
+		t.Fatal("no statement-heavy on the only statement that takes time")
+	}
+	if share, err := strconv.ParseFloat(evidenceOf(f, "share_percent"), 64); err != nil || share < 50 {
+		t.Errorf("%+v", f)
+	}
+	if major(t, conn) >= 16 {
+		paste(t, conn, f.Fix)
+	}
+	exec(t, conn, "SELECT pg_stat_statements_reset()")
+	eventually(t, "statement-heavy goes", func() bool { _, found := heavy(); return !found })
+}
+
+func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
+	conn, app := connect(t, dsn), connect(t, dsn)
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()")
+	for range 5 {
+		exec(t, app, "SELECT pg_sleep(0.001)")
+	}
+	stop := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := app.Exec(t.Context(), "SELECT pg_sleep(0.03)"); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	limits := monitor.DefaultThresholds()
+	limits.RegressionCalls = 3
+	findings := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: 500 * time.Millisecond}), nil, limits)
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range findings {
+		if f.ID == "statement-regressed" && strings.Contains(evidenceOf(f, "statement"), "pg_sleep") {
+			if f.Fix != "" {
+				paste(t, conn, f.Fix)
+			}
+			quiet := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: time.Millisecond}), nil, limits)
+			mustNotFind(t, quiet, "statement-regressed", f.Object)
+			return
+		}
+	}
+	t.Errorf("no statement-regressed among %s", names(findings))
+}
+
+// testStatementsThatAreThrownAwayAreFound fills pg_stat_statements, which keeps
+// 300 here.
+func testStatementsThatAreThrownAwayAreFound(t *testing.T, dsn string) {
+	conn := connect(t, dsn)
+	if major(t, conn) < 14 {
+		return // the count of them came with version 1.9
+	}
+	restored(t, conn, "pg_stat_statements.max")
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
+	for i := range 600 {
+		exec(t, conn, fmt.Sprintf("SELECT 1 AS a%d", i))
+	}
+	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	paste(t, conn, comes(t, "statements-evicted", "pg_stat_statements", findings).Fix)
+	exec(t, conn, "SELECT pg_stat_statements_reset()")
+	goes(t, "statements-evicted", "pg_stat_statements", findings)
+}
