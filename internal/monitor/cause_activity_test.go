@@ -1,11 +1,14 @@
 package monitor_test
 
 import (
-	"fmt"
+	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor"
@@ -68,12 +71,7 @@ func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT pg_sleep(0.2)")
 	heavy := func() (pgmedic.Finding, bool) {
-		for _, f := range judgeBy(t, conn, func(l *monitor.Thresholds) { l.StatementsMinTime = 0 }) {
-			if f.ID == "statement-heavy" && strings.Contains(evidenceOf(f, "statement"), "pg_sleep") {
-				return f, true
-			}
-		}
-		return pgmedic.Finding{}, false
+		return about(judgeBy(t, conn, func(l *monitor.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
 	}
 	f, found := heavy()
 	if !found {
@@ -95,9 +93,10 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 	for range 5 {
 		exec(t, app, "SELECT pg_sleep(0.001)")
 	}
-	stop := make(chan struct{})
+	begun, stop := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
+		<-begun
 		for {
 			select {
 			case <-stop:
@@ -113,22 +112,47 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 	}()
 	limits := monitor.DefaultThresholds()
 	limits.RegressionCalls = 3
-	findings := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: 500 * time.Millisecond}), nil, limits)
+	watcher := &counting{Conn: conn, second: func() { close(begun) }}
+	findings := monitor.Analyse(look(t, watcher, monitor.CollectOptions{Interval: 500 * time.Millisecond}), nil, limits)
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range findings {
-		if f.ID == "statement-regressed" && strings.Contains(evidenceOf(f, "statement"), "pg_sleep") {
-			if f.Fix != "" {
-				paste(t, conn, f.Fix)
-			}
-			quiet := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: time.Millisecond}), nil, limits)
-			mustNotFind(t, quiet, "statement-regressed", f.Object)
-			return
-		}
+	f, found := about(findings, "statement-regressed", "pg_sleep")
+	if !found {
+		t.Fatalf("no statement-regressed among %s", names(findings))
 	}
-	t.Errorf("no statement-regressed among %s", names(findings))
+	if f.Fix != "" {
+		paste(t, conn, f.Fix)
+	}
+	quiet := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: time.Millisecond}), nil, limits)
+	mustNotFind(t, quiet, "statement-regressed", f.Object)
+}
+
+// about is the finding about a statement that has some words in it.
+func about(findings []pgmedic.Finding, id, words string) (pgmedic.Finding, bool) {
+	i := slices.IndexFunc(findings, func(f pgmedic.Finding) bool {
+		return f.ID == id && strings.Contains(evidenceOf(f, "statement"), words)
+	})
+	if i < 0 {
+		return pgmedic.Finding{}, false
+	}
+	return findings[i], true
+}
+
+// counting is a connection that tells when its second transaction begins: by then
+// the counters have been read for the first time.
+type counting struct {
+	*pgx.Conn
+	begun  int
+	second func()
+}
+
+func (c *counting) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
+	if c.begun++; c.begun == 2 {
+		c.second()
+	}
+	return c.Conn.BeginTx(ctx, opts)
 }
 
 // testStatementsThatAreThrownAwayAreFound fills pg_stat_statements, which keeps
@@ -141,7 +165,7 @@ func testStatementsThatAreThrownAwayAreFound(t *testing.T, dsn string) {
 	restored(t, conn, "pg_stat_statements.max")
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
 	for i := range 600 {
-		exec(t, conn, fmt.Sprintf("SELECT 1 AS a%d", i))
+		exec(t, conn, "SELECT 1"+strings.Repeat(", 1", i))
 	}
 	findings := func() []pgmedic.Finding { return judge(t, conn) }
 	paste(t, conn, comes(t, "statements-evicted", "pg_stat_statements", findings).Fix)

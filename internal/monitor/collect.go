@@ -32,6 +32,9 @@ type CollectOptions struct {
 	QueryTimeout time.Duration
 	// LockTimeout ends a query that waits longer for a lock; zero is 50 ms.
 	LockTimeout time.Duration
+	// Patience is for how long after its QueryTimeout a server may say nothing:
+	// then it, or the network between, is taken for gone. Zero is 10 s.
+	Patience time.Duration
 	// Interval is how long to watch: counters are read twice, that far apart,
 	// and active sessions sampled each second. Zero looks once.
 	Interval time.Duration
@@ -64,6 +67,9 @@ func (o CollectOptions) withDefaults() CollectOptions {
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = 50 * time.Millisecond
+	}
+	if o.Patience <= 0 {
+		o.Patience = 10 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -188,7 +194,7 @@ func (c *collector) watch(ctx context.Context, conn Conn) error {
 func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool) (err error) {
 	// Read committed, whatever the server's default: a snapshot held for the
 	// whole look would keep VACUUM from removing rows meanwhile.
-	opening, cancel := context.WithTimeout(ctx, c.opts.QueryTimeout+silence)
+	opening, cancel := context.WithTimeout(ctx, c.opts.QueryTimeout+c.opts.Patience)
 	defer cancel()
 	c.tx, err = conn.BeginTx(opening, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -287,10 +293,6 @@ func (c *collector) ask(ctx context.Context, q query) error {
 	return nil
 }
 
-// silence is for how long after its statement_timeout a server may say nothing:
-// then it, or the network between, is taken for gone.
-const silence = 10 * time.Second
-
 // askInSavepoint runs one query so that its failure leaves the transaction
 // usable.
 func (c *collector) askInSavepoint(ctx context.Context, q query) error {
@@ -311,7 +313,7 @@ func (c *collector) askInSavepoint(ctx context.Context, q query) error {
 // inSavepoint does something within limits of time, on both sides, and takes it
 // back if it fails.
 func (c *collector) inSavepoint(ctx context.Context, timeout time.Duration, do func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout+silence)
+	ctx, cancel := context.WithTimeout(ctx, timeout+c.opts.Patience)
 	defer cancel()
 	savepoint, err := c.tx.Begin(ctx)
 	if err != nil {

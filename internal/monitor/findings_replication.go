@@ -202,7 +202,8 @@ func (a *analysis) synchronous(r *Replication) {
 // archiver finds WAL that doesn't get into the archive.
 func (a *analysis) archiver(r *Replication) {
 	w := r.Archiver
-	if w == nil {
+	if mode, _ := a.reading.Server.Setting("archive_mode"); w == nil || a.reading.Server.Role == RoleStandby && mode != "always" {
+		// A standby leaves archiving to its primary.
 		return
 	}
 	facts := []pgmedic.Evidence{

@@ -191,6 +191,9 @@ func TestOnEveryMajor(t *testing.T) {
 		{"A superuser's application is found", testASuperusersApplicationIsFound},
 		{"A disabled subscription is found", testADisabledSubscriptionIsFound},
 		{"Rollbacks and checkpoints are counted", testRollbacksAndCheckpointsAreCounted},
+		{"Exact bloat is measured on request", testExactBloatIsMeasuredOnRequest},
+		{"Plans are shown on request", testPlansAreShownOnRequest},
+		{"A plan runs nothing of another role", testAPlanRunsNothingOfAnotherRole},
 		{"An archiver that is behind is found", testAnArchiverThatIsBehindIsFound},
 		{"A slot whose reader is behind is found", testASlotWhoseReaderIsBehindIsFound},
 		{"A slot that loses its WAL is found and dropped", testASlotThatLosesItsWALIsFoundAndDropped},
@@ -217,6 +220,9 @@ func TestOnEveryMajor(t *testing.T) {
 			}
 			t.Run("A standby is read and judged", func(t *testing.T) {
 				testAStandbyIsReadAndJudged(t, scratchtest.Database(t, server), server)
+			})
+			t.Run("An index that a replica uses is kept", func(t *testing.T) {
+				testAnIndexThatAReplicaUsesIsKept(t, scratchtest.Database(t, server), server)
 			})
 			t.Run("A subscription that fails is found", func(t *testing.T) {
 				testASubscriptionThatFailsIsFound(t, scratchtest.Database(t, server), server)
