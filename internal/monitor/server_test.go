@@ -194,6 +194,10 @@ func TestOnEveryMajor(t *testing.T) {
 		{"Exact bloat is measured on request", testExactBloatIsMeasuredOnRequest},
 		{"Plans are shown on request", testPlansAreShownOnRequest},
 		{"A plan runs nothing of another role", testAPlanRunsNothingOfAnotherRole},
+		{"Roles see what they may", testRolesSeeWhatTheyMay},
+		{"Every version of the statements", testEveryVersionOfTheStatements},
+		{"The server of tomorrow is read", testTheServerOfTomorrowIsRead},
+		{"A look under locks is quick", testALookUnderLocksIsQuick},
 		{"An archiver that is behind is found", testAnArchiverThatIsBehindIsFound},
 		{"A slot whose reader is behind is found", testASlotWhoseReaderIsBehindIsFound},
 		{"A slot that loses its WAL is found and dropped", testASlotThatLosesItsWALIsFoundAndDropped},
@@ -223,6 +227,9 @@ func TestOnEveryMajor(t *testing.T) {
 			})
 			t.Run("An index that a replica uses is kept", func(t *testing.T) {
 				testAnIndexThatAReplicaUsesIsKept(t, scratchtest.Database(t, server), server)
+			})
+			t.Run("No literal leaves the server", func(t *testing.T) {
+				testNoLiteralLeavesTheServer(t, scratchtest.Database(t, server), server)
 			})
 			t.Run("A subscription that fails is found", func(t *testing.T) {
 				testASubscriptionThatFailsIsFound(t, scratchtest.Database(t, server), server)
