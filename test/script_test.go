@@ -76,7 +76,7 @@ func setup(env *testscript.Env, server *scratch.Server) error {
 	env.Vars = []string{
 		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
 		"DB=" + name, "HOST=" + u.Hostname(), "PORT=" + u.Port(), "SUPERUSER=" + u.User.Username(),
-		"PASS=" + password, "URL=" + server.URL(name), "BIN=" + server.BinDir(),
+		"PASS=" + password, "URL=" + server.URL(name), "SOCKET=" + server.SocketDir(), "BIN=" + server.BinDir(),
 		"BACKUP_DIR=" + filepath.Join(env.WorkDir, "store"), "PGMEDIC_POSTGRES_DIRS=" + programs,
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 // notCaused says of each finding that no test of this package causes on a real
 // server why not, and which test there is instead.
 func notCaused() map[string]string {
-	const store = "the store is looked at by the command: see test/testdata/script/report_backups.txtar, TestBackups"
+	const store = "the store is looked at by the command: see test/testdata/script/report_deep.txtar and drill.txtar"
 	return map[string]string{
 		"backup-failed": store, "backup-missing": store, "backup-old": store, "backup-unproven": store,
 		"disk-filling":         "the disk is looked at by the command: see test/testdata/script/report_deep.txtar",

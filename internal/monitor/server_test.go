@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // options are of a server on which every section has something to read.
 func options(major int) scratch.Options {
-	return scratch.Options{Major: major, Settings: map[string]string{
+	return scratch.Options{Major: major, Password: "of the scratch server", Settings: map[string]string{
 		"shared_preload_libraries": "pg_stat_statements", "max_prepared_transactions": "10", "track_commit_timestamp": "on",
 		"wal_level": "logical", "archive_mode": "on", "archive_command": "true", "track_io_timing": "on",
 	}}
