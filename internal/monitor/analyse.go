@@ -90,6 +90,7 @@ func (a *analysis) database() {
 	a.deadTuples()
 	a.bloat()
 	a.neverAnalyzed()
+	a.neverVacuumed()
 	a.primaryKeys()
 	a.foreignKeys()
 	a.indexes()

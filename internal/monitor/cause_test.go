@@ -225,6 +225,16 @@ func testATableNeverAnalyzedIsFoundAndAnalyzed(t *testing.T, dsn string) {
 	goes(t, "table-never-analyzed", `public."Un known"`, findings)
 }
 
+func testATableNeverVacuumedIsFoundAndVacuumed(t *testing.T, dsn string) {
+	conn := connect(t, dsn)
+	exec(t, conn, `CREATE TABLE "Log" (id int PRIMARY KEY) WITH (autovacuum_enabled = off)`, `INSERT INTO "Log" SELECT generate_series(1, 5000)`)
+	findings := func() []pgmedic.Finding {
+		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.NeverVacuumedRows = 4000 })
+	}
+	paste(t, conn, comes(t, "table-never-vacuumed", `public."Log"`, findings).Fix)
+	goes(t, "table-never-vacuumed", `public."Log"`, findings)
+}
+
 func testAnInvalidIndexIsFoundAndRebuilt(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE SCHEMA "+odd, "SET search_path = "+odd, `CREATE TABLE "T" (id int)`, `INSERT INTO "T" VALUES (1), (1)`)

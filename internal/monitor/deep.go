@@ -20,7 +20,7 @@ const (
 	measureTimeout, measureBudget = 30 * time.Second, time.Minute
 	// plansShown is how many statements are planned, and planTimeout how long one
 	// may take.
-	plansShown, planTimeout = 10, 2 * time.Second
+	plansShown, planTimeout = 20, 2 * time.Second
 )
 
 // deepQueries are what is asked on request only.

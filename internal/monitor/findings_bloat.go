@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
@@ -67,6 +68,35 @@ func (a *analysis) neverAnalyzed() {
 			},
 			Fix:  fmt.Sprintf("ANALYZE %s;", quotedTable(t.Schema, t.Name)),
 			Risk: "Reads a sample of the table. Reads and writes go on.",
+		})
+	}
+}
+
+// neverVacuumed finds large tables that no VACUUM is recorded of: their
+// visibility maps are empty. What has many dead rows is found as such.
+func (a *analysis) neverVacuumed() {
+	if a.reading.Tables == nil {
+		return
+	}
+	for i := range a.reading.Tables.Items {
+		t := &a.reading.Tables.Items[i]
+		if t.LastVacuum != nil || t.LastAutovacuum != nil || t.LiveTuples <= a.limits.NeverVacuumedRows ||
+			slices.ContainsFunc(a.found, func(f judged) bool {
+				return f.ID == "table-dead-tuples" && f.Object == qualified(t.Schema, t.Name)
+			}) {
+			continue
+		}
+		a.add(t.Bytes(), pgmedic.Finding{
+			ID: "table-never-vacuumed", Section: SectionTables, Severity: pgmedic.SeverityInfo, Object: qualified(t.Schema, t.Name),
+			Summary: fmt.Sprintf("No VACUUM of it is recorded, and it holds %s: index-only scans look at each row in the table, and one "+
+				"day all are frozen at once.", plural(t.LiveTuples, "row")),
+			Evidence: []pgmedic.Evidence{
+				evidence("live_tuples", t.LiveTuples), evidence("size_bytes", t.Bytes()),
+				evidenceMaybe("inserted_since_vacuum", t.InsertedSinceVacuum), evidence("threshold_rows", a.limits.NeverVacuumedRows),
+			},
+			Fix: fmt.Sprintf("VACUUM (ANALYZE) %s;", quotedTable(t.Schema, t.Name)),
+			Risk: "Reads the table and its indexes once. Reads and writes go on. Cannot run inside a transaction block. Before PostgreSQL 13 " +
+				"autovacuum never comes to a table that is only inserted into, until it has to freeze it.",
 		})
 	}
 }

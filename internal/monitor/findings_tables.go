@@ -28,6 +28,16 @@ func (a *analysis) deadTuples() {
 	}
 }
 
+// oldestHolder is what keeps VACUUM from removing rows for the most transactions,
+// nil where nothing has for any.
+func (a *analysis) oldestHolder() *Holder {
+	l := a.whole.Limits
+	if l == nil || len(l.Holders) == 0 || max(l.Holders[0].XIDAge, l.Holders[0].CatalogXIDAge) == 0 {
+		return nil
+	}
+	return &l.Holders[0] // oldest first
+}
+
 // deadFinding says how dead a table is and what autovacuum does about it.
 func (a *analysis) deadFinding(t *Table, percent float64) pgmedic.Finding {
 	v := vacuumTrigger(t, &a.reading.Server)
@@ -40,6 +50,10 @@ func (a *analysis) deadFinding(t *Table, percent float64) pgmedic.Finding {
 		risk += fmt.Sprintf(" A transaction has been open for %s: rows deleted since then stay until it ends.",
 			longFor(c.OldestTransactionSeconds))
 	}
+	held := pgmedic.Evidence{Name: "held_back_by"}
+	if h := a.oldestHolder(); h != nil {
+		held.Value = fmt.Sprintf("%s %s, for %s", h.Kind, h.Name, plural(max(h.XIDAge, h.CatalogXIDAge), "transaction"))
+	}
 	return pgmedic.Finding{
 		ID: "table-dead-tuples", Section: SectionTables, Severity: pgmedic.SeverityWarn,
 		Object:  qualified(t.Schema, t.Name),
@@ -49,7 +63,7 @@ func (a *analysis) deadFinding(t *Table, percent float64) pgmedic.Finding {
 			evidencePercent("dead_percent", percent), evidence("size_bytes", t.Bytes()),
 			evidence("autovacuum_at_dead_tuples", v.at),
 			evidenceTime("last_vacuum", t.LastVacuum), evidenceTime("last_autovacuum", t.LastAutovacuum),
-			evidencePercent("threshold_percent", a.limits.DeadTuplesPercent),
+			held, evidencePercent("threshold_percent", a.limits.DeadTuplesPercent),
 		},
 		Fix:  fmt.Sprintf("VACUUM (ANALYZE) %s;", quotedTable(t.Schema, t.Name)),
 		Risk: risk,

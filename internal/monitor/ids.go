@@ -13,7 +13,7 @@ func IDs() []string {
 		"sequence-near-end", "sessions-unencrypted", "shared-buffers-size", "slot-behind", "slot-inactive", "slot-lost",
 		"standby-lagging", "standby-not-receiving", "standby-silent", "statement-heavy", "statement-new", "statement-regressed",
 		"statement-slow", "statements-evicted", "statements-not-tracked", "subscription-down", "superuser-sessions",
-		"synchronous-standby-missing", "table-bloat", "table-dead-tuples", "table-never-analyzed",
+		"synchronous-standby-missing", "table-bloat", "table-dead-tuples", "table-never-analyzed", "table-never-vacuumed",
 		"table-without-primary-key", "temp-files", "track-counts-off", "vacuum-held-back", "version-outdated",
 		"version-unsupported", "workers-exhausted", "wraparound-database", "wraparound-table",
 	}

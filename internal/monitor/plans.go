@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -94,14 +95,19 @@ func (c *collector) plan(ctx context.Context, id, text string) error {
 			return err
 		}
 		explain := "EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + text
-		if _, err := sub.Conn().PgConn().Prepare(ctx, "", explain, nil); err != nil {
+		conn := sub.Conn().PgConn()
+		if _, err := conn.Prepare(ctx, "", explain, nil); err != nil {
 			return err
 		}
-		var answer []byte
-		if err := sub.QueryRow(ctx, explain, pgx.QueryExecModeSimpleProtocol).Scan(&answer); err != nil {
+		// As plain text, for then the parameters need no values.
+		results, err := conn.Exec(ctx, explain).ReadAll()
+		if err != nil {
 			return err
 		}
-		lines, err := planLines(answer, c.reading.text)
+		if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 1 {
+			return fmt.Errorf("%d answers to one question", len(results))
+		}
+		lines, err := planLines(results[0].Rows[0][0], c.reading.text)
 		if err != nil {
 			return err
 		}
@@ -145,7 +151,7 @@ type planNode struct {
 func planLines(answer []byte, text func(string) string) ([]string, error) {
 	var plans []struct{ Plan planNode }
 	if err := json.Unmarshal(answer, &plans); err != nil {
-		return nil, fmt.Errorf("read a plan: %w", err)
+		return nil, errors.New("a plan is no JSON that we know")
 	}
 	lines := []string{}
 	for _, p := range plans {

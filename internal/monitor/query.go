@@ -169,6 +169,10 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 		if q.extension != "" {
 			words = q.extension + " is not in shared_preload_libraries"
 		}
+	case "42725", "42P18": // ambiguous_function, indeterminate_datatype
+		words = "the types of its parameters can't be told"
+	case "42601": // syntax_error, of a statement whose literals are gone
+		words = "pg_stat_statements keeps it in a form that is no SQL"
 	case "42P01", "42703", "42883": // undefined table, column, function
 		words = "this server has no such view, column or function"
 	}

@@ -178,6 +178,10 @@ type Connections struct {
 	AverageConnectionSeconds float64 `json:"average_connection_seconds"`
 	OldestConnectionSeconds  float64 `json:"oldest_connection_seconds"`
 	OldestQuerySeconds       float64 `json:"oldest_query_seconds"`
+	// AverageTransactionSeconds is the age of other sessions' open transactions,
+	// AverageQuerySeconds of the statements of those that are active.
+	AverageTransactionSeconds float64 `json:"average_transaction_seconds"`
+	AverageQuerySeconds       float64 `json:"average_query_seconds"`
 
 	ByState []StateCount `json:"by_state"`
 	// ByUser is bounded to the 20 pairs with the most connections.

@@ -180,6 +180,7 @@ func TestOnEveryMajor(t *testing.T) {
 		{"A bloated table is found and rewritten", testABloatedTableIsFoundAndRewritten},
 		{"A bloated index is found and rebuilt", testABloatedIndexIsFoundAndRebuilt},
 		{"A table never analyzed is found and analyzed", testATableNeverAnalyzedIsFoundAndAnalyzed},
+		{"A table never vacuumed is found and vacuumed", testATableNeverVacuumedIsFoundAndVacuumed},
 		{"An invalid index is found and rebuilt", testAnInvalidIndexIsFoundAndRebuilt},
 		{"Needless indexes are found and dropped", testNeedlessIndexesAreFoundAndDropped},
 		{"A missing index is found and built", testAMissingIndexIsFoundAndBuilt},

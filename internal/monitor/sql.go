@@ -40,6 +40,10 @@ select count(*)::int as used,
        (count(*) filter (where wait_event_type = 'Lock'))::int as waiting_for_lock,
        coalesce(extract(epoch from max(greatest(statement_timestamp() - xact_start, '0'))
          filter (where pid <> pg_backend_pid())), 0)::float8 as oldest_transaction_seconds,
+       coalesce(extract(epoch from avg(greatest(statement_timestamp() - xact_start, '0'))
+         filter (where pid <> pg_backend_pid())), 0)::float8 as average_transaction_seconds,
+       coalesce(extract(epoch from avg(greatest(statement_timestamp() - query_start, '0'))
+         filter (where pid <> pg_backend_pid() and state = 'active')), 0)::float8 as average_query_seconds,
        coalesce(extract(epoch from avg(greatest(statement_timestamp() - backend_start, '0'))
          filter (where pid <> pg_backend_pid())), 0)::float8 as average_connection_seconds,
        coalesce(extract(epoch from max(greatest(statement_timestamp() - backend_start, '0'))

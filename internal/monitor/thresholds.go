@@ -62,6 +62,9 @@ type Thresholds struct {
 	// NeverAnalyzedRows is how many rows may change before a table's first
 	// ANALYZE. Default 1,000.
 	NeverAnalyzedRows int64
+	// NeverVacuumedRows is how many rows a table may have before its first VACUUM.
+	// Default 100,000.
+	NeverVacuumedRows int64
 	// UnusedIndexAge is for how long an index must be known to be unused, and
 	// UnusedIndexBytes how large it must be. Defaults 7 days and 1 MiB.
 	UnusedIndexAge   time.Duration
@@ -158,6 +161,9 @@ func DefaultThresholds() Thresholds {
 		// Ours: half is what a table that is updated all over reaches in health.
 		BloatPercent: 50, BloatMinBytes: 64 << 20,
 		NeverAnalyzedRows: 1000,
+		// Ours: from there on an index-only scan that has to look at each row
+		// shows, and so does freezing them all at once.
+		NeverVacuumedRows: 100_000,
 		// Ours: a week, so that weekly work had its turn.
 		UnusedIndexAge: 7 * 24 * time.Hour, UnusedIndexBytes: 1 << 20,
 		// Ours: some dozens of reads of more rows than an index would.

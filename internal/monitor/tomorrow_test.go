@@ -59,7 +59,7 @@ func testALookUnderLocksIsQuick(t *testing.T, dsn string) {
 		}
 	}
 	for _, s := range unexpected(r.Skipped) {
-		if !strings.Contains(s.Reason, "55P03") && !strings.Contains(s.Reason, "lock") {
+		if !strings.Contains(s.Reason, "55P03") && !strings.Contains(s.Reason, "lock") && !strings.HasPrefix(s.Query, "plan") {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -104,7 +104,8 @@ func (p *page) connections() {
 	}
 	p.items(2, p.paint.faint, []string{
 		"connections " + seconds(c.AverageConnectionSeconds) + " old on average, oldest " + seconds(c.OldestConnectionSeconds),
-		"longest statement " + seconds(c.OldestQuerySeconds),
+		"transactions " + seconds(c.AverageTransactionSeconds) + " on average",
+		"longest statement " + seconds(c.OldestQuerySeconds) + ", " + seconds(c.AverageQuerySeconds) + " on average",
 	})
 	if len(c.ByUser) == 0 {
 		return
