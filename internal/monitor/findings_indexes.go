@@ -233,38 +233,22 @@ func (a *analysis) missingIndexes() {
 }
 
 // filteredBy returns the column that no index of a table begins with and that
-// the statement with the most time filters by, of those over this table alone.
+// the statement with the most time filters by.
 func (a *analysis) filteredBy(t *Table) (column string, by *Statement) {
 	if a.reading.Statements == nil || len(t.Unindexed) == 0 {
 		return "", nil
 	}
-	name := `(?:"?` + regexp.QuoteMeta(t.Schema) + `"?\.)?"?` + regexp.QuoteMeta(t.Name) + `"?`
-	alone := regexp.MustCompile(`(?i)^(?:select\b.*?\bfrom|delete\s+from|update)\s+(?:only\s+)?` + name +
-		`(?:\s+(?:as\s+)?\w+)?\s+(?:set\b.*?\s)?where\s+(.*)$`)
-	condition := regexp.MustCompile(`(?i)(?:^|\band\s)\s*\(?(?:\w+\.)?("(?:[^"]|"")+"|\w+)\s*(?:=|<=?|>=?|like\b|in\b|between\b)`)
+	f := newFilters(t.Schema, t.Name)
 	for i := range a.reading.Statements.Items {
 		s := &a.reading.Statements.Items[i]
-		if s.Database != a.reading.Database || containsAny(strings.ToLower(s.Query), " join ", " or ", ";") {
+		if s.Database != a.reading.Database {
 			continue
 		}
-		where := alone.FindStringSubmatch(s.Query)
-		if where == nil {
-			continue
-		}
-		for _, c := range condition.FindAllStringSubmatch(where[1], -1) {
-			column := strings.ToLower(c[1])
-			if q, ok := strings.CutPrefix(c[1], `"`); ok {
-				column = strings.ReplaceAll(strings.TrimSuffix(q, `"`), `""`, `"`)
-			}
+		for _, column := range f.columns(s.Query) {
 			if slices.Contains(t.Unindexed, column) {
 				return column, s
 			}
 		}
 	}
 	return "", nil
-}
-
-// containsAny reports whether a text has any of some parts.
-func containsAny(s string, parts ...string) bool {
-	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(s, p) })
 }

@@ -28,6 +28,9 @@ type query struct {
 	// extension must be installed for the query, in extensionSince (such as
 	// "1.8") or later; empty is none.
 	extension, extensionSince string
+	// absent is what it means that a relation, column or function of it is not
+	// there, where that says nothing of the server.
+	absent string
 	// install is added to the reason where the extension is missing.
 	install string
 	// privilege is what a role that was refused is missing.
@@ -175,6 +178,9 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 		words = "pg_stat_statements keeps it in a form that is no SQL"
 	case "42P01", "42703", "42883": // undefined table, column, function
 		words = "this server has no such view, column or function"
+		if q.absent != "" {
+			words = q.absent
+		}
 	}
 	return fmt.Sprintf("%s (SQLSTATE %s)", words, pgErr.Code)
 }

@@ -120,7 +120,9 @@ func (s *Server) follow(ctx context.Context, primary *Server, opts StandbyOption
 
 // transient are the folders of a cluster whose files a copy does not take: WAL
 // is streamed, the rest is made at the start.
-var transient = []string{"pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"}
+var transient = []string{
+	"pg_wal", "pg_wal/archive_status", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans",
+}
 
 // copyCluster copies the files of a running server's cluster into our own. One
 // that goes away meanwhile is of no use to a standby.
@@ -138,6 +140,8 @@ func (f *folder) copyCluster(from string) error {
 		}
 		to := filepath.Join(dataName, relative)
 		switch {
+		case filepath.Dir(relative) == "pg_replslot": // the primary's slots are its own
+			return fs.SkipDir
 		case entry.IsDir():
 			return f.mkdir(to)
 		case entry.Type()&fs.ModeSymlink != 0:
