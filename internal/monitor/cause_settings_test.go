@@ -96,8 +96,8 @@ func testAVersionWithoutFixesIsFound(t *testing.T, dsn string) {
 }
 
 // testAServerWithChecksums also has a small pg_stat_statements.
-func testAServerWithChecksums(t *testing.T, major int) {
-	server := scratchtest.New(t, scratch.Options{Major: major, InitArgs: []string{"--data-checksums"}, Settings: map[string]string{
+func testAServerWithChecksums(t *testing.T, _ string, other *scratch.Server) {
+	server := scratchtest.New(t, scratch.Options{Major: other.Major(), InitArgs: []string{"--data-checksums"}, Settings: map[string]string{
 		"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.max": "300",
 	}})
 	t.Run("A damaged page is found", func(t *testing.T) { testADamagedPageIsFound(t, server) })

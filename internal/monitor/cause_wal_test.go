@@ -160,7 +160,7 @@ func testASubscriptionThatFailsIsFound(t *testing.T, dsn string, server *scratch
 
 // testAStandbyThatLosesItsPrimary cuts the link between a primary and a standby
 // in every way that a report tells apart.
-func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, primary *scratch.Server) {
+func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scratch.Server) {
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"max_standby_streaming_delay": "10ms"}})
 	conn, there := connect(t, primary.DSN("postgres")), connect(t, standby.DSN("postgres"))
 	t.Run("silent", func(t *testing.T) {
