@@ -15,6 +15,9 @@ func TestReportOfASessionThatIsEndedMidway(t *testing.T) {
 	c := b.start("report")
 	const midway = `FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pgmedic' AND wait_event = 'PgSleep'`
 	eventually(t, time.Minute, "the report is midway", func() bool {
+		if all := query(t, "postgres", "SELECT pid::text FROM pg_stat_activity WHERE datname = $1", b.database); len(all) > 2 {
+			t.Errorf("it takes %d connections", len(all))
+		}
 		return len(query(t, "postgres", "SELECT pg_terminate_backend(pid)::text "+midway, b.database)) > 0
 	})
 	r := c.wait(time.Minute)
