@@ -332,7 +332,7 @@ func (c *collector) inSavepoint(ctx context.Context, timeout time.Duration, do f
 // skip records that a query was not answered.
 func (c *collector) skip(q query, reason string) {
 	// Of an extension that isn't there, one query says so for all.
-	if q.extension != "" && slices.ContainsFunc(c.reading.Skipped, func(s Skipped) bool {
+	if q.extension != "" && !q.single && slices.ContainsFunc(c.reading.Skipped, func(s Skipped) bool {
 		return s.Section == q.section && s.Reason == reason
 	}) {
 		return

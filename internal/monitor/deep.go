@@ -88,7 +88,7 @@ func measureIndexes(ctx context.Context, c *collector, q query) error {
 		return nil
 	}
 	const sql = `
-select s.index_size, s.leaf_pages, s.empty_pages + s.deleted_pages as unused_pages, s.avg_leaf_density as density,
+select s.leaf_pages, s.empty_pages + s.deleted_pages as unused_pages, s.avg_leaf_density as density,
        current_setting('block_size')::bigint as block_size,
        coalesce((select substring(o from '^fillfactor=(\d+)')::float8 from unnest(c.reloptions) o where o ~ '^fillfactor=\d+$'), 90)
          as fillfactor
@@ -100,8 +100,8 @@ from pg_class c cross join lateral @extension@.pgstatindex(c.oid::regclass) s wh
 		}
 		each = append(each, q.of(qualified(x.Schema, x.Name), sql, x.OID, func(rows pgx.Rows, r *Reading) error {
 			type row struct {
-				IndexSize, LeafPages, UnusedPages, BlockSize int64
-				Density, Fillfactor                          float64
+				LeafPages, UnusedPages, BlockSize int64
+				Density, Fillfactor               float64
 			}
 			got, err := one[row](rows)
 			if err != nil {
@@ -128,7 +128,7 @@ from pg_class c cross join lateral @extension@.pgstatindex(c.oid::regclass) s wh
 // of is a query of one object of those that a deep query is of.
 func (q query) of(object, sql string, oid uint32, scan func(pgx.Rows, *Reading) error) query {
 	q.name += " (" + object + ")"
-	q.sql, q.deep, q.scan = sql, nil, scan
+	q.sql, q.deep, q.scan, q.single = sql, nil, scan, true
 	q.args = func(*Reading, CollectOptions) []any { return []any{oid} }
 	return q
 }

@@ -135,6 +135,9 @@ func (a *analysis) unusedIndex(x Index) {
 	}
 	age := a.reading.TakenAt.Sub(since)
 	replicas, known := a.unseenReplicas()
+	if !answered {
+		replicas = append(replicas, "one that doesn't have the index yet")
+	}
 	switch {
 	case since.IsZero():
 		f.Summary = "No scan has used it since statistics began, but for how long it has been there is not known."
@@ -143,7 +146,7 @@ func (a *analysis) unusedIndex(x Index) {
 	case age < a.limits.UnusedIndexAge:
 		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
 		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."
-	case !known || !answered || len(replicas) > 0:
+	case !known || len(replicas) > 0:
 		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not looked at, may use it.", longFor(age.Seconds()))
 		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
 		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics. With " +

@@ -73,6 +73,7 @@ func planStatements(ctx context.Context, c *collector, q query) error {
 			c.skip(one, "to plan them could run those roles' functions as this one: connect as the role that runs them")
 			continue
 		}
+		one.single = true
 		one.absent = "what it names is gone, or not on this role's search_path"
 		one.deep = func(ctx context.Context, c *collector, _ query) error { return c.plan(ctx, id, texts[id]) }
 		if err := c.ask(ctx, one); err != nil {

@@ -28,6 +28,8 @@ type query struct {
 	// extension must be installed for the query, in extensionSince (such as
 	// "1.8") or later; empty is none.
 	extension, extensionSince string
+	// single is true of a query of one object, whose reason is no other's.
+	single bool
 	// absent is what it means that a relation, column or function of it is not
 	// there, where that says nothing of the server.
 	absent string
@@ -154,6 +156,9 @@ func nextNumber(s string) (n int, rest string) {
 // from the table of queries only: a server's message can quote data.
 func reasonFor(err error, q query, opts CollectOptions) string {
 	var pgErr *pgconn.PgError
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "it is no longer there"
+	}
 	if !errors.As(err, &pgErr) {
 		return "the answer has a form that this version of pgmedic doesn't know"
 	}
