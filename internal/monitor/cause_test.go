@@ -126,7 +126,7 @@ func testAPreparedTransactionIsFoundAndFinished(t *testing.T, dsn string) {
 		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.PreparedTransaction, l.HeldBackTransactions = time.Millisecond, -1 })
 	}
 	const object = `prepared transaction "O'dd \ one"`
-	comes(t, "vacuum-held-back", object, findings)
+	paste(t, conn, comes(t, "vacuum-held-back", object, findings).Fix)
 	paste(t, conn, comes(t, "prepared-transaction-old", object, findings).Fix)
 	goes(t, "prepared-transaction-old", object, findings)
 	mustNotFind(t, findings(), "vacuum-held-back", object)

@@ -156,9 +156,23 @@ func testASubscriptionThatFailsIsFound(t *testing.T, dsn string, server *scratch
 		}
 		return findings()
 	})
+	goesOnAfterADisable(t, subscriber, findings)
 }
 
-// testAStandbyThatLosesItsPrimary cuts the link between a primary and a standby
+// goesOnAfterADisable disables a subscription that runs and pastes what enables
+// it again.
+func goesOnAfterADisable(t *testing.T, subscriber *pgx.Conn, findings func() []pgmedic.Finding) {
+	t.Helper()
+	exec(t, subscriber, "ALTER SUBSCRIPTION s DISABLE")
+	f := comes(t, "subscription-down", "subscription s", findings)
+	if f.Severity != pgmedic.SeverityInfo {
+		t.Errorf("%+v", f)
+	}
+	paste(t, subscriber, f.Fix)
+	goes(t, "subscription-down", "subscription s", findings)
+}
+
+// testAStandbyThatLosesItsPrimaryIsFound cuts the link between a primary and a standby
 // in every way that a report tells apart.
 func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scratch.Server) {
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"max_standby_streaming_delay": "10ms"}})

@@ -122,7 +122,9 @@ func (a *analysis) disk() {
 			evidence("disk_bytes", h.DiskBytes), evidence("free_bytes", h.DiskFreeBytes), evidencePercent("used_percent", percent),
 			evidencePercent("threshold_percent", line),
 		},
-		Fix: "SELECT slot_name, active, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn) AS kept_bytes FROM pg_catalog.pg_replication_slots;",
+		Fix: "SELECT slot_name, active, pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() " +
+			"THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) AS kept_bytes " +
+			"FROM pg_catalog.pg_replication_slots;",
 		Risk: "Changes nothing: WAL kept for a slot that nobody reads is the most common cause. Never delete files in pg_wal by hand. " +
 			"Then look at logs, temporary files and the largest tables.",
 	})

@@ -173,6 +173,12 @@ func (a *analysis) subscription(s Subscription) {
 		f.Summary = "It is disabled: its tables fall behind, and the publisher keeps the WAL for its slot."
 		f.Fix = "ALTER SUBSCRIPTION " + quoted(s.Name) + " ENABLE;"
 		f.Risk = "It goes on where it stopped. If it disabled itself because of an error, that error comes back."
+		if s.Slot == "" {
+			f.Summary = "It is disabled, and no slot on the publisher belongs to it: its tables fall behind."
+			f.Fix = ""
+			f.Risk = "There is no fix to paste: it is detached, as after a restore. Make a slot on the publisher, tell it (ALTER SUBSCRIPTION " +
+				"… SET (slot_name = …)) and enable it, or drop it."
+		}
 	default:
 		return
 	}

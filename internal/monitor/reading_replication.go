@@ -117,7 +117,9 @@ func (c *Conflicts) Total() int64 {
 
 // Subscription is a logical subscription of the database that was looked at.
 type Subscription struct {
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Slot is the slot on the publisher, empty where it is detached from any.
+	Slot    string `json:"slot"`
 	Enabled bool   `json:"enabled"`
 	// Running is true where its apply worker runs.
 	Running bool `json:"running"`

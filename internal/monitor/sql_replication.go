@@ -73,7 +73,7 @@ const (
 
 func sqlSubscriptions(versionColumns string) string {
 	return `
-select s.subname::text as name, s.subenabled as enabled,
+select s.subname::text as name, s.subenabled as enabled, coalesce(s.subslotname::text, '') as slot,
        exists (select from pg_stat_subscription w where w.subid = s.oid and w.relid is null and w.pid is not null) as running,
        (select extract(epoch from greatest(statement_timestamp() - max(w.last_msg_receipt_time), '0'))::float8
         from pg_stat_subscription w where w.subid = s.oid and w.relid is null) as message_seconds,
