@@ -78,6 +78,8 @@ func thoroughTrials() []trial {
 		{name: "A statement that got slower is found", run: testAStatementThatGotSlowerIsFound},
 		{name: "Missing checksums are found", run: testMissingChecksumsAreFound},
 		{name: "A version without fixes is found", run: testAVersionWithoutFixesIsFound},
+		{name: "Waits that recur are found", run: testWaitsThatRecurAreFound},
+		{name: "A statement that is new is found", run: testAStatementThatIsNewIsFound},
 		{name: "A subscription that fails is found", on: testASubscriptionThatFailsIsFound},
 		{name: "A standby that loses its primary is found", on: testAStandbyThatLosesItsPrimaryIsFound},
 		{name: "A server with checksums", on: testAServerWithChecksums},
