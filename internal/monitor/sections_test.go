@@ -15,7 +15,7 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 		"CREATE TABLE patients (id serial PRIMARY KEY, name text)", "CREATE INDEX spare ON patients (name)",
 		"INSERT INTO patients (name) SELECT 'n' || i FROM generate_series(1, 1000) i", "UPDATE patients SET name = 'm'", "ANALYZE patients")
 	flushed(t, conn, "patients", 1000)
-	exec(t, other, "BEGIN", "SELECT count(*) FROM patients")
+	exec(t, other, "BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM patients")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
