@@ -6,8 +6,8 @@
 #   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, pgbouncer,
 #                             and age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
-#   scripts/setup.sh --all    and servers of every supported version (150 MB), Chromium
-#                             and axe-core, by which tests look at the HTML report
+#   scripts/setup.sh --all    and servers of every supported version (150 MB), promtool,
+#                             Chromium and axe-core, by which tests look at the HTML report
 #
 # It installs packages only as root, only with apt, and never starts a server.
 # All else goes to a cache outside the repository: $PGMEDIC_CACHE, or
@@ -27,6 +27,7 @@ readonly repository
 want_tests=true
 want_lint=false
 want_servers=false
+want_promtool=false
 missing=()      # apt packages that must be installed
 scratch=        # a folder for half-done work, removed at exit
 drop_in=        # a file of Debian's PostgreSQL configuration, removed at exit
@@ -61,7 +62,7 @@ parse_arguments() {
     case $argument in
       --demo) want_tests=false ;;
       --lint) want_lint=true ;;
-      --all) want_lint=true want_servers=true ;;
+      --all) want_lint=true want_servers=true want_promtool=true ;;
       -h | --help) usage && exit 0 ;;
       *) die "unknown option $argument" "see scripts/setup.sh --help" ;;
     esac
@@ -297,6 +298,30 @@ install_s3() {
   mv -f -- "$scratch/versitygw" "$target"
 }
 
+# install_promtool takes one program out of Debian's package of Prometheus,
+# which would start a server that nobody asked for.
+install_promtool() {
+  local archive
+  if have promtool || [[ -x $cache/bin/promtool ]]; then return; fi
+  if ! have apt-get; then
+    say "no promtool here, and no apt to get it with: install Prometheus, or its tests fail"
+    return
+  fi
+  if ! available prometheus && [[ $EUID -eq 0 ]]; then
+    say "fetching apt's package lists"
+    apt_get update
+  fi
+  say "fetching promtool into $cache/bin"
+  new_scratch
+  # apt's own user may not write here.
+  (cd "$scratch" && apt_get download -o APT::Sandbox::User=root prometheus)
+  archive=$(find "$scratch" -maxdepth 1 -name 'prometheus_*.deb')
+  dpkg-deb --fsys-tarfile "$archive" | tar -x -C "$scratch" ./usr/bin/promtool
+  "$scratch/usr/bin/promtool" --version >/dev/null 2>&1 || die "the promtool of Debian's prometheus does not run"
+  (umask 022 && mkdir -p -- "$cache/bin")
+  mv -f -- "$scratch/usr/bin/promtool" "$cache/bin/promtool"
+}
+
 architecture() {
   case $(uname -m) in
     x86_64 | amd64) printf x64 ;;
@@ -406,6 +431,7 @@ main() {
   download_modules
   if $want_tests; then install_s3; fi
   if $want_lint; then install_lint; fi
+  if $want_promtool; then install_promtool; fi
   if $want_servers; then
     install_servers
     install_axe

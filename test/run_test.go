@@ -177,7 +177,7 @@ func badOutput(r result) string {
 		}
 	}
 	switch {
-	case strings.Contains(r.stdout, "error: "), strings.Contains(r.stdout, "level="):
+	case strings.Contains(r.stdout, "error: "), strings.Contains(r.stdout, " level="):
 		return "it prints errors or logs to standard output"
 	case problems > 1:
 		return "it prints more than one error"

@@ -77,6 +77,7 @@ func setup(env *testscript.Env, server *scratch.Server) error {
 		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
 		"DB=" + name, "HOST=" + u.Hostname(), "PORT=" + u.Port(), "SUPERUSER=" + u.User.Username(),
 		"PASS=" + password, "URL=" + server.URL(name), "SOCKET=" + server.SocketDir(), "BIN=" + server.BinDir(),
+		"PGMEDIC=" + binary,
 		"BACKUP_DIR=" + filepath.Join(env.WorkDir, "store"), "PGMEDIC_POSTGRES_DIRS=" + programs,
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
@@ -26,6 +27,7 @@ type reportFlags struct {
 	save, allDatabases, showLiterals, noHistory bool
 	exactBloat, plans                           bool
 	interval                                    time.Duration
+	sections                                    []string
 }
 
 func (a *app) reportCommand() *cobra.Command {
@@ -46,7 +48,9 @@ time in UTC.`,
   pgmedic report --save              # into the configured folder
   pgmedic report --fail-on critical  # exit 4 if there is one
   pgmedic report --since 24h         # compare with the reports of the last day
-  pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for`,
+  pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for
+  pgmedic report --section locks,connections
+  pgmedic report --format prometheus --output /var/lib/node_exporter/pgmedic.prom`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
@@ -58,7 +62,8 @@ time in UTC.`,
 	addConnection(cmd)
 	addStore(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.format, "format", "text", "text, html or json")
+	f.StringVar(&flags.format, "format", "text", "text, html, json or prometheus")
+	f.StringSliceVar(&flags.sections, "section", nil, "read, judge and show these sections only, such as locks,connections")
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
@@ -77,9 +82,14 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if a.global.json {
 		flags.format = "json"
 	}
-	if !slices.Contains([]string{"text", "html", "json"}, flags.format) {
-		return pgmedic.Errorf(pgmedic.KindUsage, "use text, html or json", "unknown report format %q", flags.format)
+	if !slices.Contains([]string{"text", "html", "json", "prometheus"}, flags.format) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "use text, html, json or prometheus", "unknown report format %q", flags.format)
 	}
+	sections, err := a.reportSections(flags)
+	if err != nil {
+		return err
+	}
+	flags.sections = sections
 	if flags.save && flags.output != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--save and --output together")
 	}
@@ -92,12 +102,17 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if flags.interval < 0 || flags.interval > time.Hour {
 		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 0 to 1h, such as 10s", "--interval %s is out of range", flags.interval)
 	}
+	// Who reads metrics remembers them.
+	flags.noHistory = flags.noHistory || flags.format == "prometheus"
 	since, err := a.sinceOf(flags)
 	if err != nil {
 		return err
 	}
 	// Of a server that went away midway there is a part of a report, and an error.
 	reading, gone := a.reading(ctx, args, flags)
+	if gone != nil && flags.format == "prometheus" && flags.input == "" {
+		return errors.Join(gone, a.writeDown(ctx, args, flags, gone))
+	}
 	if reading == nil || ctx.Err() != nil {
 		return gone
 	}
@@ -110,7 +125,7 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	findings := monitor.Analyse(reading, earlier, a.thresholds())
 	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
 	report.Trends = monitor.TrendsOf(reading, earlier, a.thresholds())
-	if err := a.writeReport(report, flags); err != nil {
+	if err := a.writeReport(ctx, report, flags); err != nil {
 		return err
 	}
 	if gone != nil {
@@ -123,7 +138,11 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 // are both a reading and an error of a server that went away midway.
 func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*monitor.Reading, error) {
 	if flags.input != "" {
-		return readReading(flags.input)
+		reading, err := readReading(flags.input)
+		if err != nil {
+			return nil, err
+		}
+		return reading, reading.Narrow(flags.sections)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -141,16 +160,19 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 	opts := monitor.CollectOptions{
 		Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
 		ExactBloat: flags.exactBloat, Plans: flags.plans,
+		Sections: flags.sections, Numbers: flags.format == "prometheus",
 	}
 	reading, err := monitor.Collect(ctx, conn, opts)
 	if err != nil {
 		return reading, err
 	}
+	reading.Cost.Statements += statementsOfConnect
 	a.readHost(ctx, conn, reading)
 	if err := a.readReplicas(ctx, reading, opts); err != nil {
 		return nil, err
 	}
 	if flags.allDatabases {
+		reading.Cost.Queries, reading.Cost.Statements = reading.Cost.Queries+1, reading.Cost.Statements+1
 		names, err := postgres.ListDatabases(ctx, conn)
 		if err != nil {
 			return nil, err
@@ -165,6 +187,9 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 		if err != nil {
 			return nil, err
 		}
+	}
+	if !reading.Wants(monitor.SectionBackups) {
+		return reading, nil
 	}
 	return reading, a.readBackups(ctx, reading)
 }
@@ -223,7 +248,7 @@ func (a *app) thresholds() monitor.Thresholds {
 	return t
 }
 
-func (a *app) writeReport(report render.Report, flags reportFlags) error {
+func (a *app) writeReport(ctx context.Context, report render.Report, flags reportFlags) error {
 	var b bytes.Buffer
 	var err error
 	switch flags.format {
@@ -231,14 +256,21 @@ func (a *app) writeReport(report render.Report, flags reportFlags) error {
 		err = render.JSON(&b, report)
 	case "html":
 		err = render.HTML(&b, report, render.HTMLOptions{Explain: explanation})
+	case "prometheus":
+		err = render.Prometheus(&b, report, a.metricsOptions(flags))
 	default:
 		err = render.Text(&b, report, a.textOptions(flags.output == ""))
 	}
 	if err != nil {
 		return err
 	}
+	return a.deliverReport(ctx, b.Bytes(), flags)
+}
+
+// deliverReport prints a report or writes it to where the flags say.
+func (a *app) deliverReport(ctx context.Context, text []byte, flags reportFlags) error {
 	if flags.output == "" {
-		if _, err := a.stdout.Write(b.Bytes()); err != nil {
+		if _, err := a.stdout.Write(text); err != nil {
 			return fmt.Errorf("print the report: %w", err)
 		}
 		return nil
@@ -247,7 +279,12 @@ func (a *app) writeReport(report render.Report, flags reportFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, b.Bytes()); err != nil {
+	mode := os.FileMode(0o600)
+	if flags.format == "prometheus" {
+		// Who reads metrics runs as another user.
+		mode = 0o644
+	}
+	if err := writeFile(ctx, path, text, mode); err != nil {
 		return err
 	}
 	a.printf("%s\n", path)
@@ -280,16 +317,19 @@ func (a *app) reportPath(flags reportFlags) (string, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return "", pgmedic.Errorf(pgmedic.KindUnreachable, "", "make the folder for reports: %w", err)
 	}
-	extension := map[string]string{"text": "txt", "html": "html", "json": "json"}[flags.format]
+	extension := map[string]string{"text": "txt", "html": "html", "json": "json", "prometheus": "prom"}[flags.format]
 	return filepath.Join(path, "performance_report_"+a.now().UTC().Format("20060102T150405Z")+"."+extension), nil
 }
 
-// writeFile writes a file whole or not at all.
-func writeFile(path string, data []byte) error {
+// writeFile writes a file whole or not at all: who reads it meanwhile, and who
+// finds it after a kill, has the old one or the new one.
+func writeFile(ctx context.Context, path string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".pgmedic-*")
 	if err == nil {
+		failpoint.Hit(ctx, "report-begun")
 		_, err = f.Write(data)
-		err = errors.Join(err, f.Close())
+		err = errors.Join(err, f.Chmod(mode), f.Close())
+		failpoint.Hit(ctx, "report-written")
 		if err == nil {
 			err = os.Rename(f.Name(), path)
 		}

@@ -116,7 +116,8 @@ func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, f
 	if flags.input == "" {
 		node = a.node(args)
 	}
-	earlier, problems := a.useHistory(ctx, r, node, flags.input != "", s)
+	// A reading of some sections would look like one of a server without the others.
+	earlier, problems := a.useHistory(ctx, r, node, flags.input != "" || r.Sections != nil, s)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -15,6 +15,10 @@ import (
 // states, else what this machine says of itself where the server is surely on
 // it. A Unix socket is; a port on this machine can be a tunnel or a container.
 func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) {
+	// What is judged by them.
+	if !r.Wants(monitor.SectionSize) && !r.Wants(monitor.SectionSettings) {
+		return
+	}
 	if mb := a.cfg.Report.ServerMemoryMB; mb > 0 {
 		r.Host = &monitor.Host{MemoryBytes: int64(mb) << 20, Source: "stated"}
 	}
@@ -96,6 +100,8 @@ func (a *app) otherDatabases(ctx context.Context, r *monitor.Reading, opts monit
 		}
 		r.Databases = append(r.Databases, other)
 		r.Cost.Queries += other.Cost.Queries
+		r.Cost.Statements += other.Cost.Statements + statementsOfConnect
+		r.Cost.Connections += other.Cost.Connections
 		r.Cost.Seconds += other.Cost.Seconds
 	}
 	return nil

@@ -30,7 +30,7 @@ type judged struct {
 // counters into what happened since; those of another server or database are
 // ignored. The findings come worst first, then largest first, then by id and
 // object; the same arguments give the same findings. What the Reading doesn't
-// hold is not judged.
+// hold is not judged, nor is a section that it was not asked for.
 func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgmedic.Finding {
 	a := analysis{reading: reading, whole: reading, earlier: earlier, limits: thresholds}
 	if reading.Before != nil {
@@ -46,6 +46,7 @@ func Analyse(reading *Reading, earlier []*Reading, thresholds Thresholds) []pgme
 			a.found = append(a.found, f)
 		}
 	}
+	a.found = slices.DeleteFunc(a.found, func(f judged) bool { return !reading.Wants(f.Section) })
 	slices.SortStableFunc(a.found, func(x, y judged) int {
 		return cmp.Or(
 			cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),

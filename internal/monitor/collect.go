@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -47,6 +48,12 @@ type CollectOptions struct {
 	// DatabaseOnly reads what is of the database and nothing of the server, for
 	// Reading.Databases.
 	DatabaseOnly bool
+	// Sections are those to read, of Sections(); nil is all. What their
+	// judgements need of another section is read, too.
+	Sections []string
+	// Numbers leaves out what only a reader of words wants: the texts of
+	// statements, which make up most of what a look can cost.
+	Numbers bool
 	// ShowLiterals keeps the literals of statements, which can be passwords and
 	// people's data.
 	ShowLiterals bool
@@ -89,7 +96,7 @@ func Collect(ctx context.Context, conn Conn, opts CollectOptions) (*Reading, err
 	var before *collector
 	if opts.Interval > 0 {
 		before = newCollector(opts)
-		if err := before.run(ctx, conn, func(q query) bool { return q.counts }); err != nil {
+		if err := before.run(ctx, conn, func(q query) bool { return q.counts && opts.wanted(q) }); err != nil {
 			return nil, err
 		}
 		if err := before.watch(ctx, conn); err != nil {
@@ -100,10 +107,7 @@ func Collect(ctx context.Context, conn Conn, opts CollectOptions) (*Reading, err
 	if before != nil {
 		c.follow(before)
 	}
-	wanted := func(q query) bool {
-		return !q.replica && (q.each || !opts.DatabaseOnly) && (q.wanted == nil || q.wanted(opts))
-	}
-	err := c.run(ctx, conn, wanted)
+	err := c.run(ctx, conn, opts.wanted)
 	if err != nil && (c.asked == 0 || ctx.Err() != nil) {
 		return nil, err
 	}
@@ -126,7 +130,9 @@ func newCollector(opts CollectOptions) *collector {
 	return &collector{opts: opts, reading: &Reading{
 		Format:   ReadingFormat,
 		TakenAt:  opts.Now().UTC(),
+		Sections: opts.Sections,
 		Literals: opts.ShowLiterals,
+		Cost:     Cost{Connections: 1},
 		Skipped:  []Skipped{},
 	}}
 }
@@ -135,13 +141,17 @@ func newCollector(opts CollectOptions) *collector {
 func (c *collector) follow(before *collector) {
 	c.reading.Before = before.reading
 	c.reading.Waits, before.reading.Waits = before.reading.Waits, nil
-	c.reading.Cost.Queries = before.reading.Cost.Queries
+	c.reading.Cost = before.reading.Cost
 }
 
 // finish leaves out what only the look itself needed, and says what a role
 // without pg_monitor did not see, although its queries succeeded.
 func (c *collector) finish() {
 	r := c.reading
+	if c.opts.Numbers {
+		// What asks for the texts chooses among the statements otherwise.
+		statementIDs(r, c.opts)
+	}
 	if b := r.Before; b != nil {
 		// What could not be read then can't be read now, and is said there.
 		b.Statements, b.Skipped, b.Cost = nil, []Skipped{}, Cost{}
@@ -200,6 +210,7 @@ func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool)
 	if err != nil {
 		return c.lost(ctx, "begin to look", err)
 	}
+	c.reading.Cost.Statements += 2
 	defer func() {
 		// The answers are in; a failing rollback of reads changes nothing.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -237,13 +248,19 @@ func (c *collector) askAll(ctx context.Context, wanted func(query) bool) error {
 }
 
 // setLimits bounds what a query may cost the server. The search path keeps
-// functions and operators of the database's users out of our queries.
+// functions and operators of the database's users out of our queries. A database
+// in SQL_ASCII holds bytes as they came, and refuses to send those that are no
+// UTF-8 to who asks for that.
 func (c *collector) setLimits(ctx context.Context) error {
 	const set = `select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
 		pg_catalog.set_config('lock_timeout', $1, true),
+		pg_catalog.set_config('statement_timeout', $2, true),
 		pg_catalog.set_config('jit', 'off', true),
+		case when pg_catalog.current_setting('server_encoding') operator(pg_catalog.=) 'SQL_ASCII'
+		     then pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) end,
 		pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)`
-	if _, err := c.tx.Exec(ctx, set, milliseconds(c.opts.LockTimeout)); err != nil {
+	c.reading.Cost.Statements++
+	if _, err := c.tx.Exec(ctx, set, milliseconds(c.opts.LockTimeout), milliseconds(c.opts.QueryTimeout)); err != nil {
 		return c.lost(ctx, "set limits", err)
 	}
 	return nil
@@ -256,6 +273,7 @@ func (c *collector) readServer(ctx context.Context) error {
 		return c.lost(ctx, "read the server's version", err)
 	}
 	c.reading.Cost.Queries++
+	c.reading.Cost.Statements++
 	if err := scanServer(rows, c.reading); err != nil {
 		return c.lost(ctx, "read the server's version", err)
 	}
@@ -273,13 +291,21 @@ func (c *collector) ask(ctx context.Context, q query) error {
 		c.skip(q, reason)
 		return nil
 	}
+	var args []any
+	if q.args != nil {
+		args = q.args(c.reading, c.opts)
+	}
+	if q.listed && isEmptyList(args[0]) {
+		return nil
+	}
 	began := c.opts.Now()
 	c.reading.Cost.Queries++
-	ask := c.askInSavepoint
+	var err error
 	if q.deep != nil {
-		ask = func(ctx context.Context, q query) error { return q.deep(ctx, c, q) }
+		err = q.deep(ctx, c, q)
+	} else {
+		err = c.askInSavepoint(ctx, q, args)
 	}
-	err := ask(ctx, q)
 	c.opts.Logger.DebugContext(ctx, "query", "name", q.name, "section", q.section,
 		"seconds", c.opts.Now().Sub(began).Seconds(), "ok", err == nil)
 	if err == nil {
@@ -294,20 +320,46 @@ func (c *collector) ask(ctx context.Context, q query) error {
 }
 
 // askInSavepoint runs one query so that its failure leaves the transaction
-// usable.
-func (c *collector) askInSavepoint(ctx context.Context, q query) error {
-	return c.inSavepoint(ctx, q.limit(c.opts), func(ctx context.Context, savepoint pgx.Tx) error {
-		var args []any
-		if q.args != nil {
-			args = q.args(c.reading, c.opts)
+// usable. They go to the server at once: over a long line each
+// journey would cost more than most queries.
+func (c *collector) askInSavepoint(ctx context.Context, q query, args []any) error {
+	ctx, cancel := context.WithTimeout(ctx, q.limit(c.opts)+c.opts.Patience)
+	defer cancel()
+	batch := &pgx.Batch{}
+	batch.Queue("savepoint pgmedic")
+	batch.Queue(`select pg_catalog.set_config('statement_timeout', $1, true)`, milliseconds(q.limit(c.opts)))
+	batch.Queue(q.text(c.reading), args...)
+	batch.Queue("release savepoint pgmedic")
+	c.reading.Cost.Statements += batch.Len()
+	err := c.answer(c.tx.SendBatch(ctx, batch), batch.Len(), q)
+	if err != nil && c.tx.Conn().PgConn().TxStatus() == 'E' {
+		c.reading.Cost.Statements++
+		if _, back := c.tx.Exec(ctx, "rollback to savepoint pgmedic"); back != nil {
+			return errors.Join(err, back)
 		}
-		rows, err := savepoint.Query(ctx, q.text(c.reading), args...)
-		if err != nil {
+	}
+	return err
+}
+
+// answer reads what a batch of statements says, whose last but one is the query.
+func (c *collector) answer(results pgx.BatchResults, statements int, q query) (err error) {
+	// Close reads what was not read, and says again what failed before.
+	defer func() {
+		if closing := results.Close(); err == nil {
+			err = closing
+		}
+	}()
+	for range statements - 2 {
+		if _, err := results.Exec(); err != nil {
 			return err
 		}
-		defer rows.Close()
-		return q.scan(rows, c.reading)
-	})
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return q.scan(rows, c.reading)
 }
 
 // inSavepoint does something within limits of time, on both sides, and takes it
@@ -315,6 +367,7 @@ func (c *collector) askInSavepoint(ctx context.Context, q query) error {
 func (c *collector) inSavepoint(ctx context.Context, timeout time.Duration, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout+c.opts.Patience)
 	defer cancel()
+	c.reading.Cost.Statements += 3
 	savepoint, err := c.tx.Begin(ctx)
 	if err != nil {
 		return err

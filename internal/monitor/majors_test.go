@@ -22,6 +22,7 @@ func trials() []trial {
 	return []trial{
 		{name: "Every query answers on every version", run: testEveryQueryAnswersOnEveryVersion},
 		{name: "Every section is read", run: testEverySectionIsRead},
+		{name: "Metrics of every version are clean", run: testMetricsOfEveryVersionAreClean},
 		{name: "A dead table is found and vacuumed", run: testADeadTableIsFoundAndVacuumed},
 		{name: "Foreign keys without index are found and mended", run: testForeignKeysWithoutIndexAreFoundAndMended},
 		{name: "Foreign keys of partitions are one finding", run: testForeignKeysOfPartitionsAreOneFinding},

@@ -62,7 +62,7 @@ func planStatements(ctx context.Context, c *collector, q query) error {
 		}
 		return err
 	}
-	if err := c.askInSavepoint(ctx, own); err != nil {
+	if err := c.askInSavepoint(ctx, own, own.args(r, c.opts)); err != nil {
 		return err
 	}
 	for _, id := range ids {
@@ -87,6 +87,8 @@ func planStatements(ctx context.Context, c *collector, q query) error {
 // statement: only then can it be no more than explained.
 func (c *collector) plan(ctx context.Context, id, text string) error {
 	return c.inSavepoint(ctx, planTimeout, func(ctx context.Context, tx pgx.Tx) error {
+		// A savepoint and its end, the settings, the first round and the plan.
+		c.reading.Cost.Statements += 5
 		// The settings end with the savepoint.
 		sub, err := tx.Begin(ctx)
 		if err != nil {

@@ -53,14 +53,14 @@ func overviewQueries() []query {
 
 func sessionQueries() []query {
 	return []query{
-		{name: "connections", section: SectionConnections, sql: sqlConnections, scan: scanConnections},
+		{name: "connections", section: SectionConnections, judges: []string{SectionTables}, sql: sqlConnections, scan: scanConnections},
 		{name: "connections by state", section: SectionConnections, sql: sqlConnectionsByState, scan: scanConnectionsByState},
 		{
 			name: "connections by user", section: SectionConnections, sql: sqlConnectionsByUser,
 			args: limit(userCountsShown), scan: scanConnectionsByUser,
 		},
 		{
-			name: "connections by client", section: SectionConnections, sql: sqlConnectionsByClient, args: limit(userCountsShown),
+			name: "connections by client", section: SectionConnections, words: true, sql: sqlConnectionsByClient, args: limit(userCountsShown),
 			scan: list(func(r *Reading) *[]ClientCount { return &r.connections().ByClient }),
 		},
 		{
@@ -91,11 +91,11 @@ func sessionQueries() []query {
 			args: limit(locksShown), scan: scanLockWaits,
 		},
 		{
-			name: "blocking sessions", section: SectionLocks, before: pg14, sql: sqlBlockers(queryID12), args: blockers,
+			name: "blocking sessions", section: SectionLocks, before: pg14, sql: sqlBlockers(queryID12), args: blockers, listed: true,
 			scan: sessions(func(r *Reading) *[]Session { return &made(&r.Locks).Blockers }),
 		},
 		{
-			name: "blocking sessions", section: SectionLocks, since: pg14, sql: sqlBlockers(queryID14), args: blockers,
+			name: "blocking sessions", section: SectionLocks, since: pg14, sql: sqlBlockers(queryID14), args: blockers, listed: true,
 			scan: sessions(func(r *Reading) *[]Session { return &made(&r.Locks).Blockers }),
 		},
 
@@ -115,7 +115,7 @@ func replicationQueries() []query {
 	return []query{
 		{name: "WAL position", section: SectionReplication, sql: sqlWALPosition, counts: true, scan: scanWALPosition},
 		{
-			name: "standbys", section: SectionReplication, sql: sqlStandbys,
+			name: "standbys", section: SectionReplication, judges: []string{SectionIndexes}, sql: sqlStandbys,
 			scan: list(func(r *Reading) *[]Standby { return &made(&r.Replication).Standbys }),
 		},
 		{name: "replication slots", section: SectionReplication, before: pg13, sql: sqlSlots(slotColumns12), scan: scanSlots},
@@ -174,11 +174,11 @@ func limitQueries() []query {
 
 func tableQueries() []query {
 	return []query{
-		{name: "tables", section: SectionTables, before: pg13, each: true, sql: sqlTables(tableColumns12), args: topTables, scan: scanTables},
-		{name: "tables", section: SectionTables, since: pg13, before: pg16, each: true, sql: sqlTables(tableColumns13), args: topTables, scan: scanTables},
-		{name: "tables", section: SectionTables, since: pg16, each: true, sql: sqlTables(tableColumns16), args: topTables, scan: scanTables},
-		{name: "exact table sizes", section: SectionTables, each: true, sql: sqlExactSizes, args: tableOIDs, scan: scanExactSizes},
-		{name: "bloat of tables", section: SectionTables, each: true, sql: sqlTableBloat, args: tableOIDs, scan: scanTableBloat},
+		{name: "tables", section: SectionTables, judges: []string{SectionIndexes}, before: pg13, each: true, sql: sqlTables(tableColumns12), args: topTables, scan: scanTables},
+		{name: "tables", section: SectionTables, judges: []string{SectionIndexes}, since: pg13, before: pg16, each: true, sql: sqlTables(tableColumns13), args: topTables, scan: scanTables},
+		{name: "tables", section: SectionTables, judges: []string{SectionIndexes}, since: pg16, each: true, sql: sqlTables(tableColumns16), args: topTables, scan: scanTables},
+		{name: "exact table sizes", section: SectionTables, judges: []string{SectionIndexes}, each: true, sql: sqlExactSizes, args: tableOIDs, listed: true, scan: scanExactSizes},
+		{name: "bloat of tables", section: SectionTables, each: true, sql: sqlTableBloat, args: tableOIDs, listed: true, scan: scanTableBloat},
 		{name: "tables without primary key", section: SectionTables, each: true, sql: sqlWithoutPrimaryKey, scan: scanWithoutPrimaryKey},
 		{
 			name: "vacuums in progress", section: SectionTables, each: true, sql: sqlVacuums,
@@ -199,7 +199,7 @@ func indexQueries() []query {
 		{name: "indexes", section: SectionIndexes, before: pg16, each: true, sql: sqlIndexes(lastScan12), args: topIndexes, scan: scanIndexes},
 		{name: "indexes", section: SectionIndexes, since: pg16, each: true, sql: sqlIndexes(lastScan16), args: topIndexes, scan: scanIndexes},
 		{name: "redundant indexes", section: SectionIndexes, each: true, sql: sqlRedundant, args: limit(indexesShown), scan: scanRedundant},
-		{name: "bloat of indexes", section: SectionIndexes, each: true, sql: sqlIndexBloat, args: indexOIDs, scan: scanIndexBloat},
+		{name: "bloat of indexes", section: SectionIndexes, each: true, sql: sqlIndexBloat, args: indexOIDs, listed: true, scan: scanIndexBloat},
 	}
 }
 
@@ -207,7 +207,7 @@ func statementQueries() []query {
 	const extension = "pg_stat_statements"
 	return []query{
 		{
-			name: "statements", section: SectionStatements, extension: extension, extensionSince: "1.4", counts: true,
+			name: "statements", section: SectionStatements, judges: []string{SectionIndexes}, extension: extension, extensionSince: "1.4", counts: true,
 			build: sqlStatements, scan: scanStatements,
 		},
 		{
@@ -215,8 +215,8 @@ func statementQueries() []query {
 			sql: sqlStatementsInfo, scan: scanStatementsInfo,
 		},
 		{
-			name: "texts of statements", section: SectionStatements, extension: extension, extensionSince: "1.4",
-			sql: sqlStatementTexts, args: statementIDs, scan: scanStatementTexts,
+			name: "texts of statements", section: SectionStatements, words: true, judges: []string{SectionIndexes}, extension: extension, extensionSince: "1.4",
+			sql: sqlStatementTexts, args: statementIDs, listed: true, scan: scanStatementTexts,
 		},
 	}
 }
@@ -229,19 +229,19 @@ func activityQueries() []query {
 			scan: list(func(r *Reading) *[]TableCache { return &made(&r.Cache).Tables }),
 		},
 		{
-			name: "database size", section: SectionSize, sql: sqlDatabaseSize, each: true,
+			name: "database size", section: SectionSize, judges: []string{SectionSettings}, sql: sqlDatabaseSize, each: true,
 			privilege: "CONNECT on the database, or pg_monitor", scan: scanDatabaseSize,
 		},
 		{
-			name: "sizes of other databases", section: SectionSize, sql: sqlDatabaseSizes,
+			name: "sizes of other databases", section: SectionSize, words: true, sql: sqlDatabaseSizes,
 			scan: list(func(r *Reading) *[]DatabaseSize { return &made(&r.Size).Databases }),
 		},
 		{
-			name: "transactions", section: SectionTransactions, before: pg14, counts: true, each: true,
+			name: "transactions", section: SectionTransactions, judges: []string{SectionIndexes}, before: pg14, counts: true, each: true,
 			sql: sqlTransactions(databaseColumns12), scan: scanTransactions,
 		},
 		{
-			name: "transactions", section: SectionTransactions, since: pg14, counts: true, each: true,
+			name: "transactions", section: SectionTransactions, judges: []string{SectionIndexes}, since: pg14, counts: true, each: true,
 			sql: sqlTransactions(databaseColumns14), scan: scanTransactions,
 		},
 		{name: "checkpoints", section: SectionCheckpoints, before: pg17, counts: true, sql: sqlCheckpoints12, scan: scanCheckpoints},

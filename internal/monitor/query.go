@@ -48,11 +48,18 @@ type query struct {
 	// counts is true of counters, which are also read when an interval begins;
 	// each of what every database has for itself.
 	counts, each bool
+	// words is true of what only a reader of words wants, and what costs more
+	// than a number is worth.
+	words bool
+	// judges are other sections whose judgements need the answer.
+	judges []string
 	// build makes the SQL where it depends on an extension's version. In the
 	// SQL, @extension@ is the schema of the extension.
 	build func(extensionVersion string) string
 	// args are the arguments of sql; they may depend on earlier answers.
 	args func(*Reading, CollectOptions) []any
+	// listed is true where args is one list, and an empty one is not asked about.
+	listed bool
 	// scan puts the whole answer into the Reading, or nothing.
 	scan func(pgx.Rows, *Reading) error
 	// deep replaces sql and scan where one answer decides on the next question.
@@ -125,6 +132,19 @@ func (q *query) unfit(r *Reading) string {
 	return ""
 }
 
+// isEmptyList reports whether an argument is a list of nothing.
+func isEmptyList(arg any) bool {
+	switch list := arg.(type) {
+	case []uint32:
+		return len(list) == 0
+	case []int32:
+		return len(list) == 0
+	case []string:
+		return len(list) == 0
+	}
+	return false
+}
+
 // compareVersions compares dotted numbers such as 1.8 and 1.10. What is not a
 // number counts as zero.
 func compareVersions(a, b string) int {
@@ -181,6 +201,8 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 		words = "the types of its parameters can't be told"
 	case "42601": // syntax_error, of a statement whose literals are gone
 		words = "pg_stat_statements keeps it in a form that is no SQL"
+	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
+		words = "it holds text of a database in another encoding, which this one can't show"
 	case "42P01", "42703", "42883": // undefined table, column, function
 		words = "this server has no such view, column or function"
 		if q.absent != "" {

@@ -75,6 +75,9 @@ type Reading struct {
 	// Backups is nil where no store was looked at.
 	Backups *Backups `json:"backup_status"`
 
+	// Sections are those that were asked for, nil where all were. What their
+	// judgements needed of others is there, too.
+	Sections []string `json:"sections"`
 	// Literals is true where statements were asked for with their literals,
 	// which can be passwords and people's data.
 	Literals bool `json:"literals"`
@@ -148,10 +151,15 @@ type Skipped struct {
 
 // Cost is what the look itself took.
 type Cost struct {
-	// Queries counts the statements that asked for something; the few that
-	// open, guard and close the transaction are not among them.
-	Queries int `json:"queries"`
-	// Seconds is from the first statement to the last answer.
+	// Queries counts the statements that asked for something, Statements all
+	// that were sent: also those that open, bound and close the transaction, and
+	// a savepoint around each query.
+	Queries    int `json:"queries"`
+	Statements int `json:"statements"`
+	// Connections counts those that were used, one after the other.
+	Connections int `json:"connections"`
+	// Seconds is from the first statement to the last answer, without the time
+	// that an interval was only waited for.
 	Seconds float64 `json:"seconds"`
 }
 

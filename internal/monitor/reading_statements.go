@@ -13,7 +13,8 @@ type Statements struct {
 	Evicted *int64 `json:"evicted"`
 	// StatsReset is known from version 1.9.
 	StatsReset *time.Time `json:"stats_reset"`
-	// ExecSeconds is the execution time of all entries.
+	// Calls and ExecSeconds are the calls and the execution time of all entries.
+	Calls       int64   `json:"calls"`
 	ExecSeconds float64 `json:"exec_seconds"`
 	// Items are the entries that are first by any of total time, mean time,
 	// calls, blocks read, temporary blocks and WAL, most total time first.

@@ -60,6 +60,8 @@ func CollectReplica(ctx context.Context, conn Conn, r *Reading, known Replica, o
 		return q.replica || slices.Contains([]string{"system identifier", "standbys", "replication slots"}, q.name)
 	})
 	r.Cost.Queries += c.reading.Cost.Queries
+	r.Cost.Statements += c.reading.Cost.Statements
+	r.Cost.Connections++
 	if err != nil {
 		return err
 	}

@@ -112,6 +112,9 @@ func blockers(r *Reading, _ CollectOptions) []any {
 			}
 		}
 	}
+	if len(pids) == 0 && r.Locks != nil {
+		r.Locks.Blockers = []Session{} // and nobody is asked
+	}
 	slices.Sort(pids)
 	return []any{slices.Compact(pids)}
 }

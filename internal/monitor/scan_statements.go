@@ -39,6 +39,7 @@ func scanStatements(rows pgx.Rows, r *Reading) error {
 	s.Total, s.Items = len(got), make([]Statement, len(got))
 	for i, g := range got {
 		s.Items[i] = g.Statement
+		s.Calls += g.Calls
 		s.ExecSeconds += g.ExecSeconds
 		if g.Max != nil {
 			s.Max = *g.Max

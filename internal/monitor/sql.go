@@ -130,7 +130,9 @@ select r.total::int, r.oid, r.nspname::text as schema, r.relname::text as name,
                                where i.indrelid = r.oid and i.indisvalid and i.indkey[0] = a.attnum and i.indpred is null)
              order by a.attnum limit 100) as unindexed,
        ` + versionColumns + `
-from ranked r left join pg_stat_user_tables s on s.relid = r.oid
+from ranked r
+-- The view counts every table unless it is asked for one at a time.
+left join lateral (select * from pg_stat_user_tables x where x.relid = r.oid offset 0) s on true
 where r.by_bytes <= $1 or r.by_dead <= $1 and r.dead > 0 or r.by_scanned <= $1 and r.scanned > 0
 order by r.bytes desc, r.nspname, r.relname`
 }

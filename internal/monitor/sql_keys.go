@@ -27,6 +27,15 @@ tree(root, relid) as (
 func sqlForeignKeys(condition string) string {
 	return `
 with recursive` + sqlTree + `,
+-- Most keys are of one column of one table, without a collation, that an index
+-- begins with. They are left out at once: what follows costs something for each.
+begun as (
+  select i.indrelid, i.indkey[0] as attnum
+  from pg_index i
+  where i.indisvalid and i.indisready and i.indislive and i.indpred is null and i.indcollation[0] = 0
+    and i.indrelid not in (select partrelid from pg_partitioned_table)
+    and i.indclass[0] in (select o.oid from pg_opclass o join pg_am am on am.oid = o.opcmethod and am.amname = 'btree')
+),
 fk as (
   select c.oid, c.conname, c.conrelid, c.confrelid, t.root,
          (select array_agg(a.attname::text order by k.ord)
@@ -34,6 +43,7 @@ fk as (
           join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum) as columns
   from pg_constraint c join tree t on t.relid = c.conrelid
   where c.contype = 'f' and c.conparentid = 0 ` + condition + `
+    and not exists (select from begun where cardinality(c.conkey) = 1 and begun.indrelid = c.conrelid and begun.attnum = c.conkey[1])
 ),
 -- The key's columns are carried along, and leaves counted in passing: joins of
 -- these lists, whose lengths the planner can't know, grow with their square.

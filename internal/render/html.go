@@ -62,7 +62,7 @@ type htmlCount struct {
 // their hashes. Without the script the page is complete. The same report gives
 // the same bytes.
 func HTML(w io.Writer, report Report, opts HTMLOptions) error {
-	page, err := newHTMLPage(report, opts)
+	page, err := newHTMLPage(report.visible(), opts)
 	if err != nil {
 		return err
 	}

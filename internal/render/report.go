@@ -1,5 +1,5 @@
 // Package render turns a report on a server into what people and programs
-// read: text for a terminal, and JSON. It also holds the words that every
+// read: text for a terminal, JSON, and Prometheus's metrics. It also holds the words that every
 // command uses for sizes, times and counts.
 package render
 
@@ -48,6 +48,15 @@ func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Findi
 		Findings:    shown,
 		Muted:       muted,
 	}
+}
+
+// visible is the report as it is shown: with the sections that were asked for.
+func (r Report) visible() Report {
+	if !r.Reading.Wants(monitor.SectionTrends) {
+		r.Trends = nil
+	}
+	r.Reading = r.Reading.Visible()
+	return r
 }
 
 // verdict says in one line how bad it is, what is worst, and what is unknown.

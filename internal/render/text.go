@@ -28,7 +28,7 @@ func Text(w io.Writer, report Report, opts TextOptions) error {
 	if opts.Width == 0 {
 		opts.Width = 100
 	}
-	p := &page{report: report, width: max(60, opts.Width), paint: paint{opts.Color}}
+	p := &page{report: report.visible(), width: max(60, opts.Width), paint: paint{opts.Color}}
 	p.head()
 	p.findings()
 	p.server()

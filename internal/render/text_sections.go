@@ -11,6 +11,9 @@ import (
 // server writes the overview.
 func (p *page) server() {
 	r := p.report.Reading
+	if !r.Wants(monitor.SectionOverview) {
+		return
+	}
 	p.title("Server")
 	facts := []string{
 		"PostgreSQL " + r.Server.Version, string(r.Server.Role), "up " + seconds(r.Server.UptimeSeconds),
@@ -300,8 +303,12 @@ func (p *page) skipped() {
 func (p *page) cost() {
 	c := p.report.Reading.Cost
 	p.line("")
-	p.prose(0, p.paint.faint, fmt.Sprintf("This look cost the server %s in %s.",
-		pluralOf(c.Queries, "query", "queries"), seconds(c.Seconds)))
+	cost := pluralOf(c.Queries, "query", "queries")
+	// Earlier versions did not count them.
+	if c.Connections > 0 {
+		cost += fmt.Sprintf(" (%s in all) on %s", plural(c.Statements, "statement"), plural(c.Connections, "connection"))
+	}
+	p.prose(0, p.paint.faint, fmt.Sprintf("This look cost the server %s in %s.", cost, seconds(c.Seconds)))
 }
 
 // pluralOf writes a number of things whose plural is its own word.

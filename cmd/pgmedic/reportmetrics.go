@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/render"
+)
+
+// statementsOfConnect is what postgres.Connect sends to set a session up.
+const statementsOfConnect = 1
+
+// reportSections checks what --section names; nil is all.
+func (a *app) reportSections(flags reportFlags) ([]string, error) {
+	sections, err := monitor.ParseSections(flags.sections)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(sections, monitor.SectionWaits) && flags.interval == 0 && flags.input == "" {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "add --interval 10s", "--section waits without --interval: waits are sampled over a time")
+	}
+	return sections, nil
+}
+
+// metricsOptions name the server in metrics as it is named when it doesn't
+// answer: as the configuration does, else by its address. A reading from a file
+// can be of any server, and has its own name.
+func (a *app) metricsOptions(flags reportFlags) render.PrometheusOptions {
+	opts := render.PrometheusOptions{Version: a.version}
+	if flags.input != "" {
+		return opts
+	}
+	if opts.Server = a.cfg.Server; opts.Server != "" {
+		return opts
+	}
+	t, err := a.target()
+	if err != nil {
+		return opts
+	}
+	// Read for its address and not connected with.
+	if cfg, err := pgx.ParseConfig(t.Conninfo()); err == nil {
+		opts.Server = net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
+	}
+	return opts
+}
+
+// writeDown writes metrics that say that the server could not be looked at, in
+// the place of those that an earlier look wrote: numbers of yesterday would look
+// like today's. Without a database to name, and after an interrupt, nothing is
+// known, and nothing is written.
+func (a *app) writeDown(ctx context.Context, args []string, flags reportFlags, cause error) error {
+	named := ""
+	if len(args) > 0 {
+		named = args[0]
+	}
+	database := ""
+	if t, err := a.databaseTarget(named); err == nil {
+		database = a.databaseName(t)
+	}
+	if database == "" || pgmedic.KindOf(cause) == pgmedic.KindInterrupted {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := render.PrometheusDown(&b, database, a.metricsOptions(flags)); err != nil {
+		return err
+	}
+	return a.deliverReport(ctx, b.Bytes(), flags)
+}

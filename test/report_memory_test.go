@@ -1,0 +1,43 @@
+package test
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+// maxReportResident is the most memory that a report may have at a time.
+const maxReportResident = 100 << 20
+
+// TestReportMemory looks at 10,000 tables, 20,000 indexes and 5,000 statements
+// of 16 kB, which are 80 MB by themselves, in each format.
+func TestReportMemory(t *testing.T) {
+	thorough(t)
+	b := newBench(t)
+	dsn := scratchtest.Many(t, scratchtest.New(t, scratchtest.ManyOptions()), 10_000, 5_000)
+	b.env = slices.DeleteFunc(b.env, func(kv string) bool { return strings.HasPrefix(kv, "DATABASE_URL=") })
+	b.env = append(b.env, "DATABASE_URL="+dsn)
+	for _, args := range [][]string{{}, {"--json"}, {"--format", "prometheus"}, {"--interval", "1s"}} {
+		c := b.start(append([]string{"report"}, args...)...)
+		r := c.wait(time.Minute)
+		if r.code != 0 {
+			t.Fatalf("pgmedic report %q: exit code %d\n%s", args, r.code, r.stderr)
+		}
+		if len(args) == 0 && (!strings.Contains(r.stdout, "10,000 in all") || !strings.Contains(r.stdout, "20,000 indexes")) {
+			t.Errorf("the report is not about what was made:\n%s", r.stdout)
+		}
+		usage, ok := c.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+		if !ok {
+			t.Fatal("this system doesn't say how much memory a process had")
+		}
+		resident := usage.Maxrss << 10 // KiB on Linux
+		t.Logf("report %s: %d MiB", strings.Join(args, " "), resident>>20)
+		if resident > maxReportResident {
+			t.Errorf("pgmedic report %q had %d MiB resident, more than %d", args, resident>>20, maxReportResident>>20)
+		}
+	}
+}
