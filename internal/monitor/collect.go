@@ -122,6 +122,10 @@ type collector struct {
 	opts    CollectOptions
 	reading *Reading
 	tx      pgx.Tx
+	// describes is true where pgx has the server describe the statements of a
+	// batch before it sends any: a savepoint among them would come too late for
+	// what fails there.
+	describes bool
 	// asked counts the queries that were answered.
 	asked int
 }
@@ -217,6 +221,11 @@ func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool)
 		defer cancel()
 		_ = c.tx.Rollback(end)
 	}()
+	switch c.tx.Conn().Config().DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+	default:
+		c.describes = true
+	}
 	if err := c.setLimits(opening); err != nil {
 		return err
 	}
@@ -326,7 +335,14 @@ func (c *collector) askInSavepoint(ctx context.Context, q query, args []any) err
 	ctx, cancel := context.WithTimeout(ctx, q.limit(c.opts)+c.opts.Patience)
 	defer cancel()
 	batch := &pgx.Batch{}
-	batch.Queue("savepoint pgmedic")
+	if c.describes {
+		c.reading.Cost.Statements++
+		if _, err := c.tx.Exec(ctx, "savepoint pgmedic"); err != nil {
+			return err
+		}
+	} else {
+		batch.Queue("savepoint pgmedic")
+	}
 	batch.Queue(`select pg_catalog.set_config('statement_timeout', $1, true)`, milliseconds(q.limit(c.opts)))
 	batch.Queue(q.text(c.reading), args...)
 	batch.Queue("release savepoint pgmedic")
