@@ -19,7 +19,9 @@ type attempt struct {
 	fellBack bool // a standby has failed it
 	token    LSN
 	// whole: a transaction that was not committed and may be run again.
-	whole   bool
+	whole bool
+	// foreign: the error is of something else that a transaction's function did.
+	foreign bool
 	retries int
 	// at is where the last try went, or nil.
 	at *endpoint
@@ -32,13 +34,30 @@ type retryCounts struct {
 
 // acquire takes a connection for one try.
 func (db *DB) acquire(ctx context.Context, a *attempt, op operation) (*pgxpool.Conn, error) {
-	e, err := db.target(ctx, a)
+	for range acquireTries {
+		e, err := db.target(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		a.at = e
+		conn, err := e.acquire(ctx, op)
+		if err != nil || e.current(db.wanted(ctx, a)) || e == db.monitor.primary.Load() {
+			return conn, err
+		}
+		// A connection was opened, so that it has to be asked again where it is.
+		conn.Release()
+	}
+	e, err := db.writable()
 	if err != nil {
 		return nil, err
 	}
 	a.at = e
 	return e.acquire(ctx, op)
 }
+
+// acquireTries is how often a read with a token takes a connection to a standby of
+// which it then turns out that nobody knows where it is.
+const acquireTries = 3
 
 // acquireAgain takes a connection, with retries.
 func (db *DB) acquireAgain(ctx context.Context, a *attempt, op operation) (*pgxpool.Conn, error) {
@@ -62,7 +81,7 @@ func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 		s.moved = db.moved(ctx, a.at)
 	}
 	what := decide(s)
-	if what == giveUp || ctx.Err() != nil || db.closed.Load() {
+	if what == giveUp || a.foreign || ctx.Err() != nil || db.closed.Load() {
 		return false
 	}
 	if s.standby {

@@ -77,7 +77,7 @@ func Classify(err error) Class {
 		return ClassOverload
 	case errors.Is(err, ErrQueryTimeout):
 		return ClassTimeout
-	case errors.Is(err, ErrCircuitOpen), errors.Is(err, ErrNoPrimary), errors.Is(err, errBeforeConnect):
+	case errors.Is(err, ErrCircuitOpen), errors.Is(err, ErrNoPrimary), errors.Is(err, errNoSession):
 		return ClassUnavailable
 	case errors.Is(err, pgx.ErrNoRows):
 		return ClassNoRows

@@ -56,7 +56,8 @@ type Config struct {
 	// 10 s, whatever it waits for. After it the caller gets ErrPoolTimeout, but a
 	// Read that waited for a standby waits for the primary as long once more.
 	AcquireTimeout time.Duration
-	// ConnectTimeout bounds the opening of one connection, by default 5 s.
+	// ConnectTimeout bounds the opening of one connection, by default 5 s; and
+	// BeforeConnect and AfterConnect for it, each by itself.
 	ConnectTimeout time.Duration
 	// QueryTimeout bounds each statement from when it is sent until its last row
 	// is read, by default 30 s; it can be off. The server is told the same as
@@ -138,7 +139,8 @@ type Config struct {
 	// secret. It may be called from several goroutines.
 	BeforeConnect func(context.Context, *pgx.ConnConfig) error
 	// AfterConnect prepares a new connection, for instance by registering types.
-	// It must leave no state in the session behind a pooler.
+	// It must leave no state in the session behind a pooler. Its context ends with
+	// ConnectTimeout.
 	AfterConnect func(context.Context, *pgx.Conn) error
 }
 

@@ -53,9 +53,10 @@ func (c *Conn) Release() {
 // server may have run them; see docs/pool.md.
 func (c *Conn) Conn() *pgx.Conn { return c.conn.Conn() }
 
-// Ping asks the server for a sign of life.
+// Ping asks the server for a sign of life. Unlike pgx's it is a statement, and
+// bounded as all are.
 func (c *Conn) Ping(ctx context.Context) error {
-	if err := c.conn.Ping(ctx); err != nil {
+	if _, err := c.conn.Exec(ctx, pingSQL); err != nil {
 		return c.db.statementFailed(ctx, &c.attempt, c.conn, err, noEffects)
 	}
 	return nil

@@ -52,9 +52,12 @@ func Open(ctx context.Context, config Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, db.config.AcquireTimeout)
+	bounded, cancel := context.WithTimeout(ctx, db.config.AcquireTimeout)
 	defer cancel()
-	if err := db.start(ctx); err != nil {
+	if err := db.start(bounded); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ended(ctx), err)
+		}
 		ended, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		cancel()
 		return nil, errors.Join(err, db.Shutdown(ended))
@@ -250,9 +253,11 @@ func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 
 // Ping asks the primary for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
-	_, err := db.Exec(WithIdempotent(ctx), "-- ping")
+	_, err := db.Exec(WithIdempotent(ctx), pingSQL)
 	return err
 }
+
+const pingSQL = "-- ping"
 
 // Shutdown ends the pool: it refuses new work, waits for what runs until the
 // context ends, cuts off the rest, and closes all connections. It returns a

@@ -43,6 +43,9 @@ type endpoint struct {
 	// has.
 	open, held atomic.Int64
 
+	// ended: who gets a connection from now on must not use it.
+	ended atomic.Bool
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	// cancels are the cancel requests under way.
@@ -130,7 +133,9 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 // clock is the monotonic time since the endpoint was made.
 func (e *endpoint) clock() time.Duration { return time.Since(e.epoch) }
 
-var errBeforeConnect = errors.New("BeforeConnect")
+// errNoSession marks errors of the caller's functions that prepare a connection: there
+// was none, so that nothing was sent.
+var errNoSession = errors.New("no session")
 
 // beforeConnect sets how to connect, this time.
 func (e *endpoint) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
@@ -141,7 +146,7 @@ func (e *endpoint) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, e.config.ConnectTimeout)
 	defer cancel()
 	if err := e.config.BeforeConnect(ctx, c); err != nil {
-		return fmt.Errorf("connect to %s: %w: %w", e.name, errBeforeConnect, err)
+		return fmt.Errorf("connect to %s: BeforeConnect: %w: %w", e.name, errNoSession, err)
 	}
 	return nil
 }
@@ -173,16 +178,39 @@ func (e *endpoint) connected(ctx context.Context, conn *pgx.Conn) error {
 	s, _ := conn.Config().Tracer.(*session)
 	s.conn = conn.PgConn()
 	s.conn.CustomData()[sessionKey] = s
-	if e.config.AfterConnect != nil {
-		if err := e.config.AfterConnect(ctx, conn); err != nil {
-			return fmt.Errorf("AfterConnect: %w", err)
-		}
+	if err := e.afterConnect(ctx, conn); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	e.sessions[s] = struct{}{}
 	e.mu.Unlock()
 	e.open.Add(1)
+	// The server may have been started again since it was asked: a standby begins
+	// further back then.
+	e.position.known.Store(0)
 	return nil
+}
+
+// afterConnect runs the caller's AfterConnect. It has a limit of its own: pgxpool
+// gives it none, and a connection that is never ready would keep its place for ever.
+func (e *endpoint) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	if e.config.AfterConnect == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.config.ConnectTimeout)
+	defer cancel()
+	err := e.config.AfterConnect(ctx, conn)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("connect to %s: AfterConnect: %w", e.name, err)
+	switch Classify(err) {
+	case ClassCanceled, ClassTimeout, ClassConnectionLost:
+		// Not the caller's statement: there was no connection for it.
+		return fmt.Errorf("%w: %w", errNoSession, err)
+	default:
+		return err
+	}
 }
 
 // closing notes that a connection is closed. It may be called when the release
@@ -230,6 +258,10 @@ func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, er
 		return nil, e.notConnected(ctx, bounded, began, err)
 	}
 	e.got(conn.Conn(), op, began)
+	if e.ended.Load() { // else cut has seen it
+		conn.Release()
+		return nil, ErrShutdown
+	}
 	return conn, nil
 }
 
@@ -271,7 +303,7 @@ func (e *endpoint) notConnected(ctx, bounded context.Context, began time.Duratio
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("wait for a connection to %s: %w", e.name, ended(ctx))
-	case errors.Is(err, puddle.ErrClosedPool):
+	case errors.Is(err, puddle.ErrClosedPool), e.ended.Load():
 		return ErrShutdown
 	case bounded.Err() != nil:
 		e.trouble()
@@ -365,6 +397,7 @@ func (e *endpoint) statements() (n int64) {
 
 // cut closes the connections that are held, and returns who held them.
 func (e *endpoint) cut() []Holder {
+	e.ended.Store(true)
 	holders := e.holders()
 	for _, s := range e.allSessions() {
 		s.mu.Lock()
@@ -396,5 +429,8 @@ func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(fmt.Errorf("a connection for database/sql is a %T", conn), conn.Close())
 	}
 	e.got(inner.Conn(), opQuery, began)
-	return stdConn{inner}, nil
+	if e.ended.Load() {
+		return nil, errors.Join(ErrShutdown, conn.Close())
+	}
+	return stdConn{inner, new(bool)}, nil
 }

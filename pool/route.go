@@ -43,7 +43,7 @@ func (db *DB) replica(token LSN) (best *endpoint, current bool) {
 		v := e.view.Load()
 		c := candidate{
 			usable:  v.readable() && !e.breaker.open(time.Now),
-			current: LSN(e.position.known.Load()) >= token,
+			current: e.current(token),
 			load:    e.held.Load(),
 		}
 		if c.usable && (best == nil || c.better(chosen)) {
@@ -75,10 +75,21 @@ func (db *DB) target(ctx context.Context, a *attempt) (*endpoint, error) {
 		if db.closed.Load() {
 			return nil, ErrShutdown
 		}
-		token := max(a.token, tokenOf(ctx))
+		token := db.wanted(ctx, a)
 		if e, current := db.replica(token); e != nil && (current || db.await(ctx, e, token)) {
 			return e, nil
 		}
 	}
 	return db.writable()
 }
+
+// wanted is the token that an attempt must have, or 0.
+func (db *DB) wanted(ctx context.Context, a *attempt) LSN {
+	if !a.read {
+		return 0
+	}
+	return max(a.token, tokenOf(ctx))
+}
+
+// current says whether the server is known to have what the token asks for.
+func (e *endpoint) current(token LSN) bool { return LSN(e.position.known.Load()) >= token }

@@ -45,6 +45,8 @@ type session struct {
 	dead bool
 	// expired: the present or last statement was cancelled for its length.
 	expired bool
+	// preparing: that statement is prepared by itself, not by what runs it.
+	preparing bool
 	// cancelling is closed when the cancel of the present statement is over.
 	cancelling chan struct{}
 }
@@ -71,7 +73,7 @@ func (s *session) released() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A statement that panicked has had no end.
-	s.held, s.limit, s.expired, s.running = false, 0, false, false
+	s.held, s.limit, s.expired, s.running, s.preparing = false, 0, false, false, false
 }
 
 // busy says whether a statement is under way.
@@ -229,19 +231,36 @@ func (s *session) TraceCopyFromEnd(ctx context.Context, conn *pgx.Conn, data pgx
 	s.end(ctx, opCopy, data.CommandTag.RowsAffected(), data.Err)
 }
 
-// TracePrepareStart passes on.
+// TracePrepareStart is pgx's call before it prepares a statement. Mostly that is part
+// of running it.
 func (s *session) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
+	if !s.busy() {
+		s.begin(data.SQL)
+		s.prepares(true)
+	}
 	if t := s.endpoint.tracers.prepare; t != nil {
 		return t.TracePrepareStart(ctx, conn, data)
 	}
 	return ctx
 }
 
-// TracePrepareEnd passes on.
+// TracePrepareEnd is pgx's call after that.
 func (s *session) TracePrepareEnd(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareEndData) {
 	if t := s.endpoint.tracers.prepare; t != nil {
 		t.TracePrepareEnd(ctx, conn, data)
 	}
+	if s.prepares(false) {
+		s.end(ctx, opAny, 0, data.Err)
+	}
+}
+
+// prepares notes that a statement is prepared by itself, or not any more, and returns
+// whether one was until now.
+func (s *session) prepares(now bool) (before bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.preparing = s.preparing, now
+	return before
 }
 
 // TraceConnectStart passes on.

@@ -101,7 +101,12 @@ func (c *connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 // statement to be run again that the server may have run. Pgx does so where the
 // connection was lost after the statement was sent, see session.unsent, and
 // database/sql obeys. It has all other methods of pgx's, Conn among them.
-type stdConn struct{ *stdlibConn }
+type stdConn struct {
+	*stdlibConn
+	// inTx says whether it is in a transaction of database/sql's, which knows how
+	// that ends. One of somebody's own BEGIN ends with a statement like others.
+	inTx *bool
+}
 
 // stdlibConn is pgx's type under a name that hides none of its methods.
 type stdlibConn = stdlib.Conn
@@ -138,15 +143,22 @@ func (c stdConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx,
 	if err != nil {
 		return nil, err
 	}
+	*c.inTx = true
 	return stdTx{tx, c}, nil
+}
+
+// Ping is as pgx's, but a statement, and bounded as all are.
+func (c stdConn) Ping(ctx context.Context) error {
+	if _, err := c.Conn().Exec(ctx, pingSQL); err != nil {
+		_ = c.Close()
+		return driver.ErrBadConn
+	}
+	return nil
 }
 
 // loose says whether the connection is open and in no transaction: what is lost
 // with one that is in a transaction was not done.
-func (c stdConn) loose() bool {
-	conn := c.Conn()
-	return !conn.IsClosed() && conn.PgConn().TxStatus() == 'I'
-}
+func (c stdConn) loose() bool { return !c.Conn().IsClosed() && !*c.inTx }
 
 // honest returns the error of a statement that lasts if it was run, on a connection
 // that was open before it, or not.
@@ -228,11 +240,18 @@ type stdTx struct {
 
 // Commit is pgx's.
 func (t stdTx) Commit() error {
+	*t.conn.inTx = false
 	open := !t.conn.Conn().IsClosed()
 	if err := t.Tx.Commit(); err != nil {
 		return t.conn.committed(open, fmt.Errorf("commit: %w", err))
 	}
 	return confirmed(t.conn.Conn())
+}
+
+// Rollback is pgx's.
+func (t stdTx) Rollback() error {
+	*t.conn.inTx = false
+	return t.Tx.Rollback()
 }
 
 // committed returns the error of a COMMIT. One that the server refused is no

@@ -79,7 +79,7 @@ func (db *DB) InTx(ctx context.Context, opts TxOptions, fn func(tx pgx.Tx) error
 // txOnce runs the transaction once. In the attempt it says whether it is known
 // not to be committed.
 func (db *DB) txOnce(ctx context.Context, a *attempt, opts TxOptions, fn func(tx pgx.Tx) error) error {
-	a.whole = true
+	a.whole, a.foreign = true, false
 	conn, err := db.acquire(ctx, a, opQuery)
 	if err != nil {
 		return err
@@ -101,6 +101,8 @@ func (db *DB) txOnce(ctx context.Context, a *attempt, opts TxOptions, fn func(tx
 	err = fn(tx)
 	returned = true
 	if err != nil {
+		// An io.EOF, say, of something else: it would be read again.
+		a.foreign = Classify(err) == ClassConnectionLost && sqlState(err) == "" && !conn.Conn().IsClosed()
 		tx.rollBack(ctx)
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -114,7 +115,7 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 // again even after a connection was lost in the middle of it.
 func (s *service) putPatient(ctx context.Context, id int64, r *http.Request) (any, error) {
 	var p patient
-	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 64<<10)).Decode(&p); err != nil || p.Name == "" {
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 64<<10)).Decode(&p); err != nil || p.Name == "" || strings.ContainsRune(p.Name, 0) {
 		return nil, requestError(`send JSON such as {"name": "Ada"}`)
 	}
 	p.ID = id

@@ -203,6 +203,19 @@ func TestLostAnswer(t *testing.T) {
 			_, err := db.Stdlib().ExecContext(ctx, insert)
 			return err
 		}, 1, false},
+		{"database/sql, commit of its own", "commit", func(ctx context.Context, db *pool.DB) error {
+			conn, err := db.Stdlib().Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			for _, sql := range []string{"BEGIN", insert, "COMMIT"} {
+				if _, err := conn.ExecContext(ctx, sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, 1, false},
 		{"database/sql, commit", "commit", func(ctx context.Context, db *pool.DB) error {
 			tx, err := db.Stdlib().BeginTx(ctx, nil)
 			if err != nil {

@@ -286,3 +286,44 @@ func TestShutdownCuts(t *testing.T) {
 	}
 	noGoroutines(t)
 }
+
+// TestShutdownWhileConnecting: who gets a connection when Shutdown has given up waiting
+// does nothing with it.
+func TestShutdownWhileConnecting(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	conn := admin(t, dsn)
+	do(t, conn, "CREATE TABLE t (n int)")
+	preparing := make(chan struct{}, 2)
+	db, err := pool.Open(t.Context(), pool.Config{
+		PrimaryURL: dsn, AfterConnect: func(ctx context.Context, _ *pgx.Conn) error {
+			preparing <- struct{}{}
+			<-ctx.Done() // the pool is closed
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 2)
+	go func() { _, err := db.Exec(t.Context(), "INSERT INTO t VALUES (1)"); errs <- err }()
+	go func() { _, err := db.Stdlib().ExecContext(t.Context(), "INSERT INTO t VALUES (2)"); errs <- err }()
+	<-preparing
+	<-preparing
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.Shutdown(ended); err != nil {
+		t.Errorf("%v", err)
+	}
+	for range 2 {
+		if err := <-errs; !errors.Is(err, pool.ErrShutdown) {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := ask[int](t, conn, "SELECT count(*)::int FROM t"); n != 0 {
+		t.Errorf("%d rows were written", n)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	noGoroutines(t)
+}

@@ -1,7 +1,11 @@
 package pool_test
 
 import (
+	"context"
+	"net"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +96,50 @@ func lag(t *testing.T, major int) {
 	c.standbys[0].Resume(t)
 	readsGoTo(t, ports[0], ports[1])
 	holds(t)
+}
+
+// TestStandbyBegunAnew: a standby that was started again may be further back than it
+// said before. A token holds all the same.
+func TestStandbyBegunAnew(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 15, 2)
+	fresh, stale := ":"+strconv.Itoa(c.standbys[0].Port()), ":"+strconv.Itoa(c.standbys[1].Port())
+	var moved atomic.Bool
+	db := open(t, pool.Config{
+		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas()[:1], HealthInterval: time.Hour, MaxLag: -1, TokenWait: 2 * time.Second,
+		// What answers at this address from some time on is another standby, held up.
+		DialFunc: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if host, isFresh := strings.CutSuffix(address, fresh); isFresh && moved.Load() {
+				address = host + stale
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+	})
+	exec(t, db, "CREATE TABLE t (n int)")
+	for _, s := range c.standbys {
+		s.CatchUp(t)
+	}
+	c.standbys[1].Pause(t)
+	exec(t, db, "INSERT INTO t VALUES (1)")
+	token, err := db.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := pool.WithToken(t.Context(), token)
+	eventually(t, "the standby is read", func() bool { return one[bool](t, db.Read(ctx), "SELECT pg_is_in_recovery()") })
+	rows, err := db.Read(ctx).Query(ctx, "SELECT generate_series(1, 1000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close() // the next read needs another connection
+	moved.Store(true)
+	if n := one[int](t, db.Read(ctx), "SELECT count(*) FROM t"); n != 1 {
+		t.Error("a read with a token did not see its write")
+	}
+	// Without a token that is the standby's to answer.
+	if n := one[int](t, db.Read(t.Context()), "SELECT count(*) FROM t"); n != 0 {
+		t.Error("nothing was shown")
+	}
 }
 
 func doubled(s string) string {

@@ -166,3 +166,15 @@ func TestOpenFormerPrimary(t *testing.T) {
 		t.Errorf("writes go to the server that a promotion has left behind, %s", got)
 	}
 }
+
+// TestOpenCanceled: who gives up on Open finds that in its error.
+func TestOpenCanceled(t *testing.T) {
+	why := errors.New("why")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	_, err := pool.Open(ctx, pool.Config{PrimaryURL: "postgres://someone@127.0.0.1:1/clinic"})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || !errors.Is(err, pool.ErrNoPrimary) || pool.Hint(err) == "" {
+		t.Errorf("%v", err)
+	}
+	noGoroutines(t)
+}

@@ -2,7 +2,9 @@ package pool_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +96,78 @@ func TestSilentWhileConnecting(t *testing.T) {
 	defer cancel()
 	if _, err := db.Exec(ctx, "SELECT 1"); !errors.Is(err, why) || !errors.Is(err, context.DeadlineExceeded) || pool.Classify(err) != pool.ClassCanceled {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestSilentSession: what is not run as a statement, but waits for the server like one,
+// ends in time, too, when the link goes silent.
+func TestSilentSession(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]func(context.Context, *pool.Conn, *sql.Conn) error{
+		"Ping": func(ctx context.Context, conn *pool.Conn, _ *sql.Conn) error { return conn.Ping(ctx) },
+		"Prepare": func(ctx context.Context, conn *pool.Conn, _ *sql.Conn) error {
+			_, err := conn.Conn().Prepare(ctx, "p", "SELECT 1")
+			return err
+		},
+		"Ping, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error { return conn.PingContext(ctx) },
+		"Prepare, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error {
+			_, err := conn.PrepareContext(ctx, "SELECT 1")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, w, _ := overWire(t, pool.Config{QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, BreakerFailures: -1})
+			t.Cleanup(w.proxy.Stop)
+			conn, err := db.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Release()
+			std, err := db.Stdlib().Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = std.Close() }()
+			w.poison("timeout", `"timeout": 0`)
+			ctx := patience(t)
+			if err := run(ctx, conn, std); err == nil || ctx.Err() != nil {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestSilentAfterConnect: a connection whose preparation does not end is given up, and
+// its place goes to another.
+func TestSilentAfterConnect(t *testing.T) {
+	t.Parallel()
+	var sleep atomic.Bool
+	db := openTight(t, pool.Config{
+		PrimaryURL: scratchtest.Database(t, server), MaxConns: 1, ConnectTimeout: 500 * time.Millisecond, CancelGrace: time.Second, MaxRetries: -1,
+		QueryTimeout: -1, BreakerFailures: -1,
+		AfterConnect: func(ctx context.Context, conn *pgx.Conn) error {
+			if !sleep.Load() {
+				return nil
+			}
+			_, err := conn.Exec(ctx, "SELECT pg_sleep(600)")
+			return err
+		},
+	})
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Conn().Close(t.Context())
+	conn.Release()
+	sleep.Store(true)
+	ctx := patience(t)
+	if err := db.Ping(ctx); err == nil || pool.Classify(err) != pool.ClassUnavailable || ctx.Err() != nil {
+		t.Errorf("%s: %v", pool.Classify(err), err)
+	}
+	sleep.Store(false)
+	if err := db.Ping(ctx); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -4,12 +4,16 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -89,5 +93,24 @@ func TestPanicLeavesNothing(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestForeignErrors: what a transaction's function has from elsewhere, and looks like a
+// lost connection, is no reason to run it again.
+func TestForeignErrors(t *testing.T) {
+	db := open(t, pool.Config{PrimaryURL: scratchtest.Database(t, server), RetryDelay: time.Millisecond})
+	for name, foreign := range map[string]error{"EOF": io.EOF, "network": &net.OpError{Op: "read", Err: syscall.ECONNRESET}} {
+		for _, opts := range []pool.TxOptions{{}, {Read: true}} {
+			var runs int
+			err := db.InTx(t.Context(), opts, func(tx pgx.Tx) error {
+				runs++
+				exec(t, tx, "SELECT 1")
+				return foreign
+			})
+			if !errors.Is(err, foreign) || runs != 1 {
+				t.Errorf("%s, %+v: %d runs, %v", name, opts, runs, err)
+			}
+		}
 	}
 }
