@@ -44,7 +44,7 @@ func TestClassify(t *testing.T) {
 		"idle for too long":                     {state("57P05"), ClassConnectionLost},
 		"idle in transaction for too long":      {state("25P03"), ClassConnectionLost},
 		"database dropped":                      {state("57P04"), ClassConnectionLost},
-		"before connecting":                     {fmt.Errorf("%w: %w", errBeforeConnect, context.DeadlineExceeded), ClassUnavailable},
+		"before connecting":                     {fmt.Errorf("%w: %w", errNoSession, context.DeadlineExceeded), ClassUnavailable},
 		"protocol violation":                    {&pgconn.PgError{Code: "08P01", Severity: "ERROR"}, ClassInvalid},
 		"end of file":                           {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), ClassConnectionLost},
 		"network":                               {&net.OpError{Op: "read", Err: errors.New("reset")}, ClassConnectionLost},

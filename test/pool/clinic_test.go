@@ -133,6 +133,7 @@ func TestClinic(t *testing.T) {
 	want("GET", "/patients/x", "", "", 400, "number")
 	want("GET", "/patients/7", "", "yesterday", 400, "X-Read-Token")
 	want("PUT", "/patients/7", `{"name": 7}`, "", 400, "JSON")
+	want("PUT", "/patients/7", `{"name": "a\u0000b"}`, "", 400, "JSON")
 	want("POST", "/patients/8/visits", "", "", 404, "no such patient")
 	want("POST", "/patients/7/visits", "", "", 200, `"visits":1`)
 	want("GET", "/metrics", "", "", 200, `pgmedic_pool_operation_seconds_bucket{server=`)

@@ -73,6 +73,7 @@ func TestRecoveryConflict(t *testing.T) {
 	name := nameOf(t, scratchtest.Database(t, primary))
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"max_standby_streaming_delay": "0"}})
 	db := open(t, pool.Config{PrimaryURL: primary.URL(name), ReplicaURLs: []string{standby.URL(name)}, MaxLag: -1, RetryDelay: time.Millisecond})
+	eventually(t, "the standby may be read", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
 	conn, there := admin(t, primary.DSN(name)), admin(t, standby.DSN("postgres"))
 	// On the standby it would sleep for a minute.
 	const read = "SELECT pg_is_in_recovery() FROM t WHERE n = 1 AND pg_sleep(CASE WHEN pg_is_in_recovery() THEN 60 ELSE 0 END) IS NOT NULL"
@@ -161,15 +162,17 @@ func TestEndedIdle(t *testing.T) {
 		err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
 			tries++
 			if before == "statement" && tries == 1 {
+				session := one[int](t, tx, pid)
 				exec(t, tx, "SET LOCAL idle_in_transaction_session_timeout = '20ms'")
-				ended(one[int](t, tx, pid))
+				ended(session)
 			}
 			if _, err := tx.Exec(t.Context(), insert); err != nil {
 				return err
 			}
 			if before == "commit" && tries == 1 {
+				session := one[int](t, tx, pid)
 				exec(t, tx, "SET LOCAL idle_in_transaction_session_timeout = '20ms'")
-				ended(one[int](t, tx, pid))
+				ended(session)
 			}
 			return nil
 		})
