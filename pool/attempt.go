@@ -114,7 +114,7 @@ func (db *DB) wait(ctx context.Context, a *attempt, delay time.Duration) bool {
 	for {
 		_, changed := db.monitor.snapshot()
 		primary := db.monitor.primary.Load()
-		if primary != nil && a.at != nil && primary != a.at && !a.read {
+		if primary != nil && primary != a.at && !a.read {
 			return true
 		}
 		select {

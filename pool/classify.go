@@ -218,9 +218,10 @@ func isContextError(err error) bool {
 }
 
 // isConnectionLost recognises what is left of a session after its connection
-// broke.
+// broke. That pgx says of an error that it is safe to try again is no sign of that: it
+// also says so of a connection that is busy, and of a message that is too long.
 func isConnectionLost(err error) bool {
 	var netErr net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, pgconn.ErrConnClosed) || errors.As(err, &netErr) || pgconn.SafeToRetry(err)
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, pgconn.ErrConnClosed) || errors.As(err, &netErr)
 }

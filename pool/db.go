@@ -289,7 +289,6 @@ func (db *DB) Shutdown(ctx context.Context) error {
 	if db.stop != nil {
 		db.stop()
 	}
-	db.running.Wait()
 	db.closePools()
 	if len(cut) > 0 {
 		return &ShutdownError{Cut: cut, Err: ended(ctx)}
@@ -300,14 +299,20 @@ func (db *DB) Shutdown(ctx context.Context) error {
 // cutGrace is how long those whose connections were cut have to notice.
 const cutGrace = 5 * time.Second
 
-// closePools closes all connections. Pgxpool waits for those that somebody
-// holds; this does not wait for ever.
+// closePools closes all connections, when nothing runs any more. Pgxpool waits for
+// those that somebody holds, and a probe for the caller's functions; this does not
+// wait for ever.
 func (db *DB) closePools() {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
+		var closing sync.WaitGroup
+		closing.Go(db.running.Wait)
 		for _, e := range db.endpoints {
-			e.pool.Close()
+			closing.Go(e.pool.Close)
+		}
+		closing.Wait()
+		for _, e := range db.endpoints {
 			e.cancels.Wait()
 		}
 	}()

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -202,5 +203,19 @@ func TestSlowLogDue(t *testing.T) {
 	}
 	if len(l.known) > maxKnownStatements {
 		t.Errorf("%d statements kept", len(l.known))
+	}
+}
+
+// TestWaitForPrimary: who found no primary waits no longer than until there is one.
+func TestWaitForPrimary(t *testing.T) {
+	db := &DB{monitor: newMonitor(nil, Config{})}
+	first, second := &endpoint{}, &endpoint{}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	db.monitor.primary.Store(first)
+	for name, a := range map[string]attempt{"none": {}, "another": {at: second}} {
+		if !db.wait(ctx, &a, time.Hour) {
+			t.Errorf("%s: it waited in vain", name)
+		}
 	}
 }

@@ -327,3 +327,28 @@ func TestShutdownWhileConnecting(t *testing.T) {
 	}
 	noGoroutines(t)
 }
+
+// TestShutdownPastCallers: Shutdown does not wait for ever for a function of the
+// caller's that does not come back.
+func TestShutdownPastCallers(t *testing.T) {
+	t.Parallel()
+	back := make(chan struct{})
+	db, err := pool.Open(t.Context(), pool.Config{
+		PrimaryURL: scratchtest.Database(t, server), StartDegraded: true, AcquireTimeout: 50 * time.Millisecond,
+		BeforeConnect: func(context.Context, *pgx.ConnConfig) error { <-back; return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- db.Shutdown(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-patience(t).Done():
+		t.Error("it still waits")
+	}
+	close(back)
+}

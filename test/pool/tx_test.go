@@ -114,3 +114,41 @@ func TestForeignErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestConnBusy: who begins a statement before the rows of another are read has a bug,
+// and not a server that can't be reached.
+func TestConnBusy(t *testing.T) {
+	t.Parallel()
+	db := open(t, pool.Config{BreakerFailures: 1, RetryDelay: time.Millisecond})
+	var runs int
+	err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
+		runs++
+		rows, err := tx.Query(t.Context(), "SELECT generate_series(1, 1000)")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		_, err = tx.Exec(t.Context(), "SELECT 1")
+		return err
+	})
+	if err == nil || runs != 1 || pool.Classify(err) != pool.ClassOther {
+		t.Errorf("%d runs, %s: %v", runs, pool.Classify(err), err)
+	}
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	rows, err := conn.Query(t.Context(), "SELECT generate_series(1, 1000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	if _, err := conn.Exec(t.Context(), "SELECT 1"); err == nil || pool.Classify(err) != pool.ClassOther {
+		t.Errorf("%s: %v", pool.Classify(err), err)
+	}
+	rows.Close()
+	if s := db.Stats(); s.Servers[0].CircuitOpened != 0 || s.Retries != 0 {
+		t.Errorf("%d retries, the breaker opened %d times", s.Retries, s.Servers[0].CircuitOpened)
+	}
+}
