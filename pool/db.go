@@ -264,7 +264,8 @@ const pingSQL = "-- ping"
 // *ShutdownError if it cut anything off. Calling it again does nothing.
 //
 // Somebody who never gives a connection back, although it is closed, keeps a few
-// goroutines of the pool from ending.
+// goroutines of the pool from ending, and so does a function of the Config that
+// does not come back: Shutdown waits five seconds more for them.
 func (db *DB) Shutdown(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return nil
