@@ -85,9 +85,12 @@ func Classify(err error) Class {
 	var pgErr *pgconn.PgError
 	connecting := isConnectError(err)
 	if errors.As(err, &pgErr) {
-		// On the caller's cancel the server says 57014.
+		// The server says 57014 on the caller's cancel, and also of a COPY whose source
+		// has failed here.
 		if pgErr.Code == "57014" && isContextError(err) {
 			return ClassCanceled
+		} else if pgErr.Code == "57014" && pgErr.Routine == "CopyGetData" {
+			return ClassOther
 		}
 		if pgErr.Code == "08P01" && pgErr.Severity == "FATAL" {
 			if connecting && misconfigured(pgErr.Message) {

@@ -111,7 +111,10 @@ func TestSilentSession(t *testing.T) {
 		},
 		"Ping, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error { return conn.PingContext(ctx) },
 		"Prepare, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error {
-			_, err := conn.PrepareContext(ctx, "SELECT 1")
+			stmt, err := conn.PrepareContext(ctx, "SELECT 1")
+			if err == nil {
+				err = stmt.Close()
+			}
 			return err
 		},
 	} {

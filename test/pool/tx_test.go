@@ -152,3 +152,28 @@ func TestConnBusy(t *testing.T) {
 		t.Errorf("%d retries, the breaker opened %d times", s.Retries, s.Servers[0].CircuitOpened)
 	}
 }
+
+// TestCopySource: rows that can't be had or sent are no timeout, and leave nothing.
+func TestCopySource(t *testing.T) {
+	t.Parallel()
+	db := open(t, pool.Config{MaxConns: 1})
+	exec(t, db, "CREATE TABLE t (n int)")
+	calls := 0
+	for name, source := range map[string]pgx.CopyFromSource{
+		"source": pgx.CopyFromFunc(func() ([]any, error) {
+			if calls++; calls > 1 {
+				return nil, errors.New("no more of these")
+			}
+			return []any{1}, nil
+		}),
+		"value": pgx.CopyFromRows([][]any{{1}, {struct{}{}}}),
+	} {
+		_, err := db.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"n"}, source)
+		if err == nil || pool.Classify(err) != pool.ClassOther {
+			t.Errorf("%s: %s, %v", name, pool.Classify(err), err)
+		}
+	}
+	if n := one[int](t, db, "SELECT count(*) FROM t"); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
