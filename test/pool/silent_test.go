@@ -112,10 +112,11 @@ func TestSilentSession(t *testing.T) {
 		"Ping, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error { return conn.PingContext(ctx) },
 		"Prepare, database/sql": func(ctx context.Context, _ *pool.Conn, conn *sql.Conn) error {
 			stmt, err := conn.PrepareContext(ctx, "SELECT 1")
-			if err == nil {
-				err = stmt.Close()
+			if err != nil {
+				return err
 			}
-			return err
+			defer func() { _ = stmt.Close() }()
+			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
