@@ -74,7 +74,7 @@ func kept(t *testing.T, path string) (texts []string) {
 		t.Fatal(err)
 	}
 	defer unzip.Close()
-	rows, err := db.QueryContext(t.Context(), "SELECT reading FROM whole UNION ALL SELECT outline FROM reading")
+	rows, err := db.QueryContext(t.Context(), "SELECT reading FROM whole UNION ALL SELECT detail FROM whole UNION ALL SELECT outline FROM reading")
 	if err != nil {
 		t.Fatal(err)
 	}

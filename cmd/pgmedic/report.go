@@ -122,9 +122,9 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 			return err
 		}
 	}
-	findings := monitor.Analyse(reading, earlier, a.thresholds())
+	findings := monitor.Analyse(reading, earlier.judged, a.thresholds())
 	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
-	report.Trends = monitor.TrendsOf(reading, earlier, a.thresholds())
+	report.Trends = monitor.TrendsOf(reading, earlier.shown, a.thresholds())
 	if err := a.writeReport(ctx, report, flags); err != nil {
 		return err
 	}

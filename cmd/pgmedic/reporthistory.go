@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// sinceDefault is how far back trends go: the same hours of a week.
+	// sinceDefault is how far back trends go and findings look, whatever trends
+	// are asked for: the same hours of a week.
 	sinceDefault = 7 * 24 * time.Hour
 	// othersSince is how far back the server's other databases are compared.
 	othersSince = 25 * time.Hour
@@ -105,12 +106,18 @@ func (a *app) variable(name string) string {
 	return ""
 }
 
+// remembered are the earlier readings that the history has.
+type remembered struct {
+	judged []*monitor.Reading // what findings rest on
+	shown  []*monitor.Reading // what trends are asked for
+}
+
 // remember returns the earlier readings that the history has of what was looked
 // at, and keeps this one. Whatever is wrong with the history is listed as
 // skipped: no report fails for it. The error is an interrupt.
-func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, flags reportFlags, s since) ([]*monitor.Reading, error) {
+func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, flags reportFlags, s since) (remembered, error) {
 	if flags.noHistory || a.cfg.Report.History == historyOff {
-		return nil, nil
+		return remembered{}, nil
 	}
 	node := ""
 	if flags.input == "" {
@@ -119,7 +126,7 @@ func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, f
 	// A reading of some sections would look like one of a server without the others.
 	earlier, problems := a.useHistory(ctx, r, node, flags.input != "" || r.Sections != nil, s)
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return remembered{}, context.Cause(ctx)
 	}
 	for _, p := range problems {
 		a.log.Warn("the history of reports: " + p)
@@ -129,7 +136,7 @@ func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, f
 }
 
 // useHistory reads from the history and adds to it.
-func (a *app) useHistory(ctx context.Context, r *monitor.Reading, node string, readOnly bool, s since) (earlier []*monitor.Reading, problems []string) {
+func (a *app) useHistory(ctx context.Context, r *monitor.Reading, node string, readOnly bool, s since) (earlier remembered, problems []string) {
 	problem := func(err error) {
 		if err != nil {
 			problems = append(problems, oneLine(err.Error()))
@@ -138,27 +145,18 @@ func (a *app) useHistory(ctx context.Context, r *monitor.Reading, node string, r
 	path, err := a.historyPath()
 	if err != nil {
 		problem(err)
-		return nil, problems
+		return earlier, problems
 	}
 	h, err := history.Open(ctx, history.Options{Path: path, ReadOnly: readOnly, Now: a.now})
 	if errors.Is(err, fs.ErrNotExist) && readOnly {
-		return nil, nil
+		return earlier, nil
 	}
 	if err != nil {
 		problem(err)
-		return nil, problems
+		return earlier, problems
 	}
-	earlier, err = h.Earlier(ctx, history.KeyOf(node, r), s.before(r.TakenAt), r.TakenAt)
+	earlier, err = a.recall(ctx, h, r, node, s)
 	problem(err)
-	for _, other := range r.Databases {
-		if err != nil {
-			break
-		}
-		var more []*monitor.Reading
-		more, err = h.Earlier(ctx, history.KeyOf(node, other), other.TakenAt.Add(-othersSince), other.TakenAt)
-		problem(err)
-		earlier = append(earlier, more...)
-	}
 	switch {
 	case readOnly:
 	case r.Literals:
@@ -169,6 +167,41 @@ func (a *app) useHistory(ctx context.Context, r *monitor.Reading, node string, r
 	problems = append(problems, h.Notices()...)
 	problem(h.Close())
 	return earlier, problems
+}
+
+// recall reads from the history what a reading is compared with.
+func (a *app) recall(ctx context.Context, h *history.History, r *monitor.Reading, node string, s since) (earlier remembered, err error) {
+	if earlier.judged, err = a.recallDatabase(ctx, h, history.KeyOf(node, r), r.TakenAt, sinceDefault); err != nil {
+		return earlier, err
+	}
+	earlier.shown = earlier.judged
+	if s.ago != sinceDefault {
+		if earlier.shown, err = h.Earlier(ctx, history.KeyOf(node, r), s.before(r.TakenAt), r.TakenAt); err != nil {
+			return earlier, err
+		}
+	}
+	for _, other := range r.Databases {
+		more, err := a.recallDatabase(ctx, h, history.KeyOf(node, other), other.TakenAt, othersSince)
+		if err != nil {
+			return earlier, err
+		}
+		earlier.judged = append(earlier.judged, more...)
+	}
+	return earlier, nil
+}
+
+// recallDatabase reads what the findings about one database rest on: what was
+// read for some time before, and what tells that an index has long been unused.
+func (a *app) recallDatabase(ctx context.Context, h *history.History, key history.Key, now time.Time, ago time.Duration) ([]*monitor.Reading, error) {
+	earlier, err := h.Earlier(ctx, key, now.Add(-ago), now)
+	if err != nil {
+		return nil, err
+	}
+	old, err := h.Newest(ctx, key, now.Add(-max(ago, a.cfg.Report.Thresholds.UnusedIndexAge)))
+	if err != nil || old == nil {
+		return earlier, err
+	}
+	return append(earlier, old), nil
 }
 
 // node names the server by how it is reached.

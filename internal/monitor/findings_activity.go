@@ -17,18 +17,27 @@ type window struct {
 }
 
 // windows returns those of the last day that the earlier Readings give, the
-// shortest first, and at last the lifetime since a reset.
+// shortest first, and at last the lifetime since a reset, unless they reach back
+// a whole day: then what happened before is no news.
 func (a *analysis) windows(reset *time.Time) []window {
 	var all []window
 	for _, e := range a.earlier {
 		if a.continues(e) {
-			all = append(all, window{e, "in the last " + longFor(a.reading.TakenAt.Sub(e.TakenAt).Seconds())})
+			all = append(all, window{e, a.inTheLast(e)})
 		}
 	}
 	// The newest reading is the shortest window.
 	slices.SortFunc(all, func(x, y window) int { return y.before.TakenAt.Compare(x.before.TakenAt) })
 	all = recentWindows(all, a.reading.TakenAt)
+	if n := len(all); n > 0 && a.reading.TakenAt.Sub(all[n-1].before.TakenAt) >= newAfter {
+		return all
+	}
 	return append(all, window{nil, sinceReset(reset)})
+}
+
+// inTheLast says how long ago an earlier Reading was.
+func (a *analysis) inTheLast(e *Reading) string {
+	return "in the last " + longFor(a.reading.TakenAt.Sub(e.TakenAt).Seconds())
 }
 
 // sinceReset says since when statistics are counted.
@@ -175,7 +184,7 @@ func (a *analysis) checkpoints() {
 	for _, w := range a.windows(now.StatsReset) {
 		timed, requested := now.Timed, now.Requested
 		if w.before != nil {
-			if w.before.Checkpoints == nil {
+			if w.before.Checkpoints == nil || !sameMoment(w.before.Checkpoints.StatsReset, now.StatsReset) {
 				continue
 			}
 			timed, requested = timed-w.before.Checkpoints.Timed, requested-w.before.Checkpoints.Requested
@@ -238,12 +247,26 @@ func (a *analysis) statements() {
 				evidence("threshold_ms", a.limits.SlowStatement.Milliseconds())))
 		}
 	}
-	if s.Evicted != nil && s.Max > 0 && *s.Evicted > 0 && s.Total >= s.Max*9/10 {
+	a.evicted(s)
+}
+
+// evicted finds a pg_stat_statements that is too small.
+func (a *analysis) evicted(s *Statements) {
+	if s.Evicted == nil {
+		return
+	}
+	evicted, since := *s.Evicted, sinceReset(s.StatsReset)
+	if day := a.dayAgo(func(e *Reading) bool {
+		return e.Statements != nil && e.Statements.Evicted != nil && continued(e.Statements, s)
+	}); day != nil {
+		evicted, since = evicted-*day.Statements.Evicted, a.inTheLast(day)
+	}
+	if s.Max > 0 && evicted > 0 && s.Total >= s.Max*9/10 {
 		a.add(0, pgmedic.Finding{
 			ID: "statements-evicted", Section: SectionStatements, Severity: pgmedic.SeverityInfo, Object: "pg_stat_statements",
-			Summary: fmt.Sprintf("More kinds of statements run than it keeps: the least used were thrown away %s, and their counts "+
-				"with them.", times(*s.Evicted)),
-			Evidence: []pgmedic.Evidence{evidence("evicted", *s.Evicted), evidence("entries", s.Total), evidence("max", s.Max)},
+			Summary: fmt.Sprintf("More kinds of statements run than it keeps: the least used were thrown away %s (%s), and their counts "+
+				"with them.", times(evicted), since),
+			Evidence: []pgmedic.Evidence{evidence("evicted", evicted), evidence("entries", s.Total), evidence("max", s.Max)},
 			Fix:      fmt.Sprintf("ALTER SYSTEM SET pg_stat_statements.max = %d;", 2*s.Max),
 			Risk:     "Needs a restart, and some memory. Statements that differ only in the length of a list are the usual cause.",
 		})

@@ -99,8 +99,12 @@ func (a *analysis) unusedSince(x Index) time.Time {
 	t := a.reading.Transactions
 	if x.ChangedAt != nil && t != nil {
 		since = *x.ChangedAt
-		if t.StatsReset != nil && t.StatsReset.After(since) {
-			since = *t.StatsReset
+		// After a crash the server's statistics begin anew, and nothing else
+		// tells it.
+		for _, reset := range []*time.Time{t.StatsReset, a.reading.Server.StatsReset} {
+			if reset != nil && reset.After(since) {
+				since = *reset
+			}
 		}
 	}
 	for _, e := range a.earlier {
@@ -198,19 +202,19 @@ func (a *analysis) missingIndexes() {
 		return
 	}
 	for i := range a.reading.Tables.Items {
-		t := &a.reading.Tables.Items[i]
+		t, since := a.recentTable(&a.reading.Tables.Items[i])
 		if t.SeqScans < a.limits.SeqScans || t.SeqTuplesRead/max(1, t.SeqScans) < a.limits.SeqScanRows ||
 			float64(t.SeqScans) < 0.1*float64(t.SeqScans+t.IdxScans) {
 			continue
 		}
 		f := pgmedic.Finding{
 			ID: "index-missing", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(t.Schema, t.Name),
-			Summary: fmt.Sprintf("It was read whole %s times, %s rows each time on average: an index may be missing.",
-				pgmedic.Count(t.SeqScans), pgmedic.Count(t.SeqTuplesRead/max(1, t.SeqScans))),
+			Summary: fmt.Sprintf("It was read whole %s times (%s), %s rows each time on average: an index may be missing.",
+				pgmedic.Count(t.SeqScans), since, pgmedic.Count(t.SeqTuplesRead/max(1, t.SeqScans))),
 			Evidence: []pgmedic.Evidence{
 				evidence("seq_scans", t.SeqScans), evidence("rows_read", t.SeqTuplesRead), evidence("index_scans", t.IdxScans),
 				evidence("rows_estimated", t.EstimatedRows), evidence("size_bytes", t.Bytes()),
-				evidence("threshold_rows", a.limits.SeqScanRows),
+				evidenceText("window", since), evidence("threshold_rows", a.limits.SeqScanRows),
 			},
 		}
 		column, statement := a.filteredBy(t)
@@ -233,6 +237,30 @@ func (a *analysis) missingIndexes() {
 		}
 		a.add(t.Bytes(), f)
 	}
+}
+
+// recentTable returns a table with how it was read in the last day, where the
+// history has its counters of then, else as it is, and a word on since when.
+func (a *analysis) recentTable(x *Table) (recent *Table, since string) {
+	if t := a.reading.Transactions; t != nil {
+		since = sinceReset(t.StatsReset)
+	} else {
+		since = "since its statistics began"
+	}
+	day := a.dayAgo(func(e *Reading) bool { return e.Tables != nil })
+	if day == nil {
+		return x, since
+	}
+	i := slices.IndexFunc(day.Tables.Items, func(y Table) bool { return y.Schema == x.Schema && y.Name == x.Name })
+	if i < 0 {
+		return x, since
+	}
+	t, was := *x, &day.Tables.Items[i]
+	if t.SeqScans < was.SeqScans || t.IdxScans < was.IdxScans {
+		return x, since // another table that has its name
+	}
+	t.SeqScans, t.SeqTuplesRead, t.IdxScans = t.SeqScans-was.SeqScans, t.SeqTuplesRead-was.SeqTuplesRead, t.IdxScans-was.IdxScans
+	return &t, a.inTheLast(day)
 }
 
 // filteredBy returns the column that no index of a table begins with and that

@@ -279,17 +279,31 @@ func (a *analysis) replay(r *Replication) {
 			"SELECT pid, usename, state, xact_start, query_start FROM pg_catalog.pg_stat_activity WHERE state <> 'idle' ORDER BY xact_start;",
 			"Changes nothing: it shows queries that replay may be waiting for, as long as max_standby_streaming_delay allows.")
 	}
-	if c := r.Conflicts; c != nil && c.Total() > 0 {
+	if c, since := a.conflicts(r.Conflicts); c != nil && c.Total() > 0 {
 		facts = []pgmedic.Evidence{
 			evidence("snapshot", c.Snapshot), evidence("lock", c.Lock), evidence("buffer_pin", c.BufferPin),
 			evidence("deadlock", c.Deadlock), evidence("tablespace", c.Tablespace),
 		}
 		find("replay-conflicts", pgmedic.SeverityInfo,
-			fmt.Sprintf("%s been cancelled here so that replay could go on.", queriesHave(c.Total())),
+			fmt.Sprintf("%s been cancelled here so that replay could go on%s.", queriesHave(c.Total()), since),
 			"ALTER SYSTEM SET hot_standby_feedback = on;\nSELECT pg_catalog.pg_reload_conf();",
 			"Cancellations for removed rows (snapshot) end; for as long as queries run here, the primary's VACUUM keeps those rows. "+
 				"Or raise max_standby_streaming_delay, and let what is read here be older.")
 	}
+}
+
+// conflicts returns those of the last day where the history reaches back so far,
+// else all that were counted.
+func (a *analysis) conflicts(c *Conflicts) (recent *Conflicts, since string) {
+	day := a.dayAgo(func(e *Reading) bool { return e.Replication != nil && e.Replication.Conflicts != nil })
+	if c == nil || day == nil {
+		return c, ""
+	}
+	x := day.Replication.Conflicts
+	return &Conflicts{
+		Snapshot: c.Snapshot - x.Snapshot, Lock: c.Lock - x.Lock, BufferPin: c.BufferPin - x.BufferPin,
+		Deadlock: c.Deadlock - x.Deadlock, Tablespace: c.Tablespace - x.Tablespace,
+	}, " (" + a.inTheLast(day) + ")"
 }
 
 // queriesHave begins a sentence about a number of queries.

@@ -132,7 +132,8 @@ func (a *analysis) cache() {
 }
 
 // cacheWindow returns the block accesses since the newest earlier Reading that
-// leaves enough of them to judge, else those of the lifetime, said as such.
+// leaves enough of them to judge, else those of the lifetime, said as such; none
+// where a day has not been enough.
 func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
 	now := a.reading.Cache
 	if now == nil {
@@ -152,6 +153,9 @@ func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
 	if best != nil {
 		return hits, reads, "in the last " + longFor(a.reading.TakenAt.Sub(best.TakenAt).Seconds()), true
 	}
+	if a.dayAgo(func(e *Reading) bool { return e.Cache != nil }) != nil {
+		return 0, 0, "", false
+	}
 	window = "since statistics were first kept, a lifetime average"
 	if now.StatsReset != nil {
 		window = "since " + now.StatsReset.UTC().Format(time.DateOnly) + ", a lifetime average"
@@ -164,15 +168,27 @@ func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
 func (a *analysis) continues(e *Reading) bool {
 	r := a.reading
 	if e == nil || !e.TakenAt.Before(r.TakenAt) || e.Database != r.Database ||
-		e.Server.SystemIdentifier != r.Server.SystemIdentifier || e.Server.Role != r.Server.Role {
+		e.Server.SystemIdentifier != r.Server.SystemIdentifier || !sameStatistics(e, r) {
 		return false
 	}
-	if e.Cache == nil || r.Cache == nil {
-		return false
+	// Both sections tell when the database's statistics were reset.
+	if x, y := e.Cache, r.Cache; x != nil && y != nil {
+		return sameMoment(x.StatsReset, y.StatsReset)
 	}
-	x, y := e.Cache.StatsReset, r.Cache.StatsReset
-	if x == nil || y == nil {
-		return x == nil && y == nil
+	if x, y := e.Transactions, r.Transactions; x != nil && y != nil {
+		return sameMoment(x.StatsReset, y.StatsReset)
 	}
-	return x.Equal(*y)
+	return false
+}
+
+// dayAgo returns the newest earlier Reading of at least a day ago from which
+// counters run on, of those that have something; nil without one.
+func (a *analysis) dayAgo(has func(*Reading) bool) *Reading {
+	var best *Reading
+	for _, e := range a.earlier {
+		if a.continues(e) && a.reading.TakenAt.Sub(e.TakenAt) >= newAfter && has(e) && (best == nil || e.TakenAt.After(best.TakenAt)) {
+			best = e
+		}
+	}
+	return best
 }

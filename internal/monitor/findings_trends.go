@@ -195,7 +195,7 @@ func (a *analysis) dayOfStatements() *Reading {
 // the time that all took, and a word on since when; or as it is, where the
 // Reading says nothing of it.
 func (s *Statements) recentStatement(x *Statement, taken time.Time, day *Reading) (recent *Statement, total float64, since string) {
-	if day == nil {
+	if day == nil || x.hidden() {
 		return x, s.ExecSeconds, sinceReset(s.StatsReset)
 	}
 	i := slices.IndexFunc(day.Statements.Items, func(y Statement) bool { return keyOf(&y) == keyOf(x) })

@@ -9,7 +9,7 @@ import (
 // waited for a lock, in some hundred bytes. It shares memory with the Reading.
 func (r *Reading) Outline() *Reading {
 	o := &Reading{
-		Format: r.Format, TakenAt: r.TakenAt, Database: r.Database, Server: r.Server, Host: r.Host,
+		Format: r.Format, TakenAt: r.TakenAt, Database: r.Database, DatabaseOID: r.DatabaseOID, Server: r.Server, Host: r.Host,
 		Transactions: r.Transactions, WAL: r.WAL, Skipped: []Skipped{},
 	}
 	o.Server.Settings, o.Server.Extensions = nil, nil
@@ -29,10 +29,10 @@ func (r *Reading) Outline() *Reading {
 		o.Checkpoints = &Checkpoints{Timed: c.Timed, Requested: c.Requested, StatsReset: c.StatsReset}
 	}
 	if s := r.Statements; s != nil {
-		o.Statements = &Statements{Version: s.Version, Total: s.Total, StatsReset: s.StatsReset, ExecSeconds: s.ExecSeconds}
+		o.Statements = &Statements{Version: s.Version, Total: s.Total, Evicted: s.Evicted, StatsReset: s.StatsReset, ExecSeconds: s.ExecSeconds}
 	}
 	if p := r.Replication; p != nil {
-		o.Replication = &Replication{CurrentBytes: p.CurrentBytes, Replay: p.Replay}
+		o.Replication = &Replication{CurrentBytes: p.CurrentBytes, Replay: p.Replay, Conflicts: p.Conflicts}
 		for _, s := range p.Standbys {
 			o.Replication.Standbys = append(o.Replication.Standbys, Standby{
 				Application: s.Application, State: s.State, ReplayLagBytes: s.ReplayLagBytes, ReplayLagSeconds: s.ReplayLagSeconds,
@@ -56,17 +56,30 @@ func (r *Reading) Outline() *Reading {
 // than decoding a Reading.
 type Detailed struct {
 	Tables     *DetailedTables     `json:"tables"`
+	Indexes    *DetailedIndexes    `json:"indexes"`
 	Statements *DetailedStatements `json:"statements"`
 }
 
-// DetailedTables are the sizes of tables, see Tables.
+// DetailedTables are the sizes of tables and how often they were read, see
+// Tables.
 type DetailedTables struct {
 	Items []struct {
-		Schema     string `json:"schema"`
-		Name       string `json:"name"`
-		Exact      bool   `json:"exact"`
-		TotalBytes int64  `json:"total_bytes"`
+		Schema        string `json:"schema"`
+		Name          string `json:"name"`
+		Exact         bool   `json:"exact"`
+		TotalBytes    int64  `json:"total_bytes"`
+		SeqScans      int64  `json:"seq_scans"`
+		SeqTuplesRead int64  `json:"seq_tuples_read"`
+		IdxScans      int64  `json:"idx_scans"`
 	} `json:"items"`
+}
+
+// DetailedIndexes are the indexes that nothing had scanned, see Indexes.
+type DetailedIndexes struct {
+	Unused []struct {
+		OID  uint32 `json:"oid"`
+		Name string `json:"name"`
+	} `json:"unused"`
 }
 
 // DetailedStatements are the counters of statements, see Statements.
@@ -90,7 +103,16 @@ func (r *Reading) Fill(d Detailed) {
 	if d.Tables != nil {
 		r.Tables = &Tables{Items: make([]Table, 0, len(d.Tables.Items))}
 		for _, t := range d.Tables.Items {
-			r.Tables.Items = append(r.Tables.Items, Table{Schema: t.Schema, Name: t.Name, Exact: t.Exact, TotalBytes: t.TotalBytes})
+			r.Tables.Items = append(r.Tables.Items, Table{
+				Schema: t.Schema, Name: t.Name, Exact: t.Exact, TotalBytes: t.TotalBytes,
+				SeqScans: t.SeqScans, SeqTuplesRead: t.SeqTuplesRead, IdxScans: t.IdxScans,
+			})
+		}
+	}
+	if d.Indexes != nil {
+		r.Indexes = &Indexes{Unused: make([]Index, 0, len(d.Indexes.Unused))}
+		for _, x := range d.Indexes.Unused {
+			r.Indexes.Unused = append(r.Indexes.Unused, Index{OID: x.OID, Name: x.Name})
 		}
 	}
 	if d.Statements != nil && r.Statements != nil {

@@ -49,7 +49,10 @@ type Reading struct {
 	// looked, in UTC.
 	TakenAt  time.Time `json:"taken_at"`
 	Database string    `json:"database"`
-	Server   Server    `json:"server"`
+	// DatabaseOID tells the database from another that had its name, before a
+	// restore or after DROP DATABASE. Zero is not known.
+	DatabaseOID uint32 `json:"database_oid"`
+	Server      Server `json:"server"`
 
 	// Host is nil where nobody knows the server's machine.
 	Host *Host `json:"host"`
@@ -115,6 +118,11 @@ type Server struct {
 	SystemIdentifier string    `json:"system_identifier"`
 	StartedAt        time.Time `json:"started_at"`
 	UptimeSeconds    float64   `json:"uptime_seconds"`
+	// StatsReset is when the server's statistics began: they begin anew after a
+	// crash, and each machine has its own, whoever has the name or the address
+	// after a failover. It is pg_stat_bgwriter's, the only one that is never
+	// without; nil is not known.
+	StatsReset *time.Time `json:"stats_reset"`
 	// Settings are those that matter to a judgement, sorted by name.
 	Settings []Setting `json:"settings"`
 	// Extensions are those installed in the database, sorted by name.

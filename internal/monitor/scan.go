@@ -39,14 +39,15 @@ func utc(times ...*time.Time) {
 func scanServer(rows pgx.Rows, r *Reading) error {
 	type row struct {
 		Server
-		Database string
+		Database    string
+		DatabaseOID uint32
 	}
 	got, err := one[row](rows)
 	if err != nil {
 		return err
 	}
-	r.Server, r.Database = got.Server, got.Database
-	utc(&r.Server.StartedAt)
+	r.Server, r.Database, r.DatabaseOID = got.Server, got.Database, got.DatabaseOID
+	utc(&r.Server.StartedAt, r.Server.StatsReset)
 	return nil
 }
 

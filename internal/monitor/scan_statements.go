@@ -24,6 +24,10 @@ type statementKey struct {
 	nested             bool
 }
 
+// hidden reports whether this role may not see which statement it is: then it
+// can't be told from others.
+func (s *Statement) hidden() bool { return s.QueryID == "" }
+
 func keyOf(s *Statement) statementKey {
 	return statementKey{s.QueryID, s.Database, s.User, s.Toplevel != nil && !*s.Toplevel}
 }
@@ -63,6 +67,9 @@ func (s *Statements) since(before *Statements) {
 	}
 	for i := range s.Items {
 		now := &s.Items[i]
+		if now.hidden() {
+			continue
+		}
 		recent := now.StatementCounts
 		if was, ok := earlier[keyOf(now)]; ok {
 			recent = recent.less(was)

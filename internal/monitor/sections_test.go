@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -15,19 +16,20 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 		"CREATE TABLE patients (id serial PRIMARY KEY, name text)", "CREATE INDEX spare ON patients (name)",
 		"INSERT INTO patients (name) SELECT 'n' || i FROM generate_series(1, 1000) i", "UPDATE patients SET name = 'm'", "ANALYZE patients")
 	flushed(t, conn, "patients", 1000)
+	// It holds its snapshot, and the other sleeps, until the look is over.
 	exec(t, other, "BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM patients")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		busy, err := connectTo(t, dsn)
-		if err != nil {
-			return
-		}
-		defer func() { _ = busy.Close(t.Context()) }()
-		_, _ = busy.Exec(t.Context(), "SELECT pg_sleep(1.2)")
-	}()
+	busy := connect(t, dsn)
+	slept := run(t, busy, "SELECT pg_sleep(600)")
+	eventually(t, "a session sleeps", func() bool {
+		var n int
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&n)
+		return err == nil && n == 1
+	})
 	r := look(t, conn, monitor.CollectOptions{Interval: time.Second})
-	<-done
+	exec(t, conn, fmt.Sprintf("SELECT pg_cancel_backend(%d)", busy.PgConn().PID()))
+	if slept() == nil {
+		t.Error("the session that slept was not cancelled")
+	}
 	if wrong := unexpected(r.Skipped); len(wrong) > 0 {
 		t.Errorf("skipped: %+v", wrong)
 	}

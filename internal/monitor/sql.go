@@ -8,7 +8,9 @@ select split_part(current_setting('server_version'), ' ', 1) as version,
        case when pg_is_in_recovery() then 'standby' else 'primary' end as role,
        pg_postmaster_start_time() as started_at,
        extract(epoch from greatest(statement_timestamp() - pg_postmaster_start_time(), '0'))::float8 as uptime_seconds,
-       current_database()::text as database`
+       current_database()::text as database,
+       (select d.oid from pg_database d where d.datname = current_database()) as database_oid,
+       (select b.stats_reset from pg_stat_bgwriter b) as stats_reset`
 
 const sqlSystemIdentifier = `select system_identifier::text from pg_control_system()`
 

@@ -239,7 +239,18 @@ func (p *Point) rates(r, before *Reading) {
 // restarted between. After a crash it starts anew by itself without a new start
 // time; then the counters run backwards.
 func sameRun(x, y *Reading) bool {
-	return x.Server.Role == y.Server.Role && x.Server.StartedAt.Equal(y.Server.StartedAt)
+	return x.Server.StartedAt.Equal(y.Server.StartedAt) && sameStatistics(x, y)
+}
+
+// sameStatistics reports whether both Readings, of one server's name, are of one
+// machine's statistics and of one database: no failover or crash has put others
+// in their place, and no restore or DROP DATABASE another database. What either
+// doesn't know differs in nothing.
+func sameStatistics(x, y *Reading) bool {
+	if x.Server.StatsReset != nil && y.Server.StatsReset != nil && !x.Server.StatsReset.Equal(*y.Server.StatsReset) {
+		return false
+	}
+	return x.Server.Role == y.Server.Role && (x.DatabaseOID == y.DatabaseOID || x.DatabaseOID == 0 || y.DatabaseOID == 0)
 }
 
 // sameMoment reports whether statistics were last reset at the same moment, or

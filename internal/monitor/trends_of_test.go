@@ -397,8 +397,11 @@ func TestWindowsOfADay(t *testing.T) {
 			r.Transactions.Deadlocks = 1
 		}
 	})
-	if f := findingOf(analyse(now, earlier...), "deadlocks-seen"); f == nil || f.Severity != pgmedic.SeverityInfo {
+	if f := findingOf(analyse(now, earlier...), "deadlocks-seen"); f != nil {
 		t.Errorf("a deadlock of weeks ago: %+v", f)
+	}
+	if f := findingOf(analyse(now), "deadlocks-seen"); f == nil || f.Severity != pgmedic.SeverityInfo {
+		t.Errorf("without a past: %+v", f)
 	}
 	now.Transactions.Deadlocks = 2
 	if f := findingOf(analyse(now, earlier...), "deadlocks-seen"); f == nil || f.Severity != pgmedic.SeverityWarn || !strings.Contains(f.Summary, "in the last 12 hours") {

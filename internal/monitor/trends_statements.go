@@ -99,7 +99,7 @@ func addBetween(sums map[statementKey]counted, from, to *Statements) {
 	for i := range to.Items {
 		x := &to.Items[i]
 		y, ok := was[keyOf(x)]
-		if !ok || x.Calls <= y.Calls || x.ExecSeconds < y.ExecSeconds {
+		if !ok || x.hidden() || x.Calls <= y.Calls || x.ExecSeconds < y.ExecSeconds {
 			continue
 		}
 		sum := sums[keyOf(x)]
@@ -163,7 +163,13 @@ func (s *spanned) changes(all []*Reading, limits Thresholds) []statementChange {
 // it is not among what those leave out. That is the least by every measure, so
 // that what has taken twice as long as the least that is kept took most of it
 // since.
+//
+// Nobody can say so of what a role may not see, nor where the one that looked
+// before did not see all.
 func isNew(x *Statement, all []*Reading) (total float64, yes bool) {
+	if x.hidden() {
+		return 0, false
+	}
 	now := all[len(all)-1]
 	for _, r := range slices.Backward(all[:len(all)-1]) {
 		if r.Statements == nil || r.Statements.Items == nil || now.TakenAt.Sub(r.TakenAt) < newAfter {
@@ -173,7 +179,7 @@ func isNew(x *Statement, all []*Reading) (total float64, yes bool) {
 			break
 		}
 		items := r.Statements.Items
-		if slices.ContainsFunc(items, func(y Statement) bool { return keyOf(&y) == keyOf(x) }) ||
+		if slices.ContainsFunc(items, func(y Statement) bool { return keyOf(&y) == keyOf(x) || y.hidden() }) ||
 			r.Statements.Total > len(items) && x.ExecSeconds < 2*leastKept(items) {
 			return 0, false
 		}

@@ -82,7 +82,7 @@ func Open(ctx context.Context, opts Options) (*History, error) {
 	if h.zip, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true)); err != nil {
 		return nil, fmt.Errorf("open the history: %w", err)
 	}
-	if h.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20)); err != nil {
+	if h.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(256<<20)); err != nil {
 		return nil, fmt.Errorf("open the history: %w", err)
 	}
 	if err := h.open(ctx); err != nil {

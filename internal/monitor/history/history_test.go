@@ -215,7 +215,7 @@ func contents(t testing.TB, path string) (texts []string) {
 		t.Fatal(err)
 	}
 	defer unzip.Close()
-	rows, err := db.QueryContext(t.Context(), "SELECT reading FROM whole UNION ALL SELECT outline FROM reading")
+	rows, err := db.QueryContext(t.Context(), "SELECT reading FROM whole UNION ALL SELECT detail FROM whole UNION ALL SELECT outline FROM reading")
 	if err != nil {
 		t.Fatal(err)
 	}

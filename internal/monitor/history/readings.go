@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
@@ -59,6 +61,37 @@ func (h *History) earlier(ctx context.Context, key Key, since, before time.Time)
 	return all, nil
 }
 
+// Newest returns the newest Reading of a key that was taken before a moment, an
+// Outline with details; nil without one.
+func (h *History) Newest(ctx context.Context, key Key, before time.Time) (newest *monitor.Reading, err error) {
+	var since time.Time
+	err = h.mended(ctx, "read", func() error {
+		tx, err := h.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		series, err := findSeries(ctx, tx, key)
+		if err != nil || series == 0 {
+			return err
+		}
+		var taken sql.NullInt64
+		err = tx.QueryRowContext(ctx, "SELECT max(taken_at) FROM reading WHERE series = ? AND taken_at < ?", series, before.UnixMicro()).Scan(&taken)
+		if taken.Valid {
+			since = time.UnixMicro(taken.Int64)
+		}
+		return err
+	})
+	if err != nil || since.IsZero() {
+		return nil, err
+	}
+	all, err := h.Earlier(ctx, key, since, since.Add(time.Microsecond))
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[len(all)-1], nil
+}
+
 // outlinesWanted returns the ids of those of a series' Readings from since until
 // before a moment that are worth reading, oldest first.
 func outlinesWanted(ctx context.Context, tx *sql.Tx, series int64, since, before time.Time) (wanted []int64, err error) {
@@ -99,19 +132,40 @@ func (h *History) outlines(ctx context.Context, tx *sql.Tx, wanted []int64) (all
 		return nil, nil, 0, err
 	}
 	defer func() { _ = outline.Close() }()
-	for _, id := range wanted {
-		var packed []byte
-		if err := outline.QueryRowContext(ctx, id).Scan(&packed); err != nil {
+	packed := make([][]byte, len(wanted))
+	for i, id := range wanted {
+		if err := outline.QueryRowContext(ctx, id).Scan(&packed[i]); err != nil {
 			return nil, nil, 0, err
 		}
-		r := new(monitor.Reading)
-		if h.unpack(packed, r) != nil || r.Format < 1 || r.Format > monitor.ReadingFormat {
+	}
+	for i, r := range h.unpackOutlines(packed) {
+		if r == nil {
 			broken++
 			continue
 		}
-		all, ids = append(all, r), append(ids, id)
+		all, ids = append(all, r), append(ids, wanted[i])
 	}
 	return all, ids, broken, nil
+}
+
+// unpackOutlines unpacks Outlines on all cores, for that is most of what reading
+// a history takes. Those that can't be read are nil.
+func (h *History) unpackOutlines(packed [][]byte) []*monitor.Reading {
+	all := make([]*monitor.Reading, len(packed))
+	var workers sync.WaitGroup
+	cores := runtime.GOMAXPROCS(0)
+	for first := range cores {
+		workers.Go(func() {
+			for i := first; i < len(packed); i += cores {
+				r := new(monitor.Reading)
+				if h.unpack(packed[i], r) == nil && r.Format >= 1 && r.Format <= monitor.ReadingFormat {
+					all[i] = r
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return all
 }
 
 // fill adds details to the Readings that need them.
@@ -120,7 +174,7 @@ func (h *History) fill(ctx context.Context, tx *sql.Tx, now time.Time, all []*mo
 	for i, r := range all {
 		moments[i] = r.TakenAt
 	}
-	whole, err := tx.PrepareContext(ctx, "SELECT reading FROM whole WHERE id = ?")
+	whole, err := tx.PrepareContext(ctx, "SELECT detail FROM whole WHERE id = ?")
 	if err != nil {
 		return 0, err
 	}
@@ -199,7 +253,12 @@ func (h *History) add(ctx context.Context, tx *sql.Tx, key Key, r *monitor.Readi
 	if err != nil {
 		return err
 	}
-	reading, err := h.pack(toKeep(r))
+	kept := toKeep(r)
+	reading, err := h.pack(kept)
+	if err != nil {
+		return err
+	}
+	detail, err := h.packDetail(kept)
 	if err != nil {
 		return err
 	}
@@ -214,7 +273,7 @@ func (h *History) add(ctx context.Context, tx *sql.Tx, key Key, r *monitor.Readi
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO whole (id, reading) VALUES (?, ?)", id, reading); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO whole (id, detail, reading) VALUES (?, ?, ?)", id, detail, reading); err != nil {
 		return err
 	}
 	return h.thin(ctx, tx, series)
@@ -315,6 +374,24 @@ func (h *History) pack(v any) ([]byte, error) {
 		return nil, fmt.Errorf("pack a reading: %w", err)
 	}
 	return h.zip.EncodeAll(text, nil), nil
+}
+
+// packDetail packs what of a Reading is compared at some moments.
+func (h *History) packDetail(r *monitor.Reading) ([]byte, error) {
+	// By the names in JSON, so that the two can't part.
+	text, err := json.Marshal(struct {
+		Tables     *monitor.Tables     `json:"tables"`
+		Indexes    *monitor.Indexes    `json:"indexes"`
+		Statements *monitor.Statements `json:"statements"`
+	}{r.Tables, r.Indexes, r.Statements})
+	if err != nil {
+		return nil, fmt.Errorf("pack a reading: %w", err)
+	}
+	var d monitor.Detailed
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("pack a reading: %w", err)
+	}
+	return h.pack(d)
 }
 
 func (h *History) unpack(packed []byte, v any) error {

@@ -19,7 +19,8 @@ const (
 )
 
 // schema is the whole schema. A reading's outline is what is read in bulk, its
-// whole what is read of some; both are JSON, compressed by zstd. Times are in
+// detail (see monitor.Detailed) what is read of some; all are JSON, compressed by
+// zstd. The detail is for speed: it is also in the whole reading. Times are in
 // microseconds since 1970, UTC.
 const schema = `
 CREATE TABLE series (
@@ -39,6 +40,7 @@ CREATE TABLE reading (
 ) STRICT;
 CREATE TABLE whole (
 	id INTEGER PRIMARY KEY,
+	detail BLOB NOT NULL,
 	reading BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x70676d68;
@@ -90,7 +92,7 @@ func (h *History) makeSchema(ctx context.Context) error {
 
 // checkTables sees that the tables are as they should be.
 func (h *History) checkTables(ctx context.Context) error {
-	rows, err := h.db.QueryContext(ctx, `SELECT s.id, s.node, s.system, s.database, s.thinned_at, r.id, r.series, r.taken_at, r.outline, w.reading
+	rows, err := h.db.QueryContext(ctx, `SELECT s.id, s.node, s.system, s.database, s.thinned_at, r.id, r.series, r.taken_at, r.outline, w.detail, w.reading
 		FROM series s JOIN reading r ON r.series = s.id JOIN whole w ON w.id = r.id LIMIT 0`)
 	if err == nil {
 		defer func() { _ = rows.Close() }()

@@ -17,8 +17,19 @@ const (
 // now, by their index: it keeps all for an hour, one a minute for two days, one
 // an hour for 30 days, one a day for two years, in UTC and the last of each. The
 // newest is always kept. What is more than a day ahead was taken under a wrong clock, and
-// is dropped unless it is the newest. The moments may come in any order.
+// is dropped unless it is the newest. Where most are ahead, or most are too old,
+// it is now that the clock is wrong, and nothing is dropped. The moments may come
+// in any order.
 func Thin(now time.Time, moments []time.Time) (dropped []int) {
+	outside := 0
+	for _, m := range moments {
+		if bucketAt(now.Sub(m)) == 0 {
+			outside++
+		}
+	}
+	if outside > len(moments)/2 {
+		return nil
+	}
 	order := make([]int, len(moments))
 	for i := range order {
 		order[i] = i

@@ -84,7 +84,9 @@ func TestThin(t *testing.T) {
 		"one an hour after 2 days": {at(3*day+20*time.Minute, 3*day+10*time.Minute, 3*day+40*time.Minute, 0), []int{0}},
 		"one a day after 30 days":  {at(40*day, 40*day-time.Hour, 40*day+2*time.Hour, 0), []int{0, 2}},
 		"none after two years":     {at(731*day, 729*day, 0), []int{0}},
-		"a clock that was wrong":   {at(0, -10*365*day, -11*365*day), []int{1}},
+		"a clock that was wrong":   {at(0, time.Minute, 2*time.Minute, -10*365*day, -11*365*day), []int{3}},
+		"a clock of 1970 now":      {at(56*365*day, -time.Minute, -2*day, -2*day-time.Second, -40*day), nil},
+		"a clock far ahead now":    {at(0, 900*day, 900*day+time.Second, 930*day), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := history.Thin(now, test.moments)
