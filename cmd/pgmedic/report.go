@@ -116,7 +116,7 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if reading == nil || ctx.Err() != nil {
 		return gone
 	}
-	var earlier []*monitor.Reading
+	var earlier remembered
 	if gone == nil {
 		if earlier, err = a.remember(ctx, reading, args, flags, since); err != nil {
 			return err

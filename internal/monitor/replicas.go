@@ -78,6 +78,9 @@ func CollectReplica(ctx context.Context, conn Conn, r *Reading, known Replica, o
 	}
 	replica := there.Replicas[0]
 	replica.StartedAt = there.Server.StartedAt
+	if reset := there.Server.StatsReset; reset != nil && (replica.StatsReset == nil || reset.After(*replica.StatsReset)) {
+		replica.StatsReset = reset // after a crash of one of its processes
+	}
 	if there.Replication != nil {
 		replica.Standbys = there.Replication.physical()
 	}
