@@ -2,6 +2,7 @@ package test
 
 import (
 	"database/sql"
+	"errors"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	_ "modernc.org/sqlite"
 
+	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/history"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -58,6 +61,55 @@ func TestHistoryHoldsNoLiterals(t *testing.T) {
 	}
 	if !patients {
 		t.Error("no statement was kept at all: the test shows nothing")
+	}
+}
+
+// TestHistoryKnowsSinceWhenAnIndexIsUnused forges a look of ten days ago: no
+// catalogue tells how old an index is, and only the history can call it unused
+// for long, whatever the trends are asked for.
+func TestHistoryKnowsSinceWhenAnIndexIsUnused(t *testing.T) {
+	own := scratchtest.New(t, scratch.Options{TCP: true, Password: password})
+	for _, statement := range []string{
+		"CREATE TABLE visits (id int PRIMARY KEY, at int)", "INSERT INTO visits SELECT i, i FROM generate_series(1, 100000) AS i",
+		"CREATE INDEX spare ON visits (at)", "ANALYZE visits",
+	} {
+		if err := executeAt(own.DSN("postgres"), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBench(t)
+	b.env = b.environ("DATABASE_URL=" + own.URL("postgres"))
+	const dropIt = `DROP INDEX CONCURRENTLY "public"."spare";`
+	text := b.ok("report", "--no-history", "--json")
+	if strings.Contains(text, "DROP INDEX") {
+		t.Fatal("the index can be dropped without a past: the test shows nothing")
+	}
+	old, err := monitor.Decode(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := old.TakenAt
+	old.TakenAt = now.AddDate(0, 0, -10)
+	address, err := url.Parse(own.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := history.Open(t.Context(), history.Options{Path: filepath.Join(b.tmp, ".local", "state", "pgmedic", "history.sqlite")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.Add(t.Context(), address.Host, old), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.ok("report", "--since", "1h"); !strings.Contains(text, dropIt) || !strings.Contains(text, "for 10 days") {
+		t.Errorf("unused for ten days:\n%s", text)
+	}
+	// After a crash nobody knows any more.
+	if err := executeAt(own.DSN("postgres"), "SELECT pg_stat_reset_shared('bgwriter')"); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.ok("report"); strings.Contains(text, dropIt) {
+		t.Errorf("the server's statistics began anew:\n%s", text)
 	}
 }
 

@@ -42,7 +42,8 @@ func (a *analysis) diskFull(all []*Reading) {
 		return
 	}
 	days := func(n float64) time.Duration { return time.Duration(min(n, 36500) * 24 * float64(time.Hour)) }
-	observed := a.reading.TakenAt.Sub(all[0].TakenAt)
+	used := diskUsed(all)
+	observed := a.reading.TakenAt.Sub(used[0].at)
 	if days(f.Days) > a.limits.DiskFullWarn || days(f.Days) > forecastSpans*observed {
 		return
 	}
@@ -58,7 +59,7 @@ func (a *analysis) diskFull(all []*Reading) {
 		Evidence: []pgmedic.Evidence{
 			evidence("free_bytes", f.FreeBytes), evidence("growth_per_day_bytes", int64(float64(f.FreeBytes)/f.Days)),
 			evidenceSeconds("full_in_seconds", seconds(f.Days)), evidenceSeconds("soonest_seconds", seconds(f.SoonestDays)),
-			evidenceSeconds("latest_seconds", seconds(*f.LatestDays)), evidence("readings", len(all)),
+			evidenceSeconds("latest_seconds", seconds(*f.LatestDays)), evidence("readings", len(used)),
 			evidenceSeconds("threshold_seconds", limit.Seconds()),
 		},
 		Fix: "SELECT relid::regclass AS table, pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(relid)) AS size " +

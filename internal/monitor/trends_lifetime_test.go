@@ -191,3 +191,19 @@ func TestHiddenStatementsAreNotCompared(t *testing.T) {
 		}
 	}
 }
+
+// TestDiskForecastReachesAsFarAsTheDiskWasSeen has a week of readings, of which
+// only those of the last hours know the disk.
+func TestDiskForecastReachesAsFarAsTheDiskWasSeen(t *testing.T) {
+	now, earlier := past(7*24, time.Hour, func(i int, r *monitor.Reading) {
+		if hours := i - (7*24 - 14); hours >= 0 {
+			r.Host = &monitor.Host{Source: "local", DiskBytes: 100 * gib, DiskFreeBytes: 20*gib - int64(hours)*2*gib/24}
+		}
+	})
+	if f := findingOf(analyse(now, earlier...), "disk-full-soon"); f != nil {
+		t.Errorf("a forecast of nine days from thirteen hours: %+v", f)
+	}
+	if trendsOf(now, earlier).Disk == nil {
+		t.Error("no trend at all: the test shows nothing")
+	}
+}

@@ -66,20 +66,26 @@ func sizes(all []*Reading, size func(*Reading) (int64, bool)) []sample {
 // diskForecast fits what is used of the disk, by whomever, as far back as the
 // disk has its present size. What else is on the disk fills it, too.
 func diskForecast(all []*Reading) *DiskForecast {
+	used := diskUsed(all)
+	l, ok := fit(used)
+	if !ok {
+		return nil
+	}
+	return forecast(all[len(all)-1].Host.DiskFreeBytes, l)
+}
+
+// diskUsed is what was used of the disk that the newest Reading knows.
+func diskUsed(all []*Reading) []sample {
 	host := all[len(all)-1].Host
 	if host == nil || host.DiskBytes <= 0 {
 		return nil
 	}
-	l, ok := fit(sizes(all, func(r *Reading) (int64, bool) {
+	return sizes(all, func(r *Reading) (int64, bool) {
 		if r.Host == nil || r.Host.DiskBytes != host.DiskBytes || r.Host.Source != host.Source {
 			return 0, false
 		}
 		return r.Host.DiskBytes - r.Host.DiskFreeBytes, true
-	}))
-	if !ok {
-		return nil
-	}
-	return forecast(host.DiskFreeBytes, l)
+	})
 }
 
 // tableGrowth returns the tables that grow, fastest first, out of those that

@@ -237,6 +237,46 @@ func contents(t testing.TB, path string) (texts []string) {
 	return texts
 }
 
+// TestNewest finds the newest Reading before a moment, with what an index's age
+// rests on.
+func TestNewest(t *testing.T) {
+	h := open(t, history.Options{Path: file(t), Now: func() time.Time { return noon }})
+	key := history.Key{Node: node, SystemIdentifier: "7", Database: "clinic"}
+	if r, err := h.Newest(t.Context(), key, noon); r != nil || err != nil {
+		t.Fatal(r, err)
+	}
+	for days := range 12 {
+		r := reading(noon.AddDate(0, 0, -days))
+		r.Indexes = &monitor.Indexes{Unused: []monitor.Index{{OID: uint32(days), Name: "spare"}}}
+		add(t, h, r)
+	}
+	before := noon.AddDate(0, 0, -7)
+	r, err := h.Newest(t.Context(), key, before)
+	if err != nil || r == nil || !r.TakenAt.Equal(noon.AddDate(0, 0, -8)) || len(r.Indexes.Unused) != 1 || r.Indexes.Unused[0].OID != 8 {
+		t.Errorf("%+v %v", r, err)
+	}
+	if r, err := h.Newest(t.Context(), key, noon.AddDate(0, 0, -11)); r != nil || err != nil {
+		t.Errorf("before the first: %+v %v", r, err)
+	}
+}
+
+// TestAWrongClockLosesNothing has one report run while the clock says 1970, as it
+// does on a machine that has not heard of the time yet.
+func TestAWrongClockLosesNothing(t *testing.T) {
+	now := noon
+	h := open(t, history.Options{Path: file(t), Now: func() time.Time { return now }})
+	for hours := range 50 {
+		add(t, h, reading(noon.Add(time.Duration(hours-50)*time.Hour)))
+	}
+	now = time.Unix(60, 0).UTC()
+	add(t, h, reading(now))
+	now = noon
+	add(t, h, reading(noon))
+	if n := len(earlier(t, h)); n != 51 {
+		t.Errorf("%d of 50 readings, and one of 1970, are left", n)
+	}
+}
+
 func TestBrokenFilesAreKeptAside(t *testing.T) {
 	made := func(t *testing.T) []byte {
 		path := file(t)
