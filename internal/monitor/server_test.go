@@ -51,8 +51,6 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 }
 
 // connectTo opens a session outside of the test's goroutine.
-func connectTo(t *testing.T, dsn string) (*pgx.Conn, error) { return pgx.Connect(t.Context(), dsn) }
-
 func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
