@@ -96,15 +96,16 @@ func timestamp(t time.Time) string {
 // cache finds a database that reads more from outside shared_buffers than a
 // transactional load should.
 func (a *analysis) cache() {
-	hits, reads, window, ok := a.cacheWindow()
-	total := hits + reads
+	w, ok := a.cacheWindow()
+	total := w.hits + w.reads
 	if !ok || total < max(1, a.limits.CacheMinAccesses) {
 		return
 	}
-	percent := 100 * float64(hits) / float64(total)
+	percent := 100 * float64(w.hits) / float64(total)
 	severity, limit := pgmedic.SeverityWarn, a.limits.CacheWarnPercent
 	switch {
-	case percent < a.limits.CacheCriticalPercent:
+	// A nightly job may read everything once, and is over when somebody has got up.
+	case percent < a.limits.CacheCriticalPercent && !w.brief:
 		severity, limit = pgmedic.SeverityCritical, a.limits.CacheCriticalPercent
 	case percent >= limit:
 		return
@@ -115,10 +116,10 @@ func (a *analysis) cache() {
 		ID: "cache-hit-low", Section: SectionCache, Severity: severity,
 		Object: "database " + readable(a.reading.Database),
 		Summary: fmt.Sprintf("%.1f %% of block accesses were found in shared_buffers (%s); the rest came from the "+
-			"operating system, whose own cache PostgreSQL cannot see.", percent, window),
+			"operating system, whose own cache PostgreSQL cannot see.", percent, w.since),
 		Evidence: []pgmedic.Evidence{
-			evidencePercent("hit_percent", percent), evidence("hits", hits), evidence("reads", reads),
-			evidenceText("window", window), evidencePercent("threshold_percent", limit),
+			evidencePercent("hit_percent", percent), evidence("hits", w.hits), evidence("reads", w.reads),
+			evidenceText("window", w.since), evidencePercent("threshold_percent", limit),
 		},
 		Fix: "SELECT relid::regclass AS table, heap_blks_read + coalesce(idx_blks_read, 0) AS blocks_read " +
 			"FROM pg_catalog.pg_statio_user_tables ORDER BY 2 DESC LIMIT 10;",
@@ -131,13 +132,22 @@ func (a *analysis) cache() {
 	a.add(serverWide, found)
 }
 
+// blockAccesses are those of some time.
+type blockAccesses struct {
+	hits, reads int64
+	// since says of which time.
+	since string
+	// brief is true for less than an hour.
+	brief bool
+}
+
 // cacheWindow returns the block accesses since the newest earlier Reading that
 // leaves enough of them to judge, else those of the lifetime, said as such; none
 // where a day has not been enough.
-func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
+func (a *analysis) cacheWindow() (w blockAccesses, ok bool) {
 	now := a.reading.Cache
 	if now == nil {
-		return 0, 0, "", false
+		return w, false
 	}
 	var best *Reading
 	for _, e := range a.earlier {
@@ -148,19 +158,21 @@ func (a *analysis) cacheWindow() (hits, reads int64, window string, ok bool) {
 		if h < 0 || r < 0 || h+r < a.limits.CacheMinAccesses {
 			continue
 		}
-		best, hits, reads = e, h, r
+		best, w.hits, w.reads = e, h, r
 	}
 	if best != nil {
-		return hits, reads, "in the last " + longFor(a.reading.TakenAt.Sub(best.TakenAt).Seconds()), true
+		span := a.reading.TakenAt.Sub(best.TakenAt)
+		w.since, w.brief = "in the last "+longFor(span.Seconds()), span < time.Hour
+		return w, true
 	}
 	if a.dayAgo(func(e *Reading) bool { return e.Cache != nil }) != nil {
-		return 0, 0, "", false
+		return w, false
 	}
-	window = "since statistics were first kept, a lifetime average"
+	w = blockAccesses{hits: now.LifetimeHits, reads: now.LifetimeReads, since: "since statistics were first kept, a lifetime average"}
 	if now.StatsReset != nil {
-		window = "since " + now.StatsReset.UTC().Format(time.DateOnly) + ", a lifetime average"
+		w.since = "since " + now.StatsReset.UTC().Format(time.DateOnly) + ", a lifetime average"
 	}
-	return now.LifetimeHits, now.LifetimeReads, window, true
+	return w, true
 }
 
 // continues reports whether counters run on from an earlier Reading to this

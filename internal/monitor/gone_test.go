@@ -34,6 +34,7 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 			if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
+			<-server.Done() // or the end of the test still asks it to drop the database
 		}},
 	}
 	for _, tt := range tests {

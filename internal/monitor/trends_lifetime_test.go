@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor"
 )
 
@@ -205,5 +206,18 @@ func TestDiskForecastReachesAsFarAsTheDiskWasSeen(t *testing.T) {
 	}
 	if trendsOf(now, earlier).Disk == nil {
 		t.Error("no trend at all: the test shows nothing")
+	}
+}
+
+// TestCacheOfANightlyBackup is no reason to get up: what reads everything once is
+// over before an hour is.
+func TestCacheOfANightlyBackup(t *testing.T) {
+	for apart, want := range map[time.Duration]pgmedic.Severity{5 * time.Minute: pgmedic.SeverityWarn, time.Hour: pgmedic.SeverityCritical} {
+		now, earlier := past(2, apart, func(i int, r *monitor.Reading) {
+			r.Cache = &monitor.Cache{LifetimeHits: 400_000_000 + int64(1_000_000*i), LifetimeReads: int64(1_000_000 * i)}
+		})
+		if f := findingOf(analyse(now, earlier...), "cache-hit-low"); f == nil || f.Severity != want {
+			t.Errorf("after %s: %+v", apart, f)
+		}
 	}
 }
