@@ -299,8 +299,8 @@ func (a *analysis) statement(x *Statement, id string, severity pgmedic.Severity,
 		!strings.ContainsAny(x.Query, "?;\n") && len(x.Query) < 8000
 	if a.reading.Server.VersionNum >= pg16 && explainable {
 		f.Fix = "EXPLAIN (GENERIC_PLAN) " + x.Query + ";"
-		f.Risk = "Changes nothing and doesn't run the statement: it shows the plan for any parameters. Run it with the application's " +
-			"search_path."
+		f.Risk = "Changes nothing and doesn't run the statement: it shows the plan for any parameters. Run it as the role that runs " +
+			"it, never as a superuser: to plan calls functions that are declared IMMUTABLE. Have the application's search_path."
 		if x.Database != a.reading.Database {
 			f.Database = x.Database
 		}

@@ -155,6 +155,10 @@ func (a *analysis) unusedIndex(x Index) {
 		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
 		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics. With " +
 			"their URLs in database.read_replica_url the report looks there itself."
+	case x.Expression:
+		f.Summary = fmt.Sprintf("No scan has used it for %s, but the planner may use what ANALYZE keeps of its expressions.", longFor(age.Seconds()))
+		f.Risk = "Don't drop it before you have seen that plans stay as they are: the planner takes the statistics of its expressions for " +
+			"estimates, which no count of scans shows. From PostgreSQL 14 CREATE STATISTICS on the expression keeps them without an index."
 	default:
 		f.Severity = pgmedic.SeverityWarn
 		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", longFor(age.Seconds()))

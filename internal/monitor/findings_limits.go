@@ -91,11 +91,20 @@ func (a *analysis) tableAges() {
 		}
 		if strings.HasPrefix(t.Schema, "pg_temp_") {
 			f.Summary += " It is a temporary table of a session, which no VACUUM but that session's can freeze."
-			f.Fix = fmt.Sprintf("DROP TABLE %s;", quotedTable(t.Schema, t.Name))
-			f.Risk = "Only if no session uses it: one that a crashed session left behind. It waits for one that does."
+			f.Fix = sessionOfTemp(strings.TrimPrefix(t.Schema, "pg_temp_"))
+			f.Risk = "Changes nothing: it shows whose table it is. Have that session vacuum it or end. If it shows nobody, a crash left the " +
+				"table behind, and a superuser can drop it. Never drop one of a session that is there: an idle session holds no lock on " +
+				"its table, and would lose its rows."
 		}
 		a.add(t.EstimatedBytes, f)
 	}
+}
+
+// sessionOfTemp shows the session that a schema for temporary tables belongs to:
+// the number in its name is the session's own.
+func sessionOfTemp(number string) string {
+	return fmt.Sprintf("SELECT a.pid, a.usename, a.application_name, a.state, a.backend_start FROM pg_catalog.pg_stat_get_backend_idset() AS b(id) "+
+		"JOIN pg_catalog.pg_stat_activity a ON a.pid = pg_catalog.pg_stat_get_backend_pid(b.id) WHERE b.id::text = %s;", literal(number))
 }
 
 // sequences finds sequences, or the columns that they fill, that run out.

@@ -76,14 +76,26 @@ func (a *analysis) lockWaits() {
 			},
 		}
 		limit := a.limits.LockWaitWarn
-		if wait > a.limits.LockWaitCritical {
+		advisory := !slices.ContainsFunc(b.waiting, func(w LockWait) bool { return w.LockType != "advisory" })
+		if wait > a.limits.LockWaitCritical && !advisory {
 			f.Severity, limit = pgmedic.SeverityCritical, a.limits.LockWaitCritical
 		}
 		a.blocker(&f, b.pid)
+		if advisory {
+			// Who waits to lead, or for its turn to migrate, does so on purpose.
+			f.Severity, f.Fix = pgmedic.SeverityInfo, showAdvisory
+			f.Summary += " The lock is an advisory one, which an application takes to take turns: to wait for it may be what is meant."
+			f.Risk = "Changes nothing: it shows who holds and who awaits advisory locks. To end the holder would give its turn, or its " +
+				"lead, to another while it may still be at work."
+		}
 		f.Evidence = append(f.Evidence, evidenceSeconds("threshold_seconds", limit.Seconds()))
 		a.add(sessionWide+int64(longest.WaitSeconds), f)
 	}
 }
+
+// showAdvisory shows who takes turns by locks of an application's own.
+const showAdvisory = "SELECT l.pid, a.application_name, a.state, l.classid, l.objid, l.granted FROM pg_catalog.pg_locks l " +
+	"JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' ORDER BY l.classid, l.objid, l.granted DESC;"
 
 // are begins a sentence about a number of things.
 func are(n int, thing string) string {
@@ -116,6 +128,8 @@ func (a *analysis) blocker(f *pgmedic.Finding, pid int) {
 		f.Summary += " It is a backup: what waits wants a lock that no reader allows, such as DDL."
 	case s.User == "":
 		f.Summary += " It is one of the server's own processes, such as autovacuum, and ends by itself."
+	case s.State == "":
+		f.Risk = "There is no fix to paste: what it does is hidden from this role. Look again as a member of pg_monitor."
 	case s.State == "active":
 		f.Fix = guarded("pg_cancel_backend", s)
 		f.Risk = "Cancels the statement that runs, with which its transaction fails and lets go of its locks. It touches only " +
@@ -188,9 +202,11 @@ func (a *analysis) preparedTransactions() {
 				evidenceText("database", p.Database), evidenceText("owner", p.Owner), evidenceTime("prepared", &p.Prepared),
 				evidence("transactions_since", p.XIDAge), evidenceSeconds("threshold_seconds", a.limits.PreparedTransaction.Seconds()),
 			},
-			Fix: fmt.Sprintf("ROLLBACK PREPARED %s;", literal(p.GID)),
-			Risk: "Throws away what the transaction did. Ask its coordinator first: if it decided to commit, use COMMIT PREPARED. " +
-				"Run it in the transaction's database, as its owner or a superuser.",
+			// Only its coordinator knows how it ends: to paste either end could lose what was promised.
+			Fix: fmt.Sprintf("SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts WHERE gid = %s;", literal(p.GID)),
+			Risk: fmt.Sprintf("Changes nothing: it shows whether it is still there. Ask its coordinator what it decided, and finish it so: "+
+				"COMMIT PREPARED %[1]s, or ROLLBACK PREPARED %[1]s, which throws away what the transaction did. Either must be run in the "+
+				"transaction's database, as its owner or a superuser.", literal(p.GID)),
 		}
 		if p.Database != a.reading.Database {
 			f.Database = p.Database

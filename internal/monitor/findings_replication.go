@@ -99,6 +99,12 @@ func dropSlot(name string) string {
 		"WHERE slot_name = %s AND NOT active;", literal(name))
 }
 
+// showSlot shows one slot.
+func showSlot(name string) string {
+	return fmt.Sprintf("SELECT slot_name, slot_type, active, restart_lsn, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots "+
+		"WHERE slot_name = %s;", literal(name))
+}
+
 const dropSlotRisk = "Only if its standby or subscriber is gone for good: one that still needs the slot would have to be made " +
 	"again. It drops nothing while the slot is in use. If it is to come back, start it instead."
 
@@ -141,7 +147,12 @@ func (a *analysis) slot(s Slot) {
 		f.Summary = fmt.Sprintf("Nobody reads from it, and the server keeps all WAL since (%s) until somebody does, or the disk is full.", sizeOf(retained))
 		if retained > a.limits.SlotRetainedBytes {
 			f.Severity = pgmedic.SeverityWarn
+			break
 		}
+		// Its standby may only be restarting, and would have to be made again.
+		f.Fix = showSlot(s.Name)
+		f.Risk = "Changes nothing: run it again to see whether its standby or subscriber is back. Only if that is gone for good, drop the " +
+			"slot with pg_drop_replication_slot."
 	default:
 		return
 	}
@@ -208,8 +219,8 @@ func (a *analysis) synchronous(r *Replication) {
 // archiver finds WAL that doesn't get into the archive.
 func (a *analysis) archiver(r *Replication) {
 	w := r.Archiver
-	if mode, _ := a.reading.Server.Setting("archive_mode"); w == nil || a.reading.Server.Role == RoleStandby && mode != "always" {
-		// A standby leaves archiving to its primary.
+	if mode, _ := a.reading.Server.Setting("archive_mode"); w == nil || mode == "off" || a.reading.Server.Role == RoleStandby && mode != "always" {
+		// A standby leaves archiving to its primary, and the counts outlive an archive that was given up.
 		return
 	}
 	facts := []pgmedic.Evidence{
@@ -260,7 +271,8 @@ func (a *analysis) replay(r *Replication) {
 	}
 	if p.Paused {
 		find("replay-paused", pgmedic.SeverityWarn, "Replay is paused on this standby: what is read here gets older, and its WAL piles up.",
-			"SELECT pg_catalog.pg_wal_replay_resume();", "Replay goes on; a recovery target that paused it on purpose is passed, and can't be gone back to.")
+			resumeReplay, "Replay goes on, and can't go back: see first why it was paused. It does nothing where a recovery target is set, for "+
+				"to resume at one ends recovery and opens the server for writes.")
 	}
 	switch {
 	case p.ReceiverStatus == "":
@@ -305,6 +317,11 @@ func (a *analysis) conflicts(c *Conflicts) (recent *Conflicts, since string) {
 		Deadlock: c.Deadlock - x.Deadlock, Tablespace: c.Tablespace - x.Tablespace,
 	}, " (" + a.inTheLast(day) + ")"
 }
+
+// resumeReplay lets replay go on, unless that could end recovery.
+const resumeReplay = "SELECT pg_catalog.pg_wal_replay_resume() WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings " +
+	"WHERE name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time', 'recovery_target_xid') " +
+	"AND setting <> '');"
 
 // queriesHave begins a sentence about a number of queries.
 func queriesHave(n int64) string {

@@ -34,6 +34,8 @@ type lexer struct {
 	setting, value bool
 	// space is true where a gap is to be written before the next token.
 	space bool
+	// data is true in a COPY from the client: rows may follow its semicolon.
+	data bool
 	// lastLiteral is true where the last thing written was a ?.
 	lastLiteral bool
 }
@@ -94,6 +96,10 @@ func (l *lexer) literal(rest string) {
 // semicolon ends all.
 func (l *lexer) operator(r rune, size int) {
 	switch {
+	case r == ';' && l.data:
+		l.put(";")
+		l.rest = ""
+		return
 	case r == ';':
 		l.first, l.setting, l.value = "", false, false
 	case r == '=' && l.setting:
@@ -131,6 +137,8 @@ func (l *lexer) name() {
 		l.setting = true
 	case lower == "to" && l.setting:
 		l.value = true
+	case lower == "stdin" && l.first == "copy":
+		l.data = true
 	}
 	l.put(word)
 	l.rest = rest

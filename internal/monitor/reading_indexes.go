@@ -37,6 +37,9 @@ type Index struct {
 	ForeignKey bool `json:"foreign_key"`
 	// Partition is true for a part of a partitioned table's index.
 	Partition bool `json:"partition"`
+	// Expression is true where it has columns that are expressions, of which
+	// ANALYZE then keeps statistics: the planner uses them without a scan.
+	Expression bool `json:"expression"`
 	// Extension is true where an extension made it.
 	Extension bool `json:"extension"`
 	Valid     bool `json:"valid"`

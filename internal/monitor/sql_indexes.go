@@ -9,7 +9,7 @@ const indexFlags = `
                where k.conrelid = i.indrelid and k.contype = 'f' and i.indnkeyatts >= cardinality(k.conkey)
                  and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
                  and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] <@ k.conkey) as foreign_key,
-       c.relispartition as partition,
+       c.relispartition as partition, i.indexprs is not null as expression,
        exists (select from pg_depend d
                where d.classid = 'pg_class'::regclass and d.objid in (i.indexrelid, i.indrelid) and d.deptype = 'e') as extension`
 
@@ -69,7 +69,7 @@ const (
 // two that are equal the newer goes.
 const sqlRedundant = `
 with candidate as materialized (
-  select i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.relispartition,
+  select i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.relispartition, c.reloptions,
          i.indexrelid in (select k.conindid from pg_constraint k) as constrains
   from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
   where c.relkind = 'i' and c.relpersistence <> 't' and i.indisvalid and i.indisready and i.indislive and ` + userSchemas + `
@@ -84,6 +84,10 @@ with candidate as materialized (
     and case
       when x.indkey = y.indkey and x.indnkeyatts = y.indnkeyatts then
         x.indclass = y.indclass and x.indcollation = y.indcollation and x.indoption = y.indoption
+        -- Two BRIN indexes, say, that summarise ranges of other lengths.
+        and (x.relam = (select oid from pg_am where amname = 'btree') or x.reloptions is not distinct from y.reloptions
+             and array(select a.attoptions::text from pg_attribute a where a.attrelid = x.indexrelid order by a.attnum)
+               = array(select a.attoptions::text from pg_attribute a where a.attrelid = y.indexrelid order by a.attnum))
         and case when x.indexprs is null then true
                  else pg_get_expr(x.indexprs, x.indrelid) = pg_get_expr(y.indexprs, y.indrelid) end
         and (y.indisunique or y.constrains or y.indisreplident or y.indisclustered or y.relispartition or x.indexrelid > y.indexrelid)

@@ -22,8 +22,8 @@ func (s *sheet) connections(x *htmlSection) {
 	}
 	x.facts(append(facts,
 		htmlFact{Name: "Waiting for a lock", Value: whole(c.WaitingForLock)},
-		htmlFact{Name: "Oldest transaction", Value: seconds(c.OldestTransactionSeconds)},
-		htmlFact{Name: "Longest statement", Value: seconds(c.OldestQuerySeconds)},
+		htmlFact{Name: "Oldest transaction", Value: seconds(c.OldestTransactionSeconds) + ", " + seconds(c.AverageTransactionSeconds) + " on average"},
+		htmlFact{Name: "Longest statement", Value: seconds(c.OldestQuerySeconds) + ", " + seconds(c.AverageQuerySeconds) + " on average"},
 		htmlFact{Name: "Connections' age", Value: seconds(c.AverageConnectionSeconds) + " on average, oldest " + seconds(c.OldestConnectionSeconds)},
 	)...)
 	s.addChart(x, s.chart(chartOptions{title: "Connections", write: compact, zero: true, limit: float64(c.Usable()), limitName: "can be had:"},

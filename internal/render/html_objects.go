@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pgmedic/pgmedic/internal/monitor"
 )
@@ -46,6 +47,9 @@ func (s *sheet) statements(x *htmlSection) {
 		})
 	}
 	x.table(t, 20, n.Total)
+	for _, q := range n.Items {
+		x.plan(q)
+	}
 }
 
 // indexes are the largest, and those that do nothing.
@@ -75,6 +79,36 @@ func (s *sheet) indexes(x *htmlSection) {
 	}
 	x.table(pairs, most, 0)
 	x.table(indexTable("Invalid indexes", n.Invalid), most, 0)
+	x.table(s.replicaTable(), most, 0)
+}
+
+// replicaTable says which standbys were asked what they use of the indexes that
+// nothing scans here.
+func (s *sheet) replicaTable() htmlTable {
+	t := htmlTable{
+		Caption: "Replicas that were asked", Columns: columns("Replica", "Its statistics began", "Of the indexes not scanned here it uses"),
+		Note: "Each server counts for itself. An index is called droppable only if every replica was asked.",
+	}
+	names := map[uint32]string{}
+	for _, i := range s.r.Indexes.Unused {
+		names[i.OID] = i.Schema + "." + i.Name
+	}
+	for _, p := range s.r.Replicas {
+		n := name(p.Name)
+		n.Sub = p.Application
+		var used []string
+		for _, i := range p.Indexes {
+			if i.Scans > 0 {
+				used = append(used, fmt.Sprintf("%s (%s)", cmp.Or(names[i.OID], fmt.Sprintf("index %d", i.OID)), plural(int(i.Scans), "scan")))
+			}
+		}
+		since := p.StartedAt
+		if p.StatsReset != nil && p.StatsReset.After(since) {
+			since = *p.StatsReset
+		}
+		t.Rows = append(t.Rows, []cell{n, text(utc(since)), text(cmp.Or(strings.Join(used, ", "), "none"))})
+	}
+	return t
 }
 
 func indexTable(caption string, all []monitor.Index) htmlTable {
@@ -83,18 +117,26 @@ func indexTable(caption string, all []monitor.Index) htmlTable {
 		n := name(i.Schema + "." + i.Name)
 		n.Sub = "on " + cut(i.TableSchema+"."+i.Table, longestCell)
 		t.Rows = append(t.Rows, []cell{
-			n, text(Bytes(i.EstimatedBytes)), text(estimate(i.BloatBytes)), text(Count(i.Scans)), text(i.Method), text(i.Needed()),
+			n, text(Bytes(i.EstimatedBytes)), bloatCell(i.BloatBytes, i.BloatMethod, i.BloatConfidence), text(Count(i.Scans)), text(i.Method), text(i.Needed()),
 		})
 	}
 	return t
 }
 
-// estimate writes a size that is estimated, or may not be known.
-func estimate(b *int64) string {
-	if b == nil {
-		return "-"
+// bloatCell writes how much is empty, and how that is known.
+func bloatCell(bytes *int64, method, confidence string) cell {
+	if bytes == nil {
+		return text("-")
 	}
-	return "~" + Bytes(*b)
+	c := text("~" + Bytes(*bytes))
+	if confidence != "" {
+		c.Sub = confidence + " confidence"
+	}
+	if method != "" && method != "estimate" {
+		c = text(Bytes(*bytes))
+		c.Sub = method
+	}
+	return c
 }
 
 // tables are the largest, with their dead rows and bloat.
@@ -141,12 +183,7 @@ func (s *sheet) tableCells(k monitor.Table) []cell {
 	}
 	bloat := text("-")
 	if k.Bloat != nil {
-		bloat = text("~" + Bytes(k.Bloat.Bytes))
-		bloat.Sub = k.Bloat.Confidence + " confidence"
-		if k.Bloat.Method != "estimate" {
-			bloat = text(Bytes(k.Bloat.Bytes))
-			bloat.Sub = k.Bloat.Method
-		}
+		bloat = bloatCell(&k.Bloat.Bytes, k.Bloat.Method, k.Bloat.Confidence)
 	}
 	return []cell{
 		n, text(Count(k.LiveTuples)), dead, bloat,

@@ -47,7 +47,11 @@ type htmlBlock struct {
 	Note    string
 	Table   *htmlTable
 	Charts  []*lineChart
+	Plan    *htmlPlan
 }
+
+// htmlPlan is how a statement would be carried out.
+type htmlPlan struct{ Statement, Text string }
 
 // htmlTable is a table with its first column as headers of rows.
 type htmlTable struct {
@@ -189,6 +193,19 @@ func (x *htmlSection) facts(facts ...htmlFact) {
 // note adds a sentence.
 func (x *htmlSection) note(format string, args ...any) {
 	x.add(htmlBlock{Note: Clean(fmt.Sprintf(format, args...))})
+}
+
+// plan adds the plan of a statement, where one was asked for.
+func (x *htmlSection) plan(k monitor.Statement) {
+	if len(k.Plan) == 0 {
+		return
+	}
+	lines := make([]string, len(k.Plan))
+	for i, l := range k.Plan {
+		step := strings.TrimLeft(l, " ")
+		lines[i] = l[:len(l)-len(step)] + Clean(step)
+	}
+	x.add(htmlBlock{Plan: &htmlPlan{Statement: cut(Clean(k.Query), longestCell), Text: strings.Join(lines, "\n")}})
 }
 
 // table adds a table, unless it is empty. What is beyond the rows shown is

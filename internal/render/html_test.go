@@ -162,6 +162,39 @@ func TestHTMLChartsBreakAtGaps(t *testing.T) {
 	}
 }
 
+// What a report was asked for beyond the usual, and how numbers are known, is
+// on the page.
+func TestHTMLShowsPlansReplicasAndMethods(t *testing.T) {
+	r := busy()
+	r.Connections.AverageTransactionSeconds, r.Connections.AverageQuerySeconds = 33, 44
+	r.Statements = &monitor.Statements{Total: 1, ExecSeconds: 5, Items: []monitor.Statement{{
+		QueryID: "1", Query: "select <b> from claims", Plan: []string{"Sort (cost 2, rows 1)", "  Seq Scan on claims (cost 1, rows 1)"},
+	}}}
+	x := monitor.Index{OID: 77, Schema: "public", Name: "claims_old", TableSchema: "public", Table: "claims", Valid: true, BloatBytes: of(int64(3 << 20))}
+	x.BloatMethod, x.BloatConfidence = "estimate", "medium"
+	y := x
+	y.OID, y.Name, y.BloatMethod, y.BloatConfidence = 78, "claims_measured", "pgstattuple", "high"
+	r.Indexes = &monitor.Indexes{Total: 2, Largest: []monitor.Index{x, y}, Unused: []monitor.Index{x, y}, UnusedTotal: 2}
+	r.Replicas = []monitor.Replica{
+		{Name: "db2:5432", StartedAt: noon.Add(-time.Hour), StatsReset: at(30 * time.Minute), Indexes: []monitor.ReplicaIndex{{OID: 77, Scans: 12}, {OID: 78}}},
+		{Name: "db3:5432", StartedAt: noon.Add(-time.Hour)},
+	}
+	page := html.UnescapeString(htmlOf(t, report(r)))
+	for _, part := range []string{
+		"<bdi>Sort (cost 2, rows 1)\n  Seq Scan on claims (cost 1, rows 1)</bdi>", "Plan of <code><bdi>select <b> from claims",
+		"Replicas that were asked", "<bdi>db2:5432</bdi>", "public.claims_old (12 scans)", "<bdi>db3:5432</bdi>", ">none<",
+		"33 s on average", "44 s on average", "medium confidence", "<bdi>pgstattuple</bdi>",
+	} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page lacks %q", part)
+		}
+	}
+	// The younger of a start and a reset is since when it is known.
+	if !strings.Contains(page, noon.Add(-30*time.Minute).UTC().Format("15:04")) {
+		t.Error("since when a replica counts is not said")
+	}
+}
+
 func TestHTMLEscapes(t *testing.T) {
 	text := htmlOf(t, hostile())
 	for _, p := range planted[:8] {
