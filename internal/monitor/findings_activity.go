@@ -347,8 +347,15 @@ func (a *analysis) statementsMissing() {
 		Fix:     "CREATE EXTENSION pg_stat_statements;",
 		Risk:    "A moment. It counts statements at a cost of a few percent at most.",
 	}
-	libraries, _ := a.reading.Server.Setting("shared_preload_libraries")
-	if !strings.Contains(libraries, "pg_stat_statements") {
+	libraries, known := a.reading.Server.Setting("shared_preload_libraries")
+	switch {
+	case !known:
+		// Hidden from a plain role: a list without those that are there would
+		// take them from the server.
+		f.Fix = "SELECT pg_catalog.current_setting('shared_preload_libraries');"
+		f.Risk = "Changes nothing: it shows what the server loads, to a member of pg_read_all_settings. If pg_stat_statements is among it, " +
+			"CREATE EXTENSION pg_stat_statements is all there is to do; otherwise add it to the list, keep the rest, and restart first."
+	case !strings.Contains(libraries, "pg_stat_statements"):
 		all := "pg_stat_statements"
 		if libraries != "" {
 			all = libraries + ", " + all

@@ -36,6 +36,7 @@ func TestNormalise(t *testing.T) {
 		{"a backslash before a quote", `select 'a\' , secret, 'b' from t`, "select ?"},
 		{"names beyond ASCII", "select größe from 患者 where x=1", "select größe from 患者 where x=?"},
 		{"casts", "select '2024-01-01'::date, a::text", "select ?::date, a::text"},
+		{"rows after a COPY", "copy t (a) from stdin with csv; Jane Doe,O", "copy t (a) from stdin with csv;"},
 		{"two statements", "set a = b; update t set c = d", "set a = ?; update t set c = d"},
 		{"a name that ends in a digit", "select t1.c2 from s3.t1", "select t1.c2 from s3.t1"},
 	}

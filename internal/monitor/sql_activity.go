@@ -112,7 +112,9 @@ from @extension@.pg_stat_statements(false) s
 left join pg_database d on d.oid = s.dbid left join pg_roles u on u.oid = s.userid`
 }
 
-const sqlStatementsInfo = `select dealloc as evicted, stats_reset from @extension@.pg_stat_statements_info`
+// sqlStatementsInfo asks the function: the view of that name is closed to
+// sessions that read system views only, as ours do.
+const sqlStatementsInfo = `select dealloc as evicted, stats_reset from @extension@.pg_stat_statements_info()`
 
 // sqlStatementTexts reads the texts of the statements in $1. Long ones are cut
 // on the server.

@@ -1,0 +1,81 @@
+package monitor_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/monitor"
+)
+
+// What a fix must not do to somebody who pastes it at night without a thought.
+func TestFixesAreCareful(t *testing.T) {
+	setting := func(r *monitor.Reading, name, value string) {
+		r.Server.Settings = append(r.Server.Settings, monitor.Setting{Name: name, Value: value})
+	}
+	blocked := func(kind, state string) func(*monitor.Reading) {
+		return func(r *monitor.Reading) {
+			r.Locks = &monitor.Locks{
+				Waiting:  []monitor.LockWait{{Session: monitor.Session{PID: 2, User: "app"}, LockType: kind, WaitSeconds: 600, BlockedBy: []int{1}}},
+				Blockers: []monitor.Session{{PID: 1, User: "app", State: state}},
+			}
+		}
+	}
+	slot := func(kept int64) func(*monitor.Reading) {
+		return func(r *monitor.Reading) {
+			r.Replication = &monitor.Replication{Slots: []monitor.Slot{{Name: "s", Type: "physical", RetainedBytes: &kept}}}
+		}
+	}
+	tests := []struct {
+		name, id string
+		change   func(*monitor.Reading)
+		want     pgmedic.Severity
+		has, not string
+	}{
+		{"a row's lock is ended", "lock-wait", blocked("transactionid", "idle in transaction"), pgmedic.SeverityCritical, "pg_terminate_backend", "advisory"},
+		{"who leads by an advisory lock is not", "lock-wait", blocked("advisory", "idle"), pgmedic.SeverityInfo, "pg_locks", "pg_terminate_backend"},
+		{"nor one that is hidden", "lock-wait", blocked("relation", ""), pgmedic.SeverityCritical, "", "pg_terminate_backend"},
+		{"a standby that restarts keeps its slot", "slot-inactive", slot(1 << 20), pgmedic.SeverityInfo, "pg_replication_slots", "pg_drop"},
+		{"one that fills the disk may lose it", "slot-inactive", slot(1 << 40), pgmedic.SeverityWarn, "pg_drop_replication_slot", ""},
+		{"libraries that are hidden stay", "statements-not-tracked", func(r *monitor.Reading) {
+			r.Server.Extensions = []monitor.Extension{}
+		}, pgmedic.SeverityInfo, "current_setting", "ALTER SYSTEM"},
+		{"those that are known too", "statements-not-tracked", func(r *monitor.Reading) {
+			r.Server.Extensions = []monitor.Extension{}
+			setting(r, "shared_preload_libraries", "timescaledb")
+		}, pgmedic.SeverityInfo, "'timescaledb', 'pg_stat_statements'", ""},
+		{"an idle session's temporary table stays", "wraparound-table", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Tables: []monitor.TableAge{{Schema: "pg_temp_12", Name: "t", XIDAge: 2 << 30 * 9 / 10}}}
+		}, pgmedic.SeverityCritical, "'12'", "DROP"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := reading(tt.change)
+			r.Statements = nil
+			for _, f := range analyse(r) {
+				if f.ID != tt.id {
+					continue
+				}
+				if f.Severity != tt.want || !strings.Contains(f.Fix, tt.has) || tt.has == "" && f.Fix != "" || tt.not != "" && strings.Contains(f.Fix, tt.not) {
+					t.Errorf("%s: %s", f.Severity, f.Fix)
+				}
+				return
+			}
+			t.Errorf("%s was not found", tt.id)
+		})
+	}
+}
+
+// An archive that was given up left its counts behind; nothing fails any more.
+func TestAnArchiveThatIsOffDoesNotFail(t *testing.T) {
+	for mode, want := range map[string]int{"off": 0, "on": 1} {
+		r := reading(func(r *monitor.Reading) {
+			now := r.TakenAt
+			r.Server.Settings = append(r.Server.Settings, monitor.Setting{Name: "archive_mode", Value: mode})
+			r.Replication = &monitor.Replication{Archiver: &monitor.Archiver{Failed: 3, LastFailedAt: &now}}
+		})
+		if got := analyse(r); len(got) != want {
+			t.Errorf("%s: %s", mode, names(got))
+		}
+	}
+}
