@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -203,13 +204,25 @@ func (a *app) mutes() []monitor.Mute {
 	return all
 }
 
+// longestReading bounds what is read for one; those of 10,000 tables and all
+// databases take some MiB.
+const longestReading = 128 << 20
+
 // readReading reads what `pgmedic report --json` wrote, or the reading in it
 // alone.
 func readReading(path string) (*monitor.Reading, error) {
 	const hint = "give a file that `pgmedic report --json` wrote"
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUnreachable, hint, "read the reading: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, longestReading+1))
+	if err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUnreachable, hint, "read the reading: %w", err)
+	}
+	if len(data) > longestReading {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it has more than %s, and no reading has", path, render.Bytes(longestReading))
 	}
 	var report struct {
 		Reading json.RawMessage `json:"reading"`

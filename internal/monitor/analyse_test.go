@@ -283,6 +283,8 @@ func TestDecodeRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, text := range []string{"", "[]", "{}", `{"format": 2}`, `{"format": "1"}`} {
 		if _, err := monitor.Decode(strings.NewReader(text)); pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
 			t.Errorf("%q: %v", text, err)
+		} else if strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%q: %v speaks of Go's types", text, err)
 		}
 	}
 	if _, err := monitor.Decode(strings.NewReader(`{"format": 1, "of_tomorrow": true}`)); err != nil {

@@ -66,6 +66,18 @@ func TestFixesAreCareful(t *testing.T) {
 	}
 }
 
+// Of many dead rows and a living one not all are dead.
+func TestNotAllRowsAreDeadWhileOneLives(t *testing.T) {
+	for live, want := range map[int64]string{0: "100 %", 5: "99 %"} {
+		r := reading(func(r *monitor.Reading) {
+			r.Tables.Items = []monitor.Table{{Schema: "s", Name: "t", LiveTuples: live, DeadTuples: 41_000}}
+		})
+		if f := mustFind(t, analyse(r), "table-dead-tuples", "s.t"); !strings.HasPrefix(f.Summary, want+" of the rows") {
+			t.Errorf("%d live: %s", live, f.Summary)
+		}
+	}
+}
+
 // An archive that was given up left its counts behind; nothing fails any more.
 func TestAnArchiveThatIsOffDoesNotFail(t *testing.T) {
 	for mode, want := range map[string]int{"off": 0, "on": 1} {

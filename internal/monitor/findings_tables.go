@@ -57,7 +57,7 @@ func (a *analysis) deadFinding(t *Table, percent float64) pgmedic.Finding {
 	return pgmedic.Finding{
 		ID: "table-dead-tuples", Section: SectionTables, Severity: pgmedic.SeverityWarn,
 		Object:  qualified(t.Schema, t.Name),
-		Summary: fmt.Sprintf("%.0f %% of the rows in it are dead, and %s.", percent, v.says(t)),
+		Summary: fmt.Sprintf("%.0f %% of the rows in it are dead, and %s.", deadShown(percent, t), v.says(t)),
 		Evidence: []pgmedic.Evidence{
 			evidence("dead_tuples", t.DeadTuples), evidence("live_tuples", t.LiveTuples),
 			evidencePercent("dead_percent", percent), evidence("size_bytes", t.Bytes()),
@@ -68,6 +68,15 @@ func (a *analysis) deadFinding(t *Table, percent float64) pgmedic.Finding {
 		Fix:  fmt.Sprintf("VACUUM (ANALYZE) %s;", quotedTable(t.Schema, t.Name)),
 		Risk: risk,
 	}
+}
+
+// deadShown is a percentage to be rounded, never up to all of the rows while one
+// lives.
+func deadShown(percent float64, t *Table) float64 {
+	if t.LiveTuples > 0 {
+		return min(percent, 99)
+	}
+	return percent
 }
 
 // trigger is when autovacuum comes to a table.

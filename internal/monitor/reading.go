@@ -8,6 +8,8 @@ package monitor
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -273,6 +275,10 @@ func Decode(r io.Reader) (*Reading, error) {
 		Within *Reading `json:"reading"`
 	}
 	if err := json.NewDecoder(r).Decode(&file); err != nil {
+		// The words of a wrong type are about Go's types, and help nobody.
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			err = fmt.Errorf("a JSON %s where something else belongs, at byte %d", wrong.Value, wrong.Offset)
+		}
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give a file that pgmedic report --json wrote", "read a reading: %w", err)
 	}
 	reading := file.Reading
