@@ -66,6 +66,16 @@ func TestFixesAreCareful(t *testing.T) {
 	}
 }
 
+// A statement whose number a plain role may not see still has a name.
+func TestAHiddenStatementIsSaidToBeHidden(t *testing.T) {
+	r := reading(func(r *monitor.Reading) {
+		x := monitor.Statement{User: "app", Database: "clinic"}
+		x.Calls, x.ExecSeconds = 10, 600
+		r.Statements = &monitor.Statements{Total: 1, ExecSeconds: 600, Items: []monitor.Statement{x}}
+	})
+	mustFind(t, analyse(r), "statement-slow", "a statement of role app that is hidden from this role")
+}
+
 // Of many dead rows and a living one not all are dead.
 func TestNotAllRowsAreDeadWhileOneLives(t *testing.T) {
 	for live, want := range map[int64]string{0: "100 %", 5: "99 %"} {

@@ -295,6 +295,9 @@ func (a *analysis) statement(x *Statement, id string, severity pgmedic.Severity,
 		}, more...),
 		Risk: "There is no fix to paste: look at its plan with EXPLAIN, for rows read and thrown away, and for estimates that are far off.",
 	}
+	if x.QueryID == "" {
+		f.Object = "a statement of role " + readable(x.User) + " that is hidden from this role"
+	}
 	explainable := regexp.MustCompile(`(?i)^(select|with|insert|update|delete)\s`).MatchString(x.Query) &&
 		!strings.ContainsAny(x.Query, "?;\n") && len(x.Query) < 8000
 	if a.reading.Server.VersionNum >= pg16 && explainable {
