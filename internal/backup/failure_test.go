@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,16 +136,44 @@ func TestServerStops(t *testing.T) {
 	fixture.Exec(t, own.DSN("postgres"), "CREATE DATABASE clinic")
 	dsn := own.DSN("clinic")
 	fill(t, dsn)
-	o := stored(t, dsn, func(_ context.Context, r io.Reader) io.Reader {
-		return fixture.At(r, 64<<10, func() {
-			if err := syscall.Kill(own.PID(), syscall.SIGQUIT); err != nil {
-				t.Error(err)
+	// What is read beside the dump would fail as well, and might be heard first.
+	var beside sync.WaitGroup
+	beside.Add(2)
+	o := fixture.BackupOptions(t, dsn, catalog.New(&fixture.Faulty{
+		Store: fixture.NewCatalog(t).Store(),
+		OnPut: func(_ context.Context, key string, r io.Reader) io.Reader {
+			if strings.Contains(key, "/inventory") || strings.Contains(key, "/globals") {
+				return &atEnd{r, sync.OnceFunc(beside.Done)}
 			}
-			<-own.Done()
-		})
-	})
+			if !strings.HasSuffix(key, "/dump.sql") {
+				return nil
+			}
+			return fixture.At(r, 64<<10, func() {
+				beside.Wait()
+				if err := syscall.Kill(own.PID(), syscall.SIGQUIT); err != nil {
+					t.Error(err)
+				}
+				<-own.Done()
+			})
+		},
+	}))
+	o.Seal = seal.Options{Compression: seal.CompressionNone}
 	b, err := backup.Take(t.Context(), o)
 	wantFailed(t, o, b, err, pgmedic.KindUnreachable, "pg_dump")
+}
+
+// atEnd does something when all of a reader has been read.
+type atEnd struct {
+	io.Reader
+	do func()
+}
+
+func (r *atEnd) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF {
+		r.do()
+	}
+	return n, err
 }
 
 // TestCancelledAtEachStep interrupts a backup at the beginning of each step and

@@ -244,6 +244,11 @@ func TestLostAnswer(t *testing.T) {
 			if !test.known && pool.Hint(err) == "" {
 				t.Error("no hint")
 			}
+			// What was sent before the link broke may be under way yet.
+			eventually(t, "nothing is under way", func() bool {
+				return ask[bool](t, conn, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+					WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle')`)
+			})
 			if got := ask[int](t, conn, "SELECT count(*)::int FROM t"); got != test.want {
 				t.Errorf("%d rows instead of %d", got, test.want)
 			}
