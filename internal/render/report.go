@@ -66,7 +66,7 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 	for _, f := range findings {
 		counts[f.Severity]++
 	}
-	line := plural(counts[pgmedic.SeverityWarn], "warning") + ", " + plural(counts[pgmedic.SeverityCritical], "critical")
+	line := plural(counts[pgmedic.SeverityCritical], "critical") + ", " + plural(counts[pgmedic.SeverityWarn], "warning")
 	if n := counts[pgmedic.SeverityInfo]; n > 0 {
 		line += ", " + plural(n, "note")
 	}

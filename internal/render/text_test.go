@@ -218,10 +218,10 @@ func TestNamesCannotDriveTheTerminal(t *testing.T) {
 }
 
 func TestVerdictCountsAndNamesTheWorst(t *testing.T) {
-	if v := report(clinic()).Verdict; v != "5 warnings, 1 critical, 5 notes: first connections near limit, server; 2 things could not be looked at" {
+	if v := report(clinic()).Verdict; v != "1 critical, 5 warnings, 5 notes: first connections near limit, server; 2 things could not be looked at" {
 		t.Error(v)
 	}
-	if v := report(healthy()).Verdict; v != "0 warnings, 0 criticals: nothing needs doing now" {
+	if v := report(healthy()).Verdict; v != "0 criticals, 0 warnings: nothing needs doing now" {
 		t.Error(v)
 	}
 }
