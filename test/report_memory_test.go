@@ -3,7 +3,6 @@ package test
 import (
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ func TestReportMemory(t *testing.T) {
 	b.env = append(b.env, "DATABASE_URL="+dsn)
 	for _, args := range [][]string{{}, {"--json"}, {"--format", "prometheus"}, {"--interval", "1s"}} {
 		c := b.start(append([]string{"report"}, args...)...)
+		peak := c.watchResident()
 		r := c.wait(time.Minute)
 		if r.code != 0 {
 			t.Fatalf("pgmedic report %q: exit code %d\n%s", args, r.code, r.stderr)
@@ -30,11 +30,7 @@ func TestReportMemory(t *testing.T) {
 		if len(args) == 0 && (!strings.Contains(r.stdout, "10,000 in all") || !strings.Contains(r.stdout, "20,000 indexes")) {
 			t.Errorf("the report is not about what was made:\n%s", r.stdout)
 		}
-		usage, ok := c.cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		if !ok {
-			t.Fatal("this system doesn't say how much memory a process had")
-		}
-		resident := usage.Maxrss << 10 // KiB on Linux
+		resident := peak()
 		t.Logf("report %s: %d MiB", strings.Join(args, " "), resident>>20)
 		if resident > maxReportResident {
 			t.Errorf("pgmedic report %q had %d MiB resident, more than %d", args, resident>>20, maxReportResident>>20)

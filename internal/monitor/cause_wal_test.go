@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,10 +27,16 @@ func testAnArchiverThatIsBehindIsFound(t *testing.T, dsn string) {
 	if err := conn.QueryRow(t.Context(), "SHOW data_directory").Scan(&folder); err != nil {
 		t.Fatal(err)
 	}
-	// The command waits in the data folder for a file that says go.
-	goOn := filepath.Join(folder, "go-on")
-	defer func() { _ = os.Remove(goOn) }()
-	exec(t, conn, "ALTER SYSTEM SET archive_command = 'until test -e go-on; do sleep 0.05; done'", "SELECT pg_reload_conf()")
+	// The command waits in the data folder for a file that says go. The file stays
+	// there: a command that began last would wait for ever, and DROP DATABASE for it.
+	name := "go-on-" + rand.Text()
+	goOn := func() {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	defer goOn()
+	exec(t, conn, "ALTER SYSTEM SET archive_command = 'until test -e "+name+"; do sleep 0.05; done'", "SELECT pg_reload_conf()")
 	findings := func() []pgmedic.Finding {
 		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.ArchiveBacklog = 2 })
 	}
@@ -37,9 +44,7 @@ func testAnArchiverThatIsBehindIsFound(t *testing.T, dsn string) {
 		exec(t, conn, "SELECT txid_current()", "SELECT pg_switch_wal()")
 	}
 	paste(t, conn, comes(t, "archiver-behind", "server", findings).Fix)
-	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	goOn()
 	goes(t, "archiver-behind", "server", findings)
 }
 
