@@ -25,6 +25,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
 // TestHTMLInBrowser shows reports in Chromium, one for all that is asked of them.
@@ -223,7 +224,7 @@ func (b *tab) accessible(width int64, scheme string) {
 // nothing where it did not and nobody insists.
 func axeCore(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(cacheDir(), "axe-core", "axe.min.js"))
+	text, err := os.ReadFile(filepath.Join(scratchtest.CacheDir(), "axe-core", "axe.min.js"))
 	if err == nil {
 		return string(text)
 	}
@@ -232,20 +233,6 @@ func axeCore(t *testing.T) string {
 	}
 	t.Log("axe-core is not there: accessibility is not checked; scripts/setup.sh --all fetches it")
 	return `var axe = {run: () => Promise.resolve({violations: []})}`
-}
-
-// cacheDir is the same folder as cache_folder in scripts/setup.sh.
-func cacheDir() string {
-	if dir := os.Getenv("PGMEDIC_CACHE"); dir != "" {
-		return dir
-	}
-	if os.Geteuid() == 0 {
-		return "/var/cache/pgmedic"
-	}
-	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Join(dir, "pgmedic")
-	}
-	return filepath.Join(os.Getenv("HOME"), ".cache", "pgmedic")
 }
 
 // names plants names that would be markup or script.

@@ -137,26 +137,21 @@ func Majors(tb testing.TB) []int {
 // the folders of PGMEDIC_POSTGRES_DIRS, a list like PATH, and the cache that
 // scripts/setup.sh fills.
 func SearchDirs() []string {
-	dirs := filepath.SplitList(os.Getenv("PGMEDIC_POSTGRES_DIRS"))
-	if cache, err := cacheDir(); err == nil {
-		dirs = append(dirs, filepath.Join(cache, "postgres"))
-	}
-	return dirs
+	return append(filepath.SplitList(os.Getenv("PGMEDIC_POSTGRES_DIRS")), filepath.Join(CacheDir(), "postgres"))
 }
 
-// cacheDir is the same folder as cache_folder in scripts/setup.sh.
-func cacheDir() (string, error) {
+// CacheDir returns the folder that scripts/setup.sh fills, as its cache_folder does.
+func CacheDir() string {
 	if dir := os.Getenv("PGMEDIC_CACHE"); dir != "" {
-		return dir, nil
+		return dir
 	}
 	if os.Geteuid() == 0 {
-		return "/var/cache/pgmedic", nil
+		return "/var/cache/pgmedic"
 	}
 	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Join(dir, "pgmedic"), nil
+		return filepath.Join(dir, "pgmedic")
 	}
-	home, err := os.UserHomeDir()
-	return filepath.Join(home, ".cache", "pgmedic"), err
+	return filepath.Join(os.Getenv("HOME"), ".cache", "pgmedic")
 }
 
 func start(ctx context.Context, opts scratch.Options) (*scratch.Server, error) {

@@ -12,15 +12,11 @@ import (
 // PGMEDIC_TEST_ALL is 1, fails.
 func Tool(tb testing.TB, name string) string {
 	tb.Helper()
-	dir, err := cacheDir()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	path := filepath.Join(dir, "bin", name)
+	path := filepath.Join(CacheDir(), "bin", name)
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	path, err = exec.LookPath(name)
+	path, err := exec.LookPath(name)
 	if err == nil {
 		return path
 	}
