@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
@@ -33,6 +34,7 @@ func TestTraps(t *testing.T) {
 			for _, c := range reading() {
 				trapped.run(c...)
 			}
+			trapped.pasteAdvice()
 			// The client programs that are installed refuse a newer server.
 			if major > server.Major() {
 				trapped.refused("backup")
@@ -80,12 +82,13 @@ func newTrapped(t *testing.T, s *scratch.Server) *trapped {
 	b.env = b.environ("DATABASE_URL=" + s.URL(b.database))
 	tr := &trapped{bench: b, server: s}
 	tr.exec("postgres", "CREATE ROLE mallory LOGIN", "CREATE DATABASE trapped OWNER mallory TEMPLATE template0")
-	tr.exec("trapped", "CREATE TABLE public.patients (id int PRIMARY KEY, name varchar(20) DEFAULT 'x', born date)",
+	tr.exec("trapped", "CREATE EXTENSION citext SCHEMA public", "CREATE TABLE public.patients (id int PRIMARY KEY, name varchar(20) DEFAULT 'x', born date)",
 		"CREATE INDEX ON public.patients (born)", "INSERT INTO public.patients (id) SELECT pg_catalog.generate_series(1, 500)",
 		"CREATE TABLE public.visits (id bigint GENERATED ALWAYS AS IDENTITY, patient int REFERENCES public.patients)",
 		"INSERT INTO public.visits (patient) SELECT id FROM public.patients",
 		"CREATE MATERIALIZED VIEW public.days AS SELECT born, pg_catalog.count(*) AS n FROM public.patients GROUP BY born",
-		"SELECT pg_catalog.lo_create(4711)", "CREATE SCHEMA spare", "ALTER TABLE public.patients OWNER TO mallory",
+		"SELECT pg_catalog.lo_create(4711)", "CREATE TABLE public.keyless (a public.citext, b numeric(8, 2), c text[])",
+		"INSERT INTO public.keyless VALUES ('x', 1, '{y}')", "CREATE SCHEMA spare", "ALTER TABLE public.patients OWNER TO mallory",
 		"CREATE EXTENSION pgstattuple SCHEMA public", "CREATE EXTENSION amcheck SCHEMA public")
 	if s.Major() >= 13 {
 		tr.exec("trapped", "CREATE EXTENSION pg_stat_statements SCHEMA public")
@@ -207,16 +210,71 @@ func (tr *trapped) restoring(method string) {
 	tr.run("drill", id, "--on-server")
 	tr.run("drill", id, "--no-amcheck")
 	tr.run("restore", id, "--into", "trapped_copy", "--globals")
-	tr.run("restore", id, "--table", "patients")
-	tr.exec("trapped", `DO $$ DECLARE s pg_catalog.text; BEGIN FOR s IN SELECT nspname FROM pg_catalog.pg_namespace
-		WHERE nspname OPERATOR(pg_catalog.~) '^pgmedic' LOOP EXECUTE pg_catalog.format('DROP SCHEMA %I CASCADE', s); END LOOP; END $$`)
-	tr.sprung() // the clean-up is no command of pgmedic's
+	tr.pasteRescue(id)
 	tr.run("restore", id, "--swap", "--yes", "--dry-run")
 	tr.run("restore", id, "--swap", "--yes")
 	tr.run("rollback", "trapped", "--yes")
 	tr.run("prune", "--yes", "--keep-displaced", "0s")
 	tr.exec("postgres", "DROP DATABASE trapped_copy")
 	tr.sprung()
+}
+
+// paste runs printed SQL as a superuser would who pastes it: in a session of the
+// database's own search path.
+func (tr *trapped) paste(what, sql string) {
+	tr.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, tr.server.DSN(tr.database))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		tr.t.Errorf("paste %s: %v\n%s", what, err, sql)
+	}
+	tr.quiet("[pasting]", what, sql)
+}
+
+// pasteAdvice pastes what a report says to look at, and the SQL of the roles.
+func (tr *trapped) pasteAdvice() {
+	tr.t.Helper()
+	tr.paste("init --roles-only", tr.run("init", "--roles-only"))
+	tr.exec("trapped", "DROP OWNED BY pgmedic_monitor, pgmedic_backup, pgmedic_restore", "DROP ROLE pgmedic_monitor, pgmedic_backup, pgmedic_restore")
+	tr.sprung()
+	var report struct {
+		Findings []struct{ ID, Fix, Risk string } `json:"findings"`
+	}
+	if err := json.Unmarshal([]byte(tr.run("report", "--json", "--no-history")), &report); err != nil {
+		tr.t.Fatal(err)
+	}
+	for _, f := range report.Findings {
+		if strings.HasPrefix(f.Risk, "Changes nothing") {
+			tr.paste(f.ID, f.Fix)
+		}
+	}
+}
+
+// pasteRescue rescues tables and pastes what compares them and puts them back.
+func (tr *trapped) pasteRescue(id string) {
+	tr.t.Helper()
+	var rescued struct {
+		Schema string `json:"schema"`
+		Tables []struct {
+			SQL map[string]string `json:"sql"`
+		} `json:"tables"`
+	}
+	if err := json.Unmarshal([]byte(tr.run("restore", id, "--table", "public.patients", "--table", "public.visits", "--table", "public.keyless", "--json")), &rescued); err != nil {
+		tr.t.Fatal(err)
+	}
+	for _, table := range rescued.Tables {
+		if len(table.SQL) < 3 {
+			tr.t.Errorf("not all of the SQL: %q", table.SQL)
+		}
+		for name, sql := range table.SQL {
+			tr.paste(name, sql)
+		}
+	}
+	tr.paste("the clean-up", `DROP SCHEMA "`+rescued.Schema+`" CASCADE`)
 }
 
 var called = regexp.MustCompile(`\b([a-z][a-z0-9_]+)\(`)

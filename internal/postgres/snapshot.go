@@ -379,7 +379,7 @@ ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user
 			"lock the tables: another session holds an exclusive lock on one of them")
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict,
-		fmt.Sprintf("let it finish, or end it: SELECT pg_terminate_backend(%d);", pid),
+		fmt.Sprintf("let it finish, or end it: SELECT pg_catalog.pg_terminate_backend(%d);", pid),
 		"lock table %s: process %d (user %q, application %q, database %q) holds it or waits for it exclusively",
 		pgmedic.QuoteQualified(schema, table), pid, user, app, database)
 }

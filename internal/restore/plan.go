@@ -117,7 +117,7 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 		case !replica.Standby:
 			o.Logger.Warn("a read replica is no standby of this server; its sessions are left alone", "replica", address(t))
 		case replica.Paused:
-			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_wal_replay_resume(); there, or say --standbys-handled",
+			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_catalog.pg_wal_replay_resume(); there, or say --standbys-handled",
 				"standby %s does not replay: sessions on it would go on reading the old database", address(t))
 		case replica.Streams:
 			reached[replica.Instance] = replica.Stream
