@@ -47,7 +47,7 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := connectUnlimited(ctx, cfg)
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
@@ -56,6 +56,22 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// connectUnlimited asks for statements without a time limit when the session
+// begins: a database that ends them after a millisecond would end those that lift
+// the limit. A pooler may refuse what it can't keep for the next client; then
+// setUpSession's statements are the first to say so. The search path is not asked
+// for in this way, for then the session could not tell which one is its own.
+func connectUnlimited(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+	unlimited := cfg.Copy()
+	unlimited.RuntimeParams["statement_timeout"] = "0"
+	conn, err := pgx.ConnectConfig(ctx, unlimited)
+	switch Code(err) {
+	case "08P01", "0A000", "42704": // PgBouncer says the first
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	return conn, err
 }
 
 // Close ends a session within a few seconds, also when ctx has ended. What a
