@@ -100,12 +100,14 @@ func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
 	if errors.As(err, &pgErr) {
 		return connectRefused(cfg, where, pgErr)
 	}
-	reason, hint := connectFailure(err)
+	reason, hint := connectFailure(err, cfg.TLSConfig != nil)
 	return pgmedic.Errorf(pgmedic.KindUnreachable, hint, "connect to %s: %s", where, reason)
 }
 
-// connectFailure says why no server answered, from the type of the error.
-func connectFailure(err error) (reason, hint string) {
+// connectFailure says why no server answered, from the type of the error. A server
+// that refuses TLS is the one case that has none: it answered, and encrypted is
+// true where that was asked for.
+func connectFailure(err error, encrypted bool) (reason, hint string) {
 	hint = "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
@@ -120,6 +122,9 @@ func connectFailure(err error) (reason, hint string) {
 		return "timed out", hint
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed before a session began", "the server may be starting or stopping: try again in a moment"
+	}
+	if encrypted {
+		return "TLS could not be agreed on", "check sslmode and sslrootcert in the connection string"
 	}
 	return "no answer", hint
 }

@@ -92,3 +92,11 @@ func TestServerThatHangsUp(t *testing.T) {
 		}
 	}
 }
+
+// TestServerWithoutTLS asks a server for TLS that has none.
+func TestServerWithoutTLS(t *testing.T) {
+	_, err := postgres.Connect(t.Context(), parse(t, server.URL("postgres")).With("sslmode", "require"))
+	if pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "TLS") {
+		t.Error(err)
+	}
+}
