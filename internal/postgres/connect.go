@@ -61,7 +61,7 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := connectUnhurried(ctx, cfg, t.pooler)
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
@@ -70,6 +70,30 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 		return nil, Wrap(err, "set up the session")
 	}
 	return conn, nil
+}
+
+// unhurried are the timeouts that every version knows. They go into the startup
+// packet as well: one of a few milliseconds would end the first statement of the
+// session, which turns them off.
+func unhurried() []string {
+	return []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+}
+
+// connectUnhurried connects with the timeouts off from the start, where no pooler
+// objects to such a packet.
+func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*pgx.Conn, error) {
+	if pooler {
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	with := cfg.Copy()
+	for _, name := range unhurried() {
+		with.RuntimeParams[name] = "0"
+	}
+	conn, err := pgx.ConnectConfig(ctx, with)
+	if Code(err) == "08P01" { // PgBouncer's answer to a parameter that it does not keep
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	return conn, err
 }
 
 // Close ends a session within a few seconds, also when ctx has ended. What a

@@ -63,7 +63,7 @@ func TestStandby(t *testing.T) {
 		o.Into = "copy"
 		_, err = restore.Into(t.Context(), o.Options)
 		fixture.WantKind(t, err, pgmedic.KindConflict, "is a standby")
-		_, err = restore.Prune(t.Context(), restore.PruneOptions{Target: replica, Logger: fixture.Silent(), Now: time.Now})
+		_, err = restore.Prune(t.Context(), restore.PruneOptions{Target: replica, Logger: fixture.Silent()})
 		fixture.WantKind(t, err, pgmedic.KindConflict, "is a standby")
 	})
 	// A standby of the standby stands for itself alone.
