@@ -161,6 +161,17 @@ type Database struct {
 	Extensions  []Extension `json:"extensions,omitempty"`
 	Roles       []Role      `json:"roles,omitempty"`
 	Tablespaces []string    `json:"tablespaces,omitempty"`
+	// SecurityLabels are those of the database itself.
+	SecurityLabels []SecurityLabel `json:"security_labels,omitempty"`
+	// LabelProviders are the providers of all security labels in the database, whose
+	// libraries a server must have loaded to take them.
+	LabelProviders []string `json:"label_providers,omitempty"`
+}
+
+// SecurityLabel is one SECURITY LABEL FOR provider … IS 'label'.
+type SecurityLabel struct {
+	Provider string `json:"provider"`
+	Label    string `json:"label"`
 }
 
 // Grant is one privilege on a database.

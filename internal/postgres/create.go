@@ -181,8 +181,8 @@ func ApplySettings(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.D
 	return refused, nil
 }
 
-// PropertiesSQL are the access list, connection limit, settings and comment of a
-// new database as statements, for a target that is written into them as it is.
+// PropertiesSQL are the access list, connection limit, settings, comment and security
+// labels of a new database as statements, for a target that is written into them as it is.
 func PropertiesSQL(target string, d pgmedic.Database) []string {
 	var statements []string
 	if !d.DefaultACL {
@@ -196,6 +196,9 @@ func PropertiesSQL(target string, d pgmedic.Database) []string {
 	}
 	if d.Comment != "" {
 		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+pgmedic.QuoteLiteral(d.Comment))
+	}
+	for _, l := range d.SecurityLabels {
+		statements = append(statements, labelSQL(target, l))
 	}
 	return statements
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -195,7 +196,7 @@ func TestSwapDenied(t *testing.T) {
 	own := connect(t, as.Target.WithDatabase(o.Incoming))
 	_, err := postgres.Swap(t.Context(), as)
 	wantError(t, err, pgmedic.KindConflict, `database "swap_denied" is in use by sessions that role "swapper" may not end`,
-		fmt.Sprint(client.PgConn().PID()), "clients")
+		strconv.FormatUint(uint64(client.PgConn().PID()), 10), "clients")
 	run(t, client, "SELECT 1")
 	run(t, own, "SELECT 1")
 	unchanged(t, o, conn)

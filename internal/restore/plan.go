@@ -194,7 +194,7 @@ func (s *Swapped) Degraded() error {
 			return e.err
 		}
 	}
-	return nil
+	return s.Globals.Degraded()
 }
 
 // refuseFullDisk refuses a restore that a server on this machine has no room

@@ -72,7 +72,7 @@ func judge(k postgres.Kept, p PrunePolicy) (drop bool, reason string) {
 		return false, "it is live: the story in its comment is not its own"
 	case kept && !k.Invalid && k.LiveOwner == "":
 		return false, fmt.Sprintf("there is no database %q: this may be all that is left of it", k.Story.Of)
-	case k.Distrust() != "" && !(k.LiveOwner == "" && !kept && !begun): // a copy harms nobody but its owner
+	case k.Distrust() != "" && (k.LiveOwner != "" || kept || begun): // a copy of what is not there harms its owner alone
 		return false, k.Distrust() + "; drop it by hand if nobody needs it"
 	case k.Invalid:
 		return true, "its DROP DATABASE was interrupted: nothing of it can be had any more"

@@ -62,6 +62,9 @@ type Options struct {
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
 	Without pgtool.Without
+	// LabelsOptional has security labels left out where the server has not loaded
+	// their providers' libraries; else that is an error. For scratch servers.
+	LabelsOptional bool
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
@@ -287,6 +290,9 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
+		if err == nil && !s.Without.Owners && !s.Without.Labels {
+			err = postgres.ApplyLabels(ctx, s.admin, s.Into, s.Backup.Database)
+		}
 		return err
 	})
 	failpoint.Hit(ctx, "restore-properties")
@@ -303,7 +309,7 @@ func (s *Session) create(ctx context.Context) error {
 	if err := s.refuseTaken(ctx); err != nil {
 		return err
 	}
-	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions} {
+	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions, s.prepareLabels} {
 		if err := look(ctx); err != nil {
 			return err
 		}

@@ -104,11 +104,8 @@ func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped
 		return done, nil
 	}
 	if len(dropped) == 0 {
-		what := fmt.Sprintf("no restore of database %q was cut short", o.Live)
-		for _, why := range left.PassedOver {
-			what += "; passed over: " + why
-		}
-		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "start a restore with `pgmedic restore --swap`", "%s", what)
+		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "start a restore with `pgmedic restore --swap`",
+			"no restore of database %q was cut short%s", o.Live, passedOverWords(left.PassedOver))
 	}
 	return done, nil
 }

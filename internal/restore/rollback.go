@@ -97,11 +97,16 @@ func (r *swapRun) newestKept(ctx context.Context, live string) (kept postgres.Ke
 	if len(passedOver) > 0 {
 		hint = "look into what was passed over; what is to come back can be renamed by hand: ALTER DATABASE … RENAME TO " + pgmedic.QuoteIdent(live) + ";"
 	}
-	what := fmt.Sprintf("nothing is kept of database %q to roll back to", live)
-	for _, why := range passedOver {
-		what += "; passed over: " + why
+	return kept, passedOver, pgmedic.Errorf(pgmedic.KindNotFound, hint,
+		"nothing is kept of database %q to roll back to%s", live, passedOverWords(passedOver))
+}
+
+// passedOverWords ends a sentence that says nothing was found.
+func passedOverWords(reasons []string) string {
+	if len(reasons) == 0 {
+		return ""
 	}
-	return kept, passedOver, pgmedic.Errorf(pgmedic.KindNotFound, hint, "%s", what)
+	return "; passed over: " + some(reasons)
 }
 
 // unfit says why a rollback does not take a database that says it was set aside.
