@@ -47,9 +47,12 @@ type Backup struct {
 	StartedAt  time.Time `json:"started_at"`
 	SnapshotAt time.Time `json:"snapshot_at"`
 	// SnapshotLSN is the end of the server's WAL when the snapshot was taken: it
-	// orders backups of one server whatever the clocks say.
-	SnapshotLSN string    `json:"snapshot_lsn,omitempty"`
-	FinishedAt  time.Time `json:"finished_at"`
+	// orders backups of one server and timeline whatever the clocks say.
+	SnapshotLSN string `json:"snapshot_lsn,omitempty"`
+	// SnapshotTimeline is the timeline that the server wrote that WAL on. Zero is not
+	// known: a standby's, or of a version that did not record it.
+	SnapshotTimeline int64     `json:"snapshot_timeline,omitempty"`
+	FinishedAt       time.Time `json:"finished_at"`
 	Host        string    `json:"host"`
 	Programs    Programs  `json:"programs"`
 	Server      Server    `json:"server"`
