@@ -126,9 +126,9 @@ func drop(ctx context.Context, conn *pgx.Conn, name, sql string) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(name), context.Cause(ctx))
 	}
+	failpoint.Hit(ctx, "database-drop")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropPatience)
 	defer cancel()
-	failpoint.Hit(ctx, "database-drop")
 	_, err := conn.Exec(ctx, sql)
 	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
 }

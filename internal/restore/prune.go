@@ -222,17 +222,17 @@ func dropKept(ctx context.Context, conn *pgx.Conn, k postgres.Kept) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(k.Name), context.Cause(ctx))
 	}
-	ctx = context.WithoutCancel(ctx) // from here to the end of it or back
+	whole := context.WithoutCancel(ctx) // from here to the end of it or back
 	begun := k.Story
 	begun.Pgmedic = postgres.StoryDropping
-	if err := setStory(ctx, conn, k.Name, begun); err != nil {
+	if err := setStory(whole, conn, k.Name, begun); err != nil {
 		return err
 	}
 	failpoint.Hit(ctx, "prune-dropping")
 	// Without force: whoever connects at the last moment keeps it.
-	err := postgres.DropUnused(ctx, conn, k.Name)
+	err := postgres.DropUnused(whole, conn, k.Name)
 	if postgres.Code(err) == "55006" { // nothing of it was dropped
-		err = errors.Join(err, setStory(ctx, conn, k.Name, k.Story))
+		err = errors.Join(err, setStory(whole, conn, k.Name, k.Story))
 	}
 	return err
 }
