@@ -324,9 +324,6 @@ func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
 		a.before("later writes", "stay in "+render.Clean(p.Kept))
 		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	}
-	for _, why := range p.PassedOver {
-		a.before("passed over", oneLine(why))
-	}
 	a.printClosed(p)
 	a.printOutside(p)
 	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)

@@ -70,7 +70,28 @@ FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datd
 			return nil, err
 		}
 	}
+	if err := p.refuseOwner(ctx, conn, o.IncomingOwner, superuser); err != nil {
+		return nil, err
+	}
 	return p, p.refuseSessions(ctx, conn, superuser)
+}
+
+// refuseOwner refuses to give the incoming database to a role that this one can't
+// become.
+func (p *swapPair) refuseOwner(ctx context.Context, conn *pgx.Conn, owner string, superuser bool) error {
+	if owner == "" || superuser {
+		return nil
+	}
+	var member bool
+	err := conn.QueryRow(ctx, "SELECT coalesce(bool_or(pg_catalog.pg_has_role(oid, 'MEMBER')), false) FROM pg_catalog.pg_roles WHERE rolname = $1", owner).Scan(&member)
+	if err != nil {
+		return Wrap(err, "look for the owner of the incoming database")
+	}
+	if !member {
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(owner)+" TO "+pgmedic.QuoteIdent(p.me)+";",
+			"swap: role %s is no member of %s, which owned database %q", pgmedic.QuoteIdent(p.me), pgmedic.QuoteIdent(owner), p.incoming.Name)
+	}
+	return nil
 }
 
 // refuse says why a database can't be renamed, or nil.
