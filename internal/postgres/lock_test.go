@@ -96,8 +96,9 @@ func TestDropIsNotInterrupted(t *testing.T) {
 			ctx, cancel = context.WithCancelCause(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- drop(ctx, victim) }()
+			watcher := connect(t, target) // to a transaction the activity stands still
 			eventually(t, "the drop is under way", func() bool {
-				return query[int](t, blocker, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DROP DATABASE%dropped_"+name+"%'") > 0
+				return query[int](t, watcher, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DROP DATABASE%dropped_"+name+"%'") > 0
 			})
 			cancel(stopped)
 			run(t, blocker, "ROLLBACK")
