@@ -53,10 +53,10 @@ type Backup struct {
 	// known: a standby's, or of a version that did not record it.
 	SnapshotTimeline int64     `json:"snapshot_timeline,omitempty"`
 	FinishedAt       time.Time `json:"finished_at"`
-	Host        string    `json:"host"`
-	Programs    Programs  `json:"programs"`
-	Server      Server    `json:"server"`
-	Database    Database  `json:"database"`
+	Host             string    `json:"host"`
+	Programs         Programs  `json:"programs"`
+	Server           Server    `json:"server"`
+	Database         Database  `json:"database"`
 	// Scope is nil for a backup of the whole database.
 	Scope  *Scope            `json:"scope,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
