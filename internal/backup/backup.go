@@ -131,6 +131,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	o.Target = o.Target.As(conn)
 	b, err := describe(ctx, conn, o)
 	if err != nil {
 		return nil, err

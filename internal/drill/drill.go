@@ -108,7 +108,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	loaded, err := restore.Load(ctx, restore.Options{
 		Catalog: r.Catalog, Backup: r.Backup, Key: r.Key, Tools: r.Tools, Jobs: r.Jobs,
 		Target: p.target, Maintenance: p.maintenance, Into: p.database, By: storyBy,
-		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
+		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir, LabelsOptional: true,
 		ShowData: r.ShowData, Progress: r.Progress, Logger: r.Logger, Now: r.Now,
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package pgtool
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -21,32 +22,67 @@ type GlobalStatement struct {
 	Membership bool
 	// Tablespace is the one that the statement is about.
 	Tablespace string
+	// Provider is that of a security label, whose library the server must have
+	// loaded.
+	Provider string
+}
+
+// GlobalsScript is what pg_dumpall --globals-only wrote.
+type GlobalsScript struct {
+	Statements []GlobalStatement
+	// Settings are the script's own, such as its encoding, for the session that runs
+	// the statements.
+	Settings []string
+	// Unknown names what is in the script besides and is not run, each kind once, by
+	// the words that it begins with.
+	Unknown []string
 }
 
 // maxGlobals bounds what is read of a server's roles: a hundred bytes each.
 const maxGlobals = 64 << 20
 
-// ReadGlobals reads what pg_dumpall --globals-only wrote. Statements of other
-// kinds, psql's commands among them, are left out. Settings are the script's own,
-// such as its encoding, for the session that runs the statements.
-func ReadGlobals(r io.Reader) (statements []GlobalStatement, settings []string, err error) {
+// ReadGlobals reads what pg_dumpall --globals-only wrote. Of statements of other
+// kinds, psql's commands among them, nothing is run, and all are named.
+func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxGlobals+1))
 	if err != nil {
-		return nil, nil, err
+		return script, err
 	}
 	if len(text) > maxGlobals {
-		return nil, nil, errors.New("the list of roles is too long to be one")
+		return script, errors.New("the list of roles is too long to be one")
 	}
-	for _, tokens := range splitSQL(string(text)) {
+	unknown := func(words string) {
+		if !slices.Contains(script.Unknown, words) {
+			script.Unknown = append(script.Unknown, words)
+		}
+	}
+	statements, commands, rest := splitSQL(string(text))
+	for _, tokens := range statements {
 		if tokens.is(0, "SET", "client_encoding") || tokens.is(0, "SET", "standard_conforming_strings") {
-			settings = append(settings, tokens.sql())
+			script.Settings = append(script.Settings, tokens.sql())
+			continue
+		}
+		// Of the session, which can write; and of databases, whose own backups have it.
+		if tokens.is(0, "SET", "default_transaction_read_only") || tokens.is(0, "ALTER", "ROLE") && tokens.is(3, "IN", "DATABASE") {
 			continue
 		}
 		if s, known := tokens.global(); known {
-			statements = append(statements, s)
+			script.Statements = append(script.Statements, s)
+		} else {
+			unknown(tokens.beginning())
 		}
 	}
-	return statements, settings, nil
+	for _, command := range commands {
+		switch command {
+		case `\restrict`, `\unrestrict`, `\connect`: // for psql alone
+		default:
+			unknown("a command of psql")
+		}
+	}
+	if len(rest.tokens) > 0 {
+		unknown("a statement that is not finished: " + rest.beginning())
+	}
+	return script, nil
 }
 
 // sqlToken is a word, a quoted name, a string or a sign, with where it is.
@@ -79,6 +115,22 @@ func (s sqlTokens) is(i int, words ...string) bool {
 	return true
 }
 
+// beginning is the first of a statement's keywords: what they are about may be a
+// secret.
+func (s sqlTokens) beginning() string {
+	var words []string
+	for _, t := range s.tokens {
+		if t.quoted || len(words) == 3 || strings.Trim(t.text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+			break
+		}
+		words = append(words, t.text)
+	}
+	if len(words) == 0 {
+		return "a statement of an unknown kind"
+	}
+	return strings.Join(words, " ")
+}
+
 func (s sqlTokens) at(i int) string {
 	if i >= len(s.tokens) {
 		return ""
@@ -108,6 +160,10 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 			to--
 		}
 		g.Roles = []string{s.at(to + 1)}
+	case s.is(0, "SECURITY", "LABEL", "FOR") && s.is(4, "ON", "ROLE"):
+		g.Provider, g.Roles = s.at(3), []string{s.at(6)}
+	case s.is(0, "SECURITY", "LABEL", "FOR") && s.is(4, "ON", "TABLESPACE"):
+		g.Provider, g.Tablespace = s.at(3), s.at(6)
 	case s.is(0, "CREATE", "TABLESPACE"):
 		g.Creates, g.Tablespace = true, s.at(2)
 	case s.is(0, "ALTER", "TABLESPACE"):
@@ -122,11 +178,10 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 	return g, true
 }
 
-// splitSQL cuts a script into statements. Comments, psql's commands and a last
-// statement without its semicolon are left out.
-func splitSQL(text string) []sqlTokens {
-	var all []sqlTokens
-	now := sqlTokens{source: text}
+// splitSQL cuts a script into statements, the first words of psql's commands, and
+// what comes after the last semicolon. Comments are left out.
+func splitSQL(text string) (all []sqlTokens, commands []string, now sqlTokens) {
+	now = sqlTokens{source: text}
 	for i := 0; i < len(text); {
 		start := i
 		switch c := text[i]; {
@@ -137,8 +192,13 @@ func splitSQL(text string) []sqlTokens {
 			now = sqlTokens{source: text}
 			i++
 			continue
-		case strings.HasPrefix(text[i:], "--"), c == '\\' && len(now.tokens) == 0:
+		case strings.HasPrefix(text[i:], "--"):
 			i += lineLength(text[i:])
+			continue
+		case c == '\\' && len(now.tokens) == 0:
+			i += lineLength(text[i:])
+			command, _, _ := strings.Cut(strings.TrimRight(text[start:i], "\r"), " ")
+			commands = append(commands, command)
 			continue
 		case c == ' ', c == '\t', c == '\n', c == '\r':
 			i++
@@ -162,7 +222,7 @@ func splitSQL(text string) []sqlTokens {
 		}
 		now.tokens = append(now.tokens, sqlToken{text: text[start:i], start: start, end: i})
 	}
-	return all
+	return all, commands, now
 }
 
 func wordByte(c byte) bool {

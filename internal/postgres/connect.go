@@ -47,7 +47,7 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
-	conn, err := connectUnlimited(ctx, cfg)
+	conn, err := connectUnhurried(ctx, cfg, t.pooler)
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
@@ -58,17 +58,27 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// connectUnlimited asks for statements without a time limit when the session
-// begins: a database that ends them after a millisecond would end those that lift
-// the limit. A pooler may refuse what it can't keep for the next client; then
-// setUpSession's statements are the first to say so. The search path is not asked
-// for in this way, for then the session could not tell which one is its own.
-func connectUnlimited(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
-	unlimited := cfg.Copy()
-	unlimited.RuntimeParams["statement_timeout"] = "0"
-	conn, err := pgx.ConnectConfig(ctx, unlimited)
-	switch Code(err) {
-	case "08P01", "0A000", "42704": // PgBouncer says the first
+// unhurried are the timeouts that every version knows. They go into the startup
+// packet as well: one of a few milliseconds would end the first statement of the
+// session, which turns them off.
+func unhurried() []string {
+	return []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+}
+
+// connectUnhurried connects with the timeouts off from the start, where no pooler
+// objects to such a packet; then setUpSession's statements are the first to say so.
+// The search path is not asked for in this way, for then the session could not tell
+// which one is its own.
+func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*pgx.Conn, error) {
+	if pooler {
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	with := cfg.Copy()
+	for _, name := range unhurried() {
+		with.RuntimeParams[name] = "0"
+	}
+	conn, err := pgx.ConnectConfig(ctx, with)
+	if Code(err) == "08P01" { // PgBouncer's answer to a parameter that it does not keep
 		return pgx.ConnectConfig(ctx, cfg)
 	}
 	return conn, err

@@ -62,6 +62,9 @@ type Options struct {
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
 	Without pgtool.Without
+	// LabelsOptional has security labels left out where the server has not loaded
+	// their providers' libraries; else that is an error. For scratch servers.
+	LabelsOptional bool
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
@@ -182,11 +185,21 @@ func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*
 // waits for no standby: one that is lost would keep it waiting, and what it has
 // begun, for ever.
 func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
+	return connectWriting(ctx, t, "local")
+}
+
+// connectWriting opens a session that can write whatever the database or the role
+// has for others. First aid after an accident is default_transaction_read_only.
+func connectWriting(ctx context.Context, t postgres.Target, commit string) (*pgx.Conn, error) {
 	conn, err := postgres.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
+	_, err = conn.PgConn().Exec(ctx, "SET synchronous_commit = "+commit+`; SET default_transaction_read_only = off;
+		SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; SET array_nulls = on;
+		SET standard_conforming_strings = on; SET quote_all_identifiers = off; SET transform_null_equals = off;
+		SET default_tablespace = ''; SET default_table_access_method = heap`).ReadAll()
+	if err != nil {
 		postgres.Close(ctx, conn)
 		return nil, postgres.Wrap(err, "set up the session")
 	}
@@ -277,6 +290,9 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
+		if err == nil && !s.Without.Owners && !s.Without.Labels {
+			err = postgres.ApplyLabels(ctx, s.admin, s.Into, s.Backup.Database)
+		}
 		return err
 	})
 	failpoint.Hit(ctx, "restore-properties")
@@ -293,7 +309,7 @@ func (s *Session) create(ctx context.Context) error {
 	if err := s.refuseTaken(ctx); err != nil {
 		return err
 	}
-	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions} {
+	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions, s.prepareLabels} {
 		if err := look(ctx); err != nil {
 			return err
 		}
@@ -309,9 +325,12 @@ func (s *Session) create(ctx context.Context) error {
 	}
 	failpoint.Hit(ctx, "restore-created")
 	// Whatever ends us from here on, the database says what it is.
-	err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
-		Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: s.Now().UTC(),
-	})
+	now, err := postgres.ServerTime(ctx, s.admin)
+	if err == nil {
+		err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
+			Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: now,
+		})
+	}
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
 		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
@@ -342,7 +361,8 @@ func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
-// Drop drops a database that a restore made, also when ctx has ended.
+// Drop drops a database that a restore made, also when ctx has ended. What leads to
+// the DROP DATABASE takes thirty seconds at most.
 func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()

@@ -116,15 +116,7 @@ func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
 // connectLoading opens a session that loads: its commits need not reach the disk
 // one by one, the last of the restore does.
 func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
-	}
-	return conn, nil
+	return connectWriting(ctx, t, "off")
 }
 
 // refusedRow reports whether the server refused a row for what it holds.
