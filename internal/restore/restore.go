@@ -99,6 +99,8 @@ type Session struct {
 	admin  *pgx.Conn
 	server pgmedic.Server
 	steps  []pgmedic.Step
+	// refusedSettings are those that the server did not take.
+	refusedSettings []string
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
@@ -259,6 +261,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 }
 
 func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
+	if err := s.readMoneyAs(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.Step("load", func() error { return s.loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
@@ -271,9 +276,10 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
-	// Last, for they would act on the sessions that load the rows, and let others in.
-	err := s.Step("properties", func() (err error) {
-		loaded.RefusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, s.Backup.Database)
+	// Last, for they would hinder the sessions that load the rows, and let others in.
+	err := s.Step("properties", func() error {
+		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
+		loaded.RefusedSettings = append(s.refusedSettings, refused...)
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
@@ -314,6 +320,11 @@ func (s *Session) create(ctx context.Context) error {
 	})
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
+		// What is computed while rows come and indexes are built is computed as it
+		// was where the backup was taken.
+		s.refusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, postgres.EarlySettings(s.Backup.Database))
+	}
+	if err == nil {
 		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
 	}
 	if err != nil {
