@@ -135,6 +135,10 @@ type Server struct {
 	// BootstrapRole is the role that initdb made, which owns the system
 	// catalogue.
 	BootstrapRole string `json:"bootstrap_role,omitempty"`
+	// Settings are those of the server's configuration on which values that a
+	// restore computes again can depend, such as TimeZone: what a database has that
+	// sets none of its own.
+	Settings []Setting `json:"settings,omitempty"`
 }
 
 // Major is the server's major version: 15 of 150018.

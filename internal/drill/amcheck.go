@@ -98,7 +98,7 @@ type amchecker struct {
 // amcheckSession is one that may evaluate the expressions of indexes as they
 // were when the indexes were built.
 func (r *rehearsal) amcheckSession(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, r.place.copied())
+	conn, err := postgres.ConnectComputing(ctx, r.place.copied())
 	if err != nil {
 		return nil, err
 	}

@@ -127,6 +127,10 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	r.receipt.RecoverySeconds = loaded.Seconds
 	r.receipt.Counted = &pgmedic.Counted{}
 	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
+	for _, setting := range p.refused {
+		r.add("server settings", pgmedic.OutcomeWarn, "the scratch server does not take "+setting+
+			", which the backup's server has: what the copy computes may differ")
+	}
 	for _, name := range loaded.RefusedSettings {
 		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
 	}

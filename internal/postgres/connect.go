@@ -30,6 +30,18 @@ const readBuffer = 128 << 10
 // everything else. Connect waits at most ten seconds for each host unless the
 // target sets connect_timeout.
 func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
+	return connect(ctx, t, everySession+readingSession)
+}
+
+// ConnectComputing is Connect for a session in which the server computes values:
+// generated columns, the keys of indexes, materialized views, checks. It keeps the
+// database's own settings of all that such values can depend on, such as TimeZone
+// and default_text_search_config; ValueSettings lists them.
+func ConnectComputing(ctx context.Context, t Target) (*pgx.Conn, error) {
+	return connect(ctx, t, everySession)
+}
+
+func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(t.dsn())
 	if err != nil {
 		return nil, parseError(err)
@@ -51,7 +63,7 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
-	if err := setUpSession(ctx, conn); err != nil {
+	if err := setUpSession(ctx, conn, settings, asksRole(t)); err != nil {
 		Close(ctx, conn)
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,33 +19,81 @@ const emptyPathSQL = "SELECT pg_catalog.set_config('search_path', '', false)"
 // ends a statement after milliseconds is off before one takes longer.
 const unlimitedSQL = `SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0`
 
-// settingsSQL gives every session the same settings: as pg_dump's, so that a
-// value reads and writes the same on every server, and text as Go has it,
-// whatever the role or the database set. A setting that this version of the
-// server does not know is left out.
+// settingsSQL gives a session settings that the role or the database may have
+// set otherwise. One that this version of the server does not know, or that this
+// role may not set, is left out.
 const settingsSQL = `
 SELECT pg_catalog.set_config(v.name, v.new, false)
-FROM (VALUES
-	('client_encoding', 'UTF8'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
-	('bytea_output', 'hex'), ('xmloption', 'content'), ('timezone', 'UTC'), ('standard_conforming_strings', 'on'),
-	('array_nulls', 'on'), ('row_security', 'off'), ('synchronize_seqscans', 'off'),
-	('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
-	('default_transaction_deferrable', 'off'),
-	('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('jit', 'off'),
-	('restrict_nonsystem_relation_kind', 'view,foreign-table')
-) AS v (name, new)
-WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name)`
+FROM (VALUES %s) AS v (name, new)
+WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name
+	AND (s.context OPERATOR(pg_catalog.=) 'user' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) current_user)))`
 
-// setUpSession gives a new session its search path and settings.
-func setUpSession(ctx context.Context, conn *pgx.Conn) error {
+// everySession is for all sessions: text as Go has it, literals and arrays that
+// mean what they say, definitions that print the same whoever asks, messages in
+// the language in which pgtool and pgx know them, and nothing that ends or hinders
+// a long run.
+const everySession = `('client_encoding', 'UTF8'), ('xmloption', 'content'), ('standard_conforming_strings', 'on'),
+	('array_nulls', 'on'), ('quote_all_identifiers', 'off'), ('row_security', 'off'), ('lc_messages', 'C'),
+	('default_tablespace', ''), ('default_table_access_method', 'heap'),
+	('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
+	('default_transaction_deferrable', 'off'), ('exit_on_error', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('jit', 'off'),
+	('restrict_nonsystem_relation_kind', 'view,foreign-table')`
+
+// readingSession is for sessions that read: as pg_dump's, so that a value reads
+// the same on every server.
+const readingSession = `, ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
+	('bytea_output', 'hex'), ('timezone', 'UTC'), ('transform_null_equals', 'off'), ('synchronize_seqscans', 'off')`
+
+// noRoleSQL undoes a role that the database or the role sets for its sessions
+// (ALTER DATABASE … SET role): what pgmedic may do is what the role that it
+// connects as may do.
+const noRoleSQL = `SELECT pg_catalog.set_config('role', 'none', false) WHERE ` + setsRoleSQL
+
+const setsRoleSQL = `EXISTS (
+	SELECT FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c (item)
+	WHERE c.item OPERATOR(pg_catalog.~~) 'role=%'
+		AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
+		AND s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)]))`
+
+// setUpSession gives a new session its search path and settings. An asked role
+// is one that the connection string names.
+func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRole bool) error {
 	if _, err := conn.Exec(ctx, emptyPathSQL); err != nil {
 		return Wrap(err, "set the search path")
 	}
 	if err := execSimple(ctx, conn, unlimitedSQL); err != nil {
 		return Wrap(err, "set up the session")
 	}
-	_, err := conn.Exec(ctx, settingsSQL)
+	if !askedRole {
+		if _, err := conn.Exec(ctx, noRoleSQL); err != nil {
+			return Wrap(err, "set up the session")
+		}
+	}
+	_, err := conn.Exec(ctx, fmt.Sprintf(settingsSQL, settings))
 	return Wrap(err, "set up the session")
+}
+
+// WithOwnRole returns the target for client programs, which don't undo a role that
+// the database sets for its sessions.
+func WithOwnRole(ctx context.Context, conn *pgx.Conn, t Target) (Target, error) {
+	if asksRole(t) {
+		return t, nil
+	}
+	var sets bool
+	if err := conn.QueryRow(ctx, "SELECT "+setsRoleSQL).Scan(&sets); err != nil || !sets {
+		return t, Wrap(err, "read the role of the database's sessions")
+	}
+	return t.With("options", strings.TrimSpace(t.Value("options")+" -c role=none")), nil
+}
+
+// asksRole reports whether the connection string names a role.
+func asksRole(t Target) bool {
+	for _, word := range strings.Fields(t.Value("options")) {
+		if strings.HasPrefix(strings.TrimLeft(strings.TrimPrefix(word, "-c"), "-"), "role=") {
+			return true
+		}
+	}
+	return false
 }
 
 // AllowViews lets a session read views and foreign tables, which sessions that

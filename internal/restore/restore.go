@@ -102,6 +102,8 @@ type Session struct {
 	admin  *pgx.Conn
 	server pgmedic.Server
 	steps  []pgmedic.Step
+	// refusedSettings are those that the server did not take.
+	refusedSettings []string
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
@@ -185,21 +187,17 @@ func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*
 // waits for no standby: one that is lost would keep it waiting, and what it has
 // begun, for ever.
 func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	return connectWriting(ctx, t, "local")
-}
-
-// connectWriting opens a session that can write whatever the database or the role
-// has for others. First aid after an accident is default_transaction_read_only.
-func connectWriting(ctx context.Context, t postgres.Target, commit string) (*pgx.Conn, error) {
 	conn, err := postgres.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.PgConn().Exec(ctx, "SET synchronous_commit = "+commit+`; SET default_transaction_read_only = off;
-		SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; SET array_nulls = on;
-		SET standard_conforming_strings = on; SET quote_all_identifiers = off; SET transform_null_equals = off;
-		SET default_tablespace = ''; SET default_table_access_method = heap`).ReadAll()
-	if err != nil {
+	return withCommit(ctx, conn, "local")
+}
+
+// withCommit says what the session's commits wait for. It closes the session where
+// that can't be said.
+func withCommit(ctx context.Context, conn *pgx.Conn, commit string) (*pgx.Conn, error) {
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = "+commit); err != nil {
 		postgres.Close(ctx, conn)
 		return nil, postgres.Wrap(err, "set up the session")
 	}
@@ -272,6 +270,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 }
 
 func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
+	if err := s.readMoneyAs(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.Step("load", func() error { return s.loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
@@ -284,9 +285,10 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
-	// Last, for they would act on the sessions that load the rows, and let others in.
-	err := s.Step("properties", func() (err error) {
-		loaded.RefusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, s.Backup.Database)
+	// Last, for they would hinder the sessions that load the rows, and let others in.
+	err := s.Step("properties", func() error {
+		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
+		loaded.RefusedSettings = append(s.refusedSettings, refused...)
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
@@ -333,6 +335,11 @@ func (s *Session) create(ctx context.Context) error {
 	}
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
+		// What is computed while rows come and indexes are built is computed as it
+		// was where the backup was taken.
+		s.refusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, postgres.EarlySettings(s.Backup.Database))
+	}
+	if err == nil {
 		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
 	}
 	if err != nil {

@@ -113,10 +113,15 @@ func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
 	return into
 }
 
-// connectLoading opens a session that loads: its commits need not reach the disk
-// one by one, the last of the restore does.
+// connectLoading opens a session that loads: values are computed as in the
+// database's own sessions, and its commits need not reach the disk one by one, the
+// last of the restore does.
 func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	return connectWriting(ctx, t, "off")
+	conn, err := postgres.ConnectComputing(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return withCommit(ctx, conn, "off")
 }
 
 // refusedRow reports whether the server refused a row for what it holds.
