@@ -1,9 +1,11 @@
 package pgtool
 
 import (
-	"errors"
 	"io"
+	"iter"
 	"strings"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // GlobalStatement is one statement of pg_dumpall --globals-only that makes or
@@ -24,20 +26,31 @@ type GlobalStatement struct {
 }
 
 // maxGlobals bounds what is read of a server's roles: a hundred bytes each.
-const maxGlobals = 64 << 20
+const maxGlobals = 48 << 20
+
+// maxGlobalStatements and maxGlobalTokens bound what is held of them: a server has
+// fewer roles, and a statement fewer words.
+const maxGlobalStatements, maxGlobalTokens = 500_000, 10_000
+
+func errManyGlobals() error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the list of roles is too long to be one")
+}
 
 // ReadGlobals reads what pg_dumpall --globals-only wrote. Statements of other
 // kinds, psql's commands among them, are left out. Settings are the script's own,
 // such as its encoding, for the session that runs the statements.
 func ReadGlobals(r io.Reader) (statements []GlobalStatement, settings []string, err error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxGlobals+1))
-	if err != nil {
+	text := &strings.Builder{}
+	if _, err := io.Copy(text, io.LimitReader(r, maxGlobals+1)); err != nil {
 		return nil, nil, err
 	}
-	if len(text) > maxGlobals {
-		return nil, nil, errors.New("the list of roles is too long to be one")
+	if text.Len() > maxGlobals {
+		return nil, nil, errManyGlobals()
 	}
-	for _, tokens := range splitSQL(string(text)) {
+	for tokens := range splitSQL(text.String()) {
+		if len(tokens.tokens) > maxGlobalTokens || len(statements)+len(settings) > maxGlobalStatements {
+			return nil, nil, errManyGlobals()
+		}
 		if tokens.is(0, "SET", "client_encoding") || tokens.is(0, "SET", "standard_conforming_strings") {
 			settings = append(settings, tokens.sql())
 			continue
@@ -124,15 +137,24 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 
 // splitSQL cuts a script into statements. Comments, psql's commands and a last
 // statement without its semicolon are left out.
-func splitSQL(text string) []sqlTokens {
-	var all []sqlTokens
+func splitSQL(text string) iter.Seq[sqlTokens] {
+	return func(yield func(sqlTokens) bool) { cutSQL(text, yield) }
+}
+
+// cutSQL is splitSQL. Of a statement that has too many tokens it yields the
+// beginning, and nothing more.
+func cutSQL(text string, yield func(sqlTokens) bool) {
 	now := sqlTokens{source: text}
 	for i := 0; i < len(text); {
+		if len(now.tokens) > maxGlobalTokens {
+			yield(now)
+			return
+		}
 		start := i
 		switch c := text[i]; {
 		case c == ';':
-			if len(now.tokens) > 0 {
-				all = append(all, now)
+			if len(now.tokens) > 0 && !yield(now) {
+				return
 			}
 			now = sqlTokens{source: text}
 			i++
@@ -162,7 +184,6 @@ func splitSQL(text string) []sqlTokens {
 		}
 		now.tokens = append(now.tokens, sqlToken{text: text[start:i], start: start, end: i})
 	}
-	return all
 }
 
 func wordByte(c byte) bool {

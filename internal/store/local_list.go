@@ -43,6 +43,11 @@ func (l *Local) List(ctx context.Context, prefix string) iter.Seq2[Object, error
 			}
 			return false, nil
 		})
+		if err == nil { // a folder that is gone looks like an empty one
+			if err = l.gone(); err != nil {
+				err = failed("list", "", l.dir, err)
+			}
+		}
 		if err != nil && !stop {
 			yield(Object{}, err)
 		}
