@@ -17,7 +17,7 @@ import (
 
 const (
 	// maxManifestBytes and maxManifestMemory bound a manifest as it is stored and
-	// as it is held in memory: some 100,000 tables of ten columns.
+	// as it is held in memory: some 60,000 tables of ten columns.
 	maxManifestBytes  = 64 << 20
 	maxManifestMemory = 128 << 20
 	// maxIndented is how large a manifest may be that is written for people.

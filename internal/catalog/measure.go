@@ -56,7 +56,7 @@ func measure(data []byte, w weights) measured {
 			m.elements[top.name]++
 			m.memory += weight
 			if top.n++; most[top.name] > 0 && top.n > most[top.name] {
-				m.memory += 1 << 40 // more than anything may take
+				m.memory = max(m.memory, 1<<50) // more than anything may take
 			}
 		} else if top.name == "labels" || top.name == "settings" { // maps
 			m.memory += weight

@@ -26,11 +26,11 @@ type GlobalStatement struct {
 }
 
 // maxGlobals bounds what is read of a server's roles: a hundred bytes each.
-const maxGlobals = 48 << 20
+const maxGlobals = 24 << 20
 
 // maxGlobalStatements and maxGlobalTokens bound what is held of them: a server has
 // fewer roles, and a statement fewer words.
-const maxGlobalStatements, maxGlobalTokens = 500_000, 10_000
+const maxGlobalStatements, maxGlobalTokens = 250_000, 10_000
 
 func errManyGlobals() error {
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the list of roles is too long to be one")
