@@ -504,3 +504,8 @@ func TestStoreGone(t *testing.T) {
 		back()
 	}
 }
+
+func hexHash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
