@@ -188,16 +188,16 @@ func (f *forger) edit() string {
 func (f *forger) editManifest() string {
 	path := filepath.Join(f.folder(f.id), "manifest.json")
 	doc, theirs := f.parse(path), f.parse(filepath.Join(f.folder(f.other), "manifest.json"))
-	what := ""
-	for range 1 + f.rng.IntN(2) {
-		what += " " + f.editJSON(doc, theirs)
+	what := f.editJSON(doc, theirs)
+	if f.rng.IntN(2) == 0 {
+		what += ", " + f.editJSON(doc, theirs)
 	}
 	data, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	setManifest(f.t, f.folder(f.id), data)
-	return "manifest:" + what
+	return "manifest: " + what
 }
 
 func (f *forger) parse(path string) map[string]any {
@@ -302,7 +302,7 @@ func (f *forger) editReceipt() string {
 	case 0:
 		doc := f.parse(path)
 		what := f.editJSON(doc, f.parse(theirs[0]))
-		return "receipt:" + what + f.putJSON(path, doc)
+		return "receipt: " + what + f.putJSON(path, doc)
 	case 1: // the other's drill, of this one
 		drill := theirs[f.rng.IntN(len(theirs))]
 		doc := f.parse(drill)
@@ -353,7 +353,7 @@ func (f *forger) editBytes() string {
 	files := f.files(f.id)
 	path := files[f.rng.IntN(len(files))]
 	data := bytes.Clone(readFile(f.t, path))
-	how := ""
+	var how string
 	switch f.rng.IntN(4) {
 	case 0:
 		data, how = data[:f.rng.IntN(len(data)+1)], "cut"

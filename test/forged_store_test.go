@@ -89,7 +89,7 @@ func copyTree(t *testing.T, from, to string) {
 func (b *bench) bounded(args ...string) result {
 	b.t.Helper()
 	c := b.start(args...)
-	peak := c.watchResident()
+	peak := c.seenResident()
 	r := c.wait(3 * time.Minute)
 	if resident := peak(); resident > maxResident {
 		b.t.Errorf("pgmedic %s had %d MiB resident, more than %d", strings.Join(args, " "), resident>>20, maxResident>>20)

@@ -106,7 +106,7 @@ func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (
 	defer func() { err = errors.Join(err, r.Close()) }()
 	head := make([]byte, len(archiveMagic))
 	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF { //nolint:errorlint // ReadFull's own: an error that wraps one says that reading failed
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF { // ReadFull's own: an error that wraps one says that reading failed
 		return err
 	}
 	if string(head[:n]) != archiveMagic {
