@@ -125,9 +125,7 @@ func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 		return err
 	}
 	defer closed()
-	if f, err = a.trusting(f); err != nil {
-		return err
-	}
+	f = a.trusting(f)
 	listing, err := c.List(ctx, f)
 	if err != nil {
 		return err

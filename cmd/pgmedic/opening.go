@@ -272,15 +272,17 @@ type trust struct {
 
 var _ catalog.Trust = (*trust)(nil)
 
-// trusting adds to a filter what tells claims from proofs, and the clock.
-func (a *app) trusting(f catalog.Filter) (catalog.Filter, error) {
+// trusting adds to a filter what tells claims from proofs, and the clock. Without
+// the keys that it names this host can list all the same: what is proven is then a
+// claim.
+func (a *app) trusting(f catalog.Filter) catalog.Filter {
 	files, err := a.fileIdentities()
-	if err != nil {
-		return f, err
+	phrase, phraseErr := a.passphraseIdentity()
+	if err = errors.Join(err, phraseErr); err != nil {
+		a.log.Warn("secret keys can't be read: what is proven of encrypted backups is a claim here", "error", err)
 	}
-	phrase, err := a.passphraseIdentity()
 	f.Trust, f.Now = &trust{app: a, files: files, phrase: phrase}, a.now()
-	return f, err
+	return f
 }
 
 // RefusesUnencrypted implements catalog.Trust.

@@ -54,10 +54,7 @@ func (a *app) backupsOf(ctx context.Context, f catalog.Filter) (*monitor.Backups
 		return nil, err
 	}
 	defer closed()
-	if f, err = a.trusting(f); err != nil {
-		return nil, err
-	}
-	listing, err := c.List(ctx, f)
+	listing, err := c.List(ctx, a.trusting(f))
 	if err != nil {
 		return nil, err
 	}

@@ -182,10 +182,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []string, flags *restoreFlags) (catalog.Entry, error) {
 	askWhat := flags.into == "" && !flags.swap && len(flags.tables) == 0
 	if len(args) == 0 && a.canChoose() {
-		f, err := a.trusting(catalog.Filter{Server: a.cfg.Server})
-		if err != nil {
-			return catalog.Entry{}, err
-		}
+		f := a.trusting(catalog.Filter{Server: a.cfg.Server})
 		if flags.fromServer != "" {
 			f.Server = flags.fromServer
 		}

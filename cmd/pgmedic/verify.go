@@ -127,11 +127,7 @@ func (a *app) wholeBackup(ctx context.Context, c *catalog.Catalog, e catalog.Ent
 // wrong with others of all.
 func (a *app) selectBackups(ctx context.Context, c *catalog.Catalog, args []string, all bool) (entries []catalog.Entry, problem, err error) {
 	if all {
-		f, err := a.trusting(catalog.Filter{})
-		if err != nil {
-			return nil, nil, err
-		}
-		listing, err := c.List(ctx, f)
+		listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
 		if err != nil {
 			return nil, nil, err
 		}

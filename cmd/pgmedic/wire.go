@@ -168,16 +168,13 @@ func (a *app) judgedBackup(ctx context.Context, c *catalog.Catalog, args []strin
 	if len(args) > 0 {
 		ref = args[0]
 	}
-	var err error
 	if ref == catalog.Latest {
+		var err error
 		if f, err = a.filter(); err != nil {
 			return catalog.Entry{}, err
 		}
 	}
-	if f, err = a.trusting(f); err != nil {
-		return catalog.Entry{}, err
-	}
-	return c.Get(ctx, ref, f)
+	return c.Get(ctx, ref, a.trusting(f))
 }
 
 // location names the store for people.
