@@ -348,6 +348,9 @@ func TestForgedReceipts(t *testing.T) {
 func TestPassphraseOnlyHost(t *testing.T) {
 	for _, encryption := range []string{"age", "aes-256-cbc"} {
 		t.Run(encryption, func(t *testing.T) {
+			if encryption != "age" {
+				thorough(t)
+			}
 			b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 			b.env = append(b.env, "BACKUP_ENCRYPTION_KEY=correct horse", "BACKUP_ENCRYPTION="+encryption)
 			var ids []string
@@ -416,6 +419,9 @@ func TestBombs(t *testing.T) {
 		"globals that are larger":     {object(pgmedic.RoleGlobals, "", "\n", 200), true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if !slices.Contains([]string{"a manifest of chunks", "a manifest that is larger", "an inventory of definitions", "definitions of zeros", "globals of statements"}, name) {
+				thorough(t)
+			}
 			b := b.within(t)
 			defer back()
 			test.set(t, b)
@@ -508,4 +514,66 @@ func TestStoreGone(t *testing.T) {
 func hexHash(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// TestContradictions gives manifests a hash that fits, and has them say what no
+// backup does. Every command calls that damage.
+func TestContradictions(t *testing.T) {
+	b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
+	b.env = append(b.env, "BACKUP_METHOD=parallel")
+	id := strings.TrimSpace(b.ok("backup", "-q"))
+	manifest, before := readFile(t, filepath.Join(b.folder(id), "manifest.json")), databases(t, b.database)
+	role := func(m *pgmedic.Backup, role pgmedic.ObjectRole) *pgmedic.Object {
+		i := slices.IndexFunc(m.Objects, func(o pgmedic.Object) bool { return o.Role == role })
+		return &m.Objects[i]
+	}
+	without := func(m *pgmedic.Backup, role pgmedic.ObjectRole) {
+		m.Objects = slices.DeleteFunc(m.Objects, func(o pgmedic.Object) bool { return o.Role == role })
+	}
+	for name, change := range map[string]func(*pgmedic.Backup){
+		"rows of a table":         func(m *pgmedic.Backup) { m.Tables[0].Rows = 5 },
+		"no chunks":               func(m *pgmedic.Backup) { m.Chunks = nil },
+		"no chunks and no rows":   func(m *pgmedic.Backup) { m.Chunks, m.Tables[0].Rows = nil, 0 },
+		"a chunk twice":           func(m *pgmedic.Backup) { m.Chunks, m.Tables[0].Rows = append(m.Chunks, m.Chunks[0]), 20 },
+		"a chunk of no pack":      func(m *pgmedic.Backup) { m.Chunks[0].Pack = "pack-0009" },
+		"a pack outside":          func(m *pgmedic.Backup) { m.Chunks[0].Pack = "../../../../../etc/passwd" },
+		"an object outside":       func(m *pgmedic.Backup) { role(m, pgmedic.RoleSchema).Name = "../../../../../etc/passwd" },
+		"an object from the root": func(m *pgmedic.Backup) { role(m, pgmedic.RoleSchema).Name = "/etc/passwd" },
+		"no inventory":            func(m *pgmedic.Backup) { without(m, pgmedic.RoleInventory) },
+		"no pack":                 func(m *pgmedic.Backup) { without(m, pgmedic.RolePack) },
+		"no definitions":          func(m *pgmedic.Backup) { without(m, pgmedic.RoleSchema) },
+		"no objects":              func(m *pgmedic.Backup) { m.Objects = nil },
+		"definitions twice":       func(m *pgmedic.Backup) { role(m, pgmedic.RoleGlobals).Role = pgmedic.RoleSchema },
+		"an unknown role":         func(m *pgmedic.Backup) { role(m, pgmedic.RoleRecovery).Role = "x" },
+		"nothing":                 func(m *pgmedic.Backup) { m.Chunks, m.Tables = nil, nil },
+		"encryption AGE":          func(m *pgmedic.Backup) { m.Seal.Encryption = "AGE" },
+		"no encryption":           func(m *pgmedic.Backup) { m.Seal.Encryption = "" },
+		"an unknown compression":  func(m *pgmedic.Backup) { m.Seal.Compression = "lzma" },
+		"an unknown method":       func(m *pgmedic.Backup) { m.Method = "physical" },
+		"a negative format":       func(m *pgmedic.Backup) { m.Format = -1 },
+		"a size that is negative": func(m *pgmedic.Backup) { role(m, pgmedic.RoleSchema).StoredBytes = -5 },
+		"a size that overflows":   func(m *pgmedic.Backup) { role(m, pgmedic.RoleSchema).PlainBytes = 1<<63 - 1 },
+		"a chunk before its pack": func(m *pgmedic.Backup) { m.Chunks[0].Offset = -100 },
+		"a chunk that overflows":  func(m *pgmedic.Backup) { m.Chunks[0].Offset, m.Chunks[0].StoredBytes = 1<<62, 1<<62 },
+		"a part of no table":      func(m *pgmedic.Backup) { m.Chunks[0].Parts[0].Table = -1 },
+		"parts that overflow":     func(m *pgmedic.Backup) { m.Chunks[0].Parts[0].PlainBytes = 1<<63 - 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := b.within(t)
+			defer setManifest(t, b.folder(id), manifest)
+			b.forge(id, change)
+			if state := b.listed(id); state != "damaged" {
+				t.Errorf("listed as %s", state)
+			}
+			commands := [][]string{{"verify", id}}
+			if strings.HasPrefix(name, "a") { // the others are refused at the same place
+				commands = append(commands, []string{"drill", id}, []string{"restore", id, "--into", b.database + "_copy"}, []string{"restore", id, "--swap", "--yes"},
+					[]string{"restore", id, "--table", "public.patients"}, []string{"copy", id, "--to", filepath.Join(b.dir, "copied")}, []string{"show", id})
+			}
+			for _, args := range commands {
+				b.wantRefused(b.run(args...), before, 11)
+			}
+		})
+	}
+	b.ok("verify", id)
 }

@@ -147,18 +147,15 @@ func (a *app) openManifest(ctx context.Context, c *catalog.Catalog, b *pgmedic.B
 // identities opens, and whose key authenticates the manifest. What does not fit is
 // passed over, and named: anyone who can write to the store can add wraps.
 func (a *app) unwrap(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, m *catalog.Manifest, with []age.Identity) (*seal.Key, error) {
-	wraps, err := c.Keys(ctx, b, ownNames(with)...)
-	if err != nil {
-		return nil, err
-	}
-	if len(wraps) == 0 {
-		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "if a copy has its keys, run pgmedic copy from there; else restore another backup",
-			"backup %s: %w", b.ID, errNoWraps)
-	}
 	problem := fmt.Errorf("open the key of backup %s: %w", b.ID, seal.ErrNotForUs)
 	tries := newTries(with)
 	var odd []string
-	for _, w := range wraps {
+	found := false
+	for w, err := range c.EachKey(ctx, b, ownNames(with)...) {
+		if err != nil {
+			return nil, err
+		}
+		found = true
 		key, why, err := tries.fit(w, m)
 		if key != nil {
 			a.warnOdd(b, odd)
@@ -170,6 +167,10 @@ func (a *app) unwrap(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 		if err != nil {
 			problem = fmt.Errorf("open the key of backup %s: %w", b.ID, err)
 		}
+	}
+	if !found {
+		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "if a copy has its keys, run pgmedic copy from there; else restore another backup",
+			"backup %s: %w", b.ID, errNoWraps)
 	}
 	a.warnOdd(b, odd)
 	hint := "use the identity file or the passphrase that the backup was made for: pgmedic keys list " + b.ID
@@ -323,12 +324,11 @@ func (t *trust) key(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, 
 	}
 	var notFitting error
 	if len(with) > 0 {
-		wraps, err := c.Keys(ctx, b, ownNames(with)...)
-		if err != nil {
-			return nil, err
-		}
 		tries := newTries(with)
-		for _, w := range wraps {
+		for w, err := range c.EachKey(ctx, b, ownNames(with)...) {
+			if err != nil {
+				return nil, err
+			}
 			key, why, err := tries.fit(w, m)
 			if key != nil {
 				return key, nil

@@ -211,6 +211,20 @@ func TestCommitRefuses(t *testing.T) {
 	}
 }
 
+// TestCommitChecks: a manifest that contradicts itself is a fault of whoever made it,
+// and not committed.
+func TestCommitChecks(t *testing.T) {
+	f, b := newFixture(t), backup(1)
+	f.putObjects(t, b)
+	b.Tables = []pgmedic.Table{{Schema: "public", Name: "a", Rows: -1}}
+	if err := f.Commit(t.Context(), b, nil); pgmedic.KindOf(err) != pgmedic.KindFailed || !strings.Contains(pgmedic.HintOf(err), "report it") {
+		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
+	}
+	if l := f.list(t, catalog.Filter{}); len(l.Entries) != 0 || len(l.Damaged) != 0 {
+		t.Errorf("it is listed: %+v", l)
+	}
+}
+
 func TestCommitNeverOverwrites(t *testing.T) {
 	f := newFixture(t)
 	b := f.commit(t, backup(1))

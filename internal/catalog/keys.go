@@ -2,10 +2,10 @@ package catalog
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -60,49 +60,85 @@ func (c *Catalog) AddKey(ctx context.Context, b *pgmedic.Backup, name string, wr
 // number that is read, comes without data: anyone who can write to the store can
 // add such files, and none may keep a backup from being opened.
 func (c *Catalog) Keys(ctx context.Context, b *pgmedic.Backup, first ...string) (Wraps, error) {
+	var wraps Wraps
+	for w, err := range c.EachKey(ctx, b, first...) {
+		if err != nil {
+			return nil, err
+		}
+		wraps = append(wraps, w)
+	}
+	return wraps, nil
+}
+
+// EachKey is Keys one by one: those that are named first cost one request each, and
+// the others are not listed before they are asked for. It ends after an error.
+func (c *Catalog) EachKey(ctx context.Context, b *pgmedic.Backup, first ...string) iter.Seq2[Wrap, error] {
+	return func(yield func(Wrap, error) bool) {
+		n := 0
+		for _, name := range first {
+			if store.CheckKey(Key(b, keysFolder+"/"+name+".age")) != nil {
+				continue
+			}
+			w, err := c.readKey(ctx, b, name)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if n++; !yield(w, err) || err != nil {
+				return
+			}
+		}
+		c.otherKeys(ctx, b, first, n, yield)
+	}
+}
+
+// otherKeys yields the keys that are not among the first, of which there were n.
+func (c *Catalog) otherKeys(ctx context.Context, b *pgmedic.Backup, first []string, n int, yield func(Wrap, error) bool) {
 	folder := Key(b, keysFolder+"/")
 	var wraps Wraps
 	for object, err := range c.store.List(ctx, folder) {
 		if err != nil {
-			return nil, fmt.Errorf("list the keys of backup %s: %w", b.ID, err)
+			yield(Wrap{}, fmt.Errorf("list the keys of backup %s: %w", b.ID, err))
+			return
 		}
 		name, ok := strings.CutSuffix(strings.TrimPrefix(object.Key, folder), ".age")
-		if !ok || name == "" || strings.Contains(name, "/") {
+		if !ok || name == "" || strings.Contains(name, "/") || slices.Contains(first, name) {
 			continue
 		}
 		w := Wrap{Name: name}
 		if object.SizeBytes > maxWrapBytes {
-			w.Odd = "larger than a key"
+			w.Odd = wrapTooLarge
 		}
 		wraps = append(wraps, w)
 	}
-	rank := func(w Wrap) int {
-		if i := slices.Index(first, w.Name); i >= 0 {
-			return i
-		}
-		return len(first)
-	}
-	slices.SortStableFunc(wraps, func(x, y Wrap) int { return cmp.Compare(rank(x), rank(y)) })
-	for i := range wraps {
-		w := &wraps[i]
-		if i >= maxWraps {
+	for _, w := range wraps {
+		var err error
+		switch n++; {
+		case w.Odd != "":
+		case n > maxWraps:
 			w.Odd = fmt.Sprintf("more than %d keys", maxWraps)
+		default:
+			if w, err = c.readKey(ctx, b, w.Name); errors.Is(err, store.ErrNotFound) { // removed meanwhile
+				continue
+			}
 		}
-		if w.Odd != "" {
-			continue
+		if !yield(w, err) || err != nil {
+			return
 		}
-		data, err := c.read(ctx, folder+w.Name+".age", maxWrapBytes)
-		switch {
-		case errors.Is(err, store.ErrNotFound): // removed meanwhile
-			w.Odd = "not there any more"
-		case errors.Is(err, errTooLarge):
-			w.Odd = "larger than a key"
-		case err != nil:
-			return nil, fmt.Errorf("read key %q of backup %s: %w", w.Name, b.ID, err)
-		}
-		w.Data = data
 	}
-	return wraps, nil
+}
+
+// wrapTooLarge says what is odd about a wrap.
+const wrapTooLarge = "larger than a key"
+
+func (c *Catalog) readKey(ctx context.Context, b *pgmedic.Backup, name string) (Wrap, error) {
+	data, err := c.read(ctx, Key(b, keysFolder+"/"+name+".age"), maxWrapBytes)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return Wrap{Name: name, Odd: wrapTooLarge}, nil
+	case err != nil:
+		return Wrap{}, fmt.Errorf("read key %q of backup %s: %w", name, b.ID, err)
+	}
+	return Wrap{Name: name, Data: data}, nil
 }
 
 // RemoveKey removes the wrap that Keys returns under a name. It is the caller's
