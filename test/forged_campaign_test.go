@@ -161,7 +161,7 @@ func (f *forger) trial(n int) {
 	switch {
 	case restored.code == 0 || restored.code == 15:
 		f.restored++
-		if got := f.sum(copied); got != f.rows && !(f.open && f.rehashed) {
+		if got := f.sum(copied); got != f.rows && (!f.open || !f.rehashed) {
 			fail("restored to other rows")
 		}
 	case verified && !f.open:
