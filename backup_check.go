@@ -73,6 +73,8 @@ func (b *Backup) checkHead() error {
 		return contradiction("a %s backup is not encrypted with %s", b.Method, b.Seal.Encryption)
 	case b.SnapshotLSN != "" && !lsnPattern.MatchString(b.SnapshotLSN):
 		return contradiction("%.40q is no position in the WAL", b.SnapshotLSN)
+	case b.SnapshotTimeline < 0 || b.SnapshotTimeline > math.MaxUint32:
+		return contradiction("timeline %d", b.SnapshotTimeline)
 	}
 	for _, at := range []time.Time{b.StartedAt, b.SnapshotAt, b.FinishedAt} {
 		if year := at.UTC().Year(); year < 2000 || year > 9000 {

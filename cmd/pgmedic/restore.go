@@ -231,6 +231,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		Proof: proofOf(o), RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
 	})
 	a.warnSettings(done.RefusedSettings)
+	receiptErr = worse(done.Globals.Degraded(), receiptErr)
 	if a.global.json {
 		if err := a.printJSON(done); err != nil {
 			return err

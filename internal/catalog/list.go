@@ -356,7 +356,7 @@ func (c *Catalog) authenticate(ctx context.Context, d *folder, b *pgmedic.Backup
 // summary is what a listing keeps of a backup.
 func summary(b *pgmedic.Backup) *pgmedic.Backup {
 	s := &pgmedic.Backup{
-		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt, SnapshotLSN: b.SnapshotLSN,
+		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt, SnapshotLSN: b.SnapshotLSN, SnapshotTimeline: b.SnapshotTimeline,
 		FinishedAt: b.FinishedAt, Host: b.Host, Programs: b.Programs, Server: b.Server, Labels: b.Labels, Seal: b.Seal,
 		Database: pgmedic.Database{Name: b.Database.Name, Owner: b.Database.Owner, SizeBytes: b.Database.SizeBytes},
 		Objects:  make([]pgmedic.Object, 0, len(b.Objects)),

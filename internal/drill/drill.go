@@ -111,7 +111,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	loaded, err := restore.Load(ctx, restore.Options{
 		Catalog: r.Catalog, Backup: r.Backup, Key: r.Key, Tools: r.Tools, Jobs: r.Jobs,
 		Target: p.target, Maintenance: p.maintenance, Into: p.database, By: storyBy,
-		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
+		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir, LabelsOptional: true,
 		ShowData: r.ShowData, Progress: r.Progress, Logger: r.Logger, Now: r.Now,
 	})
 	if err != nil {
@@ -130,6 +130,10 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	r.receipt.RecoverySeconds = loaded.Seconds
 	r.receipt.Counted = &pgmedic.Counted{}
 	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
+	for _, setting := range p.refused {
+		r.add("server settings", pgmedic.OutcomeWarn, "the scratch server does not take "+setting+
+			", which the backup's server has: what the copy computes may differ")
+	}
 	for _, name := range loaded.RefusedSettings {
 		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
 	}

@@ -34,6 +34,8 @@ type place struct {
 	createRoles   bool
 	tablespaceDir func(name string) (string, error)
 	scratch       *pgmedic.Scratch
+	// refused are settings of the backup's server that this one does not take.
+	refused []string
 	// leave removes the place: the server, or what holds the name.
 	leave func(ctx context.Context) error
 }
@@ -79,10 +81,25 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 	if err := p.look(ctx, target); err != nil {
 		return nil, err
 	}
+	if err := p.give(ctx, target, b.Server.Settings); err != nil {
+		return nil, err
+	}
 	s := p.scratch
 	s.Kind, s.NoNetwork = pgmedic.ScratchPrivate, server.NoNetwork()
 	s.CPUs, s.MemoryBytes, s.Platform = runtime.NumCPU(), o.MemoryBytes, runtime.GOOS+"/"+runtime.GOARCH
 	return p, nil
+}
+
+// give makes the settings of the backup's server those of the private one, for
+// all that is computed in the copy.
+func (p *place) give(ctx context.Context, t postgres.Target, settings []pgmedic.Setting) error {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	p.refused, err = postgres.GiveToAll(ctx, conn, settings)
+	return err
 }
 
 // privateSettings keep a private server from acting on the world outside it.

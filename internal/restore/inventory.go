@@ -110,7 +110,9 @@ func decodeInventory(in *lenReader) (inventory postgres.Inventory, err error) {
 		case "format":
 			err = next(&inventory.Format)
 		case "definitions":
-			err = decodeDefinitions(dec, next, token, &inventory)
+			err = decodeDefinitions(dec, next, token, &inventory.Definitions)
+		case "security_labels":
+			err = decodeDefinitions(dec, next, token, &inventory.SecurityLabels)
 		default:
 			var other json.RawMessage // of a later version
 			err = next(&other)
@@ -128,7 +130,7 @@ func decodeInventory(in *lenReader) (inventory postgres.Inventory, err error) {
 	return inventory, nil
 }
 
-func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (json.Token, error), inventory *postgres.Inventory) error {
+func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (json.Token, error), into *[]postgres.Definition) error {
 	switch t, err := token(); {
 	case err != nil:
 		return err
@@ -137,14 +139,15 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 	case t != json.Delim('['):
 		return fmt.Errorf("definitions are no list")
 	}
-	kinds := map[string]string{} // few, and each many times
+	*into = []postgres.Definition{} // an empty list is not none
+	kinds := map[string]string{}    // few, and each many times
 	bytes := 0
 	for dec.More() {
 		var d postgres.Definition
 		if err := next(&d); err != nil {
 			return err
 		}
-		if bytes += len(d.Identity) + len(d.Hash) + len(d.Kind); len(inventory.Definitions) >= maxDefinitions || bytes > maxDefinitionBytes {
+		if bytes += len(d.Identity) + len(d.Hash) + len(d.Kind); len(*into) >= maxDefinitions || bytes > maxDefinitionBytes {
 			return errManyDefinitions
 		}
 		kind, known := kinds[d.Kind]
@@ -153,7 +156,7 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 			kinds[kind] = kind
 		}
 		d.Kind = kind
-		inventory.Definitions = append(inventory.Definitions, d)
+		*into = append(*into, d)
 	}
 	_, err := token()
 	return err

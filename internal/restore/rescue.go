@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -98,7 +99,8 @@ type rescue struct {
 
 	unlogged   bool
 	madeSchema bool
-	made       []string // quoted tables
+	began      time.Time // by the server's clock
+	made       []string  // quoted tables
 }
 
 // Rescue brings tables back into a schema of their own in the live database,

@@ -110,18 +110,15 @@ func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
 	return into
 }
 
-// connectLoading opens a session that loads: its commits need not reach the disk
-// one by one, the last of the restore does.
+// connectLoading opens a session that loads: values are computed as in the
+// database's own sessions, and its commits need not reach the disk one by one, the
+// last of the restore does.
 func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, t)
+	conn, err := postgres.ConnectComputing(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
-	}
-	return conn, nil
+	return withCommit(ctx, conn, "off")
 }
 
 // refusedRow reports whether the server refused a row for what it holds.
