@@ -55,6 +55,7 @@ missing there are named, and not made.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	addUnencrypted(cmd)
 	addSetting(cmd, "scratch-dir", "drill.scratch_dir", "folder for the throwaway server; needs room for the whole database")
 	addSetting(cmd, "scratch", "drill.scratch_url", "connection URL of a server to drill on, without a password")
 	f := cmd.Flags()
@@ -72,6 +73,9 @@ func (a *app) drill(ctx context.Context, args []string, flags drillFlags) error 
 	defer closed()
 	e, err := a.drilled(ctx, c, args, flags.sample)
 	if err != nil {
+		return err
+	}
+	if e.Backup, err = c.Whole(ctx, e); err != nil {
 		return err
 	}
 	key, err := a.readKey(ctx, c, e.Backup)

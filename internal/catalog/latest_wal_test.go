@@ -40,7 +40,7 @@ func TestLatestByWAL(t *testing.T) {
 		"no timeline":                     {[]taken{{20, 10, "0/100", 0, "A"}, {10, 20, "0/200", 0, "A"}}, 0, ""},
 		"no timeline, of the future":      {[]taken{{ahead, 10, "0/100", 0, "A"}, {10, 20, "0/200", 1, "A"}}, -1, "in the future"},
 		"no identifier":                   {[]taken{{20, 10, "0/100", 1, ""}, {10, 20, "0/200", 1, ""}}, 0, ""},
-		"no position":                     {[]taken{{20, 10, "", 1, "A"}, {10, 20, "garbage", 1, "A"}}, 0, ""},
+		"no position":                     {[]taken{{20, 10, "", 1, "A"}, {10, 20, "", 1, "A"}}, 0, ""},
 		"another system":                  {[]taken{{10, 10, "0/900", 1, "B"}, {20, 20, "0/100", 1, "A"}}, 1, ""},
 		"another system's clock":          {[]taken{{20, 10, "0/100", 1, "B"}, {10, 20, "0/900", 1, "A"}}, 0, ""},
 	} {
@@ -50,6 +50,7 @@ func TestLatestByWAL(t *testing.T) {
 			for i, tt := range test.taken {
 				b := backup(0)
 				b.StartedAt, b.SnapshotAt = noon.Add(time.Duration(tt.host)*time.Minute), noon.Add(time.Duration(tt.server)*time.Minute)
+				b.FinishedAt = b.StartedAt
 				b.ID = b.StartedAt.Format("20060102T150405Z") + fmt.Sprintf("-00000%x", i)
 				b.SnapshotLSN, b.SnapshotTimeline, b.Server.SystemIdentifier = tt.lsn, tt.timeline, tt.system
 				ids[i] = f.commit(t, b).ID

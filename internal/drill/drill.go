@@ -70,6 +70,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 	o.Logger = discard(o.Logger)
 	b := o.Backup
+	if err := b.Check(); err != nil {
+		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
+	}
 	receipt := &pgmedic.Receipt{
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptDrill, BackupID: b.ID,
 		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
@@ -89,7 +92,7 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
 	failpoint.Hit(ctx, "drill-compared")
-	return store(ctx, o.Catalog, b, receipt, pgmedic.ProofProven, o.Now())
+	return record{Catalog: o.Catalog, Backup: b, Key: o.Key, Receipt: receipt, Reached: pgmedic.ProofProven, Now: o.Now()}.store(ctx)
 }
 
 // rehearsal is a drill going on.

@@ -1,10 +1,12 @@
 package pgtool
 
 import (
-	"errors"
 	"io"
+	"iter"
 	"slices"
 	"strings"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // GlobalStatement is one statement of pg_dumpall --globals-only that makes or
@@ -39,25 +41,47 @@ type GlobalsScript struct {
 }
 
 // maxGlobals bounds what is read of a server's roles: a hundred bytes each.
-const maxGlobals = 64 << 20
+const maxGlobals = 24 << 20
+
+// maxGlobalStatements and maxGlobalTokens bound what is held of them: a server has
+// fewer roles, and a statement fewer words. maxUnknown is how many kinds of others
+// are named.
+const maxGlobalStatements, maxGlobalTokens, maxUnknown = 250_000, 10_000, 100
+
+func errManyGlobals() error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the list of roles is too long to be one")
+}
 
 // ReadGlobals reads what pg_dumpall --globals-only wrote. Of statements of other
 // kinds, psql's commands among them, nothing is run, and all are named.
 func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxGlobals+1))
-	if err != nil {
+	text := &strings.Builder{}
+	if _, err := io.Copy(text, io.LimitReader(r, maxGlobals+1)); err != nil {
 		return script, err
 	}
-	if len(text) > maxGlobals {
-		return script, errors.New("the list of roles is too long to be one")
+	if text.Len() > maxGlobals {
+		return script, errManyGlobals()
 	}
 	unknown := func(words string) {
-		if !slices.Contains(script.Unknown, words) {
+		if len(script.Unknown) < maxUnknown && !slices.Contains(script.Unknown, words) {
 			script.Unknown = append(script.Unknown, words)
 		}
 	}
-	statements, commands, rest := splitSQL(string(text))
-	for _, tokens := range statements {
+	command := func(name string) {
+		switch name {
+		case `\restrict`, `\unrestrict`, `\connect`: // for psql alone
+		default:
+			unknown("a command of psql")
+		}
+	}
+	for tokens, finished := range splitSQL(text.String(), command) {
+		if len(tokens.tokens) > maxGlobalTokens || len(script.Statements)+len(script.Settings) > maxGlobalStatements {
+			return script, errManyGlobals()
+		}
+		if !finished {
+			unknown("a statement that is not finished: " + tokens.beginning())
+			continue
+		}
 		if tokens.is(0, "SET", "client_encoding") || tokens.is(0, "SET", "standard_conforming_strings") {
 			script.Settings = append(script.Settings, tokens.sql())
 			continue
@@ -71,16 +95,6 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 		} else {
 			unknown(tokens.beginning())
 		}
-	}
-	for _, command := range commands {
-		switch command {
-		case `\restrict`, `\unrestrict`, `\connect`: // for psql alone
-		default:
-			unknown("a command of psql")
-		}
-	}
-	if len(rest.tokens) > 0 {
-		unknown("a statement that is not finished: " + rest.beginning())
 	}
 	return script, nil
 }
@@ -178,16 +192,22 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 	return g, true
 }
 
-// splitSQL cuts a script into statements, the first words of psql's commands, and
-// what comes after the last semicolon. Comments are left out.
-func splitSQL(text string) (all []sqlTokens, commands []string, now sqlTokens) {
-	now = sqlTokens{source: text}
-	for i := 0; i < len(text); {
+// splitSQL cuts a script into statements, and says whether each has its semicolon.
+// command is called with the first word of each of psql's commands. Comments are
+// left out. Of a statement that has too many tokens it gives the beginning, and
+// nothing more.
+func splitSQL(text string, command func(name string)) iter.Seq2[sqlTokens, bool] {
+	return func(yield func(sqlTokens, bool) bool) { cutSQL(text, command, yield) }
+}
+
+func cutSQL(text string, command func(string), yield func(sqlTokens, bool) bool) {
+	now := sqlTokens{source: text}
+	for i := 0; i < len(text) && len(now.tokens) <= maxGlobalTokens; {
 		start := i
 		switch c := text[i]; {
 		case c == ';':
-			if len(now.tokens) > 0 {
-				all = append(all, now)
+			if len(now.tokens) > 0 && !yield(now, true) {
+				return
 			}
 			now = sqlTokens{source: text}
 			i++
@@ -197,8 +217,8 @@ func splitSQL(text string) (all []sqlTokens, commands []string, now sqlTokens) {
 			continue
 		case c == '\\' && len(now.tokens) == 0:
 			i += lineLength(text[i:])
-			command, _, _ := strings.Cut(strings.TrimRight(text[start:i], "\r"), " ")
-			commands = append(commands, command)
+			name, _, _ := strings.Cut(strings.TrimRight(text[start:i], "\r"), " ")
+			command(name)
 			continue
 		case c == ' ', c == '\t', c == '\n', c == '\r':
 			i++
@@ -222,7 +242,9 @@ func splitSQL(text string) (all []sqlTokens, commands []string, now sqlTokens) {
 		}
 		now.tokens = append(now.tokens, sqlToken{text: text[start:i], start: start, end: i})
 	}
-	return all, commands, now
+	if len(now.tokens) > 0 {
+		yield(now, false)
+	}
 }
 
 func wordByte(c byte) bool {

@@ -2,9 +2,8 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -87,6 +86,12 @@ func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without p
 		return nil, err
 	}
 	source, err := readInventory(ctx, s)
+	if errors.Is(err, errManyDefinitions) {
+		return []pgmedic.Check{{
+			Name: "schema", Outcome: pgmedic.OutcomeSkipped,
+			Detail: "the inventory lists more than " + pgmedic.Count(maxDefinitions) + " objects, too many to be compared",
+		}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,26 +138,6 @@ func differences(diffs []postgres.Difference) []string {
 		words[i] = d.String()
 	}
 	return words
-}
-
-func readInventory(ctx context.Context, s Source) (inventory postgres.Inventory, err error) {
-	object, ok := s.Backup.Object(pgmedic.RoleInventory)
-	if !ok {
-		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
-	}
-	r, err := s.Open(ctx, object)
-	if err != nil {
-		return inventory, err
-	}
-	defer func() { _ = r.Close() }() // only read from
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return inventory, err
-	}
-	if err := json.Unmarshal(data, &inventory); err != nil {
-		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s is not an inventory", object.Name)
-	}
-	return inventory, nil
 }
 
 // some names the first few of many.

@@ -143,6 +143,9 @@ func (o *Options) check() error {
 	if o.Catalog == nil || o.Backup == nil || o.Into == "" || o.Logger == nil || o.Now == nil {
 		return errors.New("restore: Catalog, Backup, Into, Logger and Now are required")
 	}
+	if err := o.Backup.Check(); err != nil {
+		return err
+	}
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}

@@ -38,9 +38,6 @@ func newRowLoader(s *Session) *rowLoader {
 }
 
 func (l *rowLoader) load(ctx context.Context) error {
-	if err := l.Backup.CheckChunks(); err != nil {
-		return err
-	}
 	chunks := slices.Clone(l.Backup.Chunks)
 	slices.SortStableFunc(chunks, func(a, b pgmedic.Chunk) int { return int(min(max(b.PlainBytes-a.PlainBytes, -1), 1)) })
 	queue := make(chan pgmedic.Chunk, len(chunks))
