@@ -1,5 +1,0 @@
-//go:build !linux
-
-package scratch_test
-
-func canUnshare() bool { return false }
