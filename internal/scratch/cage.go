@@ -1,6 +1,7 @@
 package scratch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -125,10 +126,53 @@ func (c Cage) withDefaults() Cage {
 		c.Processes = 1024
 	}
 	if c.Kernel == nil {
-		kernel := probeKernel()
+		kernel := ProbeKernel()
 		c.Kernel = &kernel
 	}
 	return c
+}
+
+// TryCage makes the cage that a server would start in, without a server, and
+// returns the walls that stood. Of the options it heeds Cage, Parent, OSUser and
+// Logger; a nil Cage is the zero Cage.
+func TryCage(ctx context.Context, opts Options) (_ Walls, err error) {
+	if opts.Cage == nil {
+		opts.Cage = &Cage{}
+	}
+	if opts, err = checkOptions(opts); err != nil {
+		return Walls{}, err
+	}
+	initial, err := serverAccount(opts.OSUser)
+	if err != nil {
+		return Walls{}, err
+	}
+	caged, err := cagedAccount(opts.Cage, initial)
+	if err != nil {
+		return Walls{}, err
+	}
+	defer caged.release()
+	parent, err := chooseParent(opts.Parent, initial, caged)
+	if err != nil {
+		return Walls{}, err
+	}
+	dir, err := makeFolder(parent, initial)
+	if err != nil {
+		return Walls{}, err
+	}
+	s := &Server{cage: opts.Cage, folder: dir, logger: opts.Logger}
+	defer func() { err = errors.Join(err, dir.remove()) }()
+	if err := dir.handOver(caged); err != nil {
+		return Walls{}, fmt.Errorf("hand the folder over to the server's user: %w", err)
+	}
+	if ctx.Err() != nil {
+		return Walls{}, context.Cause(ctx)
+	}
+	g, err := s.launchGated("/bin/true")
+	if err != nil {
+		return Walls{}, fmt.Errorf("try the cage of a scratch server: %w", err)
+	}
+	g.end()
+	return g.seen.walls(), nil
 }
 
 // cagedAccount returns the account that runs the server: one with an id of its

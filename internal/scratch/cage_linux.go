@@ -18,8 +18,8 @@ import (
 // to what can be done from outside only, and nothing of the server has run.
 const gateScript = `read -r go && exec "$0" "$@" </dev/null`
 
-// probeKernel asks what the system offers.
-func probeKernel() Kernel {
+// ProbeKernel asks what the system offers for a cage.
+func ProbeKernel() Kernel {
 	return Kernel{
 		Landlock: landlockVersion(), Seccomp: canFilter(),
 		Namespaces: true, NoNewPrivileges: true, OwnUser: true, Limits: true,

@@ -4,8 +4,8 @@ package scratch
 
 import "io/fs"
 
-// probeKernel reports that this system offers nothing for a cage.
-func probeKernel() Kernel { return Kernel{} }
+// ProbeKernel reports that this system offers nothing for a cage.
+func ProbeKernel() Kernel { return Kernel{} }
 
 // machineMemory is not needed where nothing bounds it.
 func machineMemory() uint64 { return 0 }

@@ -102,8 +102,10 @@ func (s *Server) readable() []string {
 		// Debian's dictionaries for text search, to which links in /usr/share lead.
 		"/var/cache/postgresql/dicts",
 	}
-	paths = append(paths, packaged(s.installation.BinDir)...)
-	if real, err := filepath.EvalSymlinks(filepath.Join(s.installation.BinDir, "postgres")); err == nil {
+	if s.installation.BinDir != "" {
+		paths = append(paths, packaged(s.installation.BinDir)...)
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Join(s.installation.BinDir, "postgres")); err == nil && filepath.IsAbs(real) {
 		paths = append(paths, packaged(filepath.Dir(real))...)
 	}
 	for _, name := range []string{"LD_LIBRARY_PATH", "LOCPATH", "ICU_DATA"} {
