@@ -167,7 +167,7 @@ func TryCage(ctx context.Context, opts Options) (_ Walls, err error) {
 	if ctx.Err() != nil {
 		return Walls{}, context.Cause(ctx)
 	}
-	g, err := s.launchGated("/bin/true")
+	g, err := s.launchGated("/bin/sh")
 	if err != nil {
 		return Walls{}, fmt.Errorf("try the cage of a scratch server: %w", err)
 	}
