@@ -197,15 +197,17 @@ func TestContentIsCaged(t *testing.T) {
 // drill drills, and returns what the attack said.
 func (s *surroundings) drill(t *testing.T, o drill.Options) (receipt *pgmedic.Receipt, loot string) {
 	t.Helper()
+	var said strings.Builder
 	at(&o, "compare", func() {
 		for _, name := range []string{"loot", "loot.sql"} {
 			found, _ := filepath.Glob(filepath.Join(o.ScratchDir, "*", "data", name))
 			for _, f := range found {
-				loot += readText(t, f)
+				said.WriteString(readText(t, f))
 			}
 		}
 	})
 	receipt, err := drill.Run(t.Context(), o)
+	loot = said.String()
 	if err != nil || receipt.Proof != pgmedic.ProofProven {
 		t.Fatalf("%+v, %v", receipt, err)
 	}

@@ -46,7 +46,7 @@ func claimAccount() (account, error) {
 		}
 		const tries = 100
 		for range tries {
-			id := r.first + rand.IntN(r.count) //nolint:gosec // it need not be hard to guess
+			id := r.first + rand.IntN(r.count)
 			if isTaken(id) {
 				continue
 			}

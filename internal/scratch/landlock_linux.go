@@ -105,8 +105,8 @@ func (s *Server) readable() []string {
 	if s.installation.BinDir != "" {
 		paths = append(paths, packaged(s.installation.BinDir)...)
 	}
-	if real, err := filepath.EvalSymlinks(filepath.Join(s.installation.BinDir, "postgres")); err == nil && filepath.IsAbs(real) {
-		paths = append(paths, packaged(filepath.Dir(real))...)
+	if program, err := filepath.EvalSymlinks(filepath.Join(s.installation.BinDir, "postgres")); err == nil && filepath.IsAbs(program) {
+		paths = append(paths, packaged(filepath.Dir(program))...)
 	}
 	for _, name := range []string{"LD_LIBRARY_PATH", "LOCPATH", "ICU_DATA"} {
 		for _, path := range filepath.SplitList(os.Getenv(name)) {
@@ -139,7 +139,7 @@ func packaged(binDir string) []string {
 // is not there needs none.
 func landlock(version int, grants []grant) (ruleset *os.File, err error) {
 	attr := handled(version)
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0) //nolint:gosec // the kernel reads it before the call returns
 	if errno != 0 {
 		return nil, fmt.Errorf("make the rules of Landlock: %w", errno)
 	}
@@ -168,7 +168,7 @@ func addRule(ruleset *os.File, known uint64, g grant) error {
 	}
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, ruleset.Fd(), unix.LANDLOCK_RULE_PATH_BENEATH,
-		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+		uintptr(unsafe.Pointer(&rule)), 0, 0, 0) //nolint:gosec // the kernel reads it before the call returns
 	if errno != 0 {
 		return errno
 	}

@@ -125,8 +125,8 @@ func refusedCalls() []uintptr {
 // machine.
 func canFilter() bool {
 	action := uint32(unix.SECCOMP_RET_ERRNO)
-	const actionAvailable = 2 // SECCOMP_GET_ACTION_AVAIL
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, actionAvailable, 0, uintptr(unsafe.Pointer(&action)))
+	const actionAvailable = 2                                                                           // SECCOMP_GET_ACTION_AVAIL
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, actionAvailable, 0, uintptr(unsafe.Pointer(&action))) //nolint:gosec // the kernel reads it before the call returns
 	return filterArch != 0 && errno == 0
 }
 
@@ -134,7 +134,7 @@ func canFilter() bool {
 // ever.
 func filterCalls(program []unix.SockFilter) error {
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))) //nolint:gosec // the kernel reads it before the call returns
 	runtime.KeepAlive(program)
 	if errno != 0 {
 		return fmt.Errorf("install a filter of system calls: %w", errno)
