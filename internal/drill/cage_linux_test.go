@@ -143,6 +143,7 @@ func TestContentIsCaged(t *testing.T) {
 	if scratchtest.AsUsers(t, "BACKUP_ENCRYPTION_KEY="+planted) == "" {
 		return
 	}
+	scratchtest.NeedCage(t)
 	s := surround(t)
 	dsn := patients(t)
 	fixture.Exec(t, dsn, s.function(s.script()), "CREATE TABLE a (a int CHECK (public.attack(a)))", "INSERT INTO a VALUES (1)")

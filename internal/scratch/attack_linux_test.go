@@ -150,6 +150,7 @@ func TestAttackFromCage(t *testing.T) {
 	if as == "" {
 		return
 	}
+	scratchtest.NeedCage(t)
 	outside, programs := parentDir(t), filepath.Dir(os.Args[0])
 	if err := os.Chmod(outside, 0o777); err != nil {
 		t.Fatal(err)
@@ -244,6 +245,7 @@ func TestBounds(t *testing.T) {
 	if scratchtest.AsUsers(t) == "" {
 		return
 	}
+	scratchtest.NeedCage(t)
 	cage := &scratch.Cage{Processes: 60, MemoryBytes: 2 << 30, DiskBytes: 160 << 20}
 	parent := parentDir(t)
 	server := scratchtest.New(t, scratch.Options{Cage: cage, Parent: parent})
