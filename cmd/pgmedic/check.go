@@ -90,6 +90,7 @@ func (a *app) check(ctx context.Context, args []string) error {
 		scratchDir = os.TempDir()
 	}
 	a.checkSpace(ctx, l, "space for drills", scratchDir, size)
+	a.checkCage(ctx, l)
 	a.checkEncryption(l)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

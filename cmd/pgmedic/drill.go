@@ -32,9 +32,10 @@ of the configuration. It measures the time to recover, stores a receipt, and dro
 the scratch. It exits with 0 only if the backup is proven, and with 11 if it failed.
 
 The scratch is a private server of the same major version on this machine, with
-durable settings and no network. With --on-server it is a temporary database on
-the configured server, with --scratch one on the server named; roles that are
-missing there are named, and not made.`,
+durable settings, no network, and walls around what the content may run: the
+receipt names those that stood (cage). With --on-server it is a temporary database
+on the configured server, with --scratch one on the server named, where nothing
+contains the content; roles that are missing there are named, and not made.`,
 		Example: `  pgmedic drill latest
   pgmedic drill 7f3a9c --scratch-dir /var/tmp
   pgmedic drill --sample 30            # a random one of the newest 30

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -40,6 +41,9 @@ type Options struct {
 	// PreloadLibraries are the libraries that a private server preloads, for
 	// extensions that can't be made without. None are, else: their workers act.
 	PreloadLibraries []string
+	// Kernel is what a private server's cage is made of; nil means what the system
+	// offers. It is for tests.
+	Kernel *scratch.Kernel
 	// Jobs is how many connections load a parallel backup and check the copy;
 	// zero means one for each processor.
 	Jobs int
@@ -88,7 +92,12 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 	}()
 	failpoint.Hit(ctx, "drill-started")
 	receipt.Scratch = r.place.scratch
-	if err := r.run(ctx); err != nil {
+	receipt.Checks = append(receipt.Checks, CageCheck(receipt.Scratch))
+	err = r.run(ctx)
+	if overrun := r.place.overran(); overrun != nil {
+		err = overrun
+	}
+	if err != nil {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
 	failpoint.Hit(ctx, "drill-compared")

@@ -33,7 +33,7 @@ func (s *Server) initialise(ctx context.Context, opts Options) error {
 		"--pgdata", s.DataDir(), "--username", name, "--auth", "trust", "--no-sync",
 		"--encoding", opts.Encoding, "--locale", opts.Locale,
 	}
-	process, err := launch(s.command("initdb", append(args, opts.InitArgs...)...))
+	process, err := launch(s.command("initdb", append(args, opts.InitArgs...)...), nil)
 	if err != nil {
 		return s.cannotRun("initdb", err)
 	}
