@@ -1,9 +1,13 @@
 package pgtool
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // GlobalStatement is one statement of pg_dumpall --globals-only that makes or
@@ -26,9 +30,16 @@ type GlobalStatement struct {
 // maxGlobals bounds what is read of a server's roles: a hundred bytes each.
 const maxGlobals = 64 << 20
 
+// serverEncoding matches the encodings that a database can have. The others are
+// for clients only: there a character may end in the byte of a quote or a
+// backslash, so that the server would find other statements than we.
+var serverEncoding = regexp.MustCompile(`\A'(SQL_ASCII|UTF8|MULE_INTERNAL|EUC_(JP|CN|KR|TW|JIS_2004)|LATIN([1-9]|10)|ISO_8859_[5-8]|WIN(125[0-8]|866|874)|KOI8[RU])'\z`)
+
 // ReadGlobals reads what pg_dumpall --globals-only wrote. Statements of other
-// kinds, psql's commands among them, are left out. Settings are the script's own,
-// such as its encoding, for the session that runs the statements.
+// kinds, psql's commands among them, are left out. Settings are for the session
+// that runs the statements, so that the server reads them as they were read here:
+// the script's encoding, which must be one that a database can have, and what a
+// backslash means in a string. Where it means anything pg_dumpall writes E'…'.
 func ReadGlobals(r io.Reader) (statements []GlobalStatement, settings []string, err error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxGlobals+1))
 	if err != nil {
@@ -37,8 +48,15 @@ func ReadGlobals(r io.Reader) (statements []GlobalStatement, settings []string, 
 	if len(text) > maxGlobals {
 		return nil, nil, errors.New("the list of roles is too long to be one")
 	}
+	if bytes.IndexByte(text, 0) >= 0 {
+		return nil, nil, errors.New("the list of roles holds a zero byte")
+	}
+	settings = []string{"SET standard_conforming_strings = on"}
 	for _, tokens := range splitSQL(string(text)) {
-		if tokens.is(0, "SET", "client_encoding") || tokens.is(0, "SET", "standard_conforming_strings") {
+		if tokens.is(0, "SET", "client_encoding", "=") {
+			if len(tokens.tokens) != 4 || !serverEncoding.MatchString(tokens.at(3)) {
+				return nil, nil, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the list of roles is in an encoding that pg_dumpall does not write")
+			}
 			settings = append(settings, tokens.sql())
 			continue
 		}

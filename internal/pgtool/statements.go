@@ -7,8 +7,11 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -24,6 +27,9 @@ const maxStatement = 256 << 20
 // anyway. Nothing in it is a command to this host.
 func loadStatements(ctx context.Context, o LoadOptions) error {
 	conn, err := loadSession(ctx, o)
+	if ctx.Err() != nil {
+		return fmt.Errorf("load the dump: %w", context.Cause(ctx))
+	}
 	if err != nil {
 		return err
 	}
@@ -32,10 +38,7 @@ func loadStatements(ctx context.Context, o LoadOptions) error {
 	blocks := NewBlocks(in)
 	blocks.line = 1
 	blocks.run = func(sql []byte) error {
-		// Were it a COPY after all, it would wait for rows; to anything else the
-		// answer that there are none means nothing.
-		_, err := conn.PgConn().CopyFrom(ctx, noRows{}, string(sql))
-		return err
+		return runStatement(ctx, conn.PgConn(), string(sql))
 	}
 	line := 0
 	for err == nil {
@@ -82,8 +85,29 @@ func loadSession(ctx context.Context, o LoadOptions) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// noRows ends a COPY that was not foreseen.
-type noRows struct{}
-
-// Read implements io.Reader.
-func (noRows) Read([]byte) (int, error) { return 0, errors.New("no rows follow") }
+// runStatement runs SQL and discards what it returns. Should it be a COPY after
+// all, the server waits for rows: it is told at once that there are none, which
+// it ignores after any other statement.
+func runStatement(ctx context.Context, conn *pgconn.PgConn, sql string) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Conn().SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	frontend := conn.Frontend()
+	frontend.SendQuery(&pgproto3.Query{String: sql})
+	frontend.Send(&pgproto3.CopyFail{Message: "no rows follow"})
+	if err := frontend.Flush(); err != nil {
+		return fmt.Errorf("send a statement: %w", err)
+	}
+	var refused error
+	for {
+		message, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return err
+		}
+		switch message := message.(type) {
+		case *pgproto3.ErrorResponse:
+			refused = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.ReadyForQuery:
+			return refused
+		}
+	}
+}

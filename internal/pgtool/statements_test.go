@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -78,7 +77,14 @@ func TestLoadWithoutPsqlReader(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("stopped")
-	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
+	go func() {
+		eventually(t, "the statement runs", func() bool {
+			var runs bool
+			err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND pid <> pg_backend_pid())").Scan(&runs)
+			return err == nil && runs
+		})
+		cancel(why)
+	}()
 	err := pgtool.LoadSQL(ctx, pgtool.LoadOptions{Tool: oldPsql, Target: target, Script: strings.NewReader("SELECT pg_catalog.pg_sleep(60);\n")})
 	if !errors.Is(err, why) {
 		t.Errorf("cancelled: %v", err)
