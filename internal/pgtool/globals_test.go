@@ -1,9 +1,12 @@
 package pgtool_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 )
@@ -75,13 +78,14 @@ func TestReadGlobalsRefuses(t *testing.T) {
 // and comments hold backslashes and quotes, and finds the same roles.
 func TestReadGlobalsReal(t *testing.T) {
 	target, conn := database(t)
-	const roles = `SELECT coalesce(string_agg(concat_ws('|', rolname, rolpassword, rolconfig, pg_catalog.shobj_description(oid, 'pg_authid')), '~' ORDER BY rolname), '')
-		FROM pg_catalog.pg_authid WHERE rolname ~ '^odd'`
+	const roles = `SELECT coalesce(string_agg(concat_ws('|', rolname, rolpassword,
+		(SELECT setconfig FROM pg_catalog.pg_db_role_setting WHERE setrole = a.oid), pg_catalog.shobj_description(oid, 'pg_authid')), '~' ORDER BY rolname), '')
+		FROM pg_catalog.pg_authid AS a WHERE rolname ~ '^odd'`
 	const drop = `DROP ROLE IF EXISTS "odd\ 'a"; DROP ROLE IF EXISTS "odd\"`
 	exec(t, conn, drop+`; CREATE ROLE "odd\" PASSWORD E'it\'s \\'; CREATE ROLE "odd\ 'a" IN ROLE "odd\";
 		COMMENT ON ROLE "odd\" IS E'ends in \\'; COMMENT ON ROLE "odd\ 'a" IS E'\\''; \\! id';
 		ALTER ROLE "odd\" SET application_name = E'\\\'; x'`)
-	t.Cleanup(func() { exec(t, conn, drop) })
+	t.Cleanup(func() { _, _ = conn.Exec(context.WithoutCancel(t.Context()), drop, pgx.QueryExecModeSimpleProtocol) })
 	read := func() (text string) {
 		if err := conn.QueryRow(t.Context(), roles).Scan(&text); err != nil {
 			t.Fatal(err)
