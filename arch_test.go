@@ -32,6 +32,7 @@ var allowedImports = map[string][]string{
 	// The pages that the program prints itself.
 	"docs": {},
 
+	"internal/words":    {},
 	"internal/config":   {"."},
 	"internal/seal":     {"."},
 	"internal/postgres": {".", "internal/failpoint"},
@@ -48,7 +49,7 @@ var allowedImports = map[string][]string{
 	"internal/monitor":  {".", "internal/postgres"},
 	// SQLite stays out of the rest.
 	"internal/monitor/history": {".", "internal/monitor"},
-	"internal/render":          {".", "internal/monitor"},
+	"internal/render":          {".", "internal/monitor", "internal/words"},
 	"internal/server":          {".", "internal/catalog", "internal/monitor", "internal/render", "pool"},
 
 	// The pool is a module of its own.
@@ -70,6 +71,7 @@ var allowedImports = map[string][]string{
 
 var engineImports = []string{
 	".", "internal/postgres", "internal/pgtool", "internal/seal", "internal/store", "internal/catalog", "internal/failpoint",
+	"internal/words",
 }
 
 // emptyNames are package names that say nothing.

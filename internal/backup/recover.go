@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // The names of what says how a backup is restored without pgmedic.
@@ -70,13 +71,15 @@ type recovery struct {
 	Option                              string
 	Objects                             []pgmedic.Object
 	Globals, Schema                     string
-	Rest, Dump                          string
-	MissingSQL                          string
-	Create12, Create15                  string
-	Create16, Create17                  string
-	Properties                          string
-	Detach, Analyze                     string
-	Tables                              []recoveryTable
+	// SchemaBytes is how large the definitions are, and SchemaLimit one more.
+	SchemaBytes, SchemaLimit int64
+	Rest, Dump               string
+	MissingSQL               string
+	Create12, Create15       string
+	Create16, Create17       string
+	Properties               string
+	Detach, Analyze          string
+	Tables                   []recoveryTable
 	// LeftOut are the OIDs of foreign keys that a partial backup can't hold, as
 	// words; Partial says what it was asked to hold.
 	LeftOut string
@@ -122,6 +125,8 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		return o.Name
 	}
 	v.Globals, v.Schema = name(pgmedic.RoleGlobals), name(pgmedic.RoleSchema)
+	schema, _ := b.Object(pgmedic.RoleSchema)
+	v.SchemaBytes, v.SchemaLimit = schema.PlainBytes, schema.PlainBytes+1
 	// Empty where it is in the archive of the definitions.
 	v.Rest, v.Dump = name(pgmedic.RoleRest), name(pgmedic.RoleDump)
 	if v.Partial = b.Partial(); v.Partial && v.Parallel {
@@ -205,7 +210,7 @@ func (v *recovery) addTables(b *pgmedic.Backup) {
 }
 
 func (v recovery) render(name, text string) (string, error) {
-	t, err := template.New(name).Funcs(template.FuncMap{"q": shellQuote}).Parse(text)
+	t, err := template.New(name).Funcs(template.FuncMap{"q": shellQuote, "clean": words.Clean}).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("read the template of %s: %w", name, err)
 	}
@@ -237,30 +242,37 @@ func missingSQL(d pgmedic.Database) string {
 	for _, s := range d.Tablespaces {
 		spaces = append(spaces, pgmedic.QuoteLiteral(s))
 	}
-	return "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n), ', ') FROM (" +
-		"SELECT DISTINCT n FROM unnest(ARRAY[" + strings.Join(roles, ", ") + "]::text[]) AS n " +
-		"WHERE n NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) UNION " +
-		"SELECT n FROM unnest(ARRAY[" + strings.Join(spaces, ", ") + "]::text[]) AS n " +
-		"WHERE n <> '' AND n NOT IN (SELECT spcname::text FROM pg_catalog.pg_tablespace)) AS m"
+	// Sets are compared by the type's own operators, whatever the search path.
+	return "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.n), ', ') FROM (" +
+		"SELECT a.n FROM pg_catalog.unnest(ARRAY[" + strings.Join(roles, ", ") + "]::pg_catalog.text[]) AS a (n) " +
+		"EXCEPT SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r) AS m " +
+		"HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 UNION ALL " +
+		"SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.n), ', ') FROM (" +
+		"SELECT a.n FROM pg_catalog.unnest(ARRAY[" + strings.Join(spaces, ", ") + "]::pg_catalog.text[]) AS a (n) " +
+		"EXCEPT SELECT s.spcname::pg_catalog.text FROM pg_catalog.pg_tablespace AS s " +
+		"EXCEPT SELECT ''::pg_catalog.text) AS m HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0"
 }
 
 // detachSQL takes the slots from the copy's subscriptions.
-const detachSQL = `SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', subname),
-	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', subname)
-FROM pg_catalog.pg_subscription WHERE subdbid =
-	(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+const detachSQL = `SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', s.subname),
+	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', s.subname)
+FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.subdbid
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 \gexec`
 
 // analyzeSQL analyzes all tables but those with parts on other servers, which
-// a copy has no business to ask.
+// a copy has no business to ask. It runs as the role that restores, in a database
+// whose schemas others may have filled: it names nothing without its schema.
 const analyzeSQL = `WITH RECURSIVE above (oid) AS (
-	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-	WHERE c.relkind = 'f'
-	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+	WHERE c.relkind OPERATOR(pg_catalog.=) 'f'
+	UNION SELECT i.inhparent FROM above AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid OPERATOR(pg_catalog.=) a.oid
 )
 SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-	AND c.oid NOT IN (SELECT oid FROM above)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm']::pg_catalog."char"[])
+	AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'
+	AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
+	AND NOT EXISTS (SELECT FROM above AS a WHERE a.oid OPERATOR(pg_catalog.=) c.oid)
 ORDER BY n.nspname, c.relname
 \gexec`

@@ -117,7 +117,7 @@ if [[ $1 == --version ]]; then echo 'psql (PostgreSQL) 15.18'; exit; fi
 input=$(cat)
 printf 'psql' >>"$LOG"; printf ' <%s>' "$@" >>"$LOG"; printf '\n%s\n' "$input" >>"$LOG"
 case "$*$input" in *rolsuper*) echo t ;; *server_version_num*) echo 150018 ;;
-*'"patients"'*) if [[ $input == *$'\n'y* ]]; then echo COPY 1000000; else echo COPY 10; fi ;; *'no columns'*) echo COPY 1 ;; *' FROM STDIN '*) echo COPY 2 ;; esac
+*'"patients"'*) if [[ $input == y* ]]; then echo COPY 1000000; else echo COPY 10; fi ;; *'no columns'*) echo COPY 1 ;; *' FROM STDIN '*) echo COPY 2 ;; esac
 `,
 		"bin/pg_restore": `#!/bin/bash
 if [[ $1 == --version ]]; then echo 'pg_restore (PostgreSQL) 15.18'; exit; fi
@@ -153,7 +153,7 @@ cat >/dev/null
 	quoted := `dbname='` + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(evil) + `'`
 	for _, want := range []string{
 		" <db=" + evil + ">", quoted,
-		"COPY " + pgmedic.QuoteQualified(evil, evil) + " (" + pgmedic.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8');\n" + strings.Repeat("x", 12) + "\n",
+		"<-c> <COPY " + pgmedic.QuoteQualified(evil, evil) + " (" + pgmedic.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')>\n" + strings.Repeat("x", 12) + "\n",
 		`CREATE DATABASE :"db" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE ` + pgmedic.QuoteLiteral(evil),
 		`COMMENT ON DATABASE :"db" IS ` + pgmedic.QuoteLiteral(evil) + ";",
 	} {

@@ -1,6 +1,7 @@
 package pgtool
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -30,6 +31,14 @@ type Blocks struct {
 	out     []byte // rows to be given
 	header  []byte
 	err     error // of src, io.EOF included
+
+	// run, if not nil, is given each statement that is no COPY of rows. Text is the
+	// present one, with the comments before it, and line is where it ends; sql is
+	// the COPY whose rows are read.
+	run  func(sql []byte) error
+	text []byte
+	sql  string
+	line int
 
 	mu     sync.Mutex
 	failed error
@@ -68,27 +77,54 @@ func (b *Blocks) Next() (Block, error) {
 			}
 			continue
 		}
-		if b.seek() {
+		if found, err := b.seek(); err != nil {
+			return Block{}, err
+		} else if found {
 			return Block{Table: b.counter.table, Columns: copyColumns(b.header)}, nil
 		}
 	}
 }
 
 // seek looks at SQL up to where rows begin.
-func (b *Blocks) seek() bool {
+func (b *Blocks) seek() (found bool, err error) {
 	for i, c := range b.pending {
-		ends := c == ';' && b.counter.state == lexNormal
-		if ends {
-			b.header = append(b.header[:0], b.counter.statement...)
-		}
 		b.counter.lex(c)
+		if b.run != nil {
+			if err := b.gather(c); err != nil {
+				return false, err
+			}
+		}
 		if b.counter.state == lexRows {
+			b.header = append(b.header[:0], b.counter.statement...)
+			b.sql, b.text = string(b.text), b.text[:0]
 			b.pending = b.pending[i+1:]
-			return true
+			return true, nil
 		}
 	}
 	b.pending = nil
-	return false
+	return false, nil
+}
+
+// gather takes a byte of the SQL for the present statement, and runs it at its
+// end.
+func (b *Blocks) gather(c byte) error {
+	switch b.text = append(b.text, c); {
+	case b.counter.meta:
+		return refusedCommand()
+	case b.counter.odd:
+		return refusedText()
+	case len(b.text) > maxStatement:
+		return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a statement of more than %d MiB", maxStatement>>20)
+	case b.counter.ended && b.counter.pending == "":
+		if err := b.run(b.text); err != nil {
+			return err
+		}
+		b.text = b.text[:0]
+	}
+	if c == '\n' {
+		b.line++
+	}
+	return nil
 }
 
 // Read implements io.Reader for the rows of the present block.
@@ -117,7 +153,8 @@ func (b *Blocks) read(p []byte) (int, error) {
 		if b.counter.odd {
 			return 0, refusedCommand()
 		}
-		b.held = append(b.held, b.pending[:len(b.pending)-len(rest)]...)
+		rows := b.pending[:len(b.pending)-len(rest)]
+		b.held, b.line = append(b.held, rows...), b.line+bytes.Count(rows, []byte("\n"))
 		b.pending = rest
 		keep := max(len(b.held)-len(endMark), 0)
 		b.out = append([]byte(nil), b.held[:keep]...)
@@ -151,33 +188,13 @@ func cutOff(err error) error {
 
 // copyColumns takes the columns out of COPY schema.table (columns) FROM stdin.
 func copyColumns(statement []byte) []string {
-	rest := string(statement[len("COPY "):])
+	rest := strings.TrimPrefix(string(statement), "COPY ")
 	for {
-		_, rest = cutIdent(rest)
-		if !strings.HasPrefix(rest, ".") {
-			break
+		_, tail, _ := cutIdent(rest)
+		var more bool
+		if rest, more = strings.CutPrefix(tail, "."); !more {
+			columns, _, _ := cutColumns(tail)
+			return columns
 		}
-		rest = rest[1:]
 	}
-	rest, ok := strings.CutPrefix(rest, " (")
-	var columns []string
-	for ok {
-		var name string
-		name, rest = cutColumn(rest)
-		columns = append(columns, name)
-		rest, ok = strings.CutPrefix(rest, ", ")
-	}
-	return columns
-}
-
-// cutColumn is cutIdent for a name in a list.
-func cutColumn(s string) (name, rest string) {
-	if strings.HasPrefix(s, `"`) {
-		return cutIdent(s)
-	}
-	end := strings.IndexAny(s, ",)")
-	if end < 0 {
-		end = len(s)
-	}
-	return s[:end], s[end:]
 }

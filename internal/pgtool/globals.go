@@ -3,6 +3,7 @@ package pgtool
 import (
 	"io"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,8 +53,17 @@ func errManyGlobals() error {
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the list of roles is too long to be one")
 }
 
+// serverEncoding matches the encodings that a database can have. The others are
+// for clients only: there a character may end in the byte of a quote or a
+// backslash, so that the server would find other statements than we.
+var serverEncoding = regexp.MustCompile(`\A'(SQL_ASCII|UTF8|MULE_INTERNAL|EUC_(JP|CN|KR|TW|JIS_2004)|LATIN([1-9]|10)|ISO_8859_[5-8]|WIN(125[0-8]|866|874)|KOI8[RU])'\z`)
+
 // ReadGlobals reads what pg_dumpall --globals-only wrote. Of statements of other
-// kinds, psql's commands among them, nothing is run, and all are named.
+// kinds, psql's commands among them, nothing is run, and all are named. Settings
+// are for the session that runs the statements, so that the server reads them as
+// they were read here: the script's encoding, which must be one that a database can
+// have, and what a backslash means in a string. Where it means anything pg_dumpall
+// writes E'…'.
 func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 	text := &strings.Builder{}
 	if _, err := io.Copy(text, io.LimitReader(r, maxGlobals+1)); err != nil {
@@ -62,6 +72,10 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 	if text.Len() > maxGlobals {
 		return script, errManyGlobals()
 	}
+	if strings.IndexByte(text.String(), 0) >= 0 {
+		return script, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the list of roles holds a zero byte")
+	}
+	script.Settings = []string{"SET standard_conforming_strings = on"}
 	unknown := func(words string) {
 		if len(script.Unknown) < maxUnknown && !slices.Contains(script.Unknown, words) {
 			script.Unknown = append(script.Unknown, words)
@@ -82,12 +96,15 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 			unknown("a statement that is not finished: " + tokens.beginning())
 			continue
 		}
-		if tokens.is(0, "SET", "client_encoding") || tokens.is(0, "SET", "standard_conforming_strings") {
+		if tokens.is(0, "SET", "client_encoding", "=") {
+			if len(tokens.tokens) != 4 || !serverEncoding.MatchString(tokens.at(3)) {
+				return script, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the list of roles is in an encoding that pg_dumpall does not write")
+			}
 			script.Settings = append(script.Settings, tokens.sql())
 			continue
 		}
 		// Of the session, which can write; and of databases, whose own backups have it.
-		if tokens.is(0, "SET", "default_transaction_read_only") || tokens.is(0, "ALTER", "ROLE") && tokens.is(3, "IN", "DATABASE") {
+		if tokens.is(0, "SET", "default_transaction_read_only") || tokens.is(0, "SET", "standard_conforming_strings") || tokens.is(0, "ALTER", "ROLE") && tokens.is(3, "IN", "DATABASE") {
 			continue
 		}
 		if s, known := tokens.global(); known {

@@ -1,9 +1,12 @@
 package pgtool_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 )
@@ -39,7 +42,7 @@ func TestReadGlobals(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := script.Statements
-	if !slices.Equal(script.Settings, []string{"SET client_encoding = 'UTF8'"}) {
+	if !slices.Equal(script.Settings, []string{"SET standard_conforming_strings = on", "SET client_encoding = 'UTF8'"}) {
 		t.Errorf("settings %q", script.Settings)
 	}
 	// Each is named, and no name or value of it.
@@ -65,5 +68,66 @@ func TestReadGlobals(t *testing.T) {
 	}
 	if !slices.EqualFunc(got, want, same) {
 		t.Errorf("statements:\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// TestReadGlobalsRefuses: where the server would read other statements than we,
+// there are none.
+func TestReadGlobalsRefuses(t *testing.T) {
+	for name, text := range map[string]string{
+		"a client's encoding": "SET client_encoding = 'SJIS';\nCREATE ROLE a;\n",
+		"an alias of one":     "SET client_encoding = 'mskanji';\nCREATE ROLE a;\n",
+		"one in two words":    "SET client_encoding = 'UTF8', 'x';\nCREATE ROLE a;\n",
+		"a zero byte":         "CREATE ROLE a;\x00\n",
+	} {
+		if got, err := pgtool.ReadGlobals(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// TestReadGlobalsReal runs what pg_dumpall writes of roles whose names, passwords
+// and comments hold backslashes and quotes, and finds the same roles.
+func TestReadGlobalsReal(t *testing.T) {
+	target, conn := database(t)
+	const roles = `SELECT coalesce(string_agg(concat_ws('|', rolname, rolpassword,
+		(SELECT setconfig FROM pg_catalog.pg_db_role_setting WHERE setrole = a.oid), pg_catalog.shobj_description(oid, 'pg_authid')), '~' ORDER BY rolname), '')
+		FROM pg_catalog.pg_authid AS a WHERE rolname ~ '^odd'`
+	const drop = `DROP ROLE IF EXISTS "odd\ 'a"; DROP ROLE IF EXISTS "odd\"`
+	exec(t, conn, drop+`; CREATE ROLE "odd\" PASSWORD E'it\'s \\'; CREATE ROLE "odd\ 'a" IN ROLE "odd\";
+		COMMENT ON ROLE "odd\" IS E'ends in \\'; COMMENT ON ROLE "odd\ 'a" IS E'\\''; \\! id';
+		ALTER ROLE "odd\" SET application_name = E'\\\'; x'`)
+	t.Cleanup(func() { _, _ = conn.Exec(context.WithoutCancel(t.Context()), drop, pgx.QueryExecModeSimpleProtocol) })
+	read := func() (text string) {
+		if err := conn.QueryRow(t.Context(), roles).Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	before := read()
+	for _, conforming := range []string{"on", "off"} {
+		p, err := pgtool.Start(t.Context(), pgtool.Command{
+			Tool: tool(t, "pg_dumpall"), Target: target, Args: []string{"--globals-only"}, Options: "-c standard_conforming_strings=" + conforming,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		script, err := pgtool.ReadGlobals(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, conn, drop)
+		exec(t, conn, "SET standard_conforming_strings = off")
+		for _, sql := range script.Settings {
+			exec(t, conn, sql)
+		}
+		for _, s := range script.Statements {
+			if slices.ContainsFunc(s.Roles, func(name string) bool { return strings.HasPrefix(name, "odd") }) {
+				exec(t, conn, s.SQL)
+			}
+		}
+		if after := read(); after != before || before == "" {
+			t.Errorf("%s: %q, want %q", conforming, after, before)
+		}
 	}
 }

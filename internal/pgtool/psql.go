@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// LoadOptions say what psql is given.
+// LoadOptions say what is loaded, and where.
 type LoadOptions struct {
+	// Tool is psql.
 	Tool   Tool
 	Target postgres.Target
 	// Script is the SQL. An error of its Read wins over psql's, because it is
@@ -27,7 +27,13 @@ type LoadOptions struct {
 
 // LoadSQL feeds SQL to psql, which stops at the first error. The error carries
 // the line of the script and the SQLSTATE.
+//
+// A psql that does not know \restrict is not used: LoadSQL gives the statements
+// to the server itself, which knows no commands but SQL's.
 func LoadSQL(ctx context.Context, o LoadOptions) error {
+	if !knowsRestrict(o.Tool.Version) {
+		return loadStatements(ctx, o)
+	}
 	verbosity := "sqlstate"
 	if o.ShowData {
 		verbosity = "default"
@@ -35,10 +41,11 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 	in := &remember{r: o.Script}
 	err := Run(ctx, Command{
 		Tool: o.Tool, Target: o.Target, Stdin: in,
-		Args: slices.Concat([]string{
+		Args: []string{
 			"--no-psqlrc", "--quiet", "--output=/dev/null",
 			"--set=ON_ERROR_STOP=1", "--set=VERBOSITY=" + verbosity, "--set=SHOW_CONTEXT=never",
-		}, restriction(o.Tool), []string{"--file=-"}),
+			restriction(), "--file=-",
+		},
 		Options: loadSettings(o.EventTriggersOff),
 	})
 	if cause := in.failure(); cause != nil {

@@ -10,7 +10,8 @@ import (
 // RowCounter reads the SQL that pg_dump writes, as it passes, and counts the
 // rows of each table: the lines between COPY … FROM stdin and \. It knows SQL's
 // quoting, so that a COPY inside a function's body or a comment counts for
-// nothing. Its memory does not grow with the stream.
+// nothing, and ends statements where psql does: not in parentheses, and not in
+// a body between BEGIN ATOMIC and END. Its memory does not grow with the stream.
 //
 // The zero RowCounter is ready. It is not for use by several goroutines.
 type RowCounter struct {
@@ -23,19 +24,26 @@ type RowCounter struct {
 	depth  int    // of nested block comments
 	prev   byte   // the byte before, in normal state
 	word   int    // how long the name or number is that the byte before belongs to
+	number bool   // it begins with a digit
+	before byte   // what comes before it
 	tag    []byte // of the dollar quote, with both dollars; or what may become one
 	match  int    // how much of tag has been seen
 	escape bool   // in a string where backslash escapes (E'…')
 	skip   bool   // the next byte is escaped
 
+	nesting nesting // where in the statement a semicolon does not end it
+
 	statement []byte // the statement so far, if it can still be a COPY
 	other     bool   // it can't
 	meta      bool   // a psql command: ends with its line
+	ended     bool   // the last byte was the semicolon that ends a statement
 	pending   string // the COPY whose rows begin on the next line
 
 	table string
 	line  []byte // the first bytes of the row, to tell \. from a row
-	odd   bool   // a row was one that psql takes for \. and pg_dump does not write
+	// odd is true after what pg_dump does not write and what programs read in
+	// more than one way: versions of psql among themselves, or psql and we.
+	odd bool
 }
 
 type lexState int
@@ -54,6 +62,10 @@ const (
 // maxHeader is more than a COPY statement can need: 1,600 columns of 63 bytes,
 // doubled for quotes.
 const maxHeader = 256 << 10
+
+// maxTag bounds a dollar quote's tag. pg_dump makes it as long as the body needs
+// that it quotes.
+const maxTag = 64 << 10
 
 // Counts returns the rows seen of each table, by its quoted name.
 func (c *RowCounter) Counts() map[string]int64 { return c.counts }
@@ -112,9 +124,11 @@ func (c *RowCounter) rows(p []byte) []byte {
 // begin makes ready for the next statement.
 func (c *RowCounter) begin() {
 	c.statement, c.other, c.meta, c.prev, c.word = c.statement[:0], false, false, 0, 0
+	c.nesting = nesting{}
 }
 
 func (c *RowCounter) lex(b byte) {
+	c.ended = false
 	switch c.state {
 	case lexNormal:
 		c.normal(b)
@@ -138,7 +152,7 @@ func (c *RowCounter) lex(b byte) {
 	case lexDollar:
 		c.dollar(b)
 	case lexLineComment:
-		if b == '\n' {
+		if b == '\n' || b == '\r' {
 			c.state, c.prev, c.word = lexNormal, b, 0
 		}
 	case lexBlockComment:
@@ -150,11 +164,7 @@ func (c *RowCounter) lex(b byte) {
 func (c *RowCounter) normal(b byte) {
 	prev, word := c.prev, c.word
 	c.prev = b
-	if identByte(b) || b == '$' && word > 0 {
-		c.word++
-	} else {
-		c.word = 0
-	}
+	c.spell(b, prev)
 	atStart := len(c.statement) == 0 && !c.other
 	switch {
 	case c.meta:
@@ -165,9 +175,11 @@ func (c *RowCounter) normal(b byte) {
 	case c.pending != "":
 		if b == '\n' {
 			c.startRows()
+		} else {
+			c.odd = true // psql reads it once the rows are through
 		}
 		return
-	case b == ';':
+	case b == ';' && !c.nesting.open():
 		c.endStatement()
 		return
 	case atStart && b == '\\':
@@ -179,6 +191,7 @@ func (c *RowCounter) normal(b byte) {
 		c.state, c.skip = lexString, false
 		if prev != '\'' { // else it goes on: the quote was a doubled one
 			c.escape = word == 1 && (prev == 'E' || prev == 'e')
+			c.odd = c.odd || c.unsurePrefix(prev, word)
 		}
 	case b == '"':
 		c.state = lexIdent
@@ -194,6 +207,34 @@ func (c *RowCounter) normal(b byte) {
 		return
 	}
 	c.keep(b)
+}
+
+// spell follows the name or number that a byte belongs to.
+func (c *RowCounter) spell(b, prev byte) {
+	if !identByte(b) && (b != '$' || c.word == 0) {
+		if c.word > 0 {
+			c.nesting.endWord()
+		}
+		c.nesting.sign(b)
+		c.word = 0
+		return
+	}
+	if c.word == 0 {
+		c.before, c.number = prev, b >= '0' && b <= '9'
+	}
+	c.odd = c.odd || c.number && b == '$' // older programs begin a dollar quote here
+	if !c.number {
+		c.nesting.letter(b, c.word)
+	}
+	c.word++
+}
+
+// unsurePrefix reports whether some read the word ahead of a quote as a number's
+// or a variable's end, and some as the mark of a kind of string: 1E'…', 1.E'…',
+// and :E'…', which psql takes for its variable E.
+func (c *RowCounter) unsurePrefix(prev byte, word int) bool {
+	letter := prev|0x20 >= 'a' && prev|0x20 <= 'z'
+	return word > 0 && letter && (c.number || word == 1 && (c.before == '.' || c.before == ':'))
 }
 
 // dropMark takes back the first byte of a comment's mark, so that a comment
@@ -219,8 +260,9 @@ func (c *RowCounter) keep(b byte) {
 }
 
 func (c *RowCounter) endStatement() {
-	if !c.other && bytes.HasSuffix(c.statement, []byte(" FROM stdin")) {
-		c.pending = copyTable(c.statement)
+	c.ended = true
+	if table, ok := copyTable(c.statement); ok && !c.other {
+		c.pending = table
 	}
 	if c.pending == "" {
 		c.begin()
@@ -246,9 +288,11 @@ func (c *RowCounter) dollarTag(b byte) {
 		c.tag = append(c.tag, b)
 		c.keep(b)
 		c.state, c.match = lexDollar, 0
-	case !identByte(b) || first && b >= '0' && b <= '9' || len(c.tag) > 128: // $1, or a lone dollar
+	case !identByte(b) || first && b >= '0' && b <= '9': // $1, or a lone dollar
 		c.state, c.prev, c.word = lexNormal, c.tag[len(c.tag)-1], 0
 		c.normal(b)
+	case len(c.tag) > maxTag:
+		c.odd = true
 	default:
 		c.tag = append(c.tag, b)
 		c.keep(b)
@@ -288,27 +332,57 @@ func identByte(b byte) bool {
 	return b == '_' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80
 }
 
-// copyTable takes the quoted name out of COPY schema.table (columns) FROM stdin.
-func copyTable(statement []byte) string {
-	rest := string(statement[len("COPY "):])
+// copyTable takes the quoted name out of COPY schema.table (columns) FROM stdin,
+// and reports whether that is all that the statement is.
+func copyTable(statement []byte) (table string, ok bool) {
+	rest, ok := strings.CutPrefix(string(statement), "COPY ")
+	if !ok || !strings.HasSuffix(rest, " FROM stdin") {
+		return "", false
+	}
 	var parts []string
 	for {
-		name, tail := cutIdent(rest)
-		parts = append(parts, pgmedic.QuoteIdent(name))
-		if !strings.HasPrefix(tail, ".") {
-			return strings.Join(parts, ".")
+		name, tail, ok := cutIdent(rest)
+		if !ok {
+			return "", false
 		}
-		rest = tail[1:]
+		parts = append(parts, pgmedic.QuoteIdent(name))
+		if rest, ok = strings.CutPrefix(tail, "."); !ok {
+			rest = tail
+			break
+		}
+	}
+	_, rest, ok = cutColumns(rest)
+	return strings.Join(parts, "."), ok && strings.TrimLeft(rest, " ") == "FROM stdin"
+}
+
+// cutColumns takes a list of names, with a space before it, off the beginning of
+// s. There may be none.
+func cutColumns(s string) (columns []string, rest string, ok bool) {
+	rest, listed := strings.CutPrefix(s, " (")
+	if !listed {
+		return nil, s, true
+	}
+	for {
+		name, tail, ok := cutIdent(rest)
+		if !ok {
+			return nil, "", false
+		}
+		columns = append(columns, name)
+		if rest, ok = strings.CutPrefix(tail, ", "); !ok {
+			rest, ok = strings.CutPrefix(tail, ")")
+			return columns, rest, ok
+		}
 	}
 }
 
-func cutIdent(s string) (name, rest string) {
+// cutIdent takes a name off the beginning of s.
+func cutIdent(s string) (name, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
-		end := strings.IndexAny(s, ". (")
-		if end < 0 {
-			end = len(s)
+		end := 0
+		for end < len(s) && (identByte(s[end]) || s[end] == '$') {
+			end++
 		}
-		return s[:end], s[end:]
+		return s[:end], s[end:], end > 0
 	}
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
@@ -321,7 +395,7 @@ func cutIdent(s string) (name, rest string) {
 			i++
 			continue
 		}
-		return b.String(), s[i+1:]
+		return b.String(), s[i+1:], true
 	}
-	return b.String(), ""
+	return "", "", false
 }

@@ -18,9 +18,11 @@ import (
 // user who restores.
 //
 // The two that pg_dump writes itself, \restrict and \unrestrict, are left out,
-// and every other one ends the script with an error of KindIntegrity. LoadSQL
-// restricts psql on its own, so that it refuses by its own reading, too, should
-// that differ from ours.
+// and every other one ends the script with an error of KindIntegrity, as does text
+// that programs read in more than one way and pg_dump does not write. That psql
+// reads the rest as we do can't be promised: what a backslash means depends on
+// settings that any statement may change. So LoadSQL restricts psql on its own,
+// and gives nothing to a psql that can't be restricted.
 //
 // What makes an event trigger fire in every session comes last: pg_dump writes it
 // before it refreshes materialized views, and the trigger would fire for those.
@@ -45,15 +47,12 @@ type Script struct {
 // NewScript returns the script that r holds.
 func NewScript(r io.Reader) *Script { return &Script{src: r, buf: make([]byte, 64<<10)} }
 
-// restriction returns psql's arguments that take its own commands away for the
-// rest of the run, under a key that no dump can know; none for a psql that can't.
-func restriction(psql Tool) []string {
-	if !knowsRestrict(psql.Version) {
-		return nil
-	}
+// restriction returns psql's argument that takes its own commands away for the
+// rest of the run, under a key that no dump can know.
+func restriction() string {
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // never fails: it would end the program instead
-	return []string{`--command=\restrict ` + hex.EncodeToString(key[:])}
+	return `--command=\restrict ` + hex.EncodeToString(key[:])
 }
 
 // knowsRestrict reports whether a psql has \restrict, which came with the minor
@@ -95,9 +94,14 @@ func (s *Script) Read(p []byte) (int, error) {
 // ownCommand is what pg_dump writes around its SQL.
 var ownCommand = regexp.MustCompile(`^\\(un)?restrict [A-Za-z0-9]+\r?\n$`)
 
+const distrust = "do not restore this backup: find out who wrote it"
+
 func refusedCommand() error {
-	return pgmedic.Errorf(pgmedic.KindIntegrity, "do not restore this backup: find out who wrote it",
-		"the dump holds a psql command, which pg_dump does not write")
+	return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a psql command, which pg_dump does not write")
+}
+
+func refusedText() error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds text that programs read in more than one way, which pg_dump does not write")
 }
 
 func (s *Script) filter(p []byte) {
@@ -123,10 +127,11 @@ func (s *Script) filter(p []byte) {
 
 // step passes one byte on that is not of a table's rows.
 func (s *Script) step(b byte) {
-	inNormal := s.Rows.state == lexNormal && s.Rows.pending == ""
-	ends := inNormal && b == ';' && !s.Rows.meta
+	inNormal := s.Rows.state == lexNormal
 	s.Rows.lex(b)
 	switch {
+	case s.Rows.odd:
+		s.err = refusedText()
 	case s.Rows.meta || len(s.meta) > 0:
 		s.meta = append(s.meta, b)
 		if b != '\n' && len(s.meta) < 256 {
@@ -141,6 +146,6 @@ func (s *Script) step(b byte) {
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
-		s.passOn(b, ends)
+		s.passOn(b, s.Rows.ended)
 	}
 }

@@ -3,7 +3,9 @@
 package torture_test
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -27,6 +30,17 @@ func TestMain(m *testing.M) {
 }
 
 const torture = `Torture "DB" ünï`
+
+// oldPsql finds a psql of before August 2025, which fails when it is run.
+func oldPsql(t *testing.T) pgtool.Finder {
+	t.Helper()
+	dir := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = --version ] || exit 99\necho 'psql (PostgreSQL) %d.0'\n", here.Major())
+	if err := os.WriteFile(filepath.Join(dir, "psql"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return pgtool.Finder{Dirs: []string{dir}}
+}
 
 // TestRoundTrip holds copies of the torture database against it, and against
 // what pg_dump and psql alone make of it.
@@ -53,11 +67,13 @@ func TestRoundTrip(t *testing.T) {
 		name        string
 		method      backup.Method
 		compression seal.Compression
+		tools       pgtool.Finder
 	}{
-		{"gzip", backup.Plain{}, seal.CompressionGzip},
-		{"zstd", backup.Plain{}, seal.CompressionZstd},
-		{"none", backup.Plain{}, seal.CompressionNone},
-		{"parallel", backup.Parallel{Jobs: 3}, seal.CompressionZstd},
+		{"gzip", backup.Plain{}, seal.CompressionGzip, pgtool.Finder{}},
+		{"zstd", backup.Plain{}, seal.CompressionZstd, pgtool.Finder{}},
+		{"none", backup.Plain{}, seal.CompressionNone, pgtool.Finder{}},
+		{"unrestricted psql", backup.Plain{}, seal.CompressionGzip, oldPsql(t)},
+		{"parallel", backup.Parallel{Jobs: 3}, seal.CompressionZstd, pgtool.Finder{}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
@@ -68,7 +84,9 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := "copy " + way.name
-			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, there, c, b, name))
+			into := fixture.RestoreOptions(t, there, c, b, name)
+			into.Tools = way.tools
+			done, err := restore.Into(t.Context(), into)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,11 +10,7 @@ umask 077
 export LC_ALL=C PGCLIENTENCODING=UTF8 PGAPPNAME=recover.sh
 
 readonly backup='20261122T020000Z-7f3a9c'
-readonly recorded_name='a'\''b"c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
-HASHES
-SQL
-EOF
-'\''\'\'''\'' :"db" :'\''db'\'' 	& !! %s é 表'
+readonly recorded_name='a'\''b"c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned\nHASHES\nSQL\nEOF\n'\''\'\'''\'' :"db" :'\''db'\'' \x0d\t& !! %s é 表'
 readonly client_major=15
 
 usage() {
@@ -25,15 +21,37 @@ Restores the backup in this script's folder into a database that it creates.
 
   --passphrase FILE    file with the passphrase in its first line
   --server CONNINFO    "host=… port=… user=…"; PGHOST, PGUSER, PGPASSWORD,
-                       ~/.pgpass and the like work, too
+                       ~/.pgpass and the like work, too; a password is never
+                       asked for, and "options" in it is not heeded: use PGOPTIONS
   --maintenance NAME   database to connect to first (default: postgres)
   --globals            first create the roles and tablespaces of the server that
                        the backup is of; what is there already is reported
   --no-check           don't compare the files with their hashes first
+  --trust-dump         go on where psql is older than the releases of August 2025
+                       (13.22, 14.19, 15.14, 16.10, 17.6). It can't be kept from
+                       running commands of this host's shell that somebody wrote
+                       into the backup's SQL: only if nobody else could write there
 USAGE
 }
 
-say() { printf 'recover: %s\n' "$*" >&2; }
+# clean makes of every line what is fit for a terminal: control characters, and
+# those that are invisible or turn the direction of the text, become question
+# marks.
+clean() {
+  local line
+  while IFS= read -r line || [[ -n $line ]]; do
+    line=${line//[$'\x01'-$'\x1f'$'\x7f']/?}
+    line=${line//$'\xc2'[$'\x80'-$'\x9f'$'\xad']/?}
+    line=${line//$'\xe2\x80'[$'\x8b'-$'\x8f'$'\xa8'-$'\xae']/?}
+    line=${line//$'\xe2\x81'[$'\xa0'-$'\xaf']/?}
+    line=${line//$'\xd8\x9c'/?}
+    line=${line//$'\xef\xbb\xbf'/?}
+    line=${line//$'\xf3\xa0'[$'\x80'-$'\x81'][$'\x80'-$'\xbf']/?}
+    printf '%s\n' "$line"
+  done
+}
+
+say() { printf 'recover: %s\n' "$*" | clean >&2; }
 
 die() {
   say "$@"
@@ -47,28 +65,54 @@ need() {
   done
 }
 
-# conninfo prints a connection string for a database.
+# quoted makes any text a value of a connection string.
+quoted() {
+  local text=$1 quote="'"
+  text=${text//\\/\\\\}
+  text=${text//"$quote"/"\\$quote"}
+  printf "'%s'" "$text"
+}
+
+# conninfo prints a connection string for a database. Its options come last, so
+# that they count whatever the server, the role or the database set: no name of
+# ours is looked up in a schema that somebody else can write to.
 conninfo() {
-  local name=$1 quote="'"
-  name=${name//\\/\\\\}
-  name=${name//"$quote"/"\\$quote"}
-  printf "%s dbname='%s'" "$server" "$name"
+  printf '%s dbname=%s options=%s' "$server" "$(quoted "$1")" "$(quoted "$options")"
 }
 
 # admin runs psql in the maintenance database, sql in the new one.
 admin() {
-  psql -X -q -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v "db=$target" -d "$(conninfo "$maintenance")" "$@"
+  psql -X -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d "$(conninfo "$maintenance")" "$@"
 }
 
 sql() {
-  psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v SHOW_CONTEXT=never -d "$(conninfo "$target")" "$@"
+  psql -X -w -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v SHOW_CONTEXT=never -d "$(conninfo "$target")" "$@"
+}
+
+# restricted runs the SQL of the backup, which may hold anything, through admin or
+# sql, without psql's own commands: they reach this host. What pg_dump writes
+# around its SQL to the same end is taken out.
+restricted() {
+  local restrict=()
+  if $restricts; then restrict=(-c "\\restrict $(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"); fi
+  awk 'NR <= 6 && /^\\restrict [A-Za-z0-9]+$/ { key = $2; next }
+    key != "" && $0 == "\\unrestrict " key { next } { print }' | "$@" ${restrict[@]+"${restrict[@]}"} -f -
+}
+
+# may_restrict finds out whether this psql can be restricted.
+may_restrict() {
+  if admin -c '\restrict probe' >/dev/null 2>&1; then
+    restricts=true
+  elif ! $trust; then
+    die 'this psql does not know \restrict, so that commands hidden in the backup could run on this host: update the PostgreSQL client programs, or add --trust-dump if nobody else could write to the backup'
+  fi
 }
 
 # unseal makes of stored bytes what they were.
 unseal() { openssl enc -d -aes-256-cbc -pbkdf2 -iter 600000 -md sha256 -pass "file:$passphrase" | gzip -dc; }
 
 check_tools() {
-  need psql openssl gzip
+  need psql openssl gzip awk head od tail tr wc
   local major program programs=(psql)
   for program in "${programs[@]}"; do
     major=$("$program" --version | sed -n 's/^[^)]*) \([0-9]*\).*/\1/p')
@@ -94,12 +138,13 @@ prepare() {
   if [[ $(admin -At -c 'SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user') == t ]]; then
     superuser=true
   fi
+  may_restrict
   if $globals; then
     say 'creating roles and tablespaces'
-    unseal <"$here/"'globals.sql.gz.enc' | admin -v ON_ERROR_STOP=0 -f - >/dev/null ||
+    unseal <"$here/"'globals.sql.gz.enc' | restricted admin -v ON_ERROR_STOP=0 >/dev/null ||
       die 'the roles and tablespaces could not be read'
   fi
-  missing=$(admin -At -f - <<<'SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n), '\'', '\'') FROM (SELECT DISTINCT n FROM unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+  missing=$(admin -At -f - <<<'SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.n), '\'', '\'') FROM (SELECT a.n FROM pg_catalog.unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
 HASHES
 SQL
 EOF
@@ -107,13 +152,13 @@ EOF
 HASHES
 SQL
 EOF
-'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::text[]) AS n WHERE n NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) UNION SELECT n FROM unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::pg_catalog.text[]) AS a (n) EXCEPT SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r) AS m HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 UNION ALL SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.n), '\'', '\'') FROM (SELECT a.n FROM pg_catalog.unnest(ARRAY[ E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
 HASHES
 SQL
 EOF
-'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::text[]) AS n WHERE n <> '\'''\'' AND n NOT IN (SELECT spcname::text FROM pg_catalog.pg_tablespace)) AS m;')
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'']::pg_catalog.text[]) AS a (n) EXCEPT SELECT s.spcname::pg_catalog.text FROM pg_catalog.pg_tablespace AS s EXCEPT SELECT '\'''\''::pg_catalog.text) AS m HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;')
   if [[ -n $missing ]]; then
-    die "the server lacks roles or tablespaces; create them, or add --globals: $missing"
+    die "the server lacks roles or tablespaces; create them, or add --globals: ${missing//$'\n'/, }"
   fi
   version=$(admin -At -c 'SHOW server_version_num')
   create='CREATE DATABASE :"db" TEMPLATE template0 ENCODING '\''UTF8'\'' LC_COLLATE '\''C'\'' LC_CTYPE  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
@@ -185,19 +230,18 @@ EOF
 '\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";'
   fi
   say 'creating the database'
-  admin -f - <<<"$create"
-  made=true
-  PGOPTIONS="${PGOPTIONS:-} -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-  PGOPTIONS+=' -c synchronous_commit=off -c client_min_messages=warning'
+  admin -v "db=$target" -f - <<<"$create"
+  : >"$work/made"
+  options+=' -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0'
+  options+=' -c synchronous_commit=off -c client_min_messages=warning'
   # Event triggers must not fire while what they watch is being made.
-  if $superuser; then PGOPTIONS+=' -c session_replication_role=replica'; fi
-  export PGOPTIONS
+  if $superuser; then options+=' -c session_replication_role=replica'; fi
 }
 
 load_data() {
   local status=(0 0)
   say 'loading'
-  unseal <"$here/"'dump.sql.gz.enc' | sql -q -o /dev/null -f - || status=("${PIPESTATUS[@]}")
+  unseal <"$here/"'dump.sql.gz.enc' | restricted sql -q -o /dev/null || status=("${PIPESTATUS[@]}")
   if ((status[1] != 0)); then die 'psql could not load the backup'; fi
   if ((status[0] != 0)); then die 'the backup is damaged, or the key is wrong'; fi
 }
@@ -206,28 +250,30 @@ load_data() {
 # original, collects statistics, and sets what belongs to the database itself.
 finish() {
   sql -q -f - <<'SQL'
-SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', subname),
-	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', subname)
-FROM pg_catalog.pg_subscription WHERE subdbid =
-	(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+SELECT pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', s.subname),
+	pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', s.subname)
+FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.subdbid
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 \gexec
 SQL
   say 'collecting statistics'
   sql -q -f - <<'SQL'
 WITH RECURSIVE above (oid) AS (
-	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-	WHERE c.relkind = 'f'
-	UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.oid
+	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+	WHERE c.relkind OPERATOR(pg_catalog.=) 'f'
+	UNION SELECT i.inhparent FROM above AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid OPERATOR(pg_catalog.=) a.oid
 )
 SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-	AND c.oid NOT IN (SELECT oid FROM above)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm']::pg_catalog."char"[])
+	AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'
+	AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
+	AND NOT EXISTS (SELECT FROM above AS a WHERE a.oid OPERATOR(pg_catalog.=) c.oid)
 ORDER BY n.nspname, c.relname
 \gexec
 SQL
   say "setting the database's privileges, settings and comment"
-  admin -v ON_ERROR_STOP=0 -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
+  admin -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
 REVOKE ALL ON DATABASE :"db" FROM "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
 HASHES
 SQL
@@ -261,14 +307,49 @@ EOF
 '
 }
 
+restore() {
+  prepare
+  load_data
+  finish
+}
+
+# grouped runs a step in a process group of its own, and waits in a way that a
+# signal ends: bash heeds none while it waits for a pipeline. What the step says
+# may hold names, and so goes through clean.
+grouped() {
+  set -m
+  { "$@" 2>&1 | clean >&2; } &
+  job=$!
+  set +m
+  wait "$job"
+  job=''
+}
+
+# end_job ends the step that runs, and waits until all of its processes are gone.
+end_job() {
+  local left=20
+  if [[ -z $job ]]; then return; fi
+  kill -TERM -- "-$job" || kill -TERM "$job"
+  kill -CONT -- "-$job"
+  wait "$job"
+  while ((left-- > 0)) && kill -0 -- "-$job"; do sleep 0.1; done
+  kill -KILL -- "-$job"
+}
+
 clean_up() {
-  local code=$?
+  local code=$? made=false
+  trap '' INT TERM HUP
+  set +e
+  end_job 2>/dev/null
+  if [[ -e $work/made ]]; then made=true; fi
   rm -rf -- "$work"
   if ((code != 0)) && $made; then say "database $target is not complete: drop it"; fi
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-server='' maintenance=postgres target='' globals=false check=true superuser=false made=false
+server='' maintenance=postgres target='' globals=false check=true superuser=false
+trust=false restricts=false job=''
+options="${PGOPTIONS:-} -c search_path="
 passphrase=''
 while (($# > 0)); do
   case $1 in
@@ -277,6 +358,7 @@ while (($# > 0)); do
     --maintenance) maintenance=${2:?--maintenance needs a name} && shift 2 ;;
     --globals) globals=true && shift ;;
     --no-check) check=false && shift ;;
+    --trust-dump) trust=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
     -*) usage >&2 && exit 2 ;;
@@ -288,14 +370,13 @@ target=$1
 if [[ $server == *://* ]]; then die '--server takes "host=… port=… user=…", and no URL'; fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/recover.XXXXXX")
 trap clean_up EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 check_tools
-if $check; then check_files; fi
+if $check; then grouped check_files; fi
 if [[ ! -r $passphrase ]]; then die 'give --passphrase FILE'; fi
 say "restoring backup $backup of $recorded_name into $target"
-prepare
-load_data
-finish
+grouped restore
 say 'done'
