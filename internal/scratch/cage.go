@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,14 +58,7 @@ type Walls struct {
 }
 
 // Has reports whether a wall stands.
-func (w Walls) Has(wall pgmedic.Wall) bool {
-	for _, standing := range w.Standing {
-		if standing == wall {
-			return true
-		}
-	}
-	return false
-}
+func (w Walls) Has(wall pgmedic.Wall) bool { return slices.Contains(w.Standing, wall) }
 
 // seen is what was seen of a process before it ran anything of a server.
 type seen struct {
@@ -253,10 +247,7 @@ func (s *Server) watchDisk() *diskWatch {
 func diskUsed(path string) (bytes uint64) {
 	_ = filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			if entry != nil && entry.IsDir() && !errors.Is(err, fs.ErrNotExist) {
-				return fs.SkipDir
-			}
-			return nil
+			return nil //nolint:nilerr // and goes on
 		}
 		if info, err := entry.Info(); err == nil {
 			bytes += blocks(info)

@@ -259,12 +259,8 @@ func setLimit(pid int, who account, resource int, value uint64) error {
 	done := make(chan error, 1)
 	onOwnThread(func() {
 		// Of this thread alone, unlike those of package syscall.
-		for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
-			id := uintptr(who.uid)
-			if call == unix.SYS_SETRESGID {
-				id = uintptr(who.gid)
-			}
-			if _, _, errno := unix.RawSyscall(call, id, id, id); errno != 0 {
+		for _, call := range [][2]uintptr{{unix.SYS_SETRESGID, uintptr(who.gid)}, {unix.SYS_SETRESUID, uintptr(who.uid)}} {
+			if _, _, errno := unix.RawSyscall(call[0], call[1], call[1], call[1]); errno != 0 {
 				done <- errno
 				return
 			}
