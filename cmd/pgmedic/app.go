@@ -24,9 +24,12 @@ import (
 // app is one run of the program: its streams, its environment, and the flags
 // that every command has.
 type app struct {
-	version                        string
-	stdin                          io.Reader
-	stdout, stderr                 io.Writer
+	version        string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	// rawOut and rawErr are the same, for what cleans its values itself and has
+	// more than text to write: a report, the chooser, the line of progress.
+	rawOut, rawErr                 io.Writer
 	stdinTTY, stdoutTTY, stderrTTY bool
 	// stdoutWidth and stderrWidth return a terminal's columns now, or 0.
 	stdoutWidth, stderrWidth func() int
@@ -55,7 +58,9 @@ type globalFlags struct {
 
 // run parses the arguments, runs a command, and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	a.screen.w = a.stderr
+	a.rawOut, a.rawErr = a.stdout, a.stderr
+	a.stdout, a.stderr = cleaned{a.rawOut, a.stdoutTTY}, cleaned{a.rawErr, a.stderrTTY}
+	a.screen.w, a.screen.colours = a.rawErr, a.stderrTTY
 	root := a.rootCommand() //nolint:contextcheck // the demo's server outlives the context of its start and is stopped
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -378,7 +383,7 @@ func (a *app) logger(c config.Log) (*slog.Logger, error) {
 	}
 	o := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o)), nil
+		return slog.New(slog.NewJSONHandler(jsonLines{w}, o)), nil
 	}
-	return slog.New(slog.NewTextHandler(w, o)), nil
+	return slog.New(slog.NewTextHandler(cleaned{w: w}, o)), nil
 }

@@ -37,7 +37,7 @@ func (a *app) choose(ctx context.Context, listing []catalog.Entry, given *catalo
 		m.choice.entry, m.stage = *given, stageWhat
 	}
 	// Signals are the program's own to handle: they end ctx.
-	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.stdin), tea.WithOutput(a.stderr), tea.WithEnvironment(a.environ), tea.WithoutSignalHandler())
+	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.stdin), tea.WithOutput(a.rawErr), tea.WithEnvironment(a.environ), tea.WithoutSignalHandler())
 	_, err := p.Run()
 	switch {
 	case ctx.Err() != nil:

@@ -25,7 +25,7 @@ func (m *chooser) room() int { return max(m.height-6-detailLines, 1) }
 func (m *chooser) View() tea.View {
 	lines := m.lines()
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().Inline(true).MaxWidth(m.width).Render(l)
+		lines[i] = lipgloss.NewStyle().Inline(true).MaxWidth(m.width).Render(value(l))
 	}
 	if m.end != endNone {
 		lines = nil

@@ -342,7 +342,7 @@ func (d *demo) health(ctx context.Context) error {
 		return nil
 	}
 	d.headline(7, "Its health", "a morning's work later, as `pgmedic report` prints it:\n")
-	return render.Text(d.stdout, render.NewReport(d.now(), reading, findings, d.mutes()...), d.textOptions(true))
+	return render.Text(d.rawOut, render.NewReport(d.now(), reading, findings, d.mutes()...), d.textOptions(true))
 }
 
 func (d *demo) exec(ctx context.Context, sql string) error {

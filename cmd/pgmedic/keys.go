@@ -236,7 +236,7 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		return a.printJSON(row)
 	}
 	if !row.Encrypted {
-		a.printf("backup %s has no keys of its own: %s\n", row.ID, sealWords(e.Backup))
+		a.printf("backup %s has no keys of its own: %s\n", row.ID, render.Clean(sealWords(e.Backup)))
 		return nil
 	}
 	lines := make([][]string, 0, len(row.Keys))

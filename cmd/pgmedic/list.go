@@ -184,7 +184,7 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 	servers := listing.ServersByName()
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		ids := servers[name]
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), render.Clean(name), strings.Join(ids, ", "))))
+		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), render.Clean(name), render.Clean(strings.Join(ids, ", ")))))
 	}
 	if n := len(listing.Orphans); n > 0 {
 		var size int64

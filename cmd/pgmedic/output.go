@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // paint colours words for a terminal, or leaves them as they are.
@@ -26,6 +27,7 @@ func (a *app) paint(tty bool) paint {
 }
 
 func (p paint) style(s lipgloss.Style, text string) string {
+	text = words.Keep{Lines: true}.Clean(text)
 	if !p.on {
 		return text
 	}
@@ -53,7 +55,7 @@ func (p paint) proof(proof pgmedic.Proof) string {
 		return p.bad(string(proof))
 	case pgmedic.ProofTaken, pgmedic.ProofIntact, pgmedic.ProofVerified:
 	}
-	return string(proof)
+	return words.Clean(string(proof))
 }
 
 // outcome is a check's mark.
@@ -83,7 +85,7 @@ func (a *app) fields(pairs ...string) {
 	p := a.paint(a.stdoutTTY)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(pairs[i+1], width+4))
+			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(value(pairs[i+1]), width+4))
 		}
 	}
 }
@@ -100,6 +102,7 @@ func (a *app) fit(text string, column int) string {
 // before prints a line of what is said before a question, to standard error.
 func (a *app) before(what, text string) {
 	const column = 17
+	text = value(text)
 	if a.stderrTTY {
 		text = wrap(text, column, a.stderrWidth())
 	}
@@ -132,7 +135,7 @@ func wrap(text string, column, width int) string {
 
 // printJSON prints a result as indented JSON.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
+	e := json.NewEncoder(jsonLines{a.stdout})
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
@@ -150,7 +153,7 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 	if !a.stdinTTY {
 		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "add --yes to confirm without a terminal", "not confirmed: %s", question)
 	}
-	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", question, answer)
+	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", value(question), answer)
 	line := make(chan string, 1)
 	go func() {
 		text, _ := bufio.NewReader(a.stdin).ReadString('\n') // an end of input is no answer

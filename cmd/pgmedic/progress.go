@@ -19,6 +19,7 @@ import (
 type screen struct {
 	mu       sync.Mutex
 	w        io.Writer
+	colours  bool // of what is written may pass
 	occupied bool
 }
 
@@ -27,14 +28,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	return s.w.Write(p) //nolint:wrapcheck // what a log's handler is to see
+	return cleaned{s.w, s.colours}.Write(p)
 }
 
 // draw writes the line over.
 func (s *screen) draw(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprint(s.w, "\r"+line+"\x1b[K")
+	fmt.Fprint(s.w, "\r"+value(line)+"\x1b[K")
 	s.occupied = true
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type reportFlags struct {
@@ -277,13 +278,17 @@ func (a *app) writeReport(ctx context.Context, report render.Report, flags repor
 	if err != nil {
 		return err
 	}
-	return a.deliverReport(ctx, b.Bytes(), flags)
+	text := b.Bytes()
+	if flags.format == "json" {
+		text = words.JSON(text)
+	}
+	return a.deliverReport(ctx, text, flags)
 }
 
 // deliverReport prints a report or writes it to where the flags say.
 func (a *app) deliverReport(ctx context.Context, text []byte, flags reportFlags) error {
 	if flags.output == "" {
-		if _, err := a.stdout.Write(text); err != nil {
+		if _, err := a.rawOut.Write(text); err != nil {
 			return fmt.Errorf("print the report: %w", err)
 		}
 		return nil

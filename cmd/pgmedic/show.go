@@ -82,7 +82,7 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 	if drill, ok := e.LastDrill(); ok {
 		words += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
 	}
-	a.printf("%s\n", p.bold("backup "+b.ID))
+	a.printf("%s\n", p.bold("backup "+render.Clean(b.ID)))
 	purpose := ""
 	if b.Purpose == pgmedic.PurposeSafety {
 		purpose = "safety backup of a database that a restore replaced"
@@ -149,7 +149,7 @@ func (a *app) printReceipts(e catalog.Entry) {
 	}
 	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
 	for i, r := range e.Receipts {
-		words := string(r.Kind) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
+		words := render.Clean(string(r.Kind)) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
 		if r.Sample != nil {
 			words += ", " + sampleWords(&r)
 		}

@@ -63,7 +63,7 @@ func TestAgo(t *testing.T) {
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain": "plain", "Zoë 診療 🏥": "Zoë 診療 🏥", "a\x1b[31mb": `a\x1b[31mb`, "a\nb\tc\r": `a\nb\tc\x0d`,
-		"\u009b31m": `\x9b31m`, "a\u202eb": `a\u202eb`, "\xff\xfe": `\xff\xfe`, "a\u200bb": `a\u200bb`, "\U000e0041": `\U000e0041`,
+		"\u009b31m": `\u009b31m`, "a\u202eb": `a\u202eb`, "\xff\xfe": `\xff\xfe`, "a\u200bb": `a\u200bb`, "\U000e0041": `\U000e0041`,
 	} {
 		if got := render.Clean(in); got != want {
 			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
