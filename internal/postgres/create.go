@@ -191,14 +191,22 @@ func PropertiesSQL(target string, d pgmedic.Database) []string {
 	if d.ConnectionLimit != -1 {
 		statements = append(statements, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", target, d.ConnectionLimit))
 	}
-	for _, s := range d.Settings {
-		statements = append(statements, settingSQL(target, s))
-	}
+	statements = append(statements, SettingsSQL(target, d)...)
 	if d.Comment != "" {
 		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+pgmedic.QuoteLiteral(d.Comment))
 	}
 	for _, l := range d.SecurityLabels {
 		statements = append(statements, labelSQL(target, l))
+	}
+	return statements
+}
+
+// SettingsSQL are the settings of d as statements, for a target that is written
+// into them as it is.
+func SettingsSQL(target string, d pgmedic.Database) []string {
+	statements := make([]string, len(d.Settings))
+	for i, s := range d.Settings {
+		statements[i] = settingSQL(target, s)
 	}
 	return statements
 }

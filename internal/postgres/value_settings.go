@@ -73,4 +73,17 @@ func LateSettings(d pgmedic.Database) pgmedic.Database {
 	return d
 }
 
+// MoneyLocale returns the lc_monetary with which a backup's server writes amounts
+// of type money, where the database does not set its own and so restores it, and
+// the option by which a session has it.
+func MoneyLocale(b *pgmedic.Backup) (locale, option string) {
+	named := func(s pgmedic.Setting) bool { return s.Role == "" && strings.EqualFold(s.Name, "lc_monetary") }
+	i := slices.IndexFunc(b.Server.Settings, named)
+	if i < 0 || slices.ContainsFunc(b.Database.Settings, named) {
+		return "", ""
+	}
+	locale = b.Server.Settings[i].Value
+	return locale, "-c lc_monetary=" + strings.NewReplacer(`\`, `\\`, " ", `\ `).Replace(locale)
+}
+
 func hinders(s pgmedic.Setting) bool { return slices.Contains(hindering(), strings.ToLower(s.Name)) }

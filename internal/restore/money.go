@@ -2,10 +2,8 @@ package restore
 
 import (
 	"context"
-	"slices"
 	"strings"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -13,12 +11,10 @@ import (
 // backup's server wrote them. Their text is of lc_monetary: "0,99" of es_AR is 99
 // in C, and nothing fails. A database that sets it for itself has it already.
 func (s *Session) readMoneyAs(ctx context.Context) error {
-	named := func(c pgmedic.Setting) bool { return c.Role == "" && strings.EqualFold(c.Name, "lc_monetary") }
-	recorded := slices.IndexFunc(s.Backup.Server.Settings, named)
-	if recorded < 0 || slices.ContainsFunc(s.Backup.Database.Settings, named) {
+	locale, option := postgres.MoneyLocale(s.Backup)
+	if locale == "" {
 		return nil
 	}
-	locale := s.Backup.Server.Settings[recorded].Value
 	conn, err := postgres.ConnectComputing(ctx, s.Database)
 	if err != nil {
 		return err
@@ -36,7 +32,6 @@ func (s *Session) readMoneyAs(ctx context.Context) error {
 		s.Logger.Warn("the server lacks the locale in which the backup has amounts of type money: compare them", "lc_monetary", locale)
 		return nil
 	}
-	option := "-c lc_monetary=" + strings.NewReplacer(`\`, `\\`, " ", `\ `).Replace(locale)
 	s.Database = s.Database.With("options", strings.TrimSpace(s.Database.Value("options")+" "+option))
 	return nil
 }
