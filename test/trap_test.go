@@ -215,7 +215,10 @@ func (tr *trapped) restoring(method string) {
 	tr.run("restore", id, "--swap", "--yes")
 	tr.run("rollback", "trapped", "--yes")
 	tr.run("prune", "--yes", "--keep-displaced", "0s")
-	tr.exec("postgres", "DROP DATABASE trapped_copy")
+	tr.run("restore", id, "--into", "trapped_shape", "--schema-only", "--no-owner")
+	tr.run("copy", id, "--to", filepath.Join(tr.dir, "copies-"+method))
+	tr.refused("restore", "--resume", "--yes") // there is nothing to resume
+	tr.exec("postgres", "DROP DATABASE trapped_copy", "DROP DATABASE trapped_shape")
 	tr.sprung()
 }
 
