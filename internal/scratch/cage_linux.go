@@ -216,7 +216,8 @@ func (s *Server) limit(pid int, sees *seen) {
 		return true
 	}
 	sees.limits = set(bound{unix.RLIMIT_NPROC, processes}, bound{unix.RLIMIT_NOFILE, 4096},
-		bound{unix.RLIMIT_FSIZE, c.DiskBytes}, bound{unix.RLIMIT_CORE, 0})
+		// Half, so that one file is refused before the whole folder is too large.
+		bound{unix.RLIMIT_FSIZE, c.DiskBytes / 2}, bound{unix.RLIMIT_CORE, 0})
 	sees.memory = set(bound{unix.RLIMIT_AS, c.MemoryBytes}) && endFirst(pid)
 }
 
