@@ -29,7 +29,9 @@ type app struct {
 	stdout, stderr io.Writer
 	// rawOut and rawErr are the same, for what cleans its values itself and has
 	// more than text to write: a report, the chooser, the line of progress.
-	rawOut, rawErr                 io.Writer
+	rawOut, rawErr io.Writer
+	// key is what the colours of this run are marked with.
+	key                            string
 	stdinTTY, stdoutTTY, stderrTTY bool
 	// stdoutWidth and stderrWidth return a terminal's columns now, or 0.
 	stdoutWidth, stderrWidth func() int
@@ -58,9 +60,7 @@ type globalFlags struct {
 
 // run parses the arguments, runs a command, and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	a.rawOut, a.rawErr = a.stdout, a.stderr
-	a.stdout, a.stderr = cleaned{a.rawOut, a.stdoutTTY}, cleaned{a.rawErr, a.stderrTTY}
-	a.screen.w, a.screen.colours = a.rawErr, a.stderrTTY
+	a.cleanStreams()
 	root := a.rootCommand() //nolint:contextcheck // the demo's server outlives the context of its start and is stopped
 	root.SetArgs(args)
 	root.SetIn(a.stdin)

@@ -110,7 +110,7 @@ func (a *app) printChecklist(l *checklist) error {
 				continue
 			}
 			const column = 26 // of the details: outcome and name come before
-			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), c.Name, a.fit(render.Clean(c.Detail), column))
+			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), render.Clean(c.Name), a.fit(render.Clean(c.Detail), column))
 			if c.Hint != "" {
 				a.printf("%*s%s\n", column, "", p.dim(a.fit(render.Clean(c.Hint), column)))
 			}

@@ -31,7 +31,7 @@ type chosen struct {
 // choose asks for what is not known yet: which backup, unless one is given, and
 // what to do with it, unless that is said.
 func (a *app) choose(ctx context.Context, listing []catalog.Entry, given *catalog.Entry, askWhat bool) (chosen, error) {
-	m := newChooser(listing, a.now(), a.paint(true))
+	m := newChooser(listing, a.now(), paint{on: a.paint(true).on})
 	m.askWhat = askWhat
 	if given != nil {
 		m.choice.entry, m.stage = *given, stageWhat

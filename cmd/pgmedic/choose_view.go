@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // detailLines are what the marked backup's details take.
@@ -25,7 +26,7 @@ func (m *chooser) room() int { return max(m.height-6-detailLines, 1) }
 func (m *chooser) View() tea.View {
 	lines := m.lines()
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().Inline(true).MaxWidth(m.width).Render(value(l))
+		lines[i] = lipgloss.NewStyle().Inline(true).MaxWidth(m.width).Render(words.Keep{Weights: true}.Clean(l))
 	}
 	if m.end != endNone {
 		lines = nil

@@ -48,7 +48,7 @@ func (a *app) printPreview(p *restore.Preview) {
 		a.printf("  %-14s %s\n", "standby", render.Clean(name))
 	}
 	for _, o := range p.Outside {
-		a.printf("  %-14s %s\n", o.Kind, a.fit(render.Clean(o.Name)+": "+o.Note, 17))
+		a.printf("  %-14s %s\n", render.Clean(o.Kind), a.fit(render.Clean(o.Name+": "+o.Note), 17))
 	}
 }
 

@@ -16,14 +16,18 @@ import (
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// paint colours words for a terminal, or leaves them as they are.
-type paint struct{ on bool }
+// paint colours words for a terminal, or leaves them as they are. With a key the
+// colours are marked, for a stream that passes no others.
+type paint struct {
+	on  bool
+	key string
+}
 
 func (a *app) paint(tty bool) paint {
 	plain := a.global.noColor || slices.ContainsFunc(a.environ, func(kv string) bool {
 		return strings.HasPrefix(kv, "NO_COLOR=") && kv != "NO_COLOR=" || kv == "TERM=dumb"
 	})
-	return paint{on: tty && !plain}
+	return paint{on: tty && !plain, key: a.key}
 }
 
 func (p paint) style(s lipgloss.Style, text string) string {
@@ -31,7 +35,10 @@ func (p paint) style(s lipgloss.Style, text string) string {
 	if !p.on {
 		return text
 	}
-	return s.Render(text)
+	if p.key == "" {
+		return s.Render(text)
+	}
+	return words.Paint(p.key, s.Render(text))
 }
 
 func (p paint) good(s string) string {
@@ -60,7 +67,7 @@ func (p paint) proof(proof pgmedic.Proof) string {
 
 // outcome is a check's mark.
 func (p paint) outcome(o pgmedic.Outcome) string {
-	word := fmt.Sprintf("%-7s", o)
+	word := fmt.Sprintf("%-7s", words.Clean(string(o)))
 	switch o {
 	case pgmedic.OutcomeOK:
 		return p.good(word)
@@ -85,7 +92,7 @@ func (a *app) fields(pairs ...string) {
 	p := a.paint(a.stdoutTTY)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(value(pairs[i+1]), width+4))
+			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(a.value(pairs[i+1]), width+4))
 		}
 	}
 }
@@ -102,11 +109,11 @@ func (a *app) fit(text string, column int) string {
 // before prints a line of what is said before a question, to standard error.
 func (a *app) before(what, text string) {
 	const column = 17
-	text = value(text)
+	text = a.value(text)
 	if a.stderrTTY {
 		text = wrap(text, column, a.stderrWidth())
 	}
-	fmt.Fprintf(a.stderr, "  %-*s%s\n", column-2, what+" ", text)
+	fmt.Fprintf(a.stderr, "  %-*s%s\n", column-2, words.Clean(what)+" ", text)
 }
 
 // wrap breaks a text that begins at a column of a terminal between words.
@@ -153,7 +160,7 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 	if !a.stdinTTY {
 		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "add --yes to confirm without a terminal", "not confirmed: %s", question)
 	}
-	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", value(question), answer)
+	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", a.value(question), answer)
 	line := make(chan string, 1)
 	go func() {
 		text, _ := bufio.NewReader(a.stdin).ReadString('\n') // an end of input is no answer

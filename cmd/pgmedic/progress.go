@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // screen is standard error with, at its end, a line that is written over. What
@@ -19,7 +20,8 @@ import (
 type screen struct {
 	mu       sync.Mutex
 	w        io.Writer
-	colours  bool // of what is written may pass
+	terminal bool
+	key      string // of the colours that may be written
 	occupied bool
 }
 
@@ -28,14 +30,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	return cleaned{s.w, s.colours}.Write(p)
+	return cleaned{s.w, s.terminal, s.key}.Write(p)
 }
 
 // draw writes the line over.
 func (s *screen) draw(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprint(s.w, "\r"+value(line)+"\x1b[K")
+	fmt.Fprint(s.w, "\r"+words.Unmark(s.key, words.Keep{Key: s.key}.Clean(line))+"\x1b[K")
 	s.occupied = true
 }
 
@@ -142,7 +144,7 @@ func (p *progress) finished(step string, took time.Duration) {
 		p.app.log.Info("step done", "step", step, "seconds", took.Round(time.Millisecond).Seconds())
 		return
 	}
-	fmt.Fprintf(&p.app.screen, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", step)), render.Duration(took))
+	fmt.Fprintf(&p.app.screen, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", render.Clean(step))), render.Duration(took))
 }
 
 // tick tells of the last step again: time has passed.
@@ -178,7 +180,7 @@ func (p *progress) tell(s *stepState, now time.Time) {
 		p.app.log.Info("step goes on", "step", s.last.Step, "done_bytes", s.last.DoneBytes, "total_bytes", s.last.TotalBytes, "seconds", now.Sub(s.began).Round(time.Second).Seconds())
 		return
 	}
-	fmt.Fprintf(&p.app.screen, "  %-13s %s\n", s.last.Step, s.words(now))
+	fmt.Fprintf(&p.app.screen, "  %-13s %s\n", render.Clean(s.last.Step), s.words(now))
 }
 
 // percent is how much is done, or -1 where nobody can know. What goes on is

@@ -260,10 +260,10 @@ func (a *app) printChecksAt(column int, checks []pgmedic.Check) {
 	p := a.paint(a.stdoutTTY)
 	width := 0
 	for _, c := range checks {
-		width = max(width, len(c.Name))
+		width = max(width, len(render.Clean(c.Name)))
 	}
 	for _, c := range checks {
-		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, c.Name,
+		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, render.Clean(c.Name),
 			a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), column+width+10))
 	}
 }

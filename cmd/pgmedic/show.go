@@ -144,7 +144,7 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 
 func (a *app) printReceipts(e catalog.Entry) {
 	if len(e.Receipts) == 0 {
-		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", e.Backup.ID)
+		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", render.Clean(e.Backup.ID))
 		return
 	}
 	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))

@@ -20,13 +20,30 @@ func Clean(s string) string { return Keep{}.Clean(s) }
 type Keep struct {
 	// Lines are line ends and tabs: the text is more than one value.
 	Lines bool
-	// Colours are the terminal's own colours, bold and faint: the text is painted.
-	Colours bool
+	// Weights are bold and faint, and the end of what is painted.
+	Weights bool
+	// Key, if not empty, is what Paint was given: what it marked stays.
+	Key string
 }
 
-// colour matches what paints a text. Nothing that it matches moves the cursor or
-// hides what is written.
-var colour = regexp.MustCompile(`\A\x1b\[(0|1|2|22|39|3[1-6]|9[1-6])?(;(1|2|3[1-6]|9[1-6]))*m`)
+// weight matches what makes a text bold or faint: it moves no cursor, hides
+// nothing, and says nothing.
+var weight = regexp.MustCompile(`\A\x1b\[[012]?m`)
+
+// Paint marks the colours of a painted text, so that they pass Unmark. Nobody who
+// does not know the key can mark others. Programs that measure a text's width
+// leave the marks out, as they do colours.
+func Paint(key, painted string) string {
+	return colour.ReplaceAllString(painted, "\x1b]"+key+";$1\a")
+}
+
+// Unmark takes the marks off a text.
+func Unmark(key, text string) string {
+	return regexp.MustCompile("\x1b\\]"+regexp.QuoteMeta(key)+";([0-9;]*)\a").ReplaceAllString(text, "\x1b[${1}m")
+}
+
+// colour matches what paints a text.
+var colour = regexp.MustCompile(`\x1b\[([0-9;]*)m`)
 
 // Clean is the function Clean for a text that may hold more than a value.
 func (k Keep) Clean(s string) string {
@@ -45,8 +62,8 @@ func (k Keep) Clean(s string) string {
 			b.WriteString(`\n`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case r == 0x1b && k.Colours && colour.MatchString(s):
-			size = len(colour.FindString(s))
+		case r == 0x1b && k.escape(s) > 0:
+			size = k.escape(s)
 			b.WriteString(s[:size])
 		case r < 0x80:
 			fmt.Fprintf(&b, `\x%02x`, r)
@@ -58,6 +75,24 @@ func (k Keep) Clean(s string) string {
 		s = s[size:]
 	}
 	return b.String()
+}
+
+// escape is how long the escape is with which s begins, if it may stay.
+func (k Keep) escape(s string) int {
+	if k.Weights {
+		if n := len(weight.FindString(s)); n > 0 {
+			return n
+		}
+	}
+	mark := "\x1b]" + k.Key + ";"
+	if k.Key == "" || !strings.HasPrefix(s, mark) {
+		return 0
+	}
+	end := strings.IndexByte(s, '\a')
+	if strings.Trim(s[len(mark):max(end, len(mark))], "0123456789;") != "" {
+		return 0
+	}
+	return end + 1
 }
 
 // JSON makes JSON fit for a terminal: what Clean would escape is escaped as JSON

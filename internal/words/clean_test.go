@@ -12,11 +12,16 @@ import (
 )
 
 func TestClean(t *testing.T) {
-	both := words.Keep{Lines: true, Colours: true}
+	both := words.Keep{Lines: true, Weights: true, Key: "secret"}
 	for _, tt := range []struct{ in, value, text string }{
 		{"Zoë 診療 🏥 e\u0301", "Zoë 診療 🏥 e\u0301", "Zoë 診療 🏥 e\u0301"},
 		{"a\nb\tc\r", `a\nb\tc\x0d`, "a\nb\tc\\x0d"},
-		{"\x1b[1;31mred\x1b[m", `\x1b[1;31mred\x1b[m`, "\x1b[1;31mred\x1b[m"},
+		{"\x1b[1mbold\x1b[m", `\x1b[1mbold\x1b[m`, "\x1b[1mbold\x1b[m"},
+		{"\x1b[31mred", `\x1b[31mred`, `\x1b[31mred`},
+		{words.Paint("secret", "\x1b[1;31mred\x1b[m"), `\x1b]secret;1;31\x07red\x1b]secret;\x07`, "\x1b]secret;1;31\ared\x1b]secret;\a"},
+		{words.Paint("guess", "\x1b[31mred"), `\x1b]guess;31\x07red`, `\x1b]guess;31\x07red`},
+		{"\x1b]secret;31", `\x1b]secret;31`, `\x1b]secret;31`},
+		{"\x1b]secret;title\a", `\x1b]secret;title\x07`, `\x1b]secret;title\x07`},
 		{"\x1b[8mhidden", `\x1b[8mhidden`, `\x1b[8mhidden`},
 		{"\x1b[2J\x1b[1A\x1b]0;title\a", `\x1b[2J\x1b[1A\x1b]0;title\x07`, `\x1b[2J\x1b[1A\x1b]0;title\x07`},
 		{"\u009b31m\u202e\u2066\u200b\u2028\ufeff\u00ad\u061c", `\u009b31m\u202e\u2066\u200b\u2028\ufeff\u00ad\u061c`, `\u009b31m\u202e\u2066\u200b\u2028\ufeff\u00ad\u061c`},
@@ -32,19 +37,19 @@ func TestClean(t *testing.T) {
 	}
 }
 
-var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
+var colours = regexp.MustCompile("\x1b\\[[012]?m|\x1b\\]secret;[0-9;]*\a")
 
 func FuzzClean(f *testing.F) {
-	for _, s := range []string{"a\x1b]0;x\a\xff\u2028", "\x1b[1m\x1b[\n", "\u0085\U000e0001"} {
+	for _, s := range []string{"a\x1b]0;x\a\xff\u2028", "\x1b[1m\x1b[\n", "\u0085\U000e0001", "\x1b]secret;1\a\x1b]secret;\x1b[1m\a"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, k := range []words.Keep{{}, {Lines: true}, {Colours: true}, {Lines: true, Colours: true}} {
+		for _, k := range []words.Keep{{}, {Lines: true}, {Weights: true}, {Lines: true, Weights: true, Key: "secret"}} {
 			got := k.Clean(s)
 			if again := k.Clean(got); again != got || !utf8.ValidString(got) {
 				t.Errorf("%+v: %q, and again %q", k, got, again)
 			}
-			if k.Colours {
+			if k.Weights {
 				got = colours.ReplaceAllString(got, "")
 			}
 			if k.Lines {
