@@ -87,10 +87,7 @@ func bareNames(sql string) (found []string) {
 	for _, m := range bareSymbol.FindAllString(sql, -1) {
 		found = append(found, "operator "+strings.TrimSpace(m))
 	}
-	for _, m := range bareKeyword.FindAllString(sql, -1) {
-		found = append(found, m)
-	}
-	return found
+	return append(found, bareKeyword.FindAllString(sql, -1)...)
 }
 
 // TestSQLNames holds the sources to the rules above.

@@ -291,7 +291,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
-		loaded.RefusedSettings = append(s.refusedSettings, refused...)
+		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
