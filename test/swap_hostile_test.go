@@ -64,7 +64,7 @@ func TestRollbackOfAForgedStory(t *testing.T) {
 		`COMMENT ON DATABASE clinic__before_deadbeef IS '{"pgmedic":"kept","name":"clinic__before_deadbeef","of":"clinic","by":"restore","since":"2036-01-01T00:00:00Z","number":9}'`,
 		"ALTER DATABASE clinic__before_deadbeef ALLOW_CONNECTIONS false")
 	r := b.run("rollback", "clinic", "--yes")
-	if r.code != 0 || !strings.Contains(r.stderr, `passed over`) || !strings.Contains(r.stderr, `clinic__before_deadbeef: its owner "mallory" is neither a superuser nor`) {
+	if r.code != 0 || !strings.Contains(r.stderr, `passed over`) || !strings.Contains(r.stderr, `clinic__before_deadbeef: its owner `) {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 	if n := ownQuery(t, own.DSN("clinic"), "SELECT n::text FROM public.v"); n != "2" {
@@ -75,13 +75,16 @@ func TestRollbackOfAForgedStory(t *testing.T) {
 	}
 }
 
+// dropPoints are the named places at which TestPruneKilled ends a drop.
+func dropPoints() []string { return []string{"prune-dropping", "database-drop"} }
+
 // TestPruneKilled ends a prune at the moment in which it drops a database.
 func TestPruneKilled(t *testing.T) {
 	t.Parallel()
 	b, own := ownBench(t)
 	b.backup()
 	b.env = append(b.env, "PGMEDIC_KEEP_DISPLACED=1ns")
-	for _, point := range []string{"prune-dropping", "database-drop"} {
+	for _, point := range dropPoints() {
 		kept := strings.TrimSpace(b.ok("restore", "latest", "--swap", "--yes", "-q"))
 		if r := b.at("kill", killing{point: point, args: []string{"prune", "--yes"}}); r.code != -1 {
 			t.Fatalf("exit code %d instead of death\n%s", r.code, r.stderr)
