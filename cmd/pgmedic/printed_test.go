@@ -215,11 +215,11 @@ func filledEvent(text string, done int64) pgmedic.Event {
 
 // TestPrintedText: whatever the values hold, what is printed is text.
 func TestPrintedText(t *testing.T) {
-	for name, print := range screens(t, drives) {
+	for name, show := range screens(t, drives) {
 		for _, terminal := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, terminal %t", name, terminal), func(t *testing.T) {
 				a, out := printer(t, terminal)
-				print(a)
+				show(a)
 				text := out.String()
 				if !strings.Contains(text, "PWN") {
 					t.Fatalf("nothing of the values was printed: %q", text)
@@ -245,10 +245,10 @@ func TestPrintedText(t *testing.T) {
 
 // TestPrintedLines: no value begins a line of its own.
 func TestPrintedLines(t *testing.T) {
-	for name, print := range screens(t, forged) {
+	for name, show := range screens(t, forged) {
 		t.Run(name, func(t *testing.T) {
 			a, out := printer(t, false)
-			print(a)
+			show(a)
 			for line := range strings.Lines(out.String()) {
 				if strings.HasPrefix(line, "FORGED") && name != "error" { // which shows the server's own words, lines and all, where asked to
 					t.Errorf("a value begins a line:\n%s", out.String())
