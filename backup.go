@@ -47,13 +47,16 @@ type Backup struct {
 	StartedAt  time.Time `json:"started_at"`
 	SnapshotAt time.Time `json:"snapshot_at"`
 	// SnapshotLSN is the end of the server's WAL when the snapshot was taken: it
-	// orders backups of one server whatever the clocks say.
-	SnapshotLSN string    `json:"snapshot_lsn,omitempty"`
-	FinishedAt  time.Time `json:"finished_at"`
-	Host        string    `json:"host"`
-	Programs    Programs  `json:"programs"`
-	Server      Server    `json:"server"`
-	Database    Database  `json:"database"`
+	// orders backups of one server and timeline whatever the clocks say.
+	SnapshotLSN string `json:"snapshot_lsn,omitempty"`
+	// SnapshotTimeline is the timeline that the server wrote that WAL on. Zero is not
+	// known: a standby's, or of a version that did not record it.
+	SnapshotTimeline int64     `json:"snapshot_timeline,omitempty"`
+	FinishedAt       time.Time `json:"finished_at"`
+	Host             string    `json:"host"`
+	Programs         Programs  `json:"programs"`
+	Server           Server    `json:"server"`
+	Database         Database  `json:"database"`
 	// Scope is nil for a backup of the whole database.
 	Scope  *Scope            `json:"scope,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
@@ -132,6 +135,10 @@ type Server struct {
 	// BootstrapRole is the role that initdb made, which owns the system
 	// catalogue.
 	BootstrapRole string `json:"bootstrap_role,omitempty"`
+	// Settings are those of the server's configuration on which values that a
+	// restore computes again can depend, such as TimeZone: what a database has that
+	// sets none of its own.
+	Settings []Setting `json:"settings,omitempty"`
 }
 
 // Major is the server's major version: 15 of 150018.
@@ -161,6 +168,17 @@ type Database struct {
 	Extensions  []Extension `json:"extensions,omitempty"`
 	Roles       []Role      `json:"roles,omitempty"`
 	Tablespaces []string    `json:"tablespaces,omitempty"`
+	// SecurityLabels are those of the database itself.
+	SecurityLabels []SecurityLabel `json:"security_labels,omitempty"`
+	// LabelProviders are the providers of all security labels in the database, whose
+	// libraries a server must have loaded to take them.
+	LabelProviders []string `json:"label_providers,omitempty"`
+}
+
+// SecurityLabel is one SECURITY LABEL FOR provider … IS 'label'.
+type SecurityLabel struct {
+	Provider string `json:"provider"`
+	Label    string `json:"label"`
 }
 
 // Grant is one privilege on a database.

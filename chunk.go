@@ -31,25 +31,3 @@ func (c Chunk) Rows() int64 {
 	}
 	return n
 }
-
-// CheckChunks holds the chunks against the tables: each part is of a table that
-// has parts, and no part is longer than its chunk. Rows are compared where
-// they are read. The error is of KindIntegrity.
-func (b *Backup) CheckChunks() error {
-	const hint = "restore from another backup: `pgmedic list` shows them"
-	for _, c := range b.Chunks {
-		left := c.PlainBytes
-		for _, p := range c.Parts {
-			if p.Table < 0 || p.Table >= len(b.Tables) || b.Tables[p.Table].Format == "" {
-				return Errorf(KindIntegrity, hint, "the manifest has a chunk of %s that belongs to no table", c.Pack)
-			}
-			if left -= p.PlainBytes; p.PlainBytes < 0 || left < 0 {
-				break
-			}
-		}
-		if left != 0 {
-			return Errorf(KindIntegrity, hint, "the manifest has a chunk of %s whose parts are not as long as it is", c.Pack)
-		}
-	}
-	return nil
-}

@@ -10,6 +10,41 @@ const (
 	ScratchGiven = "given-server"
 )
 
+// Wall names one thing that keeps the content of a backup, which may run code in
+// the scratch server of a drill, from the rest of the machine.
+type Wall string
+
+// The walls of a drill's private server.
+const (
+	// WallOwnUser is a user id that nothing else has, so that no file and no
+	// process of another user is the content's. Only root can give one.
+	WallOwnUser Wall = "own user"
+	// WallFiles leaves of the file system the server's own folder and, to be
+	// read, the installed programs and libraries.
+	WallFiles Wall = "files"
+	// WallNetwork leaves no network, not even this machine's own addresses.
+	WallNetwork Wall = "network"
+	// WallSockets refuses connections to the Unix sockets of other programs.
+	WallSockets Wall = "sockets"
+	// WallProcesses lets no other process be signalled, traced or read.
+	WallProcesses Wall = "processes"
+	// WallPrivileges means that no program run inside gains privileges.
+	WallPrivileges Wall = "privileges"
+	// WallMemory bounds the memory of each process, and has the system end one
+	// of them first where memory runs out.
+	WallMemory Wall = "memory"
+	// WallLimits bounds processes, open files and the disk, and forbids core
+	// dumps.
+	WallLimits Wall = "limits"
+)
+
+// Walls returns all walls, in the order in which they are listed.
+func Walls() []Wall {
+	return []Wall{
+		WallOwnUser, WallFiles, WallNetwork, WallSockets, WallProcesses, WallPrivileges, WallMemory, WallLimits,
+	}
+}
+
 // Scratch describes where a drill restored to. A time to recover means little
 // without it.
 type Scratch struct {
@@ -23,6 +58,12 @@ type Scratch struct {
 	Durable bool `json:"durable"`
 	// NoNetwork is true where nothing in the scratch can reach a network.
 	NoNetwork bool `json:"no_network"`
+	// Walls are those that were seen to stand around a private server, and
+	// MissingWalls those that this system could not give. Both are empty for
+	// another server, where nothing contains the content, and in receipts of
+	// versions that recorded neither.
+	Walls        []Wall `json:"walls,omitempty"`
+	MissingWalls []Wall `json:"missing_walls,omitempty"`
 	// CPUs, MemoryBytes and Platform are the machine's, and zero or empty where
 	// they can't be known.
 	CPUs        int    `json:"cpus,omitempty"`

@@ -46,6 +46,20 @@ func TestMemory(t *testing.T) {
 // counts what the process was before exec, which is as large as this one.
 func (c *child) watchResident() (peak func() int64) {
 	t := c.b.t
+	seen := c.seenResident()
+	return func() int64 {
+		t.Helper()
+		most := seen()
+		if most == 0 {
+			t.Fatal("this system doesn't say how much memory a process has")
+		}
+		return most
+	}
+}
+
+// seenResident is watchResident for a child that may end before it is looked at:
+// the most is 0 then.
+func (c *child) seenResident() (peak func() int64) {
 	status := fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid)
 	watched := make(chan int64, 1)
 	go func() {
@@ -62,14 +76,7 @@ func (c *child) watchResident() (peak func() int64) {
 			}
 		}
 	}()
-	return func() int64 {
-		t.Helper()
-		most := <-watched
-		if most == 0 {
-			t.Fatal("this system doesn't say how much memory a process has")
-		}
-		return most
-	}
+	return func() int64 { return <-watched }
 }
 
 // highWater reads the most memory that a process has had, 0 where it is not said.

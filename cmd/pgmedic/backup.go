@@ -152,7 +152,10 @@ func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, la
 	defer done()
 	o.Progress = listen
 	b, err := backup.Take(ctx, o)
-	return catalog.Entry{Backup: b, Keys: len(o.Wraps)}, err
+	if err != nil {
+		return catalog.Entry{}, err
+	}
+	return catalog.Entry{Backup: b, Keys: len(o.Wraps), Rows: b.Rows(), Tables: len(b.Tables)}, nil
 }
 
 // patterns are the configured ones. Other backups than those that somebody asks

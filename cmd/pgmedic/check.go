@@ -90,6 +90,7 @@ func (a *app) check(ctx context.Context, args []string) error {
 		scratchDir = os.TempDir()
 	}
 	a.checkSpace(ctx, l, "space for drills", scratchDir, size)
+	a.checkCage(ctx, l)
 	a.checkEncryption(l)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -153,7 +154,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through PgBouncer, where a snapshot can't be kept",
 			"set DIRECT_URL to the server itself")
 	}
-	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkLoad, a.checkRestoreRole, a.checkClock} {
+	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkLoad, a.checkRestoreRole, a.checkRunLock, a.checkClock} {
 		if err := check(ctx, l, conn); err != nil {
 			l.fail("connection", err)
 			return database.SizeBytes
@@ -293,6 +294,23 @@ WHERE r.rolname = current_user AND d.datname = current_database()`).Scan(&super,
 		return nil
 	}
 	l.ok("may restore", "the role may create and rename databases and end sessions")
+	return nil
+}
+
+// checkRunLock says who keeps other runs away from the database. Any role that may
+// log in can.
+func (a *app) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+	database := conn.Config().Database
+	holder, err := postgres.RunLockHolder(ctx, conn, database)
+	switch {
+	case err != nil:
+		return err
+	case holder != nil:
+		l.add("run lock", pgmedic.OutcomeWarn, fmt.Sprintf("held, so that no backup, restore or rollback of %s begins: %s", database, holder),
+			"if it is no run that you know, end it: "+holder.End())
+	default:
+		l.ok("run lock", "free: no run works on the database")
+	}
 	return nil
 }
 

@@ -88,11 +88,7 @@ func (m *chooser) listLines() []string {
 
 // cells are a backup's in the list.
 func (m *chooser) cells(e catalog.Entry) []string {
-	proof, at := e.Proof()
-	words := string(proof)
-	if proof != pgmedic.ProofTaken {
-		words += " " + render.Ago(m.now, at)
-	}
+	words := proofOfEntry(e).words(m.now)
 	b := e.Backup
 	return []string{render.Ago(m.now, b.SnapshotAt), b.Database.Name, render.Bytes(b.StoredBytes()), words, b.ID}
 }
@@ -114,7 +110,7 @@ func (m *chooser) details(e catalog.Entry) []string {
 	}
 	lines := []string{
 		fmt.Sprintf("data as of %s, server %s, PostgreSQL %s", b.SnapshotAt.UTC().Format("2006-01-02 15:04:05Z"), b.Server.Name, b.Server.Version),
-		fmt.Sprintf("%s rows in %d tables, %s on the server", render.Count(b.Rows()), len(b.Tables), render.Bytes(b.Database.SizeBytes)),
+		fmt.Sprintf("%s rows in %d tables, %s on the server", render.Count(e.Rows), e.Tables, render.Bytes(b.Database.SizeBytes)),
 		kind,
 		sealWords(b) + "; " + recovers,
 		strings.Join(labels, ", "),

@@ -34,6 +34,7 @@ func (a *app) copyCommand() *cobra.Command {
 		Use:   "copy [ID|latest]",
 		Short: "Copy backups to another store, or complete copies that are not whole",
 		Long: `Copies a backup from the store to another one, sealed as it is: no key is needed.
+A host that has keys copies only what it can open, and refuses what was edited.
 Each object's size and hash is checked on the way, the manifest comes last, and
 nothing is overwritten. What is there already and is the same is kept, so that a
 copy that broke off goes on where it was. A copy is complete by itself: all
@@ -56,6 +57,7 @@ bucket of CLOUD_STORAGE_ENABLED.`,
 		},
 	}
 	addStore(cmd)
+	addUnencrypted(cmd)
 	addSetting(cmd, "jobs", "backup.jobs", "objects to copy at once, 8 at most (default: 4)")
 	cmd.Flags().BoolVar(&flags.all, "all", false, "copy every backup in the store")
 	cmd.Flags().StringArrayVar(&flags.to, "to", nil, "where to: a folder, s3://bucket/prefix, or the name of a configured copy; may be repeated")
@@ -124,9 +126,7 @@ func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.
 	}
 	defer closed()
 	for _, e := range entries {
-		listen, done := a.progress()
-		copied, err := from.CopyTo(ctx, catalog.CopyOptions{To: to, Backup: e.Backup, Jobs: min(a.cfg.Backup.Jobs, maxCopyJobs), Progress: listen})
-		done()
+		copied, err := a.copyEntry(ctx, from, to, e)
 		row := copyRow{ID: e.Backup.ID, To: target.Name, Store: location(to), Copied: copied}
 		if err != nil {
 			row.Error = oneLine(err.Error())
@@ -141,6 +141,18 @@ func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.
 		}
 	}
 	return rows, problem
+}
+
+// copyEntry copies one backup. What was edited since it was sealed is not handed on
+// by a host that can tell.
+func (a *app) copyEntry(ctx context.Context, from, to *catalog.Catalog, e catalog.Entry) (catalog.Copied, error) {
+	b, _, err := a.wholeBackup(ctx, from, e)
+	if err != nil {
+		return catalog.Copied{}, err
+	}
+	listen, done := a.progress()
+	defer done()
+	return from.CopyTo(ctx, catalog.CopyOptions{To: to, Backup: b, Jobs: min(a.cfg.Backup.Jobs, maxCopyJobs), Progress: listen})
 }
 
 // maxCopyJobs bounds what copies hold in memory: some 24 MiB for each in S3.

@@ -32,9 +32,10 @@ of the configuration. It measures the time to recover, stores a receipt, and dro
 the scratch. It exits with 0 only if the backup is proven, and with 11 if it failed.
 
 The scratch is a private server of the same major version on this machine, with
-durable settings and no network. With --on-server it is a temporary database on
-the configured server, with --scratch one on the server named; roles that are
-missing there are named, and not made.`,
+durable settings, no network, and walls around what the content may run: the
+receipt names those that stood (cage). With --on-server it is a temporary database
+on the configured server, with --scratch one on the server named, where nothing
+contains the content; roles that are missing there are named, and not made.`,
 		Example: `  pgmedic drill latest
   pgmedic drill 7f3a9c --scratch-dir /var/tmp
   pgmedic drill --sample 30            # a random one of the newest 30
@@ -55,6 +56,7 @@ missing there are named, and not made.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	addUnencrypted(cmd)
 	addSetting(cmd, "scratch-dir", "drill.scratch_dir", "folder for the throwaway server; needs room for the whole database")
 	addSetting(cmd, "scratch", "drill.scratch_url", "connection URL of a server to drill on, without a password")
 	f := cmd.Flags()
@@ -72,6 +74,9 @@ func (a *app) drill(ctx context.Context, args []string, flags drillFlags) error 
 	defer closed()
 	e, err := a.drilled(ctx, c, args, flags.sample)
 	if err != nil {
+		return err
+	}
+	if e.Backup, err = c.Whole(ctx, e); err != nil {
 		return err
 	}
 	key, err := a.readKey(ctx, c, e.Backup)

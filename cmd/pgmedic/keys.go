@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -38,8 +37,11 @@ type keyRow struct {
 	Kind seal.WrapKind `json:"kind"`
 	// PublicKey is known where this host's configuration names it.
 	PublicKey string `json:"public_key,omitempty"`
-	// Opens is true where this host has what opens it.
+	// Opens is true where this host has what opens it, and what comes out is the
+	// backup's key.
 	Opens bool `json:"opens"`
+	// Odd says why it is passed over: no pgmedic wrote it for this backup.
+	Odd string `json:"odd,omitempty"`
 }
 
 // keyChange is what keys add, remove and rotate do to a backup. Adding comes
@@ -240,7 +242,10 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 	lines := make([][]string, 0, len(row.Keys))
 	for _, k := range row.Keys {
 		opens := "no"
-		if k.Opens {
+		switch {
+		case k.Odd != "":
+			opens = "no: " + k.Odd
+		case k.Opens:
 			opens = "yes"
 		}
 		lines = append(lines, []string{render.Clean(k.Name), string(k.Kind), opens, short(k.PublicKey)})
@@ -266,11 +271,15 @@ func (a *app) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup)
 	if !row.Encrypted {
 		return row, nil
 	}
-	wraps, err := c.Keys(ctx, b)
+	with, err := a.identities()
 	if err != nil {
 		return row, err
 	}
-	with, err := a.identities()
+	wraps, err := c.Keys(ctx, b, ownNames(with)...)
+	if err != nil {
+		return row, err
+	}
+	m, err := c.Manifest(ctx, b)
 	if err != nil {
 		return row, err
 	}
@@ -286,14 +295,17 @@ func (a *app) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup)
 			public[recipientName(id.Recipient().String())] = id.Recipient().String()
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(wraps)) {
-		k := keyRow{Name: name, Kind: seal.KindOfWrap(wraps[name]), PublicKey: public[name]}
+	tries := newTries(with)
+	for _, w := range wraps {
+		k := keyRow{Name: w.Name, Kind: seal.KindOfWrap(w.Data), PublicKey: public[w.Name], Odd: w.Odd}
 		if len(with) > 0 {
-			_, err := seal.OpenKey(wraps[name], with)
-			k.Opens = err == nil
+			var key *seal.Key
+			key, k.Odd, _ = tries.fit(w, m)
+			k.Opens = key != nil
 		}
 		row.Keys = append(row.Keys, k)
 	}
+	slices.SortFunc(row.Keys, func(x, y keyRow) int { return strings.Compare(x.Name, y.Name) })
 	return row, nil
 }
 
@@ -331,7 +343,7 @@ func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) e
 	}
 	rows := []keysRow{}
 	for _, e := range entries {
-		row, err := a.changeKey(ctx, c, e.Backup, change)
+		row, err := a.changeKey(ctx, c, e, change)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -361,7 +373,8 @@ func (a *app) confirmKeys(ctx context.Context, entries []catalog.Entry, change k
 
 // changeKey does a change to one backup. With --all, backups that it is not
 // about are skipped.
-func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, change keyChange) (row keysRow, err error) {
+func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, e catalog.Entry, change keyChange) (row keysRow, err error) {
+	b := e.Backup
 	row = keysRow{ID: b.ID, Database: b.Database.Name, Keys: []keyRow{}, Encrypted: b.Seal.Encryption == string(seal.EncryptionAge)}
 	skip := func(hint, why string) (keysRow, error) {
 		row.Skipped = why
@@ -373,15 +386,18 @@ func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Back
 	if !row.Encrypted {
 		return skip("only backups encrypted with age have keys", "not encrypted with age")
 	}
-	wraps, err := c.Keys(ctx, b)
+	if b, err = c.Whole(ctx, e); err != nil {
+		return row, err
+	}
+	wraps, err := c.Keys(ctx, b, change.remove)
 	if err != nil {
 		return row, err
 	}
-	if _, there := wraps[change.remove]; change.remove != "" && !there {
+	if change.remove != "" && !wraps.Has(change.remove) {
 		return skip("pgmedic keys list "+b.ID+" shows those that it has", fmt.Sprintf("no key %q", change.remove))
 	}
 	if change.add != nil {
-		if row.Added, err = a.addKey(ctx, c, b, wraps, *change.add); err != nil {
+		if row.Added, err = a.addKey(ctx, c, b, &wraps, *change.add); err != nil {
 			return row, err
 		}
 	}
@@ -399,7 +415,7 @@ func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Back
 // addKey wraps the backup's key once more, unless it is wrapped to the same
 // already, and returns the wrap's name. wraps are those that there are, and
 // gain the new one.
-func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps map[string][]byte, way newWay) (string, error) {
+func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps *catalog.Wraps, way newWay) (string, error) {
 	// A wrap is made of a key that has authenticated the manifest, else a wrap
 	// that somebody planted would be passed on.
 	key, err := a.readKey(ctx, c, b)
@@ -407,11 +423,11 @@ func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 		return "", err
 	}
 	name := way.name
-	for n := 2; wraps[name] != nil; n++ {
+	for n := 2; wraps.Has(name); n++ {
 		if way.with == nil {
 			return name, nil // the name is that of the public key
 		}
-		if _, err := seal.OpenKey(wraps[name], []age.Identity{way.with}); err == nil {
+		if _, err := seal.OpenKey(wraps.Get(name), []age.Identity{way.with}); err == nil {
 			return name, nil
 		}
 		name = fmt.Sprintf("%s-%d", way.name, n)
@@ -423,7 +439,7 @@ func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 	if err := c.AddKey(ctx, b, name, wrapped); err != nil {
 		return "", err
 	}
-	wraps[name] = wrapped
+	*wraps = append(*wraps, catalog.Wrap{Name: name, Data: wrapped})
 	return name, nil
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // removeKey removes a wrap if another one is left that looks like one.
-func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps map[string][]byte, name, added string) error {
+func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps catalog.Wraps, name, added string) error {
 	if name == added {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name another key to add", "backup %s: the key to remove is the one to add", b.ID)
 	}
@@ -32,7 +32,7 @@ func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps
 	if err == nil && waysBeside(now, name) > 0 {
 		return nil
 	}
-	if putBack := c.RestoreKey(ctx, b, name, wraps[name]); putBack != nil && !errors.Is(putBack, store.ErrExists) {
+	if putBack := c.RestoreKey(ctx, b, name, wraps.Get(name)); putBack != nil && !errors.Is(putBack, store.ErrExists) {
 		return fmt.Errorf("backup %s: key %q may have been the last one, and could not be put back: %w", b.ID, name, putBack)
 	}
 	if err != nil {
@@ -43,9 +43,9 @@ func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps
 }
 
 // waysBeside counts the wraps that look like one, apart from the one of a name.
-func waysBeside(wraps map[string][]byte, name string) (ways int) {
-	for other, wrapped := range wraps {
-		if other != name && seal.KindOfWrap(wrapped) != seal.WrapUnknown {
+func waysBeside(wraps catalog.Wraps, name string) (ways int) {
+	for _, w := range wraps {
+		if w.Name != name && seal.KindOfWrap(w.Data) != seal.WrapUnknown {
 			ways++
 		}
 	}

@@ -92,8 +92,8 @@ func TestRemoveLastKeyAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			var left []string
-			for n := range now {
-				left = append(left, n)
+			for _, w := range now {
+				left = append(left, w.Name)
 			}
 			slices.Sort(left)
 			if !slices.Equal(left, test.left) {

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 // backupRow is one backup in a listing's JSON.
@@ -32,8 +33,10 @@ type backupRow struct {
 	Rows          int64           `json:"rows"`
 	Tables        int             `json:"tables"`
 	Partial       bool            `json:"partial"`
-	Proof         proofRow        `json:"proof"`
-	Copies        copiesRow       `json:"copies"`
+	// Encryption is age, aes-256-cbc or none.
+	Encryption string    `json:"encryption"`
+	Proof      proofRow  `json:"proof"`
+	Copies     copiesRow `json:"copies"`
 	// Keys is how many ways there are to open it, where it is encrypted with age.
 	Keys   int               `json:"keys,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
@@ -43,18 +46,21 @@ type backupRow struct {
 type proofRow struct {
 	State pgmedic.Proof `json:"state"`
 	At    time.Time     `json:"at"`
+	// Claimed is true where the backup is encrypted and this host can't tell who
+	// wrote the receipts that say so.
+	Claimed bool `json:"claimed"`
 	// RecoverySeconds is the time to recover that the last drill measured.
 	RecoverySeconds float64 `json:"recovery_seconds,omitempty"`
 }
 
 func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 	b := e.Backup
-	proof, at := e.Proof()
 	row := backupRow{
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt,
 		FinishedAt: b.FinishedAt, Server: b.Server.Name, ServerVersion: b.Server.Version, Database: b.Database.Name,
-		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: b.Rows(), Tables: len(b.Tables), Partial: b.Partial(),
-		Proof: proofRow{State: proof, At: at}, Copies: copiesOf(b, copies), Keys: e.Keys,
+		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: e.Rows, Tables: e.Tables, Partial: b.Partial(),
+		Encryption: b.Seal.Encryption,
+		Proof:      proofOfEntry(e), Copies: copiesOf(b, copies), Keys: e.Keys,
 		Labels: b.Labels,
 	}
 	if drill, ok := e.LastDrill(); ok {
@@ -63,15 +69,35 @@ func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 	return row
 }
 
+func proofOfEntry(e catalog.Entry) proofRow {
+	s := e.Standing()
+	return proofRow{State: s.Proof, At: s.At, Claimed: s.Claimed}
+}
+
+// words say what is known of a backup, and since when: claimed: proven 2 h ago.
+func (r proofRow) words(now time.Time) string {
+	words := string(r.State)
+	if r.Claimed {
+		words = "claimed: " + words
+	}
+	if r.State != pgmedic.ProofTaken {
+		words += " " + render.Ago(now, r.At)
+	}
+	return words
+}
+
 func (a *app) listCommand() *cobra.Command {
 	var database string
 	var orphans bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups, with what is proven of each",
-		Long: `Lists the backups in the store, newest first: how old, of what, how large, what is
-proven of each and since when, and in how many of the configured stores it is. A
-store of copies that can't be read is named, and what is there counts as unknown.
+		Long: `Lists the backups in the store, newest first: how old, of what, how large, how it
+is encrypted, what is proven of each and since when, and in how many of the
+configured stores it is. Of an encrypted backup a proof is "claimed" where this host
+has no key that tells who wrote the receipts; with a passphrase, which takes long to
+try, it is told of the newest few, and show tells of each. A store of copies that
+can't be read is named, and what is there counts as unknown.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
 now: no backups, but space that is taken.`,
@@ -99,6 +125,7 @@ func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 		return err
 	}
 	defer closed()
+	f = a.trusting(f)
 	listing, err := c.List(ctx, f)
 	if err != nil {
 		return err
@@ -150,6 +177,9 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 			a.printf("%s backup %s: no way to open it is left in the store: nobody can read it again\n", p.bad("no key:"), e.Backup.ID)
 		}
 	}
+	if n := listing.Costly(); n > 0 {
+		a.printf("%s\n", p.dim(fmt.Sprintf("of %d more, who wrote their receipts was not checked, which takes the passphrase a moment each: pgmedic show ID", n)))
+	}
 	a.printUnreadCopies(copies)
 	servers := listing.ServersByName()
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
@@ -166,7 +196,7 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 }
 
 // wideTable is how many columns of a terminal the whole table of backups needs.
-const wideTable = 120
+const wideTable = 130
 
 func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 	if columns := a.stdoutWidth(); a.stdoutTTY && columns > 0 && columns < wideTable {
@@ -176,10 +206,6 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
 		r := rowOf(e, copies...)
-		proof := string(r.Proof.State)
-		if r.Proof.State != pgmedic.ProofTaken {
-			proof += " " + render.Ago(now, r.Proof.At)
-		}
 		method := string(r.Method)
 		if r.Purpose == pgmedic.PurposeSafety {
 			method += ", safety"
@@ -192,9 +218,9 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
 		}
 		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Server, r.Database, render.Bytes(r.StoredBytes),
-			ratio, method, proof, r.Copies.String()})
+			ratio, method, r.Encryption, r.Proof.words(now), r.Copies.String()})
 	}
-	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "PROOF", "COPIES"}, rows,
+	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}, rows,
 		render.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
 }
 
@@ -204,15 +230,15 @@ func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns i
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
 		r := rowOf(e, copies...)
-		proof := string(r.Proof.State)
-		if r.Proof.State != pgmedic.ProofTaken {
-			proof += " " + render.Ago(now, r.Proof.At)
-		}
+		proof := r.Proof.words(now)
 		if r.Purpose == pgmedic.PurposeSafety {
 			proof += ", safety"
 		}
 		if r.Partial {
 			proof += ", partial"
+		}
+		if r.Encryption == string(seal.EncryptionNone) && a.hasMeans() {
+			proof += ", not encrypted"
 		}
 		if r.Copies.Complete < r.Copies.Wanted {
 			proof += ", copies " + r.Copies.String()

@@ -56,15 +56,16 @@ func width(f *os.File) int {
 var errInterrupted = pgmedic.Errorf(pgmedic.KindInterrupted, "", "interrupted")
 
 // printed is one of the two files that are printed to. Where it is a pipe and its
-// reader goes away, that is an interrupt like any other.
+// reader goes away, that is an interrupt like any other. It has no other method of
+// a file's, by which a write could go past this one.
 type printed struct {
-	*os.File
+	file *os.File
 	gone func()
 }
 
 // Write implements io.Writer.
 func (p printed) Write(b []byte) (int, error) {
-	n, err := p.File.Write(b)
+	n, err := p.file.Write(b)
 	if errors.Is(err, syscall.EPIPE) {
 		p.gone()
 	}

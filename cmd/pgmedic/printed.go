@@ -26,7 +26,7 @@ func (c cleaned) Write(p []byte) (int, error) {
 	} else {
 		text = words.Keep{Lines: true}.Clean(text)
 	}
-	if _, err := io.WriteString(c.w, text); err != nil {
+	if _, err := c.w.Write([]byte(text)); err != nil {
 		return 0, err //nolint:wrapcheck // a stream's own
 	}
 	return len(p), nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,10 +17,12 @@ func (a *app) pruneCommand() *cobra.Command {
 		Short: "Drop databases that swaps set aside, once their time is over",
 		Long: `Prints what pgmedic made or set aside on the server, what it would drop, and why:
 databases that a swap or a rollback displaced longer than restore.keep_displaced
-ago, and copies that killed restores left. On a terminal it asks; without one it
+ago, what an interrupted DROP DATABASE left of them, and copies that killed
+restores left. Ages are by the server's clock. On a terminal it asks; without one it
 drops nothing unless --yes is given. A database that somebody is connected to or
 opened, or that a replication slot, a subscription or a prepared transaction is
-bound to, is never dropped. Backups are not pruned yet.
+bound to, is never dropped, nor one whose owner could have written its story for
+another's database, or that is of a database which is gone. Backups are not pruned yet.
 With -q it prints the names of the databases that it dropped.`,
 		Example: `  pgmedic prune
   pgmedic prune --yes`,
@@ -47,7 +50,7 @@ func (a *app) prune(ctx context.Context) error {
 		return err
 	}
 	o := restore.PruneOptions{
-		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Keep: a.cfg.Restore.KeepDisplaced, Logger: a.log, Now: a.now,
+		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Keep: a.cfg.Restore.KeepDisplaced, Logger: a.log,
 	}
 	shown := false
 	if a.global.yes || a.stdinTTY {
@@ -108,6 +111,6 @@ func (a *app) printPlan(plan []restore.Pruned) {
 		case p.Drop:
 			word = paint.warn(fmt.Sprintf("%-7s", "drop"))
 		}
-		a.printf("%s  %s  %s, %s: %s\n", word, render.Clean(p.Database), render.Bytes(p.SizeBytes), render.Ago(a.now(), p.Since), render.Clean(p.Reason))
+		a.printf("%s  %s  %s, %s: %s\n", word, render.Clean(p.Database), render.Bytes(p.SizeBytes), render.Ago(p.Since.Add(time.Duration(p.AgeSeconds*float64(time.Second))), p.Since), render.Clean(p.Reason))
 	}
 }

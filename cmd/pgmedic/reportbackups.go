@@ -54,7 +54,7 @@ func (a *app) backupsOf(ctx context.Context, f catalog.Filter) (*monitor.Backups
 		return nil, err
 	}
 	defer closed()
-	listing, err := c.List(ctx, f)
+	listing, err := c.List(ctx, a.trusting(f))
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,11 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 			continue
 		}
 		facts.Count++
-		proof, at := e.Proof()
-		state := &monitor.BackupState{ID: e.Backup.ID, SnapshotAt: e.Backup.SnapshotAt.UTC(), Proof: proof, ProofAt: at.UTC()}
+		known := e.Standing()
+		proof := known.Proof
+		state := &monitor.BackupState{
+			ID: e.Backup.ID, SnapshotAt: e.Backup.SnapshotAt.UTC(), Proof: proof, ProofAt: known.At.UTC(), Claimed: known.Claimed,
+		}
 		if drill, ok := e.LastDrill(); ok {
 			state.RecoverySeconds = drill.RecoverySeconds
 		}

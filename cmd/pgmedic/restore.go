@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -65,6 +66,7 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	addUnencrypted(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.into, "into", "", "name of the new database to make")
 	f.BoolVar(&flags.swap, "swap", false, "replace the live database")
@@ -144,6 +146,9 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 			return err
 		}
 	}
+	if e.Backup, err = c.Whole(ctx, e); err != nil {
+		return err
+	}
 	key, err := a.readKey(ctx, c, e.Backup)
 	if err != nil {
 		return err
@@ -177,7 +182,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []string, flags *restoreFlags) (catalog.Entry, error) {
 	askWhat := flags.into == "" && !flags.swap && len(flags.tables) == 0
 	if len(args) == 0 && a.canChoose() {
-		f := catalog.Filter{Server: a.cfg.Server}
+		f := a.trusting(catalog.Filter{Server: a.cfg.Server})
 		if flags.fromServer != "" {
 			f.Server = flags.fromServer
 		}
@@ -226,6 +231,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		Proof: proofOf(o), RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
 	})
 	a.warnSettings(done.RefusedSettings)
+	receiptErr = worse(done.Globals.Degraded(), receiptErr)
 	if a.global.json {
 		if err := a.printJSON(done); err != nil {
 			return err
@@ -285,7 +291,7 @@ func (a *app) restoreReceipt(ctx context.Context, o restore.Options, r *pgmedic.
 	r.Outcome = pgmedic.OutcomeOK
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := o.Catalog.AddReceipt(ctx, o.Backup, r); err != nil {
+	if err := drill.AddReceipt(ctx, o.Catalog, o.Backup, o.Key, r); err != nil {
 		return pgmedic.Errorf(pgmedic.KindDegraded, "the restore is done; make the store writable to have it recorded", "%w", err)
 	}
 	return nil

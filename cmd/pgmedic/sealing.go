@@ -1,21 +1,15 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"slices"
 	"strings"
 
 	"filippo.io/age"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -28,8 +22,15 @@ func (a *app) prepareBackup() (err error) {
 	if err := a.cfg.CheckBackup(); err != nil {
 		return err
 	}
-	a.seal, a.wraps, err = a.sealing()
-	return err
+	if a.seal, a.wraps, err = a.sealing(); err != nil {
+		return err
+	}
+	if encrypted := a.seal.Encryption != "" && a.seal.Encryption != seal.EncryptionNone; !encrypted && a.refusesUnencrypted() {
+		return pgmedic.Errorf(pgmedic.KindUsage,
+			"set backup.allow_unencrypted (PGMEDIC_ALLOW_UNENCRYPTED), or backup.encryption to age, or take the keys out of the configuration",
+			"backup.encryption is %s on a host that has keys, and that would refuse its own backups", seal.EncryptionNone)
+	}
+	return nil
 }
 
 // sealing returns how backups are sealed here, and the ways to open them. They
@@ -43,20 +44,15 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 		o, err := a.cbcSealing(o)
 		return o, nil, err
 	}
-	var wraps []backup.Wrap
-	for _, text := range a.cfg.Backup.Recipients {
-		to, err := parseRecipient(text)
-		if err != nil {
-			return o, nil, fmt.Errorf("backup.recipients: %w", err)
-		}
-		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: to})
+	wraps, err := a.configuredWraps()
+	if err != nil {
+		return o, nil, err
 	}
-	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
-		to, err := seal.PassphraseRecipient(phrase)
-		if err != nil {
-			return o, nil, fmt.Errorf("backup.encryption_key: %w", err)
+	if len(wraps) == 0 && len(a.cfg.Backup.IdentityFiles) > 0 {
+		// This host refuses backups that are not encrypted, and so its own as well.
+		if wraps, err = a.ownWraps(); err != nil {
+			return o, nil, err
 		}
-		wraps = append(wraps, backup.Wrap{Name: passphraseKey, To: to})
 	}
 	if len(wraps) > 0 {
 		o.Encryption = seal.EncryptionAge
@@ -66,6 +62,48 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 		to = append(to, w.To)
 	}
 	return o, wraps, seal.CheckRecipients(to...)
+}
+
+// configuredWraps are the ways to open backups that the configuration names.
+func (a *app) configuredWraps() ([]backup.Wrap, error) {
+	var wraps []backup.Wrap
+	for _, text := range a.cfg.Backup.Recipients {
+		to, err := parseRecipient(text)
+		if err != nil {
+			return nil, fmt.Errorf("backup.recipients: %w", err)
+		}
+		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: to})
+	}
+	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
+		to, err := seal.PassphraseRecipient(phrase)
+		if err != nil {
+			return nil, fmt.Errorf("backup.encryption_key: %w", err)
+		}
+		wraps = append(wraps, backup.Wrap{Name: passphraseKey, To: to})
+	}
+	return wraps, nil
+}
+
+// ownWraps are those to the public halves of this host's secret keys, of the
+// post-quantum ones alone where there are any.
+func (a *app) ownWraps() ([]backup.Wrap, error) {
+	with, err := a.identities()
+	if err != nil {
+		return nil, err
+	}
+	var classic, hybrid []backup.Wrap
+	for _, id := range with {
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			classic = append(classic, backup.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
+		case *age.HybridIdentity:
+			hybrid = append(hybrid, backup.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
+		}
+	}
+	if len(hybrid) > 0 {
+		return hybrid, nil
+	}
+	return classic, nil
 }
 
 // cbcSealing is sealing with a passphrase, as openssl does it.
@@ -101,95 +139,4 @@ func parseRecipient(text string) (age.Recipient, error) {
 func recipientName(recipient string) string {
 	sum := sha256.Sum256([]byte(recipient))
 	return "recipient-" + hex.EncodeToString(sum[:4])
-}
-
-// identities returns the secret keys that this host has.
-func (a *app) identities() ([]age.Identity, error) {
-	var all []age.Identity
-	for _, path := range a.cfg.Backup.IdentityFiles {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "see backup.identity_files", "open a file of secret keys: %w", err)
-		}
-		ids, err := age.ParseIdentities(f)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "age-keygen writes such files", "%s holds no age secret key", path)
-		}
-		all = append(all, ids...)
-	}
-	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
-		id, err := seal.PassphraseIdentity(phrase)
-		if err != nil {
-			return nil, fmt.Errorf("backup.encryption_key: %w", err)
-		}
-		all = append(all, id)
-	}
-	return all, nil
-}
-
-// openKey opens a backup's key with what this host has, and authenticates the
-// manifest with it. The key is nil where the backup is not encrypted, and where
-// this host has no key at all: such a host can tell whether the stored bytes are
-// intact, and no more.
-func (a *app) openKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
-	switch seal.Encryption(b.Seal.Encryption) {
-	case seal.EncryptionAge:
-	case seal.EncryptionAES256CBC:
-		phrase := a.cfg.Backup.EncryptionKey.Reveal()
-		if phrase == "" {
-			return nil, nil
-		}
-		key, err := seal.PassphraseKey(phrase)
-		if err == nil {
-			err = c.Authenticate(ctx, b, key.CheckMAC)
-		}
-		return key, err
-	default:
-		if len(a.cfg.Backup.Recipients) > 0 || a.cfg.Backup.EncryptionKey != "" {
-			// Who can write to the store can put a backup of their own in the
-			// place of an encrypted one, and only those are authenticated.
-			a.log.Warn("backups are encrypted here and this one is not: nothing shows who wrote it", "backup", b.ID)
-		}
-		return nil, nil
-	}
-	with, err := a.identities()
-	if err != nil || len(with) == 0 {
-		return nil, err
-	}
-	wraps, err := c.Keys(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	if len(wraps) == 0 {
-		return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "if a copy has its keys, run pgmedic copy from there; else restore another backup",
-			"backup %s: %w", b.ID, errNoWraps)
-	}
-	problem := error(nil)
-	for _, name := range slices.Sorted(maps.Keys(wraps)) {
-		key, err := seal.OpenKey(wraps[name], with)
-		switch {
-		case err == nil:
-			return key, c.Authenticate(ctx, b, key.CheckMAC)
-		case !errors.Is(err, seal.ErrNotForUs):
-			problem = err
-		}
-	}
-	if problem == nil {
-		problem = seal.ErrNotForUs
-	}
-	return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "use the identity file or the passphrase that the backup was made for: pgmedic keys list "+b.ID,
-		"open the key of backup %s: %w", b.ID, problem)
-}
-
-// errNoWraps is that nobody can open a backup again.
-var errNoWraps = errors.New("no way to open it is left in the store: nobody can read this backup again")
-
-// readKey is openKey for what can't be done without the key.
-func (a *app) readKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (*seal.Key, error) {
-	key, err := a.openKey(ctx, c, b)
-	if err == nil && key == nil && b.Seal.Encryption != string(seal.EncryptionNone) {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set backup.identity_files (PGMEDIC_IDENTITY_FILES) or backup.encryption_key (BACKUP_ENCRYPTION_KEY)",
-			"backup %s is encrypted and this host has no key", b.ID)
-	}
-	return key, err
 }

@@ -44,7 +44,7 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return err
 	}
 	defer closed()
-	e, err := a.getBackup(ctx, c, args)
+	e, err := a.judgedBackup(ctx, c, args)
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,8 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return context.Cause(ctx)
 	}
 	if a.global.json {
-		proof, at := e.Proof()
 		return a.printJSON(map[string]any{
-			"backup": e.Backup, "proof": proofRow{State: proof, At: at}, "receipts": orEmpty(e.Receipts),
+			"backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
 			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
 		})
 	}
@@ -72,10 +71,13 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 
 func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore) {
 	b, p := e.Backup, a.paint(a.stdoutTTY)
-	proof, at := e.Proof()
-	words := p.proof(proof)
-	if proof != pgmedic.ProofTaken {
-		words += ", " + render.Ago(a.now(), at)
+	standing := e.Standing()
+	words := p.proof(standing.Proof)
+	if standing.Claimed {
+		words = "claimed: " + words
+	}
+	if standing.Proof != pgmedic.ProofTaken {
+		words += ", " + render.Ago(a.now(), standing.At)
 	}
 	if drill, ok := e.LastDrill(); ok {
 		words += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
@@ -146,7 +148,7 @@ func (a *app) printReceipts(e catalog.Entry) {
 		return
 	}
 	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
-	for _, r := range e.Receipts {
+	for i, r := range e.Receipts {
 		words := render.Clean(string(r.Kind)) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
 		if r.Sample != nil {
 			words += ", " + sampleWords(&r)
@@ -157,8 +159,40 @@ func (a *app) printReceipts(e catalog.Entry) {
 		if failed, ok := r.Failed(); ok {
 			words += ": " + render.Clean(failed.Name+": "+failed.Detail)
 		}
+		if why := oddReceipt(e, i); why != "" {
+			words += " (" + why + ")"
+		}
 		a.printf("  %s  %s on %s\n", r.At.Format(time.RFC3339), words, render.Clean(r.Host))
 	}
+}
+
+// oddReceipt says why a receipt does not count, or counts as a claim.
+func oddReceipt(e catalog.Entry, i int) string {
+	switch {
+	case e.FromFuture(i):
+		return "from the future"
+	case !e.Authentic(i):
+		return "not authenticated"
+	}
+	return ""
+}
+
+// unheeded lists the times of the receipts that are from the future, or not
+// authenticated.
+func unheeded(e catalog.Entry) []oddRow {
+	rows := []oddRow{}
+	for i, r := range e.Receipts {
+		if why := oddReceipt(e, i); why != "" {
+			rows = append(rows, oddRow{At: r.At, Why: why})
+		}
+	}
+	return rows
+}
+
+// oddRow is a receipt that does not count, or counts as a claim.
+type oddRow struct {
+	At  time.Time `json:"at"`
+	Why string    `json:"why"`
 }
 
 func stepWords(steps []pgmedic.Step) string {

@@ -118,6 +118,7 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 	} else {
 		a.before("the old one", "does not exist: nothing is kept and no safety backup is taken")
 	}
+	a.printClosed(p)
 	if p.Resumed != "" {
 		a.before("the copy", "is "+render.Clean(p.Resumed)+", which a restore left that was cut short")
 	}
@@ -127,6 +128,13 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 	a.printOutside(p)
 	a.printGlobals(p.Globals)
 	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
+}
+
+// printClosed says so where nobody will be able to connect.
+func (a *app) printClosed(p restore.Plan) {
+	if p.Closed {
+		a.before("connections", "the database takes none, as before: ALTER DATABASE … ALLOW_CONNECTIONS true opens it")
+	}
 }
 
 // printOutside names what the swap does not carry over, and what acts by itself.
@@ -162,6 +170,9 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 		safety = "skipped: " + oneLine(done.SafetySkipped)
 	}
 	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
+	if done.Closed {
+		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(pgmedic.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
+	}
 	for _, e := range done.Standbys {
 		if e.Problem == "" {
 			a.fields("standby", fmt.Sprintf("%s: sessions ended: %d", render.Clean(e.Standby), e.Ended))
@@ -313,6 +324,7 @@ func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
 		a.before("later writes", "stay in "+render.Clean(p.Kept))
 		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	}
+	a.printClosed(p)
 	a.printOutside(p)
 	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
 }

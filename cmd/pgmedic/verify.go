@@ -52,6 +52,7 @@ finds none leaves its proof as it was.`,
 		},
 	}
 	addStore(cmd)
+	addUnencrypted(cmd)
 	addSetting(cmd, "jobs", "backup.jobs", "objects to read at once, 8 at most (default: one for each processor)")
 	cmd.Flags().BoolVar(&flags.all, "all", false, "verify every backup in the store")
 	cmd.Flags().StringVar(&flags.sample, "sample", "", "read only this share of the bytes, such as 5%, in turns")
@@ -80,7 +81,7 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 		if percent > 0 && parts[i] == nil {
 			continue
 		}
-		key, err := a.openKey(ctx, c, e.Backup)
+		b, key, err := a.wholeBackup(ctx, c, e)
 		if err != nil && !errors.Is(err, errNoWraps) { // which Verify makes a receipt of
 			if !all || ctx.Err() != nil {
 				return errors.Join(err, problem)
@@ -90,7 +91,7 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 		}
 		listen, done := a.progress()
 		r, err := drill.Verify(ctx, drill.VerifyOptions{
-			Catalog: c, Backup: e.Backup, Key: key, Sample: parts[i], Jobs: a.cfg.Backup.Jobs,
+			Catalog: c, Backup: b, Key: key, Sample: parts[i], Jobs: a.cfg.Backup.Jobs,
 			Host: a.host(), Version: a.version, Progress: listen, Now: a.now,
 		})
 		done()
@@ -100,7 +101,7 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 		problem = worse(problem, err)
 		receipts = append(receipts, r)
 		if !a.global.json {
-			a.printReceipt(r, e.Backup)
+			a.printReceipt(r, b)
 		}
 	}
 	if a.global.json {
@@ -111,11 +112,22 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 	return failedReceipts(receipts, problem)
 }
 
+// wholeBackup reads all of a backup, opens it, and authenticates it as openKey
+// does. The backup comes with errNoWraps, too.
+func (a *app) wholeBackup(ctx context.Context, c *catalog.Catalog, e catalog.Entry) (*pgmedic.Backup, *seal.Key, error) {
+	b, err := c.Whole(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := a.openKey(ctx, c, b)
+	return b, key, err
+}
+
 // selectBackups returns the backups that are named, or all; problem is what is
 // wrong with others of all.
 func (a *app) selectBackups(ctx context.Context, c *catalog.Catalog, args []string, all bool) (entries []catalog.Entry, problem, err error) {
 	if all {
-		listing, err := c.List(ctx, catalog.Filter{})
+		listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
 		if err != nil {
 			return nil, nil, err
 		}

@@ -131,6 +131,9 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	if o.Target, err = postgres.WithOwnRole(ctx, conn, o.Target.As(conn)); err != nil {
+		return nil, err
+	}
 	b, err := describe(ctx, conn, o)
 	if err != nil {
 		return nil, err
@@ -195,6 +198,9 @@ func describe(ctx context.Context, conn *pgx.Conn, o Options) (*pgmedic.Backup, 
 	if server.Name == "" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give the server a name: `server:` in pgmedic.yaml, or PGMEDIC_SERVER",
 			"this role may not read the server's system identifier, and no name is configured")
+	}
+	if server.Settings, err = postgres.ReadValueSettings(ctx, conn); err != nil {
+		return nil, err
 	}
 	database, err := postgres.ReadDatabase(ctx, conn, server.VersionNum)
 	if err != nil {

@@ -62,7 +62,7 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 	if err != nil {
 		return nil, err
 	}
-	r.Manifest.SnapshotAt, r.Manifest.SnapshotLSN = snapshot.TakenAt, snapshot.LSN
+	r.Manifest.SnapshotAt, r.Manifest.SnapshotLSN, r.Manifest.SnapshotTimeline = snapshot.TakenAt, snapshot.LSN, snapshot.Timeline
 	r.holding(snapshot.ID)
 	if err := r.enterScope(snapshot.LeftOut); err != nil {
 		snapshot.Close(ctx)

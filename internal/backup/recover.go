@@ -77,9 +77,12 @@ type recovery struct {
 	MissingSQL               string
 	Create12, Create15       string
 	Create16, Create17       string
-	Properties               string
-	Detach, Analyze          string
-	Tables                   []recoveryTable
+	Early, Properties        string
+	// MoneySQL tries the locale of money, MoneyOption gives it to the sessions that
+	// load, and MoneyWarning says that there is none.
+	MoneySQL, MoneyOption, MoneyWarning string
+	Detach, Analyze                     string
+	Tables                              []recoveryTable
 	// LeftOut are the OIDs of foreign keys that a partial backup can't hold, as
 	// words; Partial says what it was asked to hold.
 	LeftOut string
@@ -117,8 +120,14 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		Create15:   postgres.CreateDatabaseSQL(target, b.Database, 150000) + ";",
 		Create16:   postgres.CreateDatabaseSQL(target, b.Database, 160000) + ";",
 		Create17:   postgres.CreateDatabaseSQL(target, b.Database, 170000) + ";",
-		Properties: strings.Join(append(postgres.PropertiesSQL(target, b.Database), ""), ";\n"),
+		Early:      strings.Join(append(postgres.SettingsSQL(target, postgres.EarlySettings(b.Database)), ""), ";\n"),
+		Properties: strings.Join(append(postgres.PropertiesSQL(target, postgres.LateSettings(b.Database)), ""), ";\n"),
 		Detach:     detachSQL, Analyze: analyzeSQL,
+	}
+	if locale, option := postgres.MoneyLocale(b); locale != "" {
+		v.MoneySQL = "SELECT pg_catalog.set_config('lc_monetary', " + pgmedic.QuoteLiteral(locale) + ", false)"
+		v.MoneyOption = " " + option
+		v.MoneyWarning = "the server lacks the locale " + locale + ", in which the backup has amounts of type money: compare them"
 	}
 	name := func(role pgmedic.ObjectRole) string {
 		o, _ := b.Object(role)

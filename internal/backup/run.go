@@ -135,13 +135,13 @@ func seconds(d time.Duration) float64 {
 // storeInventory stores the list of the database's objects, by which a drill
 // compares its copy.
 func (r *Run) storeInventory(ctx context.Context, without postgres.LeftOut) error {
-	definitions, err := r.readInventory(ctx, without)
+	inventory, err := r.readInventory(ctx, without)
 	if err != nil {
 		return err
 	}
 	return r.Store(ctx, StoreOptions{Name: "inventory.json", Role: pgmedic.RoleInventory},
 		func(_ context.Context, w io.Writer) error {
-			if err := json.NewEncoder(w).Encode(postgres.Inventory{Format: postgres.InventoryFormat, Definitions: definitions}); err != nil {
+			if err := json.NewEncoder(w).Encode(inventory); err != nil {
 				return fmt.Errorf("write the inventory: %w", err)
 			}
 			return nil
@@ -152,7 +152,7 @@ func (r *Run) storeInventory(ctx context.Context, without postgres.LeftOut) erro
 // that came later. It uses a session of its own: an object dropped while its
 // definition is being printed is an error that would end the snapshot's own
 // transaction.
-func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) ([]postgres.Definition, error) {
+func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) (*postgres.Inventory, error) {
 	conn, err := postgres.Connect(ctx, r.Target)
 	if err != nil {
 		return nil, err
@@ -166,9 +166,9 @@ func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) ([]po
 	}
 	const tries = 3
 	for try := 1; ; try++ {
-		definitions, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum, without)
+		inventory, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum, without)
 		if err == nil || try == tries || postgres.Code(err) != "XX000" {
-			return definitions, err
+			return inventory, err
 		}
 	}
 }

@@ -44,10 +44,19 @@ func backup(n int) *pgmedic.Backup {
 	at := noon.Add(time.Duration(n) * time.Minute)
 	return &pgmedic.Backup{
 		Format: pgmedic.ManifestFormat, ID: at.Format("20060102T150405Z") + fmt.Sprintf("-00000%x", n), Purpose: pgmedic.PurposeRegular,
-		StartedAt: at, FinishedAt: at.Add(time.Second),
-		Server: pgmedic.Server{Name: "main"}, Database: pgmedic.Database{Name: "shop"},
-		Objects: []pgmedic.Object{{Name: "dump.sql.gz", Role: pgmedic.RoleDump, StoredBytes: 4}},
+		Method: pgmedic.MethodPlain, StartedAt: at, SnapshotAt: at, FinishedAt: at.Add(time.Second),
+		Server: pgmedic.Server{Name: "main", VersionNum: 150018}, Database: pgmedic.Database{Name: "shop"},
+		Seal: pgmedic.Seal{Compression: "gzip", Encryption: "none"},
+		Objects: []pgmedic.Object{
+			object("dump.sql.gz", pgmedic.RoleDump, 4), object("globals.sql.gz", pgmedic.RoleGlobals, 1), object("inventory.json.gz", pgmedic.RoleInventory, 1),
+		},
 	}
+}
+
+// object is one of so many x.
+func object(name string, role pgmedic.ObjectRole, size int) pgmedic.Object {
+	sum := sha256.Sum256([]byte(strings.Repeat("x", size)))
+	return pgmedic.Object{Name: name, Role: role, StoredBytes: int64(size), SHA256: hex.EncodeToString(sum[:])}
 }
 
 func (f fixture) put(t *testing.T, key, text string) {
@@ -57,12 +66,17 @@ func (f fixture) put(t *testing.T, key, text string) {
 	}
 }
 
-// commit stores the backup's objects and commits it.
-func (f fixture) commit(t *testing.T, b *pgmedic.Backup) *pgmedic.Backup {
+func (f fixture) putObjects(t *testing.T, b *pgmedic.Backup) {
 	t.Helper()
 	for _, o := range b.Objects {
 		f.put(t, catalog.Key(b, o.Name), strings.Repeat("x", int(o.StoredBytes)))
 	}
+}
+
+// commit stores the backup's objects and commits it.
+func (f fixture) commit(t *testing.T, b *pgmedic.Backup) *pgmedic.Backup {
+	t.Helper()
+	f.putObjects(t, b)
 	if err := f.Commit(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -197,6 +211,20 @@ func TestCommitRefuses(t *testing.T) {
 	}
 }
 
+// TestCommitChecks: a manifest that contradicts itself is a fault of whoever made it,
+// and not committed.
+func TestCommitChecks(t *testing.T) {
+	f, b := newFixture(t), backup(1)
+	f.putObjects(t, b)
+	b.Tables = []pgmedic.Table{{Schema: "public", Name: "a", Rows: -1}}
+	if err := f.Commit(t.Context(), b, nil); pgmedic.KindOf(err) != pgmedic.KindFailed || !strings.Contains(pgmedic.HintOf(err), "report it") {
+		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
+	}
+	if l := f.list(t, catalog.Filter{}); len(l.Entries) != 0 || len(l.Damaged) != 0 {
+		t.Errorf("it is listed: %+v", l)
+	}
+}
+
 func TestCommitNeverOverwrites(t *testing.T) {
 	f := newFixture(t)
 	b := f.commit(t, backup(1))
@@ -229,7 +257,7 @@ func TestCommitInterrupted(t *testing.T) {
 	for _, name := range []string{"/manifest.json", "/manifest.json.sha256"} {
 		t.Run(name, func(t *testing.T) {
 			f, b := newFixture(t), backup(1)
-			f.put(t, catalog.Key(b, "dump.sql.gz"), "xxxx")
+			f.putObjects(t, b)
 			if err := catalog.New(failing{f.Store(), name}).Commit(t.Context(), b, nil); pgmedic.KindOf(err) != pgmedic.KindUnreachable {
 				t.Errorf("%s: %v", pgmedic.KindOf(err), err)
 			}

@@ -49,9 +49,6 @@ const (
 	sealedByAge  = "age"
 )
 
-// maxReceiptBytes is what a receipt may have.
-const maxReceiptBytes = 16 << 20
-
 // CopyTo copies a backup, sealed as it is, into another catalogue: its objects,
 // then the ways to open it, then the manifest, by which the copy exists, then
 // its receipts. No key is needed. Sizes and hashes are checked on the way, so
@@ -141,23 +138,11 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 // manifest returns the bytes of the backup's manifest, which must be those that
 // the backup was read from.
 func (k *copier) manifest(ctx context.Context) ([]byte, error) {
-	if _, err := k.from.readManifest(ctx, k.folder, k.backup.ID); err != nil { // its hash
+	_, data, err := k.from.readManifest(ctx, k.folder, k.backup.ID) // its hash, and what it says
+	if err != nil {
 		return nil, err
 	}
-	data, err := k.from.read(ctx, k.folder+"/"+manifestName, maxManifestBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read the manifest: %w", err)
-	}
-	var again pgmedic.Backup
-	if err := json.Unmarshal(data, &again); err != nil {
-		return nil, damaged(k.backup.ID, "the manifest is not valid JSON")
-	}
-	// As JSON: the backup may be one that was just taken, and not read from it.
-	want, err := json.Marshal(k.backup)
-	if err != nil {
-		return nil, fmt.Errorf("compare the manifest: %w", err)
-	}
-	if have, err := json.Marshal(again); err != nil || !bytes.Equal(have, want) {
+	if !k.from.unchanged(k.backup, data) {
 		return nil, damaged(k.backup.ID, "the manifest changed while it was used")
 	}
 	return data, nil
@@ -275,13 +260,16 @@ func (k *copier) keys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, wrapped := range wraps {
-		name = keysFolder + "/" + name + ".age"
+	for _, w := range wraps {
+		if w.Odd != "" {
+			continue // no way to open it
+		}
+		name := keysFolder + "/" + w.Name + ".age"
 		if _, there := k.there[k.folder+"/"+name]; there && k.committed {
 			k.count(0, 1, 0)
 			continue
 		}
-		if err := k.small(ctx, name, wrapped); err != nil {
+		if err := k.small(ctx, name, w.Data); err != nil {
 			return err
 		}
 	}
@@ -302,7 +290,7 @@ func (k *copier) receipts(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list the receipts: %w", err)
 		}
-		if !strings.HasSuffix(object.Key, ".json") {
+		if !isReceipt(strings.TrimPrefix(object.Key, k.folder+"/")) || object.SizeBytes > maxReceiptBytes {
 			continue
 		}
 		if _, there := k.there[object.Key]; there {
@@ -316,7 +304,7 @@ func (k *copier) receipts(ctx context.Context) error {
 			return fmt.Errorf("read a receipt: %w", err)
 		}
 		var r pgmedic.Receipt
-		if json.Unmarshal(data, &r) != nil || r.BackupID != k.backup.ID || staysBehind(r, k.committed) {
+		if measure(data, receiptWeights()).memory > maxReceiptMemory || json.Unmarshal(data, &r) != nil || r.BackupID != k.backup.ID || staysBehind(r, k.committed) {
 			continue
 		}
 		if err := k.small(ctx, strings.TrimPrefix(object.Key, k.folder+"/"), data); err != nil {

@@ -27,7 +27,12 @@ func (f fixture) packed(t *testing.T, n int) *pgmedic.Backup {
 	t.Helper()
 	b := backup(n)
 	b.Objects = nil
-	b.Seal = pgmedic.Seal{Compression: "zstd", Encryption: "age"}
+	b.Method, b.Seal = pgmedic.MethodParallel, pgmedic.Seal{Compression: "zstd", Encryption: "age"}
+	for name, role := range map[string]pgmedic.ObjectRole{"schema": pgmedic.RoleSchema, "globals": pgmedic.RoleGlobals, "inventory": pgmedic.RoleInventory} {
+		f.put(t, catalog.Key(b, name), name)
+		sum := sha256.Sum256([]byte(name))
+		b.Objects = append(b.Objects, pgmedic.Object{Name: name, Role: role, StoredBytes: int64(len(name)), SHA256: hex.EncodeToString(sum[:])})
+	}
 	for i := range 5 {
 		data := strings.Repeat(fmt.Sprintf("pack %d of %d ", i, n), 1000*(i+1))
 		sum := sha256.Sum256([]byte(data))
@@ -51,7 +56,10 @@ func (f fixture) packed(t *testing.T, n int) *pgmedic.Backup {
 func (f fixture) receipt(t *testing.T, b *pgmedic.Backup, o pgmedic.Outcome, kind pgmedic.ReceiptKind, after int) {
 	t.Helper()
 	r := &pgmedic.Receipt{Format: 1, Kind: kind, BackupID: b.ID, At: noon.Add(time.Duration(after) * time.Hour), Outcome: o, Proof: pgmedic.ProofVerified}
-	if err := f.AddReceipt(t.Context(), b, r); err != nil {
+	if kind == pgmedic.ReceiptDrill {
+		r.Proof = pgmedic.ProofProven
+	}
+	if err := f.AddReceipt(t.Context(), b, r, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -164,7 +172,7 @@ func (s *cutStore) Put(ctx context.Context, key string, r io.Reader) (store.Obje
 func TestCopyResumes(t *testing.T) {
 	from := newFixture(t)
 	b := from.packed(t, 1)
-	const objects = 5 + 2 + 3 + 1 // packs, keys, manifest, receipt
+	const objects = 8 + 2 + 3 + 1 // objects, keys, manifest, receipt
 	for n := range objects {
 		to := newFixture(t)
 		cut := &cutStore{Store: to.Store(), left: n}

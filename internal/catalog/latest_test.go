@@ -33,6 +33,7 @@ func TestLatestOfClocks(t *testing.T) {
 			commit := func(minute int, purpose pgmedic.Purpose) {
 				b := backup(0)
 				b.StartedAt = noon.Add(time.Duration(minute) * time.Minute)
+				b.FinishedAt = b.StartedAt
 				b.ID = catalog.NewID(b.StartedAt)
 				b.Purpose = purpose
 				b.Labels = map[string]string{"minute": b.StartedAt.String()}

@@ -2,16 +2,18 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -24,18 +26,36 @@ type Filter struct {
 	// Server is the name that backups are filed under.
 	Server   string
 	Database string
-	// Now is the time by which Get refuses a Latest from the future. Zero asks
-	// no clock.
+	// Now is the time by which Get refuses a Latest from the future, and receipts
+	// from the future count for nothing good. Zero asks no clock.
 	Now time.Time
+	// Trust tells who wrote what is said of encrypted backups. With nil it is all a
+	// claim.
+	Trust Trust
 }
 
 // Entry is one backup with what was found out about it later.
 type Entry struct {
+	// Backup is whole where Get returned it. In a listing it is a summary, without
+	// what takes much memory: no chunks, no tables, no hashes, and format 0, so that
+	// Check refuses it. Whole reads the rest.
 	Backup   *pgmedic.Backup   `json:"backup"`
 	Receipts []pgmedic.Receipt `json:"receipts,omitempty"`
 	// Keys is how many ways to open the backup are stored beside it. Only
 	// backups encrypted with age have any.
 	Keys int `json:"keys,omitempty"`
+	// Rows and Tables are how many the backup has, which a summary does not list.
+	Rows   int64 `json:"-"`
+	Tables int   `json:"-"`
+
+	facts []fact // of each receipt
+	// claims is true where the backup is encrypted and nothing tells who wrote its
+	// receipts, costly where a passphrase might.
+	claims, costly bool
+	// incomplete is true where there were more receipts than were read.
+	incomplete bool
+	// capped is true of an unencrypted backup on a host that refuses those.
+	capped bool
 }
 
 // Unopenable reports whether nobody can open the backup any more: it is
@@ -74,38 +94,61 @@ type Listing struct {
 type folder struct {
 	path, id string
 	manifest bool
-	receipts []string
+	size     int64 // of the manifest
+	receipts []storedReceipt
 	keys     int
 	orphan   Orphan
 }
 
-// List returns every backup that matches the filter. A manifest that can't be
-// used is listed as damaged; only a store that can't be read is an error.
+// List returns every backup that matches the filter, as a summary. A manifest that
+// can't be used is listed as damaged; only a store that can't be read is an error.
+//
+// Where telling who wrote the receipts of a backup is costly, it is told of the
+// newest few; what is said of the others is a claim.
 func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
+	out, folders, limits, err := c.list(ctx, f, nil)
+	if err == nil {
+		err = c.judgeNewest(ctx, f, &out, folders, limits)
+	}
+	if err != nil {
+		return Listing{}, err
+	}
+	return out, nil
+}
+
+// list is List without telling what is costly. With a reference it is of the
+// backups that this may mean, and without their receipts.
+func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map[string]*folder, *limits, error) {
 	folders, err := c.folders(ctx, f)
 	if err != nil {
-		return Listing{}, fmt.Errorf("list the backups in %s: %w", c.store, err)
+		return Listing{}, nil, nil, fmt.Errorf("list the backups in %s: %w", c.store, err)
 	}
 	var (
 		out Listing
 		mu  sync.Mutex
 	)
+	limits := newLimits()
+	byPath := make(map[string]*folder, len(folders))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for _, d := range folders {
+		if ref != nil && *ref != Latest && !matchesID(d.id, *ref) {
+			continue
+		}
+		byPath[d.path] = d
 		if !d.manifest {
 			out.Orphans = append(out.Orphans, d.orphan)
 			continue
 		}
 		group.Go(func() error {
-			entry, err := c.load(groupCtx, d)
+			entry, err := c.load(groupCtx, d, &loading{limits: limits, Filter: f, bare: ref != nil})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err == nil:
 				out.Entries = append(out.Entries, entry)
 			case pgmedic.KindOf(err) == pgmedic.KindIntegrity, pgmedic.KindOf(err) == pgmedic.KindUsage:
-				out.Damaged = append(out.Damaged, Damaged{ID: d.id, Folder: d.path, Err: err, Reason: err.Error()})
+				out.Damaged = append(out.Damaged, damagedEntry(d, err))
 			case pgmedic.KindOf(err) == pgmedic.KindNotFound: // deleted meanwhile
 			default:
 				return err
@@ -114,17 +157,69 @@ func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return Listing{}, err
+		return Listing{}, nil, nil, err
 	}
-	sort.Slice(out.Entries, func(i, j int) bool {
-		a, b := out.Entries[i].Backup, out.Entries[j].Backup
+	out.sort()
+	return out, byPath, limits, nil
+}
+
+func damagedEntry(d *folder, err error) Damaged {
+	return Damaged{ID: d.id, Folder: d.path, Err: err, Reason: err.Error()}
+}
+
+func (l *Listing) sort() {
+	sort.Slice(l.Entries, func(i, j int) bool {
+		a, b := l.Entries[i].Backup, l.Entries[j].Backup
 		if !a.StartedAt.Equal(b.StartedAt) { // an id has the second only
 			return a.StartedAt.After(b.StartedAt)
 		}
 		return a.ID > b.ID
 	})
-	sort.Slice(out.Damaged, func(i, j int) bool { return out.Damaged[i].ID > out.Damaged[j].ID })
-	return out, nil
+	sort.Slice(l.Damaged, func(i, j int) bool { return l.Damaged[i].ID > l.Damaged[j].ID })
+}
+
+// costlyEntries is for how many backups a listing tells who wrote their receipts,
+// where that takes a passphrase: a quarter of a second for each.
+const costlyEntries = 4
+
+// judgeNewest tells of the newest backups what was too costly to tell of all. Those
+// of which nothing is said yet need none.
+func (c *Catalog) judgeNewest(ctx context.Context, f Filter, l *Listing, folders map[string]*folder, limits *limits) error {
+	left := costlyEntries
+	for i := 0; i < len(l.Entries) && left > 0; i++ {
+		e := l.Entries[i]
+		if !e.costly || len(e.Receipts) == 0 {
+			continue
+		}
+		left--
+		d := folders[Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID)]
+		again, err := c.load(ctx, d, &loading{limits: limits, Filter: f, costly: true})
+		switch {
+		case err == nil:
+			l.Entries[i] = again
+		case pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+			l.Entries = slices.Delete(l.Entries, i, i+1)
+			l.Damaged = append(l.Damaged, damagedEntry(d, err))
+			l.sort()
+			i--
+		case pgmedic.KindOf(err) == pgmedic.KindNotFound: // deleted meanwhile
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// Costly counts the entries whose proof is a claim only because telling more was
+// too costly.
+func (l Listing) Costly() int {
+	n := 0
+	for _, e := range l.Entries {
+		if e.costly && e.Standing().Claimed {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
@@ -153,9 +248,9 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 		}
 		switch name := m[3]; {
 		case name == manifestName:
-			d.manifest = true
-		case strings.HasPrefix(name, receiptsFolder+"/") && strings.HasSuffix(name, ".json"):
-			d.receipts = append(d.receipts, object.Key)
+			d.manifest, d.size = true, object.SizeBytes
+		case isReceipt(name):
+			d.receipts = append(d.receipts, storedReceipt{object.Key, object.SizeBytes, object.ModifiedAt})
 		case strings.HasPrefix(name, keysFolder+"/") && strings.HasSuffix(name, ".age"):
 			d.keys++
 		}
@@ -168,30 +263,124 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 	return all, nil
 }
 
-func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
-	b, err := c.readManifest(ctx, d.path, d.id)
+// limits are what all reads of one listing have together.
+type limits struct {
+	room   atomic.Int64 // for receipts
+	memory *semaphore.Weighted
+}
+
+// decodingRoom is how much memory the texts may take that are decoded at a time.
+const decodingRoom = maxManifestMemory
+
+func newLimits() *limits {
+	l := &limits{memory: semaphore.NewWeighted(decodingRoom)}
+	l.room.Store(receiptRoom)
+	return l
+}
+
+// acquire waits until there is memory to decode a JSON text of that size, which may
+// take thirty times as much.
+func (l *limits) acquire(ctx context.Context, size int64) (release func(), err error) {
+	n := min(max(size, 0), decodingRoom/32) * 32
+	if err := l.memory.Acquire(ctx, n); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() { l.memory.Release(n) }, nil
+}
+
+// loading says how one backup is read.
+type loading struct {
+	*limits
+	Filter
+	// whole reads all of it, costly also tries what takes long, bare leaves receipts
+	// out.
+	whole, costly, bare bool
+	// check checks receipts; where it is nil and mustCheck is true, none is known to
+	// be authentic.
+	check     CheckReceipt
+	mustCheck bool
+}
+
+// load reads a backup and what was found out about it.
+func (c *Catalog) load(ctx context.Context, d *folder, l *loading) (Entry, error) {
+	entry, err := c.loadManifest(ctx, d, l)
+	if err != nil || l.bare {
+		return entry, err
+	}
+	return entry, c.readReceipts(ctx, d, &entry, l)
+}
+
+func (c *Catalog) loadManifest(ctx context.Context, d *folder, l *loading) (Entry, error) {
+	release, err := l.acquire(ctx, d.size)
 	if err != nil {
 		return Entry{}, err
 	}
-	entry := Entry{Backup: b, Keys: d.keys}
-	for _, key := range d.receipts {
-		data, err := c.read(ctx, key, maxReceiptBytes)
-		switch kind := pgmedic.KindOf(err); {
-		case err == nil:
-		case kind == pgmedic.KindIntegrity, kind == pgmedic.KindNotFound:
-			continue // as none; it must not take the backup from the list
-		default:
-			return Entry{}, fmt.Errorf("read receipt %s: %w", path.Base(key), err)
+	defer release()
+	b, data, err := c.readManifest(ctx, d.path, d.id)
+	if err != nil {
+		return Entry{}, err
+	}
+	entry := Entry{Backup: b, Keys: d.keys, Rows: b.Rows(), Tables: len(b.Tables)}
+	if err := c.authenticate(ctx, d, b, data, &entry, l); err != nil {
+		return Entry{}, err
+	}
+	if l.whole {
+		c.remember(b, data)
+		return entry, nil
+	}
+	entry.Backup = summary(b)
+	return entry, nil
+}
+
+// authenticate asks who wrote the manifest, where this host can tell.
+func (c *Catalog) authenticate(ctx context.Context, d *folder, b *pgmedic.Backup, data []byte, e *Entry, l *loading) (err error) {
+	if b.Seal.Encryption == notEncrypted {
+		e.capped = l.Trust != nil && l.Trust.RefusesUnencrypted()
+		return nil
+	}
+	l.mustCheck = true
+	if l.Trust != nil && !e.Unopenable() {
+		m, err := c.signed(ctx, d.path, d.id, data)
+		if err != nil {
+			return err
 		}
-		var r pgmedic.Receipt
-		// A receipt carries no weight in a restore: a bad one is as none.
-		if json.Unmarshal(data, &r) == nil && r.BackupID == d.id && r.Format <= pgmedic.ReceiptFormat &&
-			(r.Outcome == pgmedic.OutcomeOK || r.Outcome == pgmedic.OutcomeFailed) {
-			entry.Receipts = append(entry.Receipts, r)
+		l.check, err = l.Trust.Open(ctx, c, b, m, l.costly)
+		if e.costly = errors.Is(err, ErrCostly); err != nil && !e.costly {
+			return err
 		}
 	}
-	slices.SortFunc(entry.Receipts, func(a, b pgmedic.Receipt) int { return a.At.Compare(b.At) })
-	return entry, nil
+	e.claims = l.check == nil
+	return nil
+}
+
+// summary is what a listing keeps of a backup.
+func summary(b *pgmedic.Backup) *pgmedic.Backup {
+	s := &pgmedic.Backup{
+		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt, SnapshotLSN: b.SnapshotLSN, SnapshotTimeline: b.SnapshotTimeline,
+		FinishedAt: b.FinishedAt, Host: b.Host, Programs: b.Programs, Server: b.Server, Labels: b.Labels, Seal: b.Seal,
+		Database: pgmedic.Database{Name: b.Database.Name, Owner: b.Database.Owner, SizeBytes: b.Database.SizeBytes},
+		Objects:  make([]pgmedic.Object, 0, len(b.Objects)),
+	}
+	if b.Scope != nil {
+		s.Scope = &pgmedic.Scope{}
+	}
+	for _, o := range b.Objects {
+		s.Objects = append(s.Objects, pgmedic.Object{Name: o.Name, Role: o.Role, StoredBytes: o.StoredBytes, PlainBytes: o.PlainBytes})
+	}
+	return s
+}
+
+// Whole reads all of a backup that List returned a summary of.
+func (c *Catalog) Whole(ctx context.Context, e Entry) (*pgmedic.Backup, error) {
+	if e.Backup.Format != 0 {
+		return e.Backup, nil
+	}
+	b, data, err := c.readManifest(ctx, Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID), e.Backup.ID)
+	if err != nil {
+		return nil, err
+	}
+	c.remember(b, data)
+	return b, nil
 }
 
 // Get returns the backup that ref names: an id, the beginning of one, the six
@@ -199,32 +388,47 @@ func (c *Catalog) load(ctx context.Context, d *folder) (Entry, error) {
 // matches the filter. Safety backups are never the latest: one holds what a
 // restore replaced. Nor are partial ones. If the newest is damaged Get says so and does not quietly
 // return an older one.
+//
+// The backup is whole. Its receipts are authenticated with Filter.Trust, whatever
+// that takes.
 func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) {
-	listing, err := c.List(ctx, f)
+	unasked := f
+	unasked.Trust = nil
+	listing, folders, _, err := c.list(ctx, unasked, &ref)
 	if err != nil {
 		return Entry{}, err
 	}
+	e, err := listing.find(c, ref, f)
+	if err != nil {
+		return Entry{}, err
+	}
+	d := folders[Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID)]
+	return c.load(ctx, d, &loading{limits: newLimits(), Filter: f, whole: true, costly: true})
+}
+
+// find is Get in a listing.
+func (l Listing) find(c *Catalog, ref string, f Filter) (Entry, error) {
 	if ref == Latest {
-		return listing.latest(c, f)
+		return l.latest(c, f)
 	}
 	var (
 		match error // of the last that matches, if it is damaged
 		entry Entry
 		ids   []string
 	)
-	for _, e := range listing.Entries {
+	for _, e := range l.Entries {
 		if matchesID(e.Backup.ID, ref) {
 			entry, ids = e, append(ids, e.Backup.ID)
 		}
 	}
-	for _, d := range listing.Damaged {
+	for _, d := range l.Damaged {
 		if matchesID(d.ID, ref) {
 			match, ids = d.Err, append(ids, d.ID)
 		}
 	}
 	switch len(ids) {
 	case 0:
-		for _, o := range listing.Orphans {
+		for _, o := range l.Orphans {
 			if matchesID(o.ID, ref) {
 				return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "a backup without a manifest does not exist; run a new one",
 					"backup %s was never finished, or its manifest is gone", o.ID)

@@ -206,7 +206,7 @@ func TestReceipts(t *testing.T) {
 	for _, r := range []*pgmedic.Receipt{
 		receipt(b.ID, 1, late), receipt(b.ID, 1, early), receipt("20261122T120000Z-ffffff", 1, noon), receipt(b.ID, 2, noon.Add(1)),
 	} {
-		if err := f.AddReceipt(t.Context(), b, r); err != nil {
+		if err := f.AddReceipt(t.Context(), b, r, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,7 +226,7 @@ func TestReceipts(t *testing.T) {
 	if proof, at := e.Proof(); proof != pgmedic.ProofVerified || !at.Equal(late) {
 		t.Errorf("proof is %s at %s", proof, at)
 	}
-	if err := f.AddReceipt(t.Context(), b, receipt(b.ID, 1, late)); pgmedic.KindOf(err) != pgmedic.KindConflict {
+	if err := f.AddReceipt(t.Context(), b, receipt(b.ID, 1, late), nil); pgmedic.KindOf(err) != pgmedic.KindConflict {
 		t.Errorf("a receipt was overwritten: %v", err)
 	}
 }

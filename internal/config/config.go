@@ -75,6 +75,7 @@ type Backup struct {
 	Recipients       []string          `yaml:"recipients" env:"BACKUP_RECIPIENTS" rule:"words" doc:"age public keys that open the backups. A host that has only these can back up and can't read. In the environment separated by commas."`
 	EncryptionKey    Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. The host that has it can read them."`
 	IdentityFiles    []string          `yaml:"identity_files" env:"PGMEDIC_IDENTITY_FILES" path:"true" doc:"Files of age secret keys, on a host that reads backups. In the environment separated as in PATH."`
+	AllowUnencrypted bool              `yaml:"allow_unencrypted" env:"PGMEDIC_ALLOW_UNENCRYPTED" default:"false" doc:"true uses backups that are not encrypted on a host that has recipients, encryption_key or identity_files; else they are refused, because anyone who can write to the store can write such a backup."`
 	Tables           []string          `yaml:"tables" rule:"patterns" doc:"Patterns of the tables to back up, as pg_dump takes them; the backups are partial then."`
 	ExcludeTables    []string          `yaml:"exclude_tables" rule:"patterns" doc:"Patterns of tables to leave out."`
 	Schemas          []string          `yaml:"schemas" rule:"patterns" doc:"Patterns of the schemas whose tables to back up."`

@@ -38,7 +38,7 @@ func TestFileErrors(t *testing.T) {
 		{"misspelt section", "databse:\n  host: x\n", `pgmedic.yaml:1: unknown key "databse"; did you mean "database"?`},
 		{"key of another section", "compression: gzip\n", `did you mean "backup.compression"?`},
 		{"other spelling", "database:\n  directUrl: x\n", `did you mean "direct_url"?`},
-		{"unlike any", "backup:\n  retention: 30\n", `unknown key "backup.retention" / the keys here are all_databases, compression, dir, encryption,`},
+		{"unlike any", "backup:\n  retention: 30\n", `unknown key "backup.retention" / the keys here are all_databases, allow_unencrypted, compression, dir, encryption,`},
 		{"key that is no name", "database:\n  pass=hunter2: x\n", "pgmedic.yaml:2: unknown key (not a name"},
 		{"twice", "server: a\nserver: b\n", "pgmedic.yaml:2: the file has the same key twice, first on line 1"},
 		{"no mapping", "hunter2\n", "pgmedic.yaml:1: the file must be a mapping"},

@@ -98,14 +98,13 @@ type amchecker struct {
 // amcheckSession is one that may evaluate the expressions of indexes as they
 // were when the indexes were built.
 func (r *rehearsal) amcheckSession(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, r.place.copied())
+	conn, err := postgres.ConnectComputing(ctx, r.place.copied())
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-	if err != nil {
+	if err := postgres.AllowViews(ctx, conn); err != nil {
 		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
+		return nil, err
 	}
 	return conn, nil
 }
@@ -198,9 +197,12 @@ func (a *amchecker) each(ctx context.Context, name string, all []relation, look 
 // found is what a check of one relation found: damage, or why nothing is known.
 type found struct{ damage, unknown string }
 
-// index looks at one B-tree.
+// index looks at one B-tree. The arguments have the very types that the function
+// is declared with: the schema may be one in which others make functions, and an
+// exact match is always taken. What the expressions of an index call may change
+// the session's search path, so nothing else in the statement is a bare name.
 func (a *amchecker) index(ctx context.Context, conn *pgx.Conn, rel relation) (found, error) {
-	_, err := conn.Exec(ctx, "SELECT "+a.schema+".bt_index_check($1::oid::regclass, true)", rel.OID)
+	_, err := conn.Exec(ctx, "SELECT "+a.schema+".bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, true)", rel.OID)
 	return a.verdict(err, "index", rel)
 }
 
@@ -208,8 +210,8 @@ func (a *amchecker) index(ctx context.Context, conn *pgx.Conn, rel relation) (fo
 func (a *amchecker) heap(ctx context.Context, conn *pgx.Conn, rel relation) (found, error) {
 	var n int
 	var first *string
-	err := conn.QueryRow(ctx, "SELECT count(*), min(format('block %s: %s', blkno, msg)) FROM "+a.schema+
-		".verify_heapam($1::oid::regclass, on_error_stop => true, check_toast => true)", rel.OID).Scan(&n, &first)
+	err := conn.QueryRow(ctx, "SELECT pg_catalog.count(*), pg_catalog.min(pg_catalog.format('block %s: %s', h.blkno, h.msg)) FROM "+a.schema+
+		".verify_heapam($1::pg_catalog.oid::pg_catalog.regclass, true, true, 'none'::pg_catalog.text, NULL::pg_catalog.int8, NULL::pg_catalog.int8) AS h", rel.OID).Scan(&n, &first)
 	if err != nil || n == 0 {
 		return a.verdict(err, "table", rel)
 	}

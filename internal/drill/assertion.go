@@ -59,19 +59,11 @@ func (r *rehearsal) assert(ctx context.Context) error {
 		r.add("assertions", pgmedic.OutcomeSkipped, "none are configured (drill.assertions)")
 		return nil
 	}
-	conn, err := postgres.Connect(ctx, r.place.copied())
+	conn, err := r.assertionSession(ctx)
 	if err != nil {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	// Names resolve as in any other session with the database.
-	_, err = conn.Exec(ctx, `RESET search_path`)
-	if err == nil {
-		_, err = conn.Exec(ctx, "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-	}
-	if err != nil {
-		return postgres.Wrap(err, "set up the session")
-	}
 	for _, a := range r.Assertions {
 		r.report(pgmedic.Event{Step: "assertions", Object: a.Name})
 		wrong, err := r.ask(ctx, conn, a)

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -40,6 +41,9 @@ type Options struct {
 	// PreloadLibraries are the libraries that a private server preloads, for
 	// extensions that can't be made without. None are, else: their workers act.
 	PreloadLibraries []string
+	// Kernel is what a private server's cage is made of; nil means what the system
+	// offers. It is for tests.
+	Kernel *scratch.Kernel
 	// Jobs is how many connections load a parallel backup and check the copy;
 	// zero means one for each processor.
 	Jobs int
@@ -70,6 +74,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 	o.Logger = discard(o.Logger)
 	b := o.Backup
+	if err := b.Check(); err != nil {
+		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
+	}
 	receipt := &pgmedic.Receipt{
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptDrill, BackupID: b.ID,
 		Host: o.Host, Programs: pgmedic.Programs{Pgmedic: o.Version},
@@ -85,11 +92,16 @@ func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 	}()
 	failpoint.Hit(ctx, "drill-started")
 	receipt.Scratch = r.place.scratch
-	if err := r.run(ctx); err != nil {
+	receipt.Checks = append(receipt.Checks, CageCheck(receipt.Scratch))
+	err = r.run(ctx)
+	if overrun := r.place.overran(); overrun != nil {
+		err = overrun
+	}
+	if err != nil {
 		return nil, fmt.Errorf("drill backup %s: %w", b.ID, err)
 	}
 	failpoint.Hit(ctx, "drill-compared")
-	return store(ctx, o.Catalog, b, receipt, pgmedic.ProofProven, o.Now())
+	return record{Catalog: o.Catalog, Backup: b, Key: o.Key, Receipt: receipt, Reached: pgmedic.ProofProven, Now: o.Now()}.store(ctx)
 }
 
 // rehearsal is a drill going on.
@@ -108,7 +120,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	loaded, err := restore.Load(ctx, restore.Options{
 		Catalog: r.Catalog, Backup: r.Backup, Key: r.Key, Tools: r.Tools, Jobs: r.Jobs,
 		Target: p.target, Maintenance: p.maintenance, Into: p.database, By: storyBy,
-		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir,
+		Private: p.scratch.Kind != pgmedic.ScratchPrivate, CreateRoles: p.createRoles, TablespaceDir: p.tablespaceDir, LabelsOptional: true,
 		ShowData: r.ShowData, Progress: r.Progress, Logger: r.Logger, Now: r.Now,
 	})
 	if err != nil {
@@ -127,6 +139,10 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	r.receipt.RecoverySeconds = loaded.Seconds
 	r.receipt.Counted = &pgmedic.Counted{}
 	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
+	for _, setting := range p.refused {
+		r.add("server settings", pgmedic.OutcomeWarn, "the scratch server does not take "+setting+
+			", which the backup's server has: what the copy computes may differ")
+	}
 	for _, name := range loaded.RefusedSettings {
 		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
 	}

@@ -125,7 +125,9 @@ func failedDetail(t *testing.T, r *pgmedic.Receipt, err error) string {
 func craft(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, dump func(string) string, change func(*pgmedic.Backup)) *pgmedic.Backup {
 	t.Helper()
 	b := *original
-	b.ID, b.Objects, b.Tables = catalog.NewID(time.Now()), nil, slices.Clone(original.Tables)
+	b.StartedAt = time.Now().UTC()
+	b.FinishedAt = b.StartedAt
+	b.ID, b.Objects, b.Tables = catalog.NewID(b.StartedAt), nil, slices.Clone(original.Tables)
 	for _, o := range original.Objects {
 		r, err := (restore.Source{Catalog: c, Backup: original}).Open(t.Context(), o)
 		if err != nil {

@@ -34,6 +34,11 @@ type place struct {
 	createRoles   bool
 	tablespaceDir func(name string) (string, error)
 	scratch       *pgmedic.Scratch
+	// refused are settings of the backup's server that this one does not take.
+	refused []string
+	// overrun is why the server was ended, if it was for filling the disk; nil
+	// for a server of somebody else's.
+	overrun func() error
 	// leave removes the place: the server, or what holds the name.
 	leave func(ctx context.Context) error
 }
@@ -52,7 +57,8 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 		Major: b.Server.Major(), SearchDirs: o.ServerDirs, Parent: o.ScratchDir,
 		Superuser: b.Server.BootstrapRole, Logger: o.Logger,
 		// With fsync off the measured time would not be a time to recover.
-		Durable: true, NoNetwork: true,
+		Durable:  true,
+		Cage:     o.cage(),
 		Settings: privateSettings(b.Server.Major(), o.PreloadLibraries),
 	})
 	if err != nil {
@@ -76,13 +82,33 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// The server asks for no password. What runs in it could, and is to get none
+	// of the environment or of a password file.
+	target = target.With("password", "none")
 	if err := p.look(ctx, target); err != nil {
 		return nil, err
 	}
+	if err := p.give(ctx, target, b.Server.Settings); err != nil {
+		return nil, err
+	}
+	p.overrun = server.Overrun
 	s := p.scratch
-	s.Kind, s.NoNetwork = pgmedic.ScratchPrivate, server.NoNetwork()
+	s.Kind, s.Walls, s.MissingWalls = pgmedic.ScratchPrivate, server.Walls().Standing, server.Walls().Missing
+	s.NoNetwork = server.Walls().Has(pgmedic.WallNetwork)
 	s.CPUs, s.MemoryBytes, s.Platform = runtime.NumCPU(), o.MemoryBytes, runtime.GOOS+"/"+runtime.GOARCH
 	return p, nil
+}
+
+// give makes the settings of the backup's server those of the private one, for
+// all that is computed in the copy.
+func (p *place) give(ctx context.Context, t postgres.Target, settings []pgmedic.Setting) error {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	p.refused, err = postgres.GiveToAll(ctx, conn, settings)
+	return err
 }
 
 // privateSettings keep a private server from acting on the world outside it.

@@ -98,12 +98,12 @@ func ChooseSample(o SampleOptions) []*SamplePart {
 func lastRead(e catalog.Entry, o SampleOptions) map[string]time.Time {
 	reach := degree(e.Backup, o.HasKey(e.Backup))
 	read := map[string]time.Time{}
-	for _, r := range e.Receipts {
+	for _, r := range e.Reads(o.Store) {
 		had := r.Proof
 		if r.Sample != nil {
 			had = r.Sample.Degree
 		}
-		if r.Kind != pgmedic.ReceiptVerify || r.Store != o.Store || r.At.After(o.Now) || reach == pgmedic.ProofVerified && had == pgmedic.ProofIntact {
+		if r.At.After(o.Now) || reach == pgmedic.ProofVerified && had == pgmedic.ProofIntact {
 			continue
 		}
 		for _, check := range r.Checks {

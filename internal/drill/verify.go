@@ -50,6 +50,9 @@ type VerifyOptions struct {
 // could not be read or the receipt not be stored (KindDegraded, with the
 // receipt returned): neither says anything about the backup.
 func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
+	if err := o.Backup.Check(); err != nil {
+		return nil, fmt.Errorf("verify backup %s: %w", o.Backup.ID, err)
+	}
 	began := o.Now()
 	receipt := &pgmedic.Receipt{
 		Format: pgmedic.ReceiptFormat, Kind: pgmedic.ReceiptVerify, BackupID: o.Backup.ID,
@@ -57,7 +60,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	}
 	objects, reached := o.Backup.Objects, degree(o.Backup, o.Key != nil)
 	if o.Sample != nil {
-		objects = o.Sample.Objects
+		objects = o.sampled()
 		receipt.Sample = o.Sample.record(o.Backup, reached)
 	}
 	keys, err := o.keysCheck(ctx)
@@ -74,7 +77,19 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	if o.Sample != nil {
 		reached = pgmedic.ProofTaken // some objects prove nothing of a backup
 	}
-	return store(ctx, o.Catalog, o.Backup, receipt, reached, o.Now())
+	return record{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Receipt: receipt, Reached: reached, Now: o.Now()}.store(ctx)
+}
+
+// sampled are the objects of the sample as the manifest has them: what a listing
+// knows of an object is not all.
+func (o VerifyOptions) sampled() []pgmedic.Object {
+	var objects []pgmedic.Object
+	for _, object := range o.Backup.Objects {
+		if slices.ContainsFunc(o.Sample.Objects, func(s pgmedic.Object) bool { return s.Name == object.Name }) {
+			objects = append(objects, object)
+		}
+	}
+	return objects
 }
 
 // degree is the proof that reading a whole backup reaches, with a key or without.
@@ -146,8 +161,8 @@ func (o VerifyOptions) keysCheck(ctx context.Context) ([]pgmedic.Check, error) {
 		return nil, err
 	}
 	ways := 0
-	for _, wrapped := range wraps {
-		if seal.KindOfWrap(wrapped) != seal.WrapUnknown {
+	for _, w := range wraps {
+		if seal.KindOfWrap(w.Data) != seal.WrapUnknown {
 			ways++
 		}
 	}
@@ -162,20 +177,45 @@ func (o VerifyOptions) keysCheck(ctx context.Context) ([]pgmedic.Check, error) {
 	return []pgmedic.Check{check}, nil
 }
 
+// record is a receipt that is to be stored.
+type record struct {
+	Catalog *catalog.Catalog
+	Backup  *pgmedic.Backup
+	// Key authenticates the receipt; nil where this host has none.
+	Key     *seal.Key
+	Receipt *pgmedic.Receipt
+	// Reached is the proof, if no check failed.
+	Reached pgmedic.Proof
+	Now     time.Time
+}
+
 // store sets the receipt's outcome and stores it.
-func store(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, r *pgmedic.Receipt, reached pgmedic.Proof, now time.Time) (*pgmedic.Receipt, error) {
-	r.At, r.Outcome, r.Proof, r.Store = now.UTC(), pgmedic.OutcomeOK, reached, fmt.Sprint(c.Store())
+func (o record) store(ctx context.Context) (*pgmedic.Receipt, error) {
+	r := o.Receipt
+	r.At, r.Outcome, r.Proof, r.Store = o.Now.UTC(), pgmedic.OutcomeOK, o.Reached, fmt.Sprint(o.Catalog.Store())
 	if _, failed := r.Failed(); failed {
 		r.Outcome, r.Proof = pgmedic.OutcomeFailed, pgmedic.ProofFailed
 	}
-	if err := c.AddReceipt(ctx, b, r); err != nil {
+	if err := AddReceipt(ctx, o.Catalog, o.Backup, o.Key, r); err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
 		return r, pgmedic.Errorf(pgmedic.KindDegraded, "the proof is not recorded; make the store writable for this host",
-			"backup %s: %w", b.ID, err)
+			"backup %s: %w", o.Backup.ID, err)
 	}
 	return r, nil
+}
+
+// AddReceipt stores a receipt, authenticated with the backup's key if there is one.
+func AddReceipt(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key, r *pgmedic.Receipt) error {
+	if key == nil {
+		return c.AddReceipt(ctx, b, r, nil)
+	}
+	mac, err := key.ReceiptMAC(b.ID)
+	if err != nil {
+		return err
+	}
+	return c.AddReceipt(ctx, b, r, mac.Sum)
 }
 
 // verifyObject reads one object to its end. Damage is a failed check; an error
@@ -266,9 +306,6 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 }
 
 func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []pgmedic.Chunk, m io.Writer) (err error) {
-	if err := o.Backup.CheckChunks(); err != nil {
-		return err
-	}
 	src, err := o.source().OpenStored(ctx, object)
 	if err != nil {
 		return err

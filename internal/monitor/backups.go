@@ -26,6 +26,9 @@ type BackupState struct {
 	SnapshotAt time.Time     `json:"snapshot_at"`
 	Proof      pgmedic.Proof `json:"proof"`
 	ProofAt    time.Time     `json:"proof_at"`
+	// Claimed is true where the host that wrote the report can't tell who wrote the
+	// receipts that say so.
+	Claimed bool `json:"claimed,omitempty"`
 	// RecoverySeconds is the time to recover that a drill measured, or zero.
 	RecoverySeconds float64 `json:"recovery_seconds"`
 }

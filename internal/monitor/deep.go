@@ -59,7 +59,7 @@ func measureTables(ctx context.Context, c *collector, q query) error {
 select s.table_len, s.dead_tuple_len::bigint as dead, s.approx_free_space::bigint as free,
        coalesce((select substring(o from '^fillfactor=(\d+)')::float8 from unnest(c.reloptions) o where o ~ '^fillfactor=\d+$'), 100)
          as fillfactor
-from pg_class c cross join lateral @extension@.pgstattuple_approx(c.oid) s where c.oid = $1::oid`
+from pg_class c cross join lateral @extension@.pgstattuple_approx(c.oid::regclass) s where c.oid = $1::oid`
 	var each []query
 	for _, t := range items[:min(measured, len(items))] {
 		each = append(each, q.of(qualified(t.Schema, t.Name), sql, t.OID, func(rows pgx.Rows, r *Reading) error {

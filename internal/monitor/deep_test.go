@@ -89,18 +89,19 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE SCHEMA clinic", "SET search_path = clinic",
 		"CREATE TABLE visits (id int PRIMARY KEY, patient int, note text)", "INSERT INTO visits SELECT i, i, 'n' FROM generate_series(1, 5000) i",
 		"CREATE VIEW secret_visits AS SELECT * FROM visits WHERE note <> E'"+secret+"\\n' AND note <> 'it''s "+secret+"'",
-		"CREATE ROLE other_app", "GRANT USAGE ON SCHEMA clinic TO other_app", "GRANT SELECT ON visits TO other_app", "ANALYZE visits")
-	defer exec(t, conn, "DROP OWNED BY other_app", "DROP ROLE other_app")
+		"CREATE ROLE other_app", "CREATE ROLE app LOGIN IN ROLE pg_read_all_stats", "GRANT USAGE ON SCHEMA clinic TO app",
+		"GRANT ALL ON ALL TABLES IN SCHEMA clinic TO app", "GRANT USAGE ON SCHEMA clinic TO other_app", "GRANT SELECT ON visits TO other_app", "ANALYZE visits")
+	defer exec(t, conn, "DROP OWNED BY other_app, app", "DROP ROLE other_app, app")
 	r := look(t, conn, monitor.CollectOptions{})
 	exec(t, conn, "ALTER DATABASE "+r.Database+" SET search_path = clinic", "SELECT public.pg_stat_statements_reset()")
-	app, other := connect(t, dsn), connect(t, dsn, "other_app")
+	app, other := connectAs(t, dsn, "app"), connect(t, dsn, "other_app")
 	for range 50 {
 		exec(t, app, "SELECT count(*) FROM secret_visits WHERE patient > 17", "UPDATE visits SET note = 'm' WHERE id = 3", "DELETE FROM visits WHERE patient = -1")
 	}
 	exec(t, other, "SELECT max(patient) FROM visits WHERE note = 'x'")
 
 	// A session that is set up as pgmedic's are.
-	looker := connect(t, dsn)
+	looker := connectAs(t, dsn, "app")
 	exec(t, looker, "SET search_path = ''")
 	r = look(t, looker, monitor.CollectOptions{Plans: true})
 	if major(t, conn) < 16 {
@@ -116,6 +117,10 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 		if plan := planOf(r, start); !strings.Contains(plan, want) || !strings.Contains(plan, "rows ") {
 			t.Errorf("%s: %q, skipped %+v", start, plan, r.Skipped)
 		}
+	}
+	super := look(t, conn, monitor.CollectOptions{Plans: true})
+	if reason := skipReason(super, "plans of statements"); !strings.Contains(reason, "superuser") || planOf(super, "UPDATE visits") != "" {
+		t.Errorf("a superuser: %q", reason)
 	}
 	if plan := planOf(r, "SELECT max(patient)"); plan != "" {
 		t.Errorf("another role's statement was planned: %s", plan)
@@ -154,15 +159,16 @@ func testAPlanRunsNothingOfAnotherRole(t *testing.T, dsn string) {
 		return // there are no plans
 	}
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE ROLE schemer", "CREATE SCHEMA trap AUTHORIZATION schemer",
-		"SELECT pg_stat_statements_reset()")
-	defer exec(t, conn, "DROP OWNED BY schemer CASCADE", "DROP ROLE schemer")
+		"CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats", "GRANT ALL ON SCHEMA trap TO reader", "SELECT pg_stat_statements_reset()")
+	defer exec(t, conn, "DROP OWNED BY schemer, reader CASCADE", "DROP ROLE schemer, reader")
 	trap := func(name string) string {
 		return "CREATE FUNCTION trap." + name + "() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '" + name + "'; RETURN 1; END $$"
 	}
 	exec(t, connect(t, dsn, "schemer"), trap("theirs"), "SELECT trap.theirs(), pg_sleep(0.05)")
-	exec(t, conn, trap("ours"), "SELECT trap.ours(), pg_sleep(0.05)")
+	reader := connectAs(t, dsn, "reader")
+	exec(t, reader, trap("ours"), "SELECT trap.ours(), pg_sleep(0.05)")
 
-	config := conn.Config().Copy()
+	config := reader.Config().Copy()
 	var called []string
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { called = append(called, n.Message) }
 	looker, err := pgx.ConnectConfig(t.Context(), config)

@@ -71,7 +71,7 @@ func (a *analysis) transactions() {
 			ID: "checksum-failures", Section: SectionTransactions, Severity: pgmedic.SeverityCritical, Object: object,
 			Summary:  "Pages were read whose checksum is wrong: the disk, or something between, has damaged data.",
 			Evidence: []pgmedic.Evidence{evidence("failures", *now.ChecksumFailures)},
-			Fix:      "SELECT datname, checksum_failures, checksum_last_failure FROM pg_catalog.pg_stat_database WHERE checksum_failures > 0;",
+			Fix:      "SELECT datname, checksum_failures, checksum_last_failure FROM pg_catalog.pg_stat_database WHERE checksum_failures OPERATOR(pg_catalog.>) 0;",
 			Risk: "Changes nothing. Take a copy of the data folder before anything else, don't set ignore_checksum_failure, look for the " +
 				"file in the server's log, and restore a proven backup to another place.",
 		})

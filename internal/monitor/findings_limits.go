@@ -104,7 +104,7 @@ func (a *analysis) tableAges() {
 // the number in its name is the session's own.
 func sessionOfTemp(number string) string {
 	return fmt.Sprintf("SELECT a.pid, a.usename, a.application_name, a.state, a.backend_start FROM pg_catalog.pg_stat_get_backend_idset() AS b(id) "+
-		"JOIN pg_catalog.pg_stat_activity a ON a.pid = pg_catalog.pg_stat_get_backend_pid(b.id) WHERE b.id::text = %s;", literal(number))
+		"JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) pg_catalog.pg_stat_get_backend_pid(b.id) WHERE b.id::pg_catalog.text OPERATOR(pg_catalog.=) %s;", literal(number))
 }
 
 // sequences finds sequences, or the columns that they fill, that run out.
@@ -185,7 +185,7 @@ func (a *analysis) workers() {
 		if w.Kind == "autovacuum workers" {
 			f.Severity = pgmedic.SeverityInfo
 			f.Summary = fmt.Sprintf("All %d autovacuum workers are at work: tables that are due wait.", w.Max)
-			f.Fix = "SELECT pid, relid::regclass, phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_vacuum;"
+			f.Fix = "SELECT pid, relid::pg_catalog.regclass, phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_vacuum;"
 			f.Risk = "Changes nothing: it shows what they do. If it is always so, let them work faster (autovacuum_vacuum_cost_limit) " +
 				"before there are more of them: they share that limit."
 		}

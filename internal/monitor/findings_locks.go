@@ -95,7 +95,7 @@ func (a *analysis) lockWaits() {
 
 // showAdvisory shows who takes turns by locks of an application's own.
 const showAdvisory = "SELECT l.pid, a.application_name, a.state, l.classid, l.objid, l.granted FROM pg_catalog.pg_locks l " +
-	"JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' ORDER BY l.classid, l.objid, l.granted DESC;"
+	"JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' ORDER BY l.classid, l.objid, l.granted DESC;"
 
 // are begins a sentence about a number of things.
 func are(n int, thing string) string {
@@ -143,12 +143,12 @@ func (a *analysis) blocker(f *pgmedic.Finding, pid int) {
 
 // guarded signals a session if it is still in the same transaction.
 func guarded(function string, s Session) string {
-	where := fmt.Sprintf("pid = %d", s.PID)
+	where := fmt.Sprintf("pid OPERATOR(pg_catalog.=) %d", s.PID)
 	if s.BackendStart != nil {
-		where += " AND backend_start = '" + timestamp(*s.BackendStart) + "'"
+		where += " AND backend_start OPERATOR(pg_catalog.=) '" + timestamp(*s.BackendStart) + "'"
 	}
 	if s.TransactionStart != nil {
-		where += " AND xact_start = '" + timestamp(*s.TransactionStart) + "'"
+		where += " AND xact_start OPERATOR(pg_catalog.=) '" + timestamp(*s.TransactionStart) + "'"
 	} else {
 		where += " AND xact_start IS NULL"
 	}
@@ -203,7 +203,7 @@ func (a *analysis) preparedTransactions() {
 				evidence("transactions_since", p.XIDAge), evidenceSeconds("threshold_seconds", a.limits.PreparedTransaction.Seconds()),
 			},
 			// Only its coordinator knows how it ends: to paste either end could lose what was promised.
-			Fix: fmt.Sprintf("SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts WHERE gid = %s;", literal(p.GID)),
+			Fix: fmt.Sprintf("SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts WHERE gid OPERATOR(pg_catalog.=) %s;", literal(p.GID)),
 			Risk: fmt.Sprintf("Changes nothing: it shows whether it is still there. Ask its coordinator what it decided, and finish it so: "+
 				"COMMIT PREPARED %[1]s, or ROLLBACK PREPARED %[1]s, which throws away what the transaction did. Either must be run in the "+
 				"transaction's database, as its owner or a superuser.", literal(p.GID)),

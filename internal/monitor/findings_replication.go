@@ -96,13 +96,13 @@ func (a *analysis) standby(s Standby) {
 // dropSlot drops a slot that nobody uses.
 func dropSlot(name string) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "+
-		"WHERE slot_name = %s AND NOT active;", literal(name))
+		"WHERE slot_name OPERATOR(pg_catalog.=) %s AND NOT active;", literal(name))
 }
 
 // showSlot shows one slot.
 func showSlot(name string) string {
 	return fmt.Sprintf("SELECT slot_name, slot_type, active, restart_lsn, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots "+
-		"WHERE slot_name = %s;", literal(name))
+		"WHERE slot_name OPERATOR(pg_catalog.=) %s;", literal(name))
 }
 
 const dropSlotRisk = "Only if its standby or subscriber is gone for good: one that still needs the slot would have to be made " +
@@ -288,7 +288,7 @@ func (a *analysis) replay(r *Replication) {
 	case !p.Paused && lag != nil && *lag > a.limits.LagWarnBytes:
 		find("standby-lagging", a.limits.lagSeverity(lag, nil),
 			sizeOf(*lag)+" have been received and not replayed: what is read here is old.",
-			"SELECT pid, usename, state, xact_start, query_start FROM pg_catalog.pg_stat_activity WHERE state <> 'idle' ORDER BY xact_start;",
+			"SELECT pid, usename, state, xact_start, query_start FROM pg_catalog.pg_stat_activity WHERE state OPERATOR(pg_catalog.<>) 'idle' ORDER BY xact_start;",
 			"Changes nothing: it shows queries that replay may be waiting for, as long as max_standby_streaming_delay allows.")
 	}
 	if c, since := a.conflicts(r.Conflicts); c != nil && c.Total() > 0 {
@@ -320,8 +320,8 @@ func (a *analysis) conflicts(c *Conflicts) (recent *Conflicts, since string) {
 
 // resumeReplay lets replay go on, unless that could end recovery.
 const resumeReplay = "SELECT pg_catalog.pg_wal_replay_resume() WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings " +
-	"WHERE name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time', 'recovery_target_xid') " +
-	"AND setting <> '');"
+	"WHERE name OPERATOR(pg_catalog.=) ANY ('{recovery_target,recovery_target_lsn,recovery_target_name,recovery_target_time,recovery_target_xid}') " +
+	"AND setting OPERATOR(pg_catalog.<>) '');"
 
 // queriesHave begins a sentence about a number of queries.
 func queriesHave(n int64) string {

@@ -33,8 +33,8 @@ func (a *analysis) connections() {
 			evidence("reserved", c.SuperuserReserved+c.Reserved), evidencePercent("used_percent", percent),
 			evidencePercent("threshold_percent", limit),
 		},
-		Fix: "SELECT usename, application_name, state, count(*) FROM pg_catalog.pg_stat_activity " +
-			"WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
+		Fix: "SELECT usename, application_name, state, pg_catalog.count(*) FROM pg_catalog.pg_stat_activity " +
+			"WHERE backend_type OPERATOR(pg_catalog.=) 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
 		Risk: "Changes nothing: it shows who holds them. The cure is usually a smaller pool in the application, or a " +
 			"pooler. Raising max_connections needs a restart and memory for each connection, and every standby needs the " +
 			"higher value first.",
@@ -74,8 +74,8 @@ func idleFinding(s IdleSession, limits Thresholds) pgmedic.Finding {
 			"it ends.", longFor(s.TransactionSeconds))
 		return f
 	}
-	f.Fix = fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = %d "+
-		"AND backend_start = '%s' AND xact_start = '%s' AND state LIKE 'idle in transaction%%';",
+	f.Fix = fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %d "+
+		"AND backend_start OPERATOR(pg_catalog.=) '%s' AND xact_start OPERATOR(pg_catalog.=) '%s' AND pg_catalog.starts_with(state, 'idle in transaction');",
 		s.PID, timestamp(s.BackendStart), timestamp(s.TransactionStart))
 	f.Risk = "Rolls back what the session has not committed and closes its connection. It ends only this transaction, " +
 		"and nothing if the session has gone on meanwhile. Needs the session's role, or pg_signal_backend."
@@ -121,7 +121,7 @@ func (a *analysis) cache() {
 			evidencePercent("hit_percent", percent), evidence("hits", w.hits), evidence("reads", w.reads),
 			evidenceText("window", w.since), evidencePercent("threshold_percent", limit),
 		},
-		Fix: "SELECT relid::regclass AS table, heap_blks_read + coalesce(idx_blks_read, 0) AS blocks_read " +
+		Fix: "SELECT relid::pg_catalog.regclass AS table, heap_blks_read OPERATOR(pg_catalog.+) coalesce(idx_blks_read, 0) AS blocks_read " +
 			"FROM pg_catalog.pg_statio_user_tables ORDER BY 2 DESC LIMIT 10;",
 		Risk: "Changes nothing: it shows which tables the reads are of. Look there for missing indexes first; a larger " +
 			"shared_buffers needs a restart and memory that the operating system's cache then lacks.",

@@ -159,7 +159,7 @@ func (a *analysis) security() {
 			Summary:  fmt.Sprintf("%s over a network without TLS: who listens there reads all data.", come(*s.Unencrypted)),
 			Evidence: []pgmedic.Evidence{evidence("sessions", *s.Unencrypted)},
 			Fix: "SELECT a.usename, a.application_name, a.client_addr FROM pg_catalog.pg_stat_activity a " +
-				"JOIN pg_catalog.pg_stat_ssl s USING (pid) WHERE NOT s.ssl AND a.client_addr IS NOT NULL;",
+				"JOIN pg_catalog.pg_stat_ssl s ON s.pid OPERATOR(pg_catalog.=) a.pid WHERE NOT s.ssl AND a.client_addr IS NOT NULL;",
 			Risk: "Changes nothing: it shows whose they are. Set ssl = on with a certificate, sslmode=verify-full in the clients, and then " +
 				"hostssl instead of host in pg_hba.conf.",
 		})
@@ -169,7 +169,7 @@ func (a *analysis) security() {
 			ID: "passwords-md5", Section: SectionSettings, Severity: pgmedic.SeverityInfo, Object: "server",
 			Summary:  fmt.Sprintf("%s kept as MD5, which is easy to break and which PostgreSQL 18 calls deprecated.", passwordsAre(*s.MD5Roles)),
 			Evidence: []pgmedic.Evidence{evidence("roles", *s.MD5Roles)},
-			Fix:      "SELECT rolname FROM pg_catalog.pg_authid WHERE rolpassword LIKE 'md5%';",
+			Fix:      "SELECT rolname FROM pg_catalog.pg_authid WHERE pg_catalog.starts_with(rolpassword, 'md5');",
 			Risk: "Changes nothing: it shows the roles. Set password_encryption = 'scram-sha-256', have each set its password anew, and then " +
 				"ask for scram-sha-256 in pg_hba.conf. Clients of before 2018 may not know it.",
 		})

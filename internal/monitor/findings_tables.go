@@ -250,7 +250,7 @@ func indexDDL(k ForeignKey) (fix, risk string) {
 		return create(k.Schema, k.Table), risk
 	case k.PartitionsWithoutTotal > len(k.PartitionsWithout) || k.PartitionsWithoutTotal > partitionsPasted:
 		// Too many to paste: print them on the server.
-		return fmt.Sprintf("SELECT pg_catalog.format('CREATE INDEX CONCURRENTLY ON %%s (%%s);', relid::regclass, %s) "+
+		return fmt.Sprintf("SELECT pg_catalog.format('CREATE INDEX CONCURRENTLY ON %%s (%%s);', relid, %s) "+
 				"FROM pg_catalog.pg_partition_tree(%s) WHERE isleaf;",
 				literal(columns), literal(pgmedic.QuoteQualified(k.Schema, k.Table))),
 			"Changes nothing: it prints a statement for each partition, to be run one by one. Of those, each: " + risk

@@ -62,7 +62,7 @@ func (a *analysis) diskFull(all []*Reading) {
 			evidenceSeconds("latest_seconds", seconds(*f.LatestDays)), evidence("readings", len(used)),
 			evidenceSeconds("threshold_seconds", limit.Seconds()),
 		},
-		Fix: "SELECT relid::regclass AS table, pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(relid)) AS size " +
+		Fix: "SELECT relid::pg_catalog.regclass AS table, pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(relid)) AS size " +
 			"FROM pg_catalog.pg_stat_user_tables ORDER BY pg_catalog.pg_total_relation_size(relid) DESC LIMIT 20;",
 		Risk: "Changes nothing: it shows the largest tables; the report's trends name those that grow. It measures every table, which takes " +
 			"some seconds where there are thousands. Look at WAL kept for slots and at logs, too. Never delete files in pg_wal by hand.",

@@ -23,9 +23,14 @@ order by s.queryid`
 
 // sqlPlanSettings let a statement mean what it means to the role that ran it:
 // its own search_path, and views, which are closed to sessions that only dump.
+// They end with the savepoint; what runs until then is only the EXPLAIN.
 const sqlPlanSettings = `
-select set_config(name, case name when 'search_path' then reset_val else '' end, true)
-from pg_settings where name in ('search_path', 'restrict_nonsystem_relation_kind')`
+select pg_catalog.set_config(name, case name when 'search_path' then reset_val else '' end, true)
+from pg_catalog.pg_settings where name in ('search_path', 'restrict_nonsystem_relation_kind')`
+
+// sqlIsSuperuser asks for the role that the session began with, which is what it
+// can become again.
+const sqlIsSuperuser = `select r.rolsuper from pg_catalog.pg_roles r where r.rolname = session_user`
 
 // planned is what begins a statement that has a plan.
 var planned = regexp.MustCompile(`(?i)^(select|with|insert|update|delete|merge|values)\b`)
@@ -36,10 +41,26 @@ var planned = regexp.MustCompile(`(?i)^(select|with|insert|update|delete|merge|v
 // To plan is not quite to do nothing: a function that is declared IMMUTABLE is
 // called for its constant, and anybody can declare one. So only what this very
 // role ran before is planned; a statement of another role would be an offer to
-// run that role's functions with this one's privileges.
+// run that role's functions with this one's privileges. A superuser gets no plans
+// at all: its statements, those of reports among them, name functions that anybody
+// who may create one on its search path can put another before since.
 func planStatements(ctx context.Context, c *collector, q query) error {
 	r := c.reading
 	if r.Statements == nil {
+		return nil
+	}
+	superuser := false
+	asked := q
+	asked.deep, asked.sql, asked.timeout, asked.args = nil, sqlIsSuperuser, 0, nil
+	asked.scan = func(rows pgx.Rows, _ *Reading) (err error) {
+		superuser, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		return err
+	}
+	if err := c.askInSavepoint(ctx, asked, nil); err != nil {
+		return err
+	}
+	if superuser {
+		c.skip(q, "planning calls functions of the database's users, and this role is a superuser: connect as the application's role")
 		return nil
 	}
 	var ids []string

@@ -50,6 +50,23 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	return conn
 }
 
+// connectAs opens a session that began as the role: unlike one of connect's, it
+// can't become anything else again.
+func connectAs(t *testing.T, dsn, role string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User = role
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
 // connectTo opens a session outside of the test's goroutine.
 func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()

@@ -101,6 +101,9 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	if o.Without.Owners {
 		c.Args = append(c.Args, "--no-owner", "--no-privileges")
 	}
+	if o.Without.Owners || o.Without.Labels {
+		c.Args = append(c.Args, "--no-security-labels")
+	}
 	if o.Without.Rows {
 		c.Args = append(c.Args, "--schema-only") // large objects are made with the definitions
 	}

@@ -2,13 +2,9 @@ package pgtool
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -23,44 +19,28 @@ var eventTriggerEntry = regexp.MustCompile(`^\d+; \d+ \d+ (?:(?:COMMENT|SECURITY
 // materialized views that are refreshed after it. Either is empty where it is not
 // needed.
 func PostDataLists(ctx context.Context, tool Tool, file, dir string, without []pgmedic.ForeignKey) (rest, triggers string, err error) {
-	contents, err := listArchive(ctx, tool, file)
+	rest, triggers = filepath.Join(dir, "others.list"), filepath.Join(dir, "triggers.list")
+	found := false
+	err = writeLists(rest, func(others io.Writer) error {
+		return writeLists(triggers, func(last io.Writer) error {
+			return eachEntry(ctx, tool, file, oidsOf(without), func(line string) error {
+				to := others
+				if eventTriggerEntry.MatchString(line) {
+					to, found = last, true
+				}
+				_, err := io.WriteString(to, line)
+				return err
+			})
+		})
+	})
 	if err != nil {
 		return "", "", err
 	}
-	var others, last strings.Builder
-	for line := range strings.Lines(string(lessConstraints(contents, oidsOf(without)))) {
-		if eventTriggerEntry.MatchString(line) {
-			last.WriteString(line)
-		} else {
-			others.WriteString(line)
-		}
+	if !found && len(without) == 0 {
+		rest = ""
 	}
-	if last.Len() > 0 {
-		triggers = filepath.Join(dir, "triggers.list")
-		err = os.WriteFile(triggers, []byte(last.String()), 0o600)
-	}
-	if last.Len() > 0 || len(without) > 0 {
-		rest = filepath.Join(dir, "others.list")
-		err = errors.Join(err, os.WriteFile(rest, []byte(others.String()), 0o600))
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("write the list of what to restore: %w", err)
+	if !found {
+		triggers = ""
 	}
 	return rest, triggers, nil
-}
-
-// listArchive returns an archive's verbose list of contents.
-func listArchive(ctx context.Context, tool Tool, file string) ([]byte, error) {
-	process, err := Start(ctx, Command{Tool: tool, Offline: true, Args: []string{"--list", "--verbose", file}})
-	if err != nil {
-		return nil, err
-	}
-	contents, err := io.ReadAll(process)
-	if closeErr := process.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list an archive's contents: %w", err)
-	}
-	return contents, nil
 }

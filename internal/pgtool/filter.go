@@ -7,8 +7,11 @@ import (
 
 // Without says what is left out of a dump.
 type Without struct {
-	// Owners leaves out who owns what and who may do what with it.
+	// Owners leaves out who owns what and who may do what with it, security labels
+	// included.
 	Owners bool
+	// Labels leaves out security labels alone.
+	Labels bool
 	// Rows leaves out rows, sequences' values, large objects, and the filling of
 	// materialized views.
 	Rows bool
@@ -23,14 +26,15 @@ var (
 	ownerStatement = regexp.MustCompile(`(?s)\A(ALTER [A-Z].* OWNER TO (\w+|"([^"]|"")+");\z|(GRANT|REVOKE) |ALTER DEFAULT PRIVILEGES |(RESET|SET) SESSION AUTHORIZATION\b)`)
 	// pg_dump begins transactions of its own around large objects only.
 	rowStatement = regexp.MustCompile(`(?s)\A(COPY .* FROM stdin;\z|SELECT pg_catalog\.(setval|lo_create|lo_open|lowrite|lo_close)\(|` +
-		`(BEGIN|COMMIT);\z|REFRESH MATERIALIZED VIEW |(ALTER|COMMENT ON|SECURITY LABEL ON) LARGE OBJECT |(GRANT|REVOKE) .* ON LARGE OBJECT )`)
+		`(BEGIN|COMMIT);\z|REFRESH MATERIALIZED VIEW |(ALTER|COMMENT ON|SECURITY LABEL FOR (\w+|"([^"]|"")+") ON) LARGE OBJECT |(GRANT|REVOKE) .* ON LARGE OBJECT )`)
+	labelStatement  = regexp.MustCompile(`\ASECURITY LABEL `)
 	alwaysStatement = regexp.MustCompile(`(?s)\AALTER EVENT TRIGGER .* ENABLE ALWAYS;\z`)
 	leadingComments = regexp.MustCompile(`\A(\s*--[^\n]*\n)*\s*`)
 )
 
 // leaves reports whether a statement is left out.
 func (w Without) leaves(statement []byte) bool {
-	return w.Owners && ownerStatement.Match(statement) || w.Rows && rowStatement.Match(statement)
+	return w.Owners && ownerStatement.Match(statement) || (w.Owners || w.Labels) && labelStatement.Match(statement) || w.Rows && rowStatement.Match(statement)
 }
 
 // passOn passes a byte of the SQL on, when its statement is known.

@@ -27,18 +27,28 @@ GRANT grp TO "Ev;il 'x""" WITH ADMIN OPTION GRANTED BY postgres;
 GRANT SET ON PARAMETER work_mem TO grp;
 CREATE TABLESPACE fast OWNER grp LOCATION '/srv/a;b';
 REVOKE ALL ON TABLESPACE fast FROM grp;
+SECURITY LABEL FOR "a""non" ON ROLE "Ev;il 'x""" IS 'MASKED; x';
+SECURITY LABEL FOR dummy ON TABLESPACE fast IS E'\\\\;';
+\unrestrict abc
+SET SESSION AUTHORIZATION grp;
 DROP ROLE grp;
 SELECT 1;
 \! touch /tmp/pwned
 ALTER ROLE unfinished WITH LOGIN`
 
 func TestReadGlobals(t *testing.T) {
-	got, settings, err := pgtool.ReadGlobals(strings.NewReader(globalsSQL))
+	script, err := pgtool.ReadGlobals(strings.NewReader(globalsSQL))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(settings, []string{"SET standard_conforming_strings = on", "SET client_encoding = 'UTF8'"}) {
-		t.Errorf("settings %q", settings)
+	got := script.Statements
+	if !slices.Equal(script.Settings, []string{"SET standard_conforming_strings = on", "SET client_encoding = 'UTF8'"}) {
+		t.Errorf("settings %q", script.Settings)
+	}
+	// Each is named, and no name or value of it.
+	unknown := []string{"SET SESSION AUTHORIZATION", "DROP ROLE", "SELECT", "a command of psql", "a statement that is not finished: ALTER ROLE"}
+	if !slices.Equal(script.Unknown, unknown) {
+		t.Errorf("unknown: %q, want %q", script.Unknown, unknown)
 	}
 	const evil = `Ev;il 'x"`
 	want := []pgtool.GlobalStatement{
@@ -50,9 +60,11 @@ func TestReadGlobals(t *testing.T) {
 		{SQL: `GRANT SET ON PARAMETER work_mem TO grp`, Roles: []string{"grp"}},
 		{SQL: `CREATE TABLESPACE fast OWNER grp LOCATION '/srv/a;b'`, Creates: true, Tablespace: "fast"},
 		{SQL: `REVOKE ALL ON TABLESPACE fast FROM grp`, Tablespace: "fast"},
+		{SQL: `SECURITY LABEL FOR "a""non" ON ROLE "Ev;il 'x""" IS 'MASKED; x'`, Provider: `a"non`, Roles: []string{evil}},
+		{SQL: `SECURITY LABEL FOR dummy ON TABLESPACE fast IS E'\\\\;'`, Provider: "dummy", Tablespace: "fast"},
 	}
 	same := func(a, b pgtool.GlobalStatement) bool {
-		return a.SQL == b.SQL && a.Creates == b.Creates && a.Membership == b.Membership && a.Tablespace == b.Tablespace && slices.Equal(a.Roles, b.Roles)
+		return a.SQL == b.SQL && a.Creates == b.Creates && a.Membership == b.Membership && a.Tablespace == b.Tablespace && a.Provider == b.Provider && slices.Equal(a.Roles, b.Roles)
 	}
 	if !slices.EqualFunc(got, want, same) {
 		t.Errorf("statements:\n%+v\nwant\n%+v", got, want)
@@ -68,7 +80,7 @@ func TestReadGlobalsRefuses(t *testing.T) {
 		"one in two words":    "SET client_encoding = 'UTF8', 'x';\nCREATE ROLE a;\n",
 		"a zero byte":         "CREATE ROLE a;\x00\n",
 	} {
-		if got, _, err := pgtool.ReadGlobals(strings.NewReader(text)); err == nil {
+		if got, err := pgtool.ReadGlobals(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -100,16 +112,16 @@ func TestReadGlobalsReal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		statements, settings, err := pgtool.ReadGlobals(p)
+		script, err := pgtool.ReadGlobals(p)
 		if err != nil {
 			t.Fatal(err)
 		}
 		exec(t, conn, drop)
 		exec(t, conn, "SET standard_conforming_strings = off")
-		for _, sql := range settings {
+		for _, sql := range script.Settings {
 			exec(t, conn, sql)
 		}
-		for _, s := range statements {
+		for _, s := range script.Statements {
 			if slices.ContainsFunc(s.Roles, func(name string) bool { return strings.HasPrefix(name, "odd") }) {
 				exec(t, conn, s.SQL)
 			}

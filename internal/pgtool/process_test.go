@@ -193,6 +193,7 @@ func TestEnvironment(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	target := func(s string) postgres.Target { return parse(t, s) }
+	const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 	for name, test := range map[string]struct {
 		target  postgres.Target
 		options string
@@ -201,13 +202,13 @@ func TestEnvironment(t *testing.T) {
 	}{
 		"nothing given": {
 			target("host=h"), "",
-			[]string{"PGPASSWORD=of-the-environment", "PGSSLMODE=disable", "PGAPPNAME=pgmedic", "LC_ALL=C", "PGOPTIONS=-c work_mem=5MB"},
+			[]string{"PGPASSWORD=of-the-environment", "PGSSLMODE=disable", "PGAPPNAME=pgmedic", "LC_ALL=C", "PGOPTIONS=-c work_mem=5MB " + unhurried},
 			nil,
 		},
-		"password":                     {target("host=h password=its-own"), "", []string{"PGPASSWORD=its-own"}, []string{"of-the-environment"}},
-		"options join":                 {target("host=h"), "-c lock_timeout=0", []string{"PGOPTIONS=-c work_mem=5MB -c lock_timeout=0"}, nil},
-		"options join the target's":    {target("host=h options='-c geqo=off'"), "-c lock_timeout=0", []string{"PGOPTIONS=-c geqo=off -c lock_timeout=0"}, []string{"work_mem", "options='"}},
-		"the target's options are its": {target("host=h options='-c geqo=off'"), "", []string{"options='-c geqo=off'"}, nil},
+		"password":                  {target("host=h password=its-own"), "", []string{"PGPASSWORD=its-own"}, []string{"of-the-environment"}},
+		"options join":              {target("host=h"), "-c jit=off", []string{"PGOPTIONS=-c work_mem=5MB " + unhurried + " -c jit=off"}, nil},
+		"options join the target's": {target("host=h options='-c geqo=off'"), "-c jit=off", []string{"PGOPTIONS=-c geqo=off " + unhurried + " -c jit=off"}, []string{"work_mem", "options='"}},
+		"through a pooler":          {target("postgres://h/?pgbouncer=true&options=-c%20geqo%3Doff"), "", []string{"options='-c geqo=off'"}, []string{"statement_timeout"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, t.Context(), pgtool.Command{

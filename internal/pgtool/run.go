@@ -130,7 +130,14 @@ func Run(ctx context.Context, c Command) error {
 	return err
 }
 
+// unhurried turns the server's timeouts off from the start of the session: pg_dump
+// does it itself, with statements that a timeout of milliseconds would end.
+const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
+	if !c.Offline && !c.Target.ThroughPooler() {
+		c.Options = strings.TrimSpace(unhurried + " " + c.Options)
+	}
 	if c.Options != "" {
 		// Options in the connection string would win over PGOPTIONS, so ours
 		// join what stands in either.

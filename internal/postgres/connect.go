@@ -3,6 +3,8 @@ package postgres
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -18,32 +20,28 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Session settings of every connection: as pg_dump's, so that a value reads
-// and writes the same on every server, text as Go has it whatever the role or
-// the database set, and none of the server's timeouts ends
-// a long run. A timeout that this version does not know is left out by
-// applySession.
-const sessionSQL = `
-SELECT set_config(name, new, false)
-FROM (VALUES
-	('client_encoding', 'UTF8'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
-	('bytea_output', 'hex'), ('xmloption', 'content'), ('timezone', 'UTC'), ('search_path', ''),
-	('row_security', 'off'), ('synchronize_seqscans', 'off'), ('statement_timeout', '0'),
-	('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
-	('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('jit', 'off'),
-	('restrict_nonsystem_relation_kind', 'view,foreign-table')
-) AS v (name, new)
-WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE lower(s.name) = v.name)`
-
 // readBuffer is how much is read from a connection at a time.
 const readBuffer = 128 << 10
 
-// Connect opens a session with the target's database, with a known state of
-// its settings. An error says in one line what could not be reached and why,
+// Connect opens a session with the target's database, in which only pg_catalog
+// is searched for names and the settings are known. It is the only way to open
+// one: every other statement of pgmedic relies on that search path. An error says in one line what could not be reached and why,
 // with KindNotFound for a database that is not there and KindUnreachable for
 // everything else. Connect waits at most ten seconds for each host unless the
 // target sets connect_timeout.
 func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
+	return connect(ctx, t, everySession+readingSession)
+}
+
+// ConnectComputing is Connect for a session in which the server computes values:
+// generated columns, the keys of indexes, materialized views, checks. It keeps the
+// database's own settings of all that such values can depend on, such as TimeZone
+// and default_text_search_config; ValueSettings lists them.
+func ConnectComputing(ctx context.Context, t Target) (*pgx.Conn, error) {
+	return connect(ctx, t, everySession)
+}
+
+func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(t.dsn())
 	if err != nil {
 		return nil, parseError(err)
@@ -61,15 +59,41 @@ func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := connectUnhurried(ctx, cfg, t.pooler)
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
-	if _, err := conn.Exec(ctx, sessionSQL); err != nil {
+	if err := setUpSession(ctx, conn, settings, asksRole(t)); err != nil {
 		Close(ctx, conn)
-		return nil, Wrap(err, "set up the session")
+		return nil, err
 	}
 	return conn, nil
+}
+
+// unhurried are the timeouts that every version knows. They go into the startup
+// packet as well: one of a few milliseconds would end the first statement of the
+// session, which turns them off.
+func unhurried() []string {
+	return []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+}
+
+// connectUnhurried connects with the timeouts off from the start, where no pooler
+// objects to such a packet; then setUpSession's statements are the first to say so.
+// The search path is not asked for in this way, for then the session could not tell
+// which one is its own.
+func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*pgx.Conn, error) {
+	if pooler {
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	with := cfg.Copy()
+	for _, name := range unhurried() {
+		with.RuntimeParams[name] = "0"
+	}
+	conn, err := pgx.ConnectConfig(ctx, with)
+	if Code(err) == "08P01" { // PgBouncer's answer to a parameter that it does not keep
+		return pgx.ConnectConfig(ctx, cfg)
+	}
+	return conn, err
 }
 
 // Close ends a session within a few seconds, also when ctx has ended. What a
@@ -98,27 +122,48 @@ func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
 	if errors.As(err, &pgErr) {
 		return connectRefused(cfg, where, pgErr)
 	}
-	reason := "no answer"
-	hint := "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
+	reason, hint := connectFailure(err, cfg.TLSConfig != nil)
+	return pgmedic.Errorf(pgmedic.KindUnreachable, hint, "connect to %s: %s", where, reason)
+}
+
+// connectFailure says why no server answered, from the type of the error. A server
+// that refuses TLS is the one case that has none: it answered, and encrypted is
+// true where that was asked for.
+func connectFailure(err error, encrypted bool) (reason, hint string) {
+	hint = "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
 	switch {
+	case isTLSError(err):
+		return "TLS could not be agreed on", "check sslmode and sslrootcert in the connection string"
 	case errors.As(err, &dnsErr):
-		reason = "no such host"
-		hint = "check the host's name in DATABASE_URL or DB_HOST"
-	case errors.As(err, &opErr):
-		reason = opErr.Err.Error()
-		if opErr.Timeout() {
-			reason = "timed out"
-		}
-		reason = strings.TrimPrefix(reason, "connect: ")
-	case errors.Is(err, context.DeadlineExceeded):
-		reason = "timed out"
-	case strings.Contains(err.Error(), "tls"), strings.Contains(err.Error(), "x509"):
-		reason = "TLS could not be agreed on"
-		hint = "check sslmode and sslrootcert in the connection string"
+		return "no such host", "check the host's name in DATABASE_URL or DB_HOST"
+	case errors.As(err, &opErr) && !opErr.Timeout():
+		return strings.TrimPrefix(opErr.Err.Error(), "connect: "), hint
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &opErr):
+		return "timed out", hint
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed before a session began", "the server may be starting or stopping: try again in a moment"
 	}
-	return pgmedic.Errorf(pgmedic.KindUnreachable, hint, "connect to %s: %s", where, reason)
+	if encrypted {
+		return "TLS could not be agreed on", "check sslmode and sslrootcert in the connection string"
+	}
+	return "no answer", hint
+}
+
+// isTLSError reports whether an error is about certificates or the handshake,
+// and not about the connection under it.
+func isTLSError(err error) bool {
+	var (
+		alert    tls.AlertError
+		record   tls.RecordHeaderError
+		verify   *tls.CertificateVerificationError
+		unknown  x509.UnknownAuthorityError
+		hostname x509.HostnameError
+		invalid  x509.CertificateInvalidError
+	)
+	return errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &verify) ||
+		errors.As(err, &unknown) || errors.As(err, &hostname) || errors.As(err, &invalid)
 }
 
 func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 )
 
 // MaxNameBytes is the longest name that PostgreSQL keeps (NAMEDATALEN less the
@@ -114,8 +116,25 @@ func CreateDatabaseSQL(target string, d pgmedic.Database, versionNum int) string
 	return b.String()
 }
 
+// dropPatience bounds a DROP DATABASE that is not interrupted any more: the server
+// removes the files one by one.
+const dropPatience = 15 * time.Minute
+
+// drop runs a DROP DATABASE. One that is interrupted leaves a database that is
+// neither there nor gone, so that the end of ctx comes before it or not at all.
+func drop(ctx context.Context, conn *pgx.Conn, name, sql string) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(name), context.Cause(ctx))
+	}
+	failpoint.Hit(ctx, "database-drop")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropPatience)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql)
+	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+}
+
 // DropDatabase drops a database and ends its sessions. A database that is not
-// there is no error.
+// there is no error. Once begun it is not interrupted by the end of ctx.
 func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum int) error {
 	sql := "DROP DATABASE IF EXISTS " + pgmedic.QuoteIdent(name)
 	if versionNum >= 130000 {
@@ -124,8 +143,7 @@ func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum i
 		FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, name); err != nil {
 		return Wrap(err, "end the sessions of database "+pgmedic.QuoteIdent(name))
 	}
-	_, err := conn.Exec(ctx, sql)
-	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+	return drop(ctx, conn, name, sql)
 }
 
 // ApplyAccess gives database name, which OpenDatabase opened, the access list and
@@ -163,8 +181,8 @@ func ApplySettings(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.D
 	return refused, nil
 }
 
-// PropertiesSQL are the access list, connection limit, settings and comment of a
-// new database as statements, for a target that is written into them as it is.
+// PropertiesSQL are the access list, connection limit, settings, comment and security
+// labels of a new database as statements, for a target that is written into them as it is.
 func PropertiesSQL(target string, d pgmedic.Database) []string {
 	var statements []string
 	if !d.DefaultACL {
@@ -173,11 +191,22 @@ func PropertiesSQL(target string, d pgmedic.Database) []string {
 	if d.ConnectionLimit != -1 {
 		statements = append(statements, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", target, d.ConnectionLimit))
 	}
-	for _, s := range d.Settings {
-		statements = append(statements, settingSQL(target, s))
-	}
+	statements = append(statements, SettingsSQL(target, d)...)
 	if d.Comment != "" {
 		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+pgmedic.QuoteLiteral(d.Comment))
+	}
+	for _, l := range d.SecurityLabels {
+		statements = append(statements, labelSQL(target, l))
+	}
+	return statements
+}
+
+// SettingsSQL are the settings of d as statements, for a target that is written
+// into them as it is.
+func SettingsSQL(target string, d pgmedic.Database) []string {
+	statements := make([]string, len(d.Settings))
+	for i, s := range d.Settings {
+		statements[i] = settingSQL(target, s)
 	}
 	return statements
 }
@@ -297,8 +326,7 @@ func CreateTablespace(ctx context.Context, conn *pgx.Conn, name, dir string) err
 }
 
 // DropUnused drops a database unless somebody is connected to it, which is an
-// error with SQLSTATE 55006.
+// error with SQLSTATE 55006. Once begun it is not interrupted by the end of ctx.
 func DropUnused(ctx context.Context, conn *pgx.Conn, name string) error {
-	_, err := conn.Exec(ctx, "DROP DATABASE "+pgmedic.QuoteIdent(name))
-	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+	return drop(ctx, conn, name, "DROP DATABASE "+pgmedic.QuoteIdent(name))
 }

@@ -10,7 +10,8 @@ import (
 // ListDatabases returns, by name, the databases of a server that hold what users
 // put there: those that allow connections and are no templates. Databases with
 // a story (those that a swap set aside, and those that a restore is filling, or
-// left half filled) are left out: they are copies of others.
+// left half filled) are left out: they are copies of others. One whose story can't
+// be believed (Kept.Distrust) is a database like any other.
 //
 // A database that DROP DATABASE left half gone can't be connected to; it is left
 // out, too.
@@ -25,6 +26,6 @@ func ListDatabases(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		return slices.ContainsFunc(stories, func(k Kept) bool { return k.Name == name })
+		return slices.ContainsFunc(stories, func(k Kept) bool { return k.Name == name && k.Distrust() == "" })
 	}), nil
 }

@@ -110,6 +110,11 @@ WHERE d.datname = current_database()`).
 		{"settings", func() (err error) { d.Settings, err = collect[pgmedic.Setting](ctx, q, databaseSettings); return }},
 		{"extensions", func() (err error) { d.Extensions, err = collect[pgmedic.Extension](ctx, q, extensions); return }},
 		{"roles", func() (err error) { d.Roles, err = collect[pgmedic.Role](ctx, q, databaseRoles); return }},
+		{"security labels", func() (err error) {
+			d.SecurityLabels, err = collect[pgmedic.SecurityLabel](ctx, q, databaseLabels)
+			return
+		}},
+		{"security label providers", func() (err error) { d.LabelProviders, err = collectScalar[string](ctx, q, labelProviders); return }},
 		{"tablespaces", func() (err error) { d.Tablespaces, err = collectScalar[string](ctx, q, tablespaces); return }},
 	}
 	for _, r := range reads {

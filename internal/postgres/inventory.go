@@ -21,6 +21,9 @@ const InventoryFormat = 1
 type Inventory struct {
 	Format      int          `json:"format"`
 	Definitions []Definition `json:"definitions"`
+	// SecurityLabels are beside them, so that a version which knows of none compares
+	// the rest; nil where the backup is of such a version.
+	SecurityLabels []Definition `json:"security_labels"`
 }
 
 // Definition is one object of a database with a hash of its definition, by

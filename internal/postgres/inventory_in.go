@@ -9,19 +9,23 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// ReadInventoryIn is ReadInventoryWithout in an exported snapshot, in a transaction of
-// conn's that has ended when it returns.
-func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int, without LeftOut) ([]Definition, error) {
+// ReadInventoryIn is ReadInventoryWithout and ReadLabels in an exported snapshot, in a
+// transaction of conn's that has ended when it returns.
+func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int, without LeftOut) (*Inventory, error) {
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+pgmedic.QuoteLiteral(snapshot))
 	if err != nil {
 		return nil, Wrap(err, "enter the snapshot")
 	}
-	definitions, err := ReadInventoryWithout(ctx, conn, versionNum, without)
+	inventory := &Inventory{Format: InventoryFormat}
+	inventory.Definitions, err = ReadInventoryWithout(ctx, conn, versionNum, without)
+	if err == nil {
+		inventory.SecurityLabels, err = ReadLabels(ctx, conn, without)
+	}
 	if endErr := execSimple(ctx, conn, "ROLLBACK"); err == nil && endErr != nil {
 		err = Wrap(endErr, "leave the snapshot")
 	}
 	if Code(err) == "XX000" {
 		err = fmt.Errorf("an object was dropped while its definition was read: %w", err)
 	}
-	return definitions, err
+	return inventory, err
 }

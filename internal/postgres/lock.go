@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +16,14 @@ import (
 // RunLock keeps two backups, restores or rollbacks of one database apart,
 // whichever hosts they run on. It is an advisory lock on a session of its own
 // and ends with the session, however that ends.
+//
+// Any role that may log in can take that lock, and so keep every run away. A lock
+// that an ordinary role can't take would be one on an object that pgmedic's role
+// owns, or one that a backup's role has no right to either: who may only read can
+// lock nothing else. Nor is a holder left out of account for its role or its name:
+// a name can be chosen, and a run that takes a live one for an impostor would work
+// beside it. So a holder always counts, and is named with all that the server
+// tells, with the statement that ends it.
 type RunLock struct{ conn *pgx.Conn }
 
 // AcquireRunLock takes the lock of a database by name, at once or not at all.
@@ -39,7 +49,9 @@ func AcquireRunLock(ctx context.Context, t Target, maintenance, database string)
 	case err != nil:
 		err = Wrap(err, "take the lock that keeps two runs apart")
 	case !got:
-		err = lockedError(database)
+		if err = RefuseRunLocked(ctx, conn, database); err == nil { // it has let go in this moment
+			err = lockedError(database, nil)
+		}
 	default: // in a statement of its own, which sees whoever came before
 		err = RefuseRunLocked(ctx, conn, database)
 	}
@@ -56,23 +68,96 @@ func runLockKey(database string) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 
-func lockedError(database string) error {
-	return pgmedic.Errorf(pgmedic.KindConflict,
-		"wait for it to end; it holds an advisory lock, which pg_locks shows",
-		"another pgmedic run works on database %q", database)
+// LockHolder is a session that holds an advisory lock.
+type LockHolder struct {
+	PID int32
+	// Role, Application, Client and Database say whose it is and where it is
+	// connected; empty where this role may not know. Client is empty, too, for a
+	// session over a socket.
+	Role, Application, Client, Database string
+	// Connected is when the session began, Changed when it began or ended its last
+	// statement; nil where this role may not know.
+	Connected, Changed *time.Time
+}
+
+// String names the holder on one line.
+func (h LockHolder) String() string {
+	parts := []string{fmt.Sprintf("pid %d", h.PID)}
+	for _, p := range []struct{ what, value string }{
+		{"role", h.Role}, {"application", h.Application}, {"client", h.Client}, {"database", h.Database},
+	} {
+		if p.value != "" {
+			parts = append(parts, fmt.Sprintf("%s %q", p.what, p.value))
+		}
+	}
+	const layout = "2006-01-02 15:04:05Z"
+	if h.Connected != nil {
+		parts = append(parts, "connected since "+h.Connected.UTC().Format(layout))
+	}
+	if h.Changed != nil {
+		parts = append(parts, "last active "+h.Changed.UTC().Format(layout))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// End is the statement that ends the holder.
+func (h LockHolder) End() string { return fmt.Sprintf("SELECT pg_terminate_backend(%d);", h.PID) }
+
+// RunLockHolder returns who holds the run lock of a database, in whichever database
+// that session is, or nil. It takes no lock.
+func RunLockHolder(ctx context.Context, conn *pgx.Conn, database string) (*LockHolder, error) {
+	h, err := advisoryHolder(ctx, conn, runLockKey(database))
+	return h, Wrap(err, "look whether another run works on the database")
+}
+
+// advisoryHolder returns another session that holds an advisory lock of 64 bits.
+func advisoryHolder(ctx context.Context, conn *pgx.Conn, key int64) (*LockHolder, error) {
+	holders, err := collect[LockHolder](ctx, conn, `
+SELECT l.pid, coalesce(a.usename::text, '') AS role, coalesce(a.application_name, '') AS application,
+	coalesce(pg_catalog.host(a.client_addr), '') AS client, coalesce(d.datname::text, '') AS database,
+	a.backend_start AS connected, a.state_change AS changed
+FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+	LEFT JOIN pg_catalog.pg_database AS d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_catalog.pg_backend_pid()
+	AND (l.classid::int8 << 32) | l.objid::int8 = $1 ORDER BY a.backend_start LIMIT 1`, key)
+	if err != nil || len(holders) == 0 {
+		return nil, err
+	}
+	return &holders[0], nil
+}
+
+func lockedError(database string, h *LockHolder) error {
+	what, hint := fmt.Sprintf("another pgmedic run works on database %q", database), "run the command again"
+	if h != nil {
+		if !strings.HasPrefix(h.Application, "pgmedic") {
+			what = fmt.Sprintf("a session that does not call itself pgmedic holds the lock of another pgmedic run on database %q", database)
+		}
+		what += ": " + h.String()
+		hint = "wait for it to end; if it is no run that you know, end it: " + h.End()
+	}
+	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }
 
 // RefuseRunLocked returns the error that AcquireRunLock would, where another
 // session holds the lock in whichever database, and takes none.
 func RefuseRunLocked(ctx context.Context, conn *pgx.Conn, database string) error {
-	var held bool
-	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
-		WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_catalog.pg_backend_pid()
-			AND (classid::int8 << 32) | objid::int8 = $1)`, runLockKey(database)).Scan(&held)
-	if err == nil && held {
-		return lockedError(database)
+	h, err := RunLockHolder(ctx, conn, database)
+	if err == nil && h != nil {
+		err = lockedError(database, h)
 	}
-	return Wrap(err, "look whether another run works on the database")
+	return err
+}
+
+// TryNamedLock takes an advisory lock of conn's database by a name, at once or not
+// at all, for as long as the session lasts. Where another session holds it, that is
+// returned.
+func TryNamedLock(ctx context.Context, conn *pgx.Conn, name string) (got bool, holder *LockHolder, err error) {
+	var key int64
+	err = conn.QueryRow(ctx, "SELECT k, pg_catalog.pg_try_advisory_lock(k) FROM pg_catalog.hashtextextended($1, 0) AS k", name).Scan(&key, &got)
+	if err == nil && !got {
+		holder, err = advisoryHolder(ctx, conn, key)
+	}
+	return got, holder, Wrap(err, "take the lock "+name)
 }
 
 // Release gives the lock back and ends its session.

@@ -120,14 +120,20 @@ func parsePattern(text string, schema bool) (regexes, error) {
 }
 
 // matching is what the server finds for a pattern. Without a schema a table
-// must be one that the role would find under its bare name, as in psql.
+// must be one that the role would find under its bare name, as in psql: $3 are
+// the schemas in which it would look, in order.
 const matching = `SELECT c.oid::int8 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+	LEFT JOIN pg_catalog.unnest($3::text[]) WITH ORDINALITY AS p (schema, at) ON p.schema = n.nspname::text
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-	AND c.relpersistence <> 't' AND c.relname COLLATE pg_catalog."default" OPERATOR(pg_catalog.~) $1
-	AND CASE WHEN $2 = '' THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname COLLATE pg_catalog."default" OPERATOR(pg_catalog.~) $2 END`
+	AND c.relpersistence <> 't' AND c.relname COLLATE pg_catalog."default" ~ $1
+	AND CASE WHEN $2 = '' THEN p.at IS NOT NULL AND NOT EXISTS (
+			SELECT FROM pg_catalog.pg_class AS o JOIN pg_catalog.pg_namespace AS m ON m.oid = o.relnamespace
+				JOIN pg_catalog.unnest($3::text[]) WITH ORDINALITY AS q (schema, at) ON q.schema = m.nspname::text
+			WHERE o.relname = c.relname AND q.at < p.at)
+		ELSE n.nspname COLLATE pg_catalog."default" ~ $2 END`
 
 const matchingSchemas = `SELECT n.oid::int8 FROM pg_catalog.pg_namespace AS n
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname COLLATE pg_catalog."default" OPERATOR(pg_catalog.~) $1`
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname COLLATE pg_catalog."default" ~ $1`
 
 // matched are the objects that patterns name, by OID.
 type matched struct {
@@ -139,26 +145,19 @@ type matched struct {
 func (p Patterns) match(ctx context.Context, conn *pgx.Conn) (m matched, err error) {
 	// A session of ours has no search path; what a bare name means is decided
 	// by the role's own.
-	var path string
-	if err := conn.QueryRow(ctx, "SELECT current_setting('search_path')").Scan(&path); err != nil {
-		return m, Wrap(err, "read the search path")
+	schemas, err := searchedSchemas(ctx, conn)
+	if err != nil {
+		return m, err
 	}
-	if err := execSimple(ctx, conn, "RESET search_path"); err != nil {
-		return m, Wrap(err, "set the search path")
-	}
-	err = p.lookUpAll(ctx, conn, &m)
-	if _, pathErr := conn.Exec(ctx, "SELECT set_config('search_path', $1, false)", path); err == nil {
-		err = Wrap(pathErr, "set the search path")
-	}
-	return m, err
+	return m, p.lookUpAll(ctx, conn, &m, schemas)
 }
 
-func (p Patterns) lookUpAll(ctx context.Context, conn *pgx.Conn, m *matched) error {
+func (p Patterns) lookUpAll(ctx context.Context, conn *pgx.Conn, m *matched, path []string) error {
 	sets := []*map[uint32]bool{&m.tables, &m.schemas, &m.exTables, &m.exSchemas, &m.exData}
 	for i, kind := range p.kinds() {
 		*sets[i] = map[uint32]bool{}
 		for _, text := range kind.patterns {
-			oids, err := lookUp(ctx, conn, text, kind)
+			oids, err := lookUp(ctx, conn, text, kind, path)
 			if err != nil {
 				return err
 			}
@@ -170,7 +169,7 @@ func (p Patterns) lookUpAll(ctx context.Context, conn *pgx.Conn, m *matched) err
 	return nil
 }
 
-func lookUp(ctx context.Context, conn *pgx.Conn, text string, kind patternKind) ([]int64, error) {
+func lookUp(ctx context.Context, conn *pgx.Conn, text string, kind patternKind, path []string) ([]int64, error) {
 	r, err := parsePattern(text, kind.schema)
 	if err != nil {
 		return nil, err
@@ -179,7 +178,7 @@ func lookUp(ctx context.Context, conn *pgx.Conn, text string, kind patternKind) 
 	if kind.schema {
 		oids, err = collectScalar[int64](ctx, conn, matchingSchemas, r.name)
 	} else {
-		oids, err = collectScalar[int64](ctx, conn, matching, r.name, r.schema)
+		oids, err = collectScalar[int64](ctx, conn, matching, r.name, r.schema, path)
 	}
 	if Code(err) == "2201B" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, `a name with special characters is written in quotes: "a(b)"`,

@@ -117,10 +117,11 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 }
 
 // stableBinary are the OIDs of built-in types, and their arrays, whose binary
-// form is the same in every version from 12 to 18.
+// form is the same in every version from 12 to 18. The text of money (790) says
+// another amount where lc_monetary is another.
 func stableBinary() []int64 {
 	return []int64{
-		16, 17, 20, 21, 23, 25, 26, 114, 650, 700, 701, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186,
+		16, 17, 20, 21, 23, 25, 26, 114, 650, 700, 701, 790, 791, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186,
 		1266, 1700, 2950, 3802,
 		199, 651, 1000, 1001, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1040, 1041, 1115, 1182,
 		1183, 1185, 1187, 1231, 1270, 2951, 3807,

@@ -35,6 +35,8 @@ type Snapshot struct {
 	TakenAt time.Time
 	// LSN is the end of the WAL then, on a standby of what was replayed.
 	LSN string
+	// Timeline is the one that the server writes its WAL on; zero on a standby.
+	Timeline int64
 	// Tables are those whose rows a dump holds.
 	Tables []pgmedic.Table
 	// LeftOut is what the patterns left out of it.
@@ -176,8 +178,11 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 		}
 	}
 	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_export_snapshot(), clock_timestamp(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
-		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END::text, '')`).
-		Scan(&s.ID, &s.TakenAt, &s.LSN)
+		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, ''),
+	-- The name of a file of WAL begins with its timeline, in eight hex digits.
+	CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
+		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END`).
+		Scan(&s.ID, &s.TakenAt, &s.LSN, &s.Timeline)
 	if err != nil {
 		return nil, Wrap(err, "export the snapshot")
 	}
@@ -379,7 +384,7 @@ ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user
 			"lock the tables: another session holds an exclusive lock on one of them")
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict,
-		fmt.Sprintf("let it finish, or end it: SELECT pg_terminate_backend(%d);", pid),
+		fmt.Sprintf("let it finish, or end it: SELECT pg_catalog.pg_terminate_backend(%d);", pid),
 		"lock table %s: process %d (user %q, application %q, database %q) holds it or waits for it exclusively",
 		pgmedic.QuoteQualified(schema, table), pid, user, app, database)
 }

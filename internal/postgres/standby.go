@@ -193,6 +193,6 @@ func WALPosition(ctx context.Context, conn *pgx.Conn) (string, error) {
 // database.
 func StandbyError(name string, database uint32, cause error) error {
 	return pgmedic.Errorf(pgmedic.KindDegraded,
-		fmt.Sprintf("the swap is done; on that standby run: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datid = %d;", database),
+		fmt.Sprintf("the swap is done; on that standby run: SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datid OPERATOR(pg_catalog.=) %d;", database),
 		"end the sessions on standby %s, which go on reading the old database: %w", name, cause)
 }

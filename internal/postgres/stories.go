@@ -1,11 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -19,7 +19,8 @@ import (
 type Story struct {
 	// Pgmedic is "kept" for a database that a swap set aside, "loading" for
 	// one that a restore is filling, "ready" for one that is filled, was
-	// compared, and waits for the swap.
+	// compared, and waits for the swap, "dropping" for one whose DROP DATABASE
+	// was begun: not every server marks such a database itself.
 	Pgmedic string `json:"pgmedic"`
 	// Name is what the database was called when this was written: one that
 	// somebody renamed since is theirs.
@@ -29,8 +30,18 @@ type Story struct {
 	// By is restore or rollback.
 	By string `json:"by"`
 	// Backup is the backup that took the database's place, or fills it.
-	Backup string    `json:"backup,omitempty"`
-	Since  time.Time `json:"since"`
+	Backup string `json:"backup,omitempty"`
+	// Since is by the server's clock.
+	Since time.Time `json:"since"`
+	// Number grows with each database that is kept of one name, so that which
+	// was kept last does not depend on a clock. Zero in stories of versions that
+	// did not count.
+	Number int64 `json:"number,omitempty"`
+	// Closed is true where the database took no connections when it was live.
+	Closed bool `json:"closed,omitempty"`
+	// Owner owned the database when it was live, where a swap gave it to another
+	// role because the new live database has another owner; see Kept.Distrust.
+	Owner string `json:"owner,omitempty"`
 	// Comment is the database's own comment, given back by a rollback.
 	Comment string `json:"comment,omitempty"`
 	// SafetyBackup is the id of the backup taken before the swap.
@@ -41,18 +52,26 @@ type Story struct {
 
 // The states in Story.Pgmedic.
 const (
-	StoryKept    = "kept"
-	StoryLoading = "loading"
-	StoryReady   = "ready"
+	StoryKept     = "kept"
+	StoryLoading  = "loading"
+	StoryReady    = "ready"
+	StoryDropping = "dropping"
 )
 
 // Kept is a database with a story, and what stands in the way of dropping it.
 type Kept struct {
 	Name string
 	OID  uint32
-	// Open is true where it accepts connections.
-	Open  bool
-	Story Story
+	// Open is true where it accepts connections, Invalid where a DROP DATABASE of
+	// it was begun and not finished.
+	Open, Invalid bool
+	Story         Story
+	// Owner owns it and so writes its story. OwnerSuperuser is true where that is
+	// a superuser, OwnerUs where it is the role that asks.
+	Owner                   string
+	OwnerSuperuser, OwnerUs bool
+	// LiveOwner owns the database that the story is of; empty where there is none.
+	LiveOwner string
 	// SizeBytes is zero where the role may not know it.
 	SizeBytes int64
 	// Sessions are those connected now, Strangers those of them that are not ours.
@@ -84,7 +103,8 @@ func OwnComment(comment string) string {
 const storyPrefix = `{"pgmedic":`
 
 // ReadStories returns the databases that a swap set aside or a restore left,
-// newest first, except those whose story is not their own.
+// newest first, except those whose story is not their own. Who wrote a story is
+// for Kept.Distrust to say.
 func ReadStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 	all, err := ReadAllStories(ctx, conn)
 	return slices.DeleteFunc(all, func(k Kept) bool { return !k.Own() }), err
@@ -98,7 +118,9 @@ func ReadAllStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 		Comment string
 	}
 	rows, err := conn.Query(ctx, `
-SELECT d.datname::text, d.oid, d.datallowconn, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
+SELECT d.datname::text, d.oid, d.datallowconn, d.datconnlimit = -2, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
+	pg_catalog.pg_get_userbyid(d.datdba)::text, coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = d.datdba), false),
+	pg_catalog.pg_get_userbyid(d.datdba) = current_user,
 	CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
 		THEN coalesce(pg_catalog.pg_database_size(d.oid), 0) ELSE 0 END, -- NULL where it was dropped just now
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
@@ -108,27 +130,54 @@ SELECT d.datname::text, d.oid, d.datallowconn, coalesce(pg_catalog.shobj_descrip
 	(SELECT count(*) FROM pg_catalog.pg_prepared_xacts AS x WHERE x.database = d.datname),
 	(SELECT count(*) FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = d.oid)
 FROM pg_catalog.pg_database AS d
-WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{"pgmedic":%'`)
+WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{"pgmedic":%'
+	AND pg_catalog.octet_length(pg_catalog.shobj_description(d.oid, 'pg_database')) <= 1048576 -- a gigabyte is somebody's own`)
 	if err != nil {
 		return nil, Wrap(err, "list the databases")
 	}
 	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (row, error) {
 		var k row
-		err := r.Scan(&k.Name, &k.OID, &k.Open, &k.Comment, &k.SizeBytes, &k.Sessions, &k.Strangers,
+		err := r.Scan(&k.Name, &k.OID, &k.Open, &k.Invalid, &k.Comment, &k.Owner, &k.OwnerSuperuser, &k.OwnerUs,
+			&k.SizeBytes, &k.Sessions, &k.Strangers,
 			&k.LogicalSlots, &k.PreparedTransactions, &k.Subscriptions)
 		return k, err
 	})
 	if err != nil {
 		return nil, Wrap(err, "list the databases")
 	}
+	owners, err := ownersByDatabase(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
 	var all []Kept
 	for _, r := range found {
 		if json.Unmarshal([]byte(r.Comment), &r.Story) == nil {
+			r.LiveOwner = owners[r.Story.Of]
 			all = append(all, r.Kept)
 		}
 	}
-	sort.SliceStable(all, func(i, j int) bool { return all[i].Story.Since.After(all[j].Story.Since) })
+	slices.SortFunc(all, later)
 	return all, nil
+}
+
+// later sorts what was set aside last to the front. Stories without a number are
+// older than those with one.
+func later(a, b Kept) int {
+	return cmp.Or(cmp.Compare(b.Story.Number, a.Story.Number), b.Story.Since.Compare(a.Story.Since), cmp.Compare(a.Name, b.Name))
+}
+
+func ownersByDatabase(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {
+	type owned struct{ Name, Owner string }
+	rows, err := collect[owned](ctx, conn,
+		"SELECT datname::text AS name, pg_catalog.pg_get_userbyid(datdba)::text AS owner FROM pg_catalog.pg_database")
+	if err != nil {
+		return nil, Wrap(err, "list the databases")
+	}
+	owners := make(map[string]string, len(rows))
+	for _, r := range rows {
+		owners[r.Name] = r.Owner
+	}
+	return owners, nil
 }
 
 // SetStory writes a story into a database's comment.
@@ -186,11 +235,14 @@ func commentSQL(database, comment string) string {
 // Nameless returns the databases whose names begin with a prefix and that are as
 // CreateDatabase leaves them: closed, without a comment, and with nothing in them
 // but what template0 has. Nobody can have looked into one, ourselves included.
-func Nameless(ctx context.Context, conn *pgx.Conn, prefix string) ([]string, error) {
+// Those of other roles than superusers, the role that asks and the owners given
+// are left out: who made them may have bound something to them.
+func Nameless(ctx context.Context, conn *pgx.Conn, prefix string, owners []string) ([]string, error) {
 	names, err := collectScalar[string](ctx, conn, `
-SELECT d.datname::text FROM pg_catalog.pg_database AS d
+SELECT d.datname::text FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
 WHERE left(d.datname::text, length($1)) = $1 AND NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
+	AND (r.rolsuper OR r.rolname = current_user OR r.rolname::text = ANY ($2))
 	AND CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-		THEN coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false) ELSE false END`, prefix)
+		THEN coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false) ELSE false END`, prefix, owners)
 	return names, Wrap(err, "list the databases")
 }

@@ -20,10 +20,16 @@ type SwapOptions struct {
 	// no such database, so that nothing is set aside.
 	Live       string
 	LiveExists bool
-	// Incoming takes Live's name, and then has IncomingComment as its comment.
+	// Incoming takes Live's name, and then has IncomingComment as its comment and
+	// IncomingOwner as its owner; empty leaves the one that it has.
 	Incoming        string
 	IncomingComment string
-	// Kept is the name that the live database gets, with Story as its comment.
+	IncomingOwner   string
+	// Closed has the incoming database take no connections once it is live. It
+	// takes none either where the live one took none: somebody closed that name.
+	Closed bool
+	// Kept is the name that the live database gets, with Story as its comment. Swap
+	// fills in Story.Closed and Story.Owner.
 	Kept  string
 	Story Story
 	// Target and Maintenance say how to reach the server and through which
@@ -75,7 +81,12 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 		return 0, false, err
 	}
 	defer Close(ctx, conn)
-	statements, err := swapSQL(ctx, conn, o)
+	// Before a client's session is ended, all that could fail is looked at.
+	pair, err := readSwapPair(ctx, conn, &o)
+	if err != nil {
+		return 0, false, err
+	}
+	statements, err := pair.statements(o)
 	if err != nil {
 		return 0, false, err
 	}
@@ -121,34 +132,6 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	}
 	failpoint.Hit(ctx, "swap-committed")
 	return o.Now().Sub(began), false, nil
-}
-
-func swapSQL(ctx context.Context, conn *pgx.Conn, o SwapOptions) ([]string, error) {
-	var allowed bool
-	err := conn.QueryRow(ctx, "SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = $1", o.Incoming).
-		Scan(&allowed)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "", "swap: there is no database %q", o.Incoming)
-	}
-	if err != nil {
-		return nil, Wrap(err, "look for database "+pgmedic.QuoteIdent(o.Incoming))
-	}
-	live, incoming, kept := pgmedic.QuoteIdent(o.Live), pgmedic.QuoteIdent(o.Incoming), pgmedic.QuoteIdent(o.Kept)
-	var statements []string
-	if o.LiveExists {
-		story, err := storySQL(o.Kept, o.Story)
-		if err != nil {
-			return nil, err
-		}
-		statements = append(statements,
-			"ALTER DATABASE "+live+" RENAME TO "+kept,
-			"ALTER DATABASE "+kept+" ALLOW_CONNECTIONS false", story)
-	}
-	statements = append(statements, "ALTER DATABASE "+incoming+" RENAME TO "+live)
-	if !allowed {
-		statements = append(statements, "ALTER DATABASE "+live+" ALLOW_CONNECTIONS true")
-	}
-	return append(statements, commentSQL(o.Live, o.IncomingComment)), nil
 }
 
 // ErrOutcomeUnknown is in the chain of an error of Swap after which either

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -180,7 +181,8 @@ func unchanged(t *testing.T, o postgres.SwapOptions, conn *pgx.Conn) {
 	}
 }
 
-// TestSwapDenied: a session of a superuser can't be ended by another role.
+// TestSwapDenied: a session of a superuser can't be ended by another role. Then no
+// other is ended either.
 func TestSwapDenied(t *testing.T) {
 	o, conn := pair(t, "swap_denied", "swap_denied_new")
 	role(t, conn, "swapper", "LOGIN CREATEDB")
@@ -191,12 +193,57 @@ func TestSwapDenied(t *testing.T) {
 	client := connect(t, o.Target.WithDatabase(o.Live))
 	as := o
 	as.Target = o.Target.With("user", "swapper")
-	began := time.Now()
+	own := connect(t, as.Target.WithDatabase(o.Incoming))
 	_, err := postgres.Swap(t.Context(), as)
-	wantError(t, err, pgmedic.KindConflict, `database "swap_denied" stayed in use`, "clients")
-	t.Logf("it took %s", time.Since(began))
+	wantError(t, err, pgmedic.KindConflict, `database "swap_denied" is in use by sessions that role "swapper" may not end`,
+		strconv.FormatUint(uint64(client.PgConn().PID()), 10), "clients")
 	run(t, client, "SELECT 1")
+	run(t, own, "SELECT 1")
 	unchanged(t, o, conn)
+}
+
+// TestSwapOwners: what is set aside belongs to the role that swaps where the two
+// databases have other owners, and comes back with its own.
+func TestSwapOwners(t *testing.T) {
+	o, conn := pair(t, "swap_owners", "swap_owners_new")
+	for _, name := range []string{"owner_old", "owner_new", "owner_lost"} {
+		role(t, conn, name, "")
+	}
+	role(t, conn, "owner_swapper", "LOGIN CREATEDB IN ROLE owner_old, owner_new")
+	run(t, conn, "ALTER DATABASE swap_owners OWNER TO owner_old", "ALTER DATABASE swap_owners_new OWNER TO owner_new")
+	owner := func(name string) string {
+		return query[string](t, conn, "SELECT datdba::regrole::text FROM pg_database WHERE datname = $1", name)
+	}
+	t.Cleanup(func() {
+		for _, name := range []string{o.Live, o.Incoming, o.Kept} {
+			if there, err := postgres.DatabaseExists(context.WithoutCancel(t.Context()), conn, name); there && err == nil {
+				run(t, conn, "ALTER DATABASE "+name+" OWNER TO "+pgmedic.QuoteIdent(server.Superuser()))
+			}
+		}
+	})
+	o.Target = o.Target.With("user", "owner_swapper")
+	if _, err := postgres.Swap(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	var story postgres.Story
+	if err := json.Unmarshal([]byte(comment(t, conn, o.Kept)), &story); err != nil || story.Owner != "owner_old" ||
+		owner(o.Kept) != "owner_swapper" || owner(o.Live) != "owner_new" {
+		t.Errorf("kept by %s, live of %s, %+v", owner(o.Kept), owner(o.Live), story)
+	}
+	back := o
+	back.Incoming, back.Kept, back.IncomingOwner = o.Kept, o.Incoming, "owner_lost"
+	client := connect(t, o.Target.WithDatabase(o.Live))
+	_, err := postgres.Swap(t.Context(), back)
+	wantError(t, err, pgmedic.KindUnreachable, `no member of "owner_lost"`)
+	run(t, client, "SELECT 1") // nobody was ended for it
+	back.IncomingOwner = story.Owner
+	if _, err := postgres.Swap(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	target, _ := admin(t)
+	if who(t, target, o.Live) != "old" || owner(o.Live) != "owner_old" || owner(back.Kept) != "owner_swapper" {
+		t.Errorf("live is %s of %s, kept by %s", who(t, target, o.Live), owner(o.Live), owner(back.Kept))
+	}
 }
 
 // TestSwapKilled ends the swapping session between the two renames.

@@ -10,6 +10,8 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgmedic/pgmedic"
 )
 
@@ -246,7 +248,17 @@ func (t Target) WithDatabase(name string) Target { return t.With("dbname", name)
 // Database returns the database's name, or empty where it is left to libpq.
 func (t Target) Database() string { return t.params["dbname"] }
 
-// ThroughPooler reports whether the connection string said pgbouncer=true.
+// As returns the Target as a session with it showed it to be: where that could not
+// begin with settings of its own, a pooler is in between.
+func (t Target) As(conn *pgx.Conn) Target {
+	if _, ok := conn.Config().RuntimeParams[unhurried()[0]]; !ok {
+		t.pooler = true
+	}
+	return t
+}
+
+// ThroughPooler reports whether the connection string said pgbouncer=true, or a
+// session showed it (As).
 func (t Target) ThroughPooler() bool { return t.pooler }
 
 // Password returns the password in the Target, or empty. It is given to client

@@ -85,7 +85,7 @@ func (s *sheet) tiles() []htmlTile {
 			t.Value = Ago(s.r.TakenAt, b.Newest.SnapshotAt)
 		}
 		if b.Proven != nil {
-			t.Sub = "proven: " + Ago(s.r.TakenAt, b.Proven.SnapshotAt)
+			t.Sub = claimed(b.Proven) + "proven: " + Ago(s.r.TakenAt, b.Proven.SnapshotAt)
 		}
 		add(t, nil)
 	}
@@ -246,7 +246,7 @@ func (s *sheet) backups(x *htmlSection) {
 		}
 		id := name(k.ID)
 		id.Sub = what
-		t.Rows = append(t.Rows, []cell{id, text(utc(k.SnapshotAt)), text(Ago(s.r.TakenAt, k.SnapshotAt)), text(string(k.Proof)), text(recovers)})
+		t.Rows = append(t.Rows, []cell{id, text(utc(k.SnapshotAt)), text(Ago(s.r.TakenAt, k.SnapshotAt)), text(claimed(k) + string(k.Proof)), text(recovers)})
 	}
 	if b.Newest != nil && b.Proven != nil && b.Newest.ID == b.Proven.ID {
 		add("the newest, and proven", b.Newest)

@@ -19,12 +19,12 @@ func (p *page) backups() {
 	}
 	facts := []string{
 		plural(b.Count, "backup"),
-		"newest " + p.ago(b.Newest) + ", " + string(b.Newest.Proof),
+		"newest " + p.ago(b.Newest) + ", " + claimed(b.Newest) + string(b.Newest.Proof),
 	}
 	if b.Proven == nil {
 		facts = append(facts, "none proven")
 	} else {
-		proven := "newest proven " + p.ago(b.Proven)
+		proven := "newest " + claimed(b.Proven) + "proven " + p.ago(b.Proven)
 		if b.Proven.RecoverySeconds > 0 {
 			proven += ", recovers in " + seconds(b.Proven.RecoverySeconds)
 		}
@@ -36,6 +36,14 @@ func (p *page) backups() {
 		ids = append(ids, "proven "+b.Proven.ID)
 	}
 	p.items(2, p.paint.faint, ids)
+}
+
+// claimed says that this host could not tell who wrote a proof.
+func claimed(b *monitor.BackupState) string {
+	if b.Claimed {
+		return "claimed: "
+	}
+	return ""
 }
 
 // ago is a backup's age when the reading was taken.

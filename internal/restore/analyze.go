@@ -41,9 +41,8 @@ func (s *Session) analyzeSome(ctx context.Context, queue <-chan string) error {
 	defer postgres.Close(ctx, conn)
 	// Functions in expression indexes may read views, as they may for everyone
 	// else.
-	const free = "SELECT set_config(name, '', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
-	if _, err := conn.Exec(ctx, free); err != nil {
-		return postgres.Wrap(err, "set up the session")
+	if err := postgres.AllowViews(ctx, conn); err != nil {
+		return err
 	}
 	for name := range queue {
 		if _, err := conn.Exec(ctx, "ANALYZE "+name); err != nil {

@@ -2,9 +2,8 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,11 +26,11 @@ func Compare(ctx context.Context, s Source, t postgres.Target) ([]pgmedic.Check,
 	if err != nil {
 		return nil, err
 	}
-	schema, err := compareSchema(ctx, conn, s)
+	definitions, err := compareDefinitions(ctx, conn, s, pgtool.Without{})
 	if err != nil {
 		return nil, err
 	}
-	return []pgmedic.Check{rows, schema}, nil
+	return append([]pgmedic.Check{rows}, definitions...), nil
 }
 
 func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedic.Check, error) {
@@ -79,26 +78,42 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedi
 	return check, nil
 }
 
-func compareSchema(ctx context.Context, conn *pgx.Conn, s Source) (pgmedic.Check, error) {
-	return compareDefinitions(ctx, conn, s, pgtool.Without{})
-}
-
-// compareDefinitions is compareSchema for a copy without what was left out of it.
-func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without pgtool.Without) (pgmedic.Check, error) {
-	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
+// compareDefinitions compares the definitions of objects, and their security labels
+// where there are any. What was left out of a copy on purpose may be missing.
+func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without pgtool.Without) ([]pgmedic.Check, error) {
 	server, err := postgres.ReadServer(ctx, conn)
 	if err != nil {
-		return check, err
-	}
-	if server.Major() != s.Backup.Server.Major() {
-		// Another major version prints definitions in its own way.
-		check.Outcome = pgmedic.OutcomeSkipped
-		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", s.Backup.Server.Major(), server.Major())
-		return check, nil
+		return nil, err
 	}
 	source, err := readInventory(ctx, s)
+	if errors.Is(err, errManyDefinitions) {
+		return []pgmedic.Check{{
+			Name: "schema", Outcome: pgmedic.OutcomeSkipped,
+			Detail: "the inventory lists more than " + pgmedic.Count(maxDefinitions) + " objects, too many to be compared",
+		}}, nil
+	}
 	if err != nil {
-		return check, err
+		return nil, err
+	}
+	schema, err := compareSchema(ctx, conn, source, s.Backup, server, without)
+	if err != nil {
+		return nil, err
+	}
+	checks := []pgmedic.Check{schema}
+	labels, err := compareLabels(ctx, conn, source, s.Backup, without)
+	if err == nil && labels != nil {
+		checks = append(checks, *labels)
+	}
+	return checks, err
+}
+
+func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without pgtool.Without) (pgmedic.Check, error) {
+	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
+	if server.Major() != b.Server.Major() {
+		// Another major version prints definitions in its own way.
+		check.Outcome = pgmedic.OutcomeSkipped
+		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", b.Server.Major(), server.Major())
+		return check, nil
 	}
 	if source.Format != postgres.InventoryFormat {
 		check.Outcome = pgmedic.OutcomeSkipped
@@ -112,33 +127,17 @@ func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without p
 	}
 	check.Detail = definitionWords(len(source.Definitions), without)
 	if diffs := withoutExpected(postgres.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
-		words := make([]string, len(diffs))
-		for i, d := range diffs {
-			words[i] = d.String()
-		}
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(words)
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(differences(diffs))
 	}
 	return check, nil
 }
 
-func readInventory(ctx context.Context, s Source) (inventory postgres.Inventory, err error) {
-	object, ok := s.Backup.Object(pgmedic.RoleInventory)
-	if !ok {
-		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
+func differences(diffs []postgres.Difference) []string {
+	words := make([]string, len(diffs))
+	for i, d := range diffs {
+		words[i] = d.String()
 	}
-	r, err := s.Open(ctx, object)
-	if err != nil {
-		return inventory, err
-	}
-	defer func() { _ = r.Close() }() // only read from
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return inventory, err
-	}
-	if err := json.Unmarshal(data, &inventory); err != nil {
-		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s is not an inventory", object.Name)
-	}
-	return inventory, nil
+	return words
 }
 
 // some names the first few of many.

@@ -130,7 +130,9 @@ func testDamage(t *testing.T, compression seal.Compression) {
 func crafted(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, sql string, change func(*pgmedic.Backup)) *pgmedic.Backup {
 	t.Helper()
 	b := *original
-	b.ID = catalog.NewID(time.Now())
+	b.StartedAt = time.Now().UTC()
+	b.FinishedAt = b.StartedAt
+	b.ID = catalog.NewID(b.StartedAt)
 	b.Objects, b.Tables = nil, slices.Clone(original.Tables)
 	for _, o := range original.Objects {
 		r, err := (restore.Source{Catalog: c, Backup: original}).Open(t.Context(), o)

@@ -42,6 +42,27 @@ type Globals struct {
 	NotGranted []string `json:"not_granted,omitempty"`
 	// Tablespaces are those that were made.
 	Tablespaces []string `json:"tablespaces,omitempty"`
+	// NotLabelled are the roles and tablespaces whose security label is not restored,
+	// each with its provider: the server has not loaded that one's library.
+	NotLabelled []string `json:"not_labelled,omitempty"`
+	// NotRun are kinds of statements of the backup's globals that pgmedic does not
+	// run, because pg_dumpall is not known to write such.
+	NotRun []string `json:"not_run,omitempty"`
+}
+
+// Degraded returns what of the globals was asked for and was not made, as an error
+// of KindDegraded, or nil.
+func (g *Globals) Degraded() error {
+	switch {
+	case g == nil:
+	case len(g.NotLabelled) > 0:
+		return pgmedic.Errorf(pgmedic.KindDegraded, "add the providers' libraries to shared_preload_libraries, restart the server, and run SECURITY LABEL for each, or restore with --globals=all again",
+			"security labels are not restored: %s", some(g.NotLabelled))
+	case len(g.NotRun) > 0:
+		return pgmedic.Errorf(pgmedic.KindDegraded, "look into the backup's globals (RECOVER.md says how), and run by hand what is missing",
+			"the backup's globals have statements that were not run: %s", some(g.NotRun))
+	}
+	return nil
 }
 
 // String returns one line for people, with at most ten names of each kind.
@@ -53,6 +74,7 @@ func (g Globals) String() string {
 	}{
 		{"made", g.Made}, {"changed", g.Changed}, {"left as they are", g.Kept},
 		{"not granted", g.NotGranted}, {"tablespaces made", g.Tablespaces},
+		{"not labelled", g.NotLabelled}, {"not run", g.NotRun},
 	} {
 		names, rest := kind.names, ""
 		if len(names) > 10 {
@@ -71,7 +93,7 @@ func (g Globals) String() string {
 // restoreGlobals makes the backup's roles, all or none of them, and then its
 // tablespaces.
 func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
-	statements, settings, err := s.readGlobals(ctx)
+	script, err := s.readGlobals(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +104,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	for _, sql := range settings {
+	for _, sql := range script.Settings {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return nil, postgres.Wrap(err, "prepare for the backup's roles")
 		}
@@ -91,7 +113,10 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := planGlobals(statements, there, s.Globals)
+	plan := planGlobals(script, there, s.Globals)
+	if err := plan.leaveOutLabels(ctx, conn); err != nil {
+		return nil, err
+	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return nil, postgres.Wrap(err, "begin to make roles")
@@ -115,7 +140,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 
 // plannedGlobals is what restoreGlobals would do now.
 func (s *Session) plannedGlobals(ctx context.Context) (*Globals, error) {
-	statements, _, err := s.readGlobals(ctx)
+	script, err := s.readGlobals(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +148,8 @@ func (s *Session) plannedGlobals(ctx context.Context) (*Globals, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := planGlobals(statements, there, s.Globals)
-	return &plan.Globals, nil
+	plan := planGlobals(script, there, s.Globals)
+	return &plan.Globals, plan.leaveOutLabels(ctx, s.admin)
 }
 
 // confirmGlobals asks before roles that are there are changed: they are those of
@@ -176,20 +201,20 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 	return after, nil
 }
 
-func (s *Session) readGlobals(ctx context.Context) ([]pgtool.GlobalStatement, []string, error) {
+func (s *Session) readGlobals(ctx context.Context) (script pgtool.GlobalsScript, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleGlobals)
 	if !ok {
-		return nil, nil, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
+		return script, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
 	}
 	r, err := s.source().Open(ctx, object)
 	if err != nil {
-		return nil, nil, err
+		return script, err
 	}
-	statements, settings, err := pgtool.ReadGlobals(r)
+	script, err = pgtool.ReadGlobals(r)
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", object.Name, err)
 	}
-	return statements, settings, errors.Join(err, r.Close())
+	return script, errors.Join(err, r.Close())
 }
 
 // present is what a server has.
@@ -212,8 +237,9 @@ type globalsPlan struct {
 
 // planGlobals chooses the statements that make what is missing, and in the mode
 // for all also those that change what is there.
-func planGlobals(statements []pgtool.GlobalStatement, there present, mode GlobalsMode) globalsPlan {
-	var p globalsPlan
+func planGlobals(script pgtool.GlobalsScript, there present, mode GlobalsMode) globalsPlan {
+	statements := script.Statements
+	p := globalsPlan{Globals: Globals{NotRun: script.Unknown}}
 	for _, g := range statements {
 		switch {
 		case !g.Creates:
@@ -259,6 +285,34 @@ func planGlobals(statements []pgtool.GlobalStatement, there present, mode Global
 		}
 	}
 	return p
+}
+
+// leaveOutLabels takes out of a plan the labels whose provider's library the server
+// has not loaded, and names them.
+func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error {
+	var providers []string
+	for _, g := range slices.Concat(p.roles, p.tablespaces) {
+		if g.Provider != "" && !slices.Contains(providers, g.Provider) {
+			providers = append(providers, g.Provider)
+		}
+	}
+	missing, err := postgres.MissingLabelProviders(ctx, conn, providers)
+	if err != nil {
+		return err
+	}
+	left := func(g pgtool.GlobalStatement) bool {
+		if g.Provider == "" || !slices.Contains(missing, g.Provider) {
+			return false
+		}
+		what := "tablespace " + pgmedic.QuoteIdent(g.Tablespace)
+		if g.Tablespace == "" {
+			what = "role " + pgmedic.QuoteIdent(g.Roles[0])
+		}
+		p.NotLabelled = append(p.NotLabelled, fmt.Sprintf("%s (provider %s)", what, pgmedic.QuoteIdent(g.Provider)))
+		return true
+	}
+	p.roles, p.tablespaces = slices.DeleteFunc(p.roles, left), slices.DeleteFunc(p.tablespaces, left)
+	return nil
 }
 
 // defaults sets a role to what pg_dumpall does not write out.

@@ -57,12 +57,14 @@ func (s *Session) prepareRoles(ctx context.Context) error {
 			"restore with --globals, which makes them as the backup has them, or create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";",
 			"the server lacks roles that the backup needs: %s", strings.Join(names, ", "))
 	}
-	for _, r := range missing {
+	made := make([]string, len(missing))
+	for i, r := range missing {
 		if err := postgres.CreateRole(ctx, s.admin, r); err != nil {
 			return err
 		}
+		made[i] = r.Name
 	}
-	return nil
+	return s.giveMemberships(ctx, made)
 }
 
 // refusePowerless refuses a role that may not make the database, or not give it to

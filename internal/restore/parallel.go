@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,16 +87,38 @@ func (*parallel) stage(ctx context.Context, s *Session, path string) error {
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no definitions")
 	}
-	r, err := s.source().Open(ctx, object)
+	return s.source().stage(ctx, object, path)
+}
+
+// archiveMagic is what an archive of pg_dump begins with.
+const archiveMagic = "PGDMP"
+
+// stage writes an archive of definitions to a file: what is no archive, or is
+// larger than the database that it describes, is not let fill the disk.
+func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (err error) {
+	if object.PlainBytes > s.room(256<<20+s.Backup.Database.SizeBytes, 64<<10) {
+		return s.tooLarge(object)
+	}
+	r, err := s.Open(ctx, object)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	head := make([]byte, len(archiveMagic))
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF { // ReadFull's own: an error that wraps one says that reading failed
+		return err
+	}
+	if string(head[:n]) != archiveMagic {
+		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
+			"backup %s is damaged: %s is no archive of pg_dump", s.Backup.ID, object.Name)
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return errors.Join(fmt.Errorf("stage the definitions: %w", err), r.Close())
+		return fmt.Errorf("stage the definitions: %w", err)
 	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close(), r.Close())
+	_, err = io.Copy(f, io.MultiReader(bytes.NewReader(head), r))
+	return errors.Join(err, f.Close())
 }
 
 // rest brings back pg_dump's own data, streamed, or from the staged archive where

@@ -28,10 +28,10 @@ func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, 
 	}
 	var me, owner string
 	var creates, owns bool
-	err := r.admin.QueryRow(ctx, `SELECT d.oid, (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
+	err := r.admin.QueryRow(ctx, `SELECT d.oid, NOT d.datallowconn, (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
 			m.rolname::text, pg_catalog.pg_get_userbyid(d.datdba)::text, m.rolsuper OR m.rolcreatedb, pg_catalog.pg_has_role(d.datdba, 'USAGE')
 		FROM pg_catalog.pg_database AS d, pg_catalog.pg_roles AS m WHERE d.datname = $1 AND m.rolname = current_user`, o.Live).
-		Scan(&p.liveOID, &p.Sessions, &me, &owner, &creates, &owns)
+		Scan(&p.liveOID, &p.Closed, &p.Sessions, &me, &owner, &creates, &owns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if p.SafetyBackup {
 			p.SafetyBackup, p.SafetySkipped = false, "there is no live database"
@@ -117,7 +117,7 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 		case !replica.Standby:
 			o.Logger.Warn("a read replica is no standby of this server; its sessions are left alone", "replica", address(t))
 		case replica.Paused:
-			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_wal_replay_resume(); there, or say --standbys-handled",
+			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_catalog.pg_wal_replay_resume(); there, or say --standbys-handled",
 				"standby %s does not replay: sessions on it would go on reading the old database", address(t))
 		case replica.Streams:
 			reached[replica.Instance] = replica.Stream
@@ -194,7 +194,7 @@ func (s *Swapped) Degraded() error {
 			return e.err
 		}
 	}
-	return nil
+	return s.Globals.Degraded()
 }
 
 // refuseFullDisk refuses a restore that a server on this machine has no room

@@ -147,6 +147,12 @@ func TestReplaceBroken(t *testing.T) {
 					t.Errorf("safety backup %q, skipped %q", done.SafetyBackup, done.SafetySkipped)
 				}
 				t.Log(done.SafetySkipped)
+				if done.Closed != (name == "closed") {
+					t.Errorf("closed is %t", done.Closed)
+				}
+				if done.Closed {
+					open(t, live)
+				}
 				if patients(t, live) != 30 || story(t, done.Kept).SafetySkipped != done.SafetySkipped {
 					t.Errorf("%d patients, story %+v", patients(t, live), story(t, done.Kept))
 				}

@@ -165,7 +165,11 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 		{"privileges", "the role may make the database and give it to its owner", s.refusePowerless},
 		{"tablespaces", "those that the backup needs are there" + then, tablespaces},
 		{"extensions", fmt.Sprintf("the %d that the backup needs are there", len(s.Backup.Database.Extensions)), s.refuseMissingExtensions},
+		{"security labels", fmt.Sprintf("the %d providers that the backup needs are loaded", len(s.Backup.Database.LabelProviders)), s.prepareLabels},
 	} {
+		if need.name == "security labels" && len(s.Backup.Database.LabelProviders) == 0 {
+			continue
+		}
 		if err := p.look(ctx, need.name, need.good, need.look(ctx)); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -18,7 +19,8 @@ import (
 type PrunePolicy struct {
 	// Keep is how long a database that was set aside is kept.
 	Keep time.Duration
-	Now  time.Time
+	// Now is by the server's clock, as the stories are.
+	Now time.Time
 }
 
 // Pruned is a database of ours and what is to become of it.
@@ -26,10 +28,12 @@ type Pruned struct {
 	Database string `json:"database"`
 	// Of is the database that it was, or was to become.
 	Of string `json:"of"`
-	// State is kept, ready or loading.
-	State     string    `json:"state"`
-	Since     time.Time `json:"since"`
-	SizeBytes int64     `json:"size_bytes"`
+	// State is kept, ready, loading or dropping.
+	State string `json:"state"`
+	// Since and AgeSeconds are by the server's clock.
+	Since      time.Time `json:"since"`
+	AgeSeconds float64   `json:"age_seconds"`
+	SizeBytes  int64     `json:"size_bytes"`
 	// Drop is the plan, Reason why, and Dropped what was done.
 	Drop    bool   `json:"drop"`
 	Reason  string `json:"reason"`
@@ -45,34 +49,47 @@ func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
 	plan := make([]Pruned, 0, len(found))
 	for _, k := range found {
 		d := Pruned{
-			Database: k.Name, Of: k.Story.Of, State: k.Story.Pgmedic, Since: k.Story.Since.UTC(), SizeBytes: k.SizeBytes, oid: k.OID,
+			Database: k.Name, Of: k.Story.Of, State: k.Story.Pgmedic, Since: k.Story.Since.UTC(),
+			AgeSeconds: seconds(p.Now.Sub(k.Story.Since)), SizeBytes: k.SizeBytes, oid: k.OID,
 		}
 		d.Drop, d.Reason = judge(k, p)
 		plan = append(plan, d)
 	}
+	slices.SortStableFunc(plan, func(a, b Pruned) int { return b.Since.Compare(a.Since) })
 	return plan
 }
 
 func judge(k postgres.Kept, p PrunePolicy) (drop bool, reason string) {
 	age := p.Now.Sub(k.Story.Since)
 	kept := k.Story.Pgmedic == postgres.StoryKept
+	begun := k.Story.Pgmedic == postgres.StoryDropping
 	switch {
-	case !slices.Contains([]string{postgres.StoryKept, postgres.StoryReady, postgres.StoryLoading}, k.Story.Pgmedic):
+	case !kept && !begun && k.Story.Pgmedic != postgres.StoryReady && k.Story.Pgmedic != postgres.StoryLoading:
 		return false, "this version does not know what it is"
 	case k.Story.Name != "" && k.Name != k.Story.Name:
 		return false, "somebody renamed it"
-	case k.Name == k.Story.Of && (kept || k.Story.Pgmedic == postgres.StoryReady || k.Story.Name == ""):
+	case k.Name == k.Story.Of && (k.Story.Pgmedic != postgres.StoryLoading || k.Story.Name == ""):
 		return false, "it is live: the story in its comment is not its own"
+	case kept && !k.Invalid && k.LiveOwner == "":
+		return false, fmt.Sprintf("there is no database %q: this may be all that is left of it", k.Story.Of)
+	case k.Distrust() != "" && (k.LiveOwner != "" || kept || begun): // a copy of what is not there harms its owner alone
+		return false, k.Distrust() + "; drop it by hand if nobody needs it"
+	case k.Invalid:
+		return true, "its DROP DATABASE was interrupted: nothing of it can be had any more"
 	case k.LogicalSlots > 0:
 		return false, fmt.Sprintf("%d logical replication slots are bound to it: whoever reads them would lose their place", k.LogicalSlots)
 	case k.PreparedTransactions > 0:
 		return false, fmt.Sprintf("%d prepared transactions are in it", k.PreparedTransactions)
 	case k.Sessions > 0:
 		return false, fmt.Sprintf("%d sessions are connected to it", k.Sessions)
-	case kept && k.Subscriptions > 0:
+	case (kept || begun) && k.Subscriptions > 0:
 		return false, fmt.Sprintf("it has %d subscriptions: open it, drop them, and drop it by hand", k.Subscriptions)
-	case kept && k.Open:
+	case (kept || begun) && k.Open:
 		return false, "somebody opened it to connections: close it, or drop it by hand"
+	case begun:
+		return true, "its DROP DATABASE was begun before"
+	case kept && k.FromFuture(p.Now):
+		return false, "it says that it was set aside in the future, at " + k.Story.Since.UTC().Format("2006-01-02 15:04:05Z") + ": look at the server's clock, or drop it by hand"
 	case kept && age < p.Keep:
 		return false, "it is kept until " + k.Story.Since.Add(p.Keep).UTC().Format("2006-01-02 15:04:05Z")
 	case kept:
@@ -92,7 +109,7 @@ func days(d time.Duration) string {
 	return d.String()
 }
 
-// PruneOptions say where Prune works. Required: Target, Keep, Logger, Now.
+// PruneOptions say where Prune works. Required: Target, Keep, Logger.
 type PruneOptions struct {
 	Target      postgres.Target
 	Maintenance string
@@ -101,7 +118,6 @@ type PruneOptions struct {
 	// Confirm is shown the plan; an error stops the run. Nil drops nothing.
 	Confirm func([]Pruned) error
 	Logger  *slog.Logger
-	Now     func() time.Time
 }
 
 // Prune drops the databases that swaps set aside and whose time is over, and
@@ -126,7 +142,11 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := PlanPrune(found, o.policy())
+	policy, err := o.policy(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	plan := PlanPrune(found, policy)
 	if o.Confirm == nil || !slices.ContainsFunc(plan, func(p Pruned) bool { return p.Drop }) {
 		return plan, nil
 	}
@@ -142,7 +162,11 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	return plan, errors.Join(append(errs, context.Cause(ctx))...)
 }
 
-func (o PruneOptions) policy() PrunePolicy { return PrunePolicy{Keep: o.Keep, Now: o.Now()} }
+func (o PruneOptions) policy(ctx context.Context, conn *pgx.Conn) (p PrunePolicy, err error) {
+	p.Keep = o.Keep
+	p.Now, err = postgres.ServerTime(ctx, conn)
+	return p, err
+}
 
 // drop drops one database under the locks that a restore of it would hold,
 // having looked again whether it may.
@@ -167,13 +191,20 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 		p.Drop, p.Reason = false, "it is gone, or has another name now"
 		return nil
 	}
-	if p.Drop, p.Reason = judge(found[i], o.policy()); !p.Drop {
+	policy, err := o.policy(ctx, conn)
+	if err != nil {
+		return err
+	}
+	k := found[i]
+	if p.Drop, p.Reason = judge(k, policy); !p.Drop {
 		return nil
 	}
-	if found[i].Story.Pgmedic == postgres.StoryKept {
-		// Without force: whoever connects at the last moment keeps it.
-		err = postgres.DropUnused(ctx, conn, p.Database)
-	} else {
+	switch {
+	case k.Invalid, k.Story.Pgmedic == postgres.StoryDropping:
+		err = postgres.DropUnused(ctx, conn, k.Name)
+	case k.Story.Pgmedic == postgres.StoryKept:
+		err = dropKept(ctx, conn, k)
+	default:
 		err = dropDatabase(ctx, conn, o.Target.WithDatabase(p.Database), versionNum)
 	}
 	if postgres.Code(err) == "55006" {
@@ -182,4 +213,32 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 	}
 	p.Dropped = err == nil
 	return err
+}
+
+// dropKept drops a database that was set aside. Its story says so first: a server
+// that marks no database whose DROP DATABASE was begun would otherwise have one half
+// gone that looks whole, and a rollback would take it.
+func dropKept(ctx context.Context, conn *pgx.Conn, k postgres.Kept) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(k.Name), context.Cause(ctx))
+	}
+	whole := context.WithoutCancel(ctx) // from here to the end of it or back
+	begun := k.Story
+	begun.Pgmedic = postgres.StoryDropping
+	if err := setStory(whole, conn, k.Name, begun); err != nil {
+		return err
+	}
+	failpoint.Hit(ctx, "prune-dropping")
+	// Without force: whoever connects at the last moment keeps it.
+	err := postgres.DropUnused(whole, conn, k.Name)
+	if postgres.Code(err) == "55006" { // nothing of it was dropped
+		err = errors.Join(err, setStory(whole, conn, k.Name, k.Story))
+	}
+	return err
+}
+
+func setStory(ctx context.Context, conn *pgx.Conn, name string, s postgres.Story) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return postgres.SetLastingStory(ctx, conn, name, s)
 }

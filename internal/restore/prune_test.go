@@ -14,7 +14,7 @@ import (
 func TestPlanPrune(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	week := 7 * 24 * time.Hour
-	kept := postgres.Kept{Name: "shop__before_1", Story: postgres.Story{
+	kept := postgres.Kept{Name: "shop__before_1", Owner: "app", LiveOwner: "app", Story: postgres.Story{
 		Pgmedic: postgres.StoryKept, Name: "shop__before_1", Of: "shop", Since: now.Add(-week - time.Second),
 	}}
 	change := func(change func(*postgres.Kept)) postgres.Kept {
@@ -31,7 +31,20 @@ func TestPlanPrune(t *testing.T) {
 		"at that moment":   {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week) }), true, ""},
 		"its time is not over": {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week + time.Second) }), false,
 			"until 2026-11-22 12:00:01Z"},
-		"of the future":         {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Hour) }), false, "until"},
+		"of the future":         {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Hour) }), false, "in the future"},
+		"of a clock beside":     {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Second) }), false, "until"},
+		"of another role":       {change(func(k *postgres.Kept) { k.Owner = "mallory" }), false, `owner "mallory" is neither`},
+		"of a superuser":        {change(func(k *postgres.Kept) { k.Owner, k.OwnerSuperuser = "root", true }), true, ""},
+		"of the role that asks": {change(func(k *postgres.Kept) { k.Owner, k.OwnerUs = "me", true }), true, ""},
+		"all that is left":      {change(func(k *postgres.Kept) { k.LiveOwner, k.OwnerSuperuser = "", true }), false, "all that is left"},
+		"half dropped":          {change(func(k *postgres.Kept) { k.Invalid, k.Story.Since = true, now }), true, "interrupted"},
+		"half dropped, forged":  {change(func(k *postgres.Kept) { k.Invalid, k.Owner = true, "mallory" }), false, "neither"},
+		"its drop was begun":    {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Story.Since = postgres.StoryDropping, now }), true, "begun"},
+		"begun, and opened":     {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Open = postgres.StoryDropping, true }), false, "opened"},
+		"a copy of what is not there": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.LiveOwner = postgres.StoryReady, "" }),
+			true, "dead"},
+		"a copy of another role": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Owner = postgres.StoryLoading, "mallory" }),
+			false, "neither"},
 		"a logical slot":        {change(func(k *postgres.Kept) { k.LogicalSlots = 1 }), false, "replication slots"},
 		"somebody connected":    {change(func(k *postgres.Kept) { k.Sessions = 2 }), false, "2 sessions"},
 		"prepared transactions": {change(func(k *postgres.Kept) { k.PreparedTransactions = 1 }), false, "prepared"},
@@ -87,7 +100,7 @@ func TestPrune(t *testing.T) {
 			fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
 		}
 	}
-	po := restore.PruneOptions{Target: o.Target, Keep: 7 * 24 * time.Hour, Logger: fixture.Silent(), Now: time.Now}
+	po := restore.PruneOptions{Target: o.Target, Keep: 7 * 24 * time.Hour, Logger: fixture.Silent()}
 	prune := func() map[string]restore.Pruned {
 		t.Helper()
 		plan, err := restore.Prune(t.Context(), po)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -98,7 +99,8 @@ type rescue struct {
 
 	unlogged   bool
 	madeSchema bool
-	made       []string // quoted tables
+	began      time.Time // by the server's clock
+	made       []string  // quoted tables
 }
 
 // Rescue brings tables back into a schema of their own in the live database,
@@ -109,15 +111,15 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if o.Catalog == nil || o.Backup == nil || o.Logger == nil || o.Now == nil || o.Target.Database() == "" {
 		return nil, errors.New("rescue: Catalog, Backup, Target with a database, Logger and Now are required")
 	}
+	if err := o.Backup.Check(); err != nil {
+		return nil, err
+	}
 	names, err := chooseTables(o.Backup, o.Tables)
 	if err != nil {
 		return nil, err
 	}
 	began := o.Now()
 	r := &rescue{Session: &Session{Options: o.Options, Database: o.Target}, names: names, schema: rescueSchema(o.Backup)}
-	if err := r.checkChunks(); err != nil {
-		return nil, err
-	}
 	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
@@ -215,28 +217,6 @@ func (r *rescue) recorded(n rescueName) (pgmedic.Table, bool) {
 		}
 	}
 	return pgmedic.Table{}, false
-}
-
-// checkChunks holds the manifest's chunks against its tables.
-func (r *rescue) checkChunks() error {
-	if err := r.Backup.CheckChunks(); err != nil {
-		return err
-	}
-	rows := map[int]int64{}
-	for _, c := range r.Backup.Chunks {
-		for _, p := range c.Parts {
-			rows[p.Table] += p.Rows
-		}
-	}
-	for _, n := range r.names {
-		for _, i := range n.tables {
-			if t := r.Backup.Tables[i]; t.Format != "" && rows[i] != t.Rows {
-				return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
-					"the manifest says that %s has %d rows, and its chunks %d", pgmedic.QuoteQualified(t.Schema, t.Name), t.Rows, rows[i])
-			}
-		}
-	}
-	return nil
 }
 
 func (r *rescue) run(ctx context.Context) error {

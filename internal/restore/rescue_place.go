@@ -22,7 +22,7 @@ const storyRescued = "rescued"
 // story is the comment of the rescue's schema, or of one of its tables, as an
 // SQL literal.
 func (r *rescue) story(of, state string) (string, error) {
-	text, err := json.Marshal(postgres.Story{Pgmedic: state, Of: of, By: "rescue", Backup: r.Backup.ID, Since: r.Now().UTC()})
+	text, err := json.Marshal(postgres.Story{Pgmedic: state, Of: of, By: "rescue", Backup: r.Backup.ID, Since: r.began})
 	if err != nil {
 		return "", fmt.Errorf("write what the schema is: %w", err)
 	}
@@ -33,24 +33,25 @@ func (r *rescue) story(of, state string) (string, error) {
 // one, and drops what that left behind when it was killed.
 func (r *rescue) place(ctx context.Context, dryRun bool) error {
 	if !dryRun {
-		var got bool
-		err := r.conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))", "pgmedic "+r.schema).Scan(&got)
+		got, holder, err := postgres.TryNamedLock(ctx, r.conn, "pgmedic "+r.schema)
 		if err != nil {
-			return postgres.Wrap(err, "take the lock that keeps two rescues apart")
+			return err
 		}
 		if !got {
-			return pgmedic.Errorf(pgmedic.KindConflict, "wait for it to end", "another rescue from backup %s works in database %q",
-				r.Backup.ID, r.Database.Database())
+			return rescueLocked(r.Backup.ID, r.Database.Database(), holder)
 		}
 	}
-	var exists bool
-	var comment string
+	var exists, trusted bool
+	var comment, owner string
 	err := r.conn.QueryRow(ctx, `SELECT count(*) > 0, coalesce(min(pg_catalog.obj_description(n.oid, 'pg_namespace')), ''),
-			EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables)
-		FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1`, r.schema).Scan(&exists, &comment, &r.unlogged)
+			coalesce(min(o.rolname::text), ''), coalesce(bool_and(o.rolsuper OR o.rolname = current_user), true),
+			EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables), pg_catalog.clock_timestamp()
+		FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner WHERE n.nspname = $1`, r.schema).
+		Scan(&exists, &comment, &owner, &trusted, &r.unlogged, &r.began)
 	if err != nil {
 		return postgres.Wrap(err, "look for schema "+r.schema)
 	}
+	r.began = r.began.UTC()
 	r.madeSchema = !exists
 	if !exists {
 		return nil
@@ -58,7 +59,20 @@ func (r *rescue) place(ctx context.Context, dryRun bool) error {
 	if s, ok := readStory(comment); !ok || s.Backup != r.Backup.ID {
 		return pgmedic.Errorf(pgmedic.KindConflict, "rename or drop it", "schema %s is there and no rescue made it", r.schema)
 	}
+	if !trusted {
+		// Who owns a schema drops what is in it, and makes something else of the same name.
+		return pgmedic.Errorf(pgmedic.KindConflict, "rename or drop it, or rescue as that role",
+			"schema %s is there and belongs to role %q, which could put other rows into it", r.schema, owner)
+	}
 	return r.sweep(ctx, dryRun)
+}
+
+func rescueLocked(backup, database string, holder *postgres.LockHolder) error {
+	what, hint := fmt.Sprintf("another rescue from backup %s works in database %q", backup, database), "run the command again"
+	if holder != nil {
+		what, hint = what+": "+holder.String(), "wait for it to end; if it is no run that you know, end it: "+holder.End()
+	}
+	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }
 
 func readStory(comment string) (s postgres.Story, ok bool) {

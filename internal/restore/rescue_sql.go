@@ -19,14 +19,16 @@ type tableShape struct {
 	exists      bool
 	partitioned bool
 	columns     []shapeColumn
-	key         []string // columns of the primary key
+	// key are the columns of the primary key, equal the qualified operators by
+	// which its index finds two values of each the same.
+	key, equal []string
 }
 
 type shapeColumn struct {
 	name string
-	// typ is the type as it is declared, cast the type without its modifier: an
-	// explicit cast to varchar(5) would cut a text without a word, where an
-	// assignment refuses it.
+	// typ is the type as it is declared, cast its qualified name without the
+	// modifier: an explicit cast to varchar(5) would cut a text without a word,
+	// where an assignment refuses it.
 	typ, cast string
 	// base tells whether two columns can be compared as they are.
 	base                uint32
@@ -42,14 +44,24 @@ func (s *tableShape) column(name string) (shapeColumn, bool) {
 }
 
 const describeTable = `
-SELECT c.relkind = 'p', coalesce((SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_catalog.pg_index AS i,
-		unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n), pg_catalog.pg_attribute AS a
-	WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum), '{}'), c.oid
+SELECT c.relkind = 'p', coalesce(k.columns, '{}'), coalesce(k.operators, '{}'), c.oid
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+	LEFT JOIN LATERAL (
+		SELECT array_agg(a.attname::text ORDER BY u.n) AS columns,
+			array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY u.n) AS operators
+		FROM pg_catalog.pg_index AS i CROSS JOIN unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS u (attnum, opclass, n)
+			JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = u.attnum
+			JOIN pg_catalog.pg_opclass AS p ON p.oid = u.opclass JOIN pg_catalog.pg_am AS m ON m.oid = p.opcmethod AND m.amname = 'btree'
+			JOIN pg_catalog.pg_amop AS x ON x.amopfamily = p.opcfamily AND x.amopstrategy = 3
+				AND x.amoplefttype = p.opcintype AND x.amoprighttype = p.opcintype
+			JOIN pg_catalog.pg_operator AS o ON o.oid = x.amopopr JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace
+		WHERE i.indrelid = c.oid AND i.indisprimary AND u.n <= i.indnkeyatts) AS k ON true
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`
 
 const describeColumns = `
-SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.format_type(a.atttypid, -1), (
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
+	(SELECT pg_catalog.format('%I.%I', n.nspname, t.typname) FROM pg_catalog.pg_type AS t
+		JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.oid = a.atttypid), (
 	WITH RECURSIVE chain AS (
 		SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type AS t WHERE t.oid = a.atttypid
 		UNION ALL
@@ -63,7 +75,7 @@ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
 func describe(ctx context.Context, conn *pgx.Conn, schema, name string) (*tableShape, error) {
 	s := &tableShape{}
 	var oid uint32
-	err := conn.QueryRow(ctx, describeTable, schema, name).Scan(&s.partitioned, &s.key, &oid)
+	err := conn.QueryRow(ctx, describeTable, schema, name).Scan(&s.partitioned, &s.key, &s.equal, &oid)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, nil
 	}
@@ -116,17 +128,18 @@ type pair struct {
 }
 
 // sqlWriter writes the SQL that compares a rescued table, b, with the living
-// one, l.
+// one, l. It is pasted into a session with any search path, by a role that may be
+// a superuser: every operator and type in it is qualified.
 type sqlWriter struct {
 	saved, live, from string
 	columns           []pair
-	key               []string
+	key, equal        []string
 	identity          bool
 	notes             []string
 }
 
 func newSQLWriter(n rescueName, as string, live, saved *tableShape) *sqlWriter {
-	w := &sqlWriter{saved: as, live: n.String(), from: "ONLY " + n.String(), key: live.key}
+	w := &sqlWriter{saved: as, live: n.String(), from: "ONLY " + n.String(), key: live.key, equal: live.equal}
 	if live.partitioned {
 		w.from = n.String()
 	}
@@ -178,7 +191,7 @@ func (w *sqlWriter) sql() *RescueSQL {
 	}
 	if len(w.columns) > len(w.key) {
 		s.Changed = "SELECT b.*\nFROM " + w.saved + " AS b JOIN " + w.from + " AS l ON " + w.match() +
-			"\nWHERE ROW(" + w.texts("b.", "") + ")\n  IS DISTINCT FROM ROW(" + w.texts("l.", "") + ");"
+			"\nWHERE ROW(" + w.texts("b.", "") + ")::pg_catalog.record\n  OPERATOR(pg_catalog.*<>) ROW(" + w.texts("l.", "") + ")::pg_catalog.record;"
 	}
 	return s.printable()
 }
@@ -208,7 +221,7 @@ func (w *sqlWriter) texts(of, as string) string {
 	list := make([]string, len(w.columns))
 	for i, c := range w.columns {
 		name := pgmedic.QuoteIdent(c.name)
-		list[i] = of + name + `::text COLLATE "C"`
+		list[i] = of + name + `::pg_catalog.text COLLATE pg_catalog."C"`
 		if as != "" {
 			list[i] += " AS " + name
 		}
@@ -221,7 +234,7 @@ func (w *sqlWriter) match() string {
 	conditions := make([]string, len(w.key))
 	for i, k := range w.key {
 		at := slices.IndexFunc(w.columns, func(p pair) bool { return p.name == k })
-		conditions[i] = "l." + pgmedic.QuoteIdent(k) + " = " + w.value("b", w.columns[at])
+		conditions[i] = "l." + pgmedic.QuoteIdent(k) + " " + w.equal[i] + " " + w.value("b", w.columns[at])
 	}
 	return strings.Join(conditions, " AND ")
 }
@@ -235,7 +248,7 @@ func (w *sqlWriter) value(of string, c pair) string {
 	case c.same:
 		return name
 	}
-	return name + "::text::" + c.live.cast
+	return name + "::pg_catalog.text::" + c.live.cast
 }
 
 // insert is the head of the INSERT, up to the columns that are selected.

@@ -62,6 +62,9 @@ type Options struct {
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
 	Without pgtool.Without
+	// LabelsOptional has security labels left out where the server has not loaded
+	// their providers' libraries; else that is an error. For scratch servers.
+	LabelsOptional bool
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
@@ -99,6 +102,8 @@ type Session struct {
 	admin  *pgx.Conn
 	server pgmedic.Server
 	steps  []pgmedic.Step
+	// refusedSettings are those that the server did not take.
+	refusedSettings []string
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
@@ -137,6 +142,9 @@ func loaderOf(m pgmedic.Method) (Loader, error) {
 func (o *Options) check() error {
 	if o.Catalog == nil || o.Backup == nil || o.Into == "" || o.Logger == nil || o.Now == nil {
 		return errors.New("restore: Catalog, Backup, Into, Logger and Now are required")
+	}
+	if err := o.Backup.Check(); err != nil {
+		return err
 	}
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
@@ -186,7 +194,13 @@ func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = local"); err != nil {
+	return withCommit(ctx, conn, "local")
+}
+
+// withCommit says what the session's commits wait for. It closes the session where
+// that can't be said.
+func withCommit(ctx context.Context, conn *pgx.Conn, commit string) (*pgx.Conn, error) {
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = "+commit); err != nil {
 		postgres.Close(ctx, conn)
 		return nil, postgres.Wrap(err, "set up the session")
 	}
@@ -259,6 +273,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 }
 
 func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
+	if err := s.readMoneyAs(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.Step("load", func() error { return s.loader.Load(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
@@ -271,11 +288,15 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
-	// Last, for they would act on the sessions that load the rows, and let others in.
-	err := s.Step("properties", func() (err error) {
-		loaded.RefusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, s.Backup.Database)
+	// Last, for they would hinder the sessions that load the rows, and let others in.
+	err := s.Step("properties", func() error {
+		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
+		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
 		if err == nil && !s.Private {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
+		}
+		if err == nil && !s.Without.Owners && !s.Without.Labels {
+			err = postgres.ApplyLabels(ctx, s.admin, s.Into, s.Backup.Database)
 		}
 		return err
 	})
@@ -293,7 +314,7 @@ func (s *Session) create(ctx context.Context) error {
 	if err := s.refuseTaken(ctx); err != nil {
 		return err
 	}
-	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions} {
+	for _, look := range []func(context.Context) error{s.prepareRoles, s.refusePowerless, s.prepareTablespaces, s.refuseMissingExtensions, s.prepareLabels} {
 		if err := look(ctx); err != nil {
 			return err
 		}
@@ -309,11 +330,19 @@ func (s *Session) create(ctx context.Context) error {
 	}
 	failpoint.Hit(ctx, "restore-created")
 	// Whatever ends us from here on, the database says what it is.
-	err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
-		Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: s.Now().UTC(),
-	})
+	now, err := postgres.ServerTime(ctx, s.admin)
+	if err == nil {
+		err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
+			Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: now,
+		})
+	}
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
+		// What is computed while rows come and indexes are built is computed as it
+		// was where the backup was taken.
+		s.refusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, postgres.EarlySettings(s.Backup.Database))
+	}
+	if err == nil {
 		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
 	}
 	if err != nil {
@@ -342,7 +371,8 @@ func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
-// Drop drops a database that a restore made, also when ctx has ended.
+// Drop drops a database that a restore made, also when ctx has ended. What leads to
+// the DROP DATABASE takes thirty seconds at most.
 func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()

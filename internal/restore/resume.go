@@ -14,6 +14,8 @@ type Left struct {
 	Ready *postgres.Kept
 	// Last is what the last swap or rollback set aside, or nil.
 	Last *postgres.Kept
+	// PassedOver says of each that is not taken why, a line each.
+	PassedOver []string
 }
 
 // FindLeft looks for what dead restores of a database left. It holds no lock: a
@@ -31,15 +33,30 @@ func FindLeft(ctx context.Context, o SwapOptions) (Left, error) {
 	return findLeft(stories, o.Live), err
 }
 
+// findLeft believes a copy whose owner is not that of the live database, for want
+// of a live one: which owner the backup gives it is known once the backup is.
 func findLeft(stories []postgres.Kept, live string) (left Left) {
 	for _, k := range stories { // newest first
 		if k.Story.Of != live || k.Name == live {
 			continue
 		}
+		ready := k.Story.Pgmedic == postgres.StoryReady
+		if !ready && k.Story.Pgmedic != postgres.StoryKept {
+			continue
+		}
+		why := k.Distrust()
 		switch {
-		case k.Story.Pgmedic == postgres.StoryReady && left.Ready == nil:
+		case k.Invalid:
+			why = "its DROP DATABASE was interrupted"
+		case ready && k.LiveOwner == "":
+			why = ""
+		}
+		switch {
+		case why != "":
+			left.PassedOver = append(left.PassedOver, fmt.Sprintf("%s: %s", k.Name, why))
+		case ready && left.Ready == nil:
 			left.Ready = &k
-		case k.Story.Pgmedic == postgres.StoryKept && left.Last == nil:
+		case !ready && left.Last == nil:
 			left.Last = &k
 		}
 	}
@@ -62,6 +79,9 @@ func Resume(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	left := findLeft(stories, o.Live)
+	for _, why := range left.PassedOver {
+		o.Logger.Warn("a database that says a restore left it is passed over", "reason", why)
+	}
 	if left.Ready == nil {
 		return run.tidy(ctx, &o, left)
 	}
@@ -85,7 +105,7 @@ func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped
 	}
 	if len(dropped) == 0 {
 		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "start a restore with `pgmedic restore --swap`",
-			"no restore of database %q was cut short", o.Live)
+			"no restore of database %q was cut short%s", o.Live, passedOverWords(left.PassedOver))
 	}
 	return done, nil
 }
@@ -95,6 +115,10 @@ func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped
 func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kept) (*Swapped, error) {
 	if o.Backup == nil || o.Backup.ID != ready.Story.Backup {
 		return nil, fmt.Errorf("restore: Resume needs backup %s, which %s was loaded from", ready.Story.Backup, ready.Name)
+	}
+	if why := ready.Distrust(o.Backup.Database.Owner); why != "" {
+		return nil, pgmedic.Errorf(pgmedic.KindConflict, "rename or drop it, and start the restore again",
+			"database %q says that a restore loaded it, and is not believed: %s", ready.Name, why)
 	}
 	o.Into, o.Of = ready.Name, o.Live
 	if err := o.check(); err != nil {

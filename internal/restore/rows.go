@@ -38,9 +38,6 @@ func newRowLoader(s *Session) *rowLoader {
 }
 
 func (l *rowLoader) load(ctx context.Context) error {
-	if err := l.Backup.CheckChunks(); err != nil {
-		return err
-	}
 	chunks := slices.Clone(l.Backup.Chunks)
 	slices.SortStableFunc(chunks, func(a, b pgmedic.Chunk) int { return int(min(max(b.PlainBytes-a.PlainBytes, -1), 1)) })
 	queue := make(chan pgmedic.Chunk, len(chunks))
@@ -113,18 +110,15 @@ func (l *rowLoader) alone(c pgmedic.Chunk, part int, table string) []string {
 	return into
 }
 
-// connectLoading opens a session that loads: its commits need not reach the disk
-// one by one, the last of the restore does.
+// connectLoading opens a session that loads: values are computed as in the
+// database's own sessions, and its commits need not reach the disk one by one, the
+// last of the restore does.
 func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, t)
+	conn, err := postgres.ConnectComputing(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
-	}
-	return conn, nil
+	return withCommit(ctx, conn, "off")
 }
 
 // refusedRow reports whether the server refused a row for what it holds.

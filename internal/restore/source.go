@@ -54,19 +54,27 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 func (s Source) OpenStored(ctx context.Context, o pgmedic.Object) (io.ReadCloser, error) {
 	src, err := s.Catalog.Store().Open(ctx, catalog.Key(s.Backup, o.Name), 0, -1)
 	if err != nil {
-		return nil, missingObject(err, s.Backup, o)
+		return nil, s.missingObject(ctx, err, o)
 	}
 	return src, nil
 }
 
 // missingObject makes of an object that is not there the damaged backup that
-// it is: the manifest says that it was.
-func missingObject(err error, b *pgmedic.Backup, o pgmedic.Object) error {
-	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
-			"backup %s is damaged: %s is missing", b.ID, o.Name)
+// it is: the manifest says that it was. Where the manifest is gone, too, somebody
+// deleted the backup meanwhile, or what held it.
+func (s Source) missingObject(ctx context.Context, err error, o pgmedic.Object) error {
+	if pgmedic.KindOf(err) != pgmedic.KindNotFound {
+		return fmt.Errorf("open %s: %w", o.Name, err)
 	}
-	return fmt.Errorf("open %s: %w", o.Name, err)
+	there, lookErr := s.Catalog.Exists(ctx, s.Backup)
+	switch {
+	case lookErr != nil:
+		return fmt.Errorf("open %s: %w", o.Name, lookErr)
+	case !there:
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "look at the store: pgmedic list", "backup %s was deleted while it was read", s.Backup.ID)
+	}
+	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
+		"backup %s is damaged: %s is missing", s.Backup.ID, o.Name)
 }
 
 // SumOf is what the manifest recorded of an object, as the seal checks it.
@@ -116,7 +124,7 @@ func (s Source) OpenChunk(ctx context.Context, chunk pgmedic.Chunk) (*ChunkReade
 	pack := pgmedic.Object{Name: chunk.Pack}
 	src, err := s.Catalog.Store().Open(ctx, catalog.Key(s.Backup, chunk.Pack), chunk.Offset, chunk.StoredBytes)
 	if err != nil {
-		return nil, missingObject(err, s.Backup, pack)
+		return nil, s.missingObject(ctx, err, pack)
 	}
 	return s.Chunk(chunk, src)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
@@ -63,7 +64,7 @@ func TestStandby(t *testing.T) {
 		o.Into = "copy"
 		_, err = restore.Into(t.Context(), o.Options)
 		fixture.WantKind(t, err, pgmedic.KindConflict, "is a standby")
-		_, err = restore.Prune(t.Context(), restore.PruneOptions{Target: replica, Logger: fixture.Silent(), Now: time.Now})
+		_, err = restore.Prune(t.Context(), restore.PruneOptions{Target: replica, Logger: fixture.Silent()})
 		fixture.WantKind(t, err, pgmedic.KindConflict, "is a standby")
 	})
 	// A standby of the standby stands for itself alone.
@@ -147,6 +148,28 @@ func TestStandby(t *testing.T) {
 			t.Errorf("a new session reads %d", n)
 		}
 	})
+	t.Run("after a promotion", func(t *testing.T) { latestAfterPromotion(t, dsn, standby, live) })
+}
+
+// latestAfterPromotion: what a primary writes once its standby was promoted is on a
+// lost timeline, however far it gets.
+func latestAfterPromotion(t *testing.T, dsn string, standby *scratchtest.Standby, live string) {
+	standby.CatchUp(t)
+	standby.Promote(t)
+	c := fixture.NewCatalog(t)
+	fixture.Exec(t, dsn, "CREATE TABLE more AS SELECT repeat('x', 100) FROM generate_series(1, 10000)")
+	old := fixture.TakeBackup(t, dsn, c)
+	now := fixture.TakeBackup(t, standby.DSN(live), c)
+	if old.SnapshotTimeline != 1 || now.SnapshotTimeline != 2 {
+		t.Errorf("timelines %d and %d", old.SnapshotTimeline, now.SnapshotTimeline)
+	}
+	e, err := c.Get(t.Context(), catalog.Latest, catalog.Filter{})
+	if err != nil || e.Backup.ID != now.ID {
+		t.Errorf("latest is %+v, %v", e.Backup, err)
+	}
+	again := fixture.TakeBackup(t, dsn, c)
+	_, err = c.Get(t.Context(), catalog.Latest, catalog.Filter{})
+	fixture.WantKind(t, err, pgmedic.KindUsage, again.ID, now.ID, "of an earlier timeline")
 }
 
 // backupFromStandby takes a backup of the standby and restores it.

@@ -69,6 +69,12 @@ type Plan struct {
 	// Globals is what becomes of the backup's roles and tablespaces, where that is
 	// asked for.
 	Globals *Globals `json:"globals,omitempty"`
+	// Closed is true where the database will take no connections, as it did not
+	// before.
+	Closed bool `json:"closed,omitempty"`
+	// PassedOver are databases that say they were set aside and are not taken, each
+	// with the reason.
+	PassedOver []string `json:"passed_over,omitempty"`
 	// Resumed is the loaded copy that a dead restore left, where there is one
 	// to go on with.
 	Resumed string `json:"resumed,omitempty"`
@@ -89,6 +95,10 @@ type Swapped struct {
 	BackupID      string `json:"backup_id,omitempty"`
 	SafetyBackup  string `json:"safety_backup_id,omitempty"`
 	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
+	// Closed is true where the database takes no connections, as it did not before.
+	Closed bool `json:"closed,omitempty"`
+	// PassedOver is the plan's.
+	PassedOver []string `json:"passed_over,omitempty"`
 	// OutageSeconds is how long the name could not be connected to.
 	OutageSeconds float64 `json:"outage_seconds"`
 	Seconds       float64 `json:"seconds"`
@@ -251,10 +261,18 @@ func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) 
 	if err != nil {
 		return nil, err
 	}
+	owners, err := r.copyOwners(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, k := range stories {
 		left := k.Story.Pgmedic == postgres.StoryLoading || k.Story.Pgmedic == postgres.StoryReady
 		if !left || k.Story.Of != o.Live || k.Name == o.Live || k.Name == except {
+			continue
+		}
+		if why := k.Distrust(owners...); why != "" {
+			o.Logger.Warn("a database says that a restore left it, and is left alone", "database", k.Name, "reason", why)
 			continue
 		}
 		if err := refuseInUse(k); err != nil {
@@ -265,13 +283,24 @@ func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) 
 	// And of one that was killed between making its database and writing down what
 	// it is.
 	prefix := strings.TrimSuffix(postgres.DerivedName(o.Live, "__restore_00000000"), "00000000")
-	nameless, err := postgres.Nameless(ctx, r.admin, prefix)
+	nameless, err := postgres.Nameless(ctx, r.admin, prefix, owners)
 	for _, name := range nameless {
 		if suffix := strings.TrimPrefix(name, prefix); len(suffix) == 8 && strings.Trim(suffix, "0123456789abcdef") == "" {
 			names = append(names, name)
 		}
 	}
 	return names, err
+}
+
+// copyOwners are the roles whose copies of the live database are a restore's: the
+// one that owns it, and the one to which the backup gives it.
+func (r *swapRun) copyOwners(ctx context.Context, o *SwapOptions) ([]string, error) {
+	owner, err := postgres.DatabaseOwner(ctx, r.admin, o.Live)
+	owners := []string{owner}
+	if o.Backup != nil {
+		owners = append(owners, o.Backup.Database.Owner)
+	}
+	return owners, err
 }
 
 // sweep drops the leftovers. We hold the run lock, so nobody works on one.
@@ -310,8 +339,12 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	}
 	failpoint.Hit(ctx, "restore-compared")
 	// From here on a restore that is killed can be resumed.
+	now, err := postgres.ServerTime(ctx, r.admin)
+	if err != nil {
+		return nil, err
+	}
 	err = postgres.SetLastingStory(ctx, r.admin, o.Into, postgres.Story{
-		Pgmedic: postgres.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: o.Now().UTC(),
+		Pgmedic: postgres.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: now,
 	})
 	if err != nil {
 		return nil, err
@@ -364,20 +397,46 @@ func damaged(err error) bool {
 }
 
 func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, done *Swapped) error {
-	comment, err := r.comment(ctx, o.Live)
+	story, err := r.keptStory(ctx, o.Live, "restore")
 	if err != nil {
 		return err
 	}
+	story.Backup, story.SafetyBackup, story.SafetySkipped = o.Backup.ID, done.SafetyBackup, done.SafetySkipped
 	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
 		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: postgres.OwnComment(o.Backup.Database.Comment),
-		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now,
-		Story: postgres.Story{
-			Pgmedic: postgres.StoryKept, Of: o.Live, By: "restore", Backup: o.Backup.ID,
-			Since: o.Now().UTC(), Comment: comment, SafetyBackup: done.SafetyBackup, SafetySkipped: done.SafetySkipped,
-		},
+		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now, Story: story,
 	})
-	done.OutageSeconds = seconds(outage)
-	return err
+	if err != nil {
+		return err
+	}
+	done.OutageSeconds, done.Closed = seconds(outage), r.closed(ctx, o)
+	return nil
+}
+
+// keptStory is the story of the live database that is about to be kept. Nothing in
+// it is by the clock of this host.
+func (r *swapRun) keptStory(ctx context.Context, live, by string) (s postgres.Story, err error) {
+	s = postgres.Story{Pgmedic: postgres.StoryKept, Of: live, By: by}
+	if s.Comment, err = r.comment(ctx, live); err != nil {
+		return s, err
+	}
+	stories, err := postgres.ReadStories(ctx, r.admin)
+	if err != nil {
+		return s, err
+	}
+	s.Number = postgres.NextNumber(stories, live)
+	s.Since, err = postgres.ServerTime(ctx, r.admin)
+	return s, err
+}
+
+// closed reports whether the database that is live now takes no connections. The
+// swap is done by then: where that can't be asked it is said to.
+func (r *swapRun) closed(ctx context.Context, o *SwapOptions) (closed bool) {
+	err := r.admin.QueryRow(ctx, "SELECT NOT datallowconn FROM pg_catalog.pg_database WHERE datname = $1", o.Live).Scan(&closed)
+	if err != nil {
+		o.Logger.Warn("whether the live database takes connections is not known", "error", postgres.Wrap(err, "look at the live database"))
+	}
+	return closed
 }
 
 // comment returns a database's own comment, or empty if there is no such

@@ -28,8 +28,8 @@ func compareWithout(ctx context.Context, o Options) ([]pgmedic.Check, error) {
 			return nil, err
 		}
 	}
-	schema, err := compareDefinitions(ctx, conn, o.source(), o.Without)
-	return []pgmedic.Check{rows, schema}, err
+	definitions, err := compareDefinitions(ctx, conn, o.source(), o.Without)
+	return append([]pgmedic.Check{rows}, definitions...), err
 }
 
 // expected reports whether a difference is what was asked for. Owners and access

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // plainName matches the names that initdb takes as they are. Its set-up
@@ -33,7 +33,7 @@ func (s *Server) initialise(ctx context.Context, opts Options) error {
 		"--pgdata", s.DataDir(), "--username", name, "--auth", "trust", "--no-sync",
 		"--encoding", opts.Encoding, "--locale", opts.Locale,
 	}
-	process, err := launch(s.command("initdb", append(args, opts.InitArgs...)...))
+	process, err := launch(s.command("initdb", append(args, opts.InitArgs...)...), nil)
 	if err != nil {
 		return s.cannotRun("initdb", err)
 	}
@@ -152,9 +152,10 @@ func (s *Server) waitReady(ctx context.Context) error {
 		user = s.superuser
 	}
 	for {
-		conn, err := pgconn.Connect(ctx, s.dsn(user, "postgres"))
+		conn, err := connect(ctx, s.dsn(user, "postgres"))
 		if err == nil {
-			return conn.Close(ctx)
+			postgres.Close(ctx, conn)
+			return nil
 		}
 		select {
 		case <-s.process.done:
@@ -198,14 +199,23 @@ func (s *Server) renameSuperuser(ctx context.Context) error {
 
 // run executes statements in one session.
 func (s *Server) run(ctx context.Context, user string, statements ...string) error {
-	conn, err := pgconn.Connect(ctx, s.dsn(user, "postgres"))
+	conn, err := connect(ctx, s.dsn(user, "postgres"))
 	if err != nil {
-		return fmt.Errorf("connect to port %s: %w", strconv.Itoa(s.port), err)
+		return err
 	}
+	defer postgres.Close(ctx, conn)
 	for _, statement := range statements {
-		if _, err = conn.Exec(ctx, statement).ReadAll(); err != nil {
-			break
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return postgres.Wrap(err, "set up the server's roles")
 		}
 	}
-	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+	return nil
+}
+
+func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	target, err := postgres.ParseTarget(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Connect(ctx, target)
 }

@@ -3,6 +3,7 @@ package scratch
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -23,6 +24,8 @@ const (
 	logName      = "server.log"
 	dataName     = "data"
 	socketName   = "socket"
+	// tablespacesName is the folder of the tablespaces' folders.
+	tablespacesName = "tablespaces"
 )
 
 // account is who runs a server: another user if we are root, else ourselves.
@@ -31,6 +34,16 @@ type account struct {
 	uid, gid int
 	// other is true if the account is not ours.
 	other bool
+	// claim keeps other drills from an id that is the server's alone, and is nil
+	// for an account that the system knows.
+	claim io.Closer
+}
+
+// release gives up the claim to an id.
+func (a account) release() {
+	if a.claim != nil {
+		_ = a.claim.Close()
+	}
 }
 
 // serverAccount returns the account that runs the server. The name counts only
@@ -68,11 +81,12 @@ func serverAccount(name string) (account, error) {
 		strings.Join(names, " or "))
 }
 
-// chooseParent returns the absolute path of the folder to work in.
-func chooseParent(wanted string, who account) (string, error) {
+// chooseParent returns the absolute path of the folder to work in, which both
+// accounts must reach.
+func chooseParent(wanted string, who, caged account) (string, error) {
 	if wanted == "" {
 		parent, err := filepath.Abs(os.TempDir())
-		if err == nil && socketFits(parent) && reachable(parent, who) {
+		if err == nil && socketFits(parent) && reachable(parent, who) && reachable(parent, caged) {
 			return parent, nil
 		}
 		return "/tmp", nil
@@ -84,6 +98,10 @@ func chooseParent(wanted string, who account) (string, error) {
 	if !socketFits(parent) {
 		return "", pgmedic.Errorf(pgmedic.KindUsage, "choose a folder with a short path and no comma in it",
 			"the path of a socket in %s would be too long, or be taken for a list", parent)
+	}
+	if caged.claim != nil && !reachable(parent, caged) {
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "let every user pass to it (chmod o+x), or name another folder with --scratch-dir",
+			"the server of a drill has a user id of its own, which can't pass to %s", parent)
 	}
 	return parent, nil
 }
@@ -160,7 +178,7 @@ func makeFolder(parent string, who account) (_ *folder, err error) {
 	if f.log, err = f.root.OpenFile(logName, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{dataName, socketName} {
+	for _, name := range []string{dataName, socketName, tablespacesName} {
 		if err := f.mkdir(name); err != nil {
 			return nil, err
 		}
@@ -199,11 +217,77 @@ func (f *folder) mkdir(name string) error {
 	return f.giveAway(name)
 }
 
+// giveAway gives what was just made to the server's user. It goes by a handle:
+// in a folder of that user the name may mean something else by now.
 func (f *folder) giveAway(name string) error {
 	if !f.who.other {
 		return nil
 	}
-	return f.root.Lchown(name, f.who.uid, f.who.gid)
+	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.IsDir() && links(info) != 1 {
+		err = fmt.Errorf("%s has another name elsewhere", name)
+	}
+	if err == nil {
+		err = file.Chown(f.who.uid, f.who.gid)
+	}
+	return errors.Join(err, file.Close())
+}
+
+// handOver gives everything inside to the account that runs the server in a
+// cage. The folder itself stays ours where the account is another: nothing in it
+// can be replaced then. It is called before anything hostile runs.
+func (f *folder) handOver(to account) error {
+	f.who = to
+	if !to.other {
+		return nil
+	}
+	err := fs.WalkDir(f.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." || name == ownerName || name == logName {
+			return err
+		}
+		if entry.Type()&fs.ModeSymlink != 0 {
+			return f.root.Lchown(name, to.uid, to.gid)
+		}
+		return f.giveAway(name)
+	})
+	if err != nil {
+		return err
+	}
+	return f.keep(".")
+}
+
+// closeSocketFolder keeps the server's user from replacing the socket, by which
+// we would be led to another server.
+func (f *folder) closeSocketFolder() error {
+	if !f.who.other {
+		return nil
+	}
+	return f.keep(socketName)
+}
+
+// keep makes a folder ours that the server's user may only pass.
+func (f *folder) keep(name string) error {
+	dir, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	err = dir.Chown(os.Geteuid(), f.who.gid)
+	if err == nil {
+		err = dir.Chmod(0o710)
+	}
+	return errors.Join(err, dir.Close())
+}
+
+// links is how many names a file has.
+func links(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(stat.Nlink) //nolint:unconvert // its type differs between systems
+	}
+	return 0
 }
 
 // remove removes the folder and closes what is open in it. It may be called
@@ -220,6 +304,7 @@ func (f *folder) remove() error {
 	if f.owner != nil {
 		_ = f.owner.Close()
 	}
+	f.who.release()
 	return err
 }
 

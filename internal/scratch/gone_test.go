@@ -22,6 +22,14 @@ import (
 // TestKilledOwner kills the process that owns a server: the server must end,
 // and a sweep must remove its folder.
 func TestKilledOwner(t *testing.T) {
+	t.Run("plain", testKilledOwner)
+	t.Run("caged", func(t *testing.T) {
+		t.Setenv(helperCaged, "1")
+		testKilledOwner(t)
+	})
+}
+
+func testKilledOwner(t *testing.T) {
 	parent := parentDir(t)
 	owner, pid, dir := startHelper(t, parent, "wait")
 	if n, err := scratch.Sweep(t.Context(), scratch.SweepOptions{Parent: parent}); n != 0 || err != nil {

@@ -25,6 +25,10 @@ import (
 const (
 	helperVariable = "SCRATCH_TEST_HELPER_PARENT"
 	helperEnds     = "SCRATCH_TEST_HELPER_ENDS"
+	// helperCaged has the server start in a cage.
+	helperCaged = "SCRATCH_TEST_HELPER_CAGED"
+	// attackArgument makes it a program that content runs in a cage.
+	attackArgument = "attack-from-the-cage"
 )
 
 func TestMain(m *testing.M) {
@@ -32,12 +36,20 @@ func TestMain(m *testing.M) {
 		helper(parent)
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == attackArgument {
+		attack(os.Args[2:])
+		return
+	}
 	os.Exit(m.Run())
 }
 
 func helper(parent string) {
 	ctx := context.Background()
-	server, err := scratch.Start(ctx, scratch.Options{Parent: parent, SearchDirs: scratchtest.SearchDirs()})
+	opts := scratch.Options{Parent: parent, SearchDirs: scratchtest.SearchDirs()}
+	if os.Getenv(helperCaged) != "" {
+		opts.Cage = &scratch.Cage{}
+	}
+	server, err := scratch.Start(ctx, opts)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

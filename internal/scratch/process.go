@@ -33,16 +33,12 @@ type process struct {
 	err  error
 }
 
-// launch starts a command and waits for it in the background.
-func launch(cmd *exec.Cmd) (*process, error) {
+// launch starts a command and waits for it in the background. Where restrict is
+// not nil, it is called first, on a thread that then does nothing but this.
+func launch(cmd *exec.Cmd, restrict func()) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
-	go func() {
-		// The signal that a child gets at its parent's death is sent at the
-		// death of the thread that started it. Go ends threads at will, but
-		// not one that a goroutine is locked to.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	run := func() {
 		err := cmd.Start()
 		started <- err
 		if err != nil {
@@ -50,7 +46,22 @@ func launch(cmd *exec.Cmd) (*process, error) {
 		}
 		p.err = cmd.Wait()
 		close(p.done)
-	}()
+	}
+	if restrict != nil {
+		onOwnThread(func() {
+			restrict()
+			run()
+		})
+	} else {
+		go func() {
+			// The signal that a child gets at its parent's death is sent at the
+			// death of the thread that started it. Go ends threads at will, but
+			// not one that a goroutine is locked to.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			run()
+		}()
+	}
 	if err := <-started; err != nil {
 		return nil, err
 	}
@@ -83,11 +94,14 @@ func (p *process) ended(ctx context.Context, patience time.Duration) bool {
 	}
 }
 
-// command prepares a program of the installation: run by the server's user,
+// command prepares a program, of the installation where the path is not absolute: run by the server's user,
 // in a session of its own so that a terminal's Ctrl-C doesn't reach it, with
 // its output in the log.
 func (s *Server) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.installation.BinDir, program), args...) //nolint:noctx // a server outlives the context of its start
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(s.installation.BinDir, program)
+	}
+	cmd := exec.Command(program, args...) //nolint:noctx // a server outlives the context of its start
 	cmd.Dir = s.folder.path
 	cmd.Env = childEnvironment(s.folder.path)
 	cmd.Stdout, cmd.Stderr = s.folder.log, s.folder.log
@@ -138,22 +152,20 @@ func (s *Server) launchServer(ctx context.Context) error {
 	}
 }
 
-// launchPostgres starts postgres, without a network if that is wanted and the
-// system allows it.
+// launchPostgres starts postgres, in its cage where it has one.
 func (s *Server) launchPostgres() (*process, error) {
 	args := []string{"-D", s.DataDir(), "-p", strconv.Itoa(s.port)}
-	if s.noNetwork {
-		cmd := s.command("postgres", args...)
-		if withoutNetwork(cmd) {
-			process, err := launch(cmd)
-			if err == nil {
-				return process, nil
-			}
-			s.logger.Debug("a server without a network could not be started", "error", err)
-		}
-		s.noNetwork = false
+	if s.cage == nil {
+		s.walls = seen{}.walls()
+		return launch(s.command("postgres", args...), nil)
 	}
-	return launch(s.command("postgres", args...))
+	// The program itself, because a link may be in a folder that only the user
+	// who ran initdb can pass.
+	path, err := filepath.EvalSymlinks(filepath.Join(s.installation.BinDir, "postgres"))
+	if err != nil {
+		return nil, err
+	}
+	return s.launchCaged(path, args...)
 }
 
 // freePort returns a port of 127.0.0.1 that nobody listens on now.
@@ -195,8 +207,10 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.stopped {
 		return nil
 	}
+	s.watch.end()
 	if s.process != nil {
 		s.end(ctx)
+		endProcesses(s.folder.who.uid)
 	}
 	if err := s.folder.remove(); err != nil {
 		return err
@@ -221,5 +235,12 @@ func (s *Server) end(ctx context.Context) {
 		}
 	}
 	s.logger.Warn("scratch server had to be killed", "pid", s.PID())
+	s.kill()
+}
+
+// kill kills the server and, where it has a user id of its own, whatever else
+// has it.
+func (s *Server) kill() {
 	s.process.killGroup()
+	endProcesses(s.folder.who.uid)
 }

@@ -2,7 +2,6 @@ package scratch
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"syscall"
 )
@@ -11,19 +10,6 @@ import (
 // send it SIGQUIT when we die, which is PostgreSQL's immediate shutdown.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGQUIT}
-}
-
-// withoutNetwork has a command start in a network namespace of its own, which
-// takes root or a user namespace.
-func withoutNetwork(cmd *exec.Cmd) bool {
-	a := cmd.SysProcAttr
-	a.Cloneflags |= syscall.CLONE_NEWNET
-	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
-		a.Cloneflags |= syscall.CLONE_NEWUSER
-		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
-	}
-	return true
 }
 
 // isPostmaster reports whether a process is the postmaster of a data folder:

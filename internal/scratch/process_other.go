@@ -4,7 +4,6 @@ package scratch
 
 import (
 	"context"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +23,3 @@ func isPostmaster(pid int, dataDir string) bool {
 	out, err := output(context.Background(), "ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid))
 	return err == nil && strings.Contains(out, " -D "+dataDir+" ")
 }
-
-// withoutNetwork reports that this system has no such thing.
-func withoutNetwork(*exec.Cmd) bool { return false }

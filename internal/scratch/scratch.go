@@ -69,14 +69,13 @@ type Options struct {
 	Settings map[string]string
 	// TCP makes the server listen on a free port of 127.0.0.1 also.
 	TCP bool
-	// NoNetwork starts the server in a network namespace of its own, in which
-	// there is no network, so that nothing that runs in it reaches another
-	// host. The socket works as ever. Where the system does not allow it the
-	// server starts without; Server.NoNetwork tells.
-	NoNetwork bool
+	// Cage keeps what runs in the server away from the rest of the machine. Nil
+	// means that it can do what its user can. It excludes TCP.
+	Cage *Cage
 	// OSUser is the user who runs the server if we are root, since PostgreSQL
 	// refuses to run as root. Empty means postgres, or nobody where there is
-	// no such user. It is not used if we are not root.
+	// no such user. It is not used if we are not root. In a cage this user runs
+	// initdb, and the server gets a user id of its own.
 	OSUser string
 	// Logger is told of what goes on. Nil means nobody is.
 	Logger *slog.Logger
@@ -97,13 +96,15 @@ type Server struct {
 	password     string
 	port         int
 	tcp          bool
-	noNetwork    bool
+	cage         *Cage
+	walls        Walls
 	folder       *folder
 	process      *process
 	logger       *slog.Logger
 
 	stopping sync.Mutex
 	stopped  bool
+	watch    *diskWatch
 }
 
 // Start makes a new cluster and starts a server on it; it returns once the
@@ -126,7 +127,16 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	parent, err := chooseParent(opts.Parent, account)
+	caged, err := cagedAccount(opts.Cage, account)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			caged.release()
+		}
+	}()
+	parent, err := chooseParent(opts.Parent, account, caged)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +158,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 		password:     opts.Password,
 		port:         socketPort,
 		tcp:          opts.TCP,
-		noNetwork:    opts.NoNetwork,
+		cage:         opts.Cage,
 		folder:       dir,
 		logger:       opts.Logger,
 	}
@@ -159,7 +169,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 			err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
 		}
 	}()
-	if err := server.start(ctx, opts); err != nil {
+	if err := server.start(ctx, opts, caged); err != nil {
 		return nil, fmt.Errorf("start a PostgreSQL %s scratch server: %w", installation.Version, err)
 	}
 	started = true
@@ -169,15 +179,26 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 }
 
 // start runs initdb, starts the server, and gives it its roles.
-func (s *Server) start(ctx context.Context, opts Options) error {
+func (s *Server) start(ctx context.Context, opts Options, caged account) error {
 	if err := s.initialise(ctx, opts); err != nil {
 		return err
 	}
 	if err := s.configure(opts); err != nil {
 		return err
 	}
+	if s.cage != nil {
+		if err := s.folder.handOver(caged); err != nil {
+			return fmt.Errorf("hand the folder over to the server's user: %w", err)
+		}
+	}
 	if err := s.launchServer(ctx); err != nil {
 		return err
+	}
+	if s.cage != nil {
+		if err := s.folder.closeSocketFolder(); err != nil {
+			return fmt.Errorf("close the folder of the socket: %w", err)
+		}
+		s.watch = s.watchDisk()
 	}
 	return s.setUpRoles(ctx)
 }
@@ -196,8 +217,8 @@ func checkOptions(opts Options) (Options, error) {
 	if opts.Locale == "" {
 		opts.Locale = "C"
 	}
-	if opts.TCP && opts.NoNetwork {
-		return opts, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "a server without a network can't listen on one")
+	if opts.TCP && opts.Cage != nil {
+		return opts, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "a server in a cage can't listen on a network")
 	}
 	if opts.TCP && opts.Password == "" {
 		opts.Password = rand.Text()
@@ -208,6 +229,10 @@ func checkOptions(opts Options) (Options, error) {
 		return opts, pgmedic.Errorf(pgmedic.KindUsage,
 			"choose a name of at most 63 bytes that doesn't begin with pg_",
 			"PostgreSQL takes no role named %q", opts.Superuser)
+	}
+	if opts.Cage != nil {
+		cage := opts.Cage.withDefaults()
+		opts.Cage = &cage
 	}
 	for name, value := range opts.Settings {
 		if err := checkSetting(name, value); err != nil {
@@ -223,8 +248,13 @@ func (s *Server) Version() string { return s.installation.Version }
 // Major returns the server's major version.
 func (s *Server) Major() int { return s.installation.Major }
 
-// NoNetwork reports whether the server has no network to reach anyone by.
-func (s *Server) NoNetwork() bool { return s.noNetwork }
+// Walls returns what keeps the content of the server from the machine, as it was
+// seen when the server started. Without a cage all are missing.
+func (s *Server) Walls() Walls { return s.walls }
+
+// Overrun returns why the server was ended, if it was because its folder grew
+// beyond Cage.DiskBytes, and nil otherwise.
+func (s *Server) Overrun() error { return s.watch.overrun() }
 
 // BinDir returns the folder of the server's programs.
 func (s *Server) BinDir() string { return s.installation.BinDir }
@@ -289,7 +319,7 @@ func (s *Server) URL(database string) string {
 func (s *Server) TablespaceDir(name string) (string, error) {
 	// Escaped: a tablespace may be named "../x" or hold a quote, which the
 	// server refuses in a location.
-	relative := "tablespace-" + url.PathEscape(name)
+	relative := filepath.Join(tablespacesName, "of-"+url.PathEscape(name))
 	if err := s.folder.mkdir(relative); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", fmt.Errorf("make a folder for tablespace %q: %w", name, err)
 	}

@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // StandbyOptions say how a standby is started.
@@ -61,27 +60,19 @@ func StartStandby(ctx context.Context, primary *Server, opts StandbyOptions) (_ 
 
 // follow copies the primary's cluster and starts a server on the copy.
 func (s *Server) follow(ctx context.Context, primary *Server, opts StandbyOptions) error {
-	conn, err := pgconn.Connect(ctx, primary.dsn(primary.superuser, "postgres"))
+	conn, err := connect(ctx, primary.dsn(primary.superuser, "postgres"))
 	if err != nil {
 		return fmt.Errorf("connect to the primary: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	begin, end := "SELECT pg_backup_start($1, true)", "SELECT labelfile FROM pg_backup_stop(false)"
+	defer postgres.Close(ctx, conn)
+	begin, end := "SELECT pg_catalog.pg_backup_start($1, true)::text", "SELECT labelfile FROM pg_catalog.pg_backup_stop(false)"
 	if primary.Major() < 15 {
-		begin, end = "SELECT pg_start_backup($1, true, false)", "SELECT labelfile FROM pg_stop_backup(false, false)"
+		begin, end = "SELECT pg_catalog.pg_start_backup($1, true, false)::text", "SELECT labelfile FROM pg_catalog.pg_stop_backup(false, false)"
 	}
-	ask := func(sql string, args ...string) (string, error) {
-		values := make([][]byte, len(args))
-		for i, a := range args {
-			values[i] = []byte(a)
-		}
-		r := conn.ExecParams(ctx, sql, values, nil, nil, nil).Read()
-		if r.Err != nil || len(r.Rows) == 0 {
-			return "", fmt.Errorf("%s: %w", sql, r.Err)
-		}
-		return string(r.Rows[0][0]), nil
+	ask := func(sql string, args ...any) (answer string, err error) {
+		return answer, postgres.Wrap(conn.QueryRow(ctx, sql, args...).Scan(&answer), "make a base backup of the primary")
 	}
-	if _, err := ask("SELECT pg_create_physical_replication_slot($1, true)", opts.Name); err != nil {
+	if _, err := ask("SELECT slot_name::text FROM pg_catalog.pg_create_physical_replication_slot($1, true)", opts.Name); err != nil {
 		return err
 	}
 	if _, err := ask(begin, opts.Name); err != nil {

@@ -98,6 +98,9 @@ func sweepFolder(ctx context.Context, path string) (gone bool, err error) {
 	if err := endLeftover(ctx, root, filepath.Join(path, dataName)); err != nil {
 		return false, err
 	}
+	if data, err := root.Lstat(dataName); err == nil {
+		endLeftovers(int(data.Sys().(*syscall.Stat_t).Uid))
+	}
 	if err := removeAll(path); err != nil {
 		return false, err
 	}
@@ -107,6 +110,9 @@ func sweepFolder(ctx context.Context, path string) (gone bool, err error) {
 // endLeftover ends the postmaster of a folder whose owner is dead, if it runs.
 func endLeftover(ctx context.Context, root *os.Root, dataDir string) error {
 	pid := leftoverPID(root)
+	if pid == 1 {
+		pid = findPostmaster(dataDir)
+	}
 	if pid <= 1 {
 		// It never ran, or ended in order.
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -236,13 +237,53 @@ func (k *Key) CheckMAC(data []byte, mac string) error {
 	return nil
 }
 
+// ReceiptMAC authenticates the receipts of one backup, under a key of their own.
+type ReceiptMAC struct{ key []byte }
+
+// ReceiptMAC derives the key by which the receipts of a backup are authenticated:
+// with HKDF-SHA256 from the backup's identity; for a PassphraseKey with PBKDF2 and
+// the backup's id as salt, which takes a moment. Only who can open the backup can
+// make it.
+func (k *Key) ReceiptMAC(backupID string) (*ReceiptMAC, error) {
+	const label = "pgmedic receipt v1"
+	if k.phrase != "" {
+		key, err := pbkdf2.Key(sha256.New, k.phrase, []byte(label+" "+backupID), pbkdf2Rounds, sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("derive the receipts' key: %w", err)
+		}
+		return &ReceiptMAC{key}, nil
+	}
+	key, err := hkdf.Key(sha256.New, []byte(k.secret), nil, label, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the receipts' key: %w", err)
+	}
+	return &ReceiptMAC{key}, nil
+}
+
+// Sum returns the code of a receipt as it is stored, in hex.
+func (m *ReceiptMAC) Sum(receipt []byte) (string, error) {
+	mac := hmac.New(sha256.New, m.key)
+	mac.Write(receipt)
+	return hex.EncodeToString(mac.Sum(nil)), nil
+}
+
+// Check returns a pgmedic.KindIntegrity error unless code is what Sum makes of the
+// receipt.
+func (m *ReceiptMAC) Check(receipt []byte, code string) error {
+	want, err := m.Sum(receipt)
+	if err == nil && !hmac.Equal([]byte(want), []byte(code)) {
+		err = corrupt("the receipt was not written by who can open the backup")
+	}
+	return err
+}
+
 // scryptWork is the cost of a passphrase, as a power of two: 64 MiB and about a
 // fifth of a second. age's own default takes 256 MiB.
 const scryptWork = 16
 
-// maxScryptWork bounds what a wrap may ask for, who can write to the store being
-// free to ask: 256 MiB, which is what the age program uses.
-const maxScryptWork = 18
+// maxScryptWork bounds what a wrap may ask for, because anyone who can write to the
+// store can ask: 128 MiB. The age program's own, 18, would take 256 MiB.
+const maxScryptWork = 17
 
 // PassphraseRecipient wraps to a passphrase.
 func PassphraseRecipient(passphrase string) (age.Recipient, error) {

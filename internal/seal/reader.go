@@ -17,9 +17,9 @@ import (
 const (
 	// readBuffer is how much is asked of a source at a time.
 	readBuffer = 256 << 10
-	// maxReadWindow bounds what a zstd frame may make the Reader hold. It is
-	// four times what a Writer uses, so that a later version may use more.
-	maxReadWindow = 4 * maxWriteWindow
+	// maxReadWindow bounds what a zstd frame may make the Reader hold, because anyone
+	// who can write to the store can ask for more: many Readers work at once.
+	maxReadWindow = maxWriteWindow
 	// maxEmptyReads is how often in a row a source may return neither bytes
 	// nor an error. It is less than bufio's limit, so that giving up counts
 	// as a failure to read and not as corruption.
@@ -47,8 +47,8 @@ const (
 // read before io.EOF is not yet known to be right: the caller of a Reader must
 // read to io.EOF before it believes anything.
 //
-// A Reader starts no goroutine, holds at most some 70 MiB (zstd; 10 MiB for
-// what a Writer wrote) and is not safe for concurrent use.
+// A Reader starts no goroutine, holds at most some 20 MiB and is not safe for
+// concurrent use.
 type Reader struct {
 	opts   Options
 	sum    Sum

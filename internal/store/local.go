@@ -137,7 +137,7 @@ func (l *Local) Stat(ctx context.Context, key string) (Object, error) {
 	if err != nil {
 		return Object{}, failed(op, key, l.dir, err)
 	} else if info == nil {
-		return Object{}, notFound(op, key)
+		return Object{}, l.missing(op, key)
 	}
 	return object(key, info), nil
 }
@@ -157,11 +157,11 @@ func (l *Local) Open(ctx context.Context, key string, offset, length int64) (io.
 	case err != nil:
 		return nil, failed(op, key, l.dir, err)
 	case info == nil:
-		return nil, notFound(op, key)
+		return nil, l.missing(op, key)
 	}
 	f, err := l.root.Open(key)
 	if isMissing(err) {
-		return nil, notFound(op, key)
+		return nil, l.missing(op, key)
 	} else if err != nil {
 		return nil, failed(op, key, l.dir, err)
 	}
@@ -270,6 +270,28 @@ func (l *Local) lstat(key string) (fs.FileInfo, error) {
 		return nil, err
 	}
 	return info, nil
+}
+
+// missing is the error of op for a key that isn't there: notFound, unless the whole
+// folder was deleted, moved or unmounted, which says nothing about the object.
+func (l *Local) missing(op, key string) error {
+	if err := l.gone(); err != nil {
+		return failed(op, key, l.dir, err)
+	}
+	return notFound(op, key)
+}
+
+// gone returns an error where Dir is not the folder any more that was opened.
+func (l *Local) gone() error {
+	now, err := os.Stat(l.dir)
+	if err != nil {
+		return err
+	}
+	then, err := l.root.Stat(".")
+	if err == nil && !os.SameFile(now, then) {
+		err = fmt.Errorf("the folder was replaced: %w", fs.ErrNotExist)
+	}
+	return err
 }
 
 // isMissing reports whether err says that there is no such file, also because

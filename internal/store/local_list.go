@@ -43,6 +43,11 @@ func (l *Local) List(ctx context.Context, prefix string) iter.Seq2[Object, error
 			}
 			return false, nil
 		})
+		if err == nil { // a folder that is gone looks like an empty one
+			if err = l.gone(); err != nil {
+				err = failed("list", "", l.dir, err)
+			}
+		}
 		if err != nil && !stop {
 			yield(Object{}, err)
 		}
@@ -148,7 +153,8 @@ func (l *Local) readDir(ctx context.Context, folder string) ([]entry, error) {
 				entries = append(entries, e)
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		// A folder that was removed meanwhile says for ever that it is not there.
+		if errors.Is(err, io.EOF) || len(batch) == 0 && os.IsNotExist(err) {
 			return entries, nil
 		} else if err != nil && !os.IsNotExist(err) {
 			return nil, failed("list", folder, l.dir, err)

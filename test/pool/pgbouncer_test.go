@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/pool"
 )
@@ -222,5 +223,32 @@ func TestPgBouncerLosesServer(t *testing.T) {
 	}
 	if _, err := db.Exec(t.Context(), "SELECT pg_terminate_backend(pg_backend_pid())"); pool.Classify(err) != pool.ClassOutcomeUnknown {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestBackupSessionByPooler: the sessions of backups begin with their timeouts off,
+// which PgBouncer refuses. It is noticed, and the session begins without.
+func TestBackupSessionByPooler(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	target, err := postgres.ParseTarget(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := postgres.ParseTarget(bouncer(t, target.Database()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		target postgres.Target
+		pooler bool
+	}{"the server": {target, false}, "PgBouncer": {by, true}} {
+		conn, err := postgres.Connect(t.Context(), tt.target)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		defer postgres.Close(t.Context(), conn)
+		if got := tt.target.As(conn).ThroughPooler(); got != tt.pooler {
+			t.Errorf("%s is taken for a pooler: %t", what, got)
+		}
 	}
 }

@@ -260,6 +260,25 @@ EOF
   say 'creating the database'
   admin -v "db=$target" -f - <<<"$create"
   : >"$work/made"
+  # What is computed while rows come and indexes are built is computed as it was
+  # where the backup was taken.
+  say "setting the database's settings"
+  admin -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'ALTER DATABASE :"db" SET "search_path" TO '\''$user'\'', '\''public'\'';
+ALTER ROLE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" IN DATABASE :"db" SET "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TO  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
+HASHES
+SQL
+EOF
+'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'';
+'
+  options+=' -c role=none -c default_transaction_read_only=off'
   options+=' -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0'
   options+=' -c synchronous_commit=off -c client_min_messages=warning'
   # Event triggers must not fire while what they watch is being made.
@@ -300,7 +319,7 @@ WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm']::pg_catalog."ch
 ORDER BY n.nspname, c.relname
 \gexec
 SQL
-  say "setting the database's privileges, settings and comment"
+  say "setting the database's privileges, remaining settings and comment"
   admin -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
 REVOKE ALL ON DATABASE :"db" FROM "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
 HASHES
@@ -313,20 +332,6 @@ SQL
 EOF
 '\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表";
 ALTER DATABASE :"db" CONNECTION LIMIT 5;
-ALTER DATABASE :"db" SET "search_path" TO '\''$user'\'', '\''public'\'';
-ALTER ROLE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
-HASHES
-SQL
-EOF
-'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" IN DATABASE :"db" SET "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
-HASHES
-SQL
-EOF
-'\''\'\'''\'' :""db"" :'\''db'\'' 	& !! %s é 表" TO  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
-HASHES
-SQL
-EOF
-'\'''\''\\'\'''\'''\'''\'' :"db" :'\'''\''db'\'''\'' 	& !! %s é 表'\'';
 COMMENT ON DATABASE :"db" IS  E'\''a'\'''\''b"c $(touch pwned) `touch pwned` \\ ${HOME} ; touch pwned
 HASHES
 SQL

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/drill"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+)
+
+// checkCage makes the cage of a drill's server, and says which of its walls are
+// missing on this machine.
+func (a *app) checkCage(ctx context.Context, l *checklist) {
+	const name = "drill cage"
+	s := &pgmedic.Scratch{Kind: pgmedic.ScratchPrivate}
+	if a.cfg.Drill.ScratchURL != "" {
+		s.Kind = pgmedic.ScratchGiven
+	} else {
+		walls, err := scratch.TryCage(ctx, scratch.Options{Parent: a.cfg.Drill.ScratchDir, Logger: a.log})
+		if err != nil {
+			l.add(name, pgmedic.OutcomeWarn, oneLine(err.Error()), pgmedic.HintOf(err))
+			return
+		}
+		s.Walls, s.MissingWalls = walls.Standing, walls.Missing
+	}
+	c := drill.CageCheck(s)
+	l.add(name, c.Outcome, c.Detail, c.Hint)
+}

@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// labelKind is the kind of a Definition that is a security label. Its identity
+// begins with LabelsOf its provider.
+const labelKind = "security label"
+
+// LabelsOf is how the identity of each label of a provider begins.
+func LabelsOf(provider string) string { return pgmedic.QuoteIdent(provider) + " on " }
+
+// labelsQuery finds the labels of what a dump carries, and those of the database
+// itself, whose name is another after a restore. Labels that the script of an
+// extension gives to what is its own come back with the extension.
+const labelsQuery = `
+SELECT d.provider, i.type || ' ' || i.identity, d.label
+FROM pg_catalog.pg_seclabel AS d, pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) AS i
+WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND d.objoid = 2200
+		OR d.classoid = 'pg_catalog.pg_largeobject'::regclass) -- whose numbers are chosen
+	AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
+	AND NOT EXISTS (` + ofLeftOut + `)
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.classid = d.classoid
+		AND ext.objid = d.objoid AND ext.deptype = 'e')
+UNION ALL
+SELECT s.provider, 'database', s.label
+FROM pg_catalog.pg_shseclabel AS s JOIN pg_catalog.pg_database AS b ON b.oid = s.objoid
+WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND b.datname = current_database()`
+
+// ReadLabels lists the security labels of conn's database and of what is in it, as
+// definitions; never nil, which in an Inventory is that of a version that read none.
+func ReadLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) ([]Definition, error) {
+	rows, err := conn.Query(ctx, labelsQuery, without.arguments(labelsQuery)...)
+	if err != nil {
+		return nil, Wrap(err, "list the security labels")
+	}
+	labels := []Definition{}
+	var provider, of, label string
+	_, err = pgx.ForEachRow(rows, []any{&provider, &of, &label}, func() error {
+		if !without.LargeObjects || !strings.HasPrefix(of, "large object ") {
+			labels = append(labels, Definition{Kind: labelKind, Identity: LabelsOf(provider) + of, Hash: hashDefinition("\x01" + label)})
+		}
+		return nil
+	})
+	slices.SortFunc(labels, func(a, b Definition) int { return strings.Compare(a.Identity, b.Identity) })
+	return labels, Wrap(err, "list the security labels")
+}
+
+// MissingLabelProviders returns those of the providers whose library the server has
+// not loaded for this session.
+func MissingLabelProviders(ctx context.Context, conn *pgx.Conn, providers []string) (missing []string, err error) {
+	for _, p := range providers {
+		// The provider is looked up first, and asked for nothing: there is no such role.
+		_, err := conn.Exec(ctx, "SECURITY LABEL FOR "+pgmedic.QuoteIdent(p)+" ON ROLE \"no role of pgmedic's\" IS NULL")
+		switch Code(err) {
+		case "42704": // undefined_object: the role
+		case "22023": // invalid_parameter_value: the provider
+			missing = append(missing, p)
+		default:
+			return nil, Wrap(err, "look for security label provider "+pgmedic.QuoteIdent(p))
+		}
+	}
+	return missing, nil
+}
+
+// ApplyLabels gives database name the security labels of d.
+func ApplyLabels(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
+	for _, l := range d.SecurityLabels {
+		if _, err := conn.Exec(ctx, labelSQL(pgmedic.QuoteIdent(name), l)); err != nil {
+			return Wrap(err, fmt.Sprintf("set the security label of provider %s on database %s", pgmedic.QuoteIdent(l.Provider), pgmedic.QuoteIdent(name)))
+		}
+	}
+	return nil
+}
+
+func labelSQL(target string, l pgmedic.SecurityLabel) string {
+	return "SECURITY LABEL FOR " + pgmedic.QuoteIdent(l.Provider) + " ON DATABASE " + target + " IS " + pgmedic.QuoteLiteral(l.Label)
+}
+
+const databaseLabels = `
+SELECT s.provider, s.label FROM pg_catalog.pg_shseclabel AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.objoid
+WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND d.datname = current_database() ORDER BY 1`
+
+const labelProviders = `
+SELECT provider FROM pg_catalog.pg_seclabel UNION SELECT s.provider FROM pg_catalog.pg_shseclabel AS s
+	JOIN pg_catalog.pg_database AS d ON d.oid = s.objoid
+WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND d.datname = current_database() ORDER BY 1`

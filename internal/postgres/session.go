@@ -1,0 +1,149 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// emptyPathSQL is the first statement of every session, alone, as it is
+// pg_dump's. The owner of a database may give it any search_path, also one in
+// which a schema of theirs comes before pg_catalog; a bare name in a statement
+// that runs before this one would call a function of theirs as our role
+// (CVE-2018-1058).
+const emptyPathSQL = "SELECT pg_catalog.set_config('search_path', '', false)"
+
+// unlimitedSQL comes next, in SET commands, which take no time to plan: what
+// ends a statement after milliseconds is off before one takes longer.
+const unlimitedSQL = `SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0`
+
+// settingsSQL gives a session settings that the role or the database may have
+// set otherwise. One that this version of the server does not know, or that this
+// role may not set, is left out.
+const settingsSQL = `
+SELECT pg_catalog.set_config(v.name, v.new, false)
+FROM (VALUES %s) AS v (name, new)
+WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name
+	AND (s.context OPERATOR(pg_catalog.=) 'user' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) current_user)))`
+
+// everySession is for all sessions: text as Go has it, literals and arrays that
+// mean what they say, definitions that print the same whoever asks, messages in
+// the language in which pgtool and pgx know them, and nothing that ends or hinders
+// a long run.
+const everySession = `('client_encoding', 'UTF8'), ('xmloption', 'content'), ('standard_conforming_strings', 'on'),
+	('array_nulls', 'on'), ('quote_all_identifiers', 'off'), ('row_security', 'off'), ('lc_messages', 'C'),
+	('default_tablespace', ''), ('default_table_access_method', 'heap'),
+	('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
+	('default_transaction_deferrable', 'off'), ('exit_on_error', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('jit', 'off'),
+	('restrict_nonsystem_relation_kind', 'view,foreign-table')`
+
+// readingSession is for sessions that read: as pg_dump's, so that a value reads
+// the same on every server.
+const readingSession = `, ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '3'),
+	('bytea_output', 'hex'), ('timezone', 'UTC'), ('transform_null_equals', 'off'), ('synchronize_seqscans', 'off')`
+
+// noRoleSQL undoes a role that the database or the role sets for its sessions
+// (ALTER DATABASE … SET role): what pgmedic may do is what the role that it
+// connects as may do.
+const noRoleSQL = `SELECT pg_catalog.set_config('role', 'none', false) WHERE ` + setsRoleSQL
+
+const setsRoleSQL = `EXISTS (
+	SELECT FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c (item)
+	WHERE c.item OPERATOR(pg_catalog.~~) 'role=%'
+		AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
+		AND s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)]))`
+
+// setUpSession gives a new session its search path and settings. An asked role
+// is one that the connection string names.
+func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRole bool) error {
+	if _, err := conn.Exec(ctx, emptyPathSQL); err != nil {
+		return Wrap(err, "set the search path")
+	}
+	if err := execSimple(ctx, conn, unlimitedSQL); err != nil {
+		return Wrap(err, "set up the session")
+	}
+	if !askedRole {
+		if _, err := conn.Exec(ctx, noRoleSQL); err != nil {
+			return Wrap(err, "set up the session")
+		}
+	}
+	_, err := conn.Exec(ctx, fmt.Sprintf(settingsSQL, settings))
+	return Wrap(err, "set up the session")
+}
+
+// WithOwnRole returns the target for client programs, which don't undo a role that
+// the database sets for its sessions.
+func WithOwnRole(ctx context.Context, conn *pgx.Conn, t Target) (Target, error) {
+	if asksRole(t) {
+		return t, nil
+	}
+	var sets bool
+	if err := conn.QueryRow(ctx, "SELECT "+setsRoleSQL).Scan(&sets); err != nil || !sets {
+		return t, Wrap(err, "read the role of the database's sessions")
+	}
+	return t.With("options", strings.TrimSpace(t.Value("options")+" -c role=none")), nil
+}
+
+// asksRole reports whether the connection string names a role.
+func asksRole(t Target) bool {
+	for _, word := range strings.Fields(t.Value("options")) {
+		if strings.HasPrefix(strings.TrimLeft(strings.TrimPrefix(word, "-c"), "-"), "role=") {
+			return true
+		}
+	}
+	return false
+}
+
+// AllowViews lets a session read views and foreign tables, which sessions that
+// only dump must not: they call functions. It is for sessions whose business
+// the content of the database is.
+func AllowViews(ctx context.Context, conn *pgx.Conn) error {
+	const sql = `SELECT pg_catalog.set_config(name, '', false) FROM pg_catalog.pg_settings
+WHERE name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind'`
+	_, err := conn.Exec(ctx, sql)
+	return Wrap(err, "set up the session")
+}
+
+// OwnPath gives a session the search path that the role and the database set
+// for it, for statements that a user wrote. From here on a bare name may be a
+// function of anybody who may create one: pgmedic runs no statement of its own
+// in such a session but those of transactions, SET and Close.
+func OwnPath(ctx context.Context, conn *pgx.Conn) error {
+	path, err := ownPath(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return setPath(ctx, conn, path)
+}
+
+// ownPath is the search path that the session would have without ours.
+func ownPath(ctx context.Context, conn *pgx.Conn) (string, error) {
+	var path string
+	err := conn.QueryRow(ctx, "SELECT reset_val FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'search_path'").Scan(&path)
+	return path, Wrap(err, "read the search path")
+}
+
+func setPath(ctx context.Context, conn *pgx.Conn, path string) error {
+	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', $1, false)", path)
+	return Wrap(err, "set the search path")
+}
+
+// searchedSchemas lists the schemas in which a session of the role with the
+// database looks for a bare name, in order. While the path is the role's own,
+// nothing is called but by qualified names.
+func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err error) {
+	path, err := ownPath(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := setPath(ctx, conn, path); err != nil {
+		return nil, err
+	}
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan(&schemas)
+	if pathErr := setPath(ctx, conn, ""); err == nil {
+		err = pathErr
+	}
+	return schemas, Wrap(err, "read the search path")
+}
