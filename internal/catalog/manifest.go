@@ -111,7 +111,8 @@ func (c *Catalog) readManifest(ctx context.Context, folder, id string) (*pgmedic
 		return nil, nil, err
 	}
 	if b.ID != id || Folder(b.Server.Name, b.Database.Name, b.ID) != folder {
-		return nil, nil, damaged(id, fmt.Sprintf("the manifest is that of backup %.40s", b.ID))
+		return nil, nil, damaged(id, fmt.Sprintf("the manifest is that of backup %.40s of database %.63q of server %.63q, which has another folder",
+			b.ID, b.Database.Name, b.Server.Name))
 	}
 	if err := b.Check(); err != nil {
 		return nil, nil, damaged(id, err.Error())
