@@ -111,38 +111,22 @@ func TestRecoverTraps(t *testing.T) {
 		return "CREATE FUNCTION public." + name + "(" + args + ") RETURNS " + returns + " LANGUAGE plpgsql AS $$ BEGIN " +
 			"RAISE EXCEPTION 'trap " + name + "'; RETURN " + body + "; END $$;"
 	}
-<<<<<<< HEAD
 	sql := []string{"CREATE TABLE public.patients (id int PRIMARY KEY, name text)", "INSERT INTO public.patients VALUES (1, 'a')"}
 	for name, body := range map[string]string{"format": "''", "quote_ident": "''", "set_config": "''", "lower": "''", "starts_with": "true"} {
 		sql = append(sql, trap(name, "text, VARIADIC text[]", "text", body), trap(name, "text", "text", body), trap(name, "text, text, boolean", "text", body))
 		if name == "format" {
 			sql = append(sql, trap(name, "text, name", "text", body), trap(name, "text, name, name", "text", body))
-=======
-	statements := []string{"CREATE TABLE public.patients (id int PRIMARY KEY, name text)", "INSERT INTO public.patients VALUES (1, 'a')"}
-	for name, body := range map[string]string{"format": "''", "quote_ident": "''", "set_config": "''", "lower": "''", "starts_with": "true"} {
-		statements = append(statements, trap(name, "text, VARIADIC text[]", "text", body), trap(name, "text", "text", body), trap(name, "text, text, boolean", "text", body))
-		if name == "format" {
-			statements = append(statements, trap(name, "text, name", "text", body), trap(name, "text, name, name", "text", body))
->>>>>>> psql
 		}
 	}
 	for i, operator := range []string{"=", "<>", "~", "!~"} {
 		for j, types := range []string{"name, name", "text, text", "oid, oid", `"char", "char"`} {
 			name := fmt.Sprintf("op_%d_%d", i, j)
 			left, right, _ := strings.Cut(types, ", ")
-<<<<<<< HEAD
 			sql = append(sql, trap(name, types, "boolean", "true"),
 				"CREATE OPERATOR public."+operator+" (FUNCTION = public."+name+", LEFTARG = "+left+", RIGHTARG = "+right+")")
 		}
 	}
 	fixture.Exec(t, dsn, sql...)
-=======
-			statements = append(statements, trap(name, types, "boolean", "true"),
-				"CREATE OPERATOR public."+operator+" (FUNCTION = public."+name+", LEFTARG = "+left+", RIGHTARG = "+right+")")
-		}
-	}
-	fixture.Exec(t, dsn, statements...)
->>>>>>> psql
 	conn := fixture.Connect(t, dsn)
 	if _, err := conn.Exec(t.Context(), "SET search_path = public, pg_catalog"); err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ HASHES
 # prepare looks for what the new database needs, and creates it.
 prepare() {
   local missing version create
-  if [[ $(admin -At -c 'SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user') == t ]]; then
+  if [[ $(admin -At -c 'SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) session_user') == t ]]; then
     superuser=true
   fi
   may_restrict
