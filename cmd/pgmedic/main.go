@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,20 +57,29 @@ func width(f *os.File) int {
 var errInterrupted = pgmedic.Errorf(pgmedic.KindInterrupted, "", "interrupted")
 
 // printed is one of the two files that are printed to. Where it is a pipe and its
-// reader goes away, that is an interrupt like any other. It has no other method of
-// a file's, by which a write could go past this one.
+// reader goes away, that is an interrupt like any other. It is a file to whoever
+// asks whether it is a terminal; the methods of a file that write are its own, so
+// that none goes past Write.
 type printed struct {
-	file *os.File
+	*os.File
 	gone func()
 }
 
 // Write implements io.Writer.
 func (p printed) Write(b []byte) (int, error) {
-	n, err := p.file.Write(b)
+	n, err := p.File.Write(b)
 	if errors.Is(err, syscall.EPIPE) {
 		p.gone()
 	}
 	return n, err
+}
+
+// WriteString implements io.StringWriter.
+func (p printed) WriteString(s string) (int, error) { return p.Write([]byte(s)) }
+
+// ReadFrom implements io.ReaderFrom.
+func (p printed) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{p}, r) //nolint:wrapcheck // a stream's own
 }
 
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends,
