@@ -17,8 +17,8 @@ import (
 // no bytes, where head, as on macOS, does not take a count of 0.
 func TestRecoverEmptyPart(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	fixture.Exec(t, dsn, "CREATE TYPE e AS ENUM ('a')", "CREATE TABLE queue (x e, pad text) WITH (autovacuum_enabled = off)",
-		"INSERT INTO queue SELECT 'a', repeat('y', 100) FROM generate_series(1, 6000)", "DELETE FROM queue",
+	fixture.Exec(t, dsn, "CREATE TYPE e AS ENUM ('a')", "CREATE TABLE queue (x e[], pad text) WITH (autovacuum_enabled = off)",
+		"INSERT INTO queue SELECT '{a}', repeat('y', 100) FROM generate_series(1, 6000)", "DELETE FROM queue",
 		"CREATE TABLE noise AS SELECT md5(n::text) || md5((-n)::text) AS m FROM generate_series(1, 5000) AS n")
 	c, dir := fixture.NewCatalogIn(t)
 	o := fixture.BackupOptions(t, dsn, c)

@@ -280,7 +280,7 @@ func TestRecoverBomb(t *testing.T) {
 func TestRecoverForgedCommands(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TYPE mood AS ENUM ('sad')", // its rows are text
-		"CREATE TABLE public.notes (id int, line text, mood mood)", "INSERT INTO public.notes VALUES (1, 'an ordinary line, and a long one')",
+		"CREATE TABLE public.notes (id int, line text, mood mood[])", "INSERT INTO public.notes VALUES (1, 'an ordinary line, and a long one')",
 		`COMMENT ON TABLE public.notes IS E'ends in \\'`)
 	evidence := filepath.Join(t.TempDir(), "ran")
 	payload := []byte("\\! touch '" + evidence + "'\n")

@@ -47,8 +47,9 @@ FROM pg_catalog.pg_class AS c
 	LEFT JOIN LATERAL (
 		SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names,
 			array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) AS types,
-			array_agg(a.atttypid::int8 ORDER BY a.attnum) AS oids
-		FROM pg_catalog.pg_attribute AS a
+			-- The binary form of an enum is its label: text.
+			array_agg(CASE WHEN t.typtype = 'e' THEN 25 ELSE a.atttypid::int8 END ORDER BY a.attnum) AS oids
+		FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 	) AS cols ON true
 WHERE c.relkind = 'r'

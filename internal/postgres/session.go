@@ -111,15 +111,16 @@ WHERE name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind'`
 // function of anybody who may create one: pgmedic runs no statement of its own
 // in such a session but those of transactions, SET and Close.
 func OwnPath(ctx context.Context, conn *pgx.Conn) error {
-	path, err := ownPath(ctx, conn)
+	path, err := ReadOwnPath(ctx, conn)
 	if err != nil {
 		return err
 	}
 	return setPath(ctx, conn, path)
 }
 
-// ownPath is the search path that the session would have without ours.
-func ownPath(ctx context.Context, conn *pgx.Conn) (string, error) {
+// ReadOwnPath returns the search path that the session would have without ours: a
+// list of names, each quoted where it needs to be.
+func ReadOwnPath(ctx context.Context, conn *pgx.Conn) (string, error) {
 	var path string
 	err := conn.QueryRow(ctx, "SELECT reset_val FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'search_path'").Scan(&path)
 	return path, Wrap(err, "read the search path")
@@ -134,7 +135,7 @@ func setPath(ctx context.Context, conn *pgx.Conn, path string) error {
 // database looks for a bare name, in order. While the path is the role's own,
 // nothing is called but by qualified names.
 func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err error) {
-	path, err := ownPath(ctx, conn)
+	path, err := ReadOwnPath(ctx, conn)
 	if err != nil {
 		return nil, err
 	}

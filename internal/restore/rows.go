@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -130,34 +131,55 @@ func refusedRow(err error) bool {
 
 // again tries the chunks that were refused: with a search_path, for checks and
 // domains whose functions need one or read other tables, and through the root,
-// for rows that belong into another leaf here.
+// for rows that belong into another leaf here. It goes round for as long as any
+// goes in, since a check may read a table that another one kept out.
 func (l *rowLoader) again(ctx context.Context) error {
-	if len(l.failed) == 0 {
-		return nil
+	for len(l.failed) > 0 {
+		before := len(l.failed)
+		refused, err := l.againOnce(ctx)
+		if err != nil {
+			return err
+		}
+		if len(l.failed) == before {
+			return refused
+		}
 	}
+	return nil
+}
+
+// againOnce tries each chunk that was refused once more, and keeps those that are
+// still refused, with the first reason.
+func (l *rowLoader) againOnce(ctx context.Context) (refused, err error) {
 	conn, err := connectLoading(ctx, l.Database)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	own, err := postgres.ReadOwnPath(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	var still []refusedPart
 	for _, f := range l.failed {
 		t := l.Backup.Tables[f.chunk.Parts[f.part].Table]
-		path := "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public"
-		if _, err := conn.Exec(ctx, path); err != nil {
-			return postgres.Wrap(err, "set the search path")
+		path := strings.TrimSuffix(pgmedic.QuoteIdent(t.Schema)+", "+own, ", ") + ", public"
+		if _, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', $1, false)", path); err != nil {
+			return nil, postgres.Wrap(err, "set the search path")
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
 		if t.RootName != "" && postgres.Code(err) == "23514" {
 			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, t.CountedAs()))
 		}
-		if refusedRow(err) {
-			return &RefusedError{err}
-		}
-		if err != nil {
-			return err
+		switch {
+		case refusedRow(err):
+			still = append(still, f)
+			refused = cmp.Or[error](refused, &RefusedError{err})
+		case err != nil:
+			return nil, err
 		}
 	}
-	return nil
+	l.failed = still
+	return refused, nil
 }
 
 // RefusedError says that the server refused rows of the backup for what they

@@ -381,7 +381,15 @@ load_data() {
   restore_section data "$work/schema.dump"
   say 'building indexes and constraints'
   pg_restore --list --verbose "$work/schema.dump" | without_keys >"$work/list"
-  restore_section post-data --jobs="$jobs" --use-list="$work/list" "$work/schema.dump"
+  # Triggers come last and one after the other: that of a partition may need another
+  # that no entry names.
+  awk -v others="$work/others" -v triggers="$work/triggers" '
+    /^[0-9]+; [0-9]+ [0-9]+ ((EVENT )?TRIGGER |(COMMENT|SECURITY LABEL) .*TRIGGER )/ { print >triggers; next }
+    { print >others }' "$work/list"
+  restore_section post-data --jobs="$jobs" --use-list="$work/others" "$work/schema.dump"
+  if [[ -s $work/triggers ]]; then
+    restore_section post-data --use-list="$work/triggers" "$work/schema.dump"
+  fi
 }
 
 # finish detaches subscriptions, which would reach for the publisher of the

@@ -403,7 +403,16 @@ load_data() {
   say 'loading other data'
   unseal <"$here/"'rest.dump.zst.age' | restore_section data
   say 'building indexes and constraints'
-  restore_section post-data --jobs="$jobs" "$work/schema.dump"
+  pg_restore --list "$work/schema.dump" >"$work/list"
+  # Triggers come last and one after the other: that of a partition may need another
+  # that no entry names.
+  awk -v others="$work/others" -v triggers="$work/triggers" '
+    /^[0-9]+; [0-9]+ [0-9]+ ((EVENT )?TRIGGER |(COMMENT|SECURITY LABEL) .*TRIGGER )/ { print >triggers; next }
+    { print >others }' "$work/list"
+  restore_section post-data --jobs="$jobs" --use-list="$work/others" "$work/schema.dump"
+  if [[ -s $work/triggers ]]; then
+    restore_section post-data --use-list="$work/triggers" "$work/schema.dump"
+  fi
 }
 
 # finish detaches subscriptions, which would reach for the publisher of the
