@@ -61,16 +61,13 @@ func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRol
 	if _, err := conn.Exec(ctx, emptyPathSQL); err != nil {
 		return Wrap(err, "set the search path")
 	}
-	if err := execSimple(ctx, conn, unlimitedSQL); err != nil {
-		return Wrap(err, "set up the session")
-	}
+	// The rest in one journey to the server: each is parsed after the one before.
+	statements := []string{unlimitedSQL}
 	if !askedRole {
-		if _, err := conn.Exec(ctx, noRoleSQL); err != nil {
-			return Wrap(err, "set up the session")
-		}
+		statements = append(statements, noRoleSQL)
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf(settingsSQL, settings))
-	return Wrap(err, "set up the session")
+	statements = append(statements, fmt.Sprintf(settingsSQL, settings))
+	return Wrap(execSimple(ctx, conn, strings.Join(statements, ";\n")), "set up the session")
 }
 
 // WithOwnRole returns the target for client programs, which don't undo a role that
