@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ type testTrust struct {
 	key    string // "" is none
 	refuse bool
 	costly bool
-	opened int
+	opened atomic.Int64 // several backups are opened at once
 }
 
 func (k *testTrust) RefusesUnencrypted() bool { return k.refuse }
@@ -34,7 +35,7 @@ func (k *testTrust) Open(_ context.Context, _ *catalog.Catalog, _ *pgmedic.Backu
 	if k.costly && !costly {
 		return nil, catalog.ErrCostly
 	}
-	k.opened++
+	k.opened.Add(1)
 	if err := m.Authenticate(func(data []byte, mac string) error {
 		if want, _ := k.sum(data); strings.TrimSpace(mac) != want {
 			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "not authentic")
@@ -196,8 +197,8 @@ func TestCostlyTrust(t *testing.T) {
 			t.Errorf("the newest come first, not %d", i)
 		}
 	}
-	if claims != 4 || key.opened != 4 || l.Costly() != 4 {
-		t.Errorf("%d claims, %d opened, %d said to be costly", claims, key.opened, l.Costly())
+	if claims != 4 || key.opened.Load() != 4 || l.Costly() != 4 {
+		t.Errorf("%d claims, %d opened, %d said to be costly", claims, key.opened.Load(), l.Costly())
 	}
 	if e, err := f.Get(t.Context(), l.Entries[7].Backup.ID, catalog.Filter{Trust: key}); err != nil || words(e) != "proven" {
 		t.Errorf("%s %v", words(e), err)
