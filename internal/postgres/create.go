@@ -165,6 +165,22 @@ func ApplyAccess(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Dat
 	return nil
 }
 
+// ApplyCreate lets the roles of d's access list make schemas and publications in
+// database name, which owning them takes: the rest of the list comes last, with
+// ApplyAccess.
+func ApplyCreate(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
+	for _, g := range d.ACL {
+		if g.Privilege != "CREATE" || g.Grantee == "" || g.Grantee == d.Owner {
+			continue
+		}
+		sql := "GRANT CREATE ON DATABASE " + pgmedic.QuoteIdent(name) + " TO " + pgmedic.QuoteIdent(g.Grantee)
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return Wrap(err, "let "+pgmedic.QuoteIdent(g.Grantee)+" create in database "+pgmedic.QuoteIdent(name))
+		}
+	}
+	return nil
+}
+
 // ApplySettings gives database name the settings of d. Those that the server
 // refuses are returned and not applied; they do not fail a restore, since the rows
 // are there.

@@ -345,6 +345,9 @@ func (s *Session) create(ctx context.Context) error {
 	if err == nil {
 		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
 	}
+	if err == nil {
+		err = postgres.ApplyCreate(ctx, s.admin, s.Into, s.Backup.Database)
+	}
 	if err != nil {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
 	}
