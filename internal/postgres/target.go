@@ -124,7 +124,8 @@ func parseURL(s string) (Target, error) {
 		return Target{}, badTarget("not a valid URL")
 	}
 	params := map[string]string{}
-	query, err := url.ParseQuery(u.RawQuery)
+	// For libpq a plus sign is one, and not a space.
+	query, err := url.ParseQuery(strings.ReplaceAll(u.RawQuery, "+", "%2B"))
 	if err != nil {
 		return Target{}, badTarget("its parameters are not valid")
 	}

@@ -27,6 +27,7 @@ func TestParseTarget(t *testing.T) {
 		"encoded socket":  {"postgres://%2Fvar%2Frun/d", "host='/var/run' dbname='d'", "/var/run/d", ""},
 		"Prisma":          {"postgres://a:b@h/d?schema=public&connection_limit=5&pgbouncer=true", "host='h' dbname='d' user='a'", "a@h/d", "b"},
 		"password param":  {"postgres://a@h/d?password=pw", "host='h' dbname='d' user='a'", "a@h/d", "pw"},
+		"plus":            {"postgres://a@h/d?password=p+w%20x", "host='h' dbname='d' user='a'", "a@h/d", "p+w x"},
 		"keywords":        {"host=h port=5433 user=a password=pw dbname=d", "host='h' port='5433' dbname='d' user='a'", "a@h:5433/d", "pw"},
 		"quoted":          {`host = h password='it\'s \\ "x"' dbname='my shop'`, "host='h' dbname='my shop'", "h/my shop", `it's \ "x"`},
 		"escaped":         {`dbname=my\ shop password=a\\b`, "dbname='my shop'", "/my shop", `a\b`},
