@@ -37,9 +37,11 @@ func TestTraps(t *testing.T) {
 			trapped.pasteAdvice()
 			// The client programs that are installed refuse a newer server.
 			if major > server.Major() {
+				trapped.refused("check")
 				trapped.refused("backup")
 				return
 			}
+			trapped.run("check")
 			for _, method := range []string{"plain", "parallel"} {
 				trapped.restoring(method)
 			}
@@ -50,7 +52,7 @@ func TestTraps(t *testing.T) {
 // reading are the commands that no client program is needed for.
 func reading() [][]string {
 	return [][]string{
-		{"check"}, {"report"}, {"report", "--interval", "10ms", "--exact-bloat", "--plans", "--all-databases", "--no-history"},
+		{"report"}, {"report", "--interval", "10ms", "--exact-bloat", "--plans", "--all-databases", "--no-history"},
 		{"report", "--format", "prometheus", "--no-history"}, {"report", "--format", "html", "--no-history"},
 		{"init", "--roles-only"}, {"list"}, {"prune", "--yes"}, {"config"},
 	}
@@ -80,6 +82,9 @@ func newTrapped(t *testing.T, s *scratch.Server) *trapped {
 		t.Fatal(err)
 	}
 	b.env = b.environ("DATABASE_URL=" + s.URL(b.database))
+	if s.Major() != server.Major() {
+		b.env = append(b.env, "PGMEDIC_POSTGRES_DIRS="+s.BinDir()+string(os.PathListSeparator)+programs)
+	}
 	tr := &trapped{bench: b, server: s}
 	tr.exec("postgres", "CREATE ROLE mallory LOGIN", "CREATE DATABASE trapped OWNER mallory TEMPLATE template0")
 	tr.exec("trapped", "CREATE EXTENSION citext SCHEMA public", "CREATE TABLE public.patients (id int PRIMARY KEY, name varchar(20) DEFAULT 'x', born date)",

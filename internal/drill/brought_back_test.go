@@ -73,6 +73,11 @@ func TestSoundBackupsAreProven(t *testing.T) {
 			"CREATE TABLE documents (id int, title text, folded text GENERATED ALWAYS AS (folded(title)) STORED)",
 			"INSERT INTO documents (id, title) SELECT n, 'Title ' || n FROM generate_series(1, 50) AS n",
 		},
+		"privileges that were granted and taken back": {
+			"CREATE SEQUENCE s", "CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY)", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TYPE y AS (a int)", "CREATE SCHEMA n",
+			"GRANT SELECT ON s, t, t_id_seq TO PUBLIC", "REVOKE SELECT ON s, t, t_id_seq FROM PUBLIC", "GRANT EXECUTE ON FUNCTION f() TO pg_monitor", "REVOKE EXECUTE ON FUNCTION f() FROM pg_monitor",
+			"GRANT USAGE ON TYPE y TO pg_monitor", "REVOKE USAGE ON TYPE y FROM pg_monitor", "GRANT USAGE ON SCHEMA n TO PUBLIC", "REVOKE USAGE ON SCHEMA n FROM PUBLIC",
+		},
 		"an enum": {
 			"CREATE TYPE mood AS ENUM ('sad', 'ok', 'héureux')", "CREATE TABLE moods (id int, m mood, ms mood[])",
 			"INSERT INTO moods VALUES (1, 'ok', '{sad}'), (2, 'héureux', NULL)", "CREATE TABLE plain_moods (m mood)", "INSERT INTO plain_moods VALUES ('sad'), ('héureux'), (NULL)",

@@ -15,7 +15,7 @@ import (
 // InventoryFormat is the number of the way in which definitions are read and
 // hashed. Any change to it that can change a hash raises the number: inventories
 // of different formats can't be compared.
-const InventoryFormat = 1
+const InventoryFormat = 2
 
 // Inventory is the list of a database's objects as it is stored.
 type Inventory struct {
@@ -310,7 +310,7 @@ func inventoryQueries() []inventoryQuery {
 			WHERE c.relkind = 'm' AND c.relispopulated AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		{"sequence", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', pg_get_userbyid(c.relowner),
 			format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
-			` + access("c.relacl", "S", "c.relowner") + `)
+			` + access("c.relacl", "s", "c.relowner") + `)
 			FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid
 				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
