@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -130,14 +131,33 @@ func (p *swapPair) refuseSessions(ctx context.Context, conn *pgx.Conn, superuser
 		PID        int32
 		Role, Name string
 	}
-	// Workers of the server's own have no role; the rename itself ends those.
-	held, err := collect[session](ctx, conn, `
+	// Workers of the server's own have no role; the rename itself ends those. One
+	// that is about to end by itself is waited for, for as long as the rename would
+	// (CountOtherDBBackends of the server: 5 s).
+	patience, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var held []session
+	for {
+		var err error
+		held, err = collect[session](ctx, conn, `
 SELECT a.pid, a.usename::text AS role, a.datname::text AS name
 FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid
 WHERE a.datid = ANY ($1) AND a.pid <> pg_catalog.pg_backend_pid() AND (r.rolsuper
 	OR NOT (pg_catalog.pg_has_role(a.usesysid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))) ORDER BY a.pid`, oids)
-	if err != nil || len(held) == 0 {
-		return Wrap(err, "look at the sessions of the databases")
+		if err != nil || len(held) == 0 {
+			return Wrap(err, "look at the sessions of the databases")
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-patience.Done():
+		}
+		break
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("wait for the sessions of the databases: %w", context.Cause(ctx))
 	}
 	words := make([]string, len(held))
 	for i, s := range held {
