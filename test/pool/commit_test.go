@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -37,6 +38,8 @@ type sabotaged struct {
 	net.Conn
 	by   *saboteur
 	dead atomic.Bool
+	// writing is held until what is to be answered has been sent.
+	writing sync.Mutex
 }
 
 func (c *sabotaged) Write(p []byte) (int, error) {
@@ -47,6 +50,8 @@ func (c *sabotaged) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	c.by.struck.Add(1)
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.dead.Store(true)
 	if !c.by.answered {
 		_ = c.Close()
@@ -57,7 +62,9 @@ func (c *sabotaged) Write(p []byte) (int, error) {
 
 func (c *sabotaged) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if c.dead.Load() { // the server has answered, and nobody hears it
+	if c.dead.Load() { // the server has answered, or is about to, and nobody hears it
+		c.writing.Lock()
+		defer c.writing.Unlock()
 		_ = c.Close()
 		return 0, syscall.ECONNRESET
 	}
