@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,13 +22,21 @@ const stagingOwner = "owner"
 // removes those that a killed process left. The caller calls remove.
 func makeStaging() (dir string, remove func(), err error) {
 	sweepStaging()
-	dir, err = os.MkdirTemp("", stagingPattern)
+	// It has its name only once its owner is known: one without an owner has to be
+	// left alone for a while, for it may be another process's that is making it.
+	dir, err = os.MkdirTemp("", "."+stagingPattern)
 	if err != nil {
 		return "", nil, fmt.Errorf("make a folder for the definitions: %w", err)
 	}
 	owner, err := os.OpenFile(filepath.Join(dir, stagingOwner), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err == nil {
 		err = unix.Flock(int(owner.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		named := filepath.Join(filepath.Dir(dir), strings.TrimPrefix(filepath.Base(dir), "."))
+		if err = os.Rename(dir, named); err == nil {
+			dir = named
+		}
 	}
 	remove = func() {
 		_ = os.RemoveAll(dir) // in the system's folder for such things
@@ -42,8 +52,9 @@ func makeStaging() (dir string, remove func(), err error) {
 // sweepStaging removes the folders whose owner is dead. What can't be looked at
 // is another user's.
 func sweepStaging() {
-	found, _ := filepath.Glob(filepath.Join(os.TempDir(), stagingPattern)) // the pattern is a good one
-	for _, dir := range found {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), stagingPattern)) // the patterns are good ones
+	begun, _ := filepath.Glob(filepath.Join(os.TempDir(), "."+stagingPattern))
+	for _, dir := range slices.Concat(found, begun) {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			continue
