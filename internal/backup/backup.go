@@ -131,9 +131,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	if o.Target, err = postgres.WithOwnRole(ctx, conn, o.Target.As(conn)); err != nil {
-		return nil, err
-	}
+	o.Target = o.Target.As(conn)
 	b, err := describe(ctx, conn, o)
 	if err != nil {
 		return nil, err

@@ -145,6 +145,11 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 		if theirs == "" {
 			theirs = os.Getenv("PGOPTIONS")
 		}
+		// As in our own sessions: a role that the database sets for its sessions is
+		// not wanted, one that the connection string names is.
+		if !postgres.AsksRole(theirs) {
+			c.Options = "-c role=none " + c.Options
+		}
 		c.Options = strings.TrimSpace(theirs + " " + c.Options)
 		c.Target = c.Target.With("options", "")
 	}

@@ -63,7 +63,7 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
-	if err := setUpSession(ctx, conn, settings, asksRole(t)); err != nil {
+	if err := setUpSession(ctx, conn, settings, AsksRole(t.Value("options"))); err != nil {
 		Close(ctx, conn)
 		return nil, err
 	}

@@ -47,9 +47,7 @@ const readingSession = `, ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), (
 // noRoleSQL undoes a role that the database or the role sets for its sessions
 // (ALTER DATABASE … SET role): what pgmedic may do is what the role that it
 // connects as may do.
-const noRoleSQL = `SELECT pg_catalog.set_config('role', 'none', false) WHERE ` + setsRoleSQL
-
-const setsRoleSQL = `EXISTS (
+const noRoleSQL = `SELECT pg_catalog.set_config('role', 'none', false) WHERE EXISTS (
 	SELECT FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c (item)
 	WHERE c.item OPERATOR(pg_catalog.~~) 'role=%'
 		AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
@@ -70,22 +68,10 @@ func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRol
 	return Wrap(execSimple(ctx, conn, strings.Join(statements, ";\n")), "set up the session")
 }
 
-// WithOwnRole returns the target for client programs, which don't undo a role that
-// the database sets for its sessions.
-func WithOwnRole(ctx context.Context, conn *pgx.Conn, t Target) (Target, error) {
-	if asksRole(t) {
-		return t, nil
-	}
-	var sets bool
-	if err := conn.QueryRow(ctx, "SELECT "+setsRoleSQL).Scan(&sets); err != nil || !sets {
-		return t, Wrap(err, "read the role of the database's sessions")
-	}
-	return t.With("options", strings.TrimSpace(t.Value("options")+" -c role=none")), nil
-}
-
-// asksRole reports whether the connection string names a role.
-func asksRole(t Target) bool {
-	for _, word := range strings.Fields(t.Value("options")) {
+// AsksRole reports whether options, as a connection string and PGOPTIONS have them,
+// name a role.
+func AsksRole(options string) bool {
+	for _, word := range strings.Fields(options) {
 		if strings.HasPrefix(strings.TrimLeft(strings.TrimPrefix(word, "-c"), "-"), "role=") {
 			return true
 		}
