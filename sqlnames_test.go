@@ -161,7 +161,8 @@ func checkSQL(name string, text []byte) (problems []string, carriedStatements in
 			if setsPath.MatchString(sql) && !slices.Contains(pathSetting, name) {
 				problems = append(problems, fmt.Sprintf("sets the search path: %.60q", sql))
 			}
-			if leaves {
+			// What ends in a semicolon is for somebody to paste.
+			if leaves || strings.HasSuffix(strings.TrimSpace(sql), ";") {
 				carry(sql)
 			}
 			return false
@@ -229,7 +230,7 @@ func TestSQLNamesChecker(t *testing.T) {
 		"set":                {"internal/drill/x.go", "`set local search_path = public`", "sets the search path"},
 		"function that sets": {"internal/drill/x.go", "`SELECT pg_catalog.set_config('search_path', 'x', false)`", "sets the search path"},
 		"a hint":             {"internal/drill/x.go", "`what is not on the role's search_path is written schema.table`", ""},
-		"SQL in a hint":      {"internal/drill/x.go", "pgmedic.Errorf(kind, fmt.Sprintf(`end it: SELECT pg_terminate_backend(%d);`, pid), `x`, y)", "function pg_terminate_backend"},
+		"SQL in a hint":      {"internal/drill/x.go", "pgmedic.Errorf(kind, fmt.Sprintf(`end it: SELECT pg_terminate_backend(%d)`, pid), `x`, y)", "function pg_terminate_backend"},
 		"connect":            {"internal/drill/x.go", "pgx.ConnectConfig", "only postgres.Connect"},
 	} {
 		t.Run(name, func(t *testing.T) {

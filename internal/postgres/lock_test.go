@@ -28,7 +28,7 @@ func TestRunLockHolderIsNamed(t *testing.T) {
 			pid := holder.PgConn().PID()
 			_, err := postgres.AcquireRunLock(t.Context(), target, "postgres", "clinic")
 			wantError(t, err, pgmedic.KindConflict, "does not call itself pgmedic", `database "clinic": pid `, `role "no\"body"`, `application "mischief`,
-				`database "`+in.Database()+`"`, "connected since 20", "last active 20", "SELECT pg_terminate_backend(")
+				`database "`+in.Database()+`"`, "connected since 20", "last active 20", "SELECT pg_catalog.pg_terminate_backend(")
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("not on one line: %v", err)
 			}
