@@ -101,7 +101,9 @@ func (h LockHolder) String() string {
 }
 
 // End is the statement that ends the holder.
-func (h LockHolder) End() string { return fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(%d);", h.PID) }
+func (h LockHolder) End() string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(%d);", h.PID)
+}
 
 // RunLockHolder returns who holds the run lock of a database, in whichever database
 // that session is, or nil. It takes no lock.
