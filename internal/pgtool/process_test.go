@@ -202,12 +202,13 @@ func TestEnvironment(t *testing.T) {
 	}{
 		"nothing given": {
 			target("host=h"), "",
-			[]string{"PGPASSWORD=of-the-environment", "PGSSLMODE=disable", "PGAPPNAME=pgmedic", "LC_ALL=C", "PGOPTIONS=-c work_mem=5MB " + unhurried},
+			[]string{"PGPASSWORD=of-the-environment", "PGSSLMODE=disable", "PGAPPNAME=pgmedic", "LC_ALL=C", "PGOPTIONS=-c work_mem=5MB -c role=none " + unhurried},
 			nil,
 		},
 		"password":                  {target("host=h password=its-own"), "", []string{"PGPASSWORD=its-own"}, []string{"of-the-environment"}},
-		"options join":              {target("host=h"), "-c jit=off", []string{"PGOPTIONS=-c work_mem=5MB " + unhurried + " -c jit=off"}, nil},
-		"options join the target's": {target("host=h options='-c geqo=off'"), "-c jit=off", []string{"PGOPTIONS=-c geqo=off " + unhurried + " -c jit=off"}, []string{"work_mem", "options='"}},
+		"options join":              {target("host=h"), "-c jit=off", []string{"PGOPTIONS=-c work_mem=5MB -c role=none " + unhurried + " -c jit=off"}, nil},
+		"options join the target's": {target("host=h options='-c geqo=off'"), "-c jit=off", []string{"PGOPTIONS=-c geqo=off -c role=none " + unhurried + " -c jit=off"}, []string{"work_mem", "options='"}},
+		"the role it asks for":      {target("host=h options='-c role=app'"), "", []string{"PGOPTIONS=-c role=app " + unhurried}, []string{"role=none"}},
 		"through a pooler":          {target("postgres://h/?pgbouncer=true&options=-c%20geqo%3Doff"), "", []string{"options='-c geqo=off'"}, []string{"statement_timeout"}},
 	} {
 		t.Run(name, func(t *testing.T) {
