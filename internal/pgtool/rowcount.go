@@ -2,6 +2,7 @@ package pgtool
 
 import (
 	"bytes"
+	"io"
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
@@ -18,6 +19,13 @@ type RowCounter struct {
 	// OnTable, if not nil, is called with the table's quoted name when its rows
 	// begin.
 	OnTable func(table string)
+	// OnRows, if not nil, is called with the table's quoted name and the columns of
+	// its rows when they begin, and returns what is to be given them, as COPY's text
+	// without the end mark. An error of its Write is not passed on.
+	OnRows func(table string, columns []string) io.Writer
+	// OnCall, if not nil, is given each statement that begins with callWord, without
+	// its semicolon: so pg_dump sets sequences and writes large objects.
+	OnCall func(statement []byte)
 
 	counts map[string]int64
 	state  lexState
@@ -41,6 +49,10 @@ type RowCounter struct {
 
 	table string
 	line  []byte // the first bytes of the row, to tell \. from a row
+	// to is given the rows. kept is how many bytes of line it was not given yet,
+	// because they may be those of the end mark.
+	to   io.Writer
+	kept int
 	// odd is true after what pg_dump does not write and what programs read in
 	// more than one way: versions of psql among themselves, or psql and we.
 	odd bool
@@ -93,7 +105,9 @@ func (c *RowCounter) Write(p []byte) (int, error) {
 // rows takes lines up to and with the end mark, and returns what is left.
 func (c *RowCounter) rows(p []byte) []byte {
 	var n int64
-	for len(p) > 0 {
+	all, ended := p, false
+	lineAt := 0 // where in all the present line begins
+	for len(p) > 0 && !ended {
 		i := bytes.IndexByte(p, '\n')
 		part := p
 		if i >= 0 {
@@ -107,19 +121,46 @@ func (c *RowCounter) rows(p []byte) []byte {
 			break
 		}
 		p = p[i+1:]
-		end := string(c.line) == `\.`
+		ended = string(c.line) == `\.`
 		c.odd = c.odd || string(c.line) == "\\.\r"
-		c.line = c.line[:0]
-		if end {
-			c.state = lexNormal
-			c.begin()
+		if ended {
 			break
 		}
+		c.line = c.line[:0]
+		lineAt = len(all) - len(p)
 		n++
 	}
 	c.counts[c.table] += n
+	if c.to != nil {
+		c.pass(all[:len(all)-len(p)], lineAt, ended)
+	}
+	if ended {
+		c.line, c.kept, c.to = c.line[:0], 0, nil
+		c.state = lexNormal
+		c.begin()
+	}
 	return p
 }
+
+// pass gives rows on, less an end mark or what may become one. The last line of p
+// begins at lineAt.
+func (c *RowCounter) pass(p []byte, lineAt int, ended bool) {
+	if c.kept > 0 && (lineAt > 0 || !ended && !c.mayEnd()) { // what was kept was a row's
+		_, _ = c.to.Write([]byte(`\.`)[:c.kept])
+		c.kept = 0
+	}
+	switch {
+	case ended:
+		p = p[:lineAt]
+	case c.mayEnd():
+		c.kept = len(c.line)
+		p = p[:lineAt]
+	}
+	_, _ = c.to.Write(p)
+}
+
+// mayEnd reports whether the line so far is the beginning of the end mark.
+func (c *RowCounter) mayEnd() bool { return string(c.line) == `\` || string(c.line) == `\.` }
 
 // begin makes ready for the next statement.
 func (c *RowCounter) begin() {
@@ -249,18 +290,30 @@ func (c *RowCounter) keep(b byte) {
 	if c.other {
 		return
 	}
-	const copyWord = "COPY "
 	c.statement = append(c.statement, b)
 	n := len(c.statement)
 	mark := n == 1 && (b == '-' || b == '/') // of a comment, perhaps
-	if n <= len(copyWord) && !strings.HasPrefix(copyWord, string(c.statement)) && !mark || n > maxHeader {
+	wanted := mark || begins(c.statement, copyWord) || c.OnCall != nil && begins(c.statement, callWord)
+	if !wanted || n > maxHeader {
 		c.other = true
 		c.statement = c.statement[:0]
 	}
 }
 
+// What the statements begin with that are kept.
+const copyWord, callWord = "COPY ", "SELECT pg_catalog."
+
+// begins reports whether a statement begins with a word, as far as it has come.
+func begins(statement []byte, word string) bool {
+	n := min(len(statement), len(word))
+	return string(statement[:n]) == word[:n]
+}
+
 func (c *RowCounter) endStatement() {
 	c.ended = true
+	if c.OnCall != nil && !c.other && len(c.statement) > len(callWord) && begins(c.statement, callWord) {
+		c.OnCall(c.statement)
+	}
 	if table, ok := copyTable(c.statement); ok && !c.other {
 		c.pending = table
 	}
@@ -276,6 +329,9 @@ func (c *RowCounter) startRows() {
 	c.table, c.pending = c.pending, ""
 	c.counts[c.table] += 0
 	c.state, c.line = lexRows, c.line[:0]
+	if c.OnRows != nil {
+		c.to = c.OnRows(c.table, copyColumns(c.statement))
+	}
 	if c.OnTable != nil {
 		c.OnTable(c.table)
 	}

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +19,9 @@ type RowTable struct {
 	HeapBlocks int64
 	SizeBytes  int64
 	Columns    []pgmedic.Column
-	Format     pgmedic.CopyFormat
+	// Generated are the names of generated columns, which COPY of a table leaves out.
+	Generated []string
+	Format    pgmedic.CopyFormat
 }
 
 // copyableTables lists what is positively known to be plain rows: permanent or
@@ -39,19 +40,10 @@ WITH RECURSIVE hashed AS (
 	SELECT i.inhrelid FROM hashed JOIN pg_catalog.pg_inherits AS i ON i.inhparent = hashed.oid
 )
 SELECT c.oid AS oid, n.nspname::text AS schema, c.relname::text AS name,
-	current_setting('block_size')::bigint AS block_size,
-	coalesce(cols.names, '{}') AS names, coalesce(cols.types, '{}') AS types, coalesce(cols.oids, '{}') AS type_oids
+	current_setting('block_size')::bigint AS block_size
 FROM pg_catalog.pg_class AS c
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	JOIN pg_catalog.pg_am AS am ON am.oid = c.relam AND am.amname = 'heap'
-	LEFT JOIN LATERAL (
-		SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names,
-			array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) AS types,
-			-- The binary form of an enum is its label: text.
-			array_agg(CASE WHEN t.typtype = 'e' THEN 25 ELSE a.atttypid::int8 END ORDER BY a.attnum) AS oids
-		FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-	) AS cols ON true
 WHERE c.relkind = 'r'
 	AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_catalog.pg_is_in_recovery())
 	AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -67,22 +59,22 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		OID          uint32
 		Schema, Name string
 		BlockSize    int64
-		Names, Types []string
-		TypeOIDs     []int64 `db:"type_oids"`
 	}
 	rows, err := collect[row](ctx, s.conn, copyableTables, s.LeftOut.tables())
 	if err != nil {
 		return nil, Wrap(err, "list the tables to copy")
 	}
-	// COPY's option ENCODING holds for the text format only: in the binary one
-	// text is in the session's encoding, which is UTF8 for us and for recover.sh.
-	utf8 := s.conn.PgConn().ParameterStatus("server_encoding") == "UTF8"
+	utf8 := isUTF8(s.conn)
 	sizes := s.sizes
+	oids := make([]uint32, len(rows))
+	for i, r := range rows {
+		oids[i] = r.OID
+	}
+	columns, err := readColumns(ctx, s.conn, oids)
+	if err != nil {
+		return nil, err
+	}
 	if !s.Locked { // estimates; each table is asked now, with lock_timeout against one that is locked
-		oids := make([]uint32, len(rows))
-		for i, r := range rows {
-			oids[i] = r.OID
-		}
 		if sizes, err = readSizes(ctx, s.conn, oids, true); err != nil {
 			return nil, err
 		}
@@ -100,18 +92,8 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		}
 		size := sizes[r.OID]
 		t := RowTable{
-			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes,
-			Format: pgmedic.CopyBinary,
-		}
-		for i, name := range r.Names {
-			t.Columns = append(t.Columns, pgmedic.Column{Name: name, Type: r.Types[i]})
-			if !slices.Contains(stableBinary(), r.TypeOIDs[i]) {
-				t.Format = pgmedic.CopyText
-			}
-		}
-		if len(t.Columns) == 0 || !utf8 {
-			t.Format = pgmedic.CopyText
-		}
+			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes}
+		t.take(columns[r.OID], utf8)
 		tables = append(tables, t)
 	}
 	return tables, nil

@@ -1,0 +1,75 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// columnsSQL reads the columns of tables. Those of a partition are in the order of
+// its topmost parent, whose partitions may each have another: rows are compared
+// wherever they are.
+const columnsSQL = `
+WITH RECURSIVE above AS (
+	SELECT c.oid, c.oid AS root, c.relispartition AS more FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1)
+	UNION ALL
+	SELECT above.oid, i.inhparent, p.relispartition FROM above
+		JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.root
+		JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
+	WHERE above.more
+)
+SELECT above.oid AS oid, a.attname::text AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+	-- The binary form of an enum is its label: text.
+	CASE WHEN t.typtype = 'e' THEN 25 ELSE a.atttypid::int8 END AS type_oid, a.attgenerated <> '' AS generated
+FROM above
+	JOIN pg_catalog.pg_attribute AS a ON a.attrelid = above.oid AND a.attnum > 0 AND NOT a.attisdropped
+	JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+	LEFT JOIN pg_catalog.pg_attribute AS r ON r.attrelid = above.root AND r.attname = a.attname AND NOT r.attisdropped
+WHERE NOT above.more
+ORDER BY above.oid, r.attnum, a.attnum`
+
+type tableColumn struct {
+	OID        uint32
+	Name, Type string
+	TypeOID    int64 `db:"type_oid"`
+	Generated  bool
+}
+
+// readColumns returns the columns of tables by their OIDs.
+func readColumns(ctx context.Context, conn *pgx.Conn, oids []uint32) (map[uint32][]tableColumn, error) {
+	rows, err := collect[tableColumn](ctx, conn, columnsSQL, oids)
+	if err != nil {
+		return nil, Wrap(err, "list the columns")
+	}
+	columns := make(map[uint32][]tableColumn, len(oids))
+	for _, r := range rows {
+		columns[r.OID] = append(columns[r.OID], r)
+	}
+	return columns, nil
+}
+
+// isUTF8 reports whether a database is in UTF8. COPY's option ENCODING holds for the
+// text format only: in the binary one text is in the session's encoding, which is
+// UTF8 for us and for recover.sh.
+func isUTF8(conn *pgx.Conn) bool { return conn.PgConn().ParameterStatus("server_encoding") == "UTF8" }
+
+// take gives the table its columns, and the format that is right for them.
+func (t *RowTable) take(columns []tableColumn, utf8 bool) {
+	t.Format = pgmedic.CopyBinary
+	for _, c := range columns {
+		if c.Generated {
+			t.Generated = append(t.Generated, c.Name)
+			continue
+		}
+		t.Columns = append(t.Columns, pgmedic.Column{Name: c.Name, Type: c.Type})
+		if !slices.Contains(stableBinary(), c.TypeOID) {
+			t.Format = pgmedic.CopyText
+		}
+	}
+	if len(t.Columns) == 0 || !utf8 {
+		t.Format = pgmedic.CopyText
+	}
+}
