@@ -35,6 +35,7 @@ var allowedImports = map[string][]string{
 	"internal/words":    {},
 	"internal/config":   {"."},
 	"internal/seal":     {"."},
+	"internal/digest":   {"."},
 	"internal/postgres": {".", "internal/failpoint"},
 	"internal/notify":   {"."},
 	"internal/audit":    {"."},
@@ -70,7 +71,7 @@ var allowedImports = map[string][]string{
 }
 
 var engineImports = []string{
-	".", "internal/postgres", "internal/pgtool", "internal/seal", "internal/store", "internal/catalog", "internal/failpoint",
+	".", "internal/postgres", "internal/pgtool", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
 	"internal/words",
 }
 

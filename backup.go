@@ -289,6 +289,9 @@ const (
 	// RoleInventory is the list of the database's objects with the hash of
 	// each definition, by which a restored copy is compared.
 	RoleInventory ObjectRole = "inventory"
+	// RoleSums is the sums of the database's values, by which a restored copy is
+	// compared row by row. Backups of versions that recorded none have none.
+	RoleSums ObjectRole = "sums"
 	// RoleRecovery is plain text, not sealed, that says how to restore the
 	// backup without pgmedic, or does it.
 	RoleRecovery ObjectRole = "recovery"

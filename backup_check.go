@@ -152,7 +152,7 @@ func (b *Backup) checkRoles() error {
 	}
 	// How many there are of each role: at least, at most.
 	type bounds struct{ least, most int }
-	wanted := map[ObjectRole]bounds{RoleGlobals: {1, 1}, RoleInventory: {1, 1}, RoleRecovery: {0, 8}}
+	wanted := map[ObjectRole]bounds{RoleGlobals: {1, 1}, RoleInventory: {1, 1}, RoleSums: {0, 1}, RoleRecovery: {0, 8}}
 	if b.Method == MethodPlain {
 		wanted[RoleDump] = bounds{1, 1}
 	} else {

@@ -59,6 +59,18 @@ type Check struct {
 	Hint string `json:"hint,omitempty"`
 }
 
+// Comparison says how the content of a restored copy was compared.
+type Comparison string
+
+// The ways to compare.
+const (
+	// ComparedCounts means that the rows of each table were counted.
+	ComparedCounts Comparison = "counts"
+	// ComparedValues means that every value was compared of every table that the
+	// backup has a sum of, with sequences and large objects.
+	ComparedValues Comparison = "values"
+)
+
 // Receipt is the record of a verify, a drill or a restore. It is stored beside
 // the backup, is never rewritten, and carries no weight in a restore.
 type Receipt struct {
@@ -83,6 +95,9 @@ type Receipt struct {
 	// is loaded, indexed and analyzed; zero for a verify. Checks that come
 	// after are not part of it.
 	RecoverySeconds float64 `json:"recovery_seconds,omitempty"`
+	// Compared says how the copy's content was compared; empty where nothing was, or
+	// in receipts of versions that only counted.
+	Compared Comparison `json:"compared,omitempty"`
 	// Counted is how much a drill looked at; nil where it did not get that far.
 	Counted *Counted `json:"counted,omitempty"`
 	Scratch *Scratch `json:"scratch,omitempty"`

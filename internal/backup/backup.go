@@ -144,7 +144,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		defer lock.Release(ctx)
 	}
 	failpoint.Hit(ctx, "backup-locked")
-	r := &Run{Options: o, Manifest: b, conn: conn}
+	r := &Run{Options: o, Manifest: b, conn: conn, sums: newSums()}
 	defer r.session()() // the snapshot's
 	defer r.session()() // the run lock's
 	if err := r.storeKeys(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
@@ -48,7 +49,7 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers
 		total += t.SizeBytes
 	}
 	c.progress = r.newShares("data", total)
-	jobs := planJobs(tables, index, chunkSize(total, workers), r.Manifest.Server.VersionNum >= 140000)
+	jobs := planJobs(tables, index, chunkSize(total, workers), r.Manifest.Server.VersionNum)
 	c.queue(batchJobs(jobs))
 	return c, nil
 }
@@ -113,6 +114,7 @@ type pack struct {
 
 	open   *pgmedic.Chunk // the one being written, if any
 	shares []*share       // of its parts
+	reads  []rowsRead     // of its parts
 }
 
 // shared is up to how many bytes of small tables are sealed as one chunk. Each
@@ -134,27 +136,28 @@ func (p *pack) abandon() {
 	for _, s := range p.shares {
 		s.end(false)
 	}
-	p.open, p.shares = nil, nil
+	p.open, p.shares, p.reads = nil, nil, nil
 }
 
-// end ends the open chunk and returns it.
-func (p *pack) end() (pgmedic.Chunk, error) {
+// end ends the open chunk and returns it, with what its parts add to the sums.
+func (p *pack) end() (pgmedic.Chunk, []rowsRead, error) {
 	if err := p.seal.Close(); err != nil {
-		return pgmedic.Chunk{}, err
+		return pgmedic.Chunk{}, nil, err
 	}
 	sum, err := p.seal.Sum()
 	if err != nil {
-		return pgmedic.Chunk{}, err
+		return pgmedic.Chunk{}, nil, err
 	}
 	chunk := *p.open
 	chunk.StoredBytes, chunk.SHA256, chunk.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
 	for _, s := range p.shares {
 		s.end(true)
 	}
-	p.open, p.shares = nil, nil
+	reads := p.reads
+	p.open, p.shares, p.reads = nil, nil, nil
 	p.plain += chunk.PlainBytes
 	p.chunks++
-	return chunk, nil
+	return chunk, reads, nil
 }
 
 // takes reports whether another part belongs into the open chunk.
@@ -201,7 +204,10 @@ func (c *copier) fillPack(ctx context.Context, conn **pgx.Conn, batch []job, own
 	return batch, more, nil
 }
 
-func (c *copier) record(chunk pgmedic.Chunk) {
+func (c *copier) record(chunk pgmedic.Chunk, reads []rowsRead) {
+	for _, read := range reads {
+		c.run.sums.add(read)
+	}
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
 	m := c.run.Manifest
@@ -288,11 +294,11 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 		if i+1 < len(jobs) && p.takes(jobs[i+1]) {
 			continue
 		}
-		chunk, err := p.end()
+		chunk, reads, err := p.end()
 		if err != nil {
 			return done, fmt.Errorf("seal a chunk of %s: %w", p.name, err)
 		}
-		c.record(chunk)
+		c.record(chunk, reads)
 		done = i + 1
 	}
 	if p.own {
@@ -310,14 +316,25 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	share := c.progress.share(name, j.bytes)
 	p.shares = append(p.shares, share)
 	p.buffer.Reset(io.MultiWriter(p.seal, share))
-	tag, err := conn.PgConn().CopyTo(ctx, p.buffer, postgres.CopyOutSQL(j.table, j.blocks, c.run.Manifest.Database.Encoding))
+	rows := &digest.Rows{Format: j.table.Format}
+	encoding := c.run.Manifest.Database.Encoding
+	_, err := conn.PgConn().CopyTo(ctx, io.MultiWriter(rows, p.buffer), postgres.CopyOutSQL(j.table, j.blocks, encoding))
 	if err == nil {
 		err = p.buffer.Flush()
 	}
 	if err != nil {
 		return postgres.Wrap(err, "copy table "+name)
 	}
-	p.open.Parts = append(p.open.Parts, pgmedic.Part{Table: j.index, PlainBytes: share.seen, Rows: tag.RowsAffected()})
+	read := rowsRead{index: j.index, table: j.table, rows: rows.Count(), sum: rows.Sum()}
+	if len(j.table.Generated) > 0 {
+		all := &digest.Rows{Format: j.table.Format}
+		if _, err := conn.PgConn().CopyTo(ctx, all, postgres.CopyAllSQL(j.table, j.blocks, encoding)); err != nil {
+			return postgres.Wrap(err, "read the generated columns of table "+name)
+		}
+		read.generated = all.Sum()
+	}
+	p.reads = append(p.reads, read)
+	p.open.Parts = append(p.open.Parts, pgmedic.Part{Table: j.index, PlainBytes: share.seen, Rows: rows.Count()})
 	return nil
 }
 

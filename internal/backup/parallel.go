@@ -92,7 +92,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	if err := c.finish(ctx); err != nil {
 		return err
 	}
-	return countRest(ctx, r, snapshot)
+	return sumRest(ctx, r, snapshot)
 }
 
 // littleObjects is up to how many bytes of large objects may be staged with the
@@ -152,22 +152,6 @@ func takeOver(tables []postgres.RowTable, whole []postgres.WholeSchema, room int
 		taken.tables = append(taken.tables, t)
 	}
 	return taken
-}
-
-// countRest counts the rows that no chunk holds, so that a copy can be compared
-// table by table whoever brought it back.
-func countRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
-	for i := range r.Manifest.Tables {
-		t := &r.Manifest.Tables[i]
-		if t.Format != "" || t.Extension != "" || t.WithoutRows {
-			continue
-		}
-		var err error
-		if t.Rows, err = snapshot.CountUnder(ctx, *t); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // storeArchive stores sections of pg_dump's archive, without the rows that are
@@ -245,29 +229,18 @@ func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[stri
 	return index, nil
 }
 
-// planJobs cuts the tables into chunks of about size bytes, the largest first. Without TID range
-// scans (before 14) a part of a table would cost a scan of all of it, so a
-// table is one chunk.
-func planJobs(tables []postgres.RowTable, index map[string]int, size int64, ranges bool) []job {
+// planJobs cuts the tables into chunks of about size bytes, the largest first.
+func planJobs(tables []postgres.RowTable, index map[string]int, size int64, versionNum int) []job {
 	var jobs []job
 	for _, t := range tables {
 		i := index[pgmedic.QuoteQualified(t.Schema, t.Name)]
-		parts := (t.SizeBytes + size - 1) / size
-		parts = min(max(parts, 1), max(t.HeapBlocks, 1))
-		if !ranges || len(t.Columns) == 0 {
-			parts = 1
+		blocks := t.HeapBlocks
+		if len(t.Columns) == 0 {
+			blocks = 1
 		}
-		step := (t.HeapBlocks + parts - 1) / parts
-		for n := range parts {
-			b := postgres.BlockRange{From: n * step, To: (n + 1) * step}
-			if n == parts-1 {
-				b.To = 0 // open, for rows behind the size that was read
-			}
-			jobs = append(jobs, job{table: t, index: i, blocks: b, bytes: t.SizeBytes / parts})
-			if b.To == 0 || b.To >= t.HeapBlocks {
-				jobs[len(jobs)-1].blocks.To = 0
-				break
-			}
+		ranges := postgres.Split(blocks, t.SizeBytes, size, versionNum)
+		for _, b := range ranges {
+			jobs = append(jobs, job{table: t, index: i, blocks: b, bytes: t.SizeBytes / int64(len(ranges))})
 		}
 	}
 	slices.SortStableFunc(jobs, func(a, b job) int { return int(min(max(b.bytes-a.bytes, -1), 1)) })

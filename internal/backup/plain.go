@@ -24,8 +24,12 @@ func (p Plain) Take(ctx context.Context, r *Run) error {
 }
 
 func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postgres.Snapshot) error {
-	counter := &pgtool.RowCounter{}
-	err := r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
+	hearing, err := newHearing(ctx, r, snapshot)
+	if err != nil {
+		return err
+	}
+	counter := hearing.counter
+	err = r.Store(ctx, StoreOptions{Name: "dump.sql", Role: pgmedic.RoleDump},
 		func(ctx context.Context, w io.Writer) error {
 			defer r.session()()
 			progress := r.newShares("dump", tableBytes(snapshot.Tables))
@@ -50,8 +54,11 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again", "pg_dump's output ends in the middle of a table")
 	}
 	tables, err := withRows(snapshot.Tables, counter.Counts())
+	if err != nil {
+		return err
+	}
 	r.Manifest.Tables = tables
-	return err
+	return hearing.enter(ctx, snapshot)
 }
 
 // withRows enters the counted rows. A counted table that the snapshot does not

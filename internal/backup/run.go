@@ -24,6 +24,7 @@ type Run struct {
 	Manifest *pgmedic.Backup
 
 	conn *pgx.Conn
+	sums *sums
 	mu   sync.Mutex // of what several goroutines enter into the manifest, of Progress, and of what follows
 	// sessions are open now, and most were at once.
 	sessions, most int

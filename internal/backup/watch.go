@@ -207,7 +207,7 @@ func (w *watch) look(ctx context.Context) error {
 func (w *watch) load(held time.Duration) *pgmedic.Load {
 	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: seconds(held), WALBytes: w.grew, LongestWaitSeconds: seconds(w.longest)}
 	for _, o := range w.run.Manifest.Objects {
-		if o.Role != pgmedic.RoleInventory && o.Role != pgmedic.RoleRecovery {
+		if o.Role != pgmedic.RoleInventory && o.Role != pgmedic.RoleSums && o.Role != pgmedic.RoleRecovery {
 			l.ReadBytes += o.PlainBytes
 		}
 	}

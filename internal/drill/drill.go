@@ -178,10 +178,13 @@ func (r *rehearsal) check(ctx context.Context) error {
 // compare holds the copy against what the backup recorded.
 func (r *rehearsal) compare(ctx context.Context) error {
 	source := restore.Source{Catalog: r.Catalog, Backup: r.Backup, Key: r.Key}
-	checks, err := restore.Compare(ctx, source, r.place.copied())
+	checks, err := restore.Compare(ctx, restore.CompareOptions{
+		Source: source, Target: r.place.copied(), Tools: r.Tools, Jobs: r.Jobs, Progress: r.Progress, Now: r.Now,
+	})
 	if err != nil {
 		return err
 	}
+	r.receipt.Compared = restore.Compared(checks)
 	r.receipt.Checks = append(r.receipt.Checks, checks...)
 	tables := map[string]bool{}
 	for _, t := range r.Backup.Tables {

@@ -3,9 +3,10 @@ package pgtool
 import (
 	"bytes"
 	"encoding/hex"
-	"io"
 	"strconv"
 	"strings"
+
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // Calls reads what pg_dump writes besides rows: the values of sequences, and large
@@ -15,16 +16,9 @@ type Calls struct {
 	// quoted where it needs to be.
 	Sequence func(name string, value int64, called bool)
 	// LargeObject is given each large object, piece by piece.
-	LargeObject LargeObjectWriter
+	LargeObject postgres.LargeObjectWriter
 
 	content []byte
-}
-
-// LargeObjectWriter takes large objects, one after the other.
-type LargeObjectWriter interface {
-	Begin(oid uint32)
-	io.Writer
-	End()
 }
 
 // Take takes one statement. Calls of other functions mean nothing to it.

@@ -33,8 +33,16 @@ func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
 	for _, s := range o.Sections {
 		args = append(args, "--section="+s)
 	}
-	return Start(ctx, Command{Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...)})
+	c := Command{Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...)}
+	if !o.Target.ThroughPooler() {
+		c.Options = readingOptions
+	}
+	return Start(ctx, c)
 }
+
+// readingOptions are what pg_dump does not set itself of the settings by which our
+// own sessions write values as text: what it writes is compared with what they read.
+const readingOptions = "-c TimeZone=UTC -c bytea_output=hex"
 
 // LeaveOutArguments are pg_dump's arguments that leave out what a partial backup
 // does not hold. Each table is named to the letter: what is in a backup is

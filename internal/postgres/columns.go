@@ -60,16 +60,49 @@ func isUTF8(conn *pgx.Conn) bool { return conn.PgConn().ParameterStatus("server_
 func (t *RowTable) take(columns []tableColumn, utf8 bool) {
 	t.Format = pgmedic.CopyBinary
 	for _, c := range columns {
+		// Of a table with generated columns all are read, and in one format.
+		if !slices.Contains(stableBinary(), c.TypeOID) {
+			t.Format = pgmedic.CopyText
+		}
 		if c.Generated {
 			t.Generated = append(t.Generated, c.Name)
 			continue
 		}
 		t.Columns = append(t.Columns, pgmedic.Column{Name: c.Name, Type: c.Type})
-		if !slices.Contains(stableBinary(), c.TypeOID) {
-			t.Format = pgmedic.CopyText
-		}
 	}
 	if len(t.Columns) == 0 || !utf8 {
 		t.Format = pgmedic.CopyText
 	}
+}
+
+// Describe returns tables of the snapshot as COPY can read them, without their
+// sizes.
+func (s *Snapshot) Describe(ctx context.Context, tables []pgmedic.Table) ([]RowTable, error) {
+	oids := make(map[string]uint32, len(s.names))
+	for oid, name := range s.names {
+		oids[name] = oid
+	}
+	wanted := make([]uint32, len(tables))
+	for i, t := range tables {
+		wanted[i] = oids[pgmedic.QuoteQualified(t.Schema, t.Name)]
+	}
+	columns, err := readColumns(ctx, s.conn, wanted)
+	if err != nil {
+		return nil, err
+	}
+	described := make([]RowTable, len(tables))
+	for i, t := range tables {
+		described[i] = RowTable{OID: wanted[i], Schema: t.Schema, Name: t.Name}
+		described[i].take(columns[wanted[i]], isUTF8(s.conn))
+	}
+	return described, nil
+}
+
+// CopyAllSQL is CopyOutSQL with the generated columns after the others.
+func CopyAllSQL(t RowTable, r BlockRange, encoding string) string {
+	columns := slices.Clone(t.Columns)
+	for _, name := range t.Generated {
+		columns = append(columns, pgmedic.Column{Name: name})
+	}
+	return "COPY " + selectPart(t, columns, r) + " TO STDOUT " + copyOptions(t.Format, encoding)
 }

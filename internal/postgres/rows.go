@@ -121,23 +121,27 @@ func (r BlockRange) Whole() bool { return r.From == 0 && r.To == 0 }
 // CopyOutSQL is the COPY that takes a part of a table's rows out. The encoding
 // is the database's own, so that nothing is converted on the way.
 func CopyOutSQL(t RowTable, r BlockRange, encoding string) string {
-	table := pgmedic.QuoteQualified(t.Schema, t.Name)
-	source := table + " (" + columnList(t.Columns) + ")"
+	source := pgmedic.QuoteQualified(t.Schema, t.Name) + " (" + columnList(t.Columns) + ")"
 	if !r.Whole() || len(t.Columns) == 0 {
-		var where []string
-		if r.From > 0 {
-			where = append(where, fmt.Sprintf("ctid >= '(%d,0)'::tid", r.From))
-		}
-		if r.To > 0 {
-			where = append(where, fmt.Sprintf("ctid < '(%d,0)'::tid", r.To))
-		}
-		source = "(SELECT " + columnList(t.Columns) + " FROM ONLY " + table
-		if len(where) > 0 {
-			source += " WHERE " + strings.Join(where, " AND ")
-		}
-		source += ")"
+		source = selectPart(t, t.Columns, r)
 	}
 	return "COPY " + source + " TO STDOUT " + copyOptions(t.Format, encoding)
+}
+
+// selectPart is the query of some columns of a part of a table.
+func selectPart(t RowTable, columns []pgmedic.Column, r BlockRange) string {
+	var where []string
+	if r.From > 0 {
+		where = append(where, fmt.Sprintf("ctid >= '(%d,0)'::tid", r.From))
+	}
+	if r.To > 0 {
+		where = append(where, fmt.Sprintf("ctid < '(%d,0)'::tid", r.To))
+	}
+	source := "(SELECT " + columnList(columns) + " FROM ONLY " + pgmedic.QuoteQualified(t.Schema, t.Name)
+	if len(where) > 0 {
+		source += " WHERE " + strings.Join(where, " AND ")
+	}
+	return source + ")"
 }
 
 // CopyInSQL is the COPY that brings rows of t back into a table, which is t or
@@ -260,21 +264,16 @@ func EndChunk(ctx context.Context, conn *pgx.Conn) error {
 // Conn returns the connection that holds the snapshot and its locks.
 func (s *Snapshot) Conn() *pgx.Conn { return s.conn }
 
-// CountUnder counts the rows of a table under the snapshot. Unlogged tables
-// have none on a standby, which can't even be asked for them; pg_dump leaves
-// their rows out there, too.
-func (s *Snapshot) CountUnder(ctx context.Context, t pgmedic.Table) (int64, error) {
+// Readable locks a table on the snapshot's connection and reports whether its rows
+// can be read. Unlogged tables have none on a standby, which can't even be asked for
+// them; pg_dump leaves their rows out there, too.
+func (s *Snapshot) Readable(ctx context.Context, t RowTable) (bool, error) {
 	name := pgmedic.QuoteQualified(t.Schema, t.Name)
 	if err := s.hold(ctx, name); err != nil {
-		return 0, err
+		return false, err
 	}
 	var unreadable bool
 	err := s.conn.QueryRow(ctx, `SELECT relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()
 		FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, name).Scan(&unreadable)
-	if err != nil || unreadable {
-		return 0, Wrap(err, "look at table "+name)
-	}
-	var n int64
-	err = s.conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&n)
-	return n, Wrap(err, "count the rows of "+name)
+	return !unreadable, Wrap(err, "look at table "+name)
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,30 +16,152 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// Compare holds a restored database against what its backup recorded: the rows
-// of each table, the definition of each object, the extensions. An error means
-// that it could not be compared; a difference is a failed check.
-func Compare(ctx context.Context, s Source, t postgres.Target) ([]pgmedic.Check, error) {
-	conn, err := postgres.Connect(ctx, t)
+// CompareOptions say what is compared with what. Required: Catalog and Backup of
+// Source, Target, Tools, Now.
+type CompareOptions struct {
+	Source
+	// Target is the restored database.
+	Target postgres.Target
+	Tools  pgtool.Finder
+	// Jobs is how many connections read rows; zero means one for each processor.
+	Jobs int
+	// CountsOnly, if not empty, is why rows are only counted.
+	CountsOnly string
+	// Without is what was left out of the copy on purpose.
+	Without  pgtool.Without
+	Progress func(pgmedic.Event)
+	Now      func() time.Time
+}
+
+func (o *CompareOptions) jobs() int {
+	if o.Jobs > 0 {
+		return o.Jobs
+	}
+	return runtime.NumCPU()
+}
+
+// Compare holds a restored database against what its backup recorded: the rows of
+// each table, value by value where the backup has sums, the values of sequences,
+// large objects, the definition of each object, the extensions. What was left out
+// of the copy on purpose may be missing. An error means that it could not be
+// compared; a difference is a failed check, and what was not compared is named.
+func Compare(ctx context.Context, o CompareOptions) ([]pgmedic.Check, error) {
+	conn, err := postgres.Connect(ctx, o.Target)
 	if err != nil {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	rows, err := compareRows(ctx, conn, s.Backup)
+	checks, err := compareContent(ctx, conn, o)
 	if err != nil {
 		return nil, err
 	}
-	definitions, err := compareDefinitions(ctx, conn, s, pgtool.Without{})
-	if err != nil {
-		return nil, err
-	}
-	return append([]pgmedic.Check{rows}, definitions...), nil
+	definitions, err := compareDefinitions(ctx, conn, o.Source, o.Without)
+	return append(checks, definitions...), err
 }
 
-func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedic.Check, error) {
+// checkValues is the name of the check that compares values.
+const checkValues = "values"
+
+// compareContent compares rows, sequences and large objects.
+func compareContent(ctx context.Context, conn *pgx.Conn, o CompareOptions) ([]pgmedic.Check, error) {
+	if o.Without.Rows {
+		return []pgmedic.Check{{Name: "row counts", Outcome: pgmedic.OutcomeSkipped, Detail: "the copy has no rows, as was asked for"}}, nil
+	}
+	values := pgmedic.Check{Name: checkValues, Outcome: pgmedic.OutcomeSkipped, Detail: o.CountsOnly}
+	c := &comparison{CompareOptions: o, roots: map[string]*rootSum{}}
+	if o.CountsOnly == "" {
+		var err error
+		if c.sums, err = o.readSums(ctx); err != nil {
+			return nil, err
+		}
+		values.Detail = "counts only: the backup has no sums that this version of pgmedic can compare"
+	}
+	if c.sums != nil {
+		var err error
+		if values, err = c.compare(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := compareRows(ctx, conn, o.Backup, c.counts())
+	return []pgmedic.Check{rows, values}, err
+}
+
+// compare compares all that the backup has sums of.
+func (c *comparison) compare(ctx context.Context, conn *pgx.Conn) (pgmedic.Check, error) {
+	check := pgmedic.Check{Name: checkValues, Outcome: pgmedic.OutcomeOK}
+	if err := c.compareRows(ctx); err != nil {
+		return check, err
+	}
+	if err := c.outside(ctx); err != nil {
+		return check, err
+	}
+	equal, err := c.compareOutside(ctx)
+	if err != nil {
+		return check, err
+	}
+	if wrong := append(c.differing(), c.wrong...); len(wrong) > 0 {
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(wrong)
+		return check, nil
+	}
+	rows := int64(0)
+	for _, r := range c.roots {
+		rows += r.have.rows
+	}
+	check.Detail = fmt.Sprintf("%s rows in %s tables equal, value by value", pgmedic.Count(rows), pgmedic.Count(len(c.roots)))
+	if len(equal) > 0 {
+		check.Detail += "; also " + strings.Join(equal, " and ")
+	}
+	if err := c.notCompared(ctx, conn); err != nil {
+		return check, err
+	}
+	if len(c.unread) > 0 {
+		check.Detail += "; not compared: " + strings.Join(c.unread, "; ")
+	}
+	return check, nil
+}
+
+// notCompared names what holds values that the backup has no sums of.
+func (c *comparison) notCompared(ctx context.Context, conn *pgx.Conn) error {
+	var extensions, others []string
+	summed := make(map[int]bool, len(c.sums.Tables))
+	for _, t := range c.sums.Tables {
+		summed[t.Index] = true
+	}
+	for i, t := range c.Backup.Tables {
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		switch {
+		case summed[i] || t.WithoutRows:
+		case t.Extension != "":
+			extensions = append(extensions, name)
+		default:
+			others = append(others, name)
+		}
+	}
+	views, err := postgres.ReadFilledViews(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, group := range []struct {
+		names []string
+		what  string
+	}{
+		{others, "rows of tables that were counted"},
+		{extensions, "rows of extensions' own tables"},
+		{views, "rows of materialized views, which the restore computed again"},
+	} {
+		if len(group.names) > 0 {
+			c.unread = append(c.unread, group.what+": "+some(group.names))
+		}
+	}
+	return nil
+}
+
+// compareRows compares how many rows each table has. Those that have come out of
+// the comparison by value are not counted again.
+func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted map[string]int64) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeOK}
 	want := map[string]int64{}
-	var tables []pgmedic.Table
+	var tables, uncounted []pgmedic.Table
 	ofExtensions := 0
 	for _, t := range b.Tables {
 		if t.Extension != "" { // CREATE EXTENSION made some of its rows
@@ -45,11 +170,15 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup) (pgmedi
 		}
 		want[t.CountedAs()] += t.Rows
 		tables = append(tables, t)
+		if _, done := counted[t.CountedAs()]; !done {
+			uncounted = append(uncounted, t)
+		}
 	}
-	have, err := postgres.CountRows(ctx, conn, tables)
+	have, err := postgres.CountRows(ctx, conn, uncounted)
 	if err != nil {
 		return check, err
 	}
+	maps.Copy(have, counted)
 	var wrong []string
 	var total int64
 	for _, t := range tables {

@@ -115,7 +115,7 @@ func TestSecurityLabels(t *testing.T) {
 			fixture.Exec(t, own.DSN(into.Into), "SECURITY LABEL FOR dummy ON COLUMN patients.name IS NULL", "SECURITY LABEL FOR dummy ON TYPE mood IS 'other'",
 				"SECURITY LABEL FOR dummy ON COLUMN patients.id IS 'new'", "SECURITY LABEL FOR dummy ON DATABASE "+into.Into+" IS NULL")
 			source := restore.Source{Catalog: c, Backup: b}
-			checks, err := restore.Compare(t.Context(), source, fixture.Target(t, own.DSN(into.Into)))
+			checks, err := restore.Compare(t.Context(), restore.CompareOptions{Source: source, Target: fixture.Target(t, own.DSN(into.Into)), Now: time.Now})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,7 +247,7 @@ func TestLabelsNotRecorded(t *testing.T) {
 		t.Errorf("providers %q", b.Database.LabelProviders)
 	}
 	fixture.Exec(t, dsn, "INSERT INTO pg_seclabel VALUES ('patients'::regclass, 'pg_class'::regclass, 2, 'absent', 'MASKED')")
-	checks, err := restore.Compare(t.Context(), restore.Source{Catalog: c, Backup: b}, fixture.Target(t, dsn))
+	checks, err := restore.Compare(t.Context(), restore.CompareOptions{Source: restore.Source{Catalog: c, Backup: b}, Target: fixture.Target(t, dsn), Now: time.Now})
 	if check := checkNamed(checks, "security labels"); err != nil || check.Outcome != pgmedic.OutcomeFailed ||
 		!strings.Contains(check.Detail, `"absent" on table column public.patients.name unexpected`) {
 		t.Errorf("%+v, %v", checks, err)

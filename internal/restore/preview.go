@@ -121,7 +121,7 @@ func (p *Preview) fill(o *SwapOptions) {
 	}
 	for _, object := range o.Backup.Objects {
 		switch object.Role {
-		case pgmedic.RoleDump, pgmedic.RoleSchema, pgmedic.RoleInventory:
+		case pgmedic.RoleDump, pgmedic.RoleSchema, pgmedic.RoleInventory, pgmedic.RoleSums:
 			p.FetchBytes += object.StoredBytes
 		case pgmedic.RoleRest, pgmedic.RolePack:
 			if !o.Without.Rows {

@@ -68,6 +68,9 @@ type Options struct {
 	// Jobs is how many connections load a parallel backup; zero means one for
 	// each processor.
 	Jobs int
+	// CountsOnly, if not empty, is why the rows of the copy are only counted, and not
+	// compared value by value.
+	CountsOnly string
 	// ShowData keeps the server's whole messages in errors, see pgtool.
 	ShowData bool
 	Progress func(pgmedic.Event)
@@ -111,8 +114,10 @@ func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.
 // atLeast is the major version of the pg_dump that made the backup: an older
 // client program may not know all that it wrote. It is zero, which any version
 // satisfies, where none is recorded.
-func (s *Session) atLeast() int {
-	major, _, _ := strings.Cut(s.Backup.Programs.PgDump, ".")
+func (s *Session) atLeast() int { return atLeast(s.Backup) }
+
+func atLeast(b *pgmedic.Backup) int {
+	major, _, _ := strings.Cut(b.Programs.PgDump, ".")
 	n, _ := strconv.Atoi(major)
 	return n
 }

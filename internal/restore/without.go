@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"context"
 	"slices"
 	"strings"
 
@@ -10,26 +9,12 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// compareWithout is Compare for a copy from which something was left out on
-// purpose: what is left has to be there all the same.
-func compareWithout(ctx context.Context, o Options) ([]pgmedic.Check, error) {
-	target := o.Target.WithDatabase(o.Into)
-	if o.Without == (pgtool.Without{}) {
-		return Compare(ctx, o.source(), target)
+// comparing are the options to compare what a restore made.
+func (o *Options) comparing() CompareOptions {
+	return CompareOptions{
+		Source: o.source(), Target: o.Target.WithDatabase(o.Into), Tools: o.Tools, Jobs: o.Jobs,
+		CountsOnly: o.CountsOnly, Without: o.Without, Progress: o.Progress, Now: o.Now,
 	}
-	conn, err := postgres.Connect(ctx, target)
-	if err != nil {
-		return nil, err
-	}
-	defer postgres.Close(ctx, conn)
-	rows := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeSkipped, Detail: "the copy has no rows, as was asked for"}
-	if !o.Without.Rows {
-		if rows, err = compareRows(ctx, conn, o.Backup); err != nil {
-			return nil, err
-		}
-	}
-	definitions, err := compareDefinitions(ctx, conn, o.source(), o.Without)
-	return append([]pgmedic.Check{rows}, definitions...), err
 }
 
 // expected reports whether a difference is what was asked for. Owners and access

@@ -1,0 +1,115 @@
+package backup
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/digest"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// hearing counts and sums what pg_dump writes, as it passes.
+type hearing struct {
+	run     *Run
+	counter *pgtool.RowCounter
+	tables  []summed       // in the manifest's order
+	named   map[string]int // by the name that pg_dump gives them
+	objects digest.LargeObject
+}
+
+// summed is a table whose rows are heard.
+type summed struct {
+	table postgres.RowTable
+	rows  []*digest.Rows // of each COPY: pg_dump may write several into one root
+}
+
+func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hearing, error) {
+	h := &hearing{run: r, named: map[string]int{}}
+	described, err := snapshot.Describe(ctx, snapshot.Tables)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range snapshot.Tables {
+		h.tables = append(h.tables, summed{table: described[i]})
+		h.tables[i].table.Format = pgmedic.CopyText // as pg_dump writes
+		h.named[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
+	}
+	// pg_dump loads partitions by an enum's hash through their root and writes its
+	// name; those rows count for the first leaf.
+	for i, t := range slices.Backward(snapshot.Tables) {
+		if t.RootName != "" {
+			h.named[t.CountedAs()] = i
+		}
+	}
+	calls := pgtool.Calls{LargeObject: &h.objects, Sequence: func(name string, value int64, called bool) {
+		r.sums.Sequences = append(r.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
+	}}
+	h.counter = &pgtool.RowCounter{OnRows: h.rows, OnCall: calls.Take}
+	return h, nil
+}
+
+// rows returns what sums the rows of a COPY. The table of one that is not known is
+// an error by itself, see withRows.
+func (h *hearing) rows(table string, columns []string) io.Writer {
+	i, known := h.named[table]
+	if !known {
+		return nil
+	}
+	rows := &digest.Rows{Order: order(columns, h.tables[i].table.Columns)}
+	h.tables[i].rows = append(h.tables[i].rows, rows)
+	return rows
+}
+
+// order says where in a row of some columns those of a table are, or nil where they
+// are in its order anyway.
+func order(have []string, want []pgmedic.Column) []int {
+	places := make([]int, len(want))
+	same := len(have) == len(want)
+	for i, c := range want {
+		places[i] = slices.Index(have, c.Name)
+		same = same && places[i] == i
+	}
+	if same || len(have) != len(want) || slices.Contains(places, -1) {
+		return nil
+	}
+	return places
+}
+
+// enter adds what was heard to the run's sums, and reads the generated columns.
+func (h *hearing) enter(ctx context.Context, snapshot *postgres.Snapshot) error {
+	if h.run.Target.ThroughPooler() {
+		return nil // pg_dump's session has settings of its own, see pgtool.StartDump
+	}
+	for i, t := range h.tables {
+		m := h.run.Manifest.Tables[i]
+		if m.Extension != "" || m.WithoutRows {
+			continue
+		}
+		read := rowsRead{index: i, table: t.table}
+		for _, rows := range t.rows {
+			read.rows += rows.Count()
+			read.sum.Add(rows.Sum())
+		}
+		if len(t.table.Generated) > 0 {
+			readable, err := snapshot.Readable(ctx, t.table)
+			if err != nil {
+				return err
+			}
+			if readable {
+				if read.generated, err = h.run.sumGenerated(ctx, snapshot, t.table); err != nil {
+					return err
+				}
+			}
+		}
+		h.run.sums.add(read)
+	}
+	total := h.objects.Total()
+	h.run.sums.LargeObjects = &total
+	if h.run.sums.Sequences == nil {
+		h.run.sums.Sequences = []digest.Sequence{}
+	}
+	return nil
+}

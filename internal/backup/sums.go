@@ -1,0 +1,121 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/digest"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// sums gathers the sums of the database's values while they are read.
+type sums struct {
+	mu sync.Mutex
+	digest.Database
+	at map[int]int // where in Tables the sum of each of the manifest's tables is
+}
+
+func newSums() *sums {
+	return &sums{Database: digest.Database{Format: digest.Format}, at: map[int]int{}}
+}
+
+// rowsRead is what a part of a table adds to its sum.
+type rowsRead struct {
+	index     int // in the manifest's tables
+	table     postgres.RowTable
+	rows      int64
+	sum       digest.Sum
+	generated digest.Sum
+}
+
+// add enters rows that are in the backup.
+func (s *sums) add(read rowsRead) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, known := s.at[read.index]
+	if !known {
+		i, s.at[read.index] = len(s.Tables), len(s.Tables)
+		entry := digest.Table{Index: read.index, Format: read.table.Format, Columns: []string{}, Generated: read.table.Generated}
+		for _, c := range read.table.Columns {
+			entry.Columns = append(entry.Columns, c.Name)
+		}
+		if len(read.table.Generated) > 0 {
+			entry.GeneratedSum = new(digest.Sum)
+		}
+		s.Tables = append(s.Tables, entry)
+	}
+	t := &s.Tables[i]
+	t.Rows += read.rows
+	t.Sum.Add(read.sum)
+	if t.GeneratedSum != nil {
+		t.GeneratedSum.Add(read.generated)
+	}
+}
+
+// storeSums stores what has been gathered. The sums are sealed like the rows: from
+// that of a table with few possible rows anyone could tell which it has.
+func (r *Run) storeSums(ctx context.Context) error {
+	r.sums.mu.Lock()
+	defer r.sums.mu.Unlock()
+	slices.SortFunc(r.sums.Tables, func(a, b digest.Table) int { return a.Index - b.Index })
+	return r.Store(ctx, StoreOptions{Name: "sums.json", Role: pgmedic.RoleSums}, func(_ context.Context, w io.Writer) error {
+		if err := json.NewEncoder(w).Encode(r.sums.Database); err != nil {
+			return fmt.Errorf("write the sums: %w", err)
+		}
+		return nil
+	})
+}
+
+// sumRest reads, on the snapshot's own connection, the rows that no chunk holds: a
+// copy is compared table by table whoever brought it back.
+func sumRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
+	var rest []pgmedic.Table
+	var index []int
+	for i, t := range r.Manifest.Tables {
+		if t.Format == "" && t.Extension == "" && !t.WithoutRows {
+			rest, index = append(rest, t), append(index, i)
+		}
+	}
+	tables, err := snapshot.Describe(ctx, rest)
+	if err != nil {
+		return err
+	}
+	for i, t := range tables {
+		read := rowsRead{index: index[i], table: t}
+		readable, err := snapshot.Readable(ctx, t)
+		if err == nil && readable {
+			sql := postgres.CopyOutSQL(t, postgres.BlockRange{}, r.Manifest.Database.Encoding)
+			read.rows, read.sum, err = r.sum(ctx, snapshot, t, sql)
+		}
+		if err == nil && readable {
+			read.generated, err = r.sumGenerated(ctx, snapshot, t)
+		}
+		if err != nil {
+			return err
+		}
+		r.Manifest.Tables[index[i]].Rows = read.rows
+		r.sums.add(read)
+	}
+	return nil
+}
+
+// sum reads rows on the snapshot's connection.
+func (r *Run) sum(ctx context.Context, snapshot *postgres.Snapshot, t postgres.RowTable, sql string) (int64, digest.Sum, error) {
+	rows := &digest.Rows{Format: t.Format}
+	_, err := snapshot.Conn().PgConn().CopyTo(ctx, rows, sql)
+	return rows.Count(), rows.Sum(), postgres.Wrap(err, "read table "+pgmedic.QuoteQualified(t.Schema, t.Name))
+}
+
+// sumGenerated sums whole rows of a table that has generated columns.
+func (r *Run) sumGenerated(ctx context.Context, snapshot *postgres.Snapshot, t postgres.RowTable) (digest.Sum, error) {
+	if len(t.Generated) == 0 {
+		return digest.Sum{}, nil
+	}
+	_, sum, err := r.sum(ctx, snapshot, t, postgres.CopyAllSQL(t, postgres.BlockRange{}, r.Manifest.Database.Encoding))
+	return sum, err
+}
