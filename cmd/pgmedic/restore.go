@@ -25,7 +25,7 @@ type restoreFlags struct {
 	tables                 []string
 	dryRun                 bool
 	schemaOnly, noOwner    bool
-	globals                string
+	globals, compare       string
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -80,6 +80,7 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would happen, and make nothing")
 	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: definitions alone, without rows")
 	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave owners and access lists out; all is the restoring role's")
+	f.StringVar(&flags.compare, "compare", "", "compare the copy with the backup by values, or by counts of rows alone (default: values, unless a drill has proven the backup so)")
 	f.StringVar(&flags.globals, "globals", "", "make the backup's roles and tablespaces first: missing, and with all also change those that are there")
 	f.Lookup("globals").NoOptDefVal = string(restore.GlobalsMissing)
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows and indexes, for parallel backups (default: one for each processor)")
@@ -105,6 +106,9 @@ func (a *app) checkRestore(args []string, flags restoreFlags) error {
 	if (flags.schemaOnly || flags.noOwner) && (flags.swap || len(flags.tables) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore into a new database: --into NAME",
 			"--schema-only and --no-owner are for --into: a live database without its rows or its rights serves nobody")
+	}
+	if err := checkComparison(flags.compare, flags); err != nil {
+		return err
 	}
 	switch globals := restore.GlobalsMode(flags.globals); {
 	case globals != restore.GlobalsNone && globals != restore.GlobalsMissing && globals != restore.GlobalsAll:
@@ -159,6 +163,9 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	o.Progress = listen
 	if len(flags.tables) > 0 {
 		return a.rescue(ctx, o, flags)
+	}
+	if o.CountsOnly, err = a.countsOnly(ctx, c, e.Backup, flags.compare); err != nil {
+		return err
 	}
 	o.Without, o.Globals = pgtool.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}, restore.GlobalsMode(flags.globals)
 	if flags.into != "" {

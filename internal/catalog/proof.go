@@ -131,6 +131,21 @@ func (e Entry) LastDrill() (pgmedic.Receipt, bool) {
 	return pgmedic.Receipt{}, false
 }
 
+// ProvenByValue returns when the newest drill ended that compared a copy of the
+// backup value by value and found it equal. A drill that is only claimed does not
+// count, and none does where something was found bad since.
+func (e Entry) ProvenByValue() (at time.Time, ok bool) {
+	if s := e.Standing(); s.Proof != pgmedic.ProofProven || s.Claimed {
+		return time.Time{}, false
+	}
+	for i, r := range slices.Backward(e.Receipts) {
+		if r.Kind == pgmedic.ReceiptDrill && e.good(i) && e.fact(i).authentic && r.Compared == pgmedic.ComparedValues {
+			return r.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // Authentic reports whether the i-th receipt was checked with the backup's key, or
 // is of a backup that has none.
 func (e Entry) Authentic(i int) bool { return e.fact(i).authentic }
