@@ -45,6 +45,9 @@ func (r *rehearsal) amcheck(ctx context.Context) error {
 	if err := a.each(ctx, "indexes", indexes, a.index); err != nil {
 		return err
 	}
+	if err := r.nameUnchecked(ctx, conn); err != nil {
+		return err
+	}
 	r.receipt.Counted.Indexes = len(indexes)
 	if !a.heaps {
 		r.add("heaps", pgmedic.OutcomeSkipped, "amcheck reads heaps from PostgreSQL 14 on")
@@ -56,6 +59,26 @@ func (r *rehearsal) amcheck(ctx context.Context) error {
 	}
 	r.receipt.Counted.Heaps = len(heaps)
 	return a.each(ctx, "heaps", heaps, a.heap)
+}
+
+// nameUnchecked adds to the check of the indexes those that amcheck can't hold
+// against their tables.
+func (r *rehearsal) nameUnchecked(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, `
+SELECT pg_catalog.count(*) || ' ' || a.amname
+FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am AS a ON a.oid = c.relam
+WHERE a.amname <> 'btree' AND c.relkind = 'i' AND c.relpersistence <> 't' GROUP BY a.amname ORDER BY a.amname`)
+	if err != nil {
+		return postgres.Wrap(err, "list the indexes")
+	}
+	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return postgres.Wrap(err, "list the indexes")
+	}
+	if len(others) > 0 {
+		r.receipt.Checks[len(r.receipt.Checks)-1].Detail += "; not checked, because amcheck can't: " + strings.Join(others, ", ")
+	}
+	return nil
 }
 
 // relation is an index or a table.

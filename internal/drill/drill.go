@@ -109,6 +109,8 @@ type rehearsal struct {
 	Options
 	place   *place
 	receipt *pgmedic.Receipt
+	// refusedSettings are those that the scratch server did not take.
+	refusedSettings []string
 }
 
 // run restores and checks, and enters what it found into the receipt.
@@ -149,6 +151,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	if p.scratch.Kind != pgmedic.ScratchPrivate {
 		r.add("access list", pgmedic.OutcomeSkipped, "not given to the copy: others use that server, and nobody but its owner and superusers may connect to it")
 	}
+	r.refusedSettings = loaded.RefusedSettings
 	return r.judge(ctx, r.check(ctx))
 }
 
@@ -180,6 +183,7 @@ func (r *rehearsal) compare(ctx context.Context) error {
 	source := restore.Source{Catalog: r.Catalog, Backup: r.Backup, Key: r.Key}
 	checks, err := restore.Compare(ctx, restore.CompareOptions{
 		Source: source, Target: r.place.copied(), Tools: r.Tools, Jobs: r.Jobs, Progress: r.Progress, Now: r.Now,
+		Private: r.place.scratch.Kind != pgmedic.ScratchPrivate, RefusedSettings: r.refusedSettings,
 	})
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // InventoryFormat is the number of the way in which definitions are read and
 // hashed. Any change to it that can change a hash raises the number: inventories
 // of different formats can't be compared.
-const InventoryFormat = 2
+const InventoryFormat = 3
 
 // Inventory is the list of a database's objects as it is stored.
 type Inventory struct {
@@ -399,6 +399,7 @@ func inventoryQueries() []inventoryQuery {
 			(SELECT string_agg(item::text, ',' ORDER BY item::text COLLATE "C") FROM unnest(d.defaclacl) AS item)
 			FROM pg_catalog.pg_default_acl AS d LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = d.defaclnamespace
 			WHERE d.defaclacl <> '{}'`},
+		{"privileges", 0, foreignPrivileges},
 		{"large objects", 0, `SELECT 'count', count(*)::text FROM pg_catalog.pg_largeobject_metadata`},
 		// The public schema is older than users; its own comment is initdb's.
 		{"comment", 0, `SELECT i.type || ' ' || i.identity, ''` + verbatim + `d.description

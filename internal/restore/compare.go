@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,9 +29,13 @@ type CompareOptions struct {
 	// CountsOnly, if not empty, is why rows are only counted.
 	CountsOnly string
 	// Without is what was left out of the copy on purpose.
-	Without  pgtool.Without
-	Progress func(pgmedic.Event)
-	Now      func() time.Time
+	Without pgtool.Without
+	// Private is true where the copy has no access list and no connection limit yet.
+	Private bool
+	// RefusedSettings are settings that the server did not take.
+	RefusedSettings []string
+	Progress        func(pgmedic.Event)
+	Now             func() time.Time
 }
 
 func (o *CompareOptions) jobs() int {
@@ -55,8 +60,16 @@ func Compare(ctx context.Context, o CompareOptions) ([]pgmedic.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	definitions, err := compareDefinitions(ctx, conn, o.Source, o.Without)
-	return append(checks, definitions...), err
+	server, err := postgres.ReadServer(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	database, err := compareDatabase(ctx, conn, o, server.VersionNum)
+	if err != nil {
+		return nil, err
+	}
+	definitions, err := compareDefinitions(ctx, conn, o.Source, server, o.Without)
+	return slices.Concat(checks, definitions, []pgmedic.Check{database}), err
 }
 
 // checkValues is the name of the check that compares values.
@@ -209,11 +222,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 
 // compareDefinitions compares the definitions of objects, and their security labels
 // where there are any. What was left out of a copy on purpose may be missing.
-func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without pgtool.Without) ([]pgmedic.Check, error) {
-	server, err := postgres.ReadServer(ctx, conn)
-	if err != nil {
-		return nil, err
-	}
+func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without pgtool.Without) ([]pgmedic.Check, error) {
 	source, err := readInventory(ctx, s)
 	if errors.Is(err, errManyDefinitions) {
 		return []pgmedic.Check{{

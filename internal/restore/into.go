@@ -51,7 +51,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals}
 	began := o.Now()
 	err = s.Step("compare", func() (err error) {
-		done.Checks, err = Compare(ctx, o.comparing())
+		done.Checks, err = Compare(ctx, o.comparing(loaded.RefusedSettings))
 		return err
 	})
 	if err == nil {

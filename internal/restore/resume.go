@@ -138,7 +138,12 @@ func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kep
 	if err != nil {
 		return nil, err
 	}
-	done, err := r.replace(ctx, o, plan, &Loaded{})
+	// Once more, to know which the server refuses.
+	refused, err := postgres.ApplySettings(ctx, r.admin, o.Into, o.Backup.Database)
+	if err != nil {
+		return nil, err
+	}
+	done, err := r.replace(ctx, o, plan, &Loaded{RefusedSettings: refused})
 	if err != nil {
 		return nil, err
 	}

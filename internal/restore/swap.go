@@ -328,7 +328,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 		RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
 	}
 	err := s.Step("compare", func() (err error) {
-		done.Checks, err = Compare(ctx, o.comparing())
+		done.Checks, err = Compare(ctx, o.comparing(loaded.RefusedSettings))
 		return err
 	})
 	if err != nil {
