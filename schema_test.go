@@ -21,13 +21,14 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[pgmedic.Purpose]():    {string(pgmedic.PurposeRegular), string(pgmedic.PurposeSafety)},
 	reflect.TypeFor[pgmedic.ObjectRole](): {
 		string(pgmedic.RoleDump), string(pgmedic.RoleSchema), string(pgmedic.RoleRest), string(pgmedic.RolePack),
-		string(pgmedic.RoleGlobals), string(pgmedic.RoleInventory),
+		string(pgmedic.RoleGlobals), string(pgmedic.RoleInventory), string(pgmedic.RoleSums), string(pgmedic.RoleRecovery),
 	},
 	reflect.TypeFor[pgmedic.Wall](): {
 		string(pgmedic.WallOwnUser), string(pgmedic.WallFiles), string(pgmedic.WallNetwork), string(pgmedic.WallSockets),
 		string(pgmedic.WallProcesses), string(pgmedic.WallPrivileges), string(pgmedic.WallMemory), string(pgmedic.WallLimits),
 	},
 	reflect.TypeFor[pgmedic.ReceiptKind](): {string(pgmedic.ReceiptVerify), string(pgmedic.ReceiptDrill), string(pgmedic.ReceiptRestore)},
+	reflect.TypeFor[pgmedic.Comparison](): {string(pgmedic.ComparedCounts), string(pgmedic.ComparedValues)},
 	reflect.TypeFor[pgmedic.Outcome](): {
 		string(pgmedic.OutcomeOK), string(pgmedic.OutcomeWarn), string(pgmedic.OutcomeFailed), string(pgmedic.OutcomeSkipped),
 	},
