@@ -18,7 +18,11 @@ func failedReceipts(receipts []*pgmedic.Receipt, other error) error {
 	for _, r := range receipts {
 		if check, failed := r.Failed(); failed {
 			hint := check.Hint
-			if hint == "" {
+			switch {
+			case hint != "":
+			case r.Kind == pgmedic.ReceiptDrill: // bytes that are damaged have a hint of their own
+				hint = "do not count on this backup before you know why: a new one may have the same; `pgmedic restore --into` gives what there is, to look at"
+			default:
 				hint = "do not count on this backup: take a new one, and look at the store"
 			}
 			return pgmedic.Errorf(pgmedic.KindIntegrity, hint, "backup %s: %s: %s", r.BackupID, check.Name, check.Detail)
@@ -43,4 +47,7 @@ func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 	}
 	a.printf("%s\n", line)
 	a.printChecks(r.Checks)
+	if r.Kind == pgmedic.ReceiptDrill {
+		a.printMissing(r.Checks)
+	}
 }

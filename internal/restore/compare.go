@@ -127,7 +127,7 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 	}
 	check.Detail = definitionWords(len(source.Definitions), without)
 	if diffs := withoutExpected(postgres.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(differences(diffs))
+		check = *failedCheck(check.Name, differences(diffs))
 	}
 	return check, nil
 }

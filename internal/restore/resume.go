@@ -138,7 +138,7 @@ func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kep
 	if err != nil {
 		return nil, err
 	}
-	done, err := r.replace(ctx, o, plan, &Loaded{})
+	done, err := r.replace(ctx, o, plan, &Loaded{refusedBefore: ready.Story.Refused, Withheld: ready.Story.Refused > 0})
 	if err != nil {
 		return nil, err
 	}
