@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
@@ -47,7 +49,5 @@ func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 	}
 	a.printf("%s\n", line)
 	a.printChecks(r.Checks)
-	if r.Kind == pgmedic.ReceiptDrill {
-		a.printMissing(r.Checks)
-	}
+	a.printMissing(slices.DeleteFunc(slices.Clone(r.Checks), func(c pgmedic.Check) bool { return len(c.Items) == 0 }))
 }

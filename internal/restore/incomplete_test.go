@@ -2,6 +2,7 @@ package restore_test
 
 import (
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -135,4 +136,153 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 	}
 }
 
-var _ = errors.Is
+// oddClinic is a live clinic whose backup holds what no restore can bring back.
+func oddClinic(t *testing.T, how backup.Method) (live string, o restore.SwapOptions) {
+	t.Helper()
+	live, o = liveClinic(t,
+		"CREATE TABLE chain (id int, before int)", "INSERT INTO chain VALUES (1, NULL), (2, 1), (3, 2)",
+		"CREATE FUNCTION known(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT $1 IS NULL OR EXISTS (SELECT FROM public.chain WHERE id = $1)'",
+		"ALTER TABLE chain ADD CHECK (known(before))")
+	fixture.Exec(t, server.DSN(live), "DELETE FROM patients WHERE id > 30")
+	o.Catalog, o.Backup = takeBy(t, server.DSN(live), how)
+	fixture.Exec(t, server.DSN(live), "INSERT INTO patients SELECT n, 'new' FROM generate_series(31, 40) AS n")
+	return live, o
+}
+
+// TestReplaceIncomplete: a copy that is not complete is made live only if somebody
+// says so who was shown what is missing. Until then it stays where it is.
+func TestReplaceIncomplete(t *testing.T) {
+	for method, how := range methods() {
+		t.Run(method, func(t *testing.T) {
+			live, o := oddClinic(t, how)
+			no := pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "no")
+			for _, confirm := range []func(restore.Incomplete) error{nil, func(restore.Incomplete) error { return no }} {
+				o.ConfirmIncomplete = confirm
+				_, err := restore.Replace(t.Context(), o)
+				fixture.WantKind(t, err, pgmedic.KindNotConfirmed, live, "is as it was", live+"__restore_")
+				if hint := pgmedic.HintOf(err); !strings.Contains(hint, "--resume --accept-differences") {
+					t.Errorf("hint %q", hint)
+				}
+				if patients(t, live) != 40 {
+					t.Error("the live database was replaced")
+				}
+			}
+			var copies []string
+			for _, name := range fixture.Databases(t, server) {
+				if strings.HasPrefix(name, live+"__") {
+					copies = append(copies, name)
+				}
+			}
+			if len(copies) != 1 || story(t, copies[0]).Refused != 1 { // the second run dropped the first's
+				t.Fatalf("left: %q", copies)
+			}
+
+			var shown restore.Incomplete
+			o.ConfirmIncomplete = func(i restore.Incomplete) error { shown = i; return nil }
+			done, err := restore.Resume(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if shown.Live != live || shown.Copy != copies[0] || !strings.Contains(strings.Join(shown.Missing, "\n"), `"public"."chain" has 0 rows`) {
+				t.Errorf("shown: %+v", shown)
+			}
+			fixture.WantKind(t, done.Degraded(), pgmedic.KindDegraded, "is not complete")
+			if !done.Incomplete || patients(t, live) != 30 {
+				t.Errorf("%+v, %d patients", done, patients(t, live))
+			}
+		})
+	}
+}
+
+// TestReplaceIncompleteAccepted goes through without a second run.
+func TestReplaceIncompleteAccepted(t *testing.T) {
+	live, o := oddClinic(t, backup.Parallel{Jobs: 2})
+	o.ConfirmIncomplete = func(i restore.Incomplete) error {
+		if len(i.Missing) != 2 || !strings.HasPrefix(i.Missing[0], "TABLE DATA public.chain: 3 rows missing") {
+			t.Errorf("shown: %q", i.Missing)
+		}
+		return nil
+	}
+	done, err := restore.Replace(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !done.Incomplete || len(done.Refused) != 1 || done.Refused[0].Rows != 3 || patients(t, live) != 30 {
+		t.Errorf("%+v", done)
+	}
+	failing := pgmedic.Errorf(pgmedic.KindFailed, "", "the terminal is gone")
+	o.ConfirmIncomplete = func(restore.Incomplete) error { return failing }
+	if _, err := restore.Replace(t.Context(), o); !errors.Is(err, failing) {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range fixture.Databases(t, server) {
+		if strings.HasPrefix(name, live+"__restore") {
+			t.Errorf("database %s is left", name)
+		}
+	}
+}
+
+// TestManifestCountsOtherwise: a copy with other numbers of rows than the manifest
+// says is a copy all the same.
+func TestManifestCountsOtherwise(t *testing.T) {
+	_, c, b := clinic(t)
+	b = crafted(t, c, b, "", func(b *pgmedic.Backup) { b.Tables[0].Rows = 7 })
+	into := fixture.Name(t, server)
+	done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, into))
+	if err != nil || !done.Incomplete || !exists(t, into) {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if missing := restore.Missing(done.Checks); len(missing) != 1 || !strings.Contains(missing[0], "the backup 7") {
+		t.Errorf("missing: %q", missing)
+	}
+}
+
+// TestCommentDiffers: a difference in definitions leaves the copy.
+func TestCommentDiffers(t *testing.T) {
+	_, c, b := clinic(t)
+	object, _ := b.Object(pgmedic.RoleDump)
+	r, err := (restore.Source{Catalog: c, Backup: b}).Open(t.Context(), object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b = crafted(t, c, b, string(dump)+"COMMENT ON TABLE public.patients IS 'another';\n", nil)
+	into := fixture.Name(t, server)
+	done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, into))
+	if err != nil || !done.Incomplete || !exists(t, into) {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if missing := restore.Missing(done.Checks); len(missing) != 1 || missing[0] != "comment table public.patients unexpected" {
+		t.Errorf("missing: %q", missing)
+	}
+}
+
+// TestDamageLeavesNothing: rows that the server refuses because bytes are damaged are
+// no rows that were refused.
+func TestDamageLeavesNothing(t *testing.T) {
+	for method, how := range methods() {
+		t.Run(method, func(t *testing.T) {
+			dsn := scratchtest.Database(t, server)
+			fixture.Exec(t, dsn, oddities()["a check that reads its own table"].statements...)
+			c, b := takeBy(t, dsn, how)
+			changed := *b
+			switch method {
+			case "plain": // what the manifest says of the bytes is not what they are
+				changed.Objects = slices.Clone(b.Objects)
+				i := slices.IndexFunc(b.Objects, func(o pgmedic.Object) bool { return o.Role == pgmedic.RoleDump })
+				changed.Objects[i].SHA256 = strings.Repeat("0", 64)
+			default:
+				changed.Chunks = slices.Clone(b.Chunks)
+				for i := range changed.Chunks {
+					changed.Chunks[i].SHA256 = strings.Repeat("0", 64)
+				}
+			}
+			into := fixture.Name(t, server)
+			_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, &changed, into))
+			wantGone(t, into, err, pgmedic.KindIntegrity)
+		})
+	}
+}
