@@ -61,11 +61,7 @@ func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) er
 	if !refusedStatement(err) {
 		return postgres.Wrap(err, "analyze "+t.name)
 	}
-	own, err := postgres.ReadOwnPath(ctx, conn)
-	if err != nil {
-		return err
-	}
-	if err := setPath(ctx, conn, retryPath(t.schema, own)); err != nil {
+	if err := SearchAsApplication(ctx, conn, t.schema); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, sql)
@@ -73,7 +69,7 @@ func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) er
 		s.Logger.Warn("a table can't be analyzed: the planner knows little of it", "table", t.name, "reason", postgres.Condition(postgres.Code(err)))
 		err = nil
 	}
-	if pathErr := setPath(ctx, conn, ""); err == nil {
+	if pathErr := SearchNothing(ctx, conn); err == nil {
 		return pathErr
 	}
 	return postgres.Wrap(err, "analyze "+t.name)

@@ -55,7 +55,12 @@ func (l *plainLoad) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.definitionsAgain(ctx); err != nil {
+	if l.rowsRefused { // nothing came after the rows
+		err = l.again(ctx)
+	} else {
+		_, err = l.definitionsAgain(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	for _, f := range l.refused {

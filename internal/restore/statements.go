@@ -7,11 +7,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
@@ -174,22 +172,6 @@ func (l *statementLoader) backToDump(ctx context.Context) error {
 		return err
 	}
 	return l.setDefaults(ctx, l.defaults)
-}
-
-// retryPath is the search path with which what was refused is tried again: the
-// schema of the object, the path that the database has, and public. It is that in
-// which an application's own sessions made it, as far as that is known.
-func retryPath(schema, own string) string {
-	path := []string{own, "public"}
-	if schema != "" {
-		path = append([]string{pgmedic.QuoteIdent(schema)}, path...)
-	}
-	return strings.Join(slices.DeleteFunc(path, func(p string) bool { return strings.TrimSpace(p) == "" || p == `""` }), ", ")
-}
-
-func setPath(ctx context.Context, conn *pgx.Conn, path string) error {
-	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', $1, false)", path)
-	return postgres.Wrap(err, "set the search path")
 }
 
 // entriesAgain tries the entries of an archive with which something went wrong.
