@@ -180,7 +180,7 @@ func incomplete(database string, checks []pgmedic.Check) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return pgmedic.Errorf(pgmedic.KindDegraded, "they are listed above, and in full with --json and in the receipt; all else is restored",
+	return pgmedic.Errorf(pgmedic.KindDegraded, "the list is above, and whole in the receipt and with --json; all else is restored",
 		"database %q is not complete: %s in it are missing or differ from the backup", database, counted(len(missing)))
 }
 

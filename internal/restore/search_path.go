@@ -19,6 +19,10 @@ func retryPath(schema, own string) string {
 	if schema != "" {
 		path = append([]string{pgmedic.QuoteIdent(schema)}, path...)
 	}
+	// Nothing is found before what PostgreSQL brings along, whatever the path says.
+	if strings.Contains(strings.ToLower(own), "pg_catalog") {
+		path = append([]string{"pg_catalog"}, path...)
+	}
 	return strings.Join(slices.DeleteFunc(path, func(p string) bool { return strings.TrimSpace(p) == "" || p == `""` }), ", ")
 }
 
