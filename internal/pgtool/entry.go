@@ -52,18 +52,18 @@ var (
 
 // headed returns the entry that comments name, if they name one. It is the last of
 // them: an entry may have no statements.
-func headed(comments []byte) (Entry, bool) {
-	all := entryHeader.FindAllSubmatch(comments, -1)
+func headed(comments string) (Entry, bool) {
+	all := entryHeader.FindAllStringSubmatch(comments, -1)
 	if len(all) == 0 {
 		return Entry{}, false
 	}
 	m := all[len(all)-1]
-	e := Entry{Name: string(m[1]), Type: string(m[2]), Schema: string(m[3])}
+	e := Entry{Name: m[1], Type: m[2], Schema: m[3]}
 	if e.Schema == "-" {
 		e.Schema = ""
 	}
-	if numbers := entryNumber.FindAllSubmatch(comments, -1); len(numbers) > 0 {
-		e.ID = string(numbers[len(numbers)-1][1])
+	if numbers := entryNumber.FindAllStringSubmatch(comments, -1); len(numbers) > 0 {
+		e.ID = numbers[len(numbers)-1][1]
 	}
 	return e, true
 }

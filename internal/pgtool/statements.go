@@ -55,10 +55,11 @@ func EachStatement(script io.Reader, each func(*Statement) error) error {
 		}
 		s.SQL, s.Table, s.line = string(blocks.text), "", blocks.line
 		s.Number++
-		if entry, ok := headed(leadingComments.Find(blocks.text)); ok {
+		comments := leadingComments.FindString(s.SQL)
+		if entry, ok := headed(comments); ok {
 			s.Entry = entry
-		} else if alwaysStatement.MatchString(s.SQL) { // it comes last, away from its own; see Script
-			name, _, _ := strings.Cut(strings.TrimPrefix(s.SQL, "ALTER EVENT TRIGGER "), " ENABLE ALWAYS;")
+		} else if body := s.SQL[len(comments):]; alwaysStatement.MatchString(body) { // away from its own; see Script
+			name, _, _ := strings.Cut(strings.TrimPrefix(body, "ALTER EVENT TRIGGER "), " ENABLE ALWAYS;")
 			s.Entry = Entry{Type: "EVENT TRIGGER", Name: name}
 		}
 		if rows {

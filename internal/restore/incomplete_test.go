@@ -66,6 +66,13 @@ func oddities() map[string]odd {
 			"CREATE TRIGGER fires AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION fires()", "ALTER TABLE a ENABLE ALWAYS TRIGGER fires",
 			"CREATE TABLE z (a text REFERENCES a)", "INSERT INTO z VALUES ('a')",
 		}},
+		"rows that pg_dump keeps, and checks that read them": {statements: append(hashed("b", "a", "c"),
+			"CREATE FUNCTION known_b(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM public.b WHERE n = $1)'",
+			"CREATE FUNCTION known_c(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT $1 = 1 OR EXISTS (SELECT FROM public.c WHERE n = $1 - 1)'",
+			"INSERT INTO b SELECT 'sad', n FROM generate_series(1, 9) AS n", "INSERT INTO a SELECT 'ok', n FROM generate_series(1, 9) AS n",
+			"INSERT INTO c VALUES ('ok', 1), ('ok', 2)",
+			"ALTER TABLE a ADD CHECK (known_b(n))", "ALTER TABLE c ADD CHECK (known_c(n))", "CREATE TABLE other (id int PRIMARY KEY)",
+		), missing: []string{"TABLE DATA public.c", ": 2 rows missing: check violation (SQLSTATE 23514)", `row counts: "public"."c" has 0 rows, the backup 2`}},
 		"a function that is refused, and what depends on it": {statements: []string{
 			"CREATE FUNCTION gone() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
 			"CREATE TABLE kept (id int PRIMARY KEY)", "INSERT INTO kept VALUES (1), (2)", "CREATE VIEW seen AS SELECT gone() AS n", "COMMENT ON VIEW seen IS 'gone, too'",
@@ -76,6 +83,18 @@ func oddities() map[string]odd {
 			"TABLE public.with_default: undefined function (SQLSTATE 42883)", "TABLE DATA public.with_default: 1 rows missing: undefined table (SQLSTATE 42P01)",
 		}},
 	}
+}
+
+// hashed makes tables whose rows pg_dump keeps: where they belong is another server's
+// to say.
+func hashed(names ...string) []string {
+	statements := []string{"CREATE TYPE mood AS ENUM ('sad', 'ok')"}
+	for _, name := range names {
+		statements = append(statements, "CREATE TABLE "+name+" (m mood, n int) PARTITION BY HASH (m)",
+			"CREATE TABLE "+name+"_0 PARTITION OF "+name+" FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+			"CREATE TABLE "+name+"_1 PARTITION OF "+name+" FOR VALUES WITH (MODULUS 2, REMAINDER 1)")
+	}
+	return statements
 }
 
 // methods are the two methods of a backup.
@@ -133,6 +152,31 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestIncompleteStaysClosed: where what is missing keeps rows from others, nobody
+// else gets in, until a person who was shown that says so.
+func TestIncompleteStaysClosed(t *testing.T) {
+	for method, how := range methods() {
+		t.Run(method, func(t *testing.T) {
+			live, o := liveClinic(t, "CREATE FUNCTION gone() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
+				"ALTER TABLE patients ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON patients USING (gone() = 1)",
+				"UPDATE pg_catalog.pg_proc SET probin = '/nonexistent/lib', prosrc = 'gone', prosqlbody = NULL, prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'c') WHERE proname = 'gone'")
+			o.Catalog, o.Backup = takeBy(t, server.DSN(live), how)
+			open := func(database string) bool {
+				return fixture.Query[bool](t, server.DSN("postgres"), "SELECT has_database_privilege('pg_monitor', $1::text, 'CONNECT')", database)[0]
+			}
+			into := fixture.Name(t, server)
+			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, o.Catalog, o.Backup, into))
+			if err != nil || !done.Withheld || open(into) {
+				t.Errorf("open %t: %+v, %v", open(into), done, err)
+			}
+			o.ConfirmIncomplete = func(restore.Incomplete) error { return nil }
+			if _, err := restore.Replace(t.Context(), o); err != nil || !open(live) {
+				t.Errorf("open %t: %v", open(live), err)
+			}
+		})
 	}
 }
 
