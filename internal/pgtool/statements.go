@@ -33,8 +33,9 @@ type Statement struct {
 	// Table is, for a COPY whose rows are in the dump, the table's quoted name; else
 	// it is empty.
 	Table string
+	// Line is the one of the dump in which it ends, or its rows begin.
+	Line int
 
-	line   int
 	blocks *Blocks
 }
 
@@ -53,7 +54,7 @@ func EachStatement(script io.Reader, each func(*Statement) error) error {
 		if rows, err = blocks.next(); err != nil {
 			break
 		}
-		s.SQL, s.Table, s.line = string(blocks.text), "", blocks.line
+		s.SQL, s.Table, s.Line = string(blocks.text), "", blocks.line
 		s.Number++
 		comments := leadingComments.FindString(s.SQL)
 		if entry, ok := headed(comments); ok {
@@ -64,7 +65,7 @@ func EachStatement(script io.Reader, each func(*Statement) error) error {
 		}
 		if rows {
 			s.Table = blocks.counter.table
-			s.line-- // of the COPY itself
+			s.Line-- // of the COPY itself
 		}
 		err = each(s)
 	}
@@ -94,7 +95,7 @@ func (s *Statement) Run(ctx context.Context, conn *pgx.Conn) error {
 	}
 	attempted := "load " + s.Entry.String()
 	if s.Entry == (Entry{}) {
-		attempted = fmt.Sprintf("load the dump: line %d", s.line)
+		attempted = fmt.Sprintf("load the dump: line %d", s.Line)
 	}
 	return postgres.Wrap(err, attempted)
 }

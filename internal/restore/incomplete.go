@@ -44,6 +44,6 @@ func (e *leftError) Unwrap() error { return e.err }
 // only how much was refused.
 func refusedBefore(n int) *pgmedic.Check {
 	return failedCheck("restores", []string{
-		fmt.Sprintf("%s were refused when the copy was loaded; what of it the comparison sees is named below", counted(n)),
+		fmt.Sprintf("things that were refused when the copy was loaded: %s; what of it the comparison sees is named below", pgmedic.Count(n)),
 	})
 }

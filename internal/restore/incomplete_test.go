@@ -80,7 +80,7 @@ func oddities() map[string]odd {
 			"UPDATE pg_catalog.pg_proc SET probin = '/nonexistent/lib', prosrc = 'gone', prosqlbody = NULL, prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'c') WHERE proname = 'gone'",
 		}, missing: []string{
 			"FUNCTION public.gone(): undefined file (SQLSTATE 58P01)", "VIEW public.seen: undefined function (SQLSTATE 42883)", "COMMENT VIEW public.seen: undefined table (SQLSTATE 42P01)",
-			"TABLE public.with_default: undefined function (SQLSTATE 42883)", "TABLE DATA public.with_default: 1 rows missing: undefined table (SQLSTATE 42P01)",
+			"TABLE public.with_default: undefined function (SQLSTATE 42883)", "TABLE DATA public.with_default: 1 row missing: undefined table (SQLSTATE 42P01)",
 		}},
 	}
 }

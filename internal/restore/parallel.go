@@ -182,7 +182,7 @@ type restLoad struct {
 }
 
 // pass tries the entries with the numbers in ids, and reports whether one went in.
-func (d *restLoad) pass(ctx context.Context, script io.Reader) (any bool, err error) {
+func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err error) {
 	still := map[string]*refusal{}
 	sql := pgtool.NewScript(script)
 	err = pgtool.EachStatement(sql, func(st *pgtool.Statement) error {
@@ -211,14 +211,14 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (any bool, err er
 	if err != nil {
 		return false, err
 	}
-	any = len(still) < len(d.ids)
+	wentIn = len(still) < len(d.ids)
 	d.ids, d.refused = map[string]bool{}, nil
 	for id, f := range still {
 		f.rows, d.ids[id] = sql.Rows.Counts()[f.table], true
 		d.refused = append(d.refused, f)
 	}
 	slices.SortFunc(d.refused, func(a, b *refusal) int { return cmp.Compare(a.entry.String(), b.entry.String()) })
-	return any, nil
+	return wentIn, nil
 }
 
 // readRest has do read the archive of pg_dump's own data: the file of the

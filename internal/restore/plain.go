@@ -110,9 +110,9 @@ func (l *plainLoad) again(ctx context.Context) error {
 		if !slices.ContainsFunc(l.refused, func(f *refusal) bool { return f.table != "" }) {
 			break
 		}
-		any := false
+		wentIn := false
 		_, err := l.read(ctx, object, io.Discard, nil, func(script io.Reader) (err error) {
-			any, err = l.rowsAgain(ctx, script, func(st *pgtool.Statement) *refusal {
+			wentIn, err = l.rowsAgain(ctx, script, func(st *pgtool.Statement) *refusal {
 				i := slices.IndexFunc(l.refused, func(f *refusal) bool { return f.number == st.Number && f.table != "" })
 				if i < 0 {
 					return nil
@@ -124,7 +124,7 @@ func (l *plainLoad) again(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !any {
+		if !wentIn {
 			break
 		}
 	}

@@ -31,6 +31,9 @@ func (r Refusal) String() string {
 	rows := ""
 	if r.Rows > 0 {
 		rows = pgmedic.Count(r.Rows) + " rows missing: "
+		if r.Rows == 1 {
+			rows = "1 row missing: "
+		}
 	}
 	if r.SQLState == "" {
 		return fmt.Sprintf("%s: %s%s", r.Object, rows, r.Reason)
@@ -181,12 +184,5 @@ func incomplete(database string, checks []pgmedic.Check) error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindDegraded, "the list is above, and whole in the receipt and with --json; all else is restored",
-		"database %q is not complete: %s in it are missing or differ from the backup", database, counted(len(missing)))
-}
-
-func counted(n int) string {
-	if n == 1 {
-		return "1 thing"
-	}
-	return pgmedic.Count(n) + " things"
+		"database %q is not complete: things that are missing or differ from the backup: %s", database, pgmedic.Count(len(missing)))
 }

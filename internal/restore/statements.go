@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"regexp"
@@ -38,6 +39,7 @@ type refusal struct {
 	sql      string // empty for rows, and for what is not tried again
 	defaults map[string]string
 	number   int    // in the dump
+	line     int    // likewise
 	table    string // of rows
 	rows     int64
 	err      error
@@ -100,7 +102,7 @@ func (l *statementLoader) run(ctx context.Context, st *pgtool.Statement) error {
 
 // hold keeps a statement to be tried again.
 func (l *statementLoader) hold(st *pgtool.Statement, err error) {
-	f := &refusal{entry: st.Entry, number: st.Number, table: st.Table, err: err}
+	f := &refusal{entry: st.Entry, number: st.Number, line: st.Line, table: st.Table, err: err}
 	inTransaction := l.conn.PgConn().TxStatus() != 'I' // which is not made again
 	if st.Table == "" && !inTransaction && l.held+len(st.SQL) <= maxHeldStatements {
 		f.sql, f.defaults = st.SQL, map[string]string{}
@@ -114,7 +116,7 @@ func (l *statementLoader) hold(st *pgtool.Statement, err error) {
 
 // definitionsAgain tries the statements that were refused, round by round, and
 // reports whether any went in.
-func (l *statementLoader) definitionsAgain(ctx context.Context) (any bool, err error) {
+func (l *statementLoader) definitionsAgain(ctx context.Context) (wentIn bool, err error) {
 	for {
 		progress := false
 		var still []*refusal
@@ -124,26 +126,26 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) (any bool, err e
 				continue
 			}
 			if err := l.searchFor(ctx, f); err != nil {
-				return any, err
+				return wentIn, err
 			}
 			err := postgres.Wrap(pgtool.RunStatement(ctx, l.conn, f.sql), "load "+f.entry.String())
 			switch {
 			case err == nil:
-				progress, any = true, true
+				progress, wentIn = true, true
 				l.held -= len(f.sql)
 				l.went[f.entry.ID]++
 			case ctx.Err() != nil:
-				return any, context.Cause(ctx)
+				return wentIn, context.Cause(ctx)
 			case refusedStatement(err):
 				f.err = err
 				still = append(still, f)
 			default:
-				return any, err
+				return wentIn, err
 			}
 		}
 		l.refused = still
 		if !progress {
-			return any, nil
+			return wentIn, nil
 		}
 	}
 }
@@ -222,8 +224,11 @@ func (l *statementLoader) note() {
 			f.err = errTooMany
 		}
 		object := f.entry.String()
-		if f.entry == (pgtool.Entry{}) && f.table != "" {
+		switch named := f.entry != (pgtool.Entry{}); { // pg_dump names all but the settings at the beginning
+		case !named && f.table != "":
 			object = "TABLE DATA " + f.table
+		case !named:
+			object = fmt.Sprintf("statement in line %d of the dump", f.line)
 		}
 		l.refuse(refusalOf(object, f.rows, f.err))
 	}
@@ -234,7 +239,7 @@ var errTooMany = errors.New("refused")
 
 // rowsAgain reads a dump once more for the rows that were refused, and reports
 // whether any went in. Wanted says which statements are run.
-func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted func(*pgtool.Statement) *refusal) (any bool, err error) {
+func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted func(*pgtool.Statement) *refusal) (wentIn bool, err error) {
 	went := map[*refusal]bool{}
 	err = pgtool.EachStatement(dump, func(st *pgtool.Statement) error {
 		f := wanted(st)
