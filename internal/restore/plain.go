@@ -58,7 +58,7 @@ func (l *plainLoad) load(ctx context.Context) error {
 	if l.rowsRefused { // nothing came after the rows
 		err = l.again(ctx)
 	} else {
-		_, err = l.definitionsAgain(ctx)
+		err = l.definitionsAgain(ctx)
 	}
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (l *plainLoad) statement(ctx context.Context, st *pgtool.Statement) error {
 func (l *plainLoad) again(ctx context.Context) error {
 	object, _ := l.Backup.Object(pgmedic.RoleDump)
 	for {
-		if _, err := l.definitionsAgain(ctx); err != nil {
+		if err := l.definitionsAgain(ctx); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(l.refused, func(f *refusal) bool { return f.table != "" }) {

@@ -114,9 +114,8 @@ func (l *statementLoader) hold(st *pgtool.Statement, err error) {
 	l.refused = append(l.refused, f)
 }
 
-// definitionsAgain tries the statements that were refused, round by round, and
-// reports whether any went in.
-func (l *statementLoader) definitionsAgain(ctx context.Context) (wentIn bool, err error) {
+// definitionsAgain tries the statements that were refused, round by round.
+func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 	for {
 		progress := false
 		var still []*refusal
@@ -126,26 +125,26 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) (wentIn bool, er
 				continue
 			}
 			if err := l.searchFor(ctx, f); err != nil {
-				return wentIn, err
+				return err
 			}
 			err := postgres.Wrap(pgtool.RunStatement(ctx, l.conn, f.sql), "load "+f.entry.String())
 			switch {
 			case err == nil:
-				progress, wentIn = true, true
+				progress = true
 				l.held -= len(f.sql)
 				l.went[f.entry.ID]++
 			case ctx.Err() != nil:
-				return wentIn, context.Cause(ctx)
+				return context.Cause(ctx)
 			case refusedStatement(err):
 				f.err = err
 				still = append(still, f)
 			default:
-				return wentIn, err
+				return err
 			}
 		}
 		l.refused = still
 		if !progress {
-			return wentIn, nil
+			return nil
 		}
 	}
 }
@@ -207,7 +206,7 @@ func (l *statementLoader) entriesAgain(ctx context.Context, tool pgtool.Tool, ar
 	if err := errors.Join(err, script.Close()); err != nil {
 		return err
 	}
-	if _, err = l.definitionsAgain(ctx); err != nil {
+	if err := l.definitionsAgain(ctx); err != nil {
 		return err
 	}
 	return l.backToDump(ctx)
