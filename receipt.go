@@ -55,6 +55,9 @@ type Check struct {
 	// Detail says what was found, or why the check was skipped. It names
 	// objects and counts, never rows.
 	Detail string `json:"detail,omitempty"`
+	// Items names each thing that is missing or differs, with the reason, where
+	// Detail has the first few. It is absent where there are no such things.
+	Items []string `json:"items,omitempty"`
 	// Hint says what to do about a failure or a warning.
 	Hint string `json:"hint,omitempty"`
 }

@@ -25,14 +25,13 @@ var (
 	connecting = []string{"internal/postgres/connect.go"}
 	// pathSetting may set a search path; each file says why where it does.
 	pathSetting = []string{
-		"internal/postgres/session.go",  // the one place
-		"internal/restore/rows.go",      // rows whose checks need a path; nothing of ours follows but COPY
-		"internal/backup/recover.go",    // the same, in recover.sh
-		"internal/monitor/collect.go",   // pg_catalog, pg_temp
-		"internal/monitor/plans.go",     // EXPLAIN of the role's own statements, never a superuser's
-		"internal/pgtool/statements.go", // RESET ALL before a dump, then empties it
-		"cmd/pgmedic/demo.go",           // the sample clinic
-		"cmd/pgmedic/init.go",           // empties it
+		"internal/postgres/session.go",    // the one place
+		"internal/restore/search_path.go", // what was refused without one; nothing of ours follows that is not qualified
+		"internal/backup/recover.go",      // the same, in recover.sh
+		"internal/monitor/collect.go",     // pg_catalog, pg_temp
+		"internal/monitor/plans.go",       // EXPLAIN of the role's own statements, never a superuser's
+		"cmd/pgmedic/demo.go",             // the sample clinic
+		"cmd/pgmedic/init.go",             // empties it
 	}
 	// carried hold SQL that runs in sessions of others: pasted by a person, or in
 	// a script that is stored. Hints of errors do so everywhere.

@@ -160,6 +160,11 @@ func (a *app) confirm(ctx context.Context, question, answer string) error {
 	if !a.stdinTTY {
 		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "add --yes to confirm without a terminal", "not confirmed: %s", question)
 	}
+	return a.askFor(ctx, question, answer)
+}
+
+// askFor has a person type the answer, whatever --yes says.
+func (a *app) askFor(ctx context.Context, question, answer string) error {
 	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", a.value(question), answer)
 	line := make(chan string, 1)
 	go func() {

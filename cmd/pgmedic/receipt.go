@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
@@ -18,7 +20,11 @@ func failedReceipts(receipts []*pgmedic.Receipt, other error) error {
 	for _, r := range receipts {
 		if check, failed := r.Failed(); failed {
 			hint := check.Hint
-			if hint == "" {
+			switch {
+			case hint != "":
+			case r.Kind == pgmedic.ReceiptDrill: // bytes that are damaged have a hint of their own
+				hint = "do not count on this backup before you know why: a new one may have the same; `pgmedic restore --into` gives what there is, to look at"
+			default:
 				hint = "do not count on this backup: take a new one, and look at the store"
 			}
 			return pgmedic.Errorf(pgmedic.KindIntegrity, hint, "backup %s: %s: %s", r.BackupID, check.Name, check.Detail)
@@ -43,4 +49,5 @@ func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 	}
 	a.printf("%s\n", line)
 	a.printChecks(r.Checks)
+	a.printMissing(slices.DeleteFunc(slices.Clone(r.Checks), func(c pgmedic.Check) bool { return len(c.Items) == 0 }))
 }

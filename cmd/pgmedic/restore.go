@@ -24,6 +24,7 @@ type restoreFlags struct {
 	skipDiskCheck, resume  bool
 	tables                 []string
 	dryRun                 bool
+	acceptDifferences      bool
 	schemaOnly, noOwner    bool
 	globals, compare       string
 }
@@ -39,6 +40,10 @@ backed up and the two trade names in one transaction; the old one is kept, and
 ` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.
 With --table single tables come back beside the living ones, in a schema of their
 own, and the SQL that compares them and puts missing rows back is printed.
+An object that the server refuses, or that comes out otherwise, costs no other one:
+it is named, the copy is kept, and the exit code is 15. --swap lists what is missing
+and asks for the database's name again; --yes does not answer that, only
+--accept-differences does.
 With -q it prints the new database's name, that of the one that is kept, or the
 new schema's. Without an id, on a terminal, there is a list to choose from.
 --resume looks for what a --swap left that was killed: it swaps a copy in that was
@@ -76,6 +81,7 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
 	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
 	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't ask whether a server on this machine has room")
+	f.BoolVar(&flags.acceptDifferences, "accept-differences", false, "with --swap or --resume: make a copy live that is not complete, without asking")
 	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would happen, and make nothing")
 	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: definitions alone, without rows")
@@ -99,9 +105,9 @@ func (a *app) checkRestore(args []string, flags restoreFlags) error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one, --table brings single tables back beside it",
 			"say where to restore to: --into NAME, --swap or --table")
 	}
-	if !flags.swap && targets > 0 && (flags.skipSafety != "" || flags.standbysHandled || flags.skipDiskCheck) || flags.into != "" && flags.database != "" {
+	if !flags.swap && targets > 0 && (flags.skipSafety != "" || flags.standbysHandled || flags.skipDiskCheck || flags.acceptDifferences) || flags.into != "" && flags.database != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave them out: without --swap no other database is touched",
-			"--database, --skip-safety-backup, --standbys-handled and --skip-disk-check are for --swap")
+			"--database, --skip-safety-backup, --standbys-handled, --skip-disk-check and --accept-differences are for --swap")
 	}
 	if (flags.schemaOnly || flags.noOwner) && (flags.swap || len(flags.tables) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore into a new database: --into NAME",
@@ -238,7 +244,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		Proof: proofOf(o), RecoverySeconds: done.RecoverySeconds, Steps: done.Steps, Checks: done.Checks,
 	})
 	a.warnSettings(done.RefusedSettings)
-	receiptErr = worse(done.Globals.Degraded(), receiptErr)
+	receiptErr = worse(done.Degraded(), receiptErr)
 	if a.global.json {
 		if err := a.printJSON(done); err != nil {
 			return err
@@ -249,10 +255,19 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 		a.printf("%s\n", done.Database)
 		return receiptErr
 	}
-	a.printf("%s backup %s into database %s in %s\n", a.paint(a.stdoutTTY).good("restored"), done.BackupID,
-		render.Clean(done.Database), secondsWords(done.Seconds))
+	what := a.paint(a.stdoutTTY).good("restored")
+	if done.Incomplete {
+		what = a.paint(a.stdoutTTY).bad("restored, but not completely:")
+	}
+	a.printf("%s backup %s into database %s in %s\n", what, done.BackupID, render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
-	a.fields("globals", globalsWords(done.Globals))
+	a.printMissing(done.Checks)
+	access := ""
+	if done.Withheld {
+		access = "its owner and superusers only, because something that protects rows is missing; to open it: GRANT CONNECT ON DATABASE " +
+			render.Clean(pgmedic.QuoteIdent(done.Database)) + " TO …"
+	}
+	a.fields("globals", globalsWords(done.Globals), "access", access)
 	return receiptErr
 }
 
@@ -272,6 +287,25 @@ func (a *app) printChecksAt(column int, checks []pgmedic.Check) {
 	for _, c := range checks {
 		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, render.Clean(c.Name),
 			a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), column+width+10))
+	}
+}
+
+// mostMissing is how many lines of what is missing are printed.
+const mostMissing = 20
+
+// printMissing lists what a copy lacks or has otherwise, where the checks' own lines
+// have not named all of it.
+func (a *app) printMissing(checks []pgmedic.Check) {
+	missing := restore.Missing(checks)
+	if len(missing) == 0 {
+		return
+	}
+	a.printf("missing or different:\n")
+	for _, line := range missing[:min(len(missing), mostMissing)] {
+		a.printf("  %s\n", render.Clean(line))
+	}
+	if n := len(missing) - mostMissing; n > 0 {
+		a.printf("  … and %s more: --json has all of them\n", pgmedic.Count(int64(n)))
 	}
 }
 
@@ -296,6 +330,9 @@ func (a *app) restoreReceipt(ctx context.Context, o restore.Options, r *pgmedic.
 	r.Format, r.Kind, r.BackupID, r.At = pgmedic.ReceiptFormat, pgmedic.ReceiptRestore, o.Backup.ID, a.now().UTC()
 	r.Host, r.Programs = a.host(), pgmedic.Programs{Pgmedic: a.version}
 	r.Outcome = pgmedic.OutcomeOK
+	if _, failed := r.Failed(); failed {
+		r.Outcome = pgmedic.OutcomeFailed
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := drill.AddReceipt(ctx, o.Catalog, o.Backup, o.Key, r); err != nil {

@@ -42,6 +42,7 @@ func (a *app) swapOptions(ctx context.Context, o restore.Options, live string, f
 		SkipSafety: flags.skipSafety,
 		Confirm:    func(p restore.Plan) error { return a.confirmSwap(ctx, p) },
 	}
+	s.ConfirmIncomplete = func(i restore.Incomplete) error { return a.confirmIncomplete(ctx, i, flags.acceptDifferences) }
 	if !flags.skipDiskCheck {
 		s.FreeBytes = freeBytes
 	}
@@ -130,6 +131,28 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
 }
 
+// confirmIncomplete shows what a copy lacks that is about to become live, and asks
+// for the database's name. --yes was said before anyone knew, and answers nothing.
+func (a *app) confirmIncomplete(ctx context.Context, i restore.Incomplete, accepted bool) error {
+	if accepted && (a.global.quiet || a.global.json) {
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "the copy of database %s is not complete; missing or different:\n", render.Clean(i.Live))
+	for _, line := range i.Missing[:min(len(i.Missing), mostMissing)] {
+		fmt.Fprintf(a.stderr, "  %s\n", render.Clean(line))
+	}
+	if n := len(i.Missing) - mostMissing; n > 0 {
+		fmt.Fprintf(a.stderr, "  … and %s more\n", pgmedic.Count(int64(n)))
+	}
+	if accepted {
+		return nil
+	}
+	if !a.stdinTTY {
+		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed: it takes --accept-differences")
+	}
+	return a.askFor(ctx, "Replace database "+render.Clean(i.Live)+" by it all the same?", i.Live)
+}
+
 // printClosed says so where nobody will be able to connect.
 func (a *app) printClosed(p restore.Plan) {
 	if p.Closed {
@@ -159,8 +182,13 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 		return nil
 	}
 	p := a.paint(a.stdoutTTY)
-	a.printf("%s: %s %s in %s\n", p.good("swapped"), what, render.Clean(done.Database), secondsWords(done.Seconds))
+	swapped := p.good("swapped")
+	if done.Incomplete {
+		swapped = p.bad("swapped, but not completely restored")
+	}
+	a.printf("%s: %s %s in %s\n", swapped, what, render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
+	a.printMissing(done.Checks)
 	undo := ""
 	if done.Kept != "" {
 		undo = "pgmedic rollback " + render.Clean(done.Database)
@@ -186,7 +214,7 @@ func (a *app) resume(ctx context.Context, args []string, flags restoreFlags) err
 	if len(args) > 0 || flags.into != "" || flags.dryRun || len(flags.tables) > 0 || flags.globals != "" ||
 		flags.schemaOnly || flags.noOwner || flags.fromServer != "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave the rest out: what was cut short says which backup it was of",
-			"--resume goes with --database, --skip-safety-backup, --skip-disk-check and --standbys-handled alone")
+			"--resume goes with --database, --skip-safety-backup, --skip-disk-check, --standbys-handled and --accept-differences alone")
 	}
 	if err := a.prepareBackup(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/restore"
 )
 
 // amcheck has PostgreSQL's own checker read every B-tree, and hold every row of
@@ -83,8 +84,9 @@ WHERE a.amname <> 'btree' AND c.relkind = 'i' AND c.relpersistence <> 't' GROUP 
 
 // relation is an index or a table.
 type relation struct {
-	OID  uint32
-	Name string
+	OID    uint32
+	Schema string
+	Name   string // quoted, with its schema
 }
 
 func relations(ctx context.Context, conn *pgx.Conn, sql string) ([]relation, error) {
@@ -97,12 +99,12 @@ func relations(ctx context.Context, conn *pgx.Conn, sql string) ([]relation, err
 
 // Largest first, so that several connections end together.
 const (
-	btreesSQL = `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+	btreesSQL = `SELECT c.oid, n.nspname::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 	JOIN pg_catalog.pg_am AS a ON a.oid = c.relam JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence <> 't' AND i.indisready AND i.indisvalid
 ORDER BY c.relpages DESC, c.oid`
-	heapsSQL = `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+	heapsSQL = `SELECT c.oid, n.nspname::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_am AS a ON a.oid = c.relam
 	JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE a.amname = 'heap' AND c.relkind IN ('r', 't', 'm') AND c.relpersistence <> 't'
@@ -225,7 +227,18 @@ type found struct{ damage, unknown string }
 // exact match is always taken. What the expressions of an index call may change
 // the session's search path, so nothing else in the statement is a bare name.
 func (a *amchecker) index(ctx context.Context, conn *pgx.Conn, rel relation) (found, error) {
-	_, err := conn.Exec(ctx, "SELECT "+a.schema+".bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, true)", rel.OID)
+	sql := "SELECT " + a.schema + ".bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, true)"
+	_, err := conn.Exec(ctx, sql, rel.OID)
+	if err != nil && a.refusedFor(postgres.Code(err)) && !strings.HasPrefix(postgres.Code(err), "XX") {
+		// As the index was made, where it could be made only with a search path.
+		if err := restore.SearchAsApplication(ctx, conn, rel.Schema); err != nil {
+			return found{}, err
+		}
+		_, err = conn.Exec(ctx, sql, rel.OID)
+		if pathErr := restore.SearchNothing(ctx, conn); pathErr != nil && err == nil {
+			return found{}, pathErr
+		}
+	}
 	return a.verdict(err, "index", rel)
 }
 

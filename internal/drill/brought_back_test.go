@@ -13,7 +13,6 @@ import (
 // what is in the catalogue and in no dump, what must be made in an order that no
 // entry of an archive names, and rows that go in only after others.
 func TestSoundBackupsAreProven(t *testing.T) {
-	onlyParallel := map[string]bool{"checks that read tables which others keep empty": true, "a column that needs the database's search path": true}
 	for name, statements := range map[string][]string{
 		"an operator that another names": {
 			"CREATE FUNCTION eq(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 = $2'",
@@ -84,9 +83,6 @@ func TestSoundBackupsAreProven(t *testing.T) {
 		},
 	} {
 		for method, how := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
-			if onlyParallel[name] && method == "plain" {
-				continue // as with psql
-			}
 			t.Run(name+", "+method, func(t *testing.T) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, statements...)

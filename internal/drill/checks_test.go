@@ -158,7 +158,7 @@ func TestSeededDamage(t *testing.T) {
 		"rows that an index lacks": {func(t *testing.T, _ private, dsn string) {
 			fixture.Exec(t, dsn,
 				"UPDATE pg_index SET indisready = false WHERE indexrelid = 'public.patients_name'::regclass",
-				"UPDATE public.patients SET name = name || 'x' WHERE id = 7",
+				"DELETE FROM public.patients WHERE id = 7; INSERT INTO public.patients VALUES (7, '"+patientData+"7')",
 				"UPDATE pg_index SET indisready = true WHERE indexrelid = 'public.patients_name'::regclass")
 		}, "indexes: check index public.patients_name: "},
 		// Rows older than the table says that any can be.

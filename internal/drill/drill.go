@@ -111,6 +111,8 @@ type rehearsal struct {
 	receipt *pgmedic.Receipt
 	// refusedSettings are those that the scratch server did not take.
 	refusedSettings []string
+	// withheld is true where the copy did not get its access list.
+	withheld bool
 }
 
 // run restores and checks, and enters what it found into the receipt.
@@ -140,7 +142,9 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	r.receipt.Steps = append(r.receipt.Steps, loaded.Steps...)
 	r.receipt.RecoverySeconds = loaded.Seconds
 	r.receipt.Counted = &pgmedic.Counted{}
-	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
+	if err := r.refused(loaded.Refused); err != nil {
+		return err
+	}
 	for _, setting := range p.refused {
 		r.add("server settings", pgmedic.OutcomeWarn, "the scratch server does not take "+setting+
 			", which the backup's server has: what the copy computes may differ")
@@ -151,12 +155,12 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	if p.scratch.Kind != pgmedic.ScratchPrivate {
 		r.add("access list", pgmedic.OutcomeSkipped, "not given to the copy: others use that server, and nobody but its owner and superusers may connect to it")
 	}
-	r.refusedSettings = loaded.RefusedSettings
+	r.refusedSettings, r.withheld = loaded.RefusedSettings, loaded.Withheld
 	return r.judge(ctx, r.check(ctx))
 }
 
-// check has every check look at the copy. A copy that differs is not looked at
-// further: what comes after would say the same in harder words.
+// check has every check look at the copy. One that fails keeps no other from being
+// made.
 func (r *rehearsal) check(ctx context.Context) error {
 	for _, part := range []struct {
 		step string
@@ -170,9 +174,6 @@ func (r *rehearsal) check(ctx context.Context) error {
 		if err := r.step(part.step, func() error { return part.do(ctx) }); err != nil {
 			return err
 		}
-		if _, failed := r.receipt.Failed(); failed {
-			return nil
-		}
 	}
 	r.addDurability()
 	return nil
@@ -183,7 +184,7 @@ func (r *rehearsal) compare(ctx context.Context) error {
 	source := restore.Source{Catalog: r.Catalog, Backup: r.Backup, Key: r.Key}
 	checks, err := restore.Compare(ctx, restore.CompareOptions{
 		Source: source, Target: r.place.copied(), Tools: r.Tools, Jobs: r.Jobs, Progress: r.Progress, Now: r.Now,
-		Private: r.place.scratch.Kind != pgmedic.ScratchPrivate, RefusedSettings: r.refusedSettings,
+		Private: r.withheld || r.place.scratch.Kind != pgmedic.ScratchPrivate, RefusedSettings: r.refusedSettings,
 	})
 	if err != nil {
 		return err
@@ -244,14 +245,11 @@ func (o Options) report(e pgmedic.Event) {
 	}
 }
 
-// judge tells a backup that is bad from a drill that could not be held. Damage,
-// and what the server refuses for what it says, are the backup's; everything
-// else (disk full, no such program, store gone, interrupt) is not.
+// judge tells a backup that is bad from a drill that could not be held. Damage is
+// the backup's; everything else (disk full, no such program, store gone, interrupt)
+// is not. What the server refuses for what it says is no error of a restore.
 func (r *rehearsal) judge(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if pgmedic.KindOf(err) != pgmedic.KindIntegrity && !r.refused(err) {
+	if err == nil || ctx.Err() != nil || pgmedic.KindOf(err) != pgmedic.KindIntegrity {
 		return err
 	}
 	r.receipt.Checks = append(r.receipt.Checks, pgmedic.Check{
@@ -260,21 +258,29 @@ func (r *rehearsal) judge(ctx context.Context, err error) error {
 	return nil
 }
 
-// refused reports whether the server refused a statement or a row of the backup
-// for what it says, and not for want of disk, memory, privilege or life.
-func (r *rehearsal) refused(err error) bool {
-	var rows *restore.RefusedError
-	if errors.As(err, &rows) {
-		return r.refusedFor(postgres.Code(err))
+// refused enters what the server did not take of the backup. It is an error where
+// it says something about this server and nothing about the backup.
+func (r *rehearsal) refused(refused []restore.Refusal) error {
+	for _, f := range refused {
+		if !r.aboutBackup(f) {
+			return pgmedic.Errorf(pgmedic.KindFailed, "have this server take it, or drill on another: that says nothing about the backup",
+				"the server could not make %s", f)
+		}
 	}
-	var tool *pgtool.Error
-	if !errors.As(err, &tool) {
-		return false
+	if c := restore.RefusedCheck(refused); c != nil {
+		c.Hint = "a new backup would have the same: docs/troubleshooting.md says what each reason can mean; a restore brings back all else"
+		r.receipt.Checks = append(r.receipt.Checks, *c)
+		return nil
 	}
-	if tool.SQLState == "" {
-		return tool.Refused
-	}
-	return r.refusedFor(tool.SQLState)
+	r.add("restores", pgmedic.OutcomeOK, "loaded without an error, every byte with its recorded hash")
+	return nil
+}
+
+// aboutBackup reports whether something was refused for what the backup says, and
+// not for what this server lacks.
+func (r *rehearsal) aboutBackup(f restore.Refusal) bool {
+	unknown := f.SQLState == "" // there was too much to try all of it again
+	return !f.Extension && (unknown || strings.HasPrefix(f.SQLState, "54") || r.refusedFor(f.SQLState))
 }
 
 func (r *rehearsal) refusedFor(code string) bool {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -242,6 +243,7 @@ func TestRunFails(t *testing.T) {
 // backup, so there is no receipt.
 func TestCannotBeHeld(t *testing.T) {
 	c, b, _ := clinic(t)
+	parallelCatalog, parallel, _ := take(t, scratchtest.Database(t, server), backup.Parallel{Jobs: 1})
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -258,10 +260,10 @@ func TestCannotBeHeld(t *testing.T) {
 			changed.Server.VersionNum = 990000
 			o.Backup = &changed
 		}},
-		"no psql": {pgmedic.KindUsage, func(o *drill.Options) {
-			changed := *b
+		"no pg_restore": {pgmedic.KindUsage, func(o *drill.Options) {
+			changed := *parallel
 			changed.Programs.PgDump = "99.1"
-			o.Backup = &changed
+			o.Catalog, o.Backup = parallelCatalog, &changed
 		}},
 		"no scratch folder": {pgmedic.KindFailed, func(o *drill.Options) { o.ScratchDir = file }},
 		"no such extension": {pgmedic.KindUsage, func(o *drill.Options) {

@@ -2,6 +2,7 @@ package pgtool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -94,18 +95,16 @@ type RestoreArchiveOptions struct {
 	Without Without
 }
 
-// RestoreArchive runs one section of an archive into a database and stops at
-// the first error. An error of Stdin's Read wins over pg_restore's.
-func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
-	c := Command{Tool: o.Tool, Target: o.Target, Args: []string{"--exit-on-error", "--section=" + o.Section}, Options: loadSettings(o.EventTriggersOff)}
-	if o.Without.Owners {
-		c.Args = append(c.Args, "--no-owner", "--no-privileges")
-	}
-	if o.Without.Owners || o.Without.Labels {
-		c.Args = append(c.Args, "--no-security-labels")
-	}
-	if o.Without.Rows {
-		c.Args = append(c.Args, "--schema-only") // large objects are made with the definitions
+// RestoreArchive runs one section of an archive into a database. It goes on past
+// entries that the server refuses, and returns the numbers of those with which
+// something went wrong, whatever it was: why can be known only by trying them
+// again. An error of Stdin's Read wins over pg_restore's.
+func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[string]bool, err error) {
+	watch := &entryWatch{ids: map[string]bool{}}
+	c := Command{
+		Tool: o.Tool, Target: o.Target, watch: watch, Options: loadSettings(o.EventTriggersOff),
+		// Only a verbose one says which entry an error is of.
+		Args: append([]string{"--verbose", "--section=" + o.Section}, o.Without.arguments()...),
 	}
 	if o.MaintenanceWorkMem != "" {
 		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
@@ -118,19 +117,47 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	}
 	if o.File != "" {
 		c.Args = append(c.Args, o.File)
-		return Run(ctx, c)
+		return watch.refused(Run(ctx, c))
 	}
 	in := &remember{r: o.Stdin}
 	c.Stdin = in
-	err := Run(ctx, c)
+	err = Run(ctx, c)
 	if cause := in.failure(); cause != nil {
-		return cause
+		return nil, cause
 	}
-	return err
+	return watch.refused(err)
+}
+
+// refused makes of how pg_restore ended the entries that it went on past.
+func (w *entryWatch) refused(err error) (map[string]bool, error) {
+	var failed *Error
+	if errors.As(err, &failed) && w.ignored && !w.outside && len(w.ids) > 0 {
+		return w.ids, nil
+	}
+	return nil, err
+}
+
+// arguments are pg_restore's for what is left out.
+func (w Without) arguments() (args []string) {
+	if w.Owners {
+		args = append(args, "--no-owner", "--no-privileges")
+	}
+	if w.Owners || w.Labels {
+		args = append(args, "--no-security-labels")
+	}
+	if w.Rows {
+		args = append(args, "--schema-only") // large objects are made with the definitions
+	}
+	return args
 }
 
 // StartArchiveScript begins a pg_restore that turns the data section of an archive into
-// SQL, and connects to no server.
-func StartArchiveScript(ctx context.Context, tool Tool, archive io.Reader) (*Process, error) {
-	return Start(ctx, Command{Tool: tool, Args: []string{"--section=data", "--file=-"}, Stdin: archive, Offline: true})
+// SQL, with the numbers of its entries, and connects to no server. The archive is a
+// file, or else comes from stdin.
+func StartArchiveScript(ctx context.Context, tool Tool, file string, stdin io.Reader) (*Process, error) {
+	c := Command{Tool: tool, Args: []string{"--section=data", "--verbose", "--file=-"}, Stdin: stdin, Offline: true}
+	if file != "" {
+		c.Args = append(c.Args, file)
+	}
+	return Start(ctx, c)
 }

@@ -32,13 +32,11 @@ type Blocks struct {
 	header  []byte
 	err     error // of src, io.EOF included
 
-	// run, if not nil, is given each statement that is no COPY of rows. Text is the
-	// present one, with the comments before it, and line is where it ends; sql is
-	// the COPY whose rows are read.
-	run  func(sql []byte) error
-	text []byte
-	sql  string
-	line int
+	// gathers is true where statements are wanted, too. Text is the present one, with
+	// the comments before it, and line is where it ends.
+	gathers bool
+	text    []byte
+	line    int
 
 	mu     sync.Mutex
 	failed error
@@ -61,42 +59,52 @@ const endMark = "\\.\n"
 // Next passes over what is left of the present block and returns the next one.
 // It returns io.EOF only where the dump ends, and ends where a dump does.
 func (b *Blocks) Next() (Block, error) {
+	if _, err := b.next(); err != nil {
+		return Block{}, err
+	}
+	return Block{Table: b.counter.table, Columns: copyColumns(b.header)}, nil
+}
+
+// next goes on to the next block, or statement where those are wanted, and reports
+// whether it is a block.
+func (b *Blocks) next() (rows bool, err error) {
+	b.text = b.text[:0]
 	for {
 		if b.counter.state == lexRows {
 			if _, err := io.Copy(io.Discard, b); err != nil {
-				return Block{}, err
+				return false, err
 			}
 			continue
 		}
 		b.held, b.out = b.held[:0], nil
 		if len(b.pending) == 0 {
 			if err := b.fill(); errors.Is(err, io.EOF) && b.counter.Complete() {
-				return Block{}, io.EOF
+				return false, io.EOF
 			} else if err != nil {
-				return Block{}, cutOff(err)
+				return false, cutOff(err)
 			}
 			continue
 		}
-		if found, err := b.seek(); err != nil {
-			return Block{}, err
-		} else if found {
-			return Block{Table: b.counter.table, Columns: copyColumns(b.header)}, nil
+		if found, err := b.seek(); found || err != nil {
+			return b.counter.state == lexRows, err
 		}
 	}
 }
 
-// seek looks at SQL up to where rows begin.
+// seek looks at SQL up to where rows begin, or a statement ends that is wanted.
 func (b *Blocks) seek() (found bool, err error) {
 	for i, c := range b.pending {
 		b.counter.lex(c)
-		if b.run != nil {
-			if err := b.gather(c); err != nil {
+		whole := false
+		if b.gathers {
+			if whole, err = b.gather(c); err != nil {
 				return false, err
 			}
 		}
 		if b.counter.state == lexRows {
-			b.header = append(b.header[:0], b.counter.statement...)
-			b.sql, b.text = string(b.text), b.text[:0]
+			b.header, whole = append(b.header[:0], b.counter.statement...), true
+		}
+		if whole {
 			b.pending = b.pending[i+1:]
 			return true, nil
 		}
@@ -105,26 +113,22 @@ func (b *Blocks) seek() (found bool, err error) {
 	return false, nil
 }
 
-// gather takes a byte of the SQL for the present statement, and runs it at its
-// end.
-func (b *Blocks) gather(c byte) error {
-	switch b.text = append(b.text, c); {
-	case b.counter.meta:
-		return refusedCommand()
-	case b.counter.odd:
-		return refusedText()
-	case len(b.text) > maxStatement:
-		return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a statement of more than %d MiB", maxStatement>>20)
-	case b.counter.ended && b.counter.pending == "":
-		if err := b.run(b.text); err != nil {
-			return err
-		}
-		b.text = b.text[:0]
-	}
+// gather takes a byte of the SQL for the present statement, and reports whether it
+// is whole. That of a COPY of rows is when its rows begin.
+func (b *Blocks) gather(c byte) (whole bool, err error) {
+	b.text = append(b.text, c)
 	if c == '\n' {
 		b.line++
 	}
-	return nil
+	switch {
+	case b.counter.meta:
+		return false, refusedCommand()
+	case b.counter.odd:
+		return false, refusedText()
+	case len(b.text) > maxStatement:
+		return false, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a statement of more than %d MiB", maxStatement>>20)
+	}
+	return b.counter.ended && b.counter.pending == "", nil
 }
 
 // Read implements io.Reader for the rows of the present block.

@@ -2,10 +2,8 @@ package pgtool_test
 
 import (
 	"errors"
-	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -112,66 +110,5 @@ func TestErrorKeepsBothEnds(t *testing.T) {
 	}
 	if !strings.HasPrefix(e.Full, "first\n") || !strings.HasSuffix(e.Full, "last") || len(e.Full) > 1<<17 {
 		t.Errorf("kept %d bytes: %.40q", len(e.Full), e.Full)
-	}
-}
-
-func TestLoadSQL(t *testing.T) {
-	target, conn := database(t)
-	exec(t, conn, "CREATE TABLE patients (ssn text PRIMARY KEY, n int CHECK (n > 0)); INSERT INTO patients VALUES ('"+secret+"', 1)")
-	for name, test := range map[string]struct {
-		script   string
-		showData bool
-		want     string
-		state    string
-		full     string
-	}{
-		"fine":       {"INSERT INTO patients VALUES ('x', 2);", false, "", "", ""},
-		"unique":     {"SELECT 1;\nINSERT INTO patients VALUES ('" + secret + "', 2);", false, "psql: line 2: unique violation (SQLSTATE 23505)", "23505", ""},
-		"row shown":  {"INSERT INTO patients VALUES ('" + secret + "', 2);", true, "psql: ended with exit status 3", "", "Key (ssn)=(" + secret + ") already exists"},
-		"bad copy":   {"COPY patients FROM stdin;\n" + secret + "-b\tx" + secret + "\n\\.\n", false, "psql: line 3: invalid text representation (SQLSTATE 22P02)", "22P02", ""},
-		"raised":     {"DO $$BEGIN RAISE EXCEPTION 'patient " + secret + "'; END$$;", false, "psql: line 1: raise exception (SQLSTATE P0001)", "P0001", ""},
-		"stops":      {"SELEKT;\nDROP TABLE patients;", false, "psql: line 1: syntax error (SQLSTATE 42601)", "42601", ""},
-		"no timeout": {"SELECT set_config('a.b', current_setting('statement_timeout') || current_setting('lock_timeout'), false);\nSELECT 1 / (current_setting('a.b') = '00')::int;", false, "", "", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET statement_timeout = '1h'")
-			err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
-				Tool: tool(t, "psql"), Target: target.With("options", "-c lock_timeout=12345"), Script: strings.NewReader(test.script), ShowData: test.showData,
-			})
-			if message(err) != test.want {
-				t.Fatalf("got %v, want %q", err, test.want)
-			}
-			var e *pgtool.Error
-			if err != nil && (!errors.As(err, &e) || e.SQLState != test.state || !strings.Contains(e.Unredacted(), test.full)) {
-				t.Errorf("got %+v", e)
-			}
-			if e != nil && !test.showData && strings.Contains(e.Full, secret) {
-				t.Errorf("psql was told the row: %s", e.Full)
-			}
-			exec(t, conn, "SELECT FROM patients")
-		})
-	}
-}
-
-// TestLoadSQLReader: what cuts the script off is the error, and not what psql
-// made of the rest.
-func TestLoadSQLReader(t *testing.T) {
-	target, _ := database(t)
-	damaged := errors.New("the backup is damaged here")
-	for name, script := range map[string]string{
-		"between statements": "SELECT 1;\n",
-		"in a statement":     "CREATE TABLE t (",
-		"among rows":         "CREATE TABLE t (a int);\nCOPY t FROM stdin;\n1\n",
-		"after an error":     "SELEKT;\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
-				Tool: tool(t, "psql"), Target: target,
-				Script: io.MultiReader(strings.NewReader(script), iotest.ErrReader(damaged)),
-			})
-			if !errors.Is(err, damaged) {
-				t.Errorf("got %v", err)
-			}
-		})
 	}
 }

@@ -138,8 +138,29 @@ func entryOf(line string) (id, catalogue, oid string) {
 	return id, words[1], words[2]
 }
 
+// WriteEntryList writes into the file at path what pg_restore --use-list takes: the
+// entries of an archive that have the numbers given, in their order.
+func WriteEntryList(ctx context.Context, tool Tool, archive, path string, ids map[string]bool) error {
+	return writeLists(path, func(f io.Writer) error {
+		return eachEntry(ctx, tool, archive, nil, func(line string) error {
+			if id, _, _ := entryOf(line); !ids[id] {
+				return nil
+			}
+			_, err := io.WriteString(f, line)
+			return err
+		})
+	})
+}
+
 // StartScript begins to write an archive's entries as SQL: those in the file at
 // list.
 func StartScript(ctx context.Context, tool Tool, archive, list string) (*Process, error) {
 	return Start(ctx, Command{Tool: tool, Offline: true, Args: []string{"--file=-", "--use-list=" + list, archive}})
+}
+
+// StartEntries is StartScript with the number of each entry in a comment above it,
+// as EachStatement reads it.
+func StartEntries(ctx context.Context, tool Tool, archive, list string, without Without) (*Process, error) {
+	args := append([]string{"--verbose", "--file=-", "--use-list=" + list}, without.arguments()...)
+	return Start(ctx, Command{Tool: tool, Offline: true, Args: append(args, archive)})
 }

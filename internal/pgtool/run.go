@@ -30,6 +30,8 @@ type Command struct {
 	Options string
 	// Stdin is the program's input; nil means none.
 	Stdin io.Reader
+	// watch reads the program's standard error first, if it is not nil.
+	watch *entryWatch
 }
 
 // Process is a running client program whose output is being read.
@@ -163,6 +165,9 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	cmd.Stdin = c.Stdin
 	stderr := &tail{}
 	cmd.Stderr = stderr
+	if c.watch != nil {
+		c.watch.next, cmd.Stderr = stderr, c.watch
+	}
 	// SIGTERM lets pg_dump cancel its query on the server before it goes.
 	cmd.Cancel = func() error { return terminate(cmd.Process) }
 	cmd.WaitDelay = 5 * time.Second

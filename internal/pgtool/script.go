@@ -2,27 +2,20 @@ package pgtool
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"regexp"
-	"strconv"
-	"strings"
 
 	"github.com/pgmedic/pgmedic"
 )
 
-// Script passes pg_dump's SQL on to psql, less what psql would take for a
-// command of its own: by \! a dump that somebody forged could run programs as the
-// user who restores.
+// Script passes pg_dump's SQL on, less what psql would take for a command of its
+// own: by \! a dump that somebody forged could run programs as the user who gives it
+// to psql.
 //
 // The two that pg_dump writes itself, \restrict and \unrestrict, are left out,
 // and every other one ends the script with an error of KindIntegrity, as does text
-// that programs read in more than one way and pg_dump does not write. That psql
-// reads the rest as we do can't be promised: what a backslash means depends on
-// settings that any statement may change. So LoadSQL restricts psql on its own,
-// and gives nothing to a psql that can't be restricted.
+// that programs read in more than one way and pg_dump does not write.
 //
 // What makes an event trigger fire in every session comes last: pg_dump writes it
 // before it refreshes materialized views, and the trigger would fire for those.
@@ -46,28 +39,6 @@ type Script struct {
 
 // NewScript returns the script that r holds.
 func NewScript(r io.Reader) *Script { return &Script{src: r, buf: make([]byte, 64<<10)} }
-
-// restriction returns psql's argument that takes its own commands away for the
-// rest of the run, under a key that no dump can know.
-func restriction() string {
-	var key [16]byte
-	_, _ = rand.Read(key[:]) // never fails: it would end the program instead
-	return `--command=\restrict ` + hex.EncodeToString(key[:])
-}
-
-// knowsRestrict reports whether a psql has \restrict, which came with the minor
-// releases of August 2025.
-func knowsRestrict(version string) bool {
-	majorText, minorText, _ := strings.Cut(version, ".")
-	major, err := strconv.Atoi(majorText)
-	if err != nil {
-		return false // a beta or a development version
-	}
-	minor, _ := strconv.Atoi(minorText) // none counts as zero
-	since := map[int]int{13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-	least, listed := since[major]
-	return major >= 18 || listed && minor >= least
-}
 
 // Read implements io.Reader. Nothing behind a refused command is passed on.
 func (s *Script) Read(p []byte) (int, error) {

@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -21,74 +21,123 @@ import (
 // takes no longer one than 1 GiB; pg_dump writes large objects in parts of 16 KiB.
 const maxStatement = 256 << 20
 
-// loadStatements gives a dump to the server, statement by statement, without
-// psql. Where a statement ends is read as psql would; where the server reads
-// otherwise it refuses what it is given, or runs SQL, which the dump may hold
-// anyway. Nothing in it is a command to this host.
-func loadStatements(ctx context.Context, o LoadOptions) error {
-	conn, err := loadSession(ctx, o)
-	if ctx.Err() != nil {
-		return fmt.Errorf("load the dump: %w", context.Cause(ctx))
-	}
-	if err != nil {
-		return err
-	}
-	defer postgres.Close(ctx, conn)
-	in := &remember{r: o.Script}
+// Statement is one statement of a dump.
+type Statement struct {
+	// Entry is what it belongs to, as the comments above it or above one before it
+	// say. It is zero for the settings at a dump's beginning.
+	Entry Entry
+	// SQL is the statement with the comments above it.
+	SQL string
+	// Number counts the dump's statements from 1.
+	Number int
+	// Table is, for a COPY whose rows are in the dump, the table's quoted name; else
+	// it is empty.
+	Table string
+	// Line is the one of the dump in which it ends, or its rows begin.
+	Line int
+
+	blocks *Blocks
+}
+
+// EachStatement reads a dump and calls each with its statements, in their order.
+// Where one ends is read as psql would. Nothing in it is a command to this host:
+// psql's are refused. An error of script's Read wins over those of each, which end
+// it, because it is the cause.
+func EachStatement(script io.Reader, each func(*Statement) error) error {
+	in := &remember{r: script}
 	blocks := NewBlocks(in)
-	blocks.line = 1
-	blocks.run = func(sql []byte) error {
-		return runStatement(ctx, conn.PgConn(), string(sql))
-	}
-	line := 0
+	blocks.gathers, blocks.line = true, 1
+	s := &Statement{blocks: blocks}
+	var err error
 	for err == nil {
-		_, err = blocks.Next()
-		line = blocks.line
-		if err == nil {
-			line-- // of the COPY itself
-			_, err = conn.PgConn().CopyFrom(ctx, blocks, blocks.sql)
+		var rows bool
+		if rows, err = blocks.next(); err != nil {
+			break
 		}
-		if failed := blocks.Failure(); failed != nil {
-			err = failed
+		s.SQL, s.Table, s.Line = string(blocks.text), "", blocks.line
+		s.Number++
+		comments := leadingComments.FindString(s.SQL)
+		if entry, ok := headed(comments); ok {
+			s.Entry = entry
+		} else if body := s.SQL[len(comments):]; alwaysStatement.MatchString(body) { // away from its own; see Script
+			name, _, _ := strings.Cut(strings.TrimPrefix(body, "ALTER EVENT TRIGGER "), " ENABLE ALWAYS;")
+			s.Entry = Entry{Type: "EVENT TRIGGER", Name: name}
 		}
+		if rows {
+			s.Table = blocks.counter.table
+			s.Line-- // of the COPY itself
+		}
+		err = each(s)
 	}
 	switch cause := in.failure(); {
 	case cause != nil:
 		return cause
 	case errors.Is(err, io.EOF):
 		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("load the dump: %w", context.Cause(ctx))
-	case pgmedic.KindOf(err) == pgmedic.KindIntegrity:
-		return err
 	}
-	return postgres.Wrap(err, fmt.Sprintf("load the dump: line %d", line))
+	return err
 }
 
-// loadSession opens a session that is set as psql's would be.
-func loadSession(ctx context.Context, o LoadOptions) (*pgx.Conn, error) {
-	theirs := o.Target.Value("options")
+// Run gives the statement, with its rows, to the server. Should the server read it
+// otherwise, it refuses what it is given, or runs SQL, which a dump may hold anyway.
+func (s *Statement) Run(ctx context.Context, conn *pgx.Conn) error {
+	var err error
+	if s.Table == "" {
+		err = RunStatement(ctx, conn, s.SQL)
+	} else {
+		_, err = conn.PgConn().CopyFrom(ctx, s.blocks, s.SQL)
+		if failed := s.blocks.Failure(); failed != nil {
+			return failed
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("load the dump: %w", context.Cause(ctx))
+	}
+	attempted := "load " + s.Entry.String()
+	if s.Entry == (Entry{}) {
+		attempted = fmt.Sprintf("load the dump: line %d", s.Line)
+	}
+	return postgres.Wrap(err, attempted)
+}
+
+// ConnectLoading opens a session that loads dumps: values are computed as in the
+// database's own sessions, and its commits need not reach the disk one by one, the
+// last of the restore does. Without event triggers takes a superuser: a dump
+// refreshes its materialized views after it has made them.
+func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff bool) (*pgx.Conn, error) {
+	theirs := t.Value("options")
 	if theirs == "" {
 		theirs = os.Getenv("PGOPTIONS")
 	}
-	options := strings.TrimSpace(theirs + " " + loadSettings(o.EventTriggersOff))
-	conn, err := postgres.Connect(ctx, o.Target.With("options", options))
+	options := strings.TrimSpace(theirs + " " + loadSettings(eventTriggersOff))
+	conn, err := postgres.ConnectComputing(ctx, t.With("options", options))
 	if err != nil {
 		return nil, err
 	}
-	for _, sql := range []string{"RESET ALL", "SELECT pg_catalog.set_config('search_path', '', false)"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			postgres.Close(ctx, conn)
-			return nil, postgres.Wrap(err, "set up the session")
-		}
+	if err := postgres.AllowViews(ctx, conn); err != nil {
+		postgres.Close(ctx, conn)
+		return nil, err
 	}
 	return conn, nil
 }
 
-// runStatement runs SQL and discards what it returns. Should it be a COPY after
-// all, the server waits for rows: it is told at once that there are none, which
-// it ignores after any other statement.
-func runStatement(ctx context.Context, conn *pgconn.PgConn, sql string) error {
+// loadSettings are for sessions that load: one that the server's own limits end
+// halfway helps nobody, and what they write is safe once a later commit of the
+// same run is.
+func loadSettings(eventTriggersOff bool) string {
+	options := unhurried + " -c synchronous_commit=off -c client_min_messages=warning" +
+		" -c default_transaction_read_only=off -c array_nulls=on" // a role's own, say, after an accident
+	if eventTriggersOff {
+		options += " -c session_replication_role=replica"
+	}
+	return options
+}
+
+// RunStatement runs SQL and discards what it returns. Should it be a COPY, the
+// server waits for rows: it is told at once that there are none, which it ignores
+// after any other statement. Errors are the server's own.
+func RunStatement(ctx context.Context, c *pgx.Conn, sql string) error {
+	conn := c.PgConn()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Conn().SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	frontend := conn.Frontend()
@@ -110,4 +159,27 @@ func runStatement(ctx context.Context, conn *pgconn.PgConn, sql string) error {
 			return refused
 		}
 	}
+}
+
+// remember keeps the error that ended a reader.
+type remember struct {
+	r   io.Reader
+	mu  sync.Mutex
+	err error
+}
+
+func (m *remember) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		m.mu.Lock()
+		m.err = err
+		m.mu.Unlock()
+	}
+	return n, err
+}
+
+func (m *remember) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
 }

@@ -13,10 +13,17 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// oldPsql is one that can't be restricted, and that does not run at all.
-var oldPsql = pgtool.Tool{Name: "psql", Path: "/nonexistent/psql", Version: "12.22", Major: 12}
+// load gives a script to a server up to the first error.
+func load(ctx context.Context, target postgres.Target, script io.Reader) error {
+	conn, err := pgtool.ConnectLoading(ctx, target, false)
+	if err != nil {
+		return err
+	}
+	defer postgres.Close(ctx, conn)
+	return pgtool.EachStatement(script, func(s *pgtool.Statement) error { return s.Run(ctx, conn) })
+}
 
-func TestLoadWithoutPsql(t *testing.T) {
+func TestEachStatement(t *testing.T) {
 	target, conn := database(t)
 	exec(t, conn, "CREATE TABLE patients (ssn text PRIMARY KEY, n int CHECK (n > 0)); INSERT INTO patients VALUES ('"+secret+"', 1)")
 	for _, tt := range []struct {
@@ -44,9 +51,7 @@ func TestLoadWithoutPsql(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET statement_timeout = '1h'")
 			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET datestyle = 'SQL, DMY'")
-			err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
-				Tool: oldPsql, Target: target.With("options", "-c lock_timeout=12345"), Script: iotest.HalfReader(strings.NewReader(tt.script)),
-			})
+			err := load(t.Context(), target.With("options", "-c lock_timeout=12345"), iotest.HalfReader(strings.NewReader(tt.script)))
 			if tt.want == "" && err != nil || tt.want != "" && !strings.Contains(message(err), tt.want) {
 				t.Fatalf("got %v, want %q", err, tt.want)
 			}
@@ -61,16 +66,14 @@ func TestLoadWithoutPsql(t *testing.T) {
 	}
 }
 
-// TestLoadWithoutPsqlReader: what cuts the script off is the error, and the end
+// TestEachStatementReader: what cuts the script off is the error, and the end
 // of the context ends the load.
-func TestLoadWithoutPsqlReader(t *testing.T) {
+func TestEachStatementReader(t *testing.T) {
 	target, conn := database(t)
 	exec(t, conn, "CREATE TABLE t (a int)")
 	damaged := errors.New("the backup is damaged here")
 	for _, script := range []string{"SELECT 1;\n", "CREATE TABLE u (", "COPY public.t (a) FROM stdin;\n1\n", "COPY public.t (a) FROM stdin;\n"} {
-		err := pgtool.LoadSQL(t.Context(), pgtool.LoadOptions{
-			Tool: oldPsql, Target: target, Script: io.MultiReader(strings.NewReader(script), iotest.ErrReader(damaged)),
-		})
+		err := load(t.Context(), target, io.MultiReader(strings.NewReader(script), iotest.ErrReader(damaged)))
 		if !errors.Is(err, damaged) {
 			t.Errorf("%q: %v", script, err)
 		}
@@ -85,7 +88,7 @@ func TestLoadWithoutPsqlReader(t *testing.T) {
 		})
 		cancel(why)
 	}()
-	err := pgtool.LoadSQL(ctx, pgtool.LoadOptions{Tool: oldPsql, Target: target, Script: strings.NewReader("SELECT pg_catalog.pg_sleep(60);\n")})
+	err := load(ctx, target, strings.NewReader("SELECT pg_catalog.pg_sleep(60);\n"))
 	if !errors.Is(err, why) {
 		t.Errorf("cancelled: %v", err)
 	}

@@ -33,6 +33,9 @@ type Story struct {
 	Backup string `json:"backup,omitempty"`
 	// Since is by the server's clock.
 	Since time.Time `json:"since"`
+	// Refused is how many things of the backup the server did not take, of a
+	// database that is ready.
+	Refused int `json:"refused,omitempty"`
 	// Number grows with each database that is kept of one name, so that which
 	// was kept last does not depend on a clock. Zero in stories of versions that
 	// did not count.

@@ -21,7 +21,7 @@ func (s *Session) analyze(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	queue := make(chan string, len(names))
+	queue := make(chan analyzed, len(names))
 	for _, name := range names {
 		queue <- name
 	}
@@ -33,7 +33,7 @@ func (s *Session) analyze(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (s *Session) analyzeSome(ctx context.Context, queue <-chan string) error {
+func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error {
 	conn, err := connectLoading(ctx, s.Database)
 	if err != nil {
 		return err
@@ -44,20 +44,46 @@ func (s *Session) analyzeSome(ctx context.Context, queue <-chan string) error {
 	if err := postgres.AllowViews(ctx, conn); err != nil {
 		return err
 	}
-	for name := range queue {
-		if _, err := conn.Exec(ctx, "ANALYZE "+name); err != nil {
-			return postgres.Wrap(err, "analyze "+name)
+	for t := range queue {
+		if err := s.analyzeOne(ctx, conn, t); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// analyzeOne analyzes a table. One that has an index whose function needs a search
+// path is analyzed with the database's own; one that can't be all the same lacks its
+// statistics, and no more.
+func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) error {
+	sql := "ANALYZE " + t.name
+	_, err := conn.Exec(ctx, sql)
+	if !refusedStatement(err) {
+		return postgres.Wrap(err, "analyze "+t.name)
+	}
+	if err := SearchAsApplication(ctx, conn, t.schema); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	if refusedStatement(err) {
+		s.Logger.Warn("a table can't be analyzed: the planner knows little of it", "table", t.name, "reason", postgres.Condition(postgres.Code(err)))
+		err = nil
+	}
+	if pathErr := SearchNothing(ctx, conn); err == nil {
+		return pathErr
+	}
+	return postgres.Wrap(err, "analyze "+t.name)
+}
+
+// analyzed is a table that is analyzed: its schema, and its quoted name with that.
+type analyzed struct{ schema, name string }
 
 // analyzable lists what ANALYZE is to be told, the largest first: all that it
 // would take by itself, a partitioned table for all of its partitions. Left out
 // are tables that have partitions or children on other servers, but not those
 // that are here: ANALYZE would ask those servers for rows, which a copy has no
 // business to, least of all one in a drill.
-func analyzable(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+func analyzable(ctx context.Context, conn *pgx.Conn) ([]analyzed, error) {
 	rows, err := conn.Query(ctx, `
 WITH RECURSIVE above (oid) AS (
 	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
@@ -71,13 +97,13 @@ WITH RECURSIVE above (oid) AS (
 	SELECT b.root, c.oid FROM below AS b JOIN pg_catalog.pg_inherits AS i ON i.inhparent = b.oid
 		JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid AND c.relispartition
 )
-SELECT format('%I.%I', n.nspname, c.relname) FROM below AS b
+SELECT n.nspname::text, format('%I.%I', n.nspname, c.relname) FROM below AS b
 	JOIN pg_catalog.pg_class AS c ON c.oid = b.root JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	JOIN pg_catalog.pg_class AS p ON p.oid = b.oid
-GROUP BY b.root, n.nspname, c.relname ORDER BY sum(pg_catalog.pg_relation_size(p.oid)) DESC, 1`)
+GROUP BY b.root, n.nspname, c.relname ORDER BY sum(pg_catalog.pg_relation_size(p.oid)) DESC, 2`)
 	if err != nil {
 		return nil, postgres.Wrap(err, "list the tables to analyze")
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	names, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t analyzed, err error) { return t, row.Scan(&t.schema, &t.name) })
 	return names, postgres.Wrap(err, "list the tables to analyze")
 }

@@ -113,8 +113,7 @@ func (c *comparison) compare(ctx context.Context, conn *pgx.Conn) (pgmedic.Check
 		return check, err
 	}
 	if wrong := append(c.differing(), c.wrong...); len(wrong) > 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(wrong)
-		return check, nil
+		return *failedCheck(check.Name, wrong), nil
 	}
 	rows := int64(0)
 	for _, r := range c.roots {
@@ -215,7 +214,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 		check.Detail += fmt.Sprintf("; %d tables of extensions not counted", ofExtensions)
 	}
 	if len(wrong) > 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(wrong)
+		return *failedCheck(check.Name, wrong), nil
 	}
 	return check, nil
 }
@@ -265,7 +264,7 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 	}
 	check.Detail = definitionWords(len(source.Definitions), without)
 	if diffs := withoutExpected(postgres.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(differences(diffs))
+		check = *failedCheck(check.Name, differences(diffs))
 	}
 	return check, nil
 }

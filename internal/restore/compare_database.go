@@ -55,7 +55,7 @@ func compareDatabase(ctx context.Context, conn *pgx.Conn, o CompareOptions, vers
 		}
 	}
 	if len(wrong) > 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(wrong)
+		return *failedCheck(check.Name, wrong), nil
 	}
 	return check, nil
 }

@@ -175,19 +175,30 @@ func crafted(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, sql str
 	return &b
 }
 
+// TestBadSQL restores what the server refuses: it is named, and no row is told.
 func TestBadSQL(t *testing.T) {
 	_, c, original := clinic(t)
 	const table = "CREATE TABLE public.patients (id int, name text CHECK (name <> '" + patientData + "'));\n"
-	for name, tt := range map[string]struct{ sql, state string }{
-		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + patientData + "\n\\.\n", "(SQLSTATE 23514)"},
-		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + patientData + "\tx\n\\.\n", "(SQLSTATE 22P02)"},
-		"syntax":          {"SELECT 1;\nSELECT '" + patientData + "' FROMM x y;\n", "line 2: "},
-		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + patientData + "');\n", "line 2: "},
+	for name, tt := range map[string]struct{ sql, want string }{
+		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + patientData + "\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: check violation (SQLSTATE 23514)`},
+		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + patientData + "\tx\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: invalid text representation (SQLSTATE 22P02)`},
+		"relation":        {"SELECT 1;\nSELECT '" + patientData + "' FROM x y;\n", "statement in line 2 of the dump: undefined table (SQLSTATE 42P01)"},
+		"syntax":          {"SELEKT '" + patientData + "';\n", "statement in line 1 of the dump: syntax error (SQLSTATE 42601)"},
+		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + patientData + "');\n", "statement in line 2 of the dump: check violation (SQLSTATE 23514)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
-			_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, nil), into))
-			wantGone(t, into, err, pgmedic.KindFailed, "line ", tt.state, "SQLSTATE")
+			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, nil), into))
+			if err != nil {
+				t.Fatal(err)
+			}
+			missing := restore.Missing(done.Checks)
+			if !done.Incomplete || len(done.Refused) != 1 || missing[0] != tt.want {
+				t.Errorf("%q, want %q", missing, tt.want)
+			}
+			if strings.Contains(strings.Join(missing, "\n")+done.Degraded().Error(), "Patient") {
+				t.Errorf("the message holds a row: %q", missing)
+			}
 		})
 	}
 }
@@ -212,14 +223,14 @@ func TestCompare(t *testing.T) {
 		words  []string
 	}{
 		"the same":         {string(good), nil, nil},
-		"a row less":       {strings.Replace(string(good), "30\t"+patientData+"\n", "", 1), nil, []string{"row counts", "29 rows", "the backup 30"}},
-		"a row more":       {string(good) + "INSERT INTO public.patients VALUES (31, 'x');\n", nil, []string{"row counts", "31 rows"}},
-		"a view less":      {string(good) + "DROP VIEW public.everyone;\n", nil, []string{"schema", "everyone", "missing"}},
-		"a key less":       {string(good) + "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey;\n", nil, []string{"schema", "patients_pkey"}},
-		"a table more":     {string(good) + "CREATE TABLE public.extra ();\n", nil, []string{"schema", "extra", "unexpected"}},
+		"a row less":       {strings.Replace(string(good), "30\t"+patientData+"\n", "", 1), nil, []string{"29 rows", "the backup 30"}},
+		"a row more":       {string(good) + "INSERT INTO public.patients VALUES (31, 'x');\n", nil, []string{"31 rows"}},
+		"a view less":      {string(good) + "DROP VIEW public.everyone;\n", nil, []string{"everyone", "missing"}},
+		"a key less":       {string(good) + "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey;\n", nil, []string{"patients_pkey"}},
+		"a table more":     {string(good) + "CREATE TABLE public.extra ();\n", nil, []string{"extra", "unexpected"}},
 		"another default":  {string(good) + "ALTER TABLE public.patients ALTER id SET DEFAULT 1;\n", nil, []string{"changed"}},
 		"another owner":    {string(good) + "ALTER TABLE public.patients OWNER TO pg_database_owner;\n", nil, []string{"changed"}},
-		"the row count":    {"", func(b *pgmedic.Backup) { b.Tables[0].Rows++ }, []string{"row counts", "the backup 31"}},
+		"the row count":    {"", func(b *pgmedic.Backup) { b.Tables[0].Rows++ }, []string{"the backup 31"}},
 		"an empty dump":    {"SELECT 1;\n", nil, []string{"is missing"}},
 		"stops before end": {"\\q\n" + string(good), nil, []string{"psql command"}},
 		"runs a program":   {string(good) + "\\! touch /tmp/never\n", nil, []string{"psql command"}},
@@ -227,14 +238,23 @@ func TestCompare(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
 			o := fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, tt.change), into)
-			_, err := restore.Into(t.Context(), o)
-			if tt.words == nil {
-				if err != nil {
-					t.Error(err)
-				}
+			done, err := restore.Into(t.Context(), o)
+			if slices.Contains(tt.words, "psql command") {
+				wantGone(t, into, err, pgmedic.KindIntegrity, tt.words...)
 				return
 			}
-			wantGone(t, into, err, pgmedic.KindIntegrity, tt.words...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			missing := strings.Join(restore.Missing(done.Checks), "\n")
+			if done.Incomplete != (tt.words != nil) || !exists(t, into) {
+				t.Errorf("missing: %s", missing)
+			}
+			for _, word := range tt.words {
+				if !strings.Contains(missing, word) {
+					t.Errorf("no %q: %s", word, missing)
+				}
+			}
 		})
 	}
 }

@@ -26,11 +26,27 @@ type Restored struct {
 	// Globals is what was made of the backup's roles and tablespaces, where that
 	// was asked for.
 	Globals *Globals `json:"globals,omitempty"`
+	// Incomplete is true where something is missing or differs: the failed checks list
+	// all of it, and Refused what the server did not take. The copy is there all the
+	// same.
+	Incomplete bool      `json:"incomplete,omitempty"`
+	Refused    []Refusal `json:"refused,omitempty"`
+	// Withheld is Loaded's.
+	Withheld bool `json:"access_withheld,omitempty"`
+}
+
+// Degraded returns what is not as it was in the backup, as an error, or nil.
+func (r *Restored) Degraded() error {
+	if err := incomplete(r.Database, r.Checks); err != nil {
+		return err
+	}
+	return r.Globals.Degraded()
 }
 
 // Into restores a backup into a new database, compares it with what the backup
 // recorded and gives it the recorded comment. When it returns an error there is
-// no such database.
+// no such database. That something could not be made, or is not what was recorded,
+// is no error: see Restored.Incomplete.
 func Into(ctx context.Context, o Options) (*Restored, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -48,16 +64,15 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		return nil, err
 	}
 	s := &Session{Options: o, steps: loaded.Steps}
-	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals}
+	done := &Restored{Database: o.Into, BackupID: o.Backup.ID, RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, Refused: loaded.Refused, Withheld: loaded.Withheld}
 	began := o.Now()
 	err = s.Step("compare", func() (err error) {
-		done.Checks, err = Compare(ctx, o.comparing(loaded.RefusedSettings))
+		done.Checks, err = Compare(ctx, o.comparing(loaded))
 		return err
 	})
 	if err == nil {
-		err = FailedCheck(done.Checks)
-	}
-	if err == nil {
+		done.Checks = withRefused(done.Checks, loaded.Refused)
+		done.Incomplete = len(Missing(done.Checks)) > 0
 		failpoint.Hit(ctx, "into-compared")
 		err = finish(ctx, o)
 	}

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // parallel loads what backup.Parallel stored: definitions, then the chunks over
@@ -41,17 +44,27 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
+	l := &statementLoader{Session: s, superuser: superuser}
+	defer func() { l.close(ctx) }()
 	archive := pgtool.RestoreArchiveOptions{
 		Tool: p.tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser, Without: s.Without,
 	}
-	if err := s.Step("definitions", func() error { return pgtool.RestoreArchive(ctx, archive) }); err != nil {
+	// section goes on past what the server refuses, and tries that again.
+	section := func() error {
+		refused, err := pgtool.RestoreArchive(ctx, archive)
+		if err != nil {
+			return err
+		}
+		return l.entriesAgain(ctx, p.tool, schema, dir, refused)
+	}
+	if err := s.Step("definitions", section); err != nil {
 		return err
 	}
 	if !s.Without.Rows {
 		if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
 			return err
 		}
-		if err := s.Step("other data", func() error { return p.rest(ctx, s, schema) }); err != nil {
+		if err := s.Step("other data", func() error { return p.rest(ctx, l, schema) }); err != nil {
 			return err
 		}
 	}
@@ -64,13 +77,18 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	archive.Section, archive.Jobs, archive.MaintenanceWorkMem, archive.List = "post-data", s.jobs(), "128MB", rest
-	return s.Step("indexes", func() error {
-		if err := pgtool.RestoreArchive(ctx, archive); err != nil || triggers == "" {
+	err = s.Step("indexes", func() error {
+		if err := section(); err != nil || triggers == "" {
 			return err
 		}
 		archive.Jobs, archive.List = 1, triggers
-		return pgtool.RestoreArchive(ctx, archive)
+		return section()
 	})
+	if err != nil {
+		return err
+	}
+	l.note()
+	return nil
 }
 
 // jobs is how many connections load.
@@ -123,18 +141,98 @@ func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (
 
 // rest brings back pg_dump's own data, streamed, or from the staged archive where
 // it is in there with the definitions. It runs once: run twice it would double rows.
-func (p *parallel) rest(ctx context.Context, s *Session, schema string) error {
-	archive := pgtool.RestoreArchiveOptions{Tool: p.tool, Target: s.Database, Section: "data", File: schema, Without: s.Without}
+// What was refused of it is read once more for each further try.
+func (p *parallel) rest(ctx context.Context, l *statementLoader, schema string) error {
+	var refused map[string]bool
+	err := p.readRest(ctx, l.Session, schema, func(file string, stdin io.Reader) (err error) {
+		refused, err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{
+			Tool: p.tool, Target: l.Database, Section: "data", File: file, Stdin: stdin, Without: l.Without,
+		})
+		return err
+	})
+	if err != nil || len(refused) == 0 {
+		return err
+	}
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	d := &restLoad{statementLoader: &statementLoader{Session: l.Session, conn: l.conn, own: l.own}, ids: refused}
+	for again := true; again && len(d.ids) > 0; {
+		again = false
+		err := p.readRest(ctx, l.Session, schema, func(file string, stdin io.Reader) error {
+			script, err := pgtool.StartArchiveScript(ctx, p.tool, file, stdin)
+			if err != nil {
+				return err
+			}
+			again, err = d.pass(ctx, script)
+			return errors.Join(err, script.Close())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	d.note()
+	return l.backToDump(ctx)
+}
+
+// restLoad is what of pg_dump's own data was refused.
+type restLoad struct {
+	*statementLoader
+	ids map[string]bool
+}
+
+// pass tries the entries with the numbers in ids, and reports whether one went in.
+func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err error) {
+	still := map[string]*refusal{}
+	sql := pgtool.NewScript(script)
+	err = pgtool.EachStatement(sql, func(st *pgtool.Statement) error {
+		if !d.ids[st.Entry.ID] {
+			if st.Entry == (pgtool.Entry{}) {
+				return st.Run(ctx, d.conn) // the dump's settings
+			}
+			return nil
+		}
+		if err := setPath(ctx, d.conn, retryPath(st.Entry.Schema, d.own)); err != nil {
+			return err
+		}
+		aborted := d.conn.PgConn().TxStatus() == 'E'
+		err := st.Run(ctx, d.conn)
+		if err == nil || aborted && postgres.Code(err) == "25P02" {
+			return nil
+		}
+		if !refusedStatement(err) {
+			return err
+		}
+		if still[st.Entry.ID] == nil {
+			still[st.Entry.ID] = &refusal{entry: st.Entry, table: st.Table, err: err}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	wentIn = len(still) < len(d.ids)
+	d.ids, d.refused = map[string]bool{}, nil
+	for id, f := range still {
+		f.rows, d.ids[id] = sql.Rows.Counts()[f.table], true
+		d.refused = append(d.refused, f)
+	}
+	slices.SortFunc(d.refused, func(a, b *refusal) int { return cmp.Compare(a.entry.String(), b.entry.String()) })
+	return wentIn, nil
+}
+
+// readRest has do read the archive of pg_dump's own data: the file of the
+// definitions where it is in there, or else a stream, to its end.
+func (*parallel) readRest(ctx context.Context, s *Session, schema string, do func(file string, stdin io.Reader) error) error {
 	object, ok := s.Backup.Object(pgmedic.RoleRest)
 	if !ok {
-		return pgtool.RestoreArchive(ctx, archive)
+		return do(schema, nil)
 	}
 	r, err := s.source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
 	in := &lockedReader{r: r}
-	archive.File, archive.Stdin = "", in
-	err = pgtool.RestoreArchive(ctx, archive)
+	err = do("", in)
 	return errors.Join(in.readRest(ctx, err), in.Close())
 }

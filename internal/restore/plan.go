@@ -189,6 +189,9 @@ func (r *swapRun) endOnStandbys(ctx context.Context, o *SwapOptions, p Plan) (al
 
 // Degraded returns what went wrong beside a swap that is done, or nil.
 func (s *Swapped) Degraded() error {
+	if err := incomplete(s.Database, s.Checks); err != nil {
+		return err
+	}
 	for _, e := range s.Standbys {
 		if e.err != nil {
 			return e.err

@@ -66,7 +66,7 @@ func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
 	}
 	defer s.close(ctx)
 	p.fill(&o)
-	p.check("programs", "psql or pg_restore, as the backup needs it, is there", s.loader.Ready(ctx, s))
+	p.check("programs", "pg_restore is there, where the backup needs it", s.loader.Ready(ctx, s))
 	if err := p.look(ctx, "globals", "the backup's roles and tablespaces can be read", s.checkUnread(ctx)); err != nil {
 		return nil, err
 	}

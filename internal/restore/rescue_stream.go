@@ -56,7 +56,7 @@ func (r *rescue) openStream(ctx context.Context) (*stream, error) {
 	s := &stream{stored: &lockedReader{r: object}}
 	s.Reader = s.stored
 	if r.Backup.Method == pgmedic.MethodParallel {
-		if s.process, err = pgtool.StartArchiveScript(ctx, r.tool, s.stored); err != nil {
+		if s.process, err = pgtool.StartArchiveScript(ctx, r.tool, "", s.stored); err != nil {
 			return nil, errors.Join(err, s.stored.Close())
 		}
 		s.Reader = s.process

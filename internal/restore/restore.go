@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,7 +86,8 @@ type Options struct {
 // constraints and indexes included, and returns nil only if every byte that it
 // used was authenticated or hashed to what the manifest says. It never touches
 // another database, and on an error it leaves the half-filled one to its
-// caller, who drops it.
+// caller, who drops it. What the server refuses for what it says is no error: it is
+// named by Session.refuse, and all else is brought back.
 //
 // Ready is called once before, and before anything is made: it looks for the
 // programs that Load takes.
@@ -107,6 +109,9 @@ type Session struct {
 	steps  []pgmedic.Step
 	// refusedSettings are those that the server did not take.
 	refusedSettings []string
+
+	refusedMu sync.Mutex
+	refused   []Refusal
 }
 
 func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
@@ -129,6 +134,13 @@ type Loaded struct {
 	Seconds float64
 	// RefusedSettings are database settings that this server did not take.
 	RefusedSettings []string
+	// Refused is what of the backup the server did not take. All else is there.
+	Refused []Refusal
+	// Withheld is true where the copy stays closed to everyone but its owner and
+	// superusers, because something is missing that keeps rows from others.
+	Withheld bool
+	// refusedBefore is how much was refused by a run before this one.
+	refusedBefore int
 	// Globals is what was made before, if it was asked for.
 	Globals *Globals
 }
@@ -292,12 +304,12 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
-	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began))}
+	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
 		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
-		if err == nil && !s.Private {
+		if err == nil && !s.Private && !loaded.Withheld {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
 		if err == nil && !s.Without.Owners && !s.Without.Labels {

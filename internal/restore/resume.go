@@ -143,7 +143,7 @@ func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kep
 	if err != nil {
 		return nil, err
 	}
-	done, err := r.replace(ctx, o, plan, &Loaded{RefusedSettings: refused})
+	done, err := r.replace(ctx, o, plan, &Loaded{RefusedSettings: refused, refusedBefore: ready.Story.Refused, Withheld: ready.Story.Refused > 0})
 	if err != nil {
 		return nil, err
 	}

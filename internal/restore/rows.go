@@ -1,17 +1,16 @@
 package restore
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -28,6 +27,7 @@ type rowLoader struct {
 type refusedPart struct {
 	chunk pgmedic.Chunk
 	part  int
+	err   error
 }
 
 func newRowLoader(s *Session) *rowLoader {
@@ -83,7 +83,7 @@ func (l *rowLoader) eachOnce(ctx context.Context, conn *pgx.Conn, c pgmedic.Chun
 		switch {
 		case refusedRow(err):
 			l.mu.Lock()
-			l.failed = append(l.failed, refusedPart{c, i})
+			l.failed = append(l.failed, refusedPart{c, i, err})
 			l.mu.Unlock()
 		case err != nil:
 			return err
@@ -122,49 +122,52 @@ func connectLoading(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
 	return withCommit(ctx, conn, "off")
 }
 
-// refusedRow reports whether the server refused a row for what it holds.
-func refusedRow(err error) bool {
-	code := postgres.Code(err)
-	return code != "" && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") ||
-		strings.HasPrefix(code, "42") || strings.HasPrefix(code, "P0"))
-}
-
 // again tries the chunks that were refused: with a search_path, for checks and
 // domains whose functions need one or read other tables, and through the root,
 // for rows that belong into another leaf here. It goes round for as long as any
-// goes in, since a check may read a table that another one kept out.
+// goes in, since a check may read a table that another one kept out. What stays
+// refused is noted.
 func (l *rowLoader) again(ctx context.Context) error {
-	for len(l.failed) > 0 {
-		before := len(l.failed)
-		refused, err := l.againOnce(ctx)
-		if err != nil {
+	for before := -1; len(l.failed) > 0 && len(l.failed) != before; {
+		before = len(l.failed)
+		if err := l.againOnce(ctx); err != nil {
 			return err
 		}
-		if len(l.failed) == before {
-			return refused
+	}
+	rows, why := map[string]int64{}, map[string]error{}
+	var tables []string
+	for _, f := range l.failed {
+		p := f.chunk.Parts[f.part]
+		t := l.Backup.Tables[p.Table]
+		name := pgtool.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}.String()
+		if why[name] == nil {
+			tables, why[name] = append(tables, name), f.err
 		}
+		rows[name] += p.Rows
+	}
+	for _, name := range tables {
+		l.refuse(refusalOf(name, rows[name], why[name]))
 	}
 	return nil
 }
 
 // againOnce tries each chunk that was refused once more, and keeps those that are
-// still refused, with the first reason.
-func (l *rowLoader) againOnce(ctx context.Context) (refused, err error) {
+// still refused, with the reason.
+func (l *rowLoader) againOnce(ctx context.Context) error {
 	conn, err := connectLoading(ctx, l.Database)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer postgres.Close(ctx, conn)
 	own, err := postgres.ReadOwnPath(ctx, conn)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var still []refusedPart
 	for _, f := range l.failed {
 		t := l.Backup.Tables[f.chunk.Parts[f.part].Table]
-		path := strings.TrimSuffix(pgmedic.QuoteIdent(t.Schema)+", "+own, ", ") + ", public"
-		if _, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', $1, false)", path); err != nil {
-			return nil, postgres.Wrap(err, "set the search path")
+		if err := setPath(ctx, conn, retryPath(t.Schema, own)); err != nil {
+			return err
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
 		if t.RootName != "" && postgres.Code(err) == "23514" {
@@ -172,25 +175,14 @@ func (l *rowLoader) againOnce(ctx context.Context) (refused, err error) {
 		}
 		switch {
 		case refusedRow(err):
-			still = append(still, f)
-			refused = cmp.Or[error](refused, &RefusedError{err})
+			still = append(still, refusedPart{f.chunk, f.part, err})
 		case err != nil:
-			return nil, err
+			return err
 		}
 	}
 	l.failed = still
-	return refused, nil
+	return nil
 }
-
-// RefusedError says that the server refused rows of the backup for what they
-// hold, and not for want of disk, memory or life.
-type RefusedError struct{ err error }
-
-// Error implements error.
-func (e *RefusedError) Error() string { return e.err.Error() }
-
-// Unwrap returns what the server said.
-func (e *RefusedError) Unwrap() error { return e.err }
 
 // chunk copies the parts of a chunk into the tables named, with a quoted name for
 // each part, or none to leave it. All of their rows come, or none.
@@ -225,6 +217,9 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 		err = inTransaction(ctx, conn, load)
 	} else {
 		err = load()
+	}
+	if refusedRow(err) { // for what was written, or because it is damaged: its end tells
+		_, _ = io.Copy(io.Discard, r)
 	}
 	closeErr := r.Close()
 	if err != nil {

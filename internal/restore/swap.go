@@ -39,6 +39,10 @@ type SwapOptions struct {
 	// Confirm is shown what will happen before anything is done; an error
 	// stops the run. Nil confirms everything.
 	Confirm func(Plan) error
+	// ConfirmIncomplete is shown a copy that is not all that was backed up, before
+	// it takes the live database's place; an error of KindNotConfirmed stops the run
+	// and leaves the copy, for Resume. Nil confirms none.
+	ConfirmIncomplete func(Incomplete) error
 	// SafetyBackup takes a backup of the live database right before the swap
 	// and returns its id. Nil takes none, for the reason in SkipSafety. It
 	// runs under Replace's run lock.
@@ -108,6 +112,9 @@ type Swapped struct {
 	Steps           []pgmedic.Step  `json:"steps,omitempty"`
 	Checks          []pgmedic.Check `json:"checks,omitempty"`
 	RefusedSettings []string        `json:"refused_settings,omitempty"`
+	// Incomplete and Refused are as in Restored.
+	Incomplete bool      `json:"incomplete,omitempty"`
+	Refused    []Refusal `json:"refused,omitempty"`
 	// Globals is what was made of the backup's roles and tablespaces, where that
 	// was asked for.
 	Globals  *Globals           `json:"globals,omitempty"`
@@ -171,8 +178,9 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	done, err := run.replace(ctx, &o, plan, loaded)
-	if errors.Is(err, postgres.ErrOutcomeUnknown) {
-		return nil, err // what looks like the copy may be the live database's
+	var left *leftError
+	if errors.Is(err, postgres.ErrOutcomeUnknown) || errors.As(err, &left) {
+		return nil, err // what looks like the copy may be the live database's; or it is to stay
 	}
 	if err != nil {
 		return nil, errors.Join(err, dropLeftover(ctx, o.Options))
@@ -325,18 +333,21 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	s := &Session{Options: o.Options, steps: loaded.Steps}
 	done := &Swapped{
 		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, BackupID: o.Backup.ID,
-		RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
+		RecoverySeconds: loaded.Seconds, RefusedSettings: loaded.RefusedSettings, Refused: loaded.Refused, Globals: loaded.Globals, SafetySkipped: plan.SafetySkipped, Outside: plan.Outside, Resumed: plan.Resumed,
 	}
 	err := s.Step("compare", func() (err error) {
-		done.Checks, err = Compare(ctx, o.comparing(loaded.RefusedSettings))
+		done.Checks, err = Compare(ctx, o.comparing(loaded))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := FailedCheck(done.Checks); err != nil {
-		return nil, err
+	done.Checks = withRefused(done.Checks, loaded.Refused)
+	if loaded.refusedBefore > 0 {
+		done.Checks = append([]pgmedic.Check{*refusedBefore(loaded.refusedBefore)}, done.Checks...)
 	}
+	missing := Missing(done.Checks)
+	done.Incomplete = len(missing) > 0
 	failpoint.Hit(ctx, "restore-compared")
 	// From here on a restore that is killed can be resumed.
 	now, err := postgres.ServerTime(ctx, r.admin)
@@ -345,11 +356,17 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	}
 	err = postgres.SetLastingStory(ctx, r.admin, o.Into, postgres.Story{
 		Pgmedic: postgres.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: now,
+		Refused: max(len(loaded.Refused), loaded.refusedBefore),
 	})
 	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-ready")
+	if done.Incomplete {
+		if err := r.acceptIncomplete(ctx, o, loaded, missing); err != nil {
+			return nil, err
+		}
+	}
 	if plan.SafetyBackup {
 		err := s.Step("safety backup", func() error { return r.safetyBackup(ctx, o, done) })
 		if err != nil {
@@ -447,17 +464,6 @@ func (r *swapRun) comment(ctx context.Context, database string) (string, error) 
 SELECT coalesce(max(pg_catalog.shobj_description(oid, 'pg_database')), '')
 FROM pg_catalog.pg_database WHERE datname = $1`, database).Scan(&comment)
 	return comment, postgres.Wrap(err, "read the database's comment")
-}
-
-// FailedCheck returns the first failed check as an error of KindIntegrity.
-func FailedCheck(checks []pgmedic.Check) error {
-	for _, c := range checks {
-		if c.Outcome == pgmedic.OutcomeFailed {
-			return pgmedic.Errorf(pgmedic.KindIntegrity, "nothing was changed; try another backup, and run `pgmedic drill` on this one",
-				"the restored copy is not what was backed up: %s: %s", c.Name, c.Detail)
-		}
-	}
-	return nil
 }
 
 func dropLeftover(ctx context.Context, o Options) error {

@@ -276,7 +276,7 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 		c.sums.Sequences = append(c.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
 	}}
 	counter := &pgtool.RowCounter{OnCall: calls.Take}
-	process, err := pgtool.StartArchiveScript(ctx, tool, in)
+	process, err := pgtool.StartArchiveScript(ctx, tool, "", in)
 	if err == nil {
 		_, err = io.Copy(counter, process)
 		err = errors.Join(err, process.Close())

@@ -9,12 +9,11 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
-// comparing are the options to compare what a restore made, with the settings that
-// the server refused.
-func (o *Options) comparing(refused []string) CompareOptions {
+// comparing are the options to compare what a restore made.
+func (o *Options) comparing(loaded *Loaded) CompareOptions {
 	return CompareOptions{
 		Source: o.source(), Target: o.Target.WithDatabase(o.Into), Tools: o.Tools, Jobs: o.Jobs,
-		CountsOnly: o.CountsOnly, Without: o.Without, Private: o.Private, RefusedSettings: refused, Progress: o.Progress, Now: o.Now,
+		CountsOnly: o.CountsOnly, Without: o.Without, Private: o.Private || loaded.Withheld, RefusedSettings: loaded.RefusedSettings, Progress: o.Progress, Now: o.Now,
 	}
 }
 

@@ -35,7 +35,7 @@ func TestWithout(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if done.Checks[0].Outcome != pgmedic.OutcomeOK || done.Checks[1].Outcome != pgmedic.OutcomeOK || !strings.Contains(done.Checks[1].Detail, "without owners") {
+			if done.Checks[0].Outcome != pgmedic.OutcomeOK || done.Checks[2].Outcome != pgmedic.OutcomeOK || !strings.Contains(done.Checks[2].Detail, "without owners") {
 				t.Errorf("checks %+v", done.Checks)
 			}
 			if got := fixture.Query[string](t, there.DSN(o.Into), "SELECT count(*) || ' ' || min(md5(name)) FROM patients"); !slices.Equal(got,

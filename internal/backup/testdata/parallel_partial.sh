@@ -27,6 +27,8 @@ Restores the backup in this script's folder into a database that it creates.
                        the backup is of; what is there already is reported
   --jobs N             sessions that build indexes (default: 2)
   --no-check           don't compare the files with their hashes first
+  --keep-going         go on past objects and rows that the server refuses, and
+                       report them; where there were any it ends with 15
   --trust-dump         go on where psql is older than the releases of August 2025
                        (13.22, 14.19, 15.14, 16.10, 17.6). It can't be kept from
                        running commands of this host's shell that somebody wrote
@@ -259,8 +261,24 @@ EOF
   if $superuser; then options+=' -c session_replication_role=replica'; fi
 }
 
+# refused notes that the server refused something, and says what.
+refused() {
+  : >"$work/incomplete"
+  say "REFUSED: $*"
+}
+
 restore_section() {
-  pg_restore --no-password --exit-on-error --section="$1" -d "$(conninfo "$target")" "${@:2}"
+  local status=0
+  if ! $keep_going; then
+    pg_restore --no-password --exit-on-error --section="$1" -d "$(conninfo "$target")" "${@:2}"
+    return
+  fi
+  (ulimit -f 65536 && pg_restore --no-password --section="$1" -d "$(conninfo "$target")" "${@:2}" 2>"$work/errors") || status=$?
+  cat "$work/errors" >&2
+  if ((status == 0)); then return; fi
+  # One that came to its end says how much was refused.
+  if [[ $(tail -n 1 "$work/errors") != 'pg_restore: warning: errors ignored on restore: '* ]]; then die 'pg_restore did not come to its end'; fi
+  refused "in $1, as pg_restore says above"
 }
 
 # part [SKIP BYTES] passes the rows of one table on: all of the chunk, or of one
@@ -307,17 +325,31 @@ chunk() {
   again=$((again + 1))
 }
 
-# load_again loads what was refused once more, when all other rows are there:
-# checks may read other tables or need a search path, and a row may belong into
-# another partition here.
+# load_again loads what was refused once more, when all other rows are there, for
+# as long as any goes in: checks may read other tables or need a search path, and a
+# row may belong into another partition here.
 load_again() {
-  local i where
+  local i where left=$again before=-1
+  while ((left > 0 && left != before)); do
+    before=$left
+    for ((i = 0; i < again; i++)); do
+      if [[ -z ${again_chunk[i]} ]]; then continue; fi
+      read -r -a where <<<"${again_chunk[i]}"
+      if load "${again_path[i]}" "${again_copy[i]}" "${where[@]}" ||
+        { [[ -n ${again_root[i]} ]] && load "${again_path[i]}" "${again_root[i]}" "${where[@]}"; }; then
+        again_chunk[i]=''
+        left=$((left - 1))
+      fi
+    done
+  done
   for ((i = 0; i < again; i++)); do
+    if [[ -z ${again_chunk[i]} ]]; then continue; fi
+    if ! $keep_going; then
+      cat "$work/errors" >&2
+      die "the server refuses rows: ${again_copy[i]}"
+    fi
     read -r -a where <<<"${again_chunk[i]}"
-    if load "${again_path[i]}" "${again_copy[i]}" "${where[@]}"; then continue; fi
-    if [[ -n ${again_root[i]} ]] && load "${again_path[i]}" "${again_root[i]}" "${where[@]}"; then continue; fi
-    cat "$work/errors" >&2
-    die "the server refuses rows: ${again_copy[i]}"
+    refused "${where[3]} rows: ${again_copy[i]}"
   done
 }
 
@@ -403,7 +435,7 @@ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 \gexec
 SQL
   say 'collecting statistics'
-  sql -q -f - <<'SQL'
+  sql -q -v "ON_ERROR_STOP=$(if $keep_going; then echo 0; else echo 1; fi)" -f - <<'SQL'
 WITH RECURSIVE above (oid) AS (
 	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
 	WHERE c.relkind OPERATOR(pg_catalog.=) 'f'
@@ -475,12 +507,12 @@ clean_up() {
   end_job 2>/dev/null
   if [[ -e $work/made ]]; then made=true; fi
   rm -rf -- "$work"
-  if ((code != 0)) && $made; then say "database $target is not complete: drop it"; fi
+  if ((code != 0 && code != 15)) && $made; then say "database $target is not complete: drop it"; fi
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 server='' maintenance=postgres target='' globals=false check=true superuser=false
-trust=false restricts=false job=''
+trust=false restricts=false keep_going=false job=''
 options="${PGOPTIONS:-} -c search_path="
 jobs=2 copy='' path='' root='' again=0
 while (($# > 0)); do
@@ -490,6 +522,7 @@ while (($# > 0)); do
     --globals) globals=true && shift ;;
     --jobs) jobs=${2:?--jobs needs a number} && shift 2 ;;
     --no-check) check=false && shift ;;
+    --keep-going) keep_going=true && shift ;;
     --trust-dump) trust=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -510,4 +543,8 @@ check_tools
 if $check; then grouped check_files; fi
 say "restoring backup $backup of $recorded_name into $target"
 grouped restore
+if [[ -e $work/incomplete ]]; then
+  say "done, but database $target is not complete: the server refused what stands above after REFUSED"
+  exit 15
+fi
 say 'done'

@@ -28,6 +28,8 @@ Restores the backup in this script's folder into a database that it creates.
   --globals            first create the roles and tablespaces of the server that
                        the backup is of; what is there already is reported
   --no-check           don't compare the files with their hashes first
+  --keep-going         go on past objects and rows that the server refuses, and
+                       report them; where there were any it ends with 15
   --trust-dump         go on where psql is older than the releases of August 2025
                        (13.22, 14.19, 15.14, 16.10, 17.6). It can't be kept from
                        running commands of this host's shell that somebody wrote
@@ -285,10 +287,30 @@ EOF
   if $superuser; then options+=' -c session_replication_role=replica'; fi
 }
 
+# refused notes that the server refused something, and says what.
+refused() {
+  : >"$work/incomplete"
+  say "REFUSED: $*"
+}
+
+# loading runs the dump, and notes what the server refused of it. It may say much.
+loading() {
+  local status=0
+  if ! $keep_going; then
+    sql -q -o /dev/null "$@"
+    return
+  fi
+  (ulimit -f 65536 && sql -q -o /dev/null "$@" 2>"$work/errors") || status=$?
+  cat "$work/errors" >&2
+  if ((status == 0)) && [[ -s $work/errors ]]; then refused 'as psql says above'; fi
+  return "$status"
+}
+
 load_data() {
-  local status=(0 0)
+  local status=(0 0) stop=1
   say 'loading'
-  unseal <"$here/"'dump.sql.gz.age' | restricted sql -q -o /dev/null || status=("${PIPESTATUS[@]}")
+  if $keep_going; then stop=0; fi
+  unseal <"$here/"'dump.sql.gz.age' | restricted loading -v "ON_ERROR_STOP=$stop" || status=("${PIPESTATUS[@]}")
   if ((status[1] != 0)); then die 'psql could not load the backup'; fi
   if ((status[0] != 0)); then die 'the backup is damaged, or the key is wrong'; fi
 }
@@ -304,7 +326,7 @@ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 \gexec
 SQL
   say 'collecting statistics'
-  sql -q -f - <<'SQL'
+  sql -q -v "ON_ERROR_STOP=$(if $keep_going; then echo 0; else echo 1; fi)" -f - <<'SQL'
 WITH RECURSIVE above (oid) AS (
 	SELECT i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
 	WHERE c.relkind OPERATOR(pg_catalog.=) 'f'
@@ -387,12 +409,12 @@ clean_up() {
   end_job 2>/dev/null
   if [[ -e $work/made ]]; then made=true; fi
   rm -rf -- "$work"
-  if ((code != 0)) && $made; then say "database $target is not complete: drop it"; fi
+  if ((code != 0 && code != 15)) && $made; then say "database $target is not complete: drop it"; fi
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 server='' maintenance=postgres target='' globals=false check=true superuser=false
-trust=false restricts=false job=''
+trust=false restricts=false keep_going=false job=''
 options="${PGOPTIONS:-} -c search_path="
 identity=''
 while (($# > 0)); do
@@ -402,6 +424,7 @@ while (($# > 0)); do
     --maintenance) maintenance=${2:?--maintenance needs a name} && shift 2 ;;
     --globals) globals=true && shift ;;
     --no-check) check=false && shift ;;
+    --keep-going) keep_going=true && shift ;;
     --trust-dump) trust=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -424,4 +447,8 @@ if $check; then grouped check_files; fi
 open_key
 say "restoring backup $backup of $recorded_name into $target"
 grouped restore
+if [[ -e $work/incomplete ]]; then
+  say "done, but database $target is not complete: the server refused what stands above after REFUSED"
+  exit 15
+fi
 say 'done'

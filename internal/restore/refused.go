@@ -1,0 +1,188 @@
+package restore
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// Refusal is one thing of a backup that the server did not take: an object, or the
+// rows of a table.
+type Refusal struct {
+	// Object is its kind and name, in pg_dump's words.
+	Object string `json:"object"`
+	// Rows is how many rows are missing for it; zero for an object.
+	Rows int64 `json:"rows,omitempty"`
+	// SQLState is the server's code, and Reason says what it stands for. Neither
+	// holds a value.
+	SQLState string `json:"sqlstate,omitempty"`
+	Reason   string `json:"reason"`
+	// Extension is true where it is an extension that could not be made, which says
+	// something about the server and nothing about the backup.
+	Extension bool `json:"-"`
+}
+
+// String returns one line.
+func (r Refusal) String() string {
+	rows := ""
+	if r.Rows > 0 {
+		rows = pgmedic.Count(r.Rows) + " rows missing: "
+		if r.Rows == 1 {
+			rows = "1 row missing: "
+		}
+	}
+	if r.SQLState == "" {
+		return fmt.Sprintf("%s: %s%s", r.Object, rows, r.Reason)
+	}
+	return fmt.Sprintf("%s: %s%s (SQLSTATE %s)", r.Object, rows, r.Reason, r.SQLState)
+}
+
+// protects reports whether what was refused may have kept somebody from reading or
+// changing what they are not to.
+func (r Refusal) protects() bool {
+	for _, kind := range []string{"ROW SECURITY ", "POLICY ", "ACL ", "DEFAULT ACL ", "SECURITY LABEL "} {
+		if strings.HasPrefix(r.Object, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+func refusalOf(object string, rows int64, err error) Refusal {
+	code := postgres.Code(err)
+	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: strings.HasPrefix(object, "EXTENSION ")}
+	if code != "" {
+		r.Reason = postgres.Condition(code)
+	}
+	return r
+}
+
+// refuse notes what stays refused. Of several refusals of one object the first
+// counts, or else one that says more than that it is there.
+func (s *Session) refuse(r Refusal) {
+	s.refusedMu.Lock()
+	defer s.refusedMu.Unlock()
+	i := slices.IndexFunc(s.refused, func(known Refusal) bool { return known.Object == r.Object })
+	switch {
+	case i < 0:
+		s.refused = append(s.refused, r)
+	case alreadyThere(s.refused[i].SQLState):
+		s.refused[i] = r
+	default:
+		s.refused[i].Rows = max(s.refused[i].Rows, r.Rows)
+	}
+}
+
+// refusals lists what stays refused, objects first.
+func (s *Session) refusals() []Refusal {
+	slices.SortStableFunc(s.refused, func(a, b Refusal) int {
+		return cmp.Compare(boolInt(a.Rows > 0), boolInt(b.Rows > 0))
+	})
+	return s.refused
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// alreadyThere reports whether a code says that there is such an object.
+func alreadyThere(code string) bool {
+	return slices.Contains([]string{"42P06", "42P07", "42710", "42712", "42723"}, code)
+}
+
+// refusedRow reports whether the server refused a row for what it holds.
+func refusedRow(err error) bool {
+	code := postgres.Code(err)
+	return code != "" && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") ||
+		strings.HasPrefix(code, "42") || strings.HasPrefix(code, "P0"))
+}
+
+// refusedStatement reports whether the server refused a statement for what it says,
+// or for what this server has not got: another statement may go in. It did not,
+// where it has no room, no memory or no session any more, or found damage.
+func refusedStatement(err error) bool {
+	code := postgres.Code(err)
+	if len(code) != 5 {
+		return false
+	}
+	switch code {
+	case "58P01", // a library that is not installed
+		"55000": // a library that must be loaded at the server's start
+		return true
+	case "XX001", "XX002":
+		return false
+	}
+	switch code[:2] {
+	case "08", "25", "28", "40", "53", "55", "57", "58":
+		return false
+	}
+	return true
+}
+
+// MaxItems is how many missing or different things a check lists.
+const MaxItems = 10_000
+
+// RefusedCheck is the check that a restore has where something was refused. It is
+// nil where nothing was.
+func RefusedCheck(refused []Refusal) *pgmedic.Check {
+	if len(refused) == 0 {
+		return nil
+	}
+	lines := make([]string, len(refused))
+	for i, r := range refused {
+		lines[i] = r.String()
+	}
+	c := failedCheck("restores", lines)
+	c.Hint = "what else there is was restored; docs/troubleshooting.md says what each reason can mean"
+	return c
+}
+
+// withRefused puts what was refused before what the comparison found.
+func withRefused(checks []pgmedic.Check, refused []Refusal) []pgmedic.Check {
+	if c := RefusedCheck(refused); c != nil {
+		return append([]pgmedic.Check{*c}, checks...)
+	}
+	return checks
+}
+
+// failedCheck is a check that failed for each of the things listed.
+func failedCheck(name string, items []string) *pgmedic.Check {
+	c := &pgmedic.Check{Name: name, Outcome: pgmedic.OutcomeFailed, Detail: some(items), Items: items}
+	if len(items) > MaxItems {
+		c.Items = append(slices.Clone(items[:MaxItems]), fmt.Sprintf("… and %s more", pgmedic.Count(len(items)-MaxItems)))
+	}
+	return c
+}
+
+// Missing lists all that a copy lacks, or has otherwise than the backup: the things
+// that failed checks name, with the reason.
+func Missing(checks []pgmedic.Check) (lines []string) {
+	for _, c := range checks {
+		switch {
+		case c.Outcome != pgmedic.OutcomeFailed:
+		case len(c.Items) > 0:
+			lines = append(lines, c.Items...)
+		default:
+			lines = append(lines, cmp.Or(c.Detail, c.Name))
+		}
+	}
+	return lines
+}
+
+// incomplete is the error that says of a copy which is there that it is not all
+// that was backed up, or nil. It is no failure of what was done.
+func incomplete(database string, checks []pgmedic.Check) error {
+	missing := Missing(checks)
+	if len(missing) == 0 {
+		return nil
+	}
+	return pgmedic.Errorf(pgmedic.KindDegraded, "the list is above, and whole in the receipt and with --json; all else is restored",
+		"database %q is not complete: things that are missing or differ from the backup: %s", database, pgmedic.Count(len(missing)))
+}
