@@ -23,11 +23,15 @@ import (
 )
 
 // TestRecoverScript brings the torture database back with nothing but what is
-// stored in the backup and the programs that RECOVER.md names.
+// stored in the backup and the programs that RECOVER.md names, on each version with
+// its own programs.
 func TestRecoverScript(t *testing.T) {
-	logical := scratch.Options{Settings: map[string]string{"wal_level": "logical"}}
-	source := fixture.Torture(t, scratchtest.New(t, logical), "Recover 'DB' \"ünï\"")
-	there := scratchtest.New(t, logical)
+	scratchtest.EachComplete(t, recoverByScript)
+}
+
+func recoverByScript(t *testing.T, installation scratch.Installation) {
+	source := fixture.Torture(t, start(t, installation), "Recover 'DB' \"ünï\"")
+	there := start(t, installation)
 	fixture.TortureGlobals(t, there)
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -72,7 +76,7 @@ func TestRecoverScript(t *testing.T) {
 			}
 			c, dir := fixture.NewCatalogIn(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
-			o.Method, o.Seal = way.method, way.seal
+			o.Method, o.Seal, o.Tools.Dirs = way.method, way.seal, []string{installation.BinDir}
 			o.Wraps = []backup.Wrap{{Name: "mine", To: identity.Recipient()}}
 			b, err := backup.Take(t.Context(), o)
 			if err != nil {
@@ -84,9 +88,7 @@ func TestRecoverScript(t *testing.T) {
 			if out, err := recoverScript(t, there, folder, append(way.args, name)...); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			// As a restore does, without the event trigger.
-			fixture.Exec(t, source.DSN(), `SET session_replication_role = replica;
-				REFRESH MATERIALIZED VIEW public.m1; REFRESH MATERIALIZED VIEW public.a_on_m1`)
+			refreshed(t, source)
 			fixture.WantEqual(t, source, fixture.Place{Server: there, Database: name})
 
 			out, err := recoverScript(t, there, folder, append(way.args, name)...)
@@ -108,11 +110,19 @@ func TestRecoverScript(t *testing.T) {
 // TestRecoverGlobals brings a database back to a server that has none of its
 // roles.
 func TestRecoverGlobals(t *testing.T) {
-	logical := scratch.Options{Settings: map[string]string{"wal_level": "logical"}}
-	source := fixture.Torture(t, scratchtest.New(t, logical), "torture")
-	there := scratchtest.New(t, logical)
+	scratchtest.EachComplete(t, recoverGlobals)
+}
+
+func recoverGlobals(t *testing.T, installation scratch.Installation) {
+	source := fixture.Torture(t, start(t, installation), "torture")
+	there := start(t, installation)
 	c, dir := fixture.NewCatalogIn(t)
-	b := fixture.TakeBackup(t, source.DSN(), c)
+	o := fixture.BackupOptions(t, source.DSN(), c)
+	o.Tools.Dirs = []string{installation.BinDir}
+	b, err := backup.Take(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	folder := filepath.Join(dir, filepath.FromSlash(catalog.Folder(b.Server.Name, b.Database.Name, b.ID)))
 	// Its folder is in the other server's data, so it can't be made from there.
 	fixture.Psql(t, there, "postgres", `SET allow_in_place_tablespaces = on; CREATE TABLESPACE "torture space" LOCATION '';`)

@@ -16,7 +16,11 @@ import (
 // one and puts deleted rows back by the SQL that is printed. Afterwards the
 // database is what it was.
 func TestRescue(t *testing.T) {
-	server := scratchtest.New(t, scratch.Options{Settings: map[string]string{"wal_level": "logical"}})
+	scratchtest.EachComplete(t, rescueAll)
+}
+
+func rescueAll(t *testing.T, installation scratch.Installation) {
+	server := start(t, installation)
 	source := fixture.Torture(t, server, torture)
 	// Or nothing could be deleted from tables without a key.
 	fixture.Psql(t, server, source.Database, `SET session_replication_role = replica;
@@ -26,14 +30,14 @@ func TestRescue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
-			o.Method, o.Seal = method, seal.Options{Compression: seal.CompressionZstd}
+			o.Method, o.Seal, o.Tools.Dirs = method, seal.Options{Compression: seal.CompressionZstd}, []string{installation.BinDir}
 			b, err := backup.Take(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := fixture.Contents(t, source)
 			r := fixture.RestoreOptions(t, server, c, b, "")
-			r.Target = r.Target.WithDatabase(source.Database)
+			r.Target, r.Tools = r.Target.WithDatabase(source.Database), o.Tools
 			done, err := restore.Rescue(t.Context(), restore.RescueOptions{Options: r, Tables: []string{"*"}})
 			if err != nil {
 				t.Fatal(err)
