@@ -27,6 +27,10 @@ COMMENT ON CONSTRAINT later ON v18.not_null IS 'not yet';
 COMMENT ON CONSTRAINT "a's ""own" ON v18.not_null IS 'named';
 CREATE TABLE v18.not_null_heir (e int NOT NULL, CONSTRAINT mine NOT NULL d) INHERITS (v18.not_null);
 INSERT INTO v18.not_null_heir VALUES (1, 2, 3, 4, 5);
+-- Valid where its parent's is not.
+CREATE TABLE v18.not_null_valid () INHERITS (v18.not_null);
+INSERT INTO v18.not_null_valid VALUES (1, 2, 3, 4);
+ALTER TABLE v18.not_null_valid VALIDATE CONSTRAINT later;
 CREATE TABLE parts.not_null (a int, b int) PARTITION BY LIST (a);
 CREATE TABLE parts.not_null_1 PARTITION OF parts.not_null (b CONSTRAINT strict NOT NULL) FOR VALUES IN (1);
 CREATE TABLE parts.not_null_2 PARTITION OF parts.not_null FOR VALUES IN (2);
@@ -67,6 +71,6 @@ END;
 CREATE VIEW v18.functions AS SELECT array_sort('{2,1}'::int[]) AS s, array_reverse('{2,1}'::int[]) AS r, crc32('x') AS c, '\x01'::bytea::int AS i;
 
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON LARGE OBJECTS TO torture_reader;
-CREATE PUBLICATION generated FOR TABLE v18.virtual (a, s) WITH (publish_generated_columns = stored);
+CREATE PUBLICATION generated FOR TABLE v18.virtual (a, s) WITH (publish_generated_columns = stored, publish = 'insert');
 CREATE SUBSCRIPTION "of eighteen" CONNECTION 'host=127.0.0.1 port=1 dbname=x' PUBLICATION a
     WITH (connect = false, slot_name = NONE, streaming = off, two_phase);

@@ -133,7 +133,9 @@ func recoverGlobals(t *testing.T, installation scratch.Installation) {
 	if out, err := recoverScript(t, there, folder, "--globals", "copy"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	const roles = `SELECT concat_ws(' ', r.rolname, r.rolsuper, r.rolcanlogin, r.rolconfig, (SELECT array_agg(g.rolname ORDER BY 1)
+	const roles = `SELECT concat_ws(' ', r.rolname, r.rolsuper, r.rolcanlogin, r.rolconfig, 
+		(SELECT string_agg(format('%s by %s %s', g.rolname, m.grantor::regrole, to_jsonb(m) - '{oid,roleid,member,grantor}'::text[]), ', '
+			ORDER BY g.rolname, m.grantor::regrole::text)
 		FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid))
 		FROM pg_roles AS r WHERE r.rolname ~ 'torture' ORDER BY r.rolname`
 	fixture.WantSame(t, "roles", fixture.Query[string](t, source.DSN(), roles), fixture.Query[string](t, there.DSN("copy"), roles))
