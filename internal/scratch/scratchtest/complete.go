@@ -24,8 +24,19 @@ var clients = []string{"pg_dump", "pg_dumpall", "pg_restore", "psql"}
 // version. One that can't be had is skipped, on Debian it fails.
 func EachComplete(t *testing.T, test func(t *testing.T, installation scratch.Installation)) {
 	t.Helper()
+	EachCompleteFrom(t, oldest, test)
+}
+
+// EachCompleteFrom is EachComplete for what came with a version. Where there is none
+// so new, it skips the test.
+func EachCompleteFrom(t *testing.T, atLeast int, test func(t *testing.T, installation scratch.Installation)) {
+	t.Helper()
 	found := completeInstallations(t)
-	for _, major := range completeMajors(found) {
+	majors := slices.DeleteFunc(completeMajors(found), func(major int) bool { return major < atLeast })
+	if len(majors) == 0 {
+		t.Skipf("it takes PostgreSQL %d or newer, which PGMEDIC_TEST_ALL=1 has", atLeast)
+	}
+	for _, major := range majors {
 		t.Run(strconv.Itoa(major), func(t *testing.T) { test(t, completeOf(t, found, major)) })
 	}
 }
@@ -39,7 +50,7 @@ func Complete(t *testing.T, major int) scratch.Installation {
 
 func completeMajors(found []scratch.Installation) []int {
 	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
-		return complete
+		return slices.Clone(complete)
 	}
 	if len(found) == 0 || slices.ContainsFunc(found, func(i scratch.Installation) bool { return i.Major == preferred }) {
 		return []int{preferred}
