@@ -68,10 +68,10 @@ func recoverByScript(t *testing.T, installation scratch.Installation) {
 			seal.Options{Compression: seal.CompressionZstd, Encryption: seal.EncryptionAge}, []string{"zstd", "age"}, []string{"--identity", file},
 		},
 	} {
+		if brief(installation) && way.seal.Encryption == "" {
+			continue
+		}
 		t.Run(way.name, func(t *testing.T) {
-			if brief(installation) && way.seal.Encryption == "" {
-				t.Skip("15 is tested with it")
-			}
 			for _, program := range append(way.programs, "bash") {
 				if _, err := exec.LookPath(program); err != nil {
 					t.Skipf("%v: scripts/setup.sh installs it", err)

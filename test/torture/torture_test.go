@@ -92,13 +92,17 @@ func roundTrip(t *testing.T, installation scratch.Installation) {
 		{"unrestricted psql", backup.Plain{}, seal.CompressionGzip, oldPsql(t, installation)},
 		{"parallel", backup.Parallel{Jobs: 3}, seal.CompressionZstd, own},
 	} {
-		t.Run(way.name, func(t *testing.T) {
-			switch {
-			case way.compression != seal.CompressionZstd && way.method == backup.Method(backup.Plain{}) && brief(installation):
-				t.Skip("15 is tested with it")
-			case way.name == "unrestricted psql" && installation.Major >= 18:
-				t.Skip("every psql 18 knows \\restrict")
+		switch way.name {
+		case "gzip", "none":
+			if brief(installation) {
+				continue
 			}
+		case "unrestricted psql":
+			if installation.Major >= 18 { // all of which know \restrict
+				continue
+			}
+		}
+		t.Run(way.name, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
 			o.Method, o.Seal, o.Tools = way.method, seal.Options{Compression: way.compression}, own
