@@ -6,8 +6,9 @@
 #   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, pgbouncer,
 #                             and age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
-#   scripts/setup.sh --all    and servers of every supported version (150 MB), promtool,
-#                             Chromium and axe-core, by which tests look at the HTML report
+#   scripts/setup.sh --all    and servers of every supported version (150 MB), 17 and 18 with
+#                             their own client programs (190 MB), promtool, Chromium and
+#                             axe-core, by which tests look at the HTML report
 #
 # It installs packages only as root, only with apt, and never starts a server.
 # All else goes to a cache outside the repository: $PGMEDIC_CACHE, or
@@ -53,7 +54,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 usage() {
-  sed -n '3,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
@@ -434,6 +435,7 @@ main() {
   if $want_promtool; then install_promtool; fi
   if $want_servers; then
     install_servers
+    "$repository/scripts/client-programs.sh" "$cache"
     install_axe
   fi
 }

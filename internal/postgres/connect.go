@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,7 +94,27 @@ func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*p
 	if Code(err) == "08P01" { // PgBouncer's answer to a parameter that it does not keep
 		return pgx.ConnectConfig(ctx, cfg)
 	}
-	return conn, err
+	if !perhapsTrigger(err) {
+		return conn, err
+	}
+	with.RuntimeParams["options"] = strings.TrimSpace(with.RuntimeParams["options"] + " " + noEventTriggers)
+	if again, err := pgx.ConnectConfig(ctx, with); err == nil {
+		return again, nil
+	}
+	return nil, err // a role that may not turn them off
+}
+
+// noEventTriggers keeps login triggers (PostgreSQL 17) from firing. Only a superuser
+// may ask for it. A trigger that lets nobody in at night would keep backups out, and
+// after a restore nobody could compare the copy.
+const noEventTriggers = "-c event_triggers=off"
+
+// perhapsTrigger reports whether it may be a login trigger that ended a session. Its
+// error can have any code; these are of servers that refuse by themselves.
+func perhapsTrigger(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && len(pgErr.Code) == 5 &&
+		!slices.Contains([]string{"08", "28", "3D", "53", "57", "58", "XX"}, pgErr.Code[:2])
 }
 
 // Close ends a session within a few seconds, also when ctx has ended. What a

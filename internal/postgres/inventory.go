@@ -150,11 +150,12 @@ func CompareInventories(source, copied []Definition) []Difference {
 }
 
 // undumpedComment finds, for a comment d, an object that pg_dump does not write
-// itself, and whose comment it leaves out: a check that is inherited, a foreign key
-// or a trigger that a partition has from its parent, an index that is not valid.
+// itself, and whose comment it leaves out: a check or a not-null constraint that is
+// inherited, a foreign key or a trigger that a partition has from its parent, an
+// index that is not valid.
 const undumpedComment = `
 	SELECT FROM pg_catalog.pg_constraint AS k WHERE d.classoid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objoid
-		AND (k.contype = 'c' AND NOT k.conislocal OR k.contype = 'f' AND k.conparentid <> 0)
+		AND (k.contype IN ('c', 'n') AND NOT k.conislocal OR k.contype = 'f' AND k.conparentid <> 0)
 	UNION ALL SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.indexrelid
 	WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND x.indexrelid = d.objoid AND NOT x.indisvalid AND c.relkind = 'i'
 	UNION ALL SELECT FROM pg_catalog.pg_depend AS p JOIN pg_catalog.pg_trigger AS own ON own.oid = p.objid
@@ -287,7 +288,7 @@ func inventoryQueries() []inventoryQuery {
 			CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END, pg_get_expr(c.relpartbound, c.oid),
 			(SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
 				FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid),
-			(SELECT am.amname FROM pg_catalog.pg_am AS am WHERE am.oid = c.relam AND c.relkind <> 'p'),
+			(SELECT am.amname FROM pg_catalog.pg_am AS am WHERE am.oid = c.relam),
 			CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
 			(SELECT concat_ws(' ', quote_ident(s.srvname), f.ftoptions::text) FROM pg_catalog.pg_foreign_table AS f
 				JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
@@ -314,9 +315,9 @@ func inventoryQueries() []inventoryQuery {
 			FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid
 				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
-		// Not-null constraints (from 18) are part of the column. What a foreign
-		// key of or to a partitioned table makes for each partition is named by
-		// the server, in the order in which partitions came; a copy names anew.
+		// What a foreign key of or to a partitioned table makes for each partition
+		// is named by the server, in the order in which partitions came; a copy
+		// names anew.
 		{"constraint", 0, `SELECT ` + identify("pg_constraint", "k") + `,
 			concat_ws(' ', pg_get_constraintdef(k.oid), k.convalidated)
 			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
@@ -327,6 +328,21 @@ func inventoryQueries() []inventoryQuery {
 				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
 					(ext.classid = 'pg_catalog.pg_class'::regclass AND ext.objid = k.conrelid
 					OR ext.classid = 'pg_catalog.pg_type'::regclass AND ext.objid = k.contypid))`},
+		// Until 17 these are part of the column, or type, alone. pg_dump makes some
+		// inherited ones a table's own, and so merged ones are compared without names.
+		{"constraint", 180000, `SELECT ` + identify("pg_constraint", "k") + `, pg_get_constraintdef(k.oid)
+			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
+			WHERE k.contype = 'n' AND k.conislocal AND k.coninhcount = 0 AND k.conrelid <> ALL ($1)
+				AND ` + notTemporary + ` AND ` + userObject("pg_constraint", "k") + `
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS ext WHERE ext.deptype = 'e' AND
+					(ext.classid = 'pg_catalog.pg_class'::regclass AND ext.objid = k.conrelid
+					OR ext.classid = 'pg_catalog.pg_type'::regclass AND ext.objid = k.contypid))`},
+		{"constraint", 180000, `SELECT 'NOT NULL of ' || ` + identify("pg_class", "c") + ` || '.' || quote_ident(a.attname),
+			concat_ws(' ', k.convalidated, k.connoinherit)
+			FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+				JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE k.contype = 'n' AND k.conrelid <> ALL ($1) AND ` + notTemporary + ` AND ` + userObject("pg_class", "c")},
 		// pg_dump leaves out what a failed CREATE INDEX CONCURRENTLY left behind.
 		{"index", 0, `SELECT ` + identify("pg_class", "c") + `, concat_ws(' ', pg_get_indexdef(c.oid),
 			i.indisclustered, i.indisreplident)
@@ -393,6 +409,8 @@ func inventoryQueries() []inventoryQuery {
 			WHERE r.prrelid <> ALL ($1)`},
 		{"publication", 150000, `SELECT quote_ident(p.pubname) || ' schema ' || s.pnnspid::regnamespace::text, ''
 			FROM pg_catalog.pg_publication_namespace AS s JOIN pg_catalog.pg_publication AS p ON p.oid = s.pnpubid`},
+		{"publication", 180000, `SELECT quote_ident(p.pubname) || ' generated columns', p.pubgencols::text
+			FROM pg_catalog.pg_publication AS p`},
 		{"user mapping", 0, `SELECT quote_ident(m.usename) || ' on server ' || quote_ident(m.srvname), ''
 			FROM pg_catalog.pg_user_mappings AS m`},
 		{"default privileges", 0, `SELECT concat_ws(' ', quote_ident(pg_get_userbyid(d.defaclrole)), n.nspname, d.defaclobjtype),

@@ -257,3 +257,60 @@ func TestNormalizeDefinition(t *testing.T) {
 		})
 	}
 }
+
+// TestInventoryOfNewer: changes of what PostgreSQL 16 and later brought.
+func TestInventoryOfNewer(t *testing.T) {
+	for _, major := range scratchtest.Majors(t) {
+		if major < 16 {
+			continue
+		}
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			s := scratchtest.New(t, scratch.Options{Major: major, Settings: map[string]string{"wal_level": "logical"}})
+			target := parse(t, s.DSN("postgres"))
+			conn := connect(t, target)
+			run(t, conn, "CREATE SCHEMA s; CREATE ROLE a_reader")
+			for _, c := range []struct {
+				since            int
+				has, done, wants string
+			}{
+				{16, "CREATE TABLE s.t (c text COLLATE \"unicode\")", "ALTER TABLE s.t ALTER c TYPE text COLLATE \"C\"", "column s.t.c changed"},
+				{17, "CREATE TABLE s.t (i int)", "GRANT MAINTAIN ON s.t TO a_reader", "relation s.t changed"},
+				{17, "CREATE FUNCTION s.f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION s.f()",
+					"ALTER EVENT TRIGGER e ENABLE ALWAYS", "event trigger e changed"},
+				{17, "CREATE TABLE s.t (i int) PARTITION BY LIST (i)", "ALTER TABLE s.t ADD c int GENERATED ALWAYS AS IDENTITY", "column s.t.c unexpected"},
+				{17, "CREATE TABLE s.t (i int) PARTITION BY LIST (i) USING heap", "ALTER TABLE s.t SET ACCESS METHOD DEFAULT", "relation s.t changed"},
+				{18, "CREATE TABLE s.t (a int, v int GENERATED ALWAYS AS (a + 1))", "ALTER TABLE s.t ALTER v SET EXPRESSION AS (a + 2)", "column s.t.v changed"},
+				{18, "CREATE TABLE s.t (a int, v int GENERATED ALWAYS AS (a + 1))",
+					"ALTER TABLE s.t DROP v; ALTER TABLE s.t ADD v int GENERATED ALWAYS AS (a + 1) STORED", "column s.t.v changed"},
+				{18, "CREATE TABLE s.t (a int CONSTRAINT n NOT NULL)", "ALTER TABLE s.t RENAME CONSTRAINT n TO m", "constraint n on s.t missing"},
+				{18, "CREATE TABLE s.t (a int); ALTER TABLE s.t ADD CONSTRAINT n NOT NULL a NOT VALID", "ALTER TABLE s.t VALIDATE CONSTRAINT n", "constraint n on s.t changed"},
+				{18, "CREATE TABLE s.t (a int CONSTRAINT n NOT NULL)", "ALTER TABLE s.t ALTER CONSTRAINT n NO INHERIT", "constraint n on s.t changed"},
+				{18, "CREATE TABLE s.t (a int CONSTRAINT c CHECK (a > 0) NOT ENFORCED)",
+					"ALTER TABLE s.t DROP CONSTRAINT c; ALTER TABLE s.t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", "constraint c on s.t changed"},
+				{18, "CREATE TABLE s.u (i int PRIMARY KEY); CREATE TABLE s.t (a int CONSTRAINT f REFERENCES s.u NOT ENFORCED)",
+					"ALTER TABLE s.t ALTER CONSTRAINT f ENFORCED", "constraint f on s.t changed"},
+				{18, "CREATE TABLE s.t (i int4range, d daterange, CONSTRAINT k UNIQUE (i, d WITHOUT OVERLAPS))",
+					"ALTER TABLE s.t DROP CONSTRAINT k; ALTER TABLE s.t ADD CONSTRAINT k UNIQUE (i, d)", "constraint k on s.t changed"},
+				{18, "CREATE PUBLICATION p WITH (publish_generated_columns = stored)", "ALTER PUBLICATION p SET (publish_generated_columns = none)",
+					"publication p generated columns changed"},
+				{18, "SELECT", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON LARGE OBJECTS TO a_reader", "default privileges"},
+				{18, "CREATE DOMAIN s.d AS int CONSTRAINT n NOT NULL", "ALTER DOMAIN s.d RENAME CONSTRAINT n TO m", "constraint n on s.d missing"},
+			} {
+				if major < c.since {
+					continue
+				}
+				t.Run(c.done, func(t *testing.T) {
+					run(t, conn, "BEGIN")
+					defer run(t, conn, "ROLLBACK")
+					run(t, conn, c.has)
+					before := inventory(t, conn)
+					run(t, conn, c.done)
+					diffs := differences(before, inventory(t, conn))
+					if !slices.ContainsFunc(diffs, func(d string) bool { return strings.HasPrefix(d, c.wants) }) {
+						t.Errorf("want %q among %q", c.wants, diffs)
+					}
+				})
+			}
+		})
+	}
+}

@@ -250,10 +250,15 @@ func (t Target) WithDatabase(name string) Target { return t.With("dbname", name)
 func (t Target) Database() string { return t.params["dbname"] }
 
 // As returns the Target as a session with it showed it to be: where that could not
-// begin with settings of its own, a pooler is in between.
+// begin with settings of its own, a pooler is in between; where a login trigger did
+// not let it in, client programs have to turn that off, too.
 func (t Target) As(conn *pgx.Conn) Target {
-	if _, ok := conn.Config().RuntimeParams[unhurried()[0]]; !ok {
+	params := conn.Config().RuntimeParams
+	if _, ok := params[unhurried()[0]]; !ok {
 		t.pooler = true
+	}
+	if strings.HasSuffix(params["options"], noEventTriggers) {
+		t = t.With("options", params["options"])
 	}
 	return t
 }

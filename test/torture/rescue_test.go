@@ -16,7 +16,11 @@ import (
 // one and puts deleted rows back by the SQL that is printed. Afterwards the
 // database is what it was.
 func TestRescue(t *testing.T) {
-	server := scratchtest.New(t, scratch.Options{Settings: map[string]string{"wal_level": "logical"}})
+	scratchtest.EachComplete(t, rescueAll)
+}
+
+func rescueAll(t *testing.T, installation scratch.Installation) {
+	server := start(t, installation)
 	source := fixture.Torture(t, server, torture)
 	// Or nothing could be deleted from tables without a key.
 	fixture.Psql(t, server, source.Database, `SET session_replication_role = replica;
@@ -26,14 +30,14 @@ func TestRescue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
-			o.Method, o.Seal = method, seal.Options{Compression: seal.CompressionZstd}
+			o.Method, o.Seal, o.Tools.Dirs = method, seal.Options{Compression: seal.CompressionZstd}, []string{installation.BinDir}
 			b, err := backup.Take(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := fixture.Contents(t, source)
 			r := fixture.RestoreOptions(t, server, c, b, "")
-			r.Target = r.Target.WithDatabase(source.Database)
+			r.Target, r.Tools = r.Target.WithDatabase(source.Database), o.Tools
 			done, err := restore.Rescue(t.Context(), restore.RescueOptions{Options: r, Tables: []string{"*"}})
 			if err != nil {
 				t.Fatal(err)
@@ -71,12 +75,16 @@ func putBack(t *testing.T, server *scratch.Server, source fixture.Place, done *r
 			t.Errorf("%s: live %t, as text %q", table.Table, table.Live, table.AsText)
 		}
 		switch table.Table {
-		case `"public"."no_columns"`, `"public"."only_generated"`, `"public"."all_dropped"`, `"public"."logged"`:
+		case `"public"."no_columns"`, `"public"."only_generated"`, `"v18"."only_virtual"`, `"public"."all_dropped"`, `"public"."logged"`:
 			if table.SQL != nil || len(table.Notes) == 0 {
 				t.Errorf("%s has SQL, or no word on why not", table.Table)
 			}
 			continue
 		case `"parts"."far"`: // asks the server that is nowhere
+			continue
+		}
+		if table.SQL == nil {
+			t.Errorf("%s has no SQL: %q", table.Table, table.Notes)
 			continue
 		}
 		if strings.ContainsAny(table.SQL.PutBack, "\x00\t\r\u200b") || strings.Contains(table.SQL.PutBack, "new\nline") {
@@ -89,7 +97,8 @@ func putBack(t *testing.T, server *scratch.Server, source fixture.Place, done *r
 			t.Errorf("%s: rows are said to have changed", table.Table)
 		}
 		switch table.Table {
-		case `"public"."parent"`, `"public"."unchecked"`: // a trigger that always fires, a check that is not met
+		// A trigger that always fires; constraints that the rows don't meet.
+		case `"public"."parent"`, `"public"."unchecked"`, `"v18"."not_null"`, `"parts"."not_null"`:
 			continue
 		}
 		from := "ONLY " + table.Table

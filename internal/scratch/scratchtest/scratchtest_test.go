@@ -2,7 +2,10 @@ package scratchtest_test
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -53,5 +56,26 @@ func TestMajors(t *testing.T) {
 		if got := scratchtest.Majors(t); !slices.Equal(got, want) {
 			t.Errorf("got %v", got)
 		}
+	}
+}
+
+// TestEachComplete: a version's client programs are its own, and make test-all has
+// all versions.
+func TestEachComplete(t *testing.T) {
+	var got []int
+	scratchtest.EachComplete(t, func(t *testing.T, installation scratch.Installation) {
+		got = append(got, installation.Major)
+		for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore", "psql", "postgres"} {
+			out, err := exec.CommandContext(t.Context(), filepath.Join(installation.BinDir, name), "--version").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "(PostgreSQL) "+installation.Version) {
+				t.Errorf("%s of %s says %q, %v", name, installation.Version, out, err)
+			}
+		}
+	})
+	if want := []int{15, 17, 18}; os.Getenv("PGMEDIC_TEST_ALL") == "1" && !t.Failed() && !slices.Equal(got, want) {
+		t.Skipf("only %v are here", got) // said by name above
+	}
+	if len(got) == 0 {
+		t.Error("no version was tested")
 	}
 }

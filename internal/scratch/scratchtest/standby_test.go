@@ -33,7 +33,7 @@ func TestStandby(t *testing.T) {
 			primary := scratchtest.New(t, scratch.Options{Major: major, TCP: true})
 			dsn := scratchtest.Database(t, primary)
 			name := scan[string](t, dsn, "SELECT current_database()::text")
-			exec(t, dsn, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+			execSQL(t, dsn, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
 			standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})
 			const count = "SELECT count(*)::int FROM t"
 			if got := scan[int](t, standby.URL(name), count); got != 1000 {
@@ -42,10 +42,10 @@ func TestStandby(t *testing.T) {
 			if !scan[bool](t, standby.DSN(name), "SELECT pg_is_in_recovery()") {
 				t.Error("it is no standby")
 			}
-			exec(t, dsn, "INSERT INTO t VALUES (0)")
+			execSQL(t, dsn, "INSERT INTO t VALUES (0)")
 			standby.CatchUp(t)
 			standby.Pause(t)
-			exec(t, dsn, "INSERT INTO t VALUES (0)")
+			execSQL(t, dsn, "INSERT INTO t VALUES (0)")
 			if got := scan[int](t, standby.DSN(name), count); got != 1001 {
 				t.Errorf("paused: %d rows", got)
 			}
@@ -55,7 +55,7 @@ func TestStandby(t *testing.T) {
 				t.Errorf("resumed: %d rows", got)
 			}
 			standby.Promote(t)
-			exec(t, standby.DSN(name), "INSERT INTO t VALUES (0)")
+			execSQL(t, standby.DSN(name), "INSERT INTO t VALUES (0)")
 			if a, b := scan[int](t, standby.DSN(name), count), scan[int](t, dsn, count); a != 1003 || b != 1002 {
 				t.Errorf("promoted: %d rows, the old primary %d", a, b)
 			}
@@ -63,7 +63,7 @@ func TestStandby(t *testing.T) {
 	}
 }
 
-func exec(t *testing.T, dsn, sql string) {
+func execSQL(t *testing.T, dsn, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {

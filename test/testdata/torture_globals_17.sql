@@ -1,0 +1,1 @@
+GRANT pg_maintain TO torture_16;

@@ -1,0 +1,49 @@
+package torture_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/test/fixture"
+)
+
+// TestLoginTrigger backs up and restores a database that lets nobody in, as one may
+// at night: a superuser gets in all the same, and so do the client programs.
+func TestLoginTrigger(t *testing.T) {
+	scratchtest.EachCompleteFrom(t, 17, func(t *testing.T, installation scratch.Installation) {
+		server := scratchtest.New(t, scratch.Options{BinDir: installation.BinDir})
+		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE closed TEMPLATE template0")
+		fixture.Exec(t, server.DSN("closed"), "CREATE TABLE t AS SELECT generate_series(1, 100) AS n",
+			`CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+				RAISE EXCEPTION 'come back in the morning' USING ERRCODE = current_setting('torture.code', true);
+			END $$`,
+			"ALTER DATABASE closed SET torture.code = 'insufficient_privilege'",
+			"CREATE EVENT TRIGGER no ON login EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no ENABLE ALWAYS")
+		for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+			t.Run(name, func(t *testing.T) {
+				c := fixture.NewCatalog(t)
+				o := fixture.BackupOptions(t, server.DSN("closed"), c)
+				o.Method, o.Tools.Dirs = method, []string{installation.BinDir}
+				b, err := backup.Take(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				into := fixture.RestoreOptions(t, server, c, b, "copy "+name)
+				into.Tools = o.Tools
+				if _, err := restore.Into(t.Context(), into); err != nil {
+					t.Fatal(err)
+				}
+				runDrill(t, installation, c, b)
+				copied := fixture.Place{Server: server, Database: into.Into}
+				rows := fixture.Query[int](t, copied.DSN()+" options='-c event_triggers=off'", "SELECT count(*)::int FROM t")
+				if !slices.Equal(rows, []int{100}) {
+					t.Errorf("%d rows, want 100", rows)
+				}
+			})
+		}
+	})
+}
