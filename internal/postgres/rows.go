@@ -72,7 +72,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	}
 	rows, err := collect[row](ctx, s.conn, copyableTables, s.LeftOut.tables())
 	if err != nil {
-		return nil, Wrap(err, "list the tables to copy")
+		return nil, refuseUntranslatable(ctx, s.conn, Wrap(err, "list the tables to copy"))
 	}
 	// COPY's option ENCODING holds for the text format only: in the binary one
 	// text is in the session's encoding, which is UTF8 for us and for recover.sh.
