@@ -116,6 +116,40 @@ func Encode(ctx context.Context, conn *pgx.Conn, encoding string, texts []string
 	return encoded, nil
 }
 
+// TextArray is a text[] of one dimension without nulls. What pgx itself reads into
+// a []string is UTF-8 or is changed.
+type TextArray []string
+
+// Scan implements sql.Scanner.
+func (a *TextArray) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok || !strings.HasPrefix(text, "{") || !strings.HasSuffix(text, "}") {
+		return fmt.Errorf("a %T is no array of text", src)
+	}
+	*a = TextArray{}
+	if text = text[1 : len(text)-1]; text == "" {
+		return nil
+	}
+	var b strings.Builder
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && quoted && i+1 < len(text):
+			i++
+			b.WriteByte(text[i])
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			*a = append(*a, b.String())
+			b.Reset()
+		default:
+			b.WriteByte(c)
+		}
+	}
+	*a = append(*a, b.String())
+	return nil
+}
+
 // GlobalsEncoding returns the encoding of the database through which pg_dumpall
 // reads what is the server's: postgres, or where there is none template1. Names go
 // out of it and into one like it as they are stored.

@@ -67,7 +67,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		OID          uint32
 		Schema, Name string
 		BlockSize    int64
-		Names, Types []string
+		Names, Types TextArray
 		TypeOIDs     []int64 `db:"type_oids"`
 	}
 	rows, err := collect[row](ctx, s.conn, copyableTables, s.LeftOut.tables())

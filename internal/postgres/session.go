@@ -130,7 +130,7 @@ func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err
 	if err := setPath(ctx, conn, path); err != nil {
 		return nil, err
 	}
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan(&schemas)
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan((*TextArray)(&schemas))
 	if pathErr := setPath(ctx, conn, ""); err == nil {
 		err = pathErr
 	}
