@@ -61,9 +61,9 @@ func (r *Run) storeRecovery(ctx context.Context) error {
 // from the database goes into the script through shellQuote, and nowhere else:
 // a table's name may hold anything.
 type recovery struct {
-	ID, Name, Method                    string
+	ID, Name, Method string
 	// Encoding is the sessions'; see postgres.AsBytes.
-	Encoding string
+	Encoding                            string
 	ServerVersion, SnapshotAt           string
 	ServerMajor, ClientMajor            int
 	ClientVersion                       string
