@@ -21,6 +21,8 @@ type RowTable struct {
 	SizeBytes  int64
 	Columns    []pgmedic.Column
 	Format     pgmedic.CopyFormat
+	// TextFor says why Format is text; empty where it is not.
+	TextFor string
 }
 
 // copyableTables lists what is positively known to be plain rows: permanent or
@@ -105,12 +107,13 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		}
 		for i, name := range r.Names {
 			t.Columns = append(t.Columns, pgmedic.Column{Name: name, Type: r.Types[i]})
-			if !slices.Contains(stableBinary(), r.TypeOIDs[i]) {
+			if !slices.Contains(stableBinary(), r.TypeOIDs[i]) && t.TextFor == "" {
 				t.Format = pgmedic.CopyText
+				t.TextFor = "column " + pgmedic.QuoteIdent(name) + " is of type " + r.Types[i]
 			}
 		}
 		if len(t.Columns) == 0 || !utf8 {
-			t.Format = pgmedic.CopyText
+			t.Format, t.TextFor = pgmedic.CopyText, "the database is not encoded in UTF8"
 		}
 		tables = append(tables, t)
 	}

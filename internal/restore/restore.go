@@ -230,6 +230,10 @@ func open(ctx context.Context, o Options) (*Session, error) {
 		s.close(ctx)
 		return nil, err
 	}
+	if s.Database, err = s.Database.InEnglish(ctx, s.admin); err != nil {
+		s.close(ctx)
+		return nil, err
+	}
 	return s, nil
 }
 
