@@ -270,6 +270,48 @@ func TestEncodingOfRole(t *testing.T) {
 	}
 }
 
+// TestEncodingOfServer drills and restores a database of a server that is in Latin 1
+// throughout, with an owner whose name is in it.
+func TestEncodingOfServer(t *testing.T) {
+	own := scratchtest.New(t, scratch.Options{Encoding: "LATIN1"})
+	conn := fixture.Connect(t, own.DSN("postgres"))
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%q: %v", sql, err)
+		}
+	}
+	exec("SET client_encoding = SQL_ASCII")
+	exec("CREATE ROLE \"Andr\xe9\"")
+	exec("CREATE DATABASE clinic OWNER \"Andr\xe9\"")
+	exec("COMMENT ON DATABASE clinic IS 'caf\xe9'")
+	conn = fixture.Connect(t, own.DSN("clinic"))
+	exec("SET client_encoding = SQL_ASCII")
+	exec("CREATE TABLE t (v text)")
+	exec("ALTER TABLE t OWNER TO \"Andr\xe9\"")
+	exec("INSERT INTO t VALUES ('caf\xe9')")
+	want := storedText(t, own, "clinic")
+	for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{}} {
+		c := fixture.NewCatalog(t)
+		o := fixture.BackupOptions(t, own.DSN("clinic"), c)
+		o.Method = method
+		b, err := backup.Take(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := options(t, c, b)
+		d.SkipAmcheck = "it reads no text"
+		if receipt, err := run(t.Context(), t, d); err != nil || receipt.Outcome != pgmedic.OutcomeOK {
+			t.Errorf("%s: drill: %+v, %v", method.Name(), receipt, err)
+		}
+		into := "copy_" + string(method.Name())
+		if _, err := restore.Into(t.Context(), fixture.RestoreOptions(t, own, c, b, into)); err != nil {
+			t.Fatal(err)
+		}
+		wantStored(t, want, storedText(t, own, into))
+	}
+}
+
 // TestEncodingRefused names what UTF8 can't name.
 func TestEncodingRefused(t *testing.T) {
 	for what, sql := range map[string]string{
