@@ -28,7 +28,7 @@ var words = map[reflect.Type][]string{
 		string(pgmedic.WallProcesses), string(pgmedic.WallPrivileges), string(pgmedic.WallMemory), string(pgmedic.WallLimits),
 	},
 	reflect.TypeFor[pgmedic.ReceiptKind](): {string(pgmedic.ReceiptVerify), string(pgmedic.ReceiptDrill), string(pgmedic.ReceiptRestore)},
-	reflect.TypeFor[pgmedic.Comparison](): {string(pgmedic.ComparedCounts), string(pgmedic.ComparedValues)},
+	reflect.TypeFor[pgmedic.Comparison]():  {string(pgmedic.ComparedCounts), string(pgmedic.ComparedValues)},
 	reflect.TypeFor[pgmedic.Outcome](): {
 		string(pgmedic.OutcomeOK), string(pgmedic.OutcomeWarn), string(pgmedic.OutcomeFailed), string(pgmedic.OutcomeSkipped),
 	},

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
@@ -159,6 +160,11 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 			l.fail("connection", err)
 			return database.SizeBytes
 		}
+	}
+	if allowed, err := postgres.CronDatabase(ctx, conn); err != nil {
+		l.fail("connection", err)
+	} else if c := restore.BoundCheck(database, allowed, ""); c != nil {
+		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
 	}
 	a.checkPrograms(ctx, l, server)
 	return database.SizeBytes

@@ -131,7 +131,9 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	o.Target = o.Target.As(conn)
+	if o.Target, err = o.Target.As(conn).InEnglish(ctx, conn); err != nil {
+		return nil, err
+	}
 	b, err := describe(ctx, conn, o)
 	if err != nil {
 		return nil, err

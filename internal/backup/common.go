@@ -30,6 +30,10 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 	if err := r.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&superuser); err != nil {
 		return postgres.Wrap(err, "read the role's privileges")
 	}
+	encoding, err := postgres.GlobalsEncoding(ctx, r.conn)
+	if err != nil {
+		return err
+	}
 	snapshot, err := takeSnapshot(ctx, r)
 	if err != nil {
 		return err
@@ -40,7 +44,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 		if err := r.Step("inventory", func() error { return r.storeInventory(groupCtx, snapshot.LeftOut) }); err != nil {
 			return err
 		}
-		return r.Step("globals", func() error { return r.storeGlobals(groupCtx, dumpAll, superuser) })
+		return r.Step("globals", func() error { return r.storeGlobals(groupCtx, dumpAll, encoding, superuser) })
 	})
 	group.Go(func() error { return rows(groupCtx, dump, snapshot) })
 	if err := group.Wait(); err != nil {
@@ -67,7 +71,11 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 	}
 	r.Manifest.SnapshotAt, r.Manifest.SnapshotLSN, r.Manifest.SnapshotTimeline = snapshot.TakenAt, snapshot.LSN, snapshot.Timeline
 	r.holding(snapshot.ID)
-	if err := r.enterScope(snapshot.LeftOut); err != nil {
+	err = r.enterScope(snapshot.LeftOut)
+	if err == nil {
+		err = r.encodeNames(ctx, &snapshot.LeftOut)
+	}
+	if err != nil {
 		snapshot.Close(ctx)
 		return nil, err
 	}
@@ -76,11 +84,11 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 
 // storeGlobals stores roles and tablespaces. Without the hashes of passwords the
 // roles come back without passwords.
-func (r *Run) storeGlobals(ctx context.Context, tool pgtool.Tool, passwords bool) error {
+func (r *Run) storeGlobals(ctx context.Context, tool pgtool.Tool, encoding string, passwords bool) error {
 	return r.Store(ctx, StoreOptions{Name: "globals.sql", Role: pgmedic.RoleGlobals},
 		func(ctx context.Context, w io.Writer) error {
 			defer r.session()()
-			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, passwords)
+			process, err := pgtool.StartDumpGlobals(ctx, tool, r.Target, encoding, passwords)
 			if err == nil {
 				err = drain(w, process)
 			}

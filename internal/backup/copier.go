@@ -323,7 +323,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 		err = p.buffer.Flush()
 	}
 	if err != nil {
-		return postgres.Wrap(err, "copy table "+name)
+		return refuseText(j.table, postgres.Wrap(err, "copy table "+name))
 	}
 	read := rowsRead{index: j.index, table: j.table, rows: rows.Count(), sum: rows.Sum()}
 	if len(j.table.Generated) > 0 {
@@ -336,6 +336,17 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	p.reads = append(p.reads, read)
 	p.open.Parts = append(p.open.Parts, pgmedic.Part{Table: j.index, PlainBytes: share.seen, Rows: rows.Count()})
 	return nil
+}
+
+// refuseText says of a value that is too large for the text form why its table is
+// not copied in binary.
+func refuseText(t postgres.RowTable, err error) error {
+	var server *postgres.ServerError
+	if !errors.As(err, &server) || !server.TooLarge || t.TextFor == "" {
+		return err
+	}
+	return pgmedic.Errorf(pgmedic.KindFailed, "move the large column into a table of its own with columns of built-in types and enums, or leave the rows out: --exclude-table-data",
+		"%w; the table is copied as text because %s", err, t.TextFor)
 }
 
 // packWriter counts and hashes the bytes of a pack.

@@ -22,8 +22,9 @@ type hearing struct {
 
 // summed is a table whose rows are heard.
 type summed struct {
-	table postgres.RowTable
-	rows  []*digest.Rows // of each COPY: pg_dump may write several into one root
+	table   postgres.RowTable
+	columns []string       // as the dump has them, in the database's encoding
+	rows    []*digest.Rows // of each COPY: pg_dump may write several into one root
 }
 
 func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hearing, error) {
@@ -32,16 +33,33 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 	if err != nil {
 		return nil, err
 	}
+	names, roots := make([]string, len(described)), make([]string, len(described))
 	for i, t := range snapshot.Tables {
-		h.tables = append(h.tables, summed{table: described[i]})
+		names[i], roots[i] = pgmedic.QuoteQualified(t.Schema, t.Name), t.CountedAs()
+		columns := make([]string, len(described[i].Columns))
+		for j, c := range described[i].Columns {
+			columns[j] = c.Name
+		}
+		if columns, err = h.encode(ctx, snapshot, columns); err != nil {
+			return nil, err
+		}
+		h.tables = append(h.tables, summed{table: described[i], columns: columns})
 		h.tables[i].table.Format = pgmedic.CopyText // as pg_dump writes
-		h.named[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
+	}
+	if names, err = h.encode(ctx, snapshot, names); err != nil {
+		return nil, err
+	}
+	if roots, err = h.encode(ctx, snapshot, roots); err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		h.named[name] = i
 	}
 	// pg_dump loads partitions by an enum's hash through their root and writes its
 	// name; those rows count for the first leaf.
-	for i, t := range slices.Backward(snapshot.Tables) {
-		if t.RootName != "" {
-			h.named[t.CountedAs()] = i
+	for i, root := range slices.Backward(roots) {
+		if snapshot.Tables[i].RootName != "" {
+			h.named[root] = i
 		}
 	}
 	calls := pgtool.Calls{LargeObject: &h.objects, Sequence: func(name string, value int64, called bool) {
@@ -51,6 +69,11 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 	return h, nil
 }
 
+// encode returns names as a dump has them.
+func (h *hearing) encode(ctx context.Context, snapshot *postgres.Snapshot, names []string) ([]string, error) {
+	return postgres.Encode(ctx, snapshot.Conn(), h.run.Manifest.Database.Encoding, names)
+}
+
 // rows returns what sums the rows of a COPY. The table of one that is not known is
 // an error by itself, see withRows.
 func (h *hearing) rows(table string, columns []string) io.Writer {
@@ -58,18 +81,18 @@ func (h *hearing) rows(table string, columns []string) io.Writer {
 	if !known {
 		return nil
 	}
-	rows := &digest.Rows{Order: order(columns, h.tables[i].table.Columns)}
+	rows := &digest.Rows{Order: order(columns, h.tables[i].columns)}
 	h.tables[i].rows = append(h.tables[i].rows, rows)
 	return rows
 }
 
 // order says where in a row of some columns those of a table are, or nil where they
 // are in its order anyway.
-func order(have []string, want []pgmedic.Column) []int {
+func order(have, want []string) []int {
 	places := make([]int, len(want))
 	same := len(have) == len(want)
-	for i, c := range want {
-		places[i] = slices.Index(have, c.Name)
+	for i, name := range want {
+		places[i] = slices.Index(have, name)
 		same = same && places[i] == i
 	}
 	if same || len(have) != len(want) || slices.Contains(places, -1) {
@@ -105,6 +128,18 @@ func (h *hearing) enter(ctx context.Context, snapshot *postgres.Snapshot) error 
 			}
 		}
 		h.run.sums.add(read)
+	}
+	sequences := h.run.sums.Sequences
+	names := make([]string, len(sequences))
+	for i, s := range sequences {
+		names[i] = s.Name
+	}
+	names, err := postgres.Decode(ctx, snapshot.Conn(), h.run.Manifest.Database.Encoding, names)
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		sequences[i].Name = name
 	}
 	total := h.objects.Total()
 	h.run.sums.LargeObjects = &total

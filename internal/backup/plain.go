@@ -3,6 +3,8 @@ package backup
 import (
 	"context"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -36,7 +38,8 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 			counter.OnTable = progress.tables(snapshot.Tables)
 			w = io.MultiWriter(w, counter, progress)
 			o := pgtool.DumpOptions{
-				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
+				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, Encoding: r.Manifest.Database.Encoding,
+				LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
 			}
 			if len(snapshot.LeftOut.ForeignKeys) > 0 {
 				return r.dumpWithoutKeys(ctx, w, o)
@@ -53,12 +56,31 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 	if !counter.Complete() {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again", "pg_dump's output ends in the middle of a table")
 	}
-	tables, err := withRows(snapshot.Tables, counter.Counts())
+	counts, err := decodeCounts(ctx, snapshot, r.Manifest.Database.Encoding, counter.Counts())
+	if err != nil {
+		return err
+	}
+	tables, err := withRows(snapshot.Tables, counts)
 	if err != nil {
 		return err
 	}
 	r.Manifest.Tables = tables
 	return hearing.enter(ctx, snapshot)
+}
+
+// decodeCounts returns counts by names as the snapshot has them. In a dump they are
+// in the database's encoding.
+func decodeCounts(ctx context.Context, snapshot *postgres.Snapshot, encoding string, counts map[string]int64) (map[string]int64, error) {
+	names := slices.Collect(maps.Keys(counts))
+	decoded, err := postgres.Decode(ctx, snapshot.Conn(), encoding, names)
+	if err != nil {
+		return nil, err
+	}
+	by := make(map[string]int64, len(counts))
+	for i, name := range names {
+		by[decoded[i]] += counts[name]
+	}
+	return by, nil
 }
 
 // withRows enters the counted rows. A counted table that the snapshot does not

@@ -61,7 +61,9 @@ func (r *Run) storeRecovery(ctx context.Context) error {
 // from the database goes into the script through shellQuote, and nowhere else:
 // a table's name may hold anything.
 type recovery struct {
-	ID, Name, Method                    string
+	ID, Name, Method string
+	// Encoding is the sessions'; see postgres.AsBytes.
+	Encoding                            string
 	ServerVersion, SnapshotAt           string
 	ServerMajor, ClientMajor            int
 	ClientVersion                       string
@@ -110,7 +112,7 @@ type recoveryPart struct {
 func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 	const target = `:"db"` // psql quotes the name that the script is given
 	v := recovery{
-		ID: b.ID, Name: b.Database.Name, Method: string(b.Method),
+		ID: b.ID, Name: b.Database.Name, Method: string(b.Method), Encoding: "UTF8",
 		ServerVersion: b.Server.Version, ServerMajor: b.Server.Major(), SnapshotAt: b.SnapshotAt.UTC().Format(time.RFC3339),
 		ClientVersion: b.Programs.PgDump, ClientMajor: majorOf(b.Programs.PgDump),
 		Parallel: b.Method == pgmedic.MethodParallel, Age: b.Seal.Encryption == string(seal.EncryptionAge),
@@ -123,6 +125,9 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		Early:      strings.Join(append(postgres.SettingsSQL(target, postgres.EarlySettings(b.Database)), ""), ";\n"),
 		Properties: strings.Join(append(postgres.PropertiesSQL(target, postgres.LateSettings(b.Database)), ""), ";\n"),
 		Detach:     detachSQL, Analyze: analyzeSQL,
+	}
+	if postgres.AsBytes(b.Database.Encoding) {
+		v.Encoding = "SQL_ASCII"
 	}
 	if locale, option := postgres.MoneyLocale(b); locale != "" {
 		v.MoneySQL = "SELECT pg_catalog.set_config('lc_monetary', " + pgmedic.QuoteLiteral(locale) + ", false)"

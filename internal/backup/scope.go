@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -25,17 +23,24 @@ func (r *Run) enterScope(without postgres.LeftOut) error {
 		Tables: p.Tables, Schemas: p.Schemas, ExcludeTables: p.ExcludeTables, ExcludeSchemas: p.ExcludeSchemas,
 		ExcludeTableData: p.ExcludeTableData, WithoutLargeObjects: without.LargeObjects, LeftOutForeignKeys: without.ForeignKeys,
 	}
-	if r.Manifest.Database.Encoding != "UTF8" {
-		for _, t := range slices.Concat(without.Tables, without.WithoutRows) {
-			if strings.ContainsFunc(t.Schema+t.Name, func(c rune) bool { return c >= 0x80 }) {
-				return pgmedic.Errorf(pgmedic.KindUsage, "take a whole backup, or leave it in",
-					"table %s is to be left out, and in a database encoded in %s pg_dump can't be told so", pgmedic.QuoteQualified(t.Schema, t.Name), r.Manifest.Database.Encoding)
-			}
-		}
-	}
 	if argumentBytes(without) > maxArguments {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose more, or take a whole backup",
 			"%d tables are to be left out, more than pg_dump can be told of", len(without.Tables)+len(without.WithoutRows))
+	}
+	return nil
+}
+
+// encodeNames writes the names of what is left out in the database's encoding, as
+// pg_dump takes them.
+func (r *Run) encodeNames(ctx context.Context, without *postgres.LeftOut) error {
+	for _, relations := range [][]postgres.Relation{without.Tables, without.WithoutRows} {
+		for i := range relations {
+			names, err := postgres.Encode(ctx, r.conn, r.Manifest.Database.Encoding, []string{relations[i].Schema, relations[i].Name})
+			if err != nil {
+				return err
+			}
+			relations[i].Schema, relations[i].Name = names[0], names[1]
+		}
 	}
 	return nil
 }

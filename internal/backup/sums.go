@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -64,7 +63,11 @@ func (r *Run) storeSums(ctx context.Context) error {
 	defer r.sums.mu.Unlock()
 	slices.SortFunc(r.sums.Tables, func(a, b digest.Table) int { return a.Index - b.Index })
 	return r.Store(ctx, StoreOptions{Name: "sums.json", Role: pgmedic.RoleSums}, func(_ context.Context, w io.Writer) error {
-		if err := json.NewEncoder(w).Encode(r.sums.Database); err != nil {
+		text, err := r.sums.Marshal()
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		if err != nil {
 			return fmt.Errorf("write the sums: %w", err)
 		}
 		return nil

@@ -69,9 +69,11 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manife
 
 // encodeManifest writes a manifest, and refuses one that no reader would take.
 func encodeManifest(b *pgmedic.Backup) ([]byte, error) {
-	manifest, err := json.Marshal(b)
+	manifest, err := marshalManifest(b)
 	if err == nil && len(manifest) < maxIndented {
-		manifest, err = json.MarshalIndent(b, "", "  ")
+		var indented bytes.Buffer
+		err = json.Indent(&indented, manifest, "", "  ")
+		manifest = indented.Bytes()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write the manifest: %w", err)
@@ -149,6 +151,9 @@ func decodeManifest(data []byte, id string) (*pgmedic.Backup, error) {
 	}
 	if err := json.Unmarshal(data, b); err != nil || head.Format < 1 {
 		return nil, damaged(id, "the manifest is not one")
+	}
+	if bytes.Contains(data, []byte(`"\u0000`)) {
+		replaceText(reflect.ValueOf(b).Elem(), pgmedic.UnescapeBytes)
 	}
 	return b, nil
 }
@@ -237,10 +242,10 @@ func (c *Catalog) unchanged(b *pgmedic.Backup, data []byte) bool {
 		return true
 	}
 	// As JSON: the backup may be one that was just taken, and not read from it.
-	want, err := json.Marshal(b)
+	want, err := marshalManifest(b)
 	if err != nil {
 		return false
 	}
-	have, err := json.Marshal(again)
+	have, err := marshalManifest(again)
 	return err == nil && bytes.Equal(have, want)
 }

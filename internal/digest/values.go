@@ -1,6 +1,10 @@
 package digest
 
-import "github.com/pgmedic/pgmedic"
+import (
+	"encoding/json"
+
+	"github.com/pgmedic/pgmedic"
+)
 
 // Format is the format number of a Database. A reader compares nothing where it
 // is another than its own.
@@ -48,4 +52,37 @@ type Sequence struct {
 type LargeObjects struct {
 	Count int64 `json:"count"`
 	Sum   Sum   `json:"sum"`
+}
+
+// Marshal returns the JSON of d. Names that are not UTF-8 are escaped.
+func (d Database) Marshal() ([]byte, error) { return json.Marshal(d.renamed(pgmedic.EscapeBytes)) }
+
+// Unmarshal returns what Marshal wrote.
+func Unmarshal(text []byte) (d Database, err error) {
+	err = json.Unmarshal(text, &d)
+	return d.renamed(pgmedic.UnescapeBytes), err
+}
+
+func (d Database) renamed(rename func(string) string) Database {
+	all := func(names []string) []string {
+		if names == nil {
+			return nil
+		}
+		renamed := make([]string, len(names))
+		for i, name := range names {
+			renamed[i] = rename(name)
+		}
+		return renamed
+	}
+	tables, sequences := d.Tables, d.Sequences
+	d.Tables, d.Sequences = make([]Table, len(tables)), nil
+	for i, t := range tables {
+		t.Columns, t.Generated = all(t.Columns), all(t.Generated)
+		d.Tables[i] = t
+	}
+	for _, s := range sequences {
+		s.Name = rename(s.Name)
+		d.Sequences = append(d.Sequences, s)
+	}
+	return d
 }

@@ -154,10 +154,16 @@ func (a *amchecker) install(ctx context.Context, conn *pgx.Conn) (why string, er
 		return "the extension amcheck is not installed on the scratch server's host (it is part of PostgreSQL's contrib)", nil
 	default:
 		a.schema = pgmedic.QuoteIdent("pgmedic_amcheck_" + strings.ToLower(rand.Text()[:8]))
-		for _, sql := range []string{"CREATE SCHEMA " + a.schema, "CREATE EXTENSION amcheck SCHEMA " + a.schema} {
-			if _, err := conn.Exec(ctx, sql); err != nil {
-				return "", postgres.Wrap(err, "make the extension amcheck")
+		err := postgres.WithoutEventTriggers(ctx, conn, func() error {
+			for _, sql := range []string{"CREATE SCHEMA " + a.schema, "CREATE EXTENSION amcheck SCHEMA " + a.schema} {
+				if _, err := conn.Exec(ctx, sql); err != nil {
+					return postgres.Wrap(err, "make the extension amcheck")
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return "", err
 		}
 	}
 	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'verify_heapam' AND pronamespace = $1::text::regnamespace)",

@@ -74,12 +74,14 @@ func (r *rehearsal) makeReader(ctx context.Context) (role string, err error) {
 		}
 		statements = append(statements, grants...)
 	}
-	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return "", postgres.Wrap(err, "make the role of the assertions")
+	return role, postgres.WithoutEventTriggers(ctx, conn, func() error {
+		for _, sql := range statements {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return postgres.Wrap(err, "make the role of the assertions")
+			}
 		}
-	}
-	return role, nil
+		return nil
+	})
 }
 
 // readGrants are what pg_read_all_data stands for, on servers without it.

@@ -116,12 +116,18 @@ func (r *rehearsal) cutOff(ctx context.Context) error {
 		})
 		return nil
 	}
-	for _, name := range wrappers {
-		if _, err := conn.Exec(ctx, "ALTER FOREIGN DATA WRAPPER "+pgmedic.QuoteIdent(name)+" NO HANDLER"); err != nil {
-			return postgres.Wrap(err, "cut off foreign-data wrapper "+pgmedic.QuoteIdent(name))
-		}
-	}
 	if len(wrappers) > 0 {
+		err := postgres.WithoutEventTriggers(ctx, conn, func() error {
+			for _, name := range wrappers {
+				if _, err := conn.Exec(ctx, "ALTER FOREIGN DATA WRAPPER "+pgmedic.QuoteIdent(name)+" NO HANDLER"); err != nil {
+					return postgres.Wrap(err, "cut off foreign-data wrapper "+pgmedic.QuoteIdent(name))
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 		off = append(off, "foreign servers are cut off")
 	}
 	r.add("live effects", pgmedic.OutcomeOK, strings.Join(off, "; "))

@@ -55,7 +55,7 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 	b := o.Backup
 	server, err := scratch.Start(ctx, scratch.Options{
 		Major: b.Server.Major(), SearchDirs: o.ServerDirs, Parent: o.ScratchDir,
-		Superuser: b.Server.BootstrapRole, Logger: o.Logger,
+		Superuser: b.Server.BootstrapRole, Logger: o.Logger, Encoding: privateEncoding(b.Database.Encoding),
 		// With fsync off the measured time would not be a time to recover.
 		Durable:  true,
 		Cage:     o.cage(),
@@ -97,6 +97,15 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 	s.NoNetwork = server.Walls().Has(pgmedic.WallNetwork)
 	s.CPUs, s.MemoryBytes, s.Platform = runtime.NumCPU(), o.MemoryBytes, runtime.GOOS+"/"+runtime.GOARCH
 	return p, nil
+}
+
+// privateEncoding is that of the private server's own databases, for a copy of some
+// encoding: names of roles are in whatever the source's were in.
+func privateEncoding(copied string) string {
+	if copied == "UTF8" {
+		return copied
+	}
+	return "SQL_ASCII"
 }
 
 // give makes the settings of the backup's server those of the private one, for

@@ -384,7 +384,40 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 			return check
 		}
 	}
+	if b.Database.Encoding != "UTF8" && !sameUnnamed(b, counter.Counts()) {
+		check.Outcome = pgmedic.OutcomeFailed
+		check.Detail = "tables with names beyond ASCII have other numbers of rows in the dump than in the manifest"
+	}
 	return check
+}
+
+// sameUnnamed compares the rows of tables that are called otherwise in the dump,
+// where names are in the database's encoding. Which is which takes a server; how
+// many rows there are in each does not.
+func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
+	var want, have []int64
+	known := make(map[string]bool, len(b.Tables))
+	for _, t := range b.Tables {
+		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		known[name] = true
+		if _, ok := counts[name]; ok {
+			continue
+		}
+		if t.RootName != "" {
+			return true // rows may be counted with another leaf, or the root
+		}
+		if t.Rows > 0 {
+			want = append(want, t.Rows)
+		}
+	}
+	for name, n := range counts {
+		if n > 0 && !known[name] {
+			have = append(have, n)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	return slices.Equal(want, have)
 }
 
 func seconds(d time.Duration) float64 {

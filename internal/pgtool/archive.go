@@ -17,7 +17,7 @@ type ArchiveOptions struct {
 	Tool     Tool
 	Target   postgres.Target
 	Snapshot string
-	// Encoding is the database's own. The names in Without are in it, too.
+	// Encoding is the database's own. The names in LeftOut and Without are in it, too.
 	Encoding string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration

@@ -15,6 +15,9 @@ type DumpOptions struct {
 	Target postgres.Target
 	// Snapshot is the exported snapshot to read in.
 	Snapshot string
+	// Encoding is the database's own; a session's may be another. The names in
+	// LeftOut are in it, too.
+	Encoding string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
 	// LeftOut is what a partial backup does not hold.
@@ -28,6 +31,7 @@ func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
 	args := []string{
 		"--format=plain",
 		"--snapshot=" + o.Snapshot,
+		"--encoding=" + o.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
 	}
 	for _, s := range o.Sections {
@@ -63,9 +67,10 @@ func LeaveOutArguments(l postgres.LeftOut) []string {
 
 // StartDumpGlobals begins a pg_dumpall of roles and tablespaces. Their
 // passwords (as hashes) are part of it only with passwords, which takes a
-// superuser.
-func StartDumpGlobals(ctx context.Context, tool Tool, t postgres.Target, passwords bool) (*Process, error) {
-	args := []string{"--globals-only"}
+// superuser. The encoding is that of the database postgres, which pg_dumpall reads
+// them through.
+func StartDumpGlobals(ctx context.Context, tool Tool, t postgres.Target, encoding string, passwords bool) (*Process, error) {
+	args := []string{"--globals-only", "--encoding=" + encoding}
 	if !passwords {
 		args = append(args, "--no-role-passwords")
 	}

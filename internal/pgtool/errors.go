@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
@@ -58,8 +59,9 @@ func exitError(ctx context.Context, program string, err error, stderr string) er
 	return pgmedic.Errorf(kind, hint, "%w", e)
 }
 
-// sqlstateLine is what psql prints with VERBOSITY=sqlstate.
-var sqlstateLine = regexp.MustCompile(`(?m)^psql:<stdin>:(\d+): (?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5})\s*$`)
+// sqlstateLine is what psql prints with VERBOSITY=sqlstate. The severity is in the
+// server's language.
+var sqlstateLine = regexp.MustCompile(`(?m)^psql:<stdin>:(\d+): [^\s:]+:\s+([0-9A-Z]{5})\s*$`)
 
 // known are messages that name objects and limits but never values. The whole
 // line is kept.
@@ -77,7 +79,8 @@ func known() []struct {
 	return []entry{
 		{line(`password authentication failed for user`), pgmedic.KindUnreachable, "check DB_PASSWORD, the password in DATABASE_URL, or ~/.pgpass"},
 		{line(`fe_sendauth: no password supplied`), pgmedic.KindUnreachable, "give a password with DB_PASSWORD, in DATABASE_URL, or in ~/.pgpass"},
-		{line(`permission denied for [a-z ]+ `), pgmedic.KindUnreachable, "grant the privilege to the role that pgmedic uses; `pgmedic init` prints the roles it needs"},
+		{line(`permission denied to create extension `), pgmedic.KindUnreachable, "have a superuser make the extension where the backup goes, or restore as a role that may: it says nothing about the backup"},
+		{line(`permission denied (for [a-z ]+|to set parameter|to create [a-z-]+) `), pgmedic.KindUnreachable, "grant the privilege to the role that pgmedic uses; `pgmedic init` prints the roles it needs"},
 		{line(`query would be affected by row-level security policy for table`), pgmedic.KindUnreachable, "use a role with BYPASSRLS: a backup under row-level security would miss rows"},
 		{line(`server version mismatch`), pgmedic.KindUsage, "install client programs of the server's version, or name their folder in PGMEDIC_POSTGRES_DIRS"},
 		{line(`canceling statement due to lock timeout`), pgmedic.KindConflict, "another session holds a lock: run the command again, or raise backup.lock_timeout"},
@@ -91,7 +94,6 @@ func known() []struct {
 		{line(`the database system is [a-z ]+`), pgmedic.KindUnreachable, "the server is starting up or shutting down: try again in a moment"},
 		{line(`out of shared memory`), pgmedic.KindFailed, "raise max_locks_per_transaction on the server"},
 		{line(`(could not import the requested snapshot|invalid snapshot identifier)`), pgmedic.KindUnreachable, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
-		{line(`(invalid page in block|could not read block|missing chunk number|invalid memory alloc request size)`), pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
 		{damage, pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
 		{line(`No space left on device`), pgmedic.KindFailed, "free space on the server's disk"},
 		{line(`invalid command \\(un)?restrict`), pgmedic.KindUsage, "this psql is older than the pg_dump that made the backup: update the client programs"},
@@ -100,13 +102,13 @@ func known() []struct {
 
 // refusedLine is what pg_restore prints when the server refuses a statement or
 // a row.
-var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execute query|COPY failed for table .*|error returned by PQputCopy\w+): ERROR:  (.*)$`)
+var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execute query|COPY failed for table .*|error returned by PQputCopy\w+): ([^\s:]+):  (.*)$`)
 
 // wanting matches a server's messages of what it lacks: it says nothing about
 // what it was given.
 var wanting = regexp.MustCompile(`out of memory|could not (extend|write|open|read|create (file|directory|shared)|access|load|stat|connect|fork|fsync)|` +
 	`too many |insufficient|shared memory|No space|not available|not currently|must be preloaded|shared_preload_libraries|` +
-	`must be (superuser|owner|member)|must have |deadlock detected`)
+	`must be (superuser|owner|member)|must have |permission denied|deadlock detected`)
 
 // damage is what a server says of its own files.
 var damage = regexp.MustCompile(`(?m)(invalid page in block|could not read block|could not open file "(base|pg_tblspc|global)/|missing chunk number|invalid memory alloc request size).*$`)
@@ -141,6 +143,26 @@ func messages(stderr string) string {
 	return strings.Join(kept, "")
 }
 
+// tooLarge matches what a server says of text that is longer than it can hold,
+// which is 1 GiB. The number is of bytes; a later part holds numbers alone.
+var tooLarge = regexp.MustCompile(`invalid memory alloc request size (\d+)|string buffer exceeds maximum allowed length \(\d+ bytes\)|` +
+	`Cannot enlarge string buffer containing \d+ bytes by \d+ more bytes`)
+
+// tooLargeForText says so of an error that is about a value too large to be written
+// as text, or returns nothing. The text of a value, which is at most 1 GiB, takes at
+// most four times its bytes: a request for more is of damage.
+func tooLargeForText(stderr string) string {
+	for _, m := range tooLarge.FindAllStringSubmatch(stderr, -1) {
+		if m[1] == "" {
+			return m[0]
+		}
+		if n, err := strconv.ParseUint(m[1], 10, 64); err == nil && postgres.TooLargeForText(n) {
+			return m[0]
+		}
+	}
+	return ""
+}
+
 func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 	if m := sqlstateLine.FindStringSubmatch(stderr); m != nil {
 		e.SQLState = m[2]
@@ -152,13 +174,22 @@ func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 		return kind, hint
 	}
 	said := messages(stderr)
+	if text := tooLargeForText(stderr); text != "" {
+		e.Text = text
+		return pgmedic.KindFailed, "a value of more than 512 MB has no text form: back up with --method parallel, which copies tables of built-in types and enums in binary; docs/limits.md says more"
+	}
 	for _, k := range known() {
 		if text := k.pattern.FindString(said); text != "" {
 			e.Text, e.Damaged = text, k.pattern == damage
 			return k.kind, k.hint
 		}
 	}
-	if m := refusedLine.FindStringSubmatch(said); m != nil && !wanting.MatchString(m[1]) {
+	m := refusedLine.FindStringSubmatch(said)
+	if m != nil && m[1] != "ERROR" { // what it is for want of can't be read
+		e.Text = "the server refused a statement of the archive, in another language than English"
+		return pgmedic.KindFailed, "let pgmedic's role choose the language: GRANT SET ON PARAMETER lc_messages TO it (from PostgreSQL 15 on); or run again with --show-data-in-errors"
+	}
+	if m != nil && !wanting.MatchString(m[2]) {
 		e.Refused, e.Text = true, "the server refused a statement of the archive"
 		return pgmedic.KindFailed, "run again with --show-data-in-errors to see the server's own words, which may quote rows"
 	}

@@ -139,6 +139,9 @@ const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transacti
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	if !c.Offline && !c.Target.ThroughPooler() {
 		c.Options = strings.TrimSpace(unhurried + " " + c.Options)
+		if c.Target.SpeaksEnglish() {
+			c.Options += " -c lc_messages=C" // or explain can't read them
+		}
 	}
 	if c.Options != "" {
 		// Options in the connection string would win over PGOPTIONS, so ours

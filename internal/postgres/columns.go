@@ -61,8 +61,8 @@ func (t *RowTable) take(columns []tableColumn, utf8 bool) {
 	t.Format = pgmedic.CopyBinary
 	for _, c := range columns {
 		// Of a table with generated columns all are read, and in one format.
-		if !slices.Contains(stableBinary(), c.TypeOID) {
-			t.Format = pgmedic.CopyText
+		if !slices.Contains(stableBinary(), c.TypeOID) && t.TextFor == "" {
+			t.Format, t.TextFor = pgmedic.CopyText, "column "+pgmedic.QuoteIdent(c.Name)+" is of type "+c.Type
 		}
 		if c.Generated {
 			t.Generated = append(t.Generated, c.Name)
@@ -71,7 +71,7 @@ func (t *RowTable) take(columns []tableColumn, utf8 bool) {
 		t.Columns = append(t.Columns, pgmedic.Column{Name: c.Name, Type: c.Type})
 	}
 	if len(t.Columns) == 0 || !utf8 {
-		t.Format = pgmedic.CopyText
+		t.Format, t.TextFor = pgmedic.CopyText, "the database is not encoded in UTF8"
 	}
 }
 

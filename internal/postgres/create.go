@@ -183,7 +183,7 @@ func ApplyCreate(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Dat
 
 // ApplySettings gives database name the settings of d. Those that the server
 // refuses are returned and not applied; they do not fail a restore, since the rows
-// are there.
+// are there. They are as ReadDatabase read them: conn is of ConnectBytes.
 func ApplySettings(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) (refused []string, err error) {
 	target := pgmedic.QuoteIdent(name)
 	for _, s := range d.Settings {

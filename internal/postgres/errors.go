@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +20,8 @@ type ServerError struct {
 	Code string
 	// Text says what happened in words that hold no data.
 	Text string
+	// TooLarge is true where a value is too large to be written as text.
+	TooLarge bool
 	// Full is the server's whole message. It may quote rows: it is for the
 	// terminal of a person who asked for it, and never for a log.
 	Full string
@@ -48,8 +51,12 @@ func Wrap(err error, attempted string) error {
 		}
 		return fmt.Errorf("%s: %w", attempted, err)
 	}
-	server := &ServerError{Code: e.Code, Text: safeText(e), Full: fullText(e)}
+	server := &ServerError{Code: e.Code, Text: safeText(e), Full: fullText(e), TooLarge: tooLarge(e)}
 	kind, hint := KindOf(e.Code)
+	if server.TooLarge {
+		server.Text = "a value is too large to be written as text, which may take 1 GiB: " + server.Text
+		hint = "docs/limits.md says which values have no text form, and how they are backed up"
+	}
 	if e.Routine == "check_enable_rls" {
 		hint = "use a role with BYPASSRLS: a backup under row-level security would miss rows"
 	}
@@ -57,6 +64,27 @@ func Wrap(err error, attempted string) error {
 		return fmt.Errorf("%s: %w", attempted, server)
 	}
 	return pgmedic.Errorf(kind, hint, "%s: %w", attempted, server)
+}
+
+// TooLargeForText reports whether a request for n bytes of memory is for the text
+// of a value. The server gives no more than 1 GiB at once, to a value as well as to
+// its text, and that takes up to four bytes for one. More is asked for by mistake:
+// of a length that is damaged.
+func TooLargeForText(n uint64) bool { return n >= 1<<30-1 && n <= 1<<32 }
+
+// tooLarge looks at the names of the server's functions and at the number in the
+// message, which are the same in every language.
+func tooLarge(e *pgconn.PgError) bool {
+	switch {
+	case e.Code == "54000" || e.Code == "53200":
+		return strings.HasPrefix(e.Routine, "enlargeStringInfo") || e.Routine == "makeStringInfoExt"
+	case e.Code != "XX000":
+		return false
+	}
+	notDigit := func(r rune) bool { return r < '0' || r > '9' }
+	n, err := strconv.ParseUint(e.Message[strings.LastIndexFunc(e.Message, notDigit)+1:], 10, 64)
+	alloc := strings.Contains(e.Routine, "alloc") || strings.HasPrefix(e.Routine, "MemoryContext")
+	return err == nil && alloc && TooLargeForText(n)
 }
 
 // Code returns the SQLSTATE in err's chain, or empty.

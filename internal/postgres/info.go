@@ -82,8 +82,17 @@ func localeColumns(versionNum int) string {
 }
 
 // ReadDatabase returns what the server knows of the connection's own database
-// outside its rows.
-func ReadDatabase(ctx context.Context, q querier, versionNum int) (pgmedic.Database, error) {
+// outside its rows. All databases of a server share what it reads, and may have
+// other encodings: text is as it is stored, see ConnectBytes.
+func ReadDatabase(ctx context.Context, conn *pgx.Conn, versionNum int) (d pgmedic.Database, err error) {
+	err = inBytes(ctx, conn, func() (err error) {
+		d, err = readDatabase(ctx, conn, versionNum)
+		return err
+	})
+	return d, err
+}
+
+func readDatabase(ctx context.Context, q querier, versionNum int) (pgmedic.Database, error) {
 	var d pgmedic.Database
 	err := q.QueryRow(ctx, `
 SELECT d.datname::text, pg_catalog.pg_get_userbyid(d.datdba)::text,

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // InventoryFormat is the number of the way in which definitions are read and
@@ -68,32 +70,11 @@ func ReadInventoryWithout(ctx context.Context, conn *pgx.Conn, versionNum int, w
 		if versionNum < q.min {
 			continue
 		}
-		rows, err := conn.Query(ctx, q.sql, without.arguments(q.sql)...)
+		found, err := readDefinitions(ctx, conn, q, without)
 		if err != nil {
 			return nil, Wrap(err, "list the database's objects: "+q.kind)
 		}
-		for rows.Next() {
-			var identity, definition *string
-			if err := rows.Scan(&identity, &definition); err != nil {
-				rows.Close()
-				return nil, Wrap(err, "list the database's objects: "+q.kind)
-			}
-			if identity == nil || definition == nil {
-				continue // dropped since the query began
-			}
-			if without.LargeObjects {
-				switch {
-				case q.kind == "large objects":
-					*definition = "0"
-				case q.kind == "comment" && strings.HasPrefix(*identity, "large object "):
-					continue
-				}
-			}
-			all = append(all, Definition{Kind: q.kind, Identity: *identity, Hash: hashDefinition(*definition)})
-		}
-		if err := rows.Err(); err != nil {
-			return nil, Wrap(err, "list the database's objects: "+q.kind)
-		}
+		all = append(all, found...)
 	}
 	sort.Slice(all, func(i, j int) bool {
 		a, b := all[i], all[j]
@@ -106,6 +87,43 @@ func ReadInventoryWithout(ctx context.Context, conn *pgx.Conn, versionNum int, w
 		return a.Hash < b.Hash
 	})
 	return all, nil
+}
+
+// readDefinitions reads those of one kind.
+func readDefinitions(ctx context.Context, conn *pgx.Conn, q inventoryQuery, without LeftOut) (found []Definition, err error) {
+	err = elseInBytes(ctx, conn, func() (err error) {
+		found, err = queryDefinitions(ctx, conn, q, without)
+		return err
+	})
+	return found, err
+}
+
+func queryDefinitions(ctx context.Context, conn *pgx.Conn, q inventoryQuery, without LeftOut) (found []Definition, err error) {
+	rows, err := conn.Query(ctx, q.sql, without.arguments(q.sql)...)
+	if err != nil {
+		return nil, err
+	}
+	var identity, definition *string
+	_, err = pgx.ForEachRow(rows, []any{&identity, &definition}, func() error {
+		if identity == nil || definition == nil {
+			return nil // dropped since the query began
+		}
+		if without.LargeObjects {
+			switch {
+			case q.kind == "large objects":
+				*definition = "0"
+			case q.kind == "comment" && strings.HasPrefix(*identity, "large object "):
+				return nil
+			}
+		}
+		d := Definition{Kind: q.kind, Identity: pgmedic.PrintableBytes(*identity), Hash: hashDefinition(*definition)}
+		if d.Identity != *identity { // two names may print alike
+			d.Hash = hashDefinition(*definition + "\x01" + *identity)
+		}
+		found = append(found, d)
+		return nil
+	})
+	return found, err
 }
 
 // Difference is one object that two inventories do not agree on.

@@ -37,21 +37,29 @@ WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND b.datname = current_da
 
 // ReadLabels lists the security labels of conn's database and of what is in it, as
 // definitions; never nil, which in an Inventory is that of a version that read none.
-func ReadLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) ([]Definition, error) {
+func ReadLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) (labels []Definition, err error) {
+	err = elseInBytes(ctx, conn, func() (err error) {
+		labels, err = queryLabels(ctx, conn, without)
+		return err
+	})
+	return labels, Wrap(err, "list the security labels")
+}
+
+func queryLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) ([]Definition, error) {
 	rows, err := conn.Query(ctx, labelsQuery, without.arguments(labelsQuery)...)
 	if err != nil {
-		return nil, Wrap(err, "list the security labels")
+		return nil, err
 	}
 	labels := []Definition{}
 	var provider, of, label string
 	_, err = pgx.ForEachRow(rows, []any{&provider, &of, &label}, func() error {
 		if !without.LargeObjects || !strings.HasPrefix(of, "large object ") {
-			labels = append(labels, Definition{Kind: labelKind, Identity: LabelsOf(provider) + of, Hash: hashDefinition("\x01" + label)})
+			labels = append(labels, Definition{Kind: labelKind, Identity: pgmedic.PrintableBytes(LabelsOf(provider) + of), Hash: hashDefinition("\x01" + label)})
 		}
 		return nil
 	})
 	slices.SortFunc(labels, func(a, b Definition) int { return strings.Compare(a.Identity, b.Identity) })
-	return labels, Wrap(err, "list the security labels")
+	return labels, err
 }
 
 // MissingLabelProviders returns those of the providers whose library the server has
@@ -71,7 +79,8 @@ func MissingLabelProviders(ctx context.Context, conn *pgx.Conn, providers []stri
 	return missing, nil
 }
 
-// ApplyLabels gives database name the security labels of d.
+// ApplyLabels gives database name the security labels of d. They are as ReadDatabase
+// read them: conn is of ConnectBytes.
 func ApplyLabels(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
 	for _, l := range d.SecurityLabels {
 		if _, err := conn.Exec(ctx, labelSQL(pgmedic.QuoteIdent(name), l)); err != nil {

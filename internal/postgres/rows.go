@@ -22,6 +22,8 @@ type RowTable struct {
 	// Generated are the names of generated columns, which COPY of a table leaves out.
 	Generated []string
 	Format    pgmedic.CopyFormat
+	// TextFor says why Format is text; empty where it is not.
+	TextFor string
 }
 
 // copyableTables lists what is positively known to be plain rows: permanent or
@@ -62,7 +64,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	}
 	rows, err := collect[row](ctx, s.conn, copyableTables, s.LeftOut.tables())
 	if err != nil {
-		return nil, Wrap(err, "list the tables to copy")
+		return nil, refuseUntranslatable(ctx, s.conn, Wrap(err, "list the tables to copy"))
 	}
 	utf8 := isUTF8(s.conn)
 	sizes := s.sizes
@@ -92,7 +94,8 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		}
 		size := sizes[r.OID]
 		t := RowTable{
-			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes}
+			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes,
+		}
 		t.take(columns[r.OID], utf8)
 		tables = append(tables, t)
 	}

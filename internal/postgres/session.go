@@ -28,11 +28,16 @@ FROM (VALUES %s) AS v (name, new)
 WHERE EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name
 	AND (s.context OPERATOR(pg_catalog.=) 'user' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) current_user)))`
 
+// clientEncoding is the encoding of a session's text: UTF8, as Go has it. From a
+// database encoded in SQL_ASCII, which may hold any bytes, and in MULE_INTERNAL,
+// which no server turns into UTF8, text comes and goes as it is stored.
+const clientEncoding = `CASE WHEN pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) ANY (ARRAY['SQL_ASCII', 'MULE_INTERNAL']) THEN 'SQL_ASCII' ELSE 'UTF8' END`
+
 // everySession is for all sessions: text as Go has it, literals and arrays that
 // mean what they say, definitions that print the same whoever asks, messages in
 // the language in which pgtool and pgx know them, and nothing that ends or hinders
 // a long run.
-const everySession = `('client_encoding', 'UTF8'), ('xmloption', 'content'), ('standard_conforming_strings', 'on'),
+const everySession = `('client_encoding', ` + clientEncoding + `), ('xmloption', 'content'), ('standard_conforming_strings', 'on'),
 	('array_nulls', 'on'), ('quote_all_identifiers', 'off'), ('row_security', 'off'), ('lc_messages', 'C'),
 	('default_tablespace', ''), ('default_table_access_method', 'heap'),
 	('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
@@ -125,7 +130,7 @@ func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err
 	if err := setPath(ctx, conn, path); err != nil {
 		return nil, err
 	}
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan(&schemas)
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan((*TextArray)(&schemas))
 	if pathErr := setPath(ctx, conn, ""); err == nil {
 		err = pathErr
 	}

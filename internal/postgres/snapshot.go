@@ -280,7 +280,7 @@ func listTables(ctx context.Context, conn *pgx.Conn, p Patterns) ([]snapshotTabl
 	}
 	all, err := collect[snapshotTable](ctx, conn, snapshotTables)
 	if err != nil {
-		return nil, leftOut, Wrap(err, "list the tables")
+		return nil, leftOut, refuseUntranslatable(ctx, conn, Wrap(err, "list the tables"))
 	}
 	out := oidSet(leftOut.Tables)
 	return slices.DeleteFunc(all, func(t snapshotTable) bool { return out[t.OID] }), leftOut, nil

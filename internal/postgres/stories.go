@@ -53,6 +53,9 @@ type Story struct {
 	SafetySkipped string `json:"safety_backup_skipped,omitempty"`
 }
 
+// texts are the fields that come from the server, in whatever encoding.
+func (s *Story) texts() []*string { return []*string{&s.Name, &s.Of, &s.Owner, &s.Comment} }
+
 // The states in Story.Pgmedic.
 const (
 	StoryKept     = "kept"
@@ -97,7 +100,7 @@ func (k Kept) Own() bool {
 func OwnComment(comment string) string {
 	var s Story
 	if strings.HasPrefix(comment, storyPrefix) && json.Unmarshal([]byte(comment), &s) == nil {
-		return s.Comment
+		return pgmedic.UnescapeBytes(s.Comment)
 	}
 	return comment
 }
@@ -155,6 +158,9 @@ WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{"pgmedic":%'
 	var all []Kept
 	for _, r := range found {
 		if json.Unmarshal([]byte(r.Comment), &r.Story) == nil {
+			for _, field := range r.Story.texts() {
+				*field = pgmedic.UnescapeBytes(*field)
+			}
 			r.LiveOwner = owners[r.Story.Of]
 			all = append(all, r.Kept)
 		}
@@ -213,6 +219,32 @@ func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) e
 	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
 }
 
+// SetOwnComment gives a database its own comment, as ReadDatabase read it, through
+// conn, which is of ConnectBytes, or where that can't say it, through a session with
+// the database.
+func SetOwnComment(ctx context.Context, conn *pgx.Conn, own Target, comment string) error {
+	says, err := says(ctx, conn, own.Database(), comment)
+	if err == nil && !says {
+		if conn, err = ConnectBytes(ctx, own); err == nil {
+			defer Close(ctx, conn)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return SetComment(ctx, conn, own.Database(), comment)
+}
+
+// says reports whether a session writes text as a session with the database does.
+func says(ctx context.Context, conn *pgx.Conn, database, text string) (same bool, err error) {
+	if isASCII(text) {
+		return true, nil
+	}
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_encoding_to_char(encoding) = pg_catalog.current_setting('server_encoding')
+		FROM pg_catalog.pg_database WHERE datname = $1`, database).Scan(&same)
+	return same, Wrap(err, "look at the encoding of database "+pgmedic.QuoteIdent(database))
+}
+
 func storySQL(database string, s Story) (string, error) {
 	text, err := storyText(database, s)
 	return commentSQL(database, text), err
@@ -220,6 +252,9 @@ func storySQL(database string, s Story) (string, error) {
 
 func storyText(database string, s Story) (string, error) {
 	s.Name = database
+	for _, field := range s.texts() {
+		*field = pgmedic.EscapeBytes(*field)
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return "", fmt.Errorf("write the story of database %q: %w", database, err)

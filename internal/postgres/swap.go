@@ -70,13 +70,31 @@ func Swap(ctx context.Context, o SwapOptions) (outage time.Duration, err error) 
 			"stop the clients that reconnect, or those that pgmedic's role may not end, then run the command again",
 			"swap: database %q stayed in use: %w", o.Live, err)
 	}
+	if err == nil && !isASCII(o.IncomingComment) {
+		if err := giveComment(context.WithoutCancel(ctx), o); err != nil {
+			o.Logger.Warn("the swap is done, and the database's own comment could not be given back", "database", o.Live, "error", err)
+		}
+	}
 	return outage, err
+}
+
+// giveComment gives the new live database a comment that perhaps only a session
+// with the database itself can write.
+func giveComment(ctx context.Context, o SwapOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	conn, err := ConnectBytes(ctx, o.Target.WithDatabase(o.Maintenance))
+	if err != nil {
+		return err
+	}
+	defer Close(ctx, conn)
+	return SetOwnComment(ctx, conn, o.Target.WithDatabase(o.Live), o.IncomingComment)
 }
 
 // swapOnce reports denied where a session could not be ended for want of
 // privilege.
 func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied bool, err error) {
-	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := ConnectBytes(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err != nil {
 		return 0, false, err
 	}
@@ -85,6 +103,13 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	pair, err := readSwapPair(ctx, conn, &o)
 	if err != nil {
 		return 0, false, err
+	}
+	said, err := says(ctx, conn, o.Incoming, o.IncomingComment)
+	if err != nil {
+		return 0, false, err
+	}
+	if !said {
+		o.IncomingComment = "" // Swap gives it, once it is done
 	}
 	statements, err := pair.statements(o)
 	if err != nil {
@@ -144,7 +169,7 @@ func commitUnknown(ctx context.Context, o SwapOptions, pid uint32, cause error) 
 	unknown := pgmedic.Errorf(pgmedic.KindUnreachable,
 		"list the databases: if "+o.Incoming+" is gone, the swap is done; else the old database is live",
 		"commit the swap: %w: %w", ErrOutcomeUnknown, cause)
-	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := ConnectBytes(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err != nil {
 		return unknown
 	}
@@ -167,7 +192,7 @@ func commitUnknown(ctx context.Context, o SwapOptions, pid uint32, cause error) 
 func abandon(ctx context.Context, o SwapOptions, pid uint32) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := ConnectBytes(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err == nil {
 		defer Close(ctx, conn)
 		err = endSession(ctx, conn, pid)
@@ -209,7 +234,7 @@ type ending struct {
 // the names change under it.
 func endSessions(ctx context.Context, o SwapOptions) (*ending, error) {
 	e := &ending{}
-	conn, err := Connect(ctx, o.Target.WithDatabase(o.Maintenance))
+	conn, err := ConnectBytes(ctx, o.Target.WithDatabase(o.Maintenance))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"slices"
@@ -22,6 +23,8 @@ import (
 type Target struct {
 	params map[string]string
 	pooler bool
+	// english is true where the role may choose the language of messages.
+	english bool
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given
@@ -240,7 +243,7 @@ func (t Target) With(keyword, value string) Target {
 	} else {
 		params[keyword] = value
 	}
-	return Target{params: params, pooler: t.pooler}
+	return Target{params: params, pooler: t.pooler, english: t.english}
 }
 
 // WithDatabase returns a copy that names another database of the same server.
@@ -266,6 +269,25 @@ func (t Target) As(conn *pgx.Conn) Target {
 // ThroughPooler reports whether the connection string said pgbouncer=true, or a
 // session showed it (As).
 func (t Target) ThroughPooler() bool { return t.pooler }
+
+// InEnglish returns the Target for client programs whose sessions ask for messages
+// in English, if the role of a session with it may choose their language. Without,
+// what a server says in another one is no more than that it failed.
+func (t Target) InEnglish(ctx context.Context, conn *pgx.Conn) (Target, error) {
+	err := conn.QueryRow(ctx, `SELECT coalesce((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user), false)`).Scan(&t.english)
+	if err != nil || t.english {
+		return t, Wrap(err, "read the role's privileges")
+	}
+	// 42883 is a server that knows no such privileges, before 15.
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.has_parameter_privilege(session_user, 'lc_messages', 'SET')").Scan(&t.english)
+	if Code(err) == "42883" {
+		return t, nil
+	}
+	return t, Wrap(err, "read the role's privileges")
+}
+
+// SpeaksEnglish reports what InEnglish found.
+func (t Target) SpeaksEnglish() bool { return t.english }
 
 // Password returns the password in the Target, or empty. It is given to client
 // programs in the environment of that one process.

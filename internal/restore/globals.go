@@ -225,7 +225,7 @@ type present struct {
 
 func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 	err = conn.QueryRow(ctx, `SELECT current_user::text, (SELECT array_agg(rolname::text) FROM pg_catalog.pg_roles),
-		(SELECT array_agg(spcname::text) FROM pg_catalog.pg_tablespace)`).Scan(&p.me, &p.roles, &p.tablespaces)
+		(SELECT array_agg(spcname::text) FROM pg_catalog.pg_tablespace)`).Scan(&p.me, (*postgres.TextArray)(&p.roles), (*postgres.TextArray)(&p.tablespaces))
 	return p, postgres.Wrap(err, "list the roles and tablespaces")
 }
 

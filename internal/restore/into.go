@@ -136,5 +136,5 @@ func finish(ctx context.Context, o Options) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.SetComment(ctx, conn, o.Into, postgres.OwnComment(o.Backup.Database.Comment))
+	return postgres.SetOwnComment(ctx, conn, o.Target.WithDatabase(o.Into), postgres.OwnComment(o.Backup.Database.Comment))
 }

@@ -174,7 +174,7 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 			return err
 		}
 	}
-	return nil
+	return p.bound(ctx, s)
 }
 
 // swap looks for what would keep the live database from being replaced.

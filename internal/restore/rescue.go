@@ -155,8 +155,8 @@ func (r *rescue) prepare(ctx context.Context, o RescueOptions) error {
 		return err
 	} else if superuser {
 		// The application's event triggers have no business with our tables.
-		if _, err := r.conn.Exec(ctx, "SET session_replication_role = replica"); err != nil {
-			return postgres.Wrap(err, "turn event triggers off")
+		if err := postgres.EventTriggersOff(ctx, r.conn); err != nil {
+			return err
 		}
 	}
 	if err := r.readyStream(ctx); err != nil {

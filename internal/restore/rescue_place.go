@@ -139,7 +139,7 @@ func (r *rescue) makeTables(ctx context.Context) error {
 		if err != nil {
 			_, _ = r.conn.PgConn().Exec(kept, "ROLLBACK").ReadAll() // a broken session has rolled back
 			r.madeSchema = false
-			return postgres.Wrap(err, "make schema "+r.schema)
+			return postgres.NameEventTriggers(kept, r.conn, postgres.Wrap(err, "make schema "+r.schema), "CREATE SCHEMA", "COMMENT", "REVOKE")
 		}
 	}
 	for k, n := range r.names {
@@ -206,7 +206,7 @@ func (r *rescue) makeTable(ctx context.Context, k int, columns []pgmedic.Column)
 		if postgres.Code(err) == "42P07" {                     // somebody else's
 			r.made = r.made[:len(r.made)-1]
 		}
-		return postgres.Wrap(err, "make "+t.As)
+		return postgres.NameEventTriggers(ctx, r.conn, postgres.Wrap(err, "make "+t.As), "CREATE TABLE", "COMMENT")
 	}
 	return nil
 }
@@ -280,10 +280,12 @@ func (r *rescue) dropMade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var statements []string
 	if superuser {
-		statements = append(statements, "SET session_replication_role = replica")
+		if err := postgres.EventTriggersOff(ctx, conn); err != nil {
+			return err
+		}
 	}
+	var statements []string
 	for _, table := range r.made {
 		statements = append(statements, "DROP TABLE IF EXISTS "+table)
 	}

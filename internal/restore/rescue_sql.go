@@ -75,7 +75,7 @@ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
 func describe(ctx context.Context, conn *pgx.Conn, schema, name string) (*tableShape, error) {
 	s := &tableShape{}
 	var oid uint32
-	err := conn.QueryRow(ctx, describeTable, schema, name).Scan(&s.partitioned, &s.key, &s.equal, &oid)
+	err := conn.QueryRow(ctx, describeTable, schema, name).Scan(&s.partitioned, (*postgres.TextArray)(&s.key), (*postgres.TextArray)(&s.equal), &oid)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, nil
 	}

@@ -121,6 +121,9 @@ func (l *streamLoad) load(ctx context.Context, blocks *pgtool.Blocks) error {
 		if err != nil {
 			return err
 		}
+		if b, err = l.decode(ctx, b); err != nil {
+			return err
+		}
 		k, ok := l.want[b.Table]
 		if leaf, alone := l.through[b.Table]; !ok && alone {
 			return pgmedic.Errorf(pgmedic.KindUsage, "name that table instead: its rows come with those of its other partitions",
@@ -133,6 +136,16 @@ func (l *streamLoad) load(ctx context.Context, blocks *pgtool.Blocks) error {
 			return err
 		}
 	}
+}
+
+// decode returns a block with its names as the manifest has them: in a dump they
+// are in the database's encoding.
+func (l *streamLoad) decode(ctx context.Context, b pgtool.Block) (pgtool.Block, error) {
+	names, err := postgres.Decode(ctx, l.rescue.conn, l.Backup.Database.Encoding, append([]string{b.Table}, b.Columns...))
+	if err != nil {
+		return b, err
+	}
+	return pgtool.Block{Table: names[0], Columns: names[1:]}, nil
 }
 
 func (l *streamLoad) block(ctx context.Context, blocks *pgtool.Blocks, k int, b pgtool.Block) error {

@@ -198,9 +198,14 @@ func named(t postgres.Target) postgres.Target {
 	return t.With("application_name", "pgmedic")
 }
 
-// connectAdmin opens a session that makes, names and drops databases.
+// connectAdmin opens a session that makes, names and drops databases. Their names
+// and those of roles are as they are stored.
 func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*pgx.Conn, error) {
-	return connectLocal(ctx, t.WithDatabase(maintenance))
+	conn, err := postgres.ConnectBytes(ctx, t.WithDatabase(maintenance))
+	if err != nil {
+		return nil, err
+	}
+	return withCommit(ctx, conn, "local")
 }
 
 // connectLocal opens a session whose commits are on the server's own disk. It
@@ -239,6 +244,10 @@ func open(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	if s.server, err = postgres.ReadServer(ctx, s.admin); err != nil {
+		s.close(ctx)
+		return nil, err
+	}
+	if s.Database, err = s.Database.InEnglish(ctx, s.admin); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
@@ -307,13 +316,10 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
-		refused, err := postgres.ApplySettings(ctx, s.admin, s.Into, postgres.LateSettings(s.Backup.Database))
+		refused, err := s.applyLate(ctx)
 		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
 		if err == nil && !s.Private && !loaded.Withheld {
 			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
-		}
-		if err == nil && !s.Without.Owners && !s.Without.Labels {
-			err = postgres.ApplyLabels(ctx, s.admin, s.Into, s.Backup.Database)
 		}
 		return err
 	})
@@ -355,12 +361,12 @@ func (s *Session) create(ctx context.Context) error {
 	}
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
-		// What is computed while rows come and indexes are built is computed as it
-		// was where the backup was taken.
-		s.refusedSettings, err = postgres.ApplySettings(ctx, s.admin, s.Into, postgres.EarlySettings(s.Backup.Database))
+		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
 	}
 	if err == nil {
-		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
+		// What is computed while rows come and indexes are built is computed as it
+		// was where the backup was taken.
+		s.refusedSettings, err = s.applySettings(ctx, postgres.EarlySettings(s.Backup.Database))
 	}
 	if err == nil {
 		err = postgres.ApplyCreate(ctx, s.admin, s.Into, s.Backup.Database)
@@ -369,6 +375,41 @@ func (s *Session) create(ctx context.Context) error {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
 	}
 	return nil
+}
+
+// applySettings gives the copy settings. They are in its own encoding, and so is the
+// session.
+func (s *Session) applySettings(ctx context.Context, d pgmedic.Database) (refused []string, err error) {
+	if len(d.Settings) == 0 {
+		return nil, nil
+	}
+	conn, err := postgres.ConnectBytes(ctx, s.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	return postgres.ApplySettings(ctx, conn, s.Into, d)
+}
+
+// applyLate gives the copy what would have hindered the load.
+func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
+	late := postgres.LateSettings(s.Backup.Database)
+	if s.Without.Owners || s.Without.Labels {
+		late.SecurityLabels = nil
+	}
+	if len(late.Settings)+len(late.SecurityLabels) == 0 {
+		return nil, nil
+	}
+	conn, err := postgres.ConnectBytes(ctx, s.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	refused, err = postgres.ApplySettings(ctx, conn, s.Into, late)
+	if err == nil {
+		err = postgres.ApplyLabels(ctx, conn, s.Into, late)
+	}
+	return refused, err
 }
 
 // Step measures one part of the restore and records how long it took.

@@ -39,15 +39,10 @@ func eachSubscription(ctx context.Context, t postgres.Target, verb string, then 
 	if err != nil || len(names) == 0 {
 		return postgres.Wrap(err, "list the subscriptions")
 	}
-	// A role that has subscriptions and is no superuser (from PostgreSQL 16 on)
-	// has no event triggers that it could turn off.
-	if superuser, err := connIsSuperuser(ctx, conn); err != nil {
-		return err
-	} else if superuser {
-		if _, err := conn.Exec(ctx, "SET session_replication_role = replica"); err != nil {
-			return postgres.Wrap(err, "turn event triggers off")
-		}
-	}
+	return postgres.WithoutEventTriggers(ctx, conn, func() error { return alterSubscriptions(ctx, conn, names, verb, then) })
+}
+
+func alterSubscriptions(ctx context.Context, conn *pgx.Conn, names []string, verb string, then func(name string) []string) error {
 	for _, name := range names {
 		quoted := pgmedic.QuoteIdent(name)
 		statements := append([]string{

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +36,8 @@ func (s Source) readSums(ctx context.Context) (sums *digest.Database, err error)
 	if err != nil {
 		return nil, err
 	}
-	var read digest.Database
-	if err := json.Unmarshal(text, &read); err != nil {
+	read, err := digest.Unmarshal(text)
+	if err != nil {
 		return nil, s.badSums(object)
 	}
 	if read.Format != digest.Format {
@@ -64,6 +63,8 @@ func (s Source) badSums(o pgmedic.Object) error {
 type comparison struct {
 	CompareOptions
 	sums *digest.Database
+	// inArchive is true where the sequences were read from pg_dump's archive.
+	inArchive bool
 
 	mu    sync.Mutex
 	roots map[string]*rootSum // by the name under which the table's rows are counted
@@ -286,7 +287,7 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 		err = pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s ends in the middle", object.Name)
 	}
 	total := objects.Total()
-	c.sums.LargeObjects = &total
+	c.sums.LargeObjects, c.inArchive = &total, true
 	return err
 }
 
@@ -300,6 +301,14 @@ func (c *comparison) compareOutside(ctx context.Context) (equal []string, err er
 	names := make([]string, len(c.sums.Sequences))
 	for i, s := range c.sums.Sequences {
 		names[i] = s.Name
+	}
+	if c.inArchive { // names are as the archive has them, in the database's encoding
+		if names, err = postgres.Decode(ctx, conn, c.Backup.Database.Encoding, names); err != nil {
+			return nil, err
+		}
+		for i, name := range names {
+			c.sums.Sequences[i].Name = name
+		}
 	}
 	have, err := postgres.ReadSequences(ctx, conn, names)
 	if err != nil {

@@ -91,6 +91,10 @@ sql() {
   psql -X -w -v ON_ERROR_STOP=1 -v VERBOSITY=terse -v SHOW_CONTEXT=never -d "$(conninfo "$target")" "$@"
 }
 
+# own is sql for what belongs to the database itself, whose text is recorded as it
+# is stored: the server converts none of it.
+own() { PGCLIENTENCODING=SQL_ASCII sql "$@"; }
+
 # restricted runs the SQL of the backup, which may hold anything, through admin or
 # sql, without psql's own commands: they reach this host. What pg_dump writes
 # around its SQL to the same end is taken out.
@@ -237,7 +241,7 @@ EOF
   # What is computed while rows come and indexes are built is computed as it was
   # where the backup was taken.
   say "setting the database's settings"
-  admin -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'ALTER DATABASE :"db" SET "search_path" TO '\''$user'\'', '\''public'\'';
+  own -q -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'ALTER DATABASE :"db" SET "search_path" TO '\''$user'\'', '\''public'\'';
 ALTER ROLE "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
 HASHES
 SQL
@@ -314,7 +318,7 @@ ORDER BY n.nspname, c.relname
 \gexec
 SQL
   say "setting the database's privileges, remaining settings and comment"
-  admin -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
+  own -q -v ON_ERROR_STOP=0 -v "db=$target" -f - <<<'REVOKE ALL ON DATABASE :"db" FROM PUBLIC;
 REVOKE ALL ON DATABASE :"db" FROM "a'\''b""c $(touch pwned) `touch pwned` \ ${HOME} ; touch pwned
 HASHES
 SQL

@@ -1,0 +1,107 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// EventTriggersOff keeps event triggers from firing for what a superuser's session
+// does, as far as the server can: before PostgreSQL 17 those that are set to ENABLE
+// ALWAYS fire all the same.
+func EventTriggersOff(ctx context.Context, conn *pgx.Conn) error {
+	if err := execSimple(ctx, conn, "SET session_replication_role = replica"); err != nil {
+		return Wrap(err, "turn event triggers off")
+	}
+	_, err := conn.Exec(ctx, `SELECT pg_catalog.set_config(name, 'off', false) FROM pg_catalog.pg_settings WHERE name = 'event_triggers'`)
+	return Wrap(err, "turn event triggers off")
+}
+
+// eventTrigger is one that would fire.
+type eventTrigger struct{ Name, Enabled string }
+
+// WithoutEventTriggers does something to a copy in one transaction in which no event
+// trigger fires, whatever it is set to. The triggers are what they were before when
+// it ends. A role that may not disable them has them fire.
+//
+// It is not for a live database: others would wait for its locks.
+func WithoutEventTriggers(ctx context.Context, conn *pgx.Conn, do func() error) (err error) {
+	triggers, err := collect[eventTrigger](ctx, conn, `
+SELECT evtname::text AS name, CASE evtenabled WHEN 'A' THEN ' ENABLE ALWAYS' WHEN 'R' THEN ' ENABLE REPLICA' ELSE ' ENABLE' END AS enabled
+FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_role(evtowner, 'USAGE') ORDER BY 1`)
+	if err != nil {
+		return Wrap(err, "list the event triggers")
+	}
+	if len(triggers) == 0 {
+		return do()
+	}
+	var off, on []string
+	for _, t := range triggers { // no event trigger fires for these statements
+		off = append(off, "ALTER EVENT TRIGGER "+pgmedic.QuoteIdent(t.Name)+" DISABLE")
+		on = append(on, "ALTER EVENT TRIGGER "+pgmedic.QuoteIdent(t.Name)+t.Enabled)
+	}
+	if err := execSimple(ctx, conn, "BEGIN; "+strings.Join(off, "; ")); err != nil {
+		rollback(ctx, conn)
+		return Wrap(err, "disable the copy's event triggers")
+	}
+	if err := do(); err != nil {
+		rollback(ctx, conn)
+		return err
+	}
+	if err := execSimple(ctx, conn, strings.Join(on, "; ")+"; COMMIT"); err != nil {
+		rollback(ctx, conn)
+		return Wrap(err, "enable the copy's event triggers again")
+	}
+	return nil
+}
+
+func rollback(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = execSimple(ctx, conn, "ROLLBACK") // a broken session has rolled back
+}
+
+// NameEventTriggers adds to an error of statements with the given tags, such as
+// CREATE TABLE, which event triggers fire for them in a session of EventTriggersOff:
+// one of them may have refused them. Conn is in no transaction.
+func NameEventTriggers(ctx context.Context, conn *pgx.Conn, err error, tags ...string) error {
+	var refused *ServerError
+	if !errors.As(err, &refused) || !maybeRaised(refused.Code) {
+		return err
+	}
+	names, listErr := collectScalar[string](ctx, conn, `
+SELECT t.evtname::text FROM pg_catalog.pg_event_trigger AS t
+WHERE t.evtenabled IN ('A', CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END::"char")
+	AND t.evtevent IN ('ddl_command_start', 'ddl_command_end') AND (t.evttags IS NULL OR t.evttags && $1::text[])
+	AND coalesce(pg_catalog.current_setting('event_triggers', true), 'on') = 'on'
+ORDER BY 1`, tags)
+	if listErr != nil || len(names) == 0 {
+		return err
+	}
+	quoted, statements := make([]string, len(names)), make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = pgmedic.QuoteIdent(name)
+		statements[i] = "ALTER EVENT TRIGGER " + quoted[i] + " DISABLE;"
+	}
+	which := "event trigger " + quoted[0] + ", which fires in every session, refuses it"
+	if len(names) > 1 {
+		which = "one of the event triggers " + strings.Join(quoted, ", ") + ", which fire in every session, may refuse it"
+	}
+	return pgmedic.Errorf(pgmedic.KindConflict, "disable it while the command runs, if nothing else is to be kept from changing: "+strings.Join(statements, " "),
+		"%w: %s", err, which)
+}
+
+// maybeRaised reports whether a function may have raised an error with this code on
+// purpose.
+func maybeRaised(code string) bool {
+	switch code {
+	case "", "42P07", "42P06", "55P03", "57014": // there already, and what waited too long
+		return false
+	}
+	return !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "57P") && !strings.HasPrefix(code, "53")
+}

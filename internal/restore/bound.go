@@ -1,0 +1,41 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// boundExtension can be made only in the database that cron.database_name names.
+const boundExtension = "pg_cron"
+
+// BoundCheck warns of an extension that a server makes in one database only, where
+// a copy of d is loaded under another name. It returns nil where there is none.
+// Allowed is the name of that database.
+func BoundCheck(d pgmedic.Database, allowed, copied string) *pgmedic.Check {
+	has := func(e pgmedic.Extension) bool { return e.Name == boundExtension }
+	if allowed == copied || !slices.ContainsFunc(d.Extensions, has) {
+		return nil
+	}
+	return &pgmedic.Check{
+		Name: "bound extension", Outcome: pgmedic.OutcomeWarn,
+		Detail: fmt.Sprintf("the server makes %s in database %s only (cron.database_name), and a copy has another name while it is loaded: it can't have the extension and its jobs",
+			boundExtension, pgmedic.QuoteIdent(allowed)),
+		Hint: "docs/limits.md says how the jobs come back",
+	}
+}
+
+// bound adds BoundCheck to what is foreseen.
+func (p *Preview) bound(ctx context.Context, s *Session) error {
+	allowed, err := postgres.CronDatabase(ctx, s.admin)
+	if err != nil {
+		return err
+	}
+	if c := BoundCheck(s.Backup.Database, allowed, s.Into); c != nil {
+		p.Checks = append(p.Checks, *c)
+	}
+	return nil
+}
