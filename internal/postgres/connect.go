@@ -25,10 +25,11 @@ const readBuffer = 128 << 10
 
 // Connect opens a session with the target's database, in which only pg_catalog
 // is searched for names and the settings are known. It is the only way to open
-// one: every other statement of pgmedic relies on that search path. An error says in one line what could not be reached and why,
-// with KindNotFound for a database that is not there and KindUnreachable for
-// everything else. Connect waits at most ten seconds for each host unless the
-// target sets connect_timeout.
+// one: every other statement of pgmedic relies on that search path. An error says in
+// one line what could not be reached and why, with KindNotFound for a database that
+// is not there, KindUsage for a pooler that does not keep a server session for each
+// connection, and KindUnreachable for everything else. Connect waits at most ten
+// seconds for each host unless the target sets connect_timeout.
 func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	return connect(ctx, t, everySession+readingSession)
 }
@@ -63,11 +64,36 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	if err != nil {
 		return nil, connectError(ctx, cfg, err)
 	}
-	if err := setUpSession(ctx, conn, settings, AsksRole(t.Value("options"))); err != nil {
+	err = refuseSharing(ctx, conn, t)
+	if err == nil {
+		err = setUpSession(ctx, conn, settings, AsksRole(t.Value("options")))
+	}
+	if err != nil {
 		Close(ctx, conn)
 		return nil, err
 	}
 	return conn, nil
+}
+
+// refuseSharing empties the search path of a session that is the connection's own,
+// and returns an error for a pooler by which it is not.
+func refuseSharing(ctx context.Context, conn *pgx.Conn, t Target) error {
+	s, direct, err := begin(ctx, conn)
+	if direct || err != nil {
+		return err
+	}
+	err = t.poolers.keepsSessions(ctx, conn, s, func(ctx context.Context) (*pgx.Conn, error) {
+		another, err := pgx.ConnectConfig(ctx, conn.Config())
+		if err != nil {
+			return nil, connectError(ctx, conn.Config(), err)
+		}
+		return another, nil
+	})
+	if err != nil {
+		return err
+	}
+	conn.PgConn().CustomData()[pooledKey] = true
+	return startFresh(ctx, conn)
 }
 
 // unhurried are the timeouts that every version knows. They go into the startup
@@ -96,11 +122,15 @@ func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*p
 	return conn, err
 }
 
-// Close ends a session within a few seconds, also when ctx has ended. What a
-// broken connection says at its end is of no use to anyone.
+// Close ends a session within a few seconds, also when ctx has ended. Through a
+// pooler nothing of it is left to the next connection that gets the same server
+// session. What a broken connection says at its end is of no use to anyone.
 func Close(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
+	if Pooled(conn) && conn.PgConn().TxStatus() == 'I' {
+		_, _ = conn.Exec(ctx, discardSQL)
+	}
 	_ = conn.Close(ctx)
 }
 

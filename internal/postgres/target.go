@@ -20,8 +20,9 @@ import (
 // and password files decide, for pgmedic and for the client programs alike.
 // The zero Target leaves everything to them.
 type Target struct {
-	params map[string]string
-	pooler bool
+	params  map[string]string
+	pooler  bool
+	poolers *poolers // shared by all copies
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given
@@ -62,7 +63,7 @@ func NewTarget(params map[string]string) (Target, error) {
 // newTarget names an unknown keyword only where the caller knows that it can't
 // be a part of a password that was not encoded.
 func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
-	t := Target{params: make(map[string]string, len(params))}
+	t := Target{params: make(map[string]string, len(params)), poolers: &poolers{}}
 	known := slices.Concat(pgxKeywords(), toolKeywords())
 	names := make([]string, 0, len(params))
 	for name := range params {
@@ -240,7 +241,7 @@ func (t Target) With(keyword, value string) Target {
 	} else {
 		params[keyword] = value
 	}
-	return Target{params: params, pooler: t.pooler}
+	return Target{params: params, pooler: t.pooler, poolers: t.poolers}
 }
 
 // WithDatabase returns a copy that names another database of the same server.
@@ -249,10 +250,10 @@ func (t Target) WithDatabase(name string) Target { return t.With("dbname", name)
 // Database returns the database's name, or empty where it is left to libpq.
 func (t Target) Database() string { return t.params["dbname"] }
 
-// As returns the Target as a session with it showed it to be: where that could not
-// begin with settings of its own, a pooler is in between.
+// As returns the Target as a session with it showed it to be: through a pooler, or
+// by a server that does not let it begin with settings of its own.
 func (t Target) As(conn *pgx.Conn) Target {
-	if _, ok := conn.Config().RuntimeParams[unhurried()[0]]; !ok {
+	if _, ok := conn.Config().RuntimeParams[unhurried()[0]]; !ok || Pooled(conn) {
 		t.pooler = true
 	}
 	return t
