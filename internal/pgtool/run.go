@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -27,6 +28,7 @@ type Command struct {
 	// Offline is true for a run that talks to no server; Target is not used.
 	Offline bool
 	// Options are server settings for the session, as PGOPTIONS takes them.
+	// Through a pooler psql alone gets them.
 	Options string
 	// Stdin is the program's input; nil means none.
 	Stdin io.Reader
@@ -135,7 +137,15 @@ func Run(ctx context.Context, c Command) error {
 const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
-	if !c.Offline && !c.Target.ThroughPooler() {
+	switch {
+	case c.Offline:
+	case c.Target.ThroughPooler():
+		// A pooler refuses settings at the beginning of a session, or ignores them.
+		if c.Options != "" && c.Tool.Name == "psql" {
+			c.Args = append([]string{"--command=" + setSQL(c.Options)}, c.Args...)
+		}
+		c.Options = ""
+	default:
 		c.Options = strings.TrimSpace(unhurried + " " + c.Options)
 	}
 	if c.Options != "" {
@@ -168,6 +178,18 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	cmd.WaitDelay = 5 * time.Second
 	dieWithParent(cmd)
 	return cmd, stderr
+}
+
+// setSQL is what gives a session the settings of options, which are ours: words
+// of the form -c name=value.
+func setSQL(options string) string {
+	var statements []string
+	for _, word := range strings.Fields(options) {
+		if name, value, ok := strings.Cut(word, "="); ok {
+			statements = append(statements, "SET "+name+" = "+pgmedic.QuoteLiteral(value))
+		}
+	}
+	return strings.Join(statements, "; ")
 }
 
 // environment is what a client program may see: enough to find its libraries

@@ -71,13 +71,19 @@ func loadSession(ctx context.Context, o LoadOptions) (*pgx.Conn, error) {
 	if theirs == "" {
 		theirs = os.Getenv("PGOPTIONS")
 	}
-	options := strings.TrimSpace(theirs + " " + loadSettings(o.EventTriggersOff))
-	conn, err := postgres.Connect(ctx, o.Target.With("options", options))
+	ours, statements := loadSettings(o.EventTriggersOff), []string{"RESET ALL", "SELECT pg_catalog.set_config('search_path', '', false)"}
+	target := o.Target
+	if target.ThroughPooler() {
+		statements = append(statements, setSQL(ours))
+	} else {
+		target = target.With("options", strings.TrimSpace(theirs+" "+ours))
+	}
+	conn, err := postgres.Connect(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	for _, sql := range []string{"RESET ALL", "SELECT pg_catalog.set_config('search_path', '', false)"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
+	for _, sql := range statements {
+		if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 			postgres.Close(ctx, conn)
 			return nil, postgres.Wrap(err, "set up the session")
 		}

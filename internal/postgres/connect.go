@@ -66,6 +66,8 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	}
 	err = refuseSharing(ctx, conn, t)
 	if err == nil {
+		_, unhurried := conn.Config().RuntimeParams[unhurried()[0]]
+		t.poolers.remember(t.params["host"], t.params["port"], Pooled(conn) || !unhurried && !t.pooler)
 		err = setUpSession(ctx, conn, settings, AsksRole(t.Value("options")))
 	}
 	if err != nil {

@@ -103,6 +103,33 @@ func unhurriedly(run func() error) (err error) {
 type poolers struct {
 	mu      sync.Mutex
 	session map[string]bool
+
+	foundMu sync.Mutex // never held for long
+	found   map[[2]string]bool
+}
+
+// at reports whether sessions with a host and port go through a pooler, where there
+// was one.
+func (p *poolers) at(host, port string) (pooler, known bool) {
+	if p == nil {
+		return false, false
+	}
+	p.foundMu.Lock()
+	defer p.foundMu.Unlock()
+	pooler, known = p.found[[2]string{host, port}]
+	return pooler, known
+}
+
+func (p *poolers) remember(host, port string, pooler bool) {
+	if p == nil {
+		return
+	}
+	p.foundMu.Lock()
+	defer p.foundMu.Unlock()
+	if p.found == nil {
+		p.found = map[[2]string]bool{}
+	}
+	p.found[[2]string{host, port}] = pooler
 }
 
 // keepsSessions returns nil for a pooler that keeps a server session for each

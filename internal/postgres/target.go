@@ -259,9 +259,16 @@ func (t Target) As(conn *pgx.Conn) Target {
 	return t
 }
 
-// ThroughPooler reports whether the connection string said pgbouncer=true, or a
-// session showed it (As).
-func (t Target) ThroughPooler() bool { return t.pooler }
+// ThroughPooler reports whether client programs can't begin their sessions with
+// settings of ours. A session showed it: one with the same address, of this Target
+// or a copy of it, or the one given to As. Before there was any, the connection
+// string says it by pgbouncer=true.
+func (t Target) ThroughPooler() bool {
+	if pooler, known := t.poolers.at(t.params["host"], t.params["port"]); known {
+		return pooler
+	}
+	return t.pooler
+}
 
 // Password returns the password in the Target, or empty. It is given to client
 // programs in the environment of that one process.
