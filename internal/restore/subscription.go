@@ -41,12 +41,11 @@ func eachSubscription(ctx context.Context, t postgres.Target, verb string, then 
 	}
 	// A role that has subscriptions and is no superuser (from PostgreSQL 16 on)
 	// has no event triggers that it could turn off.
+	quiet := ""
 	if superuser, err := connIsSuperuser(ctx, conn); err != nil {
 		return err
 	} else if superuser {
-		if _, err := conn.Exec(ctx, "SET session_replication_role = replica"); err != nil {
-			return postgres.Wrap(err, "turn event triggers off")
-		}
+		quiet = eventTriggersOff
 	}
 	for _, name := range names {
 		quoted := pgmedic.QuoteIdent(name)
@@ -55,12 +54,27 @@ func eachSubscription(ctx context.Context, t postgres.Target, verb string, then 
 			"ALTER SUBSCRIPTION " + quoted + " SET (slot_name = NONE)",
 		}, then(quoted)...)
 		for _, sql := range statements {
-			if _, err := conn.Exec(ctx, sql); err != nil {
+			if err := together(ctx, conn, quiet+sql); err != nil {
 				return postgres.Wrap(err, fmt.Sprintf("%s subscription %s", verb, quoted))
 			}
 		}
 	}
 	return nil
+}
+
+// eventTriggersOff begins a superuser's transaction in which event triggers, which
+// have no business with what pgmedic makes and drops, don't fire. It lasts no
+// longer: foreign keys and triggers of the application would not fire either in a
+// session that a pooler gives to it next.
+const eventTriggersOff = "SET LOCAL session_replication_role = replica; "
+
+// together runs statements, or none of them.
+func together(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, "BEGIN; "+sql+"; COMMIT").ReadAll()
+	if err != nil {
+		_, _ = conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // a broken session has rolled back
+	}
+	return err
 }
 
 func isSuperuser(ctx context.Context, t postgres.Target) (bool, error) {

@@ -104,6 +104,9 @@ logfile = %s
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		if log, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && tb.Failed() {
+			tb.Logf("PgBouncer ended with %v and said:\n%s", cmd.ProcessState, log[max(0, len(log)-3000):])
+		}
 	})
 	dsn = func(database string) string {
 		return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", o.User, port, database)
