@@ -58,7 +58,7 @@ func LoadSQL(ctx context.Context, o LoadOptions) error {
 // halfway helps nobody, and what they write is safe once a later commit of the
 // same run is.
 func loadSettings(eventTriggersOff bool) string {
-	options := unhurried + " -c synchronous_commit=off -c client_min_messages=warning" +
+	options := "-c synchronous_commit=off -c client_min_messages=warning" +
 		" -c default_transaction_read_only=off -c array_nulls=on" // a role's own, say, after an accident
 	if eventTriggersOff {
 		options += " -c session_replication_role=replica"

@@ -135,21 +135,19 @@ func Run(ctx context.Context, c Command) error {
 	return err
 }
 
-// unhurried turns the server's timeouts off from the start of the session: pg_dump
-// does it itself, with statements that a timeout of milliseconds would end.
-const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	switch {
 	case c.Offline:
 	case c.Target.ThroughPooler():
 		// A pooler refuses settings at the beginning of a session, or ignores them.
 		if c.Options != "" && c.Tool.Name == "psql" {
-			c.Args = append([]string{"--command=" + setSQL(c.Options)}, c.Args...)
+			c.Args = append([]string{"--command=" + setSQL(c.Target.Unhurried()+" "+c.Options)}, c.Args...)
 		}
 		c.Options = ""
 	default:
-		c.Options = strings.TrimSpace(unhurried + " " + c.Options)
+		// pg_dump turns timeouts off itself, with statements that one of milliseconds
+		// would end.
+		c.Options = strings.TrimSpace(c.Target.Unhurried() + " " + c.Options)
 	}
 	if c.Options != "" {
 		// Options in the connection string would win over PGOPTIONS, so ours

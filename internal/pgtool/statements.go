@@ -74,7 +74,7 @@ func loadSession(ctx context.Context, o LoadOptions) (*pgx.Conn, error) {
 	ours, statements := loadSettings(o.EventTriggersOff), []string{"RESET ALL", "SELECT pg_catalog.set_config('search_path', '', false)"}
 	target := o.Target
 	if target.ThroughPooler() {
-		statements = append(statements, setSQL(ours))
+		statements = append(statements, setSQL(target.Unhurried()+" "+ours))
 	} else {
 		target = target.With("options", strings.TrimSpace(theirs+" "+ours))
 	}

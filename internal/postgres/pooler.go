@@ -97,47 +97,16 @@ func unhurriedly(run func() error) (err error) {
 	return err
 }
 
-// poolers remembers for a Target and its copies through which of their addresses,
-// databases and roles a session pooler was found, so that a command looks once and
-// not for each of its sessions.
+// poolers remembers through which addresses, databases and roles a session pooler
+// was found, so that a command looks once and not for each of its sessions.
 type poolers struct {
 	mu      sync.Mutex
 	session map[string]bool
-
-	foundMu sync.Mutex // never held for long
-	found   map[[2]string]bool
-}
-
-// at reports whether sessions with a host and port go through a pooler, where there
-// was one.
-func (p *poolers) at(host, port string) (pooler, known bool) {
-	if p == nil {
-		return false, false
-	}
-	p.foundMu.Lock()
-	defer p.foundMu.Unlock()
-	pooler, known = p.found[[2]string{host, port}]
-	return pooler, known
-}
-
-func (p *poolers) remember(host, port string, pooler bool) {
-	if p == nil {
-		return
-	}
-	p.foundMu.Lock()
-	defer p.foundMu.Unlock()
-	if p.found == nil {
-		p.found = map[[2]string]bool{}
-	}
-	p.found[[2]string{host, port}] = pooler
 }
 
 // keepsSessions returns nil for a pooler that keeps a server session for each
 // connection, and an error for any other.
 func (p *poolers) keepsSessions(ctx context.Context, first *pgx.Conn, s serverSession, another func(context.Context) (*pgx.Conn, error)) error {
-	if p == nil {
-		p = &poolers{}
-	}
 	cfg := first.Config()
 	key := fmt.Sprintf("%s %q %q", first.PgConn().Conn().RemoteAddr(), cfg.Database, cfg.User)
 	p.mu.Lock()
@@ -153,11 +122,11 @@ func (p *poolers) keepsSessions(ctx context.Context, first *pgx.Conn, s serverSe
 	switch {
 	case shared:
 		return pgmedic.Errorf(pgmedic.KindUsage, directHint,
-			"connect to PostgreSQL at %s: that is a pooler in transaction mode, which gives a connection another server session for each transaction", address(cfg))
+			"connect to PostgreSQL at %s: that is a pooler in transaction mode, which gives a connection another server session for each transaction", addressOf(cfg))
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("find out the mode of the pooler at %s: %w", address(cfg), context.Cause(ctx))
+		return fmt.Errorf("find out the mode of the pooler at %s: %w", addressOf(cfg), context.Cause(ctx))
 	case err != nil:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, directHint, "find out the mode of the pooler at %s: %w", address(cfg), err)
+		return pgmedic.Errorf(pgmedic.KindUnreachable, directHint, "find out the mode of the pooler at %s: %w", addressOf(cfg), err)
 	}
 	if p.session == nil {
 		p.session = map[string]bool{}

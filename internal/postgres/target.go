@@ -20,9 +20,9 @@ import (
 // and password files decide, for pgmedic and for the client programs alike.
 // The zero Target leaves everything to them.
 type Target struct {
-	params  map[string]string
-	pooler  bool
-	poolers *poolers // shared by all copies
+	params map[string]string
+	pooler bool
+	known  *known // shared by all copies
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given
@@ -63,7 +63,7 @@ func NewTarget(params map[string]string) (Target, error) {
 // newTarget names an unknown keyword only where the caller knows that it can't
 // be a part of a password that was not encoded.
 func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
-	t := Target{params: make(map[string]string, len(params)), poolers: &poolers{}}
+	t := Target{params: make(map[string]string, len(params)), known: &known{}}
 	known := slices.Concat(pgxKeywords(), toolKeywords())
 	names := make([]string, 0, len(params))
 	for name := range params {
@@ -241,7 +241,7 @@ func (t Target) With(keyword, value string) Target {
 	} else {
 		params[keyword] = value
 	}
-	return Target{params: params, pooler: t.pooler, poolers: t.poolers}
+	return Target{params: params, pooler: t.pooler, known: t.known}
 }
 
 // WithDatabase returns a copy that names another database of the same server.
@@ -253,7 +253,7 @@ func (t Target) Database() string { return t.params["dbname"] }
 // As returns the Target as a session with it showed it to be: through a pooler, or
 // by a server that does not let it begin with settings of its own.
 func (t Target) As(conn *pgx.Conn) Target {
-	if _, ok := conn.Config().RuntimeParams[unhurried()[0]]; !ok || Pooled(conn) {
+	if !beganUnhurried(conn) || Pooled(conn) {
 		t.pooler = true
 	}
 	return t
@@ -264,8 +264,8 @@ func (t Target) As(conn *pgx.Conn) Target {
 // or a copy of it, or the one given to As. Before there was any, the connection
 // string says it by pgbouncer=true.
 func (t Target) ThroughPooler() bool {
-	if pooler, known := t.poolers.at(t.params["host"], t.params["port"]); known {
-		return pooler
+	if seen, ok := t.known.get(t.address()); ok {
+		return seen.pooler
 	}
 	return t.pooler
 }
