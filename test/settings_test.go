@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,8 +67,8 @@ func adverseSettings() []adverse {
 		{name: "xmloption", value: "document"},
 		{name: "xmlbinary", value: "hex"},
 		{name: "row_security", value: "on"},
-		{name: "default_tablespace", value: "nowhere", only: sessions},
-		{name: "temp_tablespaces", value: "nowhere", only: sessions},
+		{name: "default_tablespace", value: "elsewhere", only: sessions},
+		{name: "temp_tablespaces", value: "elsewhere", only: sessions},
 		{name: "default_table_access_method", value: "other_heap", only: sessions},
 		{name: "default_toast_compression", value: "pglz", since: 14},
 		{name: "check_function_bodies", value: "on"},
@@ -125,35 +126,89 @@ func at(all []adverse, l level, major int) (can []adverse) {
 	return can
 }
 
-// TestSettings runs everything with each of sixty settings of the database, of the
-// role and of the server, all that can be together at once; one by one where all
-// tests run, and through PgBouncer.
+// TestSettings runs everything with sixty settings of the database, of the role and
+// of the server, all that can be at once.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	all := adverseSettings()
-	// What ends a connection at once leaves nothing of the other settings to see.
-	hasty := []string{"exit_on_error"}
-	for _, l := range []level{ofDatabase, ofRole, ofServer} {
+	// What ends a session at its first error leaves nothing of the others to see.
+	all := slices.DeleteFunc(adverseSettings(), func(a adverse) bool { return a.name == "exit_on_error" })
+	for l, methods := range map[level][]string{ofDatabase: {"parallel", "plain"}, ofRole: {"parallel"}, ofServer: {"plain"}} {
 		t.Run(string(l), func(t *testing.T) {
 			t.Parallel()
 			s := settingsServer(t)
-			can := at(all, l, s.Major())
-			together := slices.DeleteFunc(slices.Clone(can), func(a adverse) bool { return slices.Contains(hasty, a.name) })
-			t.Run("together", func(t *testing.T) { newWorld(t, s, l, together).round(true) })
-			if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
-				return
-			}
-			for _, a := range can {
-				t.Run(a.name, func(t *testing.T) { newWorld(t, s, l, []adverse{a}).round(false) })
-			}
+			w := newWorld(t, s, at(all, l, s.Major()), l)
+			w.report()
+			w.round(true, methods...)
 		})
+	}
+}
+
+// TestEachSetting runs everything with each of the settings by itself, of the
+// database and of the role.
+func TestEachSetting(t *testing.T) {
+	thorough(t)
+	t.Parallel()
+	s := settingsServer(t)
+	for _, a := range at(adverseSettings(), ofDatabase, s.Major()) {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			newWorld(t, s, []adverse{a}, ofDatabase, ofRole).round(false, "parallel")
+		})
+	}
+}
+
+// TestSettingsThroughPooler runs everything through PgBouncer in session mode with
+// all settings of the database and the role with which that can be: where client
+// programs would need a setting from the start, the refusal is all that happens.
+func TestSettingsThroughPooler(t *testing.T) {
+	t.Parallel()
+	s := settingsServer(t)
+	// Each would end the pooler's own sessions, or pg_dump's, which begin with them.
+	hasty := []string{"exit_on_error", "idle_session_timeout", "transaction_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+	stubborn := []string{"role", "array_nulls", "default_transaction_read_only", "session_replication_role"}
+	all := slices.DeleteFunc(at(adverseSettings(), ofDatabase, s.Major()), func(a adverse) bool { return slices.Contains(hasty, a.name) })
+	through := func(w *world) {
+		address, err := url.Parse(scratchtest.Bouncer(t, s, scratchtest.BouncerOptions{Mode: "session", PoolSize: 20, User: w.role, Password: password})(w.database))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.connectBy(address.Host)
+	}
+	w := newWorld(t, s, slices.DeleteFunc(slices.Clone(all), func(a adverse) bool { return slices.Contains(stubborn, a.name) }), ofDatabase, ofRole)
+	through(w)
+	w.report()
+	w.round(true, "parallel")
+
+	w = newWorld(t, s, all, ofRole)
+	through(w)
+	id := strings.TrimSpace(w.must("backup", "-q"))
+	want := w.content(w.database)
+	for _, args := range [][]string{{"restore", id, "--into", w.database + "_into"}, {"restore", id, "--swap", "--yes"}} {
+		r := w.run(args...)
+		if r.code != 2 || !strings.Contains(r.stderr, strings.Join([]string{"array_nulls", "default_transaction_read_only", "role", "session_replication_role"}, ", ")) {
+			t.Errorf("pgmedic %s: exit code %d\n%s", strings.Join(args, " "), r.code, r.stderr)
+		}
+	}
+	if got := w.content(w.database); got != want {
+		t.Errorf("it has become\n%s\nwas\n%s", got, want)
+	}
+	if got := w.ask("postgres", "SELECT string_agg(datname, ' ') FROM pg_database WHERE starts_with(datname, '"+w.database+"')"); got != w.database {
+		t.Errorf("databases %s", got)
 	}
 }
 
 // settingsServer is a server of the test's own, whose settings it changes.
 func settingsServer(t *testing.T) *scratch.Server {
 	t.Helper()
-	return scratchtest.New(t, scratch.Options{TCP: true, Password: password, Settings: map[string]string{"max_connections": "100"}})
+	s := scratchtest.New(t, scratch.Options{TCP: true, Password: password, Settings: map[string]string{"max_connections": "100"}})
+	dir, err := s.TablespaceDir("elsewhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := executeAt(s.DSN("postgres"), "CREATE TABLESPACE elsewhere LOCATION "+pgmedic.QuoteLiteral(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // world is a database, a role and a server with adverse settings.
@@ -161,7 +216,6 @@ type world struct {
 	*bench
 	server *scratch.Server
 	role   string
-	level  level
 }
 
 // decoys are functions that a session finds where it looks for a bare name.
@@ -202,33 +256,36 @@ INSERT INTO public.visits (id, at, gap, x, y, b, tags, doc, fee, note) SELECT n,
 INSERT INTO public.bills SELECT n, n, n::numeric::money, chr(9) || n FROM generate_series(1, 300) AS n;
 SELECT lo_from_bytea(0, decode('5c00ff', 'hex'));`
 
-func newWorld(t *testing.T, s *scratch.Server, l level, settings []adverse) *world {
+func newWorld(t *testing.T, s *scratch.Server, settings []adverse, levels ...level) *world {
 	t.Helper()
 	b := &bench{t: t, database: "e2e_" + strings.ToLower(rand.Text()[:10]), dir: t.TempDir(), mark: "/mark-" + rand.Text()}
-	w := &world{bench: b, server: s, role: "of_" + b.database, level: l}
+	w := &world{bench: b, server: s, role: "of_" + b.database}
 	b.store = filepath.Join(b.dir, "store")
 	b.tmp = t.TempDir()
 	w.exec("postgres", "CREATE DATABASE "+b.database+" TEMPLATE template0", "CREATE ROLE "+w.role+" SUPERUSER LOGIN PASSWORD "+pgmedic.QuoteLiteral(password))
 	more := computed
-	if l == ofRole { // values that depend on who writes a row are nothing that anyone can restore
+	if slices.Contains(levels, ofRole) { // values that depend on who writes a row are nothing that anyone can restore
 		more = ""
 	}
 	w.exec(b.database, decoys, fmt.Sprintf(definitions, more))
-	for _, a := range settings {
-		switch l {
-		case ofServer:
-			w.exec("postgres", "ALTER SYSTEM SET "+a.name+" = "+a.list())
-		case ofDatabase:
-			w.exec("postgres", "ALTER DATABASE "+b.database+" SET "+a.name+" = "+a.list())
-		case ofRole:
-			w.exec("postgres", "ALTER ROLE "+w.role+" SET "+a.name+" = "+a.list())
+	for _, l := range levels {
+		for _, a := range settings {
+			set := " SET " + a.name + " = " + a.list()
+			switch l {
+			case ofServer:
+				w.exec("postgres", "ALTER SYSTEM"+set)
+			case ofDatabase:
+				w.exec("postgres", "ALTER DATABASE "+b.database+set)
+			case ofRole:
+				w.exec("postgres", "ALTER ROLE "+w.role+set)
+			}
 		}
 	}
-	if l == ofServer {
+	if slices.Contains(levels, ofServer) {
 		w.exec("postgres", "SELECT pg_reload_conf()")
-		t.Cleanup(func() { w.exec("postgres", "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()") })
 		eventually(t, 30*time.Second, "the server has its settings", func() bool {
-			return w.ask("postgres", "SELECT count(*)::text FROM pg_file_settings AS f JOIN pg_settings AS s ON s.name = f.name WHERE f.sourcefile ~ 'auto' AND (f.error IS NOT NULL OR NOT f.applied)") == "0"
+			return w.ask("postgres", "SELECT count(*)::text FROM pg_file_settings WHERE sourcefile ~ 'auto.conf$' AND NOT applied") == "0" &&
+				w.ask("postgres", "SELECT setting FROM pg_file_settings WHERE name = '"+settings[0].name+"' AND sourcefile ~ 'auto.conf$'") != ""
 		})
 	}
 	t.Cleanup(func() {
@@ -239,7 +296,44 @@ func newWorld(t *testing.T, s *scratch.Server, l level, settings []adverse) *wor
 	})
 	w.exec(b.database, rows)
 	w.connectBy(fmt.Sprintf("127.0.0.1:%d", s.Port()))
+	w.inForce(settings)
 	return w
+}
+
+// inForce checks that sessions of the role with the database have the settings.
+func (w *world) inForce(settings []adverse) {
+	w.t.Helper()
+	ctx := context.Background()
+	cfg, err := pgx.ParseConfig(w.server.URL(w.database))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg.User, cfg.RuntimeParams["application_name"] = w.role, ""
+	delete(cfg.RuntimeParams, "application_name")
+	// Or the session would end before it says so.
+	patient := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"}
+	for _, a := range settings {
+		if slices.Contains(patient, a.name) {
+			cfg.RuntimeParams[a.name] = "0"
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, a := range settings {
+		if slices.Contains(patient, a.name) || a.name == "client_encoding" { // pgx asks for UTF8
+			continue
+		}
+		results, err := conn.PgConn().Exec(ctx, "SELECT pg_catalog.current_setting("+pgmedic.QuoteLiteral(a.name)+")").ReadAll()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if got := strings.ReplaceAll(string(results[0].Rows[0][0]), `"`, ""); got != a.value {
+			w.t.Errorf("%s is %q in a session, want %q", a.name, got, a.value)
+		}
+	}
 }
 
 // connectBy makes the program connect as the role by an address.
@@ -326,52 +420,55 @@ func (w *world) sums(database, schema string) string {
 	return w.ask(database, fmt.Sprintf(sum, schema, "visits")) + w.ask(database, fmt.Sprintf(sum, schema, "bills"))
 }
 
-// round runs everything once. What fails is reported and the round goes on as far as
-// it can.
-func (w *world) round(drill bool) {
+// must runs the program, which must end with exit code 0, and returns its output.
+func (w *world) must(args ...string) string {
+	w.t.Helper()
+	r := w.run(args...)
+	if r.code != 0 {
+		w.t.Errorf("pgmedic %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// report runs what only reads.
+func (w *world) report() {
+	w.t.Helper()
+	w.must("check")
+	w.must("report")
+}
+
+// round takes a backup, proves it and restores it in every way. What fails is
+// reported, and the round goes on as far as it can.
+func (w *world) round(drill bool, methods ...string) {
 	t := w.t
 	t.Helper()
-	want := w.content(w.database)
-	must := func(args ...string) string {
-		t.Helper()
-		r := w.run(args...)
-		if r.code != 0 {
-			t.Errorf("pgmedic %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
-		}
-		return r.stdout
-	}
-	must("check")
-	must("report")
-	for _, method := range []string{"parallel", "plain"} {
-		id := strings.TrimSpace(must("backup", "-q", "--method", method))
+	for _, method := range methods {
+		want := w.content(w.database)
+		id := strings.TrimSpace(w.must("backup", "-q", "--method", method))
 		if id == "" {
 			continue
 		}
 		if drill {
-			must("drill", id)
+			w.must("drill", id)
 		}
-		must("restore", id, "--into", w.database+"_"+method)
-		if got := w.content(w.database + "_" + method); got != want {
+		into := w.database + "_" + method
+		w.must("restore", id, "--into", into)
+		if got := w.content(into); got != want {
 			t.Errorf("%s: the copy is\n%s\nwant\n%s", method, got, want)
 		}
-		if method == "plain" {
-			continue
-		}
-		schema := strings.TrimSpace(must("restore", id, "-q", "--table", "visits", "--table", "bills"))
-		if schema != "" {
+		if schema := strings.TrimSpace(w.must("restore", id, "-q", "--table", "visits", "--table", "bills")); schema != "" {
 			w.rescued(schema)
 		}
-		w.exec(w.database, "DELETE FROM bills WHERE id > 100")
+		w.exec(w.database, "DELETE FROM bills WHERE id = (SELECT max(id) FROM bills)")
 		broken := w.content(w.database)
-		must("restore", id, "--swap", "--yes")
+		w.must("restore", id, "--swap", "--yes")
 		if got := w.content(w.database); got != want {
-			t.Errorf("after the swap it is\n%s\nwant\n%s", got, want)
+			t.Errorf("%s: after the swap it is\n%s\nwant\n%s", method, got, want)
 		}
-		must("rollback", w.database, "--yes")
+		w.must("rollback", w.database, "--yes")
 		if got := w.content(w.database); got != broken {
-			t.Errorf("after the rollback it is\n%s\nwant\n%s", got, broken)
+			t.Errorf("%s: after the rollback it is\n%s\nwant\n%s", method, got, broken)
 		}
-		want = broken
 	}
 }
 
@@ -385,4 +482,63 @@ func (w *world) rescued(schema string) {
 		w.t.Error("the rescued rows are other ones")
 	}
 	w.exec(w.database, "DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE")
+}
+
+// TestLanguages runs everything on servers that speak German, French and Japanese:
+// nothing hangs on the words of a message.
+func TestLanguages(t *testing.T) {
+	localedef, err := exec.LookPath("localedef")
+	if err != nil {
+		t.Skip("no localedef here to make locales with")
+	}
+	// Not t.TempDir: the server's user has to get in.
+	dir, err := os.MkdirTemp("", "e2e-locales-") //nolint:usetesting // see above
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	languages := []string{"de_DE", "fr_FR", "ja_JP"}
+	for _, name := range languages {
+		if out, err := exec.Command(localedef, "--no-archive", "-i", name, "-f", "UTF-8", filepath.Join(dir, name+".UTF-8")).CombinedOutput(); err != nil {
+			t.Skipf("the sources of locale %s are not here: %v: %s", name, err, out)
+		}
+	}
+	t.Setenv("LOCPATH", dir)
+	s := settingsServer(t)
+	for _, name := range languages {
+		t.Run(name, func(t *testing.T) {
+			speaks := adverse{name: "lc_messages", value: name + ".UTF-8"}
+			w := newWorld(t, s, []adverse{speaks}, ofServer, ofDatabase, ofRole)
+			conn, err := pgx.Connect(t.Context(), s.URL(w.database))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = conn.Exec(t.Context(), "SELECT 1 / 0")
+			_ = conn.Close(t.Context())
+			if err == nil || strings.Contains(err.Error(), "division by zero") {
+				t.Skipf("PostgreSQL has no messages in %s here: %v", name, err)
+			}
+			w.report()
+			w.round(false, "parallel")
+			if r := w.run("backup", "nowhere"); r.code != 10 {
+				t.Errorf("a backup of a database that is not there: exit code %d: %s", r.code, r.stderr)
+			}
+			refuse := func(code int, words string, args ...string) {
+				t.Helper()
+				if r := w.run(args...); r.code != code || !strings.Contains(r.stderr, words) {
+					t.Errorf("pgmedic %s: exit code %d, want %d with %q: %s", strings.Join(args, " "), r.code, code, words, r.stderr)
+				}
+			}
+			locker := w.session(w.database)
+			defer func() { _ = locker.Close(context.WithoutCancel(t.Context())) }()
+			if _, err := locker.Exec(t.Context(), "BEGIN; LOCK TABLE visits"); err != nil {
+				t.Fatal(err)
+			}
+			refuse(14, "holds it", "backup", "--lock-timeout", "1s", "--method", "parallel")
+			refuse(14, "lock", "backup", "--lock-timeout", "1s", "--method", "plain")
+		})
+	}
 }

@@ -33,6 +33,7 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 			w = io.MultiWriter(w, counter, progress)
 			o := pgtool.DumpOptions{
 				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
+				Encoding: r.Manifest.Database.Encoding,
 			}
 			if len(snapshot.LeftOut.ForeignKeys) > 0 {
 				return r.dumpWithoutKeys(ctx, w, o)

@@ -15,6 +15,9 @@ type DumpOptions struct {
 	Target postgres.Target
 	// Snapshot is the exported snapshot to read in.
 	Snapshot string
+	// Encoding is the database's own. Without it the dump is in the one that the
+	// database or the role sets for its sessions.
+	Encoding string
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
 	// LeftOut is what a partial backup does not hold.
@@ -27,7 +30,7 @@ type DumpOptions struct {
 func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
 	args := []string{
 		"--format=plain",
-		"--snapshot=" + o.Snapshot,
+		"--snapshot=" + o.Snapshot, "--encoding=" + o.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", o.LockTimeout.Milliseconds()),
 	}
 	for _, s := range o.Sections {

@@ -42,7 +42,10 @@ const (
 	hurriedTries = 20
 )
 
-var errPoolerSlow = errors.New("no server session came free in time")
+var (
+	errPoolerSlow = errors.New("no server session came free in time")
+	errHurried    = errors.New("statement_timeout ends every statement")
+)
 
 // pooledKey is where a connection's custom data say that a pooler is in between.
 const pooledKey = "pgmedic.pooler"
@@ -50,16 +53,12 @@ const pooledKey = "pgmedic.pooler"
 // Pooled reports whether a session goes through a pooler.
 func Pooled(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[pooledKey] == true }
 
-// serverSession is one session of one server: process ids are unique among those
-// of one server only.
-type serverSession struct {
-	pid     int64
-	started string // the server, not the session
-}
+// serverSession is one session of one server: its process id, which is unique among
+// those of one server only, and when that server was started.
+type serverSession struct{ pid, started string }
 
 // sessionSQL names a session, in a form that no setting changes.
-const sessionSQL = `pg_catalog.pg_backend_pid()::pg_catalog.int8,
-	pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()), 'hex')`
+const sessionSQL = `pg_catalog.pg_backend_pid(), pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()), 'hex')`
 
 // begin is the first statement of every session. It says which one of the server
 // it is, and empties the search path where that is its own for certain. The owner
@@ -69,32 +68,45 @@ const sessionSQL = `pg_catalog.pg_backend_pid()::pg_catalog.int8,
 // emptied in a session that a pooler may give to somebody else next.
 func begin(ctx context.Context, conn *pgx.Conn) (s serverSession, direct bool, err error) {
 	key := strconv.FormatUint(uint64(conn.PgConn().PID()), 10)
-	sql := "SELECT " + sessionSQL + `,
-	CASE WHEN pg_catalog.pg_backend_pid()::pg_catalog.int8 OPERATOR(pg_catalog.=) '` + key + `'::pg_catalog.int8
-		THEN pg_catalog.set_config('search_path', '', false) END IS NOT NULL`
-	err = unhurriedRow(ctx, conn, sql, &s.pid, &s.started, &direct)
-	return s, direct, Wrap(err, "ask which session this is")
+	row, err := hurriedRow(ctx, conn, "SELECT "+sessionSQL+`,
+	CASE WHEN pg_catalog.pg_backend_pid()::pg_catalog.int8 OPERATOR(pg_catalog.=) '`+key+`'::pg_catalog.int8
+		THEN pg_catalog.set_config('search_path', '', false) END IS NOT NULL`)
+	if err != nil {
+		return s, false, Wrap(err, "ask which session this is")
+	}
+	return serverSession{row[0], row[1]}, row[2] == "t", nil
 }
 
 // which is begin without any effect.
-func which(ctx context.Context, conn *pgx.Conn) (s serverSession, err error) {
-	err = unhurriedRow(ctx, conn, "SELECT "+sessionSQL, &s.pid, &s.started)
-	return s, err
+func which(ctx context.Context, conn *pgx.Conn) (serverSession, error) {
+	row, err := hurriedRow(ctx, conn, "SELECT "+sessionSQL)
+	if err != nil {
+		return serverSession{}, Wrap(err, "ask which session this is")
+	}
+	return serverSession{row[0], row[1]}, nil
 }
 
-func unhurriedRow(ctx context.Context, conn *pgx.Conn, sql string, into ...any) (err error) {
-	return unhurriedly(func() error { return conn.QueryRow(ctx, sql).Scan(into...) })
-}
-
-// unhurriedly runs a statement again that a timeout of milliseconds ended.
-func unhurriedly(run func() error) (err error) {
+// hurriedRow runs a query of one row in a session whose own timeouts may be of
+// milliseconds, and whose transactions may wait for others (deferrable). All goes
+// in one message, so that a pooler gives it to one session and nothing stays there.
+func hurriedRow(ctx context.Context, conn *pgx.Conn, sql string) (row []string, err error) {
+	sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE; SET LOCAL statement_timeout = 0; " + sql + "; END"
 	for range hurriedTries {
-		err = run()
+		results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+		if err == nil {
+			for _, value := range results[2].Rows[0] {
+				row = append(row, string(value))
+			}
+			return row, nil
+		}
+		if conn.PgConn().TxStatus() == 'E' {
+			_ = execSimple(ctx, conn, "ROLLBACK") // what went wrong is known
+		}
 		if Code(err) != "57014" {
-			return err
+			return nil, err
 		}
 	}
-	return err
+	return nil, errHurried
 }
 
 // poolers remembers through which addresses, databases and roles a session pooler
@@ -186,7 +198,7 @@ func (p *probe) run(ctx context.Context) (shared bool, err error) {
 func (p *probe) ask(ctx context.Context, i int) (shared bool, err error) {
 	s, err := which(ctx, p.conns[i].conn)
 	if err != nil {
-		return false, Wrap(err, "ask which session this is")
+		return false, err
 	}
 	if s != p.conns[i].had {
 		return true, nil
@@ -202,7 +214,7 @@ func (p *probe) taken(ctx context.Context, s serverSession, except int) (bool, e
 			continue
 		}
 		_, err := which(ctx, c.conn)
-		return err == nil, Wrap(err, "ask which session this is")
+		return err == nil, err
 	}
 	return false, nil
 }
@@ -233,7 +245,7 @@ func (p *probe) add(ctx context.Context) (shared, full bool, err error) {
 		case got := <-answers:
 			p.conns = append(p.conns, probed{c, got.session})
 			if got.err != nil {
-				return false, false, Wrap(got.err, "ask which session this is")
+				return false, false, got.err
 			}
 			shared, err = p.taken(ctx, got.session, len(p.conns)-1)
 			return shared, false, err
@@ -256,13 +268,20 @@ const discardSQL = "DISCARD ALL"
 // startFresh takes from a server session what earlier connections through a pooler
 // have left in it, where the pooler does not (server_reset_query is empty).
 func startFresh(ctx context.Context, conn *pgx.Conn) error {
-	if err := unhurriedly(func() error { _, err := conn.Exec(ctx, discardSQL); return err }); err != nil {
-		return Wrap(err, "begin a session through a pooler")
+	for range hurriedTries {
+		// A message each: the second can't be in a transaction.
+		err := execSimple(ctx, conn, "SET statement_timeout = 0")
+		if err == nil {
+			err = execSimple(ctx, conn, discardSQL)
+		}
+		if err == nil {
+			break
+		}
+		if Code(err) != "57014" {
+			return Wrap(err, "begin a session through a pooler")
+		}
 	}
 	name := conn.Config().RuntimeParams["application_name"]
-	err := unhurriedly(func() error {
-		_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('application_name', $1, false)", name)
-		return err
-	})
+	_, err := hurriedRow(ctx, conn, "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('application_name', "+pgmedic.QuoteLiteral(name)+", false)")
 	return Wrap(err, "begin a session through a pooler")
 }
