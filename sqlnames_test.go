@@ -26,6 +26,7 @@ var (
 	// pathSetting may set a search path; each file says why where it does.
 	pathSetting = []string{
 		"internal/postgres/session.go",  // the one place
+		"internal/postgres/pooler.go",   // the first statement of a session, which empties it
 		"internal/restore/rows.go",      // rows whose checks need a path; nothing of ours follows but COPY
 		"internal/backup/recover.go",    // the same, in recover.sh
 		"internal/monitor/collect.go",   // pg_catalog, pg_temp

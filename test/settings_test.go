@@ -179,13 +179,14 @@ func TestSettingsThroughPooler(t *testing.T) {
 	w.report()
 	w.round(true, "parallel")
 
-	w = newWorld(t, s, all, ofRole)
+	// A role that the role takes on is pg_dump's as well, and that fails.
+	w = newWorld(t, s, slices.DeleteFunc(slices.Clone(all), func(a adverse) bool { return a.name == "role" }), ofRole)
 	through(w)
 	id := strings.TrimSpace(w.must("backup", "-q"))
 	want := w.content(w.database)
 	for _, args := range [][]string{{"restore", id, "--into", w.database + "_into"}, {"restore", id, "--swap", "--yes"}} {
 		r := w.run(args...)
-		if r.code != 2 || !strings.Contains(r.stderr, strings.Join([]string{"array_nulls", "default_transaction_read_only", "role", "session_replication_role"}, ", ")) {
+		if r.code != 2 || !strings.Contains(r.stderr, strings.Join([]string{"array_nulls", "default_transaction_read_only", "session_replication_role"}, ", ")) {
 			t.Errorf("pgmedic %s: exit code %d\n%s", strings.Join(args, " "), r.code, r.stderr)
 		}
 	}

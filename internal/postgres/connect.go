@@ -108,7 +108,11 @@ func refuseSharing(ctx context.Context, conn *pgx.Conn, t Target) error {
 	if err != nil {
 		return err
 	}
-	conn.PgConn().CustomData()[pooledKey] = true
+	pid, err := strconv.ParseUint(s.pid, 10, 32)
+	if err != nil {
+		return fmt.Errorf("read the id of the server's process: %w", err)
+	}
+	conn.PgConn().CustomData()[pooledKey] = uint32(pid)
 	return startFresh(ctx, conn)
 }
 

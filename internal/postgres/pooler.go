@@ -47,11 +47,21 @@ var (
 	errHurried    = errors.New("statement_timeout ends every statement")
 )
 
-// pooledKey is where a connection's custom data say that a pooler is in between.
+// pooledKey is where the custom data of a connection through a pooler have the id of
+// the server's process.
 const pooledKey = "pgmedic.pooler"
 
 // Pooled reports whether a session goes through a pooler.
-func Pooled(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[pooledKey] == true }
+func Pooled(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[pooledKey] != nil }
+
+// PID returns the id of the server's process of a session. That of the cancel key
+// is the pooler's invention where there is one: another process may have it.
+func PID(conn *pgx.Conn) uint32 {
+	if pid, ok := conn.PgConn().CustomData()[pooledKey].(uint32); ok {
+		return pid
+	}
+	return conn.PgConn().PID()
+}
 
 // serverSession is one session of one server: its process id, which is unique among
 // those of one server only, and when that server was started.

@@ -212,6 +212,9 @@ func TestNothingIsInherited(t *testing.T) {
 	if got := query[int](t, conn, "SELECT pg_backend_pid()"); got != pid {
 		t.Errorf("in session %d instead of %d", got, pid)
 	}
+	if got := postgres.PID(conn); int(got) != pid || got == conn.PgConn().PID() {
+		t.Errorf("the process's id is given as %d instead of %d", got, pid)
+	}
 	if got := query[string](t, conn, "SELECT current_setting('session_replication_role') || current_setting('work_mem') || current_setting('application_name')"); got != "origin4MBpgmedic" {
 		t.Errorf("inherited: %s", got)
 	}
