@@ -256,7 +256,6 @@ func busy(t *testing.T, dsn string, clients int, brief bool) {
 					}
 					var err error
 					if conn, err = pgx.Connect(ctx, dsn+"&default_query_exec_mode=simple_protocol"); err != nil {
-						conn = nil
 						if ctx.Err() == nil {
 							t.Errorf("the application: %v", err)
 						}
