@@ -26,6 +26,7 @@ var (
 	// pathSetting may set a search path; each file says why where it does.
 	pathSetting = []string{
 		"internal/postgres/session.go",    // the one place
+		"internal/postgres/pooler.go",     // the first statement of a session, which empties it
 		"internal/restore/search_path.go", // what was refused without one; nothing of ours follows that is not qualified
 		"internal/backup/recover.go",      // the same, in recover.sh
 		"internal/monitor/collect.go",     // pg_catalog, pg_temp

@@ -151,8 +151,8 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 		role = "standby"
 	}
 	l.ok("connection", "PostgreSQL %s, %s, database %s, %s", server.Version, role, database.Name, render.Bytes(database.SizeBytes))
-	if t.ThroughPooler() {
-		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through PgBouncer, where a snapshot can't be kept",
+	if postgres.Pooled(conn) {
+		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through a pooler in session mode; a backup takes several of its sessions at once",
 			"set DIRECT_URL to the server itself")
 	}
 	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkLoad, a.checkRestoreRole, a.checkRunLock, a.checkClock} {

@@ -172,7 +172,7 @@ func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop
 func (w *watch) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
-	coordinator := w.run.conn.PgConn().PID()
+	coordinator := postgres.PID(w.run.conn)
 	switch alive, err := postgres.Alive(ctx, w.conn, coordinator); {
 	case err != nil:
 		return err

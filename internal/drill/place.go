@@ -184,6 +184,10 @@ func (p *place) look(ctx context.Context, t postgres.Target) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
+	if postgres.Pooled(conn) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "set DIRECT_URL to the server itself, or drill on a private server",
+			"drill on a server through a pooler: sessions with the copy could not begin with the settings that keep it from acting")
+	}
 	server, err := postgres.ReadServer(ctx, conn)
 	if err != nil {
 		return err

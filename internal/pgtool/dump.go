@@ -37,11 +37,9 @@ func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
 	for _, s := range o.Sections {
 		args = append(args, "--section="+s)
 	}
-	c := Command{Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...)}
-	if !o.Target.ThroughPooler() {
-		c.Options = readingOptions
-	}
-	return Start(ctx, c)
+	return Start(ctx, Command{
+		Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...), Options: readingOptions,
+	})
 }
 
 // readingOptions are what pg_dump does not set itself of the settings by which our

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -27,7 +28,10 @@ type Command struct {
 	// Offline is true for a run that talks to no server; Target is not used.
 	Offline bool
 	// Options are server settings for the session, as PGOPTIONS takes them.
+	// Through a pooler it gets none.
 	Options string
+	// Sessions is how many sessions it has at once; zero means one.
+	Sessions int
 	// Stdin is the program's input; nil means none.
 	Stdin io.Reader
 	// watch reads the program's standard error first, if it is not nil.
@@ -88,6 +92,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 			err := <-result
 			stop()
 			cancel()
+			c.sweep(ctx)
 			return exitError(ctx, c.Tool.Name, err, stderr.String())
 		}),
 	}, nil
@@ -132,13 +137,15 @@ func Run(ctx context.Context, c Command) error {
 	return err
 }
 
-// unhurried turns the server's timeouts off from the start of the session: pg_dump
-// does it itself, with statements that a timeout of milliseconds would end.
-const unhurried = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-
 func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
-	if !c.Offline && !c.Target.ThroughPooler() {
-		c.Options = strings.TrimSpace(unhurried + " " + c.Options)
+	switch {
+	case c.Offline:
+	case c.Target.ThroughPooler():
+		c.Options = "" // a pooler refuses settings at the beginning of a session, or ignores them
+	default:
+		// pg_dump turns timeouts off itself, with statements that one of milliseconds
+		// would end.
+		c.Options = strings.TrimSpace(c.Target.Unhurried() + " " + c.Options)
 		if c.Target.SpeaksEnglish() {
 			c.Options += " -c lc_messages=C" // or explain can't read them
 		}
@@ -176,6 +183,37 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	cmd.WaitDelay = 5 * time.Second
 	dieWithParent(cmd)
 	return cmd, stderr
+}
+
+// sweep takes what a program has set from its server sessions, which a pooler may
+// keep as they are (server_reset_query is empty) for the application. They are the
+// ones that came free last, and so the next to be given away; Connect and Close
+// reset what they get. It does what it can: a busy application may be faster.
+func (c Command) sweep(ctx context.Context) {
+	if c.Offline || !c.Target.ThroughPooler() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for range max(1, c.Sessions) {
+		conn, err := postgres.Connect(ctx, c.Target)
+		if err != nil {
+			return
+		}
+		defer postgres.Close(ctx, conn) // not before all are open
+	}
+}
+
+// setSQL is what gives a session the settings of options, which are ours: words
+// of the form -c name=value.
+func setSQL(options string) string {
+	var statements []string
+	for _, word := range strings.Fields(options) {
+		if name, value, ok := strings.Cut(word, "="); ok {
+			statements = append(statements, "SET "+name+" = "+pgmedic.QuoteLiteral(value))
+		}
+	}
+	return strings.Join(statements, "; ")
 }
 
 // environment is what a client program may see: enough to find its libraries

@@ -109,14 +109,24 @@ func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff boo
 	if theirs == "" {
 		theirs = os.Getenv("PGOPTIONS")
 	}
-	options := strings.TrimSpace(theirs + " " + loadSettings(eventTriggersOff))
-	conn, err := postgres.ConnectComputing(ctx, t.With("options", options))
+	ours, pooler := loadSettings(eventTriggersOff), t.ThroughPooler()
+	if !pooler {
+		t = t.With("options", strings.TrimSpace(theirs+" "+t.Unhurried()+" "+ours))
+	}
+	conn, err := postgres.ConnectComputing(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	if err := postgres.AllowViews(ctx, conn); err != nil {
 		postgres.Close(ctx, conn)
 		return nil, err
+	}
+	if !pooler {
+		return conn, nil
+	}
+	if _, err := conn.PgConn().Exec(ctx, setSQL(ours)).ReadAll(); err != nil {
+		postgres.Close(ctx, conn)
+		return nil, postgres.Wrap(err, "set up the session")
 	}
 	return conn, nil
 }
@@ -125,7 +135,7 @@ func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff boo
 // halfway helps nobody, and what they write is safe once a later commit of the
 // same run is.
 func loadSettings(eventTriggersOff bool) string {
-	options := unhurried + " -c synchronous_commit=off -c client_min_messages=warning" +
+	options := "-c synchronous_commit=off -c client_min_messages=warning" +
 		" -c default_transaction_read_only=off -c array_nulls=on" // a role's own, say, after an accident
 	if eventTriggersOff {
 		options += " -c session_replication_role=replica"

@@ -26,10 +26,11 @@ const readBuffer = 128 << 10
 
 // Connect opens a session with the target's database, in which only pg_catalog
 // is searched for names and the settings are known. It is the only way to open
-// one: every other statement of pgmedic relies on that search path. An error says in one line what could not be reached and why,
-// with KindNotFound for a database that is not there and KindUnreachable for
-// everything else. Connect waits at most ten seconds for each host unless the
-// target sets connect_timeout.
+// one: every other statement of pgmedic relies on that search path. An error says in
+// one line what could not be reached and why, with KindNotFound for a database that
+// is not there, KindUsage for a pooler that does not keep a server session for each
+// connection, and KindUnreachable for everything else. Connect waits at most ten
+// seconds for each host unless the target sets connect_timeout.
 func Connect(ctx context.Context, t Target) (*pgx.Conn, error) {
 	return connect(ctx, t, everySession+readingSession)
 }
@@ -60,38 +61,78 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
-	conn, err := connectUnhurried(ctx, cfg, t.pooler)
-	if err != nil {
-		return nil, connectError(ctx, cfg, err)
-	}
-	if err := setUpSession(ctx, conn, settings, AsksRole(t.Value("options"))); err != nil {
+	seen, _ := t.known.get(t.address())
+	for try := 1; ; try++ {
+		conn, err := connectUnhurried(ctx, cfg, t, seen.major)
+		if err != nil {
+			return nil, connectError(ctx, cfg, err)
+		}
+		seen.major = majorOf(conn)
+		if err = t.setUp(ctx, conn, settings); err == nil {
+			return conn, nil
+		}
 		Close(ctx, conn)
-		return nil, err
+		// The first session may have met a timeout that only newer servers have.
+		if try > 1 || seen.major < 14 || pgmedic.KindOf(err) != pgmedic.KindUnreachable {
+			return nil, err
+		}
 	}
-	return conn, nil
 }
 
-// unhurried are the timeouts that every version knows. They go into the startup
-// packet as well: one of a few milliseconds would end the first statement of the
-// session, which turns them off.
-func unhurried() []string {
-	return []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+// setUp gives a new session its settings, and remembers what it is with.
+func (t Target) setUp(ctx context.Context, conn *pgx.Conn, settings string) error {
+	if err := refuseSharing(ctx, conn, t); err != nil {
+		return err
+	}
+	t.known.set(t.address(), shown{major: majorOf(conn), pooler: Pooled(conn) || !beganUnhurried(conn) && !t.pooler})
+	return setUpSession(ctx, conn, settings, AsksRole(t.Value("options")))
+}
+
+// refuseSharing empties the search path of a session that is the connection's own,
+// and returns an error for a pooler by which it is not.
+func refuseSharing(ctx context.Context, conn *pgx.Conn, t Target) error {
+	s, direct, err := begin(ctx, conn)
+	if direct || err != nil {
+		return err
+	}
+	asked := &poolers{}
+	if t.known != nil {
+		asked = &t.known.poolers
+	}
+	err = asked.keepsSessions(ctx, conn, s, func(ctx context.Context) (*pgx.Conn, error) {
+		another, err := pgx.ConnectConfig(ctx, conn.Config())
+		if err != nil {
+			return nil, connectError(ctx, conn.Config(), err)
+		}
+		return another, nil
+	})
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.ParseUint(s.pid, 10, 32)
+	if err != nil {
+		return fmt.Errorf("read the id of the server's process: %w", err)
+	}
+	conn.PgConn().CustomData()[pooledKey] = uint32(pid)
+	return startFresh(ctx, conn)
 }
 
 // connectUnhurried connects with the timeouts off from the start, where no pooler
 // objects to such a packet; then setUpSession's statements are the first to say so.
 // The search path is not asked for in this way, for then the session could not tell
 // which one is its own.
-func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, pooler bool) (*pgx.Conn, error) {
-	if pooler {
+func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, t Target, major int) (*pgx.Conn, error) {
+	if t.pooler {
 		return pgx.ConnectConfig(ctx, cfg)
 	}
 	with := cfg.Copy()
-	for _, name := range unhurried() {
+	for _, name := range unhurried(major) {
 		with.RuntimeParams[name] = "0"
 	}
 	conn, err := pgx.ConnectConfig(ctx, with)
-	if Code(err) == "08P01" { // PgBouncer's answer to a parameter that it does not keep
+	// PgBouncer's answer to a parameter that it does not keep, and an older server's
+	// to one that it does not know.
+	if code := Code(err); code == "08P01" || code == "42704" {
 		return pgx.ConnectConfig(ctx, cfg)
 	}
 	if !perhapsTrigger(err) {
@@ -117,11 +158,21 @@ func perhapsTrigger(err error) bool {
 		!slices.Contains([]string{"08", "28", "3D", "53", "57", "58", "XX"}, pgErr.Code[:2])
 }
 
-// Close ends a session within a few seconds, also when ctx has ended. What a
-// broken connection says at its end is of no use to anyone.
+// beganUnhurried reports whether a session was let begin with its timeouts off.
+func beganUnhurried(conn *pgx.Conn) bool {
+	_, ok := conn.Config().RuntimeParams[unhurried(0)[0]]
+	return ok
+}
+
+// Close ends a session within a few seconds, also when ctx has ended. Through a
+// pooler nothing of it is left to the next connection that gets the same server
+// session. What a broken connection says at its end is of no use to anyone.
 func Close(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
+	if Pooled(conn) && conn.PgConn().TxStatus() == 'I' {
+		_, _ = conn.Exec(ctx, discardSQL)
+	}
 	_ = conn.Close(ctx)
 }
 
@@ -138,7 +189,7 @@ func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", context.Cause(ctx))
 	}
-	where := "PostgreSQL at " + address(cfg)
+	where := "PostgreSQL at " + addressOf(cfg)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		return connectRefused(cfg, where, pgErr)
@@ -214,7 +265,7 @@ type refusal struct{ code, message string }
 
 func (r *refusal) Error() string { return r.message }
 
-func address(cfg *pgx.ConnConfig) string {
+func addressOf(cfg *pgx.ConnConfig) string {
 	if strings.HasPrefix(cfg.Host, "/") {
 		return fmt.Sprintf("%s (port %d)", cfg.Host, cfg.Port)
 	}

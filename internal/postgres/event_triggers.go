@@ -11,15 +11,17 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// EventTriggersOff keeps event triggers from firing for what a superuser's session
-// does, as far as the server can: before PostgreSQL 17 those that are set to ENABLE
-// ALWAYS fire all the same.
-func EventTriggersOff(ctx context.Context, conn *pgx.Conn) error {
-	if err := execSimple(ctx, conn, "SET session_replication_role = replica"); err != nil {
-		return Wrap(err, "turn event triggers off")
+// LocalWithoutEventTriggers begins a superuser's transaction in which event triggers
+// don't fire for what is done, as far as the server can: before PostgreSQL 17 those
+// that are set to ENABLE ALWAYS fire all the same. It lasts no longer: foreign keys
+// and triggers of the application would not fire either in a session that a pooler
+// gives to it next.
+func LocalWithoutEventTriggers(conn *pgx.Conn) string {
+	sql := "SET LOCAL session_replication_role = replica; "
+	if majorOf(conn) >= 17 {
+		sql += "SET LOCAL event_triggers = off; "
 	}
-	_, err := conn.Exec(ctx, `SELECT pg_catalog.set_config(name, 'off', false) FROM pg_catalog.pg_settings WHERE name = 'event_triggers'`)
-	return Wrap(err, "turn event triggers off")
+	return sql
 }
 
 // eventTrigger is one that would fire.
@@ -67,7 +69,7 @@ func rollback(ctx context.Context, conn *pgx.Conn) {
 }
 
 // NameEventTriggers adds to an error of statements with the given tags, such as
-// CREATE TABLE, which event triggers fire for them in a session of EventTriggersOff:
+// CREATE TABLE, which event triggers fire for them in a transaction of LocalWithoutEventTriggers:
 // one of them may have refused them. Conn is in no transaction.
 func NameEventTriggers(ctx context.Context, conn *pgx.Conn, err error, tags ...string) error {
 	var refused *ServerError

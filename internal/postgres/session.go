@@ -8,14 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// emptyPathSQL is the first statement of every session, alone, as it is
-// pg_dump's. The owner of a database may give it any search_path, also one in
-// which a schema of theirs comes before pg_catalog; a bare name in a statement
-// that runs before this one would call a function of theirs as our role
-// (CVE-2018-1058).
-const emptyPathSQL = "SELECT pg_catalog.set_config('search_path', '', false)"
-
-// unlimitedSQL comes next, in SET commands, which take no time to plan: what
+// unlimitedSQL comes after begin, in SET commands, which take no time to plan: what
 // ends a statement after milliseconds is off before one takes longer.
 const unlimitedSQL = `SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0`
 
@@ -58,13 +51,10 @@ const noRoleSQL = `SELECT pg_catalog.set_config('role', 'none', false) WHERE EXI
 		AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
 		AND s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)]))`
 
-// setUpSession gives a new session its search path and settings. An asked role
-// is one that the connection string names.
+// setUpSession gives a new session its settings. An asked role is one that the
+// connection string names.
 func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRole bool) error {
-	if _, err := conn.Exec(ctx, emptyPathSQL); err != nil {
-		return Wrap(err, "set the search path")
-	}
-	// The rest in one journey to the server: each is parsed after the one before.
+	// In one journey to the server: each is parsed after the one before.
 	statements := []string{unlimitedSQL}
 	if !askedRole {
 		statements = append(statements, noRoleSQL)

@@ -135,7 +135,7 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 		if err := execSimple(ctx, conn, sql); err != nil {
 			err = Wrap(err, "swap the databases")
 			if pgmedic.KindOf(err) == pgmedic.KindUnreachable {
-				abandon(ctx, o, conn.PgConn().PID())
+				abandon(ctx, o, PID(conn))
 			}
 			return 0, sessions.denied.Load(), err
 		}
@@ -150,7 +150,7 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 	if err := execSimple(commit, conn, "COMMIT"); err != nil {
 		look, cancelLook := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // the commit's own time may be over
 		defer cancelLook()
-		if err := commitUnknown(look, o, conn.PgConn().PID(), err); err != nil {
+		if err := commitUnknown(look, o, PID(conn), err); err != nil {
 			return 0, false, err
 		}
 		o.Logger.Warn("the answer to the swap's commit was lost; a look at the server says that it took place")

@@ -25,6 +25,7 @@ type Target struct {
 	pooler bool
 	// english is true where the role may choose the language of messages.
 	english bool
+	known   *known // shared by all copies
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given
@@ -65,7 +66,7 @@ func NewTarget(params map[string]string) (Target, error) {
 // newTarget names an unknown keyword only where the caller knows that it can't
 // be a part of a password that was not encoded.
 func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
-	t := Target{params: make(map[string]string, len(params))}
+	t := Target{params: make(map[string]string, len(params)), known: &known{}}
 	known := slices.Concat(pgxKeywords(), toolKeywords())
 	names := make([]string, 0, len(params))
 	for name := range params {
@@ -243,7 +244,7 @@ func (t Target) With(keyword, value string) Target {
 	} else {
 		params[keyword] = value
 	}
-	return Target{params: params, pooler: t.pooler, english: t.english}
+	return Target{params: params, pooler: t.pooler, english: t.english, known: t.known}
 }
 
 // WithDatabase returns a copy that names another database of the same server.
@@ -252,12 +253,12 @@ func (t Target) WithDatabase(name string) Target { return t.With("dbname", name)
 // Database returns the database's name, or empty where it is left to libpq.
 func (t Target) Database() string { return t.params["dbname"] }
 
-// As returns the Target as a session with it showed it to be: where that could not
-// begin with settings of its own, a pooler is in between; where a login trigger did
-// not let it in, client programs have to turn that off, too.
+// As returns the Target as a session with it showed it to be: through a pooler, or
+// by a server that does not let it begin with settings of its own; where a login
+// trigger did not let it in, client programs have to turn that off, too.
 func (t Target) As(conn *pgx.Conn) Target {
 	params := conn.Config().RuntimeParams
-	if _, ok := params[unhurried()[0]]; !ok {
+	if !beganUnhurried(conn) || Pooled(conn) {
 		t.pooler = true
 	}
 	if strings.HasSuffix(params["options"], noEventTriggers) {
@@ -266,9 +267,16 @@ func (t Target) As(conn *pgx.Conn) Target {
 	return t
 }
 
-// ThroughPooler reports whether the connection string said pgbouncer=true, or a
-// session showed it (As).
-func (t Target) ThroughPooler() bool { return t.pooler }
+// ThroughPooler reports whether client programs can't begin their sessions with
+// settings of ours. A session showed it: one with the same address, of this Target
+// or a copy of it, or the one given to As. Before there was any, the connection
+// string says it by pgbouncer=true.
+func (t Target) ThroughPooler() bool {
+	if seen, ok := t.known.get(t.address()); ok {
+		return seen.pooler
+	}
+	return t.pooler
+}
 
 // InEnglish returns the Target for client programs whose sessions ask for messages
 // in English, if the role of a session with it may choose their language. Without,

@@ -25,6 +25,9 @@ func (s *Session) readMoneyAs(ctx context.Context) error {
 	if err != nil || same {
 		return postgres.Wrap(err, "read lc_monetary")
 	}
+	if postgres.Pooled(conn) {
+		return poolerKeeps("lc_monetary")
+	}
 	if _, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('lc_monetary', $1, false)", locale); err != nil {
 		if postgres.Code(err) == "" {
 			return postgres.Wrap(err, "set lc_monetary")

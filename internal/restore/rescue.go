@@ -91,7 +91,9 @@ type rescue struct {
 	// backup apart.
 	conn   *pgx.Conn
 	schema string
-	done   *Rescued
+	// quiet begins each of its transactions that makes or drops something.
+	quiet string
+	done  *Rescued
 
 	// dump holds the rows that are in no chunk; tool turns an archive into SQL.
 	dump pgmedic.Object
@@ -155,9 +157,7 @@ func (r *rescue) prepare(ctx context.Context, o RescueOptions) error {
 		return err
 	} else if superuser {
 		// The application's event triggers have no business with our tables.
-		if err := postgres.EventTriggersOff(ctx, r.conn); err != nil {
-			return err
-		}
+		r.quiet = postgres.LocalWithoutEventTriggers(r.conn)
 	}
 	if err := r.readyStream(ctx); err != nil {
 		return err
@@ -320,7 +320,7 @@ func (r *rescue) finish(ctx context.Context) error {
 		}
 		r.report(pgmedic.Event{Step: "check", Object: t.Table, DoneBytes: int64(k + 1), TotalBytes: int64(len(r.done.Tables))})
 	}
-	statements := []string{"BEGIN", "SET LOCAL synchronous_commit = local"}
+	statements := []string{"BEGIN", r.quiet + "SET LOCAL synchronous_commit = local"}
 	for _, t := range r.done.Tables {
 		comment, err := r.story(t.Table, storyRescued)
 		if err != nil {

@@ -101,7 +101,7 @@ func (r *rescue) sweep(ctx context.Context, dryRun bool) error {
 				continue
 			}
 			r.Logger.Info("dropping what a rescue left behind", "table", table, "since", s.Since)
-			if _, err := r.conn.Exec(ctx, "DROP TABLE "+table); err != nil {
+			if err := together(ctx, r.conn, r.quiet+"DROP TABLE "+table); err != nil {
 				return postgres.Wrap(err, "drop "+table)
 			}
 			continue
@@ -132,7 +132,7 @@ func (r *rescue) makeTables(ctx context.Context) error {
 			return err
 		}
 		schema := pgmedic.QuoteIdent(r.schema)
-		_, err = r.conn.PgConn().Exec(kept, "BEGIN; CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+comment).ReadAll()
+		_, err = r.conn.PgConn().Exec(kept, "BEGIN; "+r.quiet+"CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+comment).ReadAll()
 		if err == nil {
 			err = r.closeSchema(kept)
 		}
@@ -200,10 +200,9 @@ func (r *rescue) makeTable(ctx context.Context, k int, columns []pgmedic.Column)
 		lines[i] = "\n" + pgmedic.QuoteIdent(c.Name) + " " + typ + "\n"
 	}
 	r.made = append(r.made, t.As)
-	sql := "BEGIN; CREATE " + kind + t.As + " (" + strings.Join(lines, ",") + "); COMMENT ON TABLE " + t.As + " IS " + comment + "; COMMIT"
-	if _, err := r.conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-		_, _ = r.conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // a broken session has rolled back
-		if postgres.Code(err) == "42P07" {                     // somebody else's
+	sql := r.quiet + "CREATE " + kind + t.As + " (" + strings.Join(lines, ",") + "); COMMENT ON TABLE " + t.As + " IS " + comment
+	if err := together(ctx, r.conn, sql); err != nil {
+		if postgres.Code(err) == "42P07" { // somebody else's
 			r.made = r.made[:len(r.made)-1]
 		}
 		return postgres.NameEventTriggers(ctx, r.conn, postgres.Wrap(err, "make "+t.As), "CREATE TABLE", "COMMENT")
@@ -280,10 +279,9 @@ func (r *rescue) dropMade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	quiet := ""
 	if superuser {
-		if err := postgres.EventTriggersOff(ctx, conn); err != nil {
-			return err
-		}
+		quiet = postgres.LocalWithoutEventTriggers(conn)
 	}
 	var statements []string
 	for _, table := range r.made {
@@ -294,7 +292,7 @@ func (r *rescue) dropMade(ctx context.Context) error {
 	}
 	var errs []error
 	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
+		if err := together(ctx, conn, quiet+sql); err != nil {
 			errs = append(errs, postgres.Wrap(err, strings.ToLower(sql[:4])+sql[4:]))
 		}
 	}

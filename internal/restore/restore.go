@@ -221,7 +221,13 @@ func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
 
 // withCommit says what the session's commits wait for. It closes the session where
 // that can't be said.
+//
+// Through a pooler it stays as it is rather than be off: should pgmedic be killed,
+// the application could be given the server session next.
 func withCommit(ctx context.Context, conn *pgx.Conn, commit string) (*pgx.Conn, error) {
+	if commit == "off" && postgres.Pooled(conn) {
+		return conn, nil
+	}
 	if _, err := conn.Exec(ctx, "SET synchronous_commit = "+commit); err != nil {
 		postgres.Close(ctx, conn)
 		return nil, postgres.Wrap(err, "set up the session")
@@ -299,6 +305,9 @@ func Load(ctx context.Context, o Options) (*Loaded, error) {
 }
 
 func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
+	if err := s.refusePoolersSettings(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.readMoneyAs(ctx); err != nil {
 		return nil, err
 	}

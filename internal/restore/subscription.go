@@ -58,6 +58,15 @@ func alterSubscriptions(ctx context.Context, conn *pgx.Conn, names []string, ver
 	return nil
 }
 
+// together runs statements, or none of them.
+func together(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, "BEGIN; "+sql+"; COMMIT").ReadAll()
+	if err != nil {
+		_, _ = conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // a broken session has rolled back
+	}
+	return err
+}
+
 func isSuperuser(ctx context.Context, t postgres.Target) (bool, error) {
 	conn, err := postgres.Connect(ctx, t)
 	if err != nil {

@@ -3,15 +3,8 @@ package pool_test
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	osexec "os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,77 +16,10 @@ import (
 )
 
 // bouncer starts a PgBouncer in transaction mode, with two server sessions, in
-// front of a database of the server, and returns the connection string by it.
+// front of the server, and returns the connection string to a database by it.
 func bouncer(t *testing.T, database string) (url string) {
 	t.Helper()
-	program, err := osexec.LookPath("pgbouncer")
-	if err != nil {
-		// Debian's is where the path of users does not lead.
-		if program, err = osexec.LookPath("/usr/sbin/pgbouncer"); err != nil {
-			t.Fatalf("run scripts/setup.sh: %v", err)
-		}
-	}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	// PgBouncer runs as another user, who can't reach the test's own folder.
-	dir, err := os.MkdirTemp("", "pgmedic-bouncer-") //nolint:usetesting // see above
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	config := filepath.Join(dir, "pgbouncer.ini")
-	text := fmt.Sprintf(`[databases]
-%s = host=127.0.0.1 port=%d user=%s password=%s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-max_client_conn = 50
-logfile = %s
-`, database, server.Port(), server.Superuser(), server.Password(), port, filepath.Join(dir, "log"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := osexec.Command(program, "-q", config)
-	if os.Geteuid() == 0 { // which it refuses to be
-		account, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.ParseUint(account.Uid, 10, 32)
-		gid, _ := strconv.ParseUint(account.Gid, 10, 32)
-		for _, path := range []string{dir, config} {
-			if err := os.Chown(path, int(uid), int(gid)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	url = fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", server.Superuser(), port, database)
-	eventually(t, "PgBouncer answers", func() bool {
-		conn, err := pgx.Connect(t.Context(), url+"&default_query_exec_mode=exec")
-		if err != nil {
-			return false
-		}
-		return conn.Close(t.Context()) == nil
-	})
-	return url
+	return scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "transaction", PoolSize: 2, Database: database})(database)
 }
 
 // TestPgBouncer puts PgBouncer in transaction mode in between, found out or told
@@ -234,7 +160,7 @@ func TestBackupSessionByPooler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	by, err := postgres.ParseTarget(bouncer(t, target.Database()))
+	by, err := postgres.ParseTarget(scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: 2})(target.Database()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,128 @@
+package scratchtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+)
+
+// BouncerOptions say how PgBouncer works.
+type BouncerOptions struct {
+	// Mode is its pool_mode: session, transaction or statement.
+	Mode string
+	// PoolSize is how many sessions with the server a database and role have.
+	PoolSize int
+	// Database is the one database that it knows; empty means all.
+	Database string
+	// User and Password are with whom it logs in to the server; empty means the
+	// superuser.
+	User, Password string
+	// Settings are further lines of its configuration.
+	Settings []string
+}
+
+// Bouncer starts PgBouncer in front of a server, stops it at the end of the test,
+// and returns a function that gives the connection string to a database through it. Whoever connects is logged in as the one role.
+func Bouncer(tb testing.TB, server *scratch.Server, o BouncerOptions) (dsn func(database string) string) {
+	tb.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		// Debian's is where the path of users does not lead.
+		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
+			tb.Fatalf("run scripts/setup.sh: %v", err)
+		}
+	}
+	if o.User == "" {
+		o.User, o.Password = server.Superuser(), server.Password()
+	}
+	names, first := "*", "postgres"
+	if o.Database != "" {
+		names, first = o.Database, o.Database
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := listener.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	// PgBouncer runs as another user, who can't reach the test's own folder.
+	dir, err := os.MkdirTemp("", "pgmedic-bouncer-") //nolint:usetesting // see above
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	config := filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf(`[databases]
+%s = host=127.0.0.1 port=%d user=%s password=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = %s
+default_pool_size = %d
+max_client_conn = 200
+logfile = %s
+%s
+`, names, server.Port(), o.User, o.Password, port, o.Mode, o.PoolSize, filepath.Join(dir, "log"), strings.Join(o.Settings, "\n"))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(program, "-q", config)
+	if os.Geteuid() == 0 { // which it refuses to be
+		account, err := user.Lookup("nobody")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		uid, _ := strconv.ParseUint(account.Uid, 10, 32)
+		gid, _ := strconv.ParseUint(account.Gid, 10, 32)
+		for _, path := range []string{dir, config} {
+			if err := os.Chown(path, int(uid), int(gid)); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if log, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && tb.Failed() {
+			tb.Logf("PgBouncer ended with %v and said:\n%s", cmd.ProcessState, log[max(0, len(log)-3000):])
+		}
+	})
+	dsn = func(database string) string {
+		return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", o.User, port, database)
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, dsn(first)+"&default_query_exec_mode=exec")
+		if err == nil {
+			_ = conn.Close(ctx)
+			return dsn
+		}
+		select {
+		case <-ctx.Done():
+			tb.Fatalf("PgBouncer does not answer: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
