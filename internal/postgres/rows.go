@@ -157,6 +157,13 @@ func CopyInSQL(table string, columns []pgmedic.Column, format pgmedic.CopyFormat
 	return "COPY " + table + list + " FROM STDIN " + copyOptions(format, encoding)
 }
 
+// CopyInFrozenSQL is CopyInSQL with rows that need no further visit: nobody has to
+// find out again that the transaction that wrote them was committed. Only a table
+// that this transaction made or emptied takes them.
+func CopyInFrozenSQL(table string, columns []pgmedic.Column, format pgmedic.CopyFormat, encoding string) string {
+	return strings.TrimSuffix(CopyInSQL(table, columns, format, encoding), ")") + ", FREEZE)"
+}
+
 func copyOptions(format pgmedic.CopyFormat, encoding string) string {
 	return fmt.Sprintf("WITH (FORMAT %s, ENCODING %s)", format, pgmedic.QuoteLiteral(encoding))
 }
