@@ -115,7 +115,6 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) error {
 	}
 	if o.Jobs > 1 {
 		c.Args = append(c.Args, "--jobs="+strconv.Itoa(o.Jobs))
-		c.Sessions = o.Jobs + 1
 	}
 	if o.File != "" {
 		c.Args = append(c.Args, o.File)
