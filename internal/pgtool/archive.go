@@ -114,7 +114,6 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[s
 	}
 	if o.Jobs > 1 {
 		c.Args = append(c.Args, "--jobs="+strconv.Itoa(o.Jobs))
-		c.Sessions = o.Jobs + 1
 	}
 	if o.File != "" {
 		c.Args = append(c.Args, o.File)
