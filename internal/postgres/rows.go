@@ -74,7 +74,7 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	}
 	columns, err := readColumns(ctx, s.conn, oids)
 	if err != nil {
-		return nil, err
+		return nil, refuseUntranslatable(ctx, s.conn, err)
 	}
 	if !s.Locked { // estimates; each table is asked now, with lock_timeout against one that is locked
 		if sizes, err = readSizes(ctx, s.conn, oids, true); err != nil {
