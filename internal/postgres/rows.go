@@ -72,9 +72,13 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	for i, r := range rows {
 		oids[i] = r.OID
 	}
-	columns, err := readColumns(ctx, s.conn, oids)
+	var columns map[uint32][]tableColumn
+	err = elseInBytes(ctx, s.conn, func() (err error) {
+		columns, err = readColumns(ctx, s.conn, oids)
+		return err
+	})
 	if err != nil {
-		return nil, refuseUntranslatable(ctx, s.conn, err)
+		return nil, err
 	}
 	if !s.Locked { // estimates; each table is asked now, with lock_timeout against one that is locked
 		if sizes, err = readSizes(ctx, s.conn, oids, true); err != nil {
@@ -95,6 +99,9 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		size := sizes[r.OID]
 		t := RowTable{
 			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes,
+		}
+		if err := refuseColumns(ctx, s.conn, r.Schema, r.Name, columns[r.OID]); err != nil {
+			return nil, err
 		}
 		t.take(columns[r.OID], utf8)
 		tables = append(tables, t)
