@@ -69,6 +69,9 @@ func ExcludeSchemaArgument(w postgres.WholeSchema) string {
 	if w.Sequences {
 		pattern = ".(*[^q]|*[^e]q|*[^s]eq|*[^_]seq)"
 	}
+	if w.Name == "" {
+		return "--exclude-table-data=*" + pattern
+	}
 	return "--exclude-table-data=" + pgmedic.QuoteIdent(w.Name) + pattern
 }
 
