@@ -163,7 +163,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 	}
 	if allowed, err := postgres.CronDatabase(ctx, conn); err != nil {
 		l.fail("connection", err)
-	} else if c := restore.BoundCheck(database, allowed, ""); c != nil {
+	} else if c := restore.BoundCheck(database, allowed, "", database.Name); c != nil {
 		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
 	}
 	a.checkPrograms(ctx, l, server)

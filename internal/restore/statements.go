@@ -93,7 +93,7 @@ func (l *statementLoader) run(ctx context.Context, st *pgtool.Statement) error {
 	case err == nil:
 		l.isDefault(st.SQL)
 		return nil
-	case !refusedStatement(err):
+	case !refusedContent(err):
 		return err
 	}
 	l.hold(st, err)
@@ -135,7 +135,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 				l.went[f.entry.ID]++
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case refusedStatement(err):
+			case refusedContent(err):
 				f.err = err
 				still = append(still, f)
 			default:
@@ -229,7 +229,7 @@ func (l *statementLoader) note() {
 		case !named:
 			object = fmt.Sprintf("statement in line %d of the dump", f.line)
 		}
-		l.refuse(refusalOf(object, f.rows, f.err))
+		l.refuse(refusalOf(f.entry, object, f.rows, f.err))
 	}
 }
 
@@ -251,7 +251,7 @@ func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted 
 		switch err := st.Run(ctx, l.conn); {
 		case err == nil:
 			went[f] = true
-		case refusedRow(err):
+		case refusedContent(err):
 			f.err = err
 		default:
 			return err
