@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -120,11 +119,10 @@ func (r *swapRun) makeBound(ctx context.Context, o *SwapOptions, loaded *Loaded,
 			return err
 		}
 		defer s.close(ctx)
-		s.loader = loaded.loader
+		s.loader, s.live = loaded.loader, true
 		if err := s.loader.Again(ctx, s); err != nil {
 			return err
 		}
-		failpoint.Hit(ctx, "swap-bound-made")
 		done.Refused = s.refusals()
 		done.MadeAfter = made(loaded.Refused, done.Refused)
 		if err := s.analyzeMade(ctx, done.MadeAfter); err != nil {
@@ -152,9 +150,11 @@ func (r *swapRun) makeBound(ctx context.Context, o *SwapOptions, loaded *Loaded,
 
 // made lists what was refused before and is not any more.
 func made(before, still []Refusal) (objects []Refusal) {
-	return slices.DeleteFunc(slices.Clone(before), func(b Refusal) bool {
+	objects = slices.DeleteFunc(slices.Clone(before), func(b Refusal) bool {
 		return slices.ContainsFunc(still, func(s Refusal) bool { return s.Object == b.Object })
 	})
+	slices.SortStableFunc(objects, func(a, b Refusal) int { return boolInt(b.Extension) - boolInt(a.Extension) })
+	return objects
 }
 
 // lacking returns the extensions that are still refused.

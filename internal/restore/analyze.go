@@ -58,7 +58,7 @@ func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error 
 func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) error {
 	sql := "ANALYZE " + t.name
 	_, err := conn.Exec(ctx, sql)
-	if !refusedContent(err) {
+	if !refusedContent(err) || s.live {
 		return postgres.Wrap(err, "analyze "+t.name)
 	}
 	if err := SearchAsApplication(ctx, conn, t.schema); err != nil {

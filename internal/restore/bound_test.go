@@ -6,6 +6,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestBoundCheck warns of pg_cron, where the copy has another name than the one
@@ -24,5 +26,36 @@ func TestBoundCheck(t *testing.T) {
 	}
 	if c := restore.BoundCheck(pgmedic.Database{Name: "clinic"}, "clinic", "copy", ""); c != nil {
 		t.Errorf("without the extension: %+v", c)
+	}
+}
+
+// TestForeseePrivileged: that a role may not be let make an extension is said before a
+// row is loaded, to a role that is no superuser.
+func TestForeseePrivileged(t *testing.T) {
+	dsn := scratchtest.Database(t, server)
+	fixture.Exec(t, dsn, "CREATE EXTENSION pg_buffercache", "CREATE EXTENSION citext")
+	fixture.Exec(t, server.DSN("postgres"), "CREATE ROLE privileged_none LOGIN CREATEDB IN ROLE "+server.Superuser())
+	t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "DROP ROLE privileged_none") })
+	c := fixture.NewCatalog(t)
+	o := restore.SwapOptions{Options: fixture.RestoreOptions(t, server, c, fixture.TakeBackup(t, dsn, c), fixture.Name(t, server))}
+	warned := func() (said string) {
+		t.Helper()
+		p, err := restore.Foresee(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, check := range p.Checks {
+			if check.Outcome == pgmedic.OutcomeWarn {
+				said += check.Detail
+			}
+		}
+		return said
+	}
+	if said := warned(); said != "" {
+		t.Errorf("to a superuser: %q", said)
+	}
+	o.Target = o.Target.With("options", "-c role=privileged_none")
+	if said := warned(); !strings.Contains(said, "pg_buffercache") || strings.Contains(said, "citext") {
+		t.Errorf("to another role: %q", said)
 	}
 }

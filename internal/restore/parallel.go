@@ -282,7 +282,7 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 			}
 			return nil
 		}
-		if err := setPath(ctx, d.conn, retryPath(st.Entry.Schema, d.own)); err != nil {
+		if err := setPath(ctx, d.conn, d.retryPath(st.Entry.Schema, d.own)); err != nil {
 			return err
 		}
 		aborted := d.conn.PgConn().TxStatus() == 'E'

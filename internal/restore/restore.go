@@ -114,6 +114,10 @@ type Session struct {
 	// refusedSettings are those that the server did not take.
 	refusedSettings []string
 
+	// live is true once others use the database: what they made is found by no name
+	// that lacks its schema.
+	live bool
+
 	refusedMu sync.Mutex
 	refused   []Refusal
 }

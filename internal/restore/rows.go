@@ -166,7 +166,7 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 	var still []refusedPart
 	for _, f := range l.failed {
 		t := l.Backup.Tables[f.chunk.Parts[f.part].Table]
-		if err := setPath(ctx, conn, retryPath(t.Schema, own)); err != nil {
+		if err := setPath(ctx, conn, l.retryPath(t.Schema, own)); err != nil {
 			return err
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))

@@ -152,7 +152,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 // searchFor gives the session the search path with which what was refused is tried
 // again, and the settings that the dump had there.
 func (l *statementLoader) searchFor(ctx context.Context, f *refusal) error {
-	if err := setPath(ctx, l.conn, retryPath(f.entry.Schema, l.own)); err != nil {
+	if err := setPath(ctx, l.conn, l.retryPath(f.entry.Schema, l.own)); err != nil {
 		return err
 	}
 	return l.setDefaults(ctx, f.defaults)
@@ -245,7 +245,7 @@ func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted 
 		if f == nil {
 			return nil
 		}
-		if err := setPath(ctx, l.conn, retryPath(st.Entry.Schema, l.own)); err != nil {
+		if err := setPath(ctx, l.conn, l.retryPath(st.Entry.Schema, l.own)); err != nil {
 			return err
 		}
 		switch err := st.Run(ctx, l.conn); {
