@@ -46,7 +46,7 @@ VACUUM ANALYZE`
 // database makes a database of the script, PGMEDIC_BENCH_MIB in size.
 func database(b *testing.B, script string) (dsn, binDir string) {
 	b.Helper()
-	server := scratchtest.New(b, scratch.Options{Settings: map[string]string{"max_wal_size": "8GB", "shared_buffers": "512MB", "max_locks_per_transaction": "512"}})
+	server := scratchtest.New(b, scratch.Options{InitArgs: []string{"--data-checksums"}, Settings: map[string]string{"max_wal_size": "8GB", "shared_buffers": "512MB", "max_locks_per_transaction": "512"}})
 	mib := "1024"
 	if text := os.Getenv("PGMEDIC_BENCH_MIB"); text != "" {
 		if _, err := strconv.Atoi(text); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
@@ -71,7 +72,17 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 
 // encode returns names as a dump has them.
 func (h *hearing) encode(ctx context.Context, snapshot *postgres.Snapshot, names []string) ([]string, error) {
+	if slices.ContainsFunc(names, func(name string) bool { return !utf8.ValidString(name) }) {
+		return names, nil // as they are stored, which is the same
+	}
 	return postgres.Encode(ctx, snapshot.Conn(), h.run.Manifest.Database.Encoding, names)
+}
+
+// unnamed reports whether no session could ask for a table's columns: UTF8 lacks the
+// name of one. The table is not compared by value.
+func (h *hearing) unnamed(t postgres.RowTable) bool {
+	return !postgres.AsBytes(h.run.Manifest.Database.Encoding) &&
+		slices.ContainsFunc(t.Columns, func(c pgmedic.Column) bool { return !utf8.ValidString(c.Name) })
 }
 
 // rows returns what sums the rows of a COPY. The table of one that is not known is
@@ -108,7 +119,7 @@ func (h *hearing) enter(ctx context.Context, snapshot *postgres.Snapshot) error 
 	}
 	for i, t := range h.tables {
 		m := h.run.Manifest.Tables[i]
-		if m.Extension != "" || m.WithoutRows {
+		if m.Extension != "" || m.WithoutRows || h.unnamed(t.table) {
 			continue
 		}
 		read := rowsRead{index: i, table: t.table}

@@ -143,7 +143,11 @@ func takeOver(tables []postgres.RowTable, whole []postgres.WholeSchema, room int
 		taken.whole, schemas[w.Name] = append(taken.whole, w), w
 	}
 	for _, t := range tables {
-		if w, ok := schemas[t.Schema]; !ok || !w.Covers(t.Name) {
+		w, ok := schemas[t.Schema]
+		if !ok {
+			w, ok = schemas[""] // all of them
+		}
+		if !ok || !w.Covers(t.Name) {
 			if room -= len(pgtool.ExcludeArgument(t)) + 1; room < 0 {
 				continue
 			}

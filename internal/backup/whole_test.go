@@ -32,51 +32,59 @@ func TestParallelWholeSchemas(t *testing.T) {
 			continue // the tests' newer servers come without pg_dump
 		}
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			s := server
-			if s.Major() != major {
-				s = scratchtest.New(t, scratch.Options{Major: major})
-			}
-			dsn := scratchtest.Database(t, s)
-			for _, schema := range []string{"bare", "serial", "Odd.Name"} {
-				sql := []string{"CREATE SCHEMA " + pgmedic.QuoteIdent(schema)}
-				for i, name := range awkward {
-					sql = append(sql, "CREATE TABLE "+pgmedic.QuoteQualified(schema, name)+fmt.Sprintf(" AS SELECT generate_series(1, %d) AS n", i+1))
-				}
-				if schema != "bare" {
-					sql = append(sql, "CREATE TABLE "+pgmedic.QuoteIdent(schema)+".people (id int GENERATED ALWAYS AS IDENTITY, other serial)",
-						"INSERT INTO "+pgmedic.QuoteIdent(schema)+".people SELECT FROM generate_series(1, 7)")
-				}
-				if schema == "Odd.Name" { // its own choice of a name: pg_dump has to be told of each table
-					sql = append(sql, `CREATE SEQUENCE "Odd.Name".numbers`, `SELECT setval('"Odd.Name".numbers', 42)`)
-				}
-				fixture.Exec(t, dsn, sql...)
-			}
-			const state = `SELECT c.relname || ' ' || (xpath('/row/n/text()', query_to_xml(format(
-				CASE relkind WHEN 'S' THEN 'SELECT last_value AS n FROM %s' ELSE 'SELECT count(*) AS n FROM %s' END, c.oid::regclass), false, true, '')))[1]::text
-				FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'S') AND nspname IN ('bare', 'serial', 'Odd.Name') ORDER BY nspname, 1`
-			want := fixture.Query[string](t, dsn, state)
-
-			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
-			o.Method, o.Tools = backup.Parallel{Jobs: 2}, pgtool.Finder{Dirs: []string{server.BinDir()}}
-			b, err := backup.Take(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, own := b.Object(pgmedic.RoleRest); own {
-				t.Error("pg_dump ran twice for the values of a few sequences")
-			}
-			r := fixture.RestoreOptions(t, s, o.Catalog, b, fixture.Name(t, s))
-			r.Tools = o.Tools
-			if _, err := restore.Into(t.Context(), r); err != nil {
-				t.Fatal(err)
-			}
-			if len(b.Chunks) > 4 {
-				t.Errorf("%d chunks of %d small tables", len(b.Chunks), len(b.Tables))
-			}
-			if got := fixture.Query[string](t, s.DSN(r.Into), state); !slices.Equal(got, want) {
-				t.Errorf("the copy has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
+			t.Run("each", func(t *testing.T) { wholeSchemas(t, major, true) })
+			t.Run("all at once", func(t *testing.T) { wholeSchemas(t, major, false) })
 		})
+	}
+}
+
+// wholeSchemas backs up schemas, in one of which, where each is to be named to
+// pg_dump, a sequence has a name by which it can't be told from a table.
+func wholeSchemas(t *testing.T, major int, each bool) {
+	s := server
+	if s.Major() != major {
+		s = scratchtest.New(t, scratch.Options{Major: major})
+	}
+	dsn := scratchtest.Database(t, s)
+	for _, schema := range []string{"bare", "serial", "Odd.Name"} {
+		sql := []string{"CREATE SCHEMA " + pgmedic.QuoteIdent(schema)}
+		for i, name := range awkward {
+			sql = append(sql, "CREATE TABLE "+pgmedic.QuoteQualified(schema, name)+fmt.Sprintf(" AS SELECT generate_series(1, %d) AS n", i+1))
+		}
+		if schema != "bare" {
+			sql = append(sql, "CREATE TABLE "+pgmedic.QuoteIdent(schema)+".people (id int GENERATED ALWAYS AS IDENTITY, other serial)",
+				"INSERT INTO "+pgmedic.QuoteIdent(schema)+".people SELECT FROM generate_series(1, 7)")
+		}
+		if schema == "Odd.Name" && each { // its own choice of a name: pg_dump has to be told of each table
+			sql = append(sql, `CREATE SEQUENCE "Odd.Name".numbers`, `SELECT setval('"Odd.Name".numbers', 42)`)
+		}
+		fixture.Exec(t, dsn, sql...)
+	}
+	fixture.Exec(t, dsn, "CREATE SCHEMA lonely", "CREATE SEQUENCE lonely.of_its_own_seq", "SELECT setval('lonely.of_its_own_seq', 9)")
+	const state = `SELECT c.relname || ' ' || (xpath('/row/n/text()', query_to_xml(format(
+				CASE relkind WHEN 'S' THEN 'SELECT last_value AS n FROM %s' ELSE 'SELECT count(*) AS n FROM %s' END, c.oid::regclass), false, true, '')))[1]::text
+				FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'S') AND nspname IN ('bare', 'serial', 'Odd.Name', 'lonely') ORDER BY nspname, 1`
+	want := fixture.Query[string](t, dsn, state)
+
+	o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
+	o.Method, o.Tools = backup.Parallel{Jobs: 2}, pgtool.Finder{Dirs: []string{server.BinDir()}}
+	b, err := backup.Take(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, own := b.Object(pgmedic.RoleRest); own {
+		t.Error("pg_dump ran twice for the values of a few sequences")
+	}
+	r := fixture.RestoreOptions(t, s, o.Catalog, b, fixture.Name(t, s))
+	r.Tools = o.Tools
+	if _, err := restore.Into(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Chunks) > 4 {
+		t.Errorf("%d chunks of %d small tables", len(b.Chunks), len(b.Tables))
+	}
+	if got := fixture.Query[string](t, s.DSN(r.Into), state); !slices.Equal(got, want) {
+		t.Errorf("the copy has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -69,6 +69,9 @@ func ExcludeSchemaArgument(w postgres.WholeSchema) string {
 	if w.Sequences {
 		pattern = ".(*[^q]|*[^e]q|*[^s]eq|*[^_]seq)"
 	}
+	if w.Name == "" {
+		return "--exclude-table-data=*" + pattern
+	}
 	return "--exclude-table-data=" + pgmedic.QuoteIdent(w.Name) + pattern
 }
 
@@ -114,7 +117,6 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[s
 	}
 	if o.Jobs > 1 {
 		c.Args = append(c.Args, "--jobs="+strconv.Itoa(o.Jobs))
-		c.Sessions = o.Jobs + 1
 	}
 	if o.File != "" {
 		c.Args = append(c.Args, o.File)

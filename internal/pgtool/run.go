@@ -30,8 +30,6 @@ type Command struct {
 	// Options are server settings for the session, as PGOPTIONS takes them.
 	// Through a pooler it gets none.
 	Options string
-	// Sessions is how many sessions it has at once; zero means one.
-	Sessions int
 	// Stdin is the program's input; nil means none.
 	Stdin io.Reader
 	// watch reads the program's standard error first, if it is not nil.
@@ -92,7 +90,6 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 			err := <-result
 			stop()
 			cancel()
-			c.sweep(ctx)
 			return exitError(ctx, c.Tool.Name, err, stderr.String())
 		}),
 	}, nil
@@ -183,25 +180,6 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 	cmd.WaitDelay = 5 * time.Second
 	dieWithParent(cmd)
 	return cmd, stderr
-}
-
-// sweep takes what a program has set from its server sessions, which a pooler may
-// keep as they are (server_reset_query is empty) for the application. They are the
-// ones that came free last, and so the next to be given away; Connect and Close
-// reset what they get. It does what it can: a busy application may be faster.
-func (c Command) sweep(ctx context.Context) {
-	if c.Offline || !c.Target.ThroughPooler() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	for range max(1, c.Sessions) {
-		conn, err := postgres.Connect(ctx, c.Target)
-		if err != nil {
-			return
-		}
-		defer postgres.Close(ctx, conn) // not before all are open
-	}
 }
 
 // setSQL is what gives a session the settings of options, which are ours: words

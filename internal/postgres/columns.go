@@ -76,7 +76,7 @@ func (t *RowTable) take(columns []tableColumn, utf8 bool) {
 }
 
 // Describe returns tables of the snapshot as COPY can read them, without their
-// sizes.
+// sizes. Where UTF8 lacks a column's name, all names are as they are stored.
 func (s *Snapshot) Describe(ctx context.Context, tables []pgmedic.Table) ([]RowTable, error) {
 	oids := make(map[string]uint32, len(s.names))
 	for oid, name := range s.names {
@@ -86,7 +86,11 @@ func (s *Snapshot) Describe(ctx context.Context, tables []pgmedic.Table) ([]RowT
 	for i, t := range tables {
 		wanted[i] = oids[pgmedic.QuoteQualified(t.Schema, t.Name)]
 	}
-	columns, err := readColumns(ctx, s.conn, wanted)
+	var columns map[uint32][]tableColumn
+	err := elseInBytes(ctx, s.conn, func() (err error) {
+		columns, err = readColumns(ctx, s.conn, wanted)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

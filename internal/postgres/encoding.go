@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -63,22 +64,30 @@ func untranslatable(err error) bool {
 // elseInBytes reads something, and where the session's encoding lacks a character
 // of it, reads it again as it is stored.
 func elseInBytes(ctx context.Context, conn *pgx.Conn, read func() error) error {
+	err := inSavepoint(ctx, conn, read)
+	if untranslatable(err) {
+		err = inBytes(ctx, conn, read)
+	}
+	return err
+}
+
+// inSavepoint does something that leaves a transaction, if there is one, as it was
+// where something is untranslatable.
+func inSavepoint(ctx context.Context, conn *pgx.Conn, do func() error) error {
 	inTransaction := conn.PgConn().TxStatus() != 'I'
-	if inTransaction { // or an error ends it
+	if inTransaction {
 		if err := execSimple(ctx, conn, "SAVEPOINT pgmedic_text"); err != nil {
 			return err
 		}
 	}
-	err := read()
-	if untranslatable(err) {
-		if inTransaction {
-			if err := execSimple(ctx, conn, "ROLLBACK TO SAVEPOINT pgmedic_text"); err != nil {
-				return err
-			}
+	err := do()
+	switch {
+	case !inTransaction:
+	case untranslatable(err):
+		if backErr := execSimple(ctx, conn, "ROLLBACK TO SAVEPOINT pgmedic_text; RELEASE SAVEPOINT pgmedic_text"); backErr != nil {
+			return backErr
 		}
-		err = inBytes(ctx, conn, read)
-	}
-	if err == nil && inTransaction {
+	case err == nil:
 		err = execSimple(ctx, conn, "RELEASE SAVEPOINT pgmedic_text")
 	}
 	return err
@@ -198,9 +207,39 @@ func refuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error 
 	encoding := conn.PgConn().ParameterStatus("server_encoding")
 	for _, r := range rows {
 		if _, decodeErr := Decode(ctx, conn, encoding, []string{r.Name}); untranslatable(decodeErr) {
-			return pgmedic.Errorf(pgmedic.KindUsage, "give it a name that UTF8 has (ALTER … RENAME), or back this database up with pg_dump; docs/limits.md says what works in which encoding",
-				"the name of %s has bytes in %s that are no character in UTF8", pgmedic.PrintableBytes(r.Said), encoding)
+			return untranslatableName(r.Said, encoding)
 		}
 	}
 	return err
+}
+
+// untranslatableName is the error for something that can't be named in UTF8.
+func untranslatableName(said, encoding string) error {
+	return pgmedic.Errorf(pgmedic.KindUsage, "give it a name that UTF8 has (ALTER … RENAME), or back this database up with pg_dump; docs/limits.md says what works in which encoding",
+		"the name of %s has bytes in %s that are no character in UTF8", pgmedic.PrintableBytes(said), encoding)
+}
+
+// refuseColumns returns an error for a column that can't be named in UTF8. The
+// columns were read as elseInBytes reads them, and are given the names that they have
+// in the session. A transaction goes on.
+func refuseColumns(ctx context.Context, conn *pgx.Conn, schema, table string, columns []tableColumn) error {
+	encoding := conn.PgConn().ParameterStatus("server_encoding")
+	for i, c := range columns {
+		if utf8.ValidString(c.Name) || AsBytes(encoding) {
+			continue
+		}
+		var decoded []string
+		err := inSavepoint(ctx, conn, func() (err error) {
+			decoded, err = Decode(ctx, conn, encoding, []string{c.Name})
+			return err
+		})
+		if untranslatable(err) {
+			return untranslatableName("column "+pgmedic.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
+		}
+		if err != nil {
+			return err
+		}
+		columns[i].Name = decoded[0]
+	}
+	return nil
 }

@@ -72,7 +72,11 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 	for i, r := range rows {
 		oids[i] = r.OID
 	}
-	columns, err := readColumns(ctx, s.conn, oids)
+	var columns map[uint32][]tableColumn
+	err = elseInBytes(ctx, s.conn, func() (err error) {
+		columns, err = readColumns(ctx, s.conn, oids)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +99,9 @@ func (s *Snapshot) RowTables(ctx context.Context) ([]RowTable, error) {
 		size := sizes[r.OID]
 		t := RowTable{
 			OID: r.OID, Schema: r.Schema, Name: r.Name, HeapBlocks: size.HeapBytes / r.BlockSize, SizeBytes: size.SizeBytes,
+		}
+		if err := refuseColumns(ctx, s.conn, r.Schema, r.Name, columns[r.OID]); err != nil {
+			return nil, err
 		}
 		t.take(columns[r.OID], utf8)
 		tables = append(tables, t)
@@ -155,6 +162,13 @@ func CopyInSQL(table string, columns []pgmedic.Column, format pgmedic.CopyFormat
 		list = " (" + columnList(columns) + ")"
 	}
 	return "COPY " + table + list + " FROM STDIN " + copyOptions(format, encoding)
+}
+
+// CopyInFrozenSQL is CopyInSQL with rows that need no further visit: nobody has to
+// find out again that the transaction that wrote them was committed. Only a table
+// that this transaction made or emptied takes them.
+func CopyInFrozenSQL(table string, columns []pgmedic.Column, format pgmedic.CopyFormat, encoding string) string {
+	return strings.TrimSuffix(CopyInSQL(table, columns, format, encoding), ")") + ", FREEZE)"
 }
 
 func copyOptions(format pgmedic.CopyFormat, encoding string) string {

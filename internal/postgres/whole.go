@@ -9,6 +9,7 @@ import (
 // WholeSchema is a schema in which the tables that are taken over are all that
 // holds rows, so that pg_dump need not be told of each.
 type WholeSchema struct {
+	// Name is the schema's; empty means every schema of the database.
 	Name string
 	// Sequences is whether there are sequences in it, whose values pg_dump is to
 	// keep. Their names end in what PostgreSQL ends them with where it chooses
@@ -26,7 +27,8 @@ func (w WholeSchema) Covers(name string) bool {
 	return !w.Sequences || !strings.HasSuffix(name, sequenceSuffix) && !strings.HasSuffix(sequenceSuffix, name)
 }
 
-// WholeSchemas returns the schemas that hold no rows but those of tables, sorted.
+// WholeSchemas returns the schemas that hold no rows but those of tables, sorted; or
+// one for all of them.
 func (s *Snapshot) WholeSchemas(ctx context.Context, tables []RowTable) ([]WholeSchema, error) {
 	left := make(map[string]int)
 	for _, t := range s.Tables {
@@ -54,11 +56,25 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.rel
 		named[q.Schema] = (before || !known) && !q.View && !WholeSchema{Sequences: true}.Covers(q.Name)
 	}
 	var whole []WholeSchema
+	every := WholeSchema{Sequences: len(named) > 0}
 	for schema, n := range left {
 		can, has := named[schema]
 		if n == 0 && (can || !has) {
 			whole = append(whole, WholeSchema{Name: schema, Sequences: has})
 		}
+	}
+	told := func() bool {
+		for _, can := range named { // also of schemas without tables
+			if !can {
+				return false
+			}
+		}
+		return true
+	}
+	// To pg_dump each schema is a query of its own, which takes long where the
+	// catalogue was never analyzed.
+	if len(whole) == len(left) && len(whole) > 1 && told() {
+		return []WholeSchema{every}, nil
 	}
 	slices.SortFunc(whole, func(a, b WholeSchema) int { return strings.Compare(a.Name, b.Name) })
 	return whole, nil

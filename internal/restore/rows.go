@@ -3,7 +3,6 @@ package restore
 import (
 	"context"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -39,15 +38,14 @@ func newRowLoader(s *Session) *rowLoader {
 }
 
 func (l *rowLoader) load(ctx context.Context) error {
-	chunks := slices.Clone(l.Backup.Chunks)
-	slices.SortStableFunc(chunks, func(a, b pgmedic.Chunk) int { return int(min(max(b.PlainBytes-a.PlainBytes, -1), 1)) })
-	queue := make(chan pgmedic.Chunk, len(chunks))
-	for _, c := range chunks {
-		queue <- c
+	all := pieces(l.Backup, l.jobs())
+	queue := make(chan piece, len(all))
+	for _, p := range all {
+		queue <- p
 	}
 	close(queue)
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range min(l.jobs(), max(len(chunks), 1)) {
+	for range min(l.jobs(), max(len(all), 1)) {
 		group.Go(func() error { return l.work(groupCtx, queue) })
 	}
 	if err := group.Wait(); err != nil {
@@ -56,15 +54,26 @@ func (l *rowLoader) load(ctx context.Context) error {
 	return l.again(ctx)
 }
 
-func (l *rowLoader) work(ctx context.Context, queue <-chan pgmedic.Chunk) error {
+func (l *rowLoader) work(ctx context.Context, queue <-chan piece) error {
 	conn, err := connectLoading(ctx, l.Database)
 	if err != nil {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	for c := range queue {
-		if err := l.eachOnce(ctx, conn, c); err != nil {
-			return err
+	for p := range queue {
+		if p.table >= 0 {
+			done, err := l.frozen(ctx, conn, p)
+			if err != nil {
+				return err
+			}
+			if done {
+				continue
+			}
+		}
+		for _, c := range p.chunks {
+			if err := l.eachOnce(ctx, conn, c); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -187,17 +196,42 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 // chunk copies the parts of a chunk into the tables named, with a quoted name for
 // each part, or none to leave it. All of their rows come, or none.
 func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, into []string) error {
-	last, wanted := -1, 0
+	wanted := 0
+	for _, table := range into {
+		if table != "" {
+			wanted++
+		}
+	}
+	passed := &passing{to: l.progress}
+	load := func() error { return l.copyChunk(ctx, conn, c, into, passed, postgres.CopyInSQL) }
+	var err error
+	if wanted > 1 { // one COPY is atomic by itself
+		err = inTransaction(ctx, conn, load)
+	} else {
+		err = load()
+	}
+	if err != nil {
+		passed.takeBack()
+	}
+	return err
+}
+
+// copyInSQL is postgres.CopyInSQL, or the one for frozen rows.
+type copyInSQL func(table string, columns []pgmedic.Column, format pgmedic.CopyFormat, encoding string) string
+
+// copyChunk reads a chunk and copies its parts into the tables named. What of it is
+// there after an error is for the transaction to take back.
+func (l *rowLoader) copyChunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, into []string, passed *passing, copyIn copyInSQL) error {
+	last := -1
 	for i, table := range into {
 		if table != "" {
-			last, wanted = i, wanted+1
+			last = i
 		}
 	}
 	r, err := l.source().OpenChunk(ctx, c)
 	if err != nil {
 		return err
 	}
-	passed := &passing{to: l.progress}
 	load := func() error {
 		for i, p := range c.Parts[:last+1] {
 			part := &partReader{r: r, left: p.PlainBytes, last: i == last}
@@ -207,24 +241,17 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 				}
 				continue
 			}
-			if err := l.part(ctx, conn, p, io.TeeReader(part, passed), into[i]); err != nil {
+			if err := l.part(ctx, conn, p, io.TeeReader(part, passed), into[i], copyIn); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if wanted > 1 { // one COPY is atomic by itself
-		err = inTransaction(ctx, conn, load)
-	} else {
-		err = load()
-	}
+	err = load()
 	if refusedContent(err) { // for what was written, or because it is damaged: its end tells
 		_, _ = io.Copy(io.Discard, r)
 	}
 	closeErr := r.Close()
-	if err != nil {
-		passed.takeBack()
-	}
 	if cause := r.failure(); cause != nil {
 		return cause
 	}
@@ -236,10 +263,10 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 
 // part copies one part into a table. CopyFrom ends the COPY with an error of r's,
 // so that a chunk that turns out to be damaged at its end leaves no row.
-func (l *rowLoader) part(ctx context.Context, conn *pgx.Conn, p pgmedic.Part, r io.Reader, into string) error {
+func (l *rowLoader) part(ctx context.Context, conn *pgx.Conn, p pgmedic.Part, r io.Reader, into string, copyIn copyInSQL) error {
 	t := l.Backup.Tables[p.Table]
 	l.progress.Object(into)
-	tag, err := conn.PgConn().CopyFrom(ctx, r, postgres.CopyInSQL(into, t.Columns, t.Format, l.Backup.Database.Encoding))
+	tag, err := conn.PgConn().CopyFrom(ctx, r, copyIn(into, t.Columns, t.Format, l.Backup.Database.Encoding))
 	if err != nil {
 		return postgres.Wrap(err, "load table "+into)
 	}
