@@ -38,18 +38,19 @@ func TestForeseePrivileged(t *testing.T) {
 	t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "DROP ROLE privileged_none") })
 	c := fixture.NewCatalog(t)
 	o := restore.SwapOptions{Options: fixture.RestoreOptions(t, server, c, fixture.TakeBackup(t, dsn, c), fixture.Name(t, server))}
-	warned := func() (said string) {
+	warned := func() string {
 		t.Helper()
 		p, err := restore.Foresee(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
+		var said []string
 		for _, check := range p.Checks {
 			if check.Outcome == pgmedic.OutcomeWarn {
-				said += check.Detail
+				said = append(said, check.Detail)
 			}
 		}
-		return said
+		return strings.Join(said, "; ")
 	}
 	if said := warned(); said != "" {
 		t.Errorf("to a superuser: %q", said)

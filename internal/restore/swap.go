@@ -3,8 +3,6 @@ package restore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -120,8 +118,9 @@ type Swapped struct {
 	MadeAfter []Refusal `json:"made_after_swap,omitempty"`
 	// ByHand are the statements for extensions that it did not take then either.
 	ByHand []string `json:"by_hand,omitempty"`
-	// Globals is what was made of the backup's roles and tablespaces, where that
-	// was asked for.
+	// CronStopped is true where pg_cron's scheduler was at work and is not any more.
+	CronStopped bool `json:"pg_cron_stopped,omitempty"`
+	// Globals is what was made of the backup's roles and tablespaces, if asked for.
 	Globals  *Globals           `json:"globals,omitempty"`
 	Outside  []postgres.Outside `json:"outside,omitempty"`
 	Standbys []EndedOn          `json:"standbys,omitempty"`
@@ -392,6 +391,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 		}
 		done.Kept = plan.Kept
 	}
+	cron := r.cronWorks(ctx, o)
 	err = s.Step("swap", func() error { return r.swap(ctx, o, plan, bound.extensions, done) })
 	if err != nil {
 		return nil, err
@@ -399,6 +399,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	if len(bound.extensions) > 0 {
 		_ = s.Step("after the swap", func() error { r.makeBound(ctx, o, loaded, bound, done); return nil })
 	}
+	r.awaitCron(ctx, o, cron, done)
 	done.Standbys = r.endOnStandbys(ctx, o, plan)
 	done.Steps = s.steps
 	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
@@ -487,11 +488,4 @@ func dropLeftover(ctx context.Context, o Options) error {
 		return fmt.Errorf("the restored copy is still there: %w", err)
 	}
 	return nil
-}
-
-// newSuffix returns eight random hex digits.
-func newSuffix() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails: it would end the program instead
-	return hex.EncodeToString(b[:])
 }

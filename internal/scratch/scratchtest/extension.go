@@ -65,12 +65,12 @@ func WithExtension(tb testing.TB, like *scratch.Server, e Extension) (binDir str
 	for _, program := range []string{"initdb", "postgres"} { // through a link they would find the others' files
 		content, err := os.ReadFile(filepath.Join(bin, program))
 		must(err)
-		must(os.WriteFile(filepath.Join(root, bin, program), content, 0o755)) //nolint:gosec // a program
+		must(os.WriteFile(filepath.Join(root, bin, program), content, 0o755))
 	}
 	into := filepath.Join(root, share, "extension", e.Name)
-	must(os.WriteFile(into+".control", []byte("default_version = '1.0'\nrelocatable = false\n"), 0o644)) //nolint:gosec // another user reads it
-	must(os.WriteFile(into+"--1.0.sql", []byte(e.Script), 0o644))                                        //nolint:gosec // likewise
-	must(filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {                  // whatever the umask is
+	must(os.WriteFile(into+".control", []byte("default_version = '1.0'\nrelocatable = false\n"), 0o644))
+	must(os.WriteFile(into+"--1.0.sql", []byte(e.Script), 0o644))
+	must(filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error { // whatever the umask is
 		switch {
 		case err != nil || entry.Type()&os.ModeSymlink != 0:
 			return err
