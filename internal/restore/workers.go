@@ -47,16 +47,33 @@ func comesBack(ctx context.Context, conn *pgx.Conn, database, kind string, wait 
 	}
 }
 
-// cronWorks reports whether the scheduler is at work in the live database.
+// cronWorks reports whether the scheduler is at work in the live database, or should
+// be: an earlier swap may have ended it. What is loaded a superuser alone may know.
 func (r *swapRun) cronWorks(ctx context.Context, o *SwapOptions) bool {
 	there, err := works(ctx, r.admin, o.Live, cronWorker)
+	if err == nil && !there {
+		there, err = cronLoaded(ctx, r.admin, o.Live)
+	}
 	if err != nil {
 		o.Logger.Warn("whether pg_cron's scheduler is at work is not known", "error", err)
 	}
 	return there
 }
 
-// awaitCron notes that the scheduler does not come back, where it was at work.
+// cronLoaded reports whether the server has loaded pg_cron for a database, as far as
+// the role may know it.
+func cronLoaded(ctx context.Context, conn *pgx.Conn, database string) (loaded bool, err error) {
+	name, err := postgres.CronDatabase(ctx, conn)
+	if err != nil || name != database {
+		return false, err
+	}
+	err = conn.QueryRow(ctx, `
+SELECT CASE WHEN r.rolsuper THEN 'pg_cron' = ANY (pg_catalog.regexp_split_to_array(pg_catalog.current_setting('shared_preload_libraries'), '[", /]+')) ELSE false END
+FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user`).Scan(&loaded)
+	return loaded, postgres.Wrap(err, "look for pg_cron")
+}
+
+// awaitCron notes that the scheduler is not at work, where it should be.
 func (r *swapRun) awaitCron(ctx context.Context, o *SwapOptions, worked bool, done *Swapped) {
 	if !worked || done.Closed {
 		return
@@ -74,5 +91,5 @@ func (s *Swapped) cronError() error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindDegraded, "restart the server: only then does this version of pg_cron start it again",
-		"the swap is done, and pg_cron's scheduler, which ended with the sessions of database %q, has not come back: no job runs", s.Database)
+		"the swap is done, and pg_cron's scheduler, which a swap ends with the sessions of database %q, is not at work: no job runs", s.Database)
 }
