@@ -178,7 +178,7 @@ func normalCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	for _, r := range []struct{ pattern, with string }{
 		{`\d{8}T\d{6}Z-[0-9a-f]{6}`, "ID"},
-		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "TIME"},
+		{`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ`, "TIME"},
 		{`sha256 [0-9a-f]+`, "sha256 HASH"},
 		{`\b\d{19}\b`, "SYSTEM"},
 		{`_[0-9a-f]{8}\b`, "_SUFFIX"},

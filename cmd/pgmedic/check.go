@@ -163,7 +163,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 	}
 	if allowed, err := postgres.CronDatabase(ctx, conn); err != nil {
 		l.fail("connection", err)
-	} else if c := restore.BoundCheck(database, allowed, ""); c != nil {
+	} else if c := restore.BoundCheck(database, allowed, "", database.Name); c != nil {
 		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
 	}
 	a.checkPrograms(ctx, l, server)
@@ -381,17 +381,37 @@ func (a *app) checkStore(ctx context.Context, l *checklist) {
 	}
 }
 
+// tryStore does all that a backup does to a store, with small objects, and takes them
+// away again.
 func tryStore(ctx context.Context, s store.Store) (err error) {
-	key := catalog.NewID(time.Now()) + ".check"
+	base := catalog.NewID(time.Now()) + ".check"
 	const text = "written by pgmedic check; may be deleted\n"
-	if _, err := s.Put(ctx, key, strings.NewReader(text)); err != nil {
-		return fmt.Errorf("write into the store: %w", err)
-	}
+	keys := []string{base + "2", base + "1", base} // a server must sort them
+	var written []string
 	defer func() {
-		if deleteErr := s.Delete(context.WithoutCancel(ctx), key); deleteErr != nil && err == nil {
-			err = fmt.Errorf("delete from the store: %w", deleteErr)
+		for _, key := range written {
+			if deleteErr := s.Delete(context.WithoutCancel(ctx), key); deleteErr != nil && err == nil {
+				err = pgmedic.Errorf(pgmedic.KindOf(deleteErr), "where the role may not delete, or the store keeps objects for a time (object lock), backups can be taken, and prune can't free space: docs/stores.md says more",
+					"delete from the store: %w", deleteErr)
+			}
 		}
 	}()
+	for _, key := range keys {
+		if _, err := s.Put(ctx, key, strings.NewReader(text)); err != nil {
+			return fmt.Errorf("write into the store: %w", err)
+		}
+		written = append(written, key)
+	}
+	key, listed := base, 0
+	for _, err := range s.List(ctx, base) {
+		if err != nil {
+			return fmt.Errorf("list the store: %w", err)
+		}
+		listed++
+	}
+	if listed != len(keys) {
+		return pgmedic.Errorf(pgmedic.KindFailed, "use another store: backups could not be found again", "the store lists %d of %d objects that were just written", listed, len(keys))
+	}
 	if _, err := s.Put(ctx, key, strings.NewReader(text)); pgmedic.KindOf(err) != pgmedic.KindConflict {
 		return pgmedic.Errorf(pgmedic.KindFailed, "use another store: this one could lose a backup to another's name",
 			"the store overwrites what exists")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/spf13/cobra"
@@ -189,6 +190,7 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	a.printf("%s: %s %s in %s\n", swapped, what, render.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
 	a.printMissing(done.Checks)
+	a.printMadeAfter(done)
 	undo := ""
 	if done.Kept != "" {
 		undo = "pgmedic rollback " + render.Clean(done.Database)
@@ -207,6 +209,16 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 		}
 	}
 	return nil
+}
+
+// printMadeAfter lists what the server took only once the database had its name, and
+// how what it did not take is made by hand.
+func (a *app) printMadeAfter(done *restore.Swapped) {
+	var objects []string
+	for _, m := range done.MadeAfter {
+		objects = append(objects, render.Clean(m.Object))
+	}
+	a.fields("made after the swap", strings.Join(objects, ", "), "to do by hand", render.Clean(strings.Join(done.ByHand, " ")))
 }
 
 // resume mends what a killed restore --swap left.
@@ -282,6 +294,10 @@ func (a *app) printTidied(s *restore.Swapped) error {
 		a.printf("dropped %s, which a restore left half loaded\n", render.Clean(name))
 	}
 	switch {
+	case s.Incomplete:
+		a.printf("the last swap of database %s was cut short after backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
+		a.printMissing(s.Checks)
+		a.fields("see", "docs/limits.md, Extensions of one database")
 	case s.Before && s.BackupID != "":
 		a.printf("the last swap of database %s is complete: backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
 		a.fields("kept", render.Clean(s.Kept), "safety backup", s.SafetyBackup, "undo", "pgmedic rollback "+render.Clean(s.Database))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -269,6 +270,28 @@ func TestCommitInterrupted(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// unlistable is a store that can't be listed, as one is that knows no order.
+type unlistable struct{ store.Store }
+
+func (unlistable) List(context.Context, string) iter.Seq2[store.Object, error] {
+	return func(yield func(store.Object, error) bool) {
+		yield(store.Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "", "objects out of order"))
+	}
+}
+
+// TestCommitUnlistable: a backup that could not be found again is none.
+func TestCommitUnlistable(t *testing.T) {
+	f, b := newFixture(t), backup(1)
+	f.putObjects(t, b)
+	err := catalog.New(unlistable{f.Store()}).Commit(t.Context(), b, nil)
+	if pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "out of order") {
+		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
+	}
+	if l := f.list(t, catalog.Filter{}); len(l.Entries) != 0 {
+		t.Errorf("listed %+v", l.Entries)
 	}
 }
 

@@ -25,7 +25,8 @@ const (
 )
 
 // Commit makes a backup exist: it holds the manifest against itself, checks that
-// every object is stored at its size, then writes the manifest's hash, its
+// every object is stored at its size and that the store can list them, for else the
+// backup could not be found again, then writes the manifest's hash, its
 // authentication if mac is not nil, and, last, the manifest. None is ever
 // overwritten, so an id that exists is an error of KindConflict.
 func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manifest []byte) (string, error)) error {
@@ -41,6 +42,11 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manife
 		if stored.SizeBytes != o.StoredBytes {
 			return pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again; is something else writing into the store?",
 				"%s is %d bytes in the store, %d were written", o.Name, stored.SizeBytes, o.StoredBytes)
+		}
+	}
+	for _, err := range c.store.List(ctx, Key(b, "")) {
+		if err != nil {
+			return fmt.Errorf("list the backup's objects before the manifest is written: %w", err)
 		}
 	}
 	manifest, err := encodeManifest(b)

@@ -263,8 +263,11 @@ func (r *rehearsal) judge(ctx context.Context, err error) error {
 func (r *rehearsal) refused(refused []restore.Refusal) error {
 	for _, f := range refused {
 		if !r.aboutBackup(f) {
-			return pgmedic.Errorf(pgmedic.KindFailed, "have this server take it, or drill on another: that says nothing about the backup",
-				"the server could not make %s", f)
+			hint := "have this server take it, or drill on another: that says nothing about the backup"
+			if f.Extension {
+				hint += "; for an extension whose library must be loaded, or that is bound to the name of one database, drill in a private server with its library in drill.preload_libraries"
+			}
+			return pgmedic.Errorf(pgmedic.KindFailed, hint, "the server could not make %s", f)
 		}
 	}
 	if c := restore.RefusedCheck(refused); c != nil {

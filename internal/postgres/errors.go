@@ -195,6 +195,8 @@ func Condition(code string) string {
 		return "check violation"
 	case "23P01":
 		return "exclusion violation"
+	case "3F000":
+		return "invalid schema name"
 	case "42501":
 		return "insufficient privilege"
 	case "42601":

@@ -47,6 +47,9 @@ type Story struct {
 	Owner string `json:"owner,omitempty"`
 	// Comment is the database's own comment, given back by a rollback.
 	Comment string `json:"comment,omitempty"`
+	// Unmade are extensions that the database which took this one's place lacked when
+	// it did, because they can be made only in a database of its name.
+	Unmade []string `json:"unmade,omitempty"`
 	// SafetyBackup is the id of the backup taken before the swap.
 	SafetyBackup string `json:"safety_backup,omitempty"`
 	// SafetySkipped is why there is none.

@@ -58,14 +58,14 @@ func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error 
 func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) error {
 	sql := "ANALYZE " + t.name
 	_, err := conn.Exec(ctx, sql)
-	if !refusedStatement(err) {
+	if !refusedContent(err) || s.live {
 		return postgres.Wrap(err, "analyze "+t.name)
 	}
 	if err := SearchAsApplication(ctx, conn, t.schema); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, sql)
-	if refusedStatement(err) {
+	if refusedContent(err) {
 		s.Logger.Warn("a table can't be analyzed: the planner knows little of it", "table", t.name, "reason", postgres.Condition(postgres.Code(err)))
 		err = nil
 	}

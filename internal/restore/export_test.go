@@ -1,6 +1,18 @@
 package restore
 
-import "github.com/pgmedic/pgmedic"
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+)
+
+// ComesBack is comesBack, for tests.
+func ComesBack(ctx context.Context, conn *pgx.Conn, database, kind string, wait time.Duration) (bool, error) {
+	return comesBack(ctx, conn, database, kind, wait)
+}
 
 // Printable is printable, for tests.
 func Printable(sql string) string { return printable(sql) }

@@ -89,7 +89,7 @@ func (l *rowLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done b
 		return true, nil
 	}
 	passed.takeBack()
-	if refusedRow(err) && !conn.IsClosed() {
+	if refusedContent(err) && !conn.IsClosed() {
 		return false, nil // of a row, or of the TRUNCATE itself: each chunk says which
 	}
 	return false, err

@@ -43,7 +43,7 @@ func (e *leftError) Unwrap() error { return e.err }
 // refusedBefore is the check of a copy that a dead restore loaded, of which is known
 // only how much was refused.
 func refusedBefore(n int) *pgmedic.Check {
-	return failedCheck("restores", []string{
+	return failedCheck(checkRestores, []string{
 		fmt.Sprintf("things that were refused when the copy was loaded: %s; what of it the comparison sees is named below", pgmedic.Count(n)),
 	})
 }

@@ -19,7 +19,18 @@ import (
 
 // parallel loads what backup.Parallel stored: definitions, then the chunks over
 // several connections, then what pg_dump kept, then indexes and constraints.
-type parallel struct{ tool pgtool.Tool }
+type parallel struct {
+	tool pgtool.Tool
+	left parallelLeft
+}
+
+// parallelLeft is what was refused.
+type parallelLeft struct {
+	definitions []*refusal
+	went        map[string]int // as in statementLoader
+	rows        []refusedPart
+	rest        map[string]bool // entries of pg_dump's own data
+}
 
 // Ready implements Loader.
 func (p *parallel) Ready(ctx context.Context, s *Session) (err error) {
@@ -61,9 +72,11 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	if !s.Without.Rows {
-		if err := s.Step("rows", func() error { return newRowLoader(s).load(ctx) }); err != nil {
+		rows := newRowLoader(s)
+		if err := s.Step("rows", func() error { return rows.load(ctx) }); err != nil {
 			return err
 		}
+		p.left.rows = rows.failed
 		if err := s.Step("other data", func() error { return p.rest(ctx, l, schema) }); err != nil {
 			return err
 		}
@@ -88,7 +101,78 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	l.note()
+	p.left.definitions, p.left.went = l.refused, l.went
 	return nil
+}
+
+// Again implements Loader.
+func (p *parallel) Again(ctx context.Context, s *Session) error {
+	superuser, err := isSuperuser(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	l := &statementLoader{Session: s, superuser: superuser}
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	defer l.close(ctx)
+	if p.left.went != nil {
+		l.went = p.left.went
+	}
+	before, after := splitPostData(p.left.definitions)
+	l.refused = before
+	if err := l.definitionsAgain(ctx); err != nil {
+		return err
+	}
+	if !s.Without.Rows {
+		rows := newRowLoader(s)
+		rows.failed = p.left.rows
+		if err := rows.again(ctx); err != nil {
+			return err
+		}
+		p.left.rows = rows.failed
+		if err := p.stagedRest(ctx, l); err != nil {
+			return err
+		}
+	}
+	l.refused = append(l.refused, after...)
+	if err := l.definitionsAgain(ctx); err != nil {
+		return err
+	}
+	l.note()
+	p.left.definitions = l.refused
+	return nil
+}
+
+// stagedRest tries again what was refused of pg_dump's own data.
+func (p *parallel) stagedRest(ctx context.Context, l *statementLoader) error {
+	if len(p.left.rest) == 0 {
+		return nil
+	}
+	dir, remove, err := makeStaging()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	schema := filepath.Join(dir, "schema.dump")
+	if _, alone := l.Backup.Object(pgmedic.RoleRest); !alone {
+		if err := p.stage(ctx, l.Session, schema); err != nil {
+			return err
+		}
+	}
+	return p.restAgain(ctx, l, schema)
+}
+
+// splitPostData parts what comes before the rows of a dump from what comes after them.
+func splitPostData(refused []*refusal) (before, after []*refusal) {
+	for _, f := range refused {
+		if f.entry.IsPostData() {
+			after = append(after, f)
+		} else {
+			before = append(before, f)
+		}
+	}
+	return before, after
 }
 
 // jobs is how many connections load.
@@ -143,20 +227,25 @@ func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (
 // it is in there with the definitions. It runs once: run twice it would double rows.
 // What was refused of it is read once more for each further try.
 func (p *parallel) rest(ctx context.Context, l *statementLoader, schema string) error {
-	var refused map[string]bool
 	err := p.readRest(ctx, l.Session, schema, func(file string, stdin io.Reader) (err error) {
-		refused, err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{
+		p.left.rest, err = pgtool.RestoreArchive(ctx, pgtool.RestoreArchiveOptions{
 			Tool: p.tool, Target: l.Database, Section: "data", File: file, Stdin: stdin, Without: l.Without,
 		})
 		return err
 	})
-	if err != nil || len(refused) == 0 {
+	if err != nil || len(p.left.rest) == 0 {
 		return err
 	}
 	if err := l.open(ctx); err != nil {
 		return err
 	}
-	d := &restLoad{statementLoader: &statementLoader{Session: l.Session, conn: l.conn, own: l.own}, ids: refused}
+	return p.restAgain(ctx, l, schema)
+}
+
+// restAgain tries what was refused of it, round by round, and notes what stays
+// refused.
+func (p *parallel) restAgain(ctx context.Context, l *statementLoader, schema string) error {
+	d := &restLoad{statementLoader: &statementLoader{Session: l.Session, conn: l.conn, own: l.own}, ids: p.left.rest}
 	for again := true; again && len(d.ids) > 0; {
 		again = false
 		err := p.readRest(ctx, l.Session, schema, func(file string, stdin io.Reader) error {
@@ -172,6 +261,7 @@ func (p *parallel) rest(ctx context.Context, l *statementLoader, schema string) 
 		}
 	}
 	d.note()
+	p.left.rest = d.ids
 	return l.backToDump(ctx)
 }
 
@@ -192,7 +282,7 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 			}
 			return nil
 		}
-		if err := setPath(ctx, d.conn, retryPath(st.Entry.Schema, d.own)); err != nil {
+		if err := setPath(ctx, d.conn, d.retryPath(st.Entry.Schema, d.own)); err != nil {
 			return err
 		}
 		aborted := d.conn.PgConn().TxStatus() == 'E'
@@ -200,7 +290,7 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 		if err == nil || aborted && postgres.Code(err) == "25P02" {
 			return nil
 		}
-		if !refusedStatement(err) {
+		if !refusedContent(err) {
 			return err
 		}
 		if still[st.Entry.ID] == nil {

@@ -12,7 +12,9 @@ import (
 )
 
 // plain loads the one SQL stream of a plain backup, statement by statement.
-type plain struct{}
+type plain struct {
+	refused []*refusal // what stayed refused
+}
 
 // Ready implements Loader. It takes no program.
 func (*plain) Ready(context.Context, *Session) error { return nil }
@@ -32,6 +34,32 @@ func (p *plain) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	l.note()
+	p.refused = l.refused
+	return nil
+}
+
+// Again implements Loader.
+func (p *plain) Again(ctx context.Context, s *Session) error {
+	superuser, err := isSuperuser(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	l := &plainLoad{statementLoader: statementLoader{Session: s, superuser: superuser}}
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	defer l.close(ctx)
+	before, after := splitPostData(p.refused)
+	l.refused = before
+	if err := l.again(ctx); err != nil {
+		return err
+	}
+	l.refused = append(l.refused, after...)
+	if err := l.definitionsAgain(ctx); err != nil {
+		return err
+	}
+	l.note()
+	p.refused = l.refused
 	return nil
 }
 

@@ -3,7 +3,9 @@ package restore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"os"
@@ -192,6 +194,9 @@ func (s *Swapped) Degraded() error {
 	if err := incomplete(s.Database, s.Checks); err != nil {
 		return err
 	}
+	if err := s.cronError(); err != nil {
+		return err
+	}
 	for _, e := range s.Standbys {
 		if e.err != nil {
 			return e.err
@@ -252,4 +257,11 @@ func (r *swapRun) localFolder(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	return *dir, nil
+}
+
+// newSuffix returns eight random hex digits.
+func newSuffix() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails: it would end the program instead
+	return hex.EncodeToString(b[:])
 }

@@ -174,6 +174,9 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 			return err
 		}
 	}
+	if err := p.privileged(ctx, s); err != nil {
+		return err
+	}
 	return p.bound(ctx, s)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -24,6 +25,8 @@ type Refusal struct {
 	// Extension is true where it is an extension that could not be made, which says
 	// something about the server and nothing about the backup.
 	Extension bool `json:"-"`
+
+	entry pgtool.Entry // zero for a statement that has none
 }
 
 // String returns one line.
@@ -52,9 +55,9 @@ func (r Refusal) protects() bool {
 	return false
 }
 
-func refusalOf(object string, rows int64, err error) Refusal {
+func refusalOf(entry pgtool.Entry, object string, rows int64, err error) Refusal {
 	code := postgres.Code(err)
-	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: strings.HasPrefix(object, "EXTENSION ")}
+	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: strings.HasPrefix(object, "EXTENSION "), entry: entry}
 	if code != "" {
 		r.Reason = postgres.Condition(code)
 	}
@@ -97,17 +100,10 @@ func alreadyThere(code string) bool {
 	return slices.Contains([]string{"42P06", "42P07", "42710", "42712", "42723"}, code)
 }
 
-// refusedRow reports whether the server refused a row for what it holds.
-func refusedRow(err error) bool {
-	code := postgres.Code(err)
-	return code != "" && (strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") ||
-		strings.HasPrefix(code, "42") || strings.HasPrefix(code, "P0"))
-}
-
-// refusedStatement reports whether the server refused a statement for what it says,
-// or for what this server has not got: another statement may go in. It did not,
-// where it has no room, no memory or no session any more, or found damage.
-func refusedStatement(err error) bool {
+// refusedContent reports whether the server refused a statement or rows for what they
+// say, or for what this server has not got: others may go in. It did not, where it
+// has no room, no memory or no session any more, or found damage.
+func refusedContent(err error) bool {
 	code := postgres.Code(err)
 	if len(code) != 5 {
 		return false
@@ -129,6 +125,9 @@ func refusedStatement(err error) bool {
 // MaxItems is how many missing or different things a check lists.
 const MaxItems = 10_000
 
+// checkRestores is the name of the check that lists what was refused.
+const checkRestores = "restores"
+
 // RefusedCheck is the check that a restore has where something was refused. It is
 // nil where nothing was.
 func RefusedCheck(refused []Refusal) *pgmedic.Check {
@@ -139,7 +138,7 @@ func RefusedCheck(refused []Refusal) *pgmedic.Check {
 	for i, r := range refused {
 		lines[i] = r.String()
 	}
-	c := failedCheck("restores", lines)
+	c := failedCheck(checkRestores, lines)
 	c.Hint = "what else there is was restored; docs/troubleshooting.md says what each reason can mean"
 	return c
 }

@@ -296,7 +296,7 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 // refused says what can be done where a type of the live database does not take
 // what the backup holds any more.
 func (r *rescue) refused(err error) error {
-	if !refusedRow(err) {
+	if !refusedContent(err) {
 		return err
 	}
 	return pgmedic.Errorf(pgmedic.KindFailed, "a type has changed since: restore the whole backup beside it, pgmedic restore "+r.Backup.ID+" --into NAME", "%w", err)

@@ -91,9 +91,13 @@ type Options struct {
 //
 // Ready is called once before, and before anything is made: it looks for the
 // programs that Load takes.
+//
+// Again may be called after Load, with the session of the same database under another
+// name: it tries once more what was refused, and names what stays refused.
 type Loader interface {
 	Ready(ctx context.Context, s *Session) error
 	Load(ctx context.Context, s *Session) error
+	Again(ctx context.Context, s *Session) error
 }
 
 // Session is a restore going on, as a Loader sees it.
@@ -109,6 +113,10 @@ type Session struct {
 	steps  []pgmedic.Step
 	// refusedSettings are those that the server did not take.
 	refusedSettings []string
+
+	// live is true once others use the database: what they made is found by no name
+	// that lacks its schema.
+	live bool
 
 	refusedMu sync.Mutex
 	refused   []Refusal
@@ -141,6 +149,8 @@ type Loaded struct {
 	Withheld bool
 	// refusedBefore is how much was refused by a run before this one.
 	refusedBefore int
+	// loader knows what was refused; nil where a run before this one loaded the copy.
+	loader Loader
 	// Globals is what was made before, if it was asked for.
 	Globals *Globals
 }
@@ -322,7 +332,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
-	loaded := &Loaded{Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
+	loaded := &Loaded{loader: s.loader, Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := s.applyLate(ctx)

@@ -99,6 +99,9 @@ func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped
 		s := left.Last.Story
 		done.Before, done.Incoming, done.Since, done.Kept = true, s.Backup, s.Since, left.Last.Name
 		done.BackupID, done.SafetyBackup, done.SafetySkipped = s.Backup, s.SafetyBackup, s.SafetySkipped
+		if c := unmadeCheck(s.Unmade); c != nil {
+			done.Checks, done.Incomplete = []pgmedic.Check{*c}, true
+		}
 		// All else is in the swap's transaction; this comes after it.
 		done.Standbys = r.endOnStandbys(ctx, o, Plan{LiveExists: true, liveOID: left.Last.OID})
 		return done, nil

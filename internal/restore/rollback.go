@@ -52,7 +52,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err != nil {
 		return nil, err
 	}
-	began := o.Now()
+	began, cron := o.Now(), run.cronWorks(ctx, &o)
 	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
 		Live: o.Live, LiveExists: plan.LiveExists, Incoming: kept.Name, IncomingComment: kept.Story.Comment,
 		IncomingOwner: owner, Closed: kept.Story.Closed,
@@ -68,6 +68,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if plan.LiveExists {
 		done.Kept = plan.Kept
 	}
+	run.awaitCron(ctx, &o, cron, done)
 	done.Outside, done.Standbys = plan.Outside, run.endOnStandbys(ctx, &o, plan)
 	return done, nil
 }

@@ -82,7 +82,7 @@ func (l *rowLoader) work(ctx context.Context, queue <-chan piece) error {
 // eachOnce loads a chunk, and leaves for later what the server refuses of it.
 func (l *rowLoader) eachOnce(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk) error {
 	err := l.chunk(ctx, conn, c, l.own(c))
-	if !refusedRow(err) {
+	if !refusedContent(err) {
 		return err
 	}
 	for i := range c.Parts {
@@ -90,7 +90,7 @@ func (l *rowLoader) eachOnce(ctx context.Context, conn *pgx.Conn, c pgmedic.Chun
 			err = l.chunk(ctx, conn, c, l.alone(c, i, ""))
 		}
 		switch {
-		case refusedRow(err):
+		case refusedContent(err):
 			l.mu.Lock()
 			l.failed = append(l.failed, refusedPart{c, i, err})
 			l.mu.Unlock()
@@ -143,19 +143,19 @@ func (l *rowLoader) again(ctx context.Context) error {
 			return err
 		}
 	}
-	rows, why := map[string]int64{}, map[string]error{}
-	var tables []string
+	rows, why := map[pgtool.Entry]int64{}, map[pgtool.Entry]error{}
+	var tables []pgtool.Entry
 	for _, f := range l.failed {
 		p := f.chunk.Parts[f.part]
 		t := l.Backup.Tables[p.Table]
-		name := pgtool.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}.String()
-		if why[name] == nil {
-			tables, why[name] = append(tables, name), f.err
+		entry := pgtool.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}
+		if why[entry] == nil {
+			tables, why[entry] = append(tables, entry), f.err
 		}
-		rows[name] += p.Rows
+		rows[entry] += p.Rows
 	}
-	for _, name := range tables {
-		l.refuse(refusalOf(name, rows[name], why[name]))
+	for _, entry := range tables {
+		l.refuse(refusalOf(entry, entry.String(), rows[entry], why[entry]))
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 	var still []refusedPart
 	for _, f := range l.failed {
 		t := l.Backup.Tables[f.chunk.Parts[f.part].Table]
-		if err := setPath(ctx, conn, retryPath(t.Schema, own)); err != nil {
+		if err := setPath(ctx, conn, l.retryPath(t.Schema, own)); err != nil {
 			return err
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
@@ -183,7 +183,7 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, t.CountedAs()))
 		}
 		switch {
-		case refusedRow(err):
+		case refusedContent(err):
 			still = append(still, refusedPart{f.chunk, f.part, err})
 		case err != nil:
 			return err
@@ -248,7 +248,7 @@ func (l *rowLoader) copyChunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chu
 		return nil
 	}
 	err = load()
-	if refusedRow(err) { // for what was written, or because it is damaged: its end tells
+	if refusedContent(err) { // for what was written, or because it is damaged: its end tells
 		_, _ = io.Copy(io.Discard, r)
 	}
 	closeErr := r.Close()

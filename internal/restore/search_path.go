@@ -26,6 +26,15 @@ func retryPath(schema, own string) string {
 	return strings.Join(slices.DeleteFunc(path, func(p string) bool { return strings.TrimSpace(p) == "" || p == `""` }), ", ")
 }
 
+// retryPath is the function's path, or none once others use the database: they could
+// have made functions there since, which would run as the restoring role.
+func (s *Session) retryPath(schema, own string) string {
+	if s.live {
+		return ""
+	}
+	return retryPath(schema, own)
+}
+
 // SearchAsApplication gives a session the search path with which a restore tries
 // again what was refused without one, for something in a schema. From here on a bare
 // name may be a function of anybody who may create one.

@@ -93,7 +93,7 @@ func (l *statementLoader) run(ctx context.Context, st *pgtool.Statement) error {
 	case err == nil:
 		l.isDefault(st.SQL)
 		return nil
-	case !refusedStatement(err):
+	case !refusedContent(err):
 		return err
 	}
 	l.hold(st, err)
@@ -135,7 +135,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 				l.went[f.entry.ID]++
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case refusedStatement(err):
+			case refusedContent(err):
 				f.err = err
 				still = append(still, f)
 			default:
@@ -152,7 +152,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 // searchFor gives the session the search path with which what was refused is tried
 // again, and the settings that the dump had there.
 func (l *statementLoader) searchFor(ctx context.Context, f *refusal) error {
-	if err := setPath(ctx, l.conn, retryPath(f.entry.Schema, l.own)); err != nil {
+	if err := setPath(ctx, l.conn, l.retryPath(f.entry.Schema, l.own)); err != nil {
 		return err
 	}
 	return l.setDefaults(ctx, f.defaults)
@@ -229,7 +229,7 @@ func (l *statementLoader) note() {
 		case !named:
 			object = fmt.Sprintf("statement in line %d of the dump", f.line)
 		}
-		l.refuse(refusalOf(object, f.rows, f.err))
+		l.refuse(refusalOf(f.entry, object, f.rows, f.err))
 	}
 }
 
@@ -245,13 +245,13 @@ func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted 
 		if f == nil {
 			return nil
 		}
-		if err := setPath(ctx, l.conn, retryPath(st.Entry.Schema, l.own)); err != nil {
+		if err := setPath(ctx, l.conn, l.retryPath(st.Entry.Schema, l.own)); err != nil {
 			return err
 		}
 		switch err := st.Run(ctx, l.conn); {
 		case err == nil:
 			went[f] = true
-		case refusedRow(err):
+		case refusedContent(err):
 			f.err = err
 		default:
 			return err

@@ -3,8 +3,6 @@ package restore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -115,8 +113,14 @@ type Swapped struct {
 	// Incomplete and Refused are as in Restored.
 	Incomplete bool      `json:"incomplete,omitempty"`
 	Refused    []Refusal `json:"refused,omitempty"`
-	// Globals is what was made of the backup's roles and tablespaces, where that
-	// was asked for.
+	// MadeAfter is what the server took only once the database had its name, with the
+	// reason for which it was refused before.
+	MadeAfter []Refusal `json:"made_after_swap,omitempty"`
+	// ByHand are the statements for extensions that it did not take then either.
+	ByHand []string `json:"by_hand,omitempty"`
+	// CronStopped is true where pg_cron's scheduler was at work and is not any more.
+	CronStopped bool `json:"pg_cron_stopped,omitempty"`
+	// Globals is what was made of the backup's roles and tablespaces, if asked for.
 	Globals  *Globals           `json:"globals,omitempty"`
 	Outside  []postgres.Outside `json:"outside,omitempty"`
 	Standbys []EndedOn          `json:"standbys,omitempty"`
@@ -346,8 +350,11 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	if loaded.refusedBefore > 0 {
 		done.Checks = append([]pgmedic.Check{*refusedBefore(loaded.refusedBefore)}, done.Checks...)
 	}
-	missing := Missing(done.Checks)
-	done.Incomplete = len(missing) > 0
+	bound, err := findNameBound(ctx, o, loaded)
+	if err != nil {
+		return nil, err
+	}
+	done.Incomplete = len(Missing(done.Checks)) > 0
 	failpoint.Hit(ctx, "restore-compared")
 	// From here on a restore that is killed can be resumed.
 	now, err := postgres.ServerTime(ctx, r.admin)
@@ -362,8 +369,12 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-ready")
-	if done.Incomplete {
+	if missing := bound.unexpected(done.Checks, done.Refused); len(missing) > 0 {
 		if err := r.acceptIncomplete(ctx, o, loaded, missing); err != nil {
+			return nil, err
+		}
+	} else if loaded.Withheld {
+		if err := postgres.ApplyAccess(ctx, r.admin, o.Into, o.Backup.Database); err != nil {
 			return nil, err
 		}
 	}
@@ -380,10 +391,15 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 		}
 		done.Kept = plan.Kept
 	}
-	err = s.Step("swap", func() error { return r.swap(ctx, o, plan, done) })
+	cron := r.cronWorks(ctx, o)
+	err = s.Step("swap", func() error { return r.swap(ctx, o, plan, bound.extensions, done) })
 	if err != nil {
 		return nil, err
 	}
+	if len(bound.extensions) > 0 {
+		_ = s.Step("after the swap", func() error { r.makeBound(ctx, o, loaded, bound, done); return nil })
+	}
+	r.awaitCron(ctx, o, cron, done)
 	done.Standbys = r.endOnStandbys(ctx, o, plan)
 	done.Steps = s.steps
 	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
@@ -413,11 +429,12 @@ func damaged(err error) bool {
 	return code == "XX001" || code == "XX002" || code == "58P01" || code == "58030"
 }
 
-func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, done *Swapped) error {
+func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, unmade []string, done *Swapped) error {
 	story, err := r.keptStory(ctx, o.Live, "restore")
 	if err != nil {
 		return err
 	}
+	story.Unmade = unmade
 	story.Backup, story.SafetyBackup, story.SafetySkipped = o.Backup.ID, done.SafetyBackup, done.SafetySkipped
 	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
 		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: postgres.OwnComment(o.Backup.Database.Comment),
@@ -471,11 +488,4 @@ func dropLeftover(ctx context.Context, o Options) error {
 		return fmt.Errorf("the restored copy is still there: %w", err)
 	}
 	return nil
-}
-
-// newSuffix returns eight random hex digits.
-func newSuffix() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails: it would end the program instead
-	return hex.EncodeToString(b[:])
 }

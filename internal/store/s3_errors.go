@@ -42,6 +42,10 @@ var s3Codes = []struct {
 		pgmedic.KindFailed, "The store has no room for it: raise its quota, or free space there."},
 	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException"},
 		pgmedic.KindUnreachable, "Look at the KMS key in backup.s3.kms_key_id."},
+	{[]string{"NotImplemented", "501"},
+		pgmedic.KindUnreachable, "The server lacks what pgmedic needs, perhaps conditional writes (If-None-Match): docs/stores.md says what it must heed."},
+	{[]string{"InvalidArgument", "InvalidRequest"},
+		pgmedic.KindUnreachable, "A server that knows no checksums takes objects if AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION are both when_required; docs/stores.md says more."},
 	{[]string{"SlowDown", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"},
 		pgmedic.KindUnreachable, "The store is overloaded: run again later, or lower backup.s3.concurrency."},
 }
