@@ -43,6 +43,9 @@ func (s Source) readSums(ctx context.Context) (sums *digest.Database, err error)
 	if read.Format != digest.Format {
 		return nil, nil //nolint:nilnil // another version's
 	}
+	if s.Backup.Method == pgmedic.MethodPlain && read.LargeObjects == nil {
+		return nil, nil //nolint:nilnil // pg_dump wrote values as others than pgmedic would read them
+	}
 	seen := make(map[int]bool, len(read.Tables))
 	for _, t := range read.Tables {
 		known := t.Index >= 0 && t.Index < len(s.Backup.Tables) && !seen[t.Index]
