@@ -19,6 +19,10 @@ type hearing struct {
 	tables  []summed       // in the manifest's order
 	named   map[string]int // by the name that pg_dump gives them
 	objects digest.LargeObject
+	// triggersOff has pg_dump's sessions begin without login triggers. Strange is true
+	// where they may have settings other than ours, so that what pg_dump writes can't
+	// be compared with what a session of ours reads.
+	triggersOff, strange bool
 }
 
 // summed is a table whose rows are heard.
@@ -29,7 +33,17 @@ type summed struct {
 }
 
 func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hearing, error) {
-	h := &hearing{run: r, named: map[string]int{}}
+	h := &hearing{run: r, named: map[string]int{}, strange: r.Target.ThroughPooler()}
+	if r.Manifest.Server.Major() >= 17 {
+		const sql = `SELECT r.rolsuper, EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D')
+			FROM pg_catalog.pg_roles AS r WHERE r.rolname = session_user`
+		var has bool
+		if err := snapshot.Conn().QueryRow(ctx, sql).Scan(&h.triggersOff, &has); err != nil {
+			return nil, postgres.Wrap(err, "look for login triggers")
+		}
+		// A trigger may set anything, after the options of the session.
+		h.strange = h.strange || has && !h.triggersOff
+	}
 	described, err := snapshot.Describe(ctx, snapshot.Tables)
 	if err != nil {
 		return nil, err
@@ -114,8 +128,8 @@ func order(have, want []string) []int {
 
 // enter adds what was heard to the run's sums, and reads the generated columns.
 func (h *hearing) enter(ctx context.Context, snapshot *postgres.Snapshot) error {
-	if h.run.Target.ThroughPooler() {
-		return nil // pg_dump's session has settings of its own, see pgtool.StartDump
+	if h.strange {
+		return nil
 	}
 	for i, t := range h.tables {
 		m := h.run.Manifest.Tables[i]

@@ -40,6 +40,7 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 			o := pgtool.DumpOptions{
 				Tool: tool, Target: r.Target, Snapshot: snapshot.ID, Encoding: r.Manifest.Database.Encoding,
 				LockTimeout: r.LockTimeout, LeftOut: snapshot.LeftOut,
+				LoginTriggersOff: hearing.triggersOff,
 			}
 			if len(snapshot.LeftOut.ForeignKeys) > 0 {
 				return r.dumpWithoutKeys(ctx, w, o)

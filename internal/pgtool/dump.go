@@ -24,6 +24,9 @@ type DumpOptions struct {
 	LeftOut postgres.LeftOut
 	// Sections are those to write; none means all.
 	Sections []string
+	// LoginTriggersOff keeps the database's login triggers from firing in pg_dump's
+	// sessions. It takes PostgreSQL 17 and a superuser.
+	LoginTriggersOff bool
 }
 
 // StartDump begins a pg_dump of a database as SQL.
@@ -37,8 +40,12 @@ func StartDump(ctx context.Context, o DumpOptions) (*Process, error) {
 	for _, s := range o.Sections {
 		args = append(args, "--section="+s)
 	}
+	options := readingOptions
+	if o.LoginTriggersOff {
+		options += " -c event_triggers=off"
+	}
 	return Start(ctx, Command{
-		Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...), Options: readingOptions,
+		Tool: o.Tool, Target: o.Target, Args: append(args, LeaveOutArguments(o.LeftOut)...), Options: options,
 	})
 }
 
