@@ -69,19 +69,25 @@ func rollback(ctx context.Context, conn *pgx.Conn) {
 }
 
 // NameEventTriggers adds to an error of statements with the given tags, such as
-// CREATE TABLE, which event triggers fire for them in a transaction of LocalWithoutEventTriggers:
-// one of them may have refused them. Conn is in no transaction.
-func NameEventTriggers(ctx context.Context, conn *pgx.Conn, err error, tags ...string) error {
+// CREATE TABLE, which event triggers fire for them: one of them may have refused
+// them. Quiet is what their transaction began with, from LocalWithoutEventTriggers, or
+// empty. Conn is in no transaction any more.
+func NameEventTriggers(ctx context.Context, conn *pgx.Conn, err error, quiet string, tags ...string) error {
 	var refused *ServerError
 	if !errors.As(err, &refused) || !maybeRaised(refused.Code) {
 		return err
 	}
+	fires := "O"
+	if quiet != "" {
+		if fires = "R"; majorOf(conn) >= 17 {
+			return err // none fired
+		}
+	}
 	names, listErr := collectScalar[string](ctx, conn, `
 SELECT t.evtname::text FROM pg_catalog.pg_event_trigger AS t
-WHERE t.evtenabled IN ('A', CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END::"char")
-	AND t.evtevent IN ('ddl_command_start', 'ddl_command_end') AND (t.evttags IS NULL OR t.evttags && $1::text[])
-	AND coalesce(pg_catalog.current_setting('event_triggers', true), 'on') = 'on'
-ORDER BY 1`, tags)
+WHERE t.evtenabled::text IN ('A', $2) AND t.evtevent IN ('ddl_command_start', 'ddl_command_end')
+	AND (t.evttags IS NULL OR t.evttags && $1::text[])
+ORDER BY 1`, tags, fires)
 	if listErr != nil || len(names) == 0 {
 		return err
 	}

@@ -139,7 +139,7 @@ func (r *rescue) makeTables(ctx context.Context) error {
 		if err != nil {
 			_, _ = r.conn.PgConn().Exec(kept, "ROLLBACK").ReadAll() // a broken session has rolled back
 			r.madeSchema = false
-			return postgres.NameEventTriggers(kept, r.conn, postgres.Wrap(err, "make schema "+r.schema), "CREATE SCHEMA", "COMMENT", "REVOKE")
+			return postgres.NameEventTriggers(kept, r.conn, postgres.Wrap(err, "make schema "+r.schema), r.quiet, "CREATE SCHEMA", "COMMENT", "REVOKE")
 		}
 	}
 	for k, n := range r.names {
@@ -205,7 +205,7 @@ func (r *rescue) makeTable(ctx context.Context, k int, columns []pgmedic.Column)
 		if postgres.Code(err) == "42P07" { // somebody else's
 			r.made = r.made[:len(r.made)-1]
 		}
-		return postgres.NameEventTriggers(ctx, r.conn, postgres.Wrap(err, "make "+t.As), "CREATE TABLE", "COMMENT")
+		return postgres.NameEventTriggers(ctx, r.conn, postgres.Wrap(err, "make "+t.As), r.quiet, "CREATE TABLE", "COMMENT")
 	}
 	return nil
 }
