@@ -109,6 +109,36 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
+// namedPage is a page, and perhaps a heading of it, that a message sends people to.
+var namedPage = regexp.MustCompile(`docs/([a-z-]+\.md)(#[\w-]+)?[^.#\w]`)
+
+// TestCodeNamesPages follows the code's references to pages.
+func TestCodeNamesPages(t *testing.T) {
+	texts, found := pages(t), 0
+	for _, root := range []string{"cmd", "internal", "pool"} {
+		err := fs.WalkDir(os.DirFS("."), root, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			data, err := os.ReadFile(filepath.FromSlash(name))
+			for _, m := range namedPage.FindAllStringSubmatch(string(data), -1) {
+				found++
+				text, ok := texts["docs/"+m[1]]
+				if anchor := strings.TrimPrefix(m[2], "#"); !ok || anchor != "" && !slices.Contains(anchors(text), anchor) {
+					t.Errorf("%s: %s leads nowhere", name, m[0])
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found < 10 {
+		t.Fatalf("only %d references are found: the code is not as this test reads it", found)
+	}
+}
+
 // verb is a command's flags: whether each takes a value.
 type verb map[string]bool
 

@@ -133,7 +133,28 @@ func (a *app) printError(err error) {
 	}
 	var unredacted interface{ Unredacted() string }
 	if a.global.showData && errors.As(err, &unredacted) {
-		fmt.Fprintf(a.stderr, "data: %s\n", unredacted.Unredacted())
+		fmt.Fprintf(a.stderr, "data: %s\n", cleanLines(unredacted.Unredacted()))
+	}
+}
+
+// cleanLines leaves a text its lines, and nothing that drives a terminal: rows are
+// somebody else's words.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = render.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// shownData prints the server's own words for what it refused of a backup, or is nil
+// where nobody asked for them.
+func (a *app) shownData() func(object, words string) {
+	if !a.global.showData {
+		return nil
+	}
+	return func(object, words string) {
+		fmt.Fprintf(a.stderr, "data: %s: %s\n", render.Clean(object), cleanLines(words))
 	}
 }
 

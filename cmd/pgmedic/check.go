@@ -336,7 +336,7 @@ func (a *app) checkClock(ctx context.Context, l *checklist, conn *pgx.Conn) erro
 
 func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Server) {
 	var versions []string
-	for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore", "psql"} {
+	for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore"} {
 		tool, err := a.tools().Find(ctx, name, server.Major())
 		if err != nil {
 			l.fail("client programs", err)

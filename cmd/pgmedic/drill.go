@@ -148,7 +148,7 @@ func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.B
 	o := drill.Options{
 		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: d.ScratchDir,
 		PreloadLibraries: d.PreloadLibraries, Jobs: a.cfg.Backup.Jobs, AssertionTimeout: d.AssertionTimeout,
-		Host: a.host(), Version: a.version, ShowData: a.global.showData, Logger: a.log, Now: a.now,
+		Host: a.host(), Version: a.version, ShowData: a.shownData(), Logger: a.log, Now: a.now,
 	}
 	if !d.Amcheck {
 		o.SkipAmcheck = "left out by the configuration (drill.amcheck)"

@@ -297,7 +297,7 @@ func (a *app) printTidied(s *restore.Swapped) error {
 	case s.Incomplete:
 		a.printf("the last swap of database %s was cut short after backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
 		a.printMissing(s.Checks)
-		a.fields("see", "docs/limits.md, Extensions of one database")
+		a.fields("see", "docs/limits.md#pg_cron")
 	case s.Before && s.BackupID != "":
 		a.printf("the last swap of database %s is complete: backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
 		a.fields("kept", render.Clean(s.Kept), "safety backup", s.SafetyBackup, "undo", "pgmedic rollback "+render.Clean(s.Database))

@@ -131,7 +131,7 @@ func (a *app) method() backup.Method {
 func (a *app) restoreOptions(t postgres.Target, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) restore.Options {
 	return restore.Options{
 		Catalog: c, Backup: b, Key: key, Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Tools: a.tools(),
-		Jobs: a.cfg.Backup.Jobs, ShowData: a.global.showData, Logger: a.log, Now: a.now,
+		Jobs: a.cfg.Backup.Jobs, ShowData: a.shownData(), Logger: a.log, Now: a.now,
 	}
 }
 

@@ -99,11 +99,11 @@ func (h *hearing) unnamed(t postgres.RowTable) bool {
 		slices.ContainsFunc(t.Columns, func(c pgmedic.Column) bool { return !utf8.ValidString(c.Name) })
 }
 
-// rows returns what sums the rows of a COPY. The table of one that is not known is
+// rows returns what sums the rows of a COPY, or nil where they are not compared. The table of one that is not known is
 // an error by itself, see withRows.
 func (h *hearing) rows(table string, columns []string) io.Writer {
 	i, known := h.named[table]
-	if !known {
+	if !known || h.strange {
 		return nil
 	}
 	rows := &digest.Rows{Order: order(columns, h.tables[i].columns)}

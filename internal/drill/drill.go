@@ -57,10 +57,11 @@ type Options struct {
 	// memory, zero where it can't be known.
 	Host, Version string
 	MemoryBytes   int64
-	ShowData      bool
-	Progress      func(pgmedic.Event)
-	Logger        *slog.Logger
-	Now           func() time.Time
+	// ShowData is restore.Options.ShowData.
+	ShowData func(object, words string)
+	Progress func(pgmedic.Event)
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Run restores a backup into a scratch, holds the copy against what the backup

@@ -19,11 +19,6 @@ type Error struct {
 	Program string
 	// Text says what happened in words that hold no data.
 	Text string
-	// SQLState is the server's code where the program passed it on.
-	SQLState string
-	// Refused is true where pg_restore, which does not pass the code on, said
-	// that the server refused what it was given, and not for want of anything.
-	Refused bool
 	// Damaged is true where the server found its own files missing or wrong.
 	Damaged bool
 	// Full is all that the program wrote. It is for the terminal of a person
@@ -59,10 +54,6 @@ func exitError(ctx context.Context, program string, err error, stderr string) er
 	return pgmedic.Errorf(kind, hint, "%w", e)
 }
 
-// sqlstateLine is what psql prints with VERBOSITY=sqlstate. The severity is in the
-// server's language.
-var sqlstateLine = regexp.MustCompile(`(?m)^psql:<stdin>:(\d+): [^\s:]+:\s+([0-9A-Z]{5})\s*$`)
-
 // known are messages that name objects and limits but never values. The whole
 // line is kept.
 func known() []struct {
@@ -96,29 +87,22 @@ func known() []struct {
 		{line(`(could not import the requested snapshot|invalid snapshot identifier)`), pgmedic.KindUnreachable, "the snapshot ended: did the server restart, or does the connection string name several servers?"},
 		{damage, pgmedic.KindFailed, "the server found damage in its own files: see its log before anything else is written to it"},
 		{line(`No space left on device`), pgmedic.KindFailed, "free space on the server's disk"},
-		{line(`invalid command \\(un)?restrict`), pgmedic.KindUsage, "this psql is older than the pg_dump that made the backup: update the client programs"},
 	}
 }
 
 // refusedLine is what pg_restore prints when the server refuses a statement or
 // a row.
-var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execute query|COPY failed for table .*|error returned by PQputCopy\w+): ([^\s:]+):  (.*)$`)
-
-// wanting matches a server's messages of what it lacks: it says nothing about
-// what it was given.
-var wanting = regexp.MustCompile(`out of memory|could not (extend|write|open|read|create (file|directory|shared)|access|load|stat|connect|fork|fsync)|` +
-	`too many |insufficient|shared memory|No space|not available|not currently|must be preloaded|shared_preload_libraries|` +
-	`must be (superuser|owner|member)|must have |permission denied|deadlock detected`)
+var refusedLine = regexp.MustCompile(`(?m)^pg_restore: error: (?:could not execute query|COPY failed for table .*|error returned by PQputCopy\w+): ([^\s:]+):  `)
 
 // damage is what a server says of its own files.
 var damage = regexp.MustCompile(`(?m)(invalid page in block|could not read block|could not open file "(base|pg_tblspc|global)/|missing chunk number|invalid memory alloc request size).*$`)
 
 // quoting matches the beginning of what can quote a row or a statement: the
 // parts of a server's message after the first, and the client programs' own.
-var quoting = regexp.MustCompile(`^(?:pg_\w+: |psql:[^ ]* )?(?:DETAIL|HINT|QUERY|CONTEXT|STATEMENT|LOCATION|LINE \d+|detail|hint):? `)
+var quoting = regexp.MustCompile(`^(?:pg_\w+: )?(?:DETAIL|HINT|QUERY|CONTEXT|STATEMENT|LOCATION|LINE \d+|detail|hint):? `)
 
 // speaking matches the beginning of a message.
-var speaking = regexp.MustCompile(`^(?:pg_dump|pg_dumpall|pg_restore|psql)\S*: `)
+var speaking = regexp.MustCompile(`^(?:pg_dump|pg_dumpall|pg_restore): `)
 
 // messages leaves of a standard error the lines that say what happened, without
 // those that quote what it happened to. Text that begins like a message may
@@ -164,15 +148,6 @@ func tooLargeForText(stderr string) string {
 }
 
 func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
-	if m := sqlstateLine.FindStringSubmatch(stderr); m != nil {
-		e.SQLState = m[2]
-		e.Text = fmt.Sprintf("line %s: %s (SQLSTATE %s)", m[1], postgres.Condition(m[2]), m[2])
-		kind, hint := postgres.KindOf(m[2])
-		if hint == "" {
-			hint = "run again with --show-data-in-errors to see the server's own words, which may quote rows"
-		}
-		return kind, hint
-	}
 	said := messages(stderr)
 	if text := tooLargeForText(stderr); text != "" {
 		e.Text = text
@@ -185,12 +160,12 @@ func (e *Error) explain(stderr string) (pgmedic.Kind, string) {
 		}
 	}
 	m := refusedLine.FindStringSubmatch(said)
-	if m != nil && m[1] != "ERROR" { // what it is for want of can't be read
+	if m != nil && m[1] != "ERROR" {
 		e.Text = "the server refused a statement of the archive, in another language than English"
 		return pgmedic.KindFailed, "let pgmedic's role choose the language: GRANT SET ON PARAMETER lc_messages TO it (from PostgreSQL 15 on); or run again with --show-data-in-errors"
 	}
-	if m != nil && !wanting.MatchString(m[2]) {
-		e.Refused, e.Text = true, "the server refused a statement of the archive"
+	if m != nil {
+		e.Text = "the server refused a statement of the archive"
 		return pgmedic.KindFailed, "run again with --show-data-in-errors to see the server's own words, which may quote rows"
 	}
 	return pgmedic.KindFailed, ""

@@ -31,11 +31,3 @@ FROM pg_catalog.pg_extension AS e
 WHERE e.extname = ANY ($1) ORDER BY 1, 2, 3`, extensions)
 	return members, Wrap(err, "list what belongs to extensions")
 }
-
-// ReadMissingExtensions returns those of the extensions that conn's database lacks.
-func ReadMissingExtensions(ctx context.Context, conn *pgx.Conn, extensions []string) ([]string, error) {
-	missing, err := collectScalar[string](ctx, conn, `
-SELECT name FROM pg_catalog.unnest($1::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS e WHERE e.extname = t.name)`, extensions)
-	return missing, Wrap(err, "list the extensions")
-}

@@ -2,9 +2,9 @@ package restore
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -47,26 +47,26 @@ func (r Refusal) String() string {
 // protects reports whether what was refused may have kept somebody from reading or
 // changing what they are not to.
 func (r Refusal) protects() bool {
-	for _, kind := range []string{"ROW SECURITY ", "POLICY ", "ACL ", "DEFAULT ACL ", "SECURITY LABEL "} {
-		if strings.HasPrefix(r.Object, kind) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains([]string{"ROW SECURITY", "POLICY", "ACL", "DEFAULT ACL", "SECURITY LABEL"}, r.entry.Type)
 }
 
 func refusalOf(entry pgtool.Entry, object string, rows int64, err error) Refusal {
 	code := postgres.Code(err)
-	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: strings.HasPrefix(object, "EXTENSION "), entry: entry}
+	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: entry.Type == "EXTENSION", entry: entry}
 	if code != "" {
 		r.Reason = postgres.Condition(code)
 	}
 	return r
 }
 
-// refuse notes what stays refused. Of several refusals of one object the first
-// counts, or else one that says more than that it is there.
-func (s *Session) refuse(r Refusal) {
+// refuse notes what stays refused, with the error of the last try. Of several refusals
+// of one object the first counts, or else one that says more than that it is there.
+func (s *Session) refuse(entry pgtool.Entry, object string, rows int64, err error) {
+	r := refusalOf(entry, object, rows, err)
+	var server *postgres.ServerError
+	if s.ShowData != nil && errors.As(err, &server) {
+		s.ShowData(r.Object, server.Unredacted())
+	}
 	s.refusedMu.Lock()
 	defer s.refusedMu.Unlock()
 	i := slices.IndexFunc(s.refused, func(known Refusal) bool { return known.Object == r.Object })

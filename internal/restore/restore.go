@@ -72,8 +72,9 @@ type Options struct {
 	// CountsOnly, if not empty, is why the rows of the copy are only counted, and not
 	// compared value by value.
 	CountsOnly string
-	// ShowData keeps the server's whole messages in errors, see pgtool.
-	ShowData bool
+	// ShowData, if not nil, is told the server's own words for what it refused, which
+	// may quote rows: they are for a person who asked for them, and for nothing else.
+	ShowData func(object, words string)
 	Progress func(pgmedic.Event)
 	Logger   *slog.Logger
 	Now      func() time.Time

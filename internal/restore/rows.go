@@ -155,7 +155,7 @@ func (l *rowLoader) again(ctx context.Context) error {
 		rows[entry] += p.Rows
 	}
 	for _, entry := range tables {
-		l.refuse(refusalOf(entry, entry.String(), rows[entry], why[entry]))
+		l.refuse(entry, entry.String(), rows[entry], why[entry])
 	}
 	return nil
 }

@@ -229,7 +229,7 @@ func (l *statementLoader) note() {
 		case !named:
 			object = fmt.Sprintf("statement in line %d of the dump", f.line)
 		}
-		l.refuse(refusalOf(f.entry, object, f.rows, f.err))
+		l.refuse(f.entry, object, f.rows, f.err)
 	}
 }
 
