@@ -46,13 +46,13 @@ func reports(b *testing.B, pgmedic, dsn string) {
 		}},
 	} {
 		b.Run(of.name, func(b *testing.B) {
-			alone(b, func() run { return measure(b, env, pgmedic, of.args...) })
+			alone(b, func() run { return measure(b, dsn, env, pgmedic, of.args...) })
 		})
 	}
 	if exporter := os.Getenv("PGMEDIC_BENCH_EXPORTER"); exporter != "" {
 		b.Run("metrics-against-exporter", func(b *testing.B) {
 			scrape := serveExporter(b, exporter, dsn)
-			pairs(b, func() run { return measure(b, env, pgmedic, "report", "--format", "prometheus") }, scrape)
+			pairs(b, func() run { return measure(b, dsn, env, pgmedic, "report", "--format", "prometheus") }, scrape)
 		})
 	}
 }

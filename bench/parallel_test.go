@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -46,7 +48,10 @@ VACUUM ANALYZE`
 // database makes a database of the script, PGMEDIC_BENCH_MIB in size.
 func database(b *testing.B, script string) (dsn, binDir string) {
 	b.Helper()
-	server := scratchtest.New(b, scratch.Options{InitArgs: []string{"--data-checksums"}, Settings: map[string]string{"max_wal_size": "8GB", "shared_buffers": "512MB", "max_locks_per_transaction": "512"}})
+	server := scratchtest.New(b, scratch.Options{
+		Durable: true, BinDir: os.Getenv("PGMEDIC_BENCH_BIN"), InitArgs: []string{"--data-checksums"},
+		Settings: map[string]string{"max_wal_size": "8GB", "shared_buffers": "512MB", "max_locks_per_transaction": "512"},
+	})
 	mib := "1024"
 	if text := os.Getenv("PGMEDIC_BENCH_MIB"); text != "" {
 		if _, err := strconv.Atoi(text); err != nil {
@@ -116,11 +121,19 @@ func directoryRival() rival {
 	return rival{"against-pg_dump-Fd-j2", `rm -rf "$3"; "$1/pg_dump" -Fd -j2 -d "$2" -f "$3"`}
 }
 
+func zstdRival() rival {
+	return rival{"against-pg_dump-Fd-j2-zstd", `rm -rf "$3"; "$1/pg_dump" -Fd -j2 --compress=zstd:1 -d "$2" -f "$3"`}
+}
+
 // BenchmarkParallelBackup compares an encrypted parallel backup with what a
 // script makes of pg_dump, and with pg_dump's own parallel format.
 func BenchmarkParallelBackup(b *testing.B) {
 	dsn, bin := database(b, mixed)
-	for _, r := range []rival{opensslRival(), directoryRival()} {
+	rivals := []rival{opensslRival(), directoryRival()}
+	if help, err := exec.CommandContext(b.Context(), filepath.Join(bin, "pg_dump"), "--help").Output(); err == nil && bytes.Contains(help, []byte("METHOD[:DETAIL]")) {
+		rivals = append(rivals, zstdRival()) // from 16 on
+	}
+	for _, r := range rivals {
 		b.Run(r.name, func(b *testing.B) { againstDump(b, dsn, bin, r) })
 	}
 }
@@ -149,9 +162,9 @@ func againstDump(b *testing.B, dsn, bin string, theirs rival) {
 			if err := os.RemoveAll(ourDir); err != nil {
 				b.Fatal(err)
 			}
-			return measure(b, env, pgmedic, "backup", "--quiet")
+			return measure(b, dsn, env, pgmedic, "backup", "--quiet")
 		},
-		func() run { return measure(b, nil, "bash", "-c", theirs.script, "bash", bin, dsn, theirPath) })
+		func() run { return measure(b, dsn, nil, "bash", "-c", theirs.script, "bash", bin, dsn, theirPath) })
 	ours, objects := treeBytes(b, ourDir)
 	both, _ := treeBytes(b, dir)
 	b.ReportMetric(float64(ours)/float64(both-ours), "size-ours/theirs")

@@ -41,20 +41,20 @@ func BenchmarkParallelRestore(b *testing.B) {
 		"DATABASE_URL=" + dsn, "BACKUP_DIR=" + filepath.Join(dir, "ours"), "HOME=" + dir, "BACKUP_METHOD=parallel",
 		"BACKUP_RECIPIENTS=" + identity.Recipient().String(), "PGMEDIC_IDENTITY_FILES=" + key,
 	}
-	measure(b, env, pgmedic, "backup", "--quiet")
+	measure(b, dsn, env, pgmedic, "backup", "--quiet")
 	dump := filepath.Join(dir, "theirs")
-	measure(b, nil, filepath.Join(bin, "pg_dump"), "-Fd", "-j2", "-d", dsn, "-f", dump)
+	measure(b, dsn, nil, filepath.Join(bin, "pg_dump"), "-Fd", "-j2", "-d", dsn, "-f", dump)
 	const theirs = `set -euo pipefail; "$1/pg_restore" -j2 -d "$2" "$3"; "$1/vacuumdb" --analyze-only --jobs=2 --quiet -d "$2"`
 	for _, compare := range []string{"counts", "values"} {
 		b.Run(compare+"-against-pg_restore-j2", func(b *testing.B) {
 			pairs(b,
 				func() run {
 					recreate(b, dsn, "")
-					return measure(b, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet", "--compare", compare)
+					return measure(b, dsn, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet", "--compare", compare)
 				},
 				func() run {
 					recreate(b, dsn, "bench_copy")
-					return measure(b, nil, "bash", "-c", theirs, "bash", bin, dsn+" dbname=bench_copy", dump) // the last name counts
+					return measure(b, dsn, nil, "bash", "-c", theirs, "bash", bin, dsn+" dbname=bench_copy", dump) // the last name counts
 				})
 		})
 	}
@@ -67,16 +67,16 @@ func BenchmarkRescue(b *testing.B) {
 	pgmedic := binary(b)
 	dir := b.TempDir()
 	env := []string{"DATABASE_URL=" + dsn, "BACKUP_DIR=" + filepath.Join(dir, "ours"), "HOME=" + dir}
-	measure(b, env, pgmedic, "backup", "--quiet")
+	measure(b, dsn, env, pgmedic, "backup", "--quiet")
 	b.Run("against-restore-of-all", func(b *testing.B) {
 		pairs(b,
 			func() run {
 				recreate(b, dsn, "")
-				return measure(b, env, pgmedic, "restore", "latest", "--table", "public.admissions", "--quiet")
+				return measure(b, dsn, env, pgmedic, "restore", "latest", "--table", "public.admissions", "--quiet")
 			},
 			func() run {
 				recreate(b, dsn, "")
-				return measure(b, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet")
+				return measure(b, dsn, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet")
 			})
 	})
 }

@@ -89,9 +89,6 @@ type RestoreArchiveOptions struct {
 	// Jobs is how many sessions work at once, from a File only; zero means
 	// one.
 	Jobs int
-	// MaintenanceWorkMem is for building indexes, in PostgreSQL's words; empty
-	// leaves the server's.
-	MaintenanceWorkMem string
 	// EventTriggersOff is that of LoadOptions.
 	EventTriggersOff bool
 	// Without is what is left out.
@@ -108,9 +105,6 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[s
 		Tool: o.Tool, Target: o.Target, watch: watch, Options: loadSettings(o.EventTriggersOff),
 		// Only a verbose one says which entry an error is of.
 		Args: append([]string{"--verbose", "--section=" + o.Section}, o.Without.arguments()...),
-	}
-	if o.MaintenanceWorkMem != "" {
-		c.Options += " -c maintenance_work_mem=" + o.MaintenanceWorkMem
 	}
 	if o.List != "" {
 		c.Args = append(c.Args, "--use-list="+o.List)

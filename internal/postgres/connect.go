@@ -57,9 +57,9 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	// Statements are few and long; a cache of prepared ones would only get in
 	// the way of a pooler.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-	// The server sends 8 KiB at a time, and each read is a system call.
+	// Each read is a system call.
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
+		return pgproto3.NewFrontend(bufio.NewReaderSize(newPaced(r), readBuffer), w)
 	}
 	seen, _ := t.known.get(t.address())
 	for try := 1; ; try++ {

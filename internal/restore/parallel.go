@@ -89,7 +89,7 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	archive.Section, archive.Jobs, archive.MaintenanceWorkMem, archive.List = "post-data", s.jobs(), "128MB", rest
+	archive.Section, archive.Jobs, archive.List = "post-data", s.jobs(), rest
 	err = s.Step("indexes", func() error {
 		if err := section(); err != nil || triggers == "" {
 			return err

@@ -24,7 +24,7 @@ func notInForce() map[string]string {
 	return map[string]string{
 		"array_nulls": reads, "standard_conforming_strings": reads, "client_encoding": reads,
 		"application_name": ours, "client_min_messages": ours, "jit": ours, "quote_all_identifiers": ours, "row_security": ours,
-		"search_path": ours, "synchronous_commit": ours, "xmloption": ours, "maintenance_work_mem": ours,
+		"search_path": ours, "synchronous_commit": ours, "xmloption": ours,
 		"restrict_nonsystem_relation_kind": ours,
 		"default_transaction_deferrable":   hinders, "default_transaction_isolation": hinders, "default_transaction_read_only": hinders,
 		"exit_on_error": hinders, "idle_in_transaction_session_timeout": hinders, "idle_session_timeout": hinders,
