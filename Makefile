@@ -23,7 +23,7 @@ RACE = go test -p 2 -timeout 60m $(1) ./internal/seal && \
 
 .PHONY: help
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## find or install what building and testing take
@@ -50,6 +50,10 @@ test-all: ## run all tests, on every supported PostgreSQL, with the race detecto
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@export PGMEDIC_TEST_ALL=1; { $(call RACE,-count=1 -tags '$(ALL_TAGS)'); } && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
+
+.PHONY: test-hostile
+test-hostile: setup ## run the tests as another user, in another locale, read-only and under load
+	@scripts/test-hostile.sh && echo "make test-hostile: all tests passed" || { echo "make test-hostile: tests FAILED"; exit 1; }
 
 # Turn by turn with the rival, on the same data: docs/benchmarks.md says more.
 .PHONY: bench
