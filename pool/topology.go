@@ -29,6 +29,10 @@ type probe struct {
 	database string
 	oid      uint32
 	pooled   bool
+	// started is when the server was started: another time, another server.
+	started time.Time
+	// unopened is why no connection of the pool can be had, or nil.
+	unopened error
 }
 
 // view is what is known of a server: its last probe and what follows from it.
@@ -121,6 +125,10 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	}
 	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
 		c.reset = append(c.reset, server)
+	} else if p.err == nil && !old.started.IsZero() && !old.started.Equal(p.started) && !(old.standby && p.standby) {
+		// The name leads to another server, or this one was started again. One that
+		// leads to any of several standbys may change all the time.
+		c.reset = append(c.reset, server)
 	} else if p.err == nil && old.oid != 0 && (old.oid != p.oid || old.database != p.database) {
 		// The probe's session is a new one, in another database than before.
 		c.reset = append(c.reset, server)
@@ -206,6 +214,7 @@ const (
 	problemForked      = "it has what the primary has not, from before a failover"
 	problemLag         = "too far behind the primary"
 	problemLagUnknown  = "not known how far behind the primary"
+	problemUnopened    = "it answers, but no connection of the pool can be opened"
 )
 
 // judge works out a server's lag and whether it may be used.
@@ -224,6 +233,8 @@ func (t *topology) judge(i int, policy lagPolicy) {
 		v.problem = problemUnreachable
 	case t.foreign(v):
 		v.problem = problemCluster
+	case v.unopened != nil:
+		v.problem = problemUnopened
 	case v.primary:
 	case !v.standby && v.timeline < t.timeline:
 		v.problem = problemLeftBehind
