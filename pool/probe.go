@@ -108,11 +108,9 @@ func (p *prober) due() bool {
 	interval := p.endpoint.config.HealthInterval
 	reopen := p.endpoint.reopen.Swap(false)
 	switch primary := p.primary.Load(); {
-	case primary == nil || !primary.view.Load().healthy():
+	case reopen, primary == nil, !primary.view.Load().healthy():
 		p.pause = 0
-		return age >= min(probeReopen, interval)
-	case reopen:
-		return age >= min(probeReopen, interval)
+		return age >= probeReopen
 	case !p.endpoint.view.Load().healthy():
 		p.pause = min(max(2*p.pause, probeReopen), max(interval, probeReopen))
 		return age >= p.pause
@@ -128,7 +126,7 @@ func (p *prober) renew(ctx context.Context) (result probe, ok bool) {
 	p.reopened = time.Now()
 	var next probeSession
 	result, err := p.ask(ctx, &next)
-	if err == nil && next.standby && !p.session.standby {
+	if err == nil && next.standby && !p.session.standby && p.primary.Load() == p.endpoint {
 		old, failed := p.ask(ctx, &p.session)
 		if failed == nil && !old.standby {
 			next.close(ctx)
