@@ -85,7 +85,7 @@ func (db *DB) acquireAgain(ctx context.Context, a *attempt, op operation) (*pgxp
 func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	s := situation{class: Classify(err), whole: a.whole}
 	s.idempotent = a.read || isIdempotent(ctx)
-	s.unsent = pgconn.SafeToRetry(err) || endedIdle(err)
+	s.unsent = pgconn.SafeToRetry(err) || endedIdle(err) || isUnread(err)
 	s.standby = a.read && !a.fellBack && a.at != nil && a.at != db.monitor.primary.Load()
 	// A write that somebody sent as a read is wrong, and stays so.
 	if s.class == ClassReadOnly && !a.read {
@@ -205,6 +205,9 @@ const (
 // given back, and has the server looked at if it is about the server.
 func (db *DB) statementFailed(ctx context.Context, a *attempt, conn *pgxpool.Conn, err error, does effect) error {
 	s := sessionOf(conn.Conn())
+	if s.unread(err) {
+		err = &unreadError{err}
+	}
 	err = s.explain(ctx, err)
 	class := Classify(err)
 	if class == ClassConnectionLost {

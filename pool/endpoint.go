@@ -126,7 +126,8 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 		if err := e.beforeConnect(ctx, c); err != nil {
 			return err
 		}
-		c.Tracer = &session{endpoint: e}
+		s := &session{endpoint: e}
+		c.Tracer, c.BuildFrontend = s, s.wire.frontend
 		return nil
 	}
 	poolConfig.AfterConnect = e.connected

@@ -22,6 +22,7 @@ type session struct {
 	endpoint *endpoint
 	conn     *pgconn.PgConn // set before the connection is used
 	socket   socket
+	wire     wire
 
 	// These are used by whoever has the connection: when it was opened, when its
 	// last statement ended, whether it is to a standby, whether it has refused a
@@ -137,7 +138,7 @@ func (s *session) unsent(err error) bool {
 		defer s.mu.Unlock()
 		return s.dead
 	}
-	return pgconn.SafeToRetry(err) || endedIdle(err)
+	return pgconn.SafeToRetry(err) || endedIdle(err) || s.unread(err)
 }
 
 // end notes that a statement has ended, and accounts for it.

@@ -181,6 +181,9 @@ func (c stdConn) honest(open bool, err error) error {
 	if !open || !c.Conn().IsClosed() {
 		return err
 	}
+	if sessionOf(c.Conn()).unread(err) {
+		return driver.ErrBadConn // database/sql runs it again: it was not begun
+	}
 	if errors.Is(err, driver.ErrBadConn) {
 		err = pgconn.ErrConnClosed // anything else than what database/sql obeys
 	}
