@@ -106,7 +106,7 @@ func (p *prober) askAgain(ctx context.Context) (probe, error) {
 func (p *prober) due() bool {
 	age := time.Since(p.reopened)
 	interval := p.endpoint.config.HealthInterval
-	reopen := p.endpoint.reopen.Swap(false)
+	reopen := p.endpoint.reopen.Load()
 	switch primary := p.primary.Load(); {
 	case reopen, primary == nil, !primary.view.Load().healthy():
 		p.pause = 0
@@ -124,6 +124,7 @@ func (p *prober) due() bool {
 // and whoever is connected may go on.
 func (p *prober) renew(ctx context.Context) (result probe, ok bool) {
 	p.reopened = time.Now()
+	p.endpoint.reopen.Store(false)
 	var next probeSession
 	result, err := p.ask(ctx, &next)
 	if err == nil && next.standby && !p.session.standby && p.primary.Load() == p.endpoint {
