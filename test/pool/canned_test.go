@@ -99,6 +99,8 @@ func (c *cannedConn) answer() bool {
 		} else {
 			c.out.WriteString("D\x00\x00\x00\x0e\x00\x01\x00\x00\x00\x04\x00\x00\x00\x01C\x00\x00\x00\x0dSELECT 1\x00")
 		}
+	case kind == 'Q': // a SET
+		c.send(&pgproto3.CommandComplete{CommandTag: []byte("SET")}, ready())
 	case kind == 'S':
 		c.out.WriteString("Z\x00\x00\x00\x05I")
 	}
