@@ -9,9 +9,9 @@ func (s *socket) peekAt(fd uintptr) {
 	for {
 		n, _, err := syscall.Recvfrom(int(fd), s.buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // an errno as it is
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // an errno as it is
+		case err == syscall.EAGAIN:
 			s.found = socketQuiet
 		case err != nil || n == 0:
 			s.found = socketClosed

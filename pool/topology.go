@@ -123,14 +123,7 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	if p.err == nil && (p.lsn <= v.forked || p.checkpointed > 0 && p.checkpointed >= t.timeline) {
 		v.forked = 0 // rewound, or made anew
 	}
-	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
-		c.reset = append(c.reset, server)
-	} else if p.err == nil && !old.started.IsZero() && !old.started.Equal(p.started) && !(old.standby && p.standby) {
-		// The name leads to another server, or this one was started again. One that
-		// leads to any of several standbys may change all the time.
-		c.reset = append(c.reset, server)
-	} else if p.err == nil && old.oid != 0 && (old.oid != p.oid || old.database != p.database) {
-		// The probe's session is a new one, in another database than before.
+	if p.err == nil && old.probed && p.outdates(old) {
 		c.reset = append(c.reset, server)
 	}
 
@@ -163,6 +156,20 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 		c.reset = append(c.reset, server)
 	}
 	return t, c
+}
+
+// outdates says whether what was opened before this probe must not be used any more.
+func (p probe) outdates(old view) bool {
+	switch {
+	case old.err == nil && !old.standby && p.standby:
+		return true
+	case !old.started.IsZero() && !old.started.Equal(p.started) && (!old.standby || !p.standby):
+		// The name leads to another server, or this one was started again. One that
+		// leads to any of several standbys may change all the time.
+		return true
+	}
+	// The probe's session is a new one, in another database than before.
+	return old.oid != 0 && (old.oid != p.oid || old.database != p.database)
 }
 
 // findForked finds the servers that have what the primary has not: they were beyond
