@@ -41,7 +41,7 @@ func endAll(t *testing.T, conn *pgx.Conn) {
 // a retry, each write is done once, and none is said to be unknown.
 func TestIdleEnded(t *testing.T) {
 	t.Parallel()
-	const conns, calls = 8, 20
+	const conns, calls = 8, 10
 	ways := map[string]func(ctx context.Context, db *pool.DB, i int) error{
 		"read": func(ctx context.Context, db *pool.DB, _ int) error {
 			return db.Read(ctx).QueryRow(ctx, "SELECT 1").Scan(new(int))
