@@ -22,7 +22,18 @@ type attempt struct {
 	whole bool
 	// foreign: the error is of something else that a transaction's function did.
 	foreign bool
+	// purpose is what its connection is for; that of a read follows from it.
+	purpose purpose
+	// readOnly: its transaction was begun as one that does not write.
+	readOnly bool
+	// misled: a server that is not read-only by choice refused to write, on a
+	// connection that is closed for it.
+	misled  bool
 	retries int
+	// replaced: it was tried again at once, on another connection; replanned is how
+	// often it was for a plan of the server's that did not fit any more.
+	replaced  bool
+	replanned int
 	// at is where the last try went, or nil.
 	at *endpoint
 }
@@ -40,7 +51,7 @@ func (db *DB) acquire(ctx context.Context, a *attempt, op operation) (*pgxpool.C
 			return nil, err
 		}
 		a.at = e
-		conn, err := e.acquire(ctx, op)
+		conn, err := e.acquire(ctx, op, a.purpose)
 		if err != nil || e.current(db.wanted(ctx, a)) || e == db.monitor.primary.Load() {
 			return conn, err
 		}
@@ -52,7 +63,7 @@ func (db *DB) acquire(ctx context.Context, a *attempt, op operation) (*pgxpool.C
 		return nil, err
 	}
 	a.at = e
-	return e.acquire(ctx, op)
+	return e.acquire(ctx, op, a.purpose)
 }
 
 // acquireTries is how often a read with a token takes a connection to a standby of
@@ -74,12 +85,13 @@ func (db *DB) acquireAgain(ctx context.Context, a *attempt, op operation) (*pgxp
 func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	s := situation{class: Classify(err), whole: a.whole}
 	s.idempotent = a.read || isIdempotent(ctx)
-	s.unsent = pgconn.SafeToRetry(err) || endedIdle(err)
+	s.unsent = pgconn.SafeToRetry(err) || endedIdle(err) || isUnread(err)
 	s.standby = a.read && !a.fellBack && a.at != nil && a.at != db.monitor.primary.Load()
 	// A write that somebody sent as a read is wrong, and stays so.
 	if s.class == ClassReadOnly && !a.read {
-		s.moved = db.moved(ctx, a.at)
+		s.moved = a.misled && !a.replaced || db.moved(ctx, a.at)
 	}
+	s.stalePlan = stalePlan(err)
 	what := decide(s)
 	if what == giveUp || a.foreign || ctx.Err() != nil || db.closed.Load() {
 		return false
@@ -89,7 +101,11 @@ func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 		db.retries.fallbacks.Add(1)
 		return true
 	}
-	if a.retries >= db.config.MaxRetries {
+	if db.config.MaxRetries > 0 && db.atOnce(a, s, what) {
+		db.retries.done.Add(1)
+		return true
+	}
+	if a.retries >= db.config.MaxRetries || what == replan {
 		return false
 	}
 	if !db.budget.take(time.Now(), db.calls()) {
@@ -104,6 +120,25 @@ func (db *DB) again(ctx context.Context, a *attempt, err error) bool {
 	a.retries++
 	db.retries.done.Add(1)
 	return db.wait(ctx, a, delay)
+}
+
+// atOnce says whether a call is tried again without waiting, and without the budget:
+// the first time that its connection is lost or refuses to write, since another
+// connection is all it needs; and for a plan that does not fit any more as often as
+// each connection may have one. Neither can multiply the load: each uses up a
+// connection or a plan.
+func (db *DB) atOnce(a *attempt, s situation, what decision) bool {
+	switch {
+	case what == replan:
+		a.replanned++
+		return a.replanned <= db.config.MaxConns+1
+	case a.replaced:
+		return false
+	case s.class == ClassConnectionLost, s.class == ClassReadOnly && a.misled:
+		a.replaced = true
+		return true
+	}
+	return false
 }
 
 // wait waits before a retry. As soon as there is another primary than the one
@@ -170,13 +205,23 @@ const (
 // given back, and has the server looked at if it is about the server.
 func (db *DB) statementFailed(ctx context.Context, a *attempt, conn *pgxpool.Conn, err error, does effect) error {
 	s := sessionOf(conn.Conn())
+	if s.unread(err) {
+		err = &unreadError{err}
+	}
 	err = s.explain(ctx, err)
 	class := Classify(err)
 	if class == ClassConnectionLost {
 		s.endpoint.trouble()
+		if !endedIdle(err) {
+			s.endpoint.lost()
+		}
 	}
 	if class == ClassReadOnly {
 		db.monitor.kick()
+		if a.misled = !a.read && !a.readOnly && !s.readOnlyByChoice(); a.misled {
+			s.refused = true // and closed instead of used again
+			s.endpoint.misled()
+		}
 	}
 	// Where the connection is still open, the server has answered, or nothing
 	// was sent.

@@ -2,6 +2,8 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -39,7 +41,8 @@ const (
 	ClassReadOnly
 	// ClassConstraint: the data breaks a rule of the schema (SQLSTATE class 23).
 	ClassConstraint
-	// ClassPermission: a wrong password or a missing privilege.
+	// ClassPermission: a wrong password, a certificate that is not trusted, or a
+	// missing privilege.
 	ClassPermission
 	// ClassInvalid: the statement or its values are wrong (classes 22, 42 and
 	// most others). Running it again fails again.
@@ -79,6 +82,8 @@ func Classify(err error) Class {
 		return ClassTimeout
 	case errors.Is(err, ErrCircuitOpen), errors.Is(err, ErrNoPrimary), errors.Is(err, errNoSession):
 		return ClassUnavailable
+	case errors.Is(err, errReadOnly):
+		return ClassReadOnly
 	case errors.Is(err, pgx.ErrNoRows):
 		return ClassNoRows
 	}
@@ -103,6 +108,8 @@ func Classify(err error) Class {
 		return classOfState(pgErr.Code, connecting)
 	}
 	switch {
+	case isCertificateError(err):
+		return ClassPermission
 	case connecting:
 		return ClassUnavailable
 	case isContextError(err):
@@ -204,16 +211,32 @@ func (c Class) Retryable() bool {
 // sqlState returns the SQLSTATE of an error, or nothing. It alone is logged: the
 // message of an error can hold values.
 func sqlState(err error) string {
+	state, _ := stateOf(err)
+	return state
+}
+
+// stateOf returns the SQLSTATE of an error and the server's routine that raised it,
+// or nothing.
+func stateOf(err error) (state, routine string) {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
-		return pgErr.Code
+		return pgErr.Code, pgErr.Routine
 	}
-	return ""
+	return "", ""
 }
 
 func isConnectError(err error) bool {
 	var connectErr *pgconn.ConnectError
 	return errors.As(err, &connectErr)
+}
+
+// isCertificateError says whether one side did not trust the other's certificate.
+func isCertificateError(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &verification) || errors.As(err, &unknown) || errors.As(err, &name) || errors.As(err, &invalid)
 }
 
 func isContextError(err error) bool {

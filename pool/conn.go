@@ -29,7 +29,7 @@ var _ Querier = (*Conn)(nil)
 // long as there is none. The caller must Release it, and leave the session as it
 // was: no setting, no lock, no LISTEN. For a session to keep, connect with pgx.
 func (db *DB) Acquire(ctx context.Context) (*Conn, error) {
-	a := attempt{}
+	a := attempt{purpose: forSession}
 	conn, err := db.acquireAgain(ctx, &a, opQuery)
 	if err != nil {
 		return nil, err
@@ -109,12 +109,6 @@ func (c *Conn) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 		return &batchInTx{BatchResults: inner, tx: c.transaction(tx)}
 	}
 	return &batchResults{BatchResults: inner, call: call{db: c.db, ctx: ctx, attempt: c.attempt, conn: c.conn, lent: true}}
-}
-
-// CopyFrom is pgx's.
-func (c *Conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
-	n, err := c.conn.CopyFrom(ctx, table, columns, source)
-	return n, c.explain(ctx, err)
 }
 
 // Begin begins a transaction, as pgx's does.

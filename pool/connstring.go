@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,22 @@ var parameters = map[string]parameter{
 		return nil
 	},
 
+	"fallback_application_name": func(_ *settings, conn *pgx.ConnConfig, v string) error {
+		if conn.RuntimeParams["application_name"] == "" {
+			conn.RuntimeParams["application_name"] = v
+		}
+		return nil
+	},
+	"gssencmode":         oneOf("disable", "prefer"), // there is none, which both allow
+	"load_balance_hosts": oneOf("disable"),
+	"options": func(_ *settings, conn *pgx.ConnConfig, v string) error {
+		if !neonEndpoint.MatchString(v) {
+			return fmt.Errorf("can set anything in every session, and only Neon's endpoint=… is taken: set it with ALTER ROLE … SET, or use a parameter of its own")
+		}
+		conn.RuntimeParams["options"] = v
+		return nil
+	},
+
 	"pool_max_conns":                func(s *settings, _ *pgx.ConnConfig, v string) error { return count(&s.maxConns, v, 1) },
 	"pool_min_conns":                func(s *settings, _ *pgx.ConnConfig, v string) error { return count(&s.minConns, v, 0) },
 	"pool_min_idle_conns":           func(s *settings, _ *pgx.ConnConfig, v string) error { return count(&s.minIdleConns, v, 0) },
@@ -66,9 +83,28 @@ var parameters = map[string]parameter{
 	"pool_max_conn_idle_time":       func(s *settings, _ *pgx.ConnConfig, v string) error { return duration(&s.connIdleTime, v) },
 }
 
+// neonEndpoint is the one kind of options that is taken: it says which server of a
+// hoster is meant.
+var neonEndpoint = regexp.MustCompile(`^(endpoint|project)=[A-Za-z0-9_.-]+$`)
+
+// oneOf takes a parameter that changes nothing with these values.
+func oneOf(values ...string) parameter {
+	return func(_ *settings, _ *pgx.ConnConfig, v string) error {
+		if !slices.Contains(values, v) {
+			return fmt.Errorf("is taken as %s only", strings.Join(values, " or "))
+		}
+		return nil
+	}
+}
+
 // refused are parameters that are known and not taken, with what to do instead.
 var refused = map[string]string{
-	"options":                  "it can set anything in every session: set it with ALTER ROLE … SET, or use a parameter of its own",
+	"keepalives":               keepalives,
+	"keepalives_idle":          keepalives,
+	"keepalives_interval":      keepalives,
+	"keepalives_count":         keepalives,
+	"supa":                     "it is for another client: leave it out",
+	"uselibpqcompat":           "it is for another client: leave it out; sslmode means what it means in libpq",
 	"pool_health_check_period": "use Config.HealthInterval",
 	"pool_ping_timeout":        "use Config.ConnectTimeout",
 	"statement_timeout":        "use Config.QueryTimeout (DB_QUERY_TIMEOUT), which the client keeps to as well",
@@ -82,6 +118,8 @@ var refused = map[string]string{
 	"intervalstyle":            "pgx reads and writes PostgreSQL's intervals only",
 	"target_session_attrs":     "the pool itself asks each server whether it is the primary",
 }
+
+const keepalives = "leave it out: connections are kept alive every 15 s, or as Config.DialFunc says"
 
 // passedOn are settings of PostgreSQL that may stand in a connection string.
 var passedOn = []string{
@@ -108,7 +146,7 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 	if several(conn) {
 		return nil, s, &ConfigError{
 			field, "names several servers",
-			"give each a connection string of its own: one as PrimaryURL (DATABASE_URL), the others as ReplicaURLs (DB_READ_REPLICA_URL, between spaces); any of them may be the primary",
+			"give each a connection string of its own: one as PrimaryURL (DATABASE_URL), the others as ReplicaURLs (DB_READ_REPLICA_URL, between spaces or commas); any of them may be the primary",
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(conn.RuntimeParams)) {
@@ -127,7 +165,7 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 		if !slices.Contains(passedOn, lower) {
 			return nil, s, &ConfigError{
 				field, fmt.Sprintf("unknown parameter %.40q", name),
-				"taken are those of libpq, " + strings.Join(slices.Sorted(maps.Keys(parameters)), ", ") + ", and " + strings.Join(passedOn, ", "),
+				"taken are host, port, dbname, user, password, passfile, service, sslmode and its relatives, connect_timeout, " + strings.Join(slices.Sorted(maps.Keys(parameters)), ", ") + ", and " + strings.Join(passedOn, ", "),
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,22 @@ func TestConnStringOfPrisma(t *testing.T) {
 	}
 }
 
+// TestConnStringOfHosters: what their dashboards give and changes nothing is taken.
+func TestConnStringOfHosters(t *testing.T) {
+	const text = "postgres://u@h/d?fallback_application_name=svc&gssencmode=prefer&load_balance_hosts=disable&options=endpoint%3Dep-cool-1234"
+	conn, _, err := parseConnString("PrimaryURL", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"application_name": "svc", "options": "endpoint=ep-cool-1234"}
+	if !maps.Equal(conn.RuntimeParams, want) {
+		t.Errorf("%v", conn.RuntimeParams)
+	}
+	if conn, _, err := parseConnString("", "postgres://u@h/d?application_name=a&fallback_application_name=b"); err != nil || conn.RuntimeParams["application_name"] != "a" {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestConnStringRefused: each is refused in one line that names the parameter
 // and quotes nothing secret.
 func TestConnStringRefused(t *testing.T) {
@@ -73,6 +90,11 @@ func TestConnStringRefused(t *testing.T) {
 		"postgres://u:" + secret + "@h/d?sslmode=maybe":                              "can't be read",
 		"postgres://u:" + secret + "@h/d?max_conns=5":                                "max_conns",
 		"postgres://u:" + secret + "@h/d?options=-c%20x%3D1":                         "options",
+		"postgres://u:" + secret + "@h/d?options=endpoint%3Dx%20-c%20x%3D1":          "options",
+		"postgres://u:" + secret + "@h/d?keepalives_idle=30":                         "keepalives_idle",
+		"postgres://u:" + secret + "@h/d?gssencmode=require":                         "gssencmode",
+		"postgres://u:" + secret + "@h/d?load_balance_hosts=random":                  "load_balance_hosts",
+		"postgres://u:" + secret + "@h/d?supa=base-pooler.x":                         "supa",
 		"postgres://u:" + secret + "@h/d?session_replication_role=replica":           "session_replication_role",
 		"postgres://u:" + secret + "@h/d?target_session_attrs=read-write":            "target_session_attrs",
 		"postgres://u:" + secret + "@h/d?statement_timeout=1":                        "statement_timeout",

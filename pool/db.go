@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error)
 }
 
 var _ Querier = (*DB)(nil)
@@ -124,7 +126,7 @@ func (db *DB) start(ctx context.Context) error {
 	for {
 		t, changed := db.monitor.snapshot()
 		switch {
-		case t.primary >= 0 && (waited || allProbed(t)):
+		case usable(t) && (waited || allProbed(t)):
 			return nil
 		case allProbed(t) && db.config.StartDegraded:
 			return nil
@@ -136,13 +138,16 @@ func (db *DB) start(ctx context.Context) error {
 		case <-timer.C:
 			waited = true
 		case <-ctx.Done():
-			if t.primary >= 0 || db.config.StartDegraded {
+			if usable(t) || db.config.StartDegraded {
 				return nil
 			}
 			return noPrimaryAtStart(t)
 		}
 	}
 }
+
+// usable says whether there is a primary that connections can be had to.
+func usable(t topology) bool { return t.primary >= 0 && t.views[t.primary].unopened == nil }
 
 func allProbed(t topology) bool {
 	for _, v := range t.views {
@@ -157,7 +162,7 @@ func allProbed(t topology) bool {
 // for a reason that somebody has to change.
 func hopeless(t topology) bool {
 	for _, v := range t.views {
-		if class := Classify(v.err); class == ClassUnavailable || class == ClassConnectionLost || class == ClassCanceled {
+		if class := Classify(cmp.Or(v.err, v.unopened)); class == ClassUnavailable || class == ClassConnectionLost || class == ClassCanceled {
 			return false
 		}
 	}
@@ -166,10 +171,16 @@ func hopeless(t topology) bool {
 
 func noPrimaryAtStart(t topology) error {
 	errs := []error{ErrNoPrimary}
+	first := t.views[0].err
+	if t.primary >= 0 {
+		errs, first = nil, t.views[t.primary].unopened
+	}
 	for _, v := range t.views {
 		switch {
 		case v.err != nil:
 			errs = append(errs, v.err)
+		case v.unopened != nil:
+			errs = append(errs, v.unopened)
 		case v.standby:
 			errs = append(errs, errors.New("a server answers and is a standby"))
 		case !v.probed:
@@ -177,10 +188,14 @@ func noPrimaryAtStart(t topology) error {
 		}
 	}
 	hint := "check that the server runs and that host, port and network are right; set StartDegraded to start without it"
-	switch Classify(t.views[0].err) {
-	case ClassPermission:
+	switch {
+	case isCertificateError(first):
+		hint = "check that sslrootcert names the authority that signed the server's certificate, and that the host is a name in it"
+	case errors.Is(first, errUnprepared):
+		hint = "correct what AfterConnect needs, such as a type that is not there yet; set StartDegraded to start without it"
+	case Classify(first) == ClassPermission:
 		hint = "check user, password and pg_hba.conf"
-	case ClassInvalid:
+	case Classify(first) == ClassInvalid:
 		hint = "check the name of the database, and behind a pooler which parameters it takes"
 	}
 	return &hinted{fmt.Errorf("open the pool: %w", errors.Join(errs...)), hint}
@@ -232,23 +247,6 @@ func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // only while there is no connection for it.
 func (db *DB) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
 	return db.sendBatch(ctx, attempt{}, batch)
-}
-
-// CopyFrom copies rows to a table on the primary with PostgreSQL's COPY, as
-// pgxpool's does. It is tried again only while there is no connection for it,
-// since its source can't be read twice.
-func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
-	a := attempt{}
-	conn, err := db.acquireAgain(ctx, &a, opCopy)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Release()
-	n, err := conn.CopyFrom(ctx, table, columns, source)
-	if err != nil {
-		return n, db.statementFailed(ctx, &a, conn, err, effects)
-	}
-	return n, confirmed(conn.Conn())
 }
 
 // Ping asks the primary for a sign of life.

@@ -24,9 +24,44 @@ type lateDeadline struct {
 	asked   atomic.Int32
 	stopped atomic.Bool
 	waiting atomic.Pointer[waiting] // nil until somebody waits
-	// end is the deadline on the clock of the endpoint.
-	endpoint *endpoint
-	end      time.Duration
+	// began and end are when the caller came and the deadline, on the clock of the
+	// endpoint.
+	endpoint   *endpoint
+	began, end time.Duration
+	// session: it is for a session of the caller's own.
+	session bool
+	// pinging: an idle connection was asked for a sign of life. It is pgxpool's
+	// goroutine that uses it.
+	pinging bool
+}
+
+// lateKey is the key under which a lateDeadline finds itself in a context that a
+// tracer has wrapped.
+type lateKey struct{}
+
+// Value implements context.Context.
+func (c *lateDeadline) Value(key any) any {
+	if _, own := key.(lateKey); own {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// lateOf returns the lateDeadline of an acquire, or nil.
+func lateOf(ctx context.Context) *lateDeadline {
+	if late, ok := ctx.(*lateDeadline); ok {
+		return late
+	}
+	late, _ := ctx.Value(lateKey{}).(*lateDeadline)
+	return late
+}
+
+// startedOr returns when the acquire began, or the time now.
+func (c *lateDeadline) startedOr(now func() time.Duration) time.Duration {
+	if c == nil {
+		return now()
+	}
+	return c.began
 }
 
 // waiting is the context of those who wait.

@@ -46,6 +46,16 @@ type endpoint struct {
 	// ended: who gets a connection from now on must not use it.
 	ended atomic.Bool
 
+	// lostAt is when a connection was last lost, on the endpoint's clock.
+	lostAt atomic.Int64
+	// reopen asks the prober for a new session.
+	reopen atomic.Bool
+	// failures counts the connections that could not be opened or prepared since
+	// one last could.
+	failures atomic.Int64
+	// opened: one could, at some time.
+	opened atomic.Bool
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	// cancels are the cancel requests under way.
@@ -116,10 +126,13 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 		if err := e.beforeConnect(ctx, c); err != nil {
 			return err
 		}
-		c.Tracer = &session{endpoint: e}
+		s := &session{endpoint: e}
+		c.Tracer, c.BuildFrontend = s, s.wire.frontend
 		return nil
 	}
 	poolConfig.AfterConnect = e.connected
+	poolConfig.ShouldPing = e.shouldPing
+	poolConfig.PrepareConn = e.prepare
 	poolConfig.BeforeClose = e.closing
 	// The values of the context of Open are no business of connections that are
 	// opened in the background.
@@ -146,7 +159,7 @@ func (e *endpoint) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, e.config.ConnectTimeout)
 	defer cancel()
 	if err := e.config.BeforeConnect(ctx, c); err != nil {
-		return fmt.Errorf("connect to %s: BeforeConnect: %w: %w", e.name, errNoSession, err)
+		return fmt.Errorf("BeforeConnect: %w: %w", errNoSession, err)
 	}
 	return nil
 }
@@ -178,9 +191,17 @@ func (e *endpoint) connected(ctx context.Context, conn *pgx.Conn) error {
 	s, _ := conn.Config().Tracer.(*session)
 	s.conn = conn.PgConn()
 	s.conn.CustomData()[sessionKey] = s
+	s.socket.open(s.conn.Conn())
+	if err := s.findRole(ctx, e.config.ConnectTimeout); err != nil {
+		return fmt.Errorf("ask for its role: %w: %w", errNoSession, err)
+	}
 	if err := e.afterConnect(ctx, conn); err != nil {
 		return err
 	}
+	s.opened = e.clock()
+	s.lastUsed = s.opened
+	e.failures.Store(0)
+	e.opened.Store(true)
 	e.mu.Lock()
 	e.sessions[s] = struct{}{}
 	e.mu.Unlock()
@@ -203,7 +224,7 @@ func (e *endpoint) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("connect to %s: AfterConnect: %w", e.name, err)
+	err = fmt.Errorf("%w: %w", errUnprepared, err)
 	switch Classify(err) {
 	case ClassCanceled, ClassTimeout, ClassConnectionLost:
 		// Not the caller's statement: there was no connection for it.
@@ -245,12 +266,13 @@ func (e *endpoint) released(conn *pgx.Conn) {
 
 // acquire takes a connection for this operation, within the acquire timeout.
 // Whoever gets one must Release it, which opens the gate, too.
-func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, error) {
+func (e *endpoint) acquire(ctx context.Context, op operation, p purpose) (*pgxpool.Conn, error) {
 	began := e.clock()
 	if err := e.admit(ctx, began); err != nil {
 		return nil, err
 	}
 	bounded := e.bounded(ctx, began)
+	bounded.session = p == forSession
 	defer bounded.stop()
 	conn, err := e.pool.Acquire(bounded) //nolint:contextcheck // it is the caller's, with a deadline
 	if err != nil {
@@ -262,13 +284,17 @@ func (e *endpoint) acquire(ctx context.Context, op operation) (*pgxpool.Conn, er
 		conn.Release()
 		return nil, ErrShutdown
 	}
+	if err := e.setAccess(bounded, sessionOf(conn.Conn()), p); err != nil { //nolint:contextcheck // it is the caller's, with a deadline
+		conn.Release()
+		return nil, e.notConnected(ctx, bounded, began, err)
+	}
 	return conn, nil
 }
 
 // bounded is the context of a caller who came at that time, with the acquire
 // timeout.
 func (e *endpoint) bounded(ctx context.Context, began time.Duration) *lateDeadline {
-	bounded := &lateDeadline{Context: ctx, endpoint: e, end: began + e.config.AcquireTimeout}
+	bounded := &lateDeadline{Context: ctx, endpoint: e, began: began, end: began + e.config.AcquireTimeout}
 	if e.tracers.acquire != nil {
 		bounded.asked.Store(1) // a tracer may wait as well
 	}
@@ -310,6 +336,11 @@ func (e *endpoint) notConnected(ctx, bounded context.Context, began time.Duratio
 		e.timeouts.Add(1)
 		return e.poolTimeout(e.clock() - began)
 	}
+	if !isConnectError(err) && !errors.Is(err, errNoSession) && !errors.Is(err, errUnprepared) {
+		// Pgxpool found each connection dead, a new one, too.
+		err = fmt.Errorf("%w: %w", errNoSession, err)
+	}
+	e.failures.Add(1)
 	if class := Classify(err); class == ClassUnavailable || class == ClassConnectionLost {
 		e.trouble()
 	}
@@ -431,6 +462,9 @@ func (e *endpoint) stdlibConn(ctx context.Context) (driver.Conn, error) {
 	e.got(inner.Conn(), opQuery, began)
 	if e.ended.Load() {
 		return nil, errors.Join(ErrShutdown, conn.Close())
+	}
+	if err := e.setAccess(bounded, sessionOf(inner.Conn()), forWrites); err != nil { //nolint:contextcheck // it is the caller's, with a deadline
+		return nil, errors.Join(e.notConnected(ctx, bounded, began, err), conn.Close())
 	}
 	return stdConn{inner, new(bool)}, nil
 }

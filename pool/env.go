@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 //
 //	DATABASE_URL               the primary's connection string, or instead of it
 //	DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD   (localhost, 5432, no others)
-//	DB_READ_REPLICA_URL        the replicas' connection strings, between spaces
+//	DB_READ_REPLICA_URL        the replicas' URLs, between spaces or commas
 //	DB_CONNECTION_LIMIT        MaxConns (10)
 //	DB_POOL_TIMEOUT            AcquireTimeout, in seconds (10)
 //	DB_CONNECT_TIMEOUT         ConnectTimeout, in seconds (5)
@@ -95,15 +96,22 @@ func (e *environment) primary() string {
 	return u.String()
 }
 
-// replicas are the connection strings of DB_READ_REPLICA_URL. Those of the form
-// host=… hold spaces themselves.
-func (e *environment) replicas() []string {
-	all := strings.Fields(e.getenv("DB_READ_REPLICA_URL"))
-	for _, one := range all {
+// betweenURLs are the commas between two URLs. Others are part of one, which then
+// names several servers.
+var betweenURLs = regexp.MustCompile(`,\s*(postgres(?:ql)?://)`)
+
+// replicas are the URLs of DB_READ_REPLICA_URL. Connection strings of the form host=…
+// hold spaces themselves.
+func (e *environment) replicas() (all []string) {
+	for _, one := range strings.Fields(betweenURLs.ReplaceAllString(e.getenv("DB_READ_REPLICA_URL"), " $1")) {
+		if one = strings.Trim(one, ","); one == "" {
+			continue
+		}
 		if !strings.Contains(one, "://") {
-			e.refuse("DB_READ_REPLICA_URL", "has a part that is no URL", "give URLs, postgres://user@host/database, with spaces between them")
+			e.refuse("DB_READ_REPLICA_URL", "has a part that is not a URL", "give URLs, postgres://user@host/database, with spaces or commas between them")
 			return nil
 		}
+		all = append(all, one)
 	}
 	return all
 }

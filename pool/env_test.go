@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,25 @@ func TestEnv(t *testing.T) {
 	}
 	if conn, _, err := parseConnString("", socket.PrimaryURL); err != nil || conn.Host != "/run/postgresql" {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestEnvReplicas: spaces and commas stand between URLs, and a comma within one is its
+// own.
+func TestEnvReplicas(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                              nil,
+		"postgres://a/1":                {"postgres://a/1"},
+		"postgres://a/1 postgres://b/2": {"postgres://a/1", "postgres://b/2"},
+		"postgres://a/1,postgres://b/2": {"postgres://a/1", "postgres://b/2"},
+		" postgres://a/1, \n postgresql://b/2 , ":   {"postgres://a/1", "postgresql://b/2"},
+		"postgres://u:p,w@a/1,postgres://b/2?x=1,2": {"postgres://u:p,w@a/1", "postgres://b/2?x=1,2"},
+		"postgres://a,b/1":                          {"postgres://a,b/1"}, // which is refused later
+	} {
+		c, err := fromEnv(env("DATABASE_URL", "postgres://u@h/d", "DB_READ_REPLICA_URL", text))
+		if err != nil || !slices.Equal(c.ReplicaURLs, want) {
+			t.Errorf("%q: %q, %v", text, c.ReplicaURLs, err)
+		}
 	}
 }
 

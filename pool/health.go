@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -37,7 +38,8 @@ type ServerHealth struct {
 	// Usable says whether it is used, and Problem why it is not.
 	Usable  bool   `json:"usable"`
 	Problem string `json:"problem,omitempty"`
-	// ErrorClass is the class of the probe's error, if it failed.
+	// ErrorClass is the class of the probe's error, if it failed, or of why no
+	// connection could be opened.
 	ErrorClass string `json:"error_class,omitempty"`
 	// ProbedAt is when the probe ended; zero if there was none yet. Latency is
 	// how long its round trip took.
@@ -110,8 +112,8 @@ func (e *endpoint) health(v *view) ServerHealth {
 	case v.standby:
 		s.Role = "standby"
 	}
-	if v.err != nil {
-		s.ErrorClass = Classify(v.err).String()
+	if err := cmp.Or(v.err, v.unopened); err != nil {
+		s.ErrorClass = Classify(err).String()
 	}
 	if !v.probed {
 		s.Problem = "not probed yet"

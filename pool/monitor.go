@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -44,7 +45,7 @@ func newMonitor(endpoints []*endpoint, cfg Config) *monitor {
 		stopped: make(chan struct{}),
 	}
 	for _, e := range endpoints {
-		m.probers = append(m.probers, &prober{endpoint: e})
+		m.probers = append(m.probers, &prober{endpoint: e, primary: &m.primary})
 	}
 	return m
 }
@@ -133,10 +134,6 @@ func (m *monitor) troubled() (servers []int) {
 // report takes in the outcome of a probe.
 func (m *monitor) report(ctx context.Context, i int, p probe) {
 	e := m.endpoints[i]
-	if p.err == nil {
-		e.breaker.succeeded()
-		e.notePooler(p.pooled)
-	}
 	m.mu.Lock()
 	before := m.topology
 	var c change
@@ -191,8 +188,8 @@ func (m *monitor) tell(ctx context.Context, i int, before, after topology, c cha
 	switch {
 	case is.problem != "":
 		attrs := []slog.Attr{server, slog.String("problem", is.problem)}
-		if is.err != nil {
-			attrs = append(attrs, slog.String("class", Classify(is.err).String()), slog.String("sqlstate", sqlState(is.err)))
+		if err := cmp.Or(is.err, is.unopened); err != nil {
+			attrs = append(attrs, slog.String("class", Classify(err).String()), slog.String("sqlstate", sqlState(err)))
 		}
 		log(slog.LevelWarn, "a server is not used", attrs...)
 	case was.problem != "":

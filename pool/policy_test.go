@@ -22,6 +22,7 @@ func TestDecide(t *testing.T) {
 		"conflict, whole transaction":    {situation{class: ClassConflict, whole: true}, collided},
 		"read-only":                      {situation{class: ClassReadOnly, whole: true, idempotent: true}, giveUp},
 		"read-only, no primary any more": {situation{class: ClassReadOnly, moved: true}, backOff},
+		"a plan that does not fit":       {situation{class: ClassInvalid, stalePlan: true}, replan},
 		"overload of a standby":          {situation{class: ClassOverload, standby: true}, backOff},
 		"overload of the primary":        {situation{class: ClassOverload, idempotent: true}, giveUp},
 	} {
@@ -217,5 +218,31 @@ func TestWaitForPrimary(t *testing.T) {
 		if !db.wait(ctx, &a, time.Hour) {
 			t.Errorf("%s: it waited in vain", name)
 		}
+	}
+}
+
+// TestAtOnce: what is tried again without waiting is so once, and a plan as often as
+// each connection may have one.
+func TestAtOnce(t *testing.T) {
+	db := &DB{config: Config{MaxConns: 3, MaxRetries: 1}}
+	a := &attempt{}
+	if !db.atOnce(a, situation{class: ClassConnectionLost}, backOff) || db.atOnce(a, situation{class: ClassConnectionLost}, backOff) {
+		t.Error("a lost connection is not replaced at once, once")
+	}
+	a = &attempt{misled: true}
+	if !db.atOnce(a, situation{class: ClassReadOnly}, backOff) || db.atOnce(a, situation{class: ClassReadOnly}, backOff) {
+		t.Error("a connection to a standby is not replaced at once, once")
+	}
+	if db.atOnce(&attempt{}, situation{class: ClassReadOnly}, backOff) || db.atOnce(&attempt{}, situation{class: ClassUnavailable}, backOff) ||
+		db.atOnce(&attempt{}, situation{class: ClassConflict}, collided) {
+		t.Error("tried again at once without a reason")
+	}
+	a = &attempt{}
+	times := 0
+	for db.atOnce(a, situation{stalePlan: true}, replan) {
+		times++
+	}
+	if times != 4 {
+		t.Errorf("planned again %d times", times)
 	}
 }

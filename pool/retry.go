@@ -19,8 +19,10 @@ type situation struct {
 	whole bool
 	// standby: it was a read on a standby, which may go to the primary, once.
 	standby bool
-	// moved: the server that answered has stopped being the primary.
+	// moved: the server that answered is not the primary, or not any more.
 	moved bool
+	// stalePlan: the statement was refused for a prepared plan that does not fit.
+	stalePlan bool
 }
 
 // decision is what to do about a failed call.
@@ -32,6 +34,8 @@ const (
 	backOff
 	// collided: again soon; another transaction was in the way.
 	collided
+	// replan: again at once; the plan is forgotten.
+	replan
 )
 
 // decide is the table of what may be tried again. Whatever it doesn't name is
@@ -44,7 +48,10 @@ const (
 //	serialization or deadlock (40001,
 //	  40P01)                             —              again        again         never
 //	read-only server (25006) that was
-//	  the primary until now              again          again        again         again²
+//	  the primary until now, or that a
+//	  name led to instead of it          again          again        again         again²
+//	a prepared plan that does not fit
+//	  any more (0A000, 26000)            again          again        again         again²
 //	a COMMIT whose answer was lost       never          never        never         never
 //	overload                             never³         never³       never³        never³
 //	timeouts, cancellation, errors of
@@ -54,6 +61,9 @@ const (
 // ² The server refused the statement, so that nothing was done.
 // ³ But for a read on a standby, which goes to the primary, once and at once.
 func decide(s situation) decision {
+	if s.stalePlan {
+		return replan
+	}
 	switch s.class {
 	case ClassUnavailable:
 		return backOff

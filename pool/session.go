@@ -21,6 +21,15 @@ const sessionKey = "pgmedic"
 type session struct {
 	endpoint *endpoint
 	conn     *pgconn.PgConn // set before the connection is used
+	socket   socket
+	wire     wire
+
+	// These are used by whoever has the connection: when it was opened, when its
+	// last statement ended, whether it is to a standby, whether it has refused a
+	// write or is to be closed for another reason, and whether it was set to refuse
+	// them.
+	opened, lastUsed           time.Duration
+	standby, refused, readOnly bool
 
 	mu sync.Mutex
 	// held and since say whether somebody has the connection, and since when.
@@ -90,6 +99,17 @@ func (s *session) setLimit(d time.Duration) {
 	s.limit = d
 }
 
+// bound is how long a statement may take, or not above 0.
+func (s *session) bound() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.boundLocked()
+}
+
+func (s *session) boundLocked() time.Duration {
+	return orDefault(s.limit, s.endpoint.config.QueryTimeout)
+}
+
 // timedOut says whether the last statement was cancelled for its length.
 func (s *session) timedOut() bool {
 	s.mu.Lock()
@@ -118,12 +138,13 @@ func (s *session) unsent(err error) bool {
 		defer s.mu.Unlock()
 		return s.dead
 	}
-	return pgconn.SafeToRetry(err) || endedIdle(err)
+	return pgconn.SafeToRetry(err) || endedIdle(err) || s.unread(err)
 }
 
 // end notes that a statement has ended, and accounts for it.
 func (s *session) end(ctx context.Context, op operation, rows int64, err error) {
 	now := s.endpoint.clock()
+	s.lastUsed = now
 	s.mu.Lock()
 	cancelling := s.cancelling
 	if cancelling != nil {
@@ -135,7 +156,7 @@ func (s *session) end(ctx context.Context, op operation, rows int64, err error) 
 		s.cancelling = nil
 	}
 	took, waited, sql := now-s.began, s.waited, s.sql
-	bound := orDefault(s.limit, s.endpoint.config.QueryTimeout) // negative where there is none
+	bound := s.boundLocked()
 	if err != nil && sqlState(err) == "57014" && ctx.Err() == nil && bound > 0 && took >= bound {
 		s.expired = true // the server was first
 	}

@@ -17,7 +17,7 @@ import (
 // for code that needs one. It is the same handle each time. Its limits are the
 // pool's: set none on the handle. Waiting for a connection is bounded by the
 // acquire timeout. Statements are timed, logged and bounded as all others, but
-// never retried, and after a failover new ones go to the new primary. Shutdown
+// never retried, except for a prepared plan that does not fit any more, and after a failover new ones go to the new primary. Shutdown
 // closes it; somebody who closes it leaves the pool open, and the next call gives
 // another one.
 //
@@ -115,6 +115,9 @@ type stdlibConn = stdlib.Conn
 func (c stdConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	open := c.loose()
 	result, err := c.stdlibConn.ExecContext(ctx, query, args)
+	if c.replans(open, err) {
+		result, err = c.stdlibConn.ExecContext(ctx, query, args)
+	}
 	return result, c.honest(open, err)
 }
 
@@ -122,6 +125,9 @@ func (c stdConn) ExecContext(ctx context.Context, query string, args []driver.Na
 func (c stdConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	open := c.loose()
 	rows, err := c.stdlibConn.QueryContext(ctx, query, args)
+	if c.replans(open, err) {
+		rows, err = c.stdlibConn.QueryContext(ctx, query, args)
+	}
 	if err != nil {
 		return nil, c.honest(open, err)
 	}
@@ -160,6 +166,12 @@ func (c stdConn) Ping(ctx context.Context) error {
 // with one that is in a transaction was not done.
 func (c stdConn) loose() bool { return !c.Conn().IsClosed() && !*c.inTx }
 
+// replans says whether a statement outside a transaction was refused for a plan that
+// does not fit any more. Nothing was run, and pgx plans it again the next time.
+func (c stdConn) replans(open bool, err error) bool {
+	return open && stalePlan(err) && !c.Conn().IsClosed() && c.Conn().PgConn().TxStatus() == 'I'
+}
+
 // honest returns the error of a statement that lasts if it was run, on a connection
 // that was open before it, or not.
 func (c stdConn) honest(open bool, err error) error {
@@ -168,6 +180,9 @@ func (c stdConn) honest(open bool, err error) error {
 	}
 	if !open || !c.Conn().IsClosed() {
 		return err
+	}
+	if sessionOf(c.Conn()).unread(err) {
+		return driver.ErrBadConn // database/sql runs it again: it was not begun
 	}
 	if errors.Is(err, driver.ErrBadConn) {
 		err = pgconn.ErrConnClosed // anything else than what database/sql obeys

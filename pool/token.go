@@ -142,7 +142,7 @@ func (p *position) close() {
 }
 
 func replayedBy(ctx context.Context, e *endpoint) (LSN, error) {
-	conn, err := e.acquire(ctx, opQuery)
+	conn, err := e.acquire(ctx, opQuery, forEither)
 	if err != nil {
 		return 0, err
 	}

@@ -29,6 +29,10 @@ type probe struct {
 	database string
 	oid      uint32
 	pooled   bool
+	// started is when the server was started: another time, another server.
+	started time.Time
+	// unopened is why no connection of the pool can be had, or nil.
+	unopened error
 }
 
 // view is what is known of a server: its last probe and what follows from it.
@@ -119,10 +123,7 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 	if p.err == nil && (p.lsn <= v.forked || p.checkpointed > 0 && p.checkpointed >= t.timeline) {
 		v.forked = 0 // rewound, or made anew
 	}
-	if p.err == nil && old.probed && old.err == nil && !old.standby && p.standby {
-		c.reset = append(c.reset, server)
-	} else if p.err == nil && old.oid != 0 && (old.oid != p.oid || old.database != p.database) {
-		// The probe's session is a new one, in another database than before.
+	if p.err == nil && old.probed && p.outdates(old) {
 		c.reset = append(c.reset, server)
 	}
 
@@ -155,6 +156,20 @@ func (t topology) with(server int, p probe, policy lagPolicy) (topology, change)
 		c.reset = append(c.reset, server)
 	}
 	return t, c
+}
+
+// outdates says whether what was opened before this probe must not be used any more.
+func (p probe) outdates(old view) bool {
+	switch {
+	case old.err == nil && !old.standby && p.standby:
+		return true
+	case !old.started.IsZero() && !old.started.Equal(p.started) && (!old.standby || !p.standby):
+		// The name leads to another server, or this one was started again. One that
+		// leads to any of several standbys may change all the time.
+		return true
+	}
+	// The probe's session is a new one, in another database than before.
+	return old.oid != 0 && (old.oid != p.oid || old.database != p.database)
 }
 
 // findForked finds the servers that have what the primary has not: they were beyond
@@ -206,6 +221,7 @@ const (
 	problemForked      = "it has what the primary has not, from before a failover"
 	problemLag         = "too far behind the primary"
 	problemLagUnknown  = "not known how far behind the primary"
+	problemUnopened    = "it answers, but no connection of the pool can be opened"
 )
 
 // judge works out a server's lag and whether it may be used.
@@ -224,6 +240,8 @@ func (t *topology) judge(i int, policy lagPolicy) {
 		v.problem = problemUnreachable
 	case t.foreign(v):
 		v.problem = problemCluster
+	case v.unopened != nil:
+		v.problem = problemUnopened
 	case v.primary:
 	case !v.standby && v.timeline < t.timeline:
 		v.problem = problemLeftBehind

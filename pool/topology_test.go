@@ -77,6 +77,40 @@ func TestDemotion(t *testing.T) {
 	}
 }
 
+// TestAnotherServer: the name of the primary leads to another server, or that was
+// started again: what is open is closed. Behind a name for several standbys it changes
+// all the time, and nothing is.
+func TestAnotherServer(t *testing.T) {
+	s := &story{topology: newTopology(2)}
+	started := func(p probe, hour float64) probe { p.started = at(-3600 * hour); return p }
+	s.probe(0, started(primaryAt(0, 100, 1), 3)).probe(1, started(standbyAt(0, 100), 2))
+	s.probe(0, started(primaryAt(1, 100, 1), 3)).probe(1, started(standbyAt(1, 100), 1))
+	if len(s.reset) != 0 {
+		t.Errorf("another standby: %v", s.reset)
+	}
+	if s.probe(0, started(primaryAt(2, 100, 1), 1)); !slices.Equal(s.reset, []int{0}) {
+		t.Errorf("another primary: %v", s.reset)
+	}
+	if s.probe(0, deadAt(3)).probe(0, started(primaryAt(4, 100, 1), 1)); len(s.reset) != 0 {
+		t.Errorf("the same after a pause: %v", s.reset)
+	}
+}
+
+// TestUnopened: a server to which no connection can be had is not used, and stays the
+// primary.
+func TestUnopened(t *testing.T) {
+	s := &story{topology: newTopology(2)}
+	s.probe(0, primaryAt(0, 100, 1)).probe(1, standbyAt(0, 100))
+	refused := func(p probe) probe { p.unopened = errors.New("no type"); return p }
+	s.probe(0, refused(primaryAt(1, 100, 1))).probe(1, refused(standbyAt(1, 100)))
+	if s.primary != 0 || s.views[0].healthy() || s.views[1].readable() || s.views[0].problem != problemUnopened || usable(s.topology) {
+		t.Errorf("%+v", s.topology)
+	}
+	if s.probe(0, primaryAt(2, 100, 1)).probe(1, standbyAt(2, 100)); !s.views[0].healthy() || !s.views[1].readable() || !usable(s.topology) {
+		t.Errorf("%+v", s.topology)
+	}
+}
+
 func TestSecondPrimary(t *testing.T) {
 	s := &story{topology: newTopology(2)}
 	s.probe(1, primaryAt(0, 100, 1)).probe(0, primaryAt(0, 100, 1))

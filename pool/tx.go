@@ -62,7 +62,10 @@ var errManaged = errors.New("InTx commits or rolls back by itself: return nil or
 // rollback to InTx; savepoints, by Begin of the transaction, are its own. If it
 // panics, the transaction is rolled back.
 func (db *DB) InTx(ctx context.Context, opts TxOptions, fn func(tx pgx.Tx) error) error {
-	a := attempt{read: opts.Read}
+	a := attempt{read: opts.Read, readOnly: opts.AccessMode == pgx.ReadOnly}
+	if opts.Read {
+		a.purpose = forEither // the transaction says so itself
+	}
 	began := time.Now()
 	for {
 		err := db.txOnce(ctx, &a, opts, fn)
@@ -151,7 +154,9 @@ func (db *DB) beginOnce(ctx context.Context, a *attempt, opts pgx.TxOptions) (*t
 		return nil, db.statementFailed(ctx, a, conn, beginError(err), noEffects)
 	}
 	begun = true
-	return newTx(db, conn, inner), nil
+	tx := newTx(db, conn, inner)
+	tx.attempt.readOnly = opts.AccessMode == pgx.ReadOnly
+	return tx, nil
 }
 
 func beginError(err error) error { return fmt.Errorf("begin: %w", err) }

@@ -99,6 +99,8 @@ func (c *cannedConn) answer() bool {
 		} else {
 			c.out.WriteString("D\x00\x00\x00\x0e\x00\x01\x00\x00\x00\x04\x00\x00\x00\x01C\x00\x00\x00\x0dSELECT 1\x00")
 		}
+	case kind == 'Q': // a SET
+		c.send(&pgproto3.CommandComplete{CommandTag: []byte("SET")}, ready())
 	case kind == 'S':
 		c.out.WriteString("Z\x00\x00\x00\x05I")
 	}
@@ -120,7 +122,7 @@ func (c *cannedConn) send(messages ...pgproto3.BackendMessage) {
 // probeTypes are those of the columns of the pool's probe.
 var probeTypes = []uint32{
 	pgtype.BoolOID, pgtype.TextOID, pgtype.TextOID, pgtype.Float8OID, pgtype.Float8OID, pgtype.TextOID, pgtype.Int8OID, pgtype.Int4OID,
-	pgtype.Int8OID, pgtype.Int8OID,
+	pgtype.Float8OID, pgtype.Int8OID, pgtype.Int8OID,
 }
 
 func (c *cannedConn) describe(statement, probe bool) {
@@ -141,7 +143,7 @@ func (c *cannedConn) describe(statement, probe bool) {
 // probeRow says: the primary, timeline 1, process 7, system 1.
 func probeRow() [][]byte {
 	number := func(n uint64, size int) []byte { return binary.BigEndian.AppendUint64(nil, n)[8-size:] }
-	return [][]byte{{0}, []byte("0/1"), []byte("00000001"), number(0, 8), number(0, 8), []byte("d"), number(1, 8), number(7, 4), number(1, 8), number(1, 8)}
+	return [][]byte{{0}, []byte("0/1"), []byte("00000001"), number(0, 8), number(0, 8), []byte("d"), number(1, 8), number(7, 4), number(0, 8), number(1, 8), number(1, 8)}
 }
 
 // TestCanned: the server that is not there is good enough for the pool, whose probe

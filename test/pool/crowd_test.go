@@ -294,8 +294,12 @@ func TestShutdownWhileConnecting(t *testing.T) {
 	conn := admin(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	preparing := make(chan struct{}, 2)
+	var opened atomic.Bool
 	db, err := pool.Open(t.Context(), pool.Config{
 		PrimaryURL: dsn, AfterConnect: func(ctx context.Context, _ *pgx.Conn) error {
+			if !opened.Swap(true) {
+				return nil // that of Open
+			}
 			preparing <- struct{}{}
 			<-ctx.Done() // the pool is closed
 			return nil
@@ -304,6 +308,14 @@ func TestShutdownWhileConnecting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	first, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Conn().Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first.Release()
 	errs := make(chan error, 2)
 	go func() { _, err := db.Exec(t.Context(), "INSERT INTO t VALUES (1)"); errs <- err }()
 	go func() { _, err := db.Stdlib().ExecContext(t.Context(), "INSERT INTO t VALUES (2)"); errs <- err }()

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,84 @@ func throughBouncer(t *testing.T, db *pool.DB, n int) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// newerBouncers are the releases whose PgBouncer (1.24 and 1.26 when this was written)
+// keeps track of prepared statements, by the PostgreSQL that comes with them.
+var newerBouncers = []int{17, 18}
+
+// TestPgBouncerPrepared has PgBouncer keep track of prepared statements, which the
+// sessions of a crowd share; found out it works as well, without them.
+func TestPgBouncerPrepared(t *testing.T) {
+	t.Parallel()
+	for _, newer := range newerBouncers {
+		for name, pooler := range map[string]pool.Pooler{"prepared": pool.PoolerPrepared, "found": pool.PoolerAuto} {
+			t.Run(strconv.Itoa(newer)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				dsn := scratchtest.Database(t, server)
+				conn := admin(t, dsn)
+				do(t, conn, "CREATE TABLE t (n int)", "CREATE TABLE kept (j jsonb)")
+				url := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{
+					Mode: "transaction", PoolSize: 2, Database: nameOf(t, dsn), Newer: newer, Settings: []string{"max_prepared_statements = 100"},
+				})(nameOf(t, dsn))
+				db := open(t, pool.Config{PrimaryURL: url, Pooler: pooler, QueryTimeout: 30 * time.Second})
+				if h := db.Health(t.Context()); !h.Servers[0].Pooler {
+					t.Errorf("%+v", h)
+				}
+				var crowd sync.WaitGroup
+				for n := range 10 {
+					crowd.Go(func() { throughBouncer(t, db, n) })
+				}
+				crowd.Wait()
+				if got, want := ask[int](t, conn, "SELECT count(*)::int FROM t"), 10*20; got != want {
+					t.Errorf("%d rows instead of %d", got, want)
+				}
+				// What it is for: values whose type the server has to say.
+				_, err := db.Exec(t.Context(), "INSERT INTO kept VALUES ($1)", struct{ A int }{5})
+				if (err == nil) != (pooler == pool.PoolerPrepared) {
+					t.Errorf("a struct as jsonb: %v", err)
+				}
+				if _, err := db.Exec(t.Context(), "INSERT INTO kept VALUES ($1)", `{"a": 5}`); err != nil {
+					t.Errorf("text as jsonb: %v", err)
+				}
+				for range 10 {
+					if got := one[string](t, db, "SELECT current_setting('statement_timeout')"); got != "0" {
+						t.Errorf("a limit has stayed in the session: %s", got)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestPgBouncerKeepsPlans: after a change of a table, PgBouncer prepares the same text
+// no second time, so that the plan never fits. The pool does not go on for ever, and
+// RECONNECT mends it, as docs/pool.md says.
+func TestPgBouncerKeepsPlans(t *testing.T) {
+	t.Parallel()
+	for _, newer := range newerBouncers {
+		t.Run(strconv.Itoa(newer), func(t *testing.T) {
+			t.Parallel()
+			dsn := scratchtest.Database(t, server)
+			conn := admin(t, dsn)
+			do(t, conn, "CREATE TABLE t (n int)")
+			url := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{
+				Mode: "transaction", PoolSize: 1, Database: nameOf(t, dsn), Newer: newer, Settings: []string{"max_prepared_statements = 100"},
+			})(nameOf(t, dsn))
+			db := open(t, pool.Config{PrimaryURL: url, Pooler: pool.PoolerPrepared, MaxConns: 2})
+			const query = "SELECT * FROM t WHERE n = $1"
+			exec(t, db, query, 1)
+			do(t, conn, "ALTER TABLE t ADD COLUMN c int")
+			_, err := db.Exec(t.Context(), query, 1)
+			t.Logf("after ADD COLUMN: %v, %d retries", err, db.Stats().Retries)
+			if n := db.Stats().Retries; n > 3 {
+				t.Errorf("%d retries", n)
+			}
+			// A session of the server's that is new has no plans.
+			endAll(t, conn)
+			eventually(t, "it is mended", func() bool { _, err := db.Exec(t.Context(), query, 1); return err == nil })
+		})
 	}
 }
 

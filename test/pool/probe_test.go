@@ -41,13 +41,14 @@ func TestProbeByAnyone(t *testing.T) {
 
 // flights counts the round trips over connections: each begins when the client sends
 // something after it has received something.
-type flights struct{ n atomic.Int64 }
+type flights struct{ n, dials atomic.Int64 }
 
 func (f *flights) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
+	f.dials.Add(1)
 	c := &flight{Conn: conn, of: f}
 	c.received.Store(true)
 	return c, nil
@@ -97,16 +98,20 @@ func TestProbeCost(t *testing.T) {
 			}
 			eventually(t, "the first probe is over", func() bool { return probes() > 1 })
 			before := probes()
-			sent := wire.n.Load()
+			sent, dials := wire.n.Load(), wire.dials.Load()
 			var now int64
 			eventually(t, "there were many more", func() bool {
 				now = wire.n.Load() - sent
 				return probes() >= before+50
 			})
 			// The statements are counted first and last, so that there are at least as
-			// many of them as round trips, but for the one under way.
-			if asked := probes() - before; now > asked+1 {
+			// many of them as round trips, but for the one under way, and for those that
+			// open a session: without a primary, that is one each second.
+			const opening = 8
+			if asked := probes() - before; now > asked+1+opening*(wire.dials.Load()-dials) {
 				t.Errorf("%d round trips for %d probes", now, asked)
+			} else if name == "primary" && wire.dials.Load() > dials {
+				t.Errorf("%d new sessions", wire.dials.Load()-dials)
 			} else if now == 0 {
 				t.Error("no round trip was seen")
 			}

@@ -131,7 +131,7 @@ func TestTracer(t *testing.T) {
 		"query begins": 5, "query ends": 5, // three statements, begin and commit
 		"copy begins": 1, "copy ends": 1, "batch begins": 1, "batch ends": 1, "one of a batch": 2,
 		"prepare begins": 3, "prepare ends": 3, // that of COPY is one
-		"connect begins": 1, "connect ends": 1, "acquire begins": 6, "acquire ends": 6, "release": 6,
+		"connect begins": 1, "connect ends": 1, "acquire begins": 7, "acquire ends": 7, "release": 7, // one is that of Open
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -32,19 +32,16 @@ type BouncerOptions struct {
 	User, Password string
 	// Settings are further lines of its configuration.
 	Settings []string
+	// Newer is a major version of PostgreSQL with client programs of its own: it takes
+	// the PgBouncer that came with them. Zero means that of the machine.
+	Newer int
 }
 
 // Bouncer starts PgBouncer in front of a server, stops it at the end of the test,
 // and returns a function that gives the connection string to a database through it. Whoever connects is logged in as the one role.
 func Bouncer(tb testing.TB, server *scratch.Server, o BouncerOptions) (dsn func(database string) string) {
 	tb.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		// Debian's is where the path of users does not lead.
-		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
-			tb.Fatalf("run scripts/setup.sh: %v", err)
-		}
-	}
+	program := bouncerProgram(tb, o.Newer)
 	if o.User == "" {
 		o.User, o.Password = server.Superuser(), server.Password()
 	}
@@ -125,4 +122,25 @@ logfile = %s
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// bouncerProgram finds PgBouncer, or skips the test where only Debian has so new a one.
+func bouncerProgram(tb testing.TB, newer int) string {
+	tb.Helper()
+	if newer != 0 {
+		major := strconv.Itoa(newer)
+		program := filepath.Join(CacheDir(), "debian", major, "lib", "postgresql", major, "bin", "pgbouncer")
+		if _, err := os.Stat(program); err != nil {
+			tb.Skipf("no PgBouncer of PostgreSQL %d's release here: scripts/setup.sh --all gets it on Debian: %v", newer, err)
+		}
+		return program
+	}
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		// Debian's is where the path of users does not lead.
+		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
+			tb.Fatalf("run scripts/setup.sh: %v", err)
+		}
+	}
+	return program
 }
