@@ -135,12 +135,15 @@ func (r *Replication) physical() []Standby {
 }
 
 // unseenReplicas names the standbys that may use an index and were not asked:
-// those connected now, and those that a slot is kept for. It is false where
-// nobody knows which there are.
+// those that are configured and did not answer, those connected now, and those
+// that a slot is kept for. It is false where it is not known which there are.
 func (a *analysis) unseenReplicas() (names []string, known bool) {
+	for _, place := range a.reading.UnaskedReplicas {
+		names = append(names, readable(place))
+	}
 	r := a.whole.Replication
 	if r == nil || r.Standbys == nil {
-		return nil, false
+		return names, false
 	}
 	var streams, ends []postgres.Stream
 	follow := func(all []Standby) {

@@ -39,6 +39,7 @@ func utc(times ...*time.Time) {
 func scanServer(rows pgx.Rows, r *Reading) error {
 	type row struct {
 		Server
+		privileges
 		Database    string
 		DatabaseOID uint32
 	}
@@ -46,7 +47,7 @@ func scanServer(rows pgx.Rows, r *Reading) error {
 	if err != nil {
 		return err
 	}
-	r.Server, r.Database, r.DatabaseOID = got.Server, got.Database, got.DatabaseOID
+	r.Server, r.Database, r.DatabaseOID, r.may = got.Server, got.Database, got.DatabaseOID, got.privileges
 	utc(&r.Server.StartedAt, r.Server.StatsReset)
 	return nil
 }
@@ -208,9 +209,20 @@ func scanForeignKeys(rows pgx.Rows, r *Reading) error {
 	if err != nil {
 		return err
 	}
+	locked := 0
 	leaves = slices.DeleteFunc(leaves, func(l foreignKeyLeaf) bool {
+		if slices.Contains(l.Predicates, "") {
+			locked++
+			return true // one of them may support the key
+		}
 		return slices.ContainsFunc(l.Predicates, func(p string) bool { return impliedByKey(p, l.QuotedColumns) })
 	})
+	if locked > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionIndexes, Query: "foreign keys without index",
+			Reason: plural(locked, "key") + " of tables that somebody holds or awaits an exclusive lock on, with indexes that have a condition",
+		})
+	}
 	keys := gatherForeignKeys(leaves)
 	x := made(&r.Indexes)
 	x.ForeignKeysWithoutIndex, x.ForeignKeysWithoutIndexTotal = keys[:min(len(keys), keysShown)], len(keys)
