@@ -36,12 +36,48 @@ func TestFixesAreCareful(t *testing.T) {
 		{"who leads by an advisory lock is not", "lock-wait", blocked("advisory", "idle"), pgmedic.SeverityInfo, "pg_locks", "pg_terminate_backend"},
 		{"nor one that is hidden", "lock-wait", blocked("relation", ""), pgmedic.SeverityCritical, "", "pg_terminate_backend"},
 		{"a standby that restarts keeps its slot", "slot-inactive", slot(1 << 20), pgmedic.SeverityInfo, "pg_replication_slots", "pg_drop"},
-		{"one that fills the disk may lose it", "slot-inactive", slot(1 << 40), pgmedic.SeverityWarn, "pg_drop_replication_slot", ""},
+		{"one that fills the disk too", "slot-inactive", slot(1 << 40), pgmedic.SeverityWarn, "pg_replication_slots", "pg_drop"},
+		{"so does one that holds VACUUM back", "vacuum-held-back", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Holders: []monitor.Holder{{Kind: "replication slot", Name: "s", CatalogXIDAge: 1 << 30}}}
+		}, pgmedic.SeverityWarn, "pg_replication_slots", "pg_drop"},
+		{"paused replay stays so", "replay-paused", func(r *monitor.Reading) {
+			r.Server.Role = monitor.RoleStandby
+			r.Replication = &monitor.Replication{Replay: &monitor.Replay{ReceiverStatus: "streaming", Paused: true}}
+		}, pgmedic.SeverityWarn, "pg_is_wal_replay_paused", "resume"},
+		{"standbys get the larger value first", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+			r.Replication = &monitor.Replication{Standbys: []monitor.Standby{{Application: "a", State: "streaming"}}, Slots: []monitor.Slot{}}
+		}, pgmedic.SeverityWarn, "pg_stat_replication", "ALTER SYSTEM"},
+		{"also those that can't be known of", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+		}, pgmedic.SeverityWarn, "pg_stat_replication", "ALTER SYSTEM"},
+		{"where there are none it is raised", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+			r.Replication = &monitor.Replication{Standbys: []monitor.Standby{}, Slots: []monitor.Slot{}}
+		}, pgmedic.SeverityWarn, "ALTER SYSTEM", ""},
+		{"a process of replication is not ended", "lock-wait", func(r *monitor.Reading) {
+			blocked("relation", "idle")(r)
+			r.Locks.Blockers[0].BackendType = "logical replication worker"
+		}, pgmedic.SeverityCritical, "", "pg_terminate_backend"},
+		{"nor is a concurrent index build", "lock-wait", func(r *monitor.Reading) {
+			blocked("relation", "active")(r)
+			r.Locks.Blockers[0].Maintenance = "a concurrent index build"
+		}, pgmedic.SeverityCritical, "", "pg_cancel_backend"},
+		{"a full disk gets no more WAL", "checkpoints-requested", func(r *monitor.Reading) {
+			r.Checkpoints = &monitor.Checkpoints{Requested: 100}
+			setting(r, "max_wal_size", "1024")
+			r.Host = &monitor.Host{DiskBytes: 100 << 30, DiskFreeBytes: 30 << 30 / 10}
+		}, pgmedic.SeverityWarn, "", "ALTER SYSTEM"},
+		{"a library that is not there is not loaded", "statements-not-tracked", func(r *monitor.Reading) {
+			r.Server.Extensions = []monitor.Extension{}
+			setting(r, "shared_preload_libraries", "")
+		}, pgmedic.SeverityInfo, "", "ALTER SYSTEM"},
 		{"libraries that are hidden stay", "statements-not-tracked", func(r *monitor.Reading) {
 			r.Server.Extensions = []monitor.Extension{}
 		}, pgmedic.SeverityInfo, "current_setting", "ALTER SYSTEM"},
 		{"those that are known too", "statements-not-tracked", func(r *monitor.Reading) {
 			r.Server.Extensions = []monitor.Extension{}
+			r.Server.StatementsAvailable = true
 			setting(r, "shared_preload_libraries", "timescaledb")
 		}, pgmedic.SeverityInfo, "'timescaledb', 'pg_stat_statements'", ""},
 		{"an idle session's temporary table stays", "wraparound-table", func(r *monitor.Reading) {

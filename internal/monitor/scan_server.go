@@ -84,7 +84,7 @@ func scanSequenceCounts(rows pgx.Rows, r *Reading) error {
 	if got.Locked > 0 {
 		r.Skipped = append(r.Skipped, Skipped{
 			Section: SectionLimits, Query: "values of locked sequences",
-			Reason: plural(got.Locked, "sequence") + " of which somebody holds or awaits an exclusive lock: they would be waited for",
+			Reason: plural(got.Locked, "sequence") + " of which somebody holds or awaits a lock, as of ALTER SEQUENCE: they would be waited for",
 		})
 	}
 	if got.Hidden > 0 {

@@ -25,9 +25,18 @@ sequence as materialized (
   where c.relpersistence = 'p' or c.relpersistence = 'u' and not pg_is_in_recovery()
 )`
 
-const sqlSequenceCounts = `with` + sequences + `,` + locked + `
+// altered are the sequences that somebody holds or awaits such a lock on that to
+// read their value would wait: ALTER SEQUENCE's, which keeps no SELECT waiting.
+const altered = `
+altered as materialized (
+  select distinct relation from pg_locks
+  where mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    and relation is not null and database = (select oid from pg_database where datname = current_database())
+)`
+
+const sqlSequenceCounts = `with` + sequences + `,` + altered + `
 select count(*)::int as total, (count(*) filter (where not visible))::int as hidden,
-       (count(*) filter (where visible and seqrelid in (select relation from locked)))::int as locked
+       (count(*) filter (where visible and seqrelid in (select relation from altered)))::int as locked
 from sequence`
 
 // sqlSequences reads the sequences that are nearest to their end. The column
@@ -35,11 +44,11 @@ from sequence`
 // narrowest. What a sequence can still give is bounded by itself and by that
 // column's type, or the type that its domain is of.
 func sqlSequences(publishedBy string) string {
-	return `with` + sequences + `,` + locked + `,` + sqlPublished(publishedBy) + `,
+	return `with` + sequences + `,` + altered + `,` + sqlPublished(publishedBy) + `,
 valued as (
   select s.*, pg_sequence_last_value(s.seqrelid) as last
   from sequence s
-  where s.visible and s.seqrelid not in (select relation from locked)
+  where s.visible and s.seqrelid not in (select relation from altered)
 ), bounded as (
   select v.*, a.attrelid, a.attname, a.atttypid, a.typmod, a.domain, a.most, a.least,
          case when v.seqincrement > 0 then least(v.seqmax, a.most) else greatest(v.seqmin, a.least) end as bound
