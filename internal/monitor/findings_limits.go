@@ -133,7 +133,7 @@ func (a *analysis) sequences() {
 		f.Evidence = append(f.Evidence, evidencePercent("threshold_percent", line))
 		f.Summary = fmt.Sprintf("%.0f %% of the values that %s can take are used up; after the last one every insert fails.", s.UsedPercent, what)
 		f.Fix, f.Risk = sequenceFix(s)
-		a.add(serverWide/4, f)
+		a.add(serverWide/4+int64(1000*s.UsedPercent), f) // the next to end first
 	}
 }
 

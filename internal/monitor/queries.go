@@ -41,6 +41,7 @@ func queryTable() []query {
 
 func overviewQueries() []query {
 	return []query{
+		{name: "what this role may do", section: SectionOverview, sql: sqlPrivileges, counts: true, each: true, scan: scanPrivileges},
 		{
 			name: "system identifier", section: SectionOverview, sql: sqlSystemIdentifier, counts: true, each: true,
 			privilege: "EXECUTE on pg_control_system()", may: func(p privileges) bool { return p.ControlSystem },

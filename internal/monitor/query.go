@@ -125,7 +125,7 @@ func (q *query) unfit(r *Reading) string {
 		return fmt.Sprintf("needs PostgreSQL %d or later", q.since/10000)
 	case !q.covers(v):
 		return fmt.Sprintf("PostgreSQL %d no longer has it", v/10000)
-	case q.may != nil && !q.may(r.may):
+	case q.may != nil && r.may != nil && !q.may(*r.may):
 		return "this role lacks " + q.privilege
 	case q.extension == "":
 		return ""
@@ -137,7 +137,7 @@ func (q *query) unfit(r *Reading) string {
 	if compareVersions(e.Version, q.extensionSince) < 0 {
 		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, e.Version)
 	}
-	if q.extension != "pg_stat_statements" {
+	if q.extension != "pg_stat_statements" || r.may == nil {
 		return ""
 	}
 	refused := func(may *bool) bool { return may != nil && !*may }

@@ -101,8 +101,9 @@ type Reading struct {
 	Skipped []Skipped `json:"skipped"`
 	Cost    Cost      `json:"cost"`
 
-	// may is what the role may do, which decides what is asked.
-	may privileges
+	// may is what the role may do, which decides what is asked; nil where that
+	// could not be read, and then everything is.
+	may *privileges
 }
 
 // privileges are what a role may do of what not every role may. A question that

@@ -39,7 +39,6 @@ func utc(times ...*time.Time) {
 func scanServer(rows pgx.Rows, r *Reading) error {
 	type row struct {
 		Server
-		privileges
 		Database    string
 		DatabaseOID uint32
 	}
@@ -47,9 +46,21 @@ func scanServer(rows pgx.Rows, r *Reading) error {
 	if err != nil {
 		return err
 	}
-	r.Server, r.Database, r.DatabaseOID, r.may = got.Server, got.Database, got.DatabaseOID, got.privileges
+	r.Server, r.Database, r.DatabaseOID = got.Server, got.Database, got.DatabaseOID
 	utc(&r.Server.StartedAt, r.Server.StatsReset)
 	return nil
+}
+
+func scanPrivileges(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		privileges
+		StatementsAvailable bool
+	}
+	got, err := one[row](rows)
+	if err == nil {
+		r.may, r.Server.StatementsAvailable = &got.privileges, got.StatementsAvailable
+	}
+	return err
 }
 
 func scanSystemIdentifier(rows pgx.Rows, r *Reading) error {

@@ -166,7 +166,7 @@ func statementIDs(r *Reading, o CollectOptions) []any {
 			}
 			much := r.Statements.ExecSeconds >= lines.StatementsMinTime.Seconds() && 100*s.ExecSeconds > lines.StatementSharePercent*r.Statements.ExecSeconds ||
 				s.MeanSeconds() > lines.SlowStatement.Seconds() && s.Calls >= lines.SlowStatementCalls
-			if !o.Numbers || much && s.User == r.may.RoleName && s.Database == r.Database {
+			if !o.Numbers || much && r.may != nil && s.User == r.may.RoleName && s.Database == r.Database {
 				ids = append(ids, s.QueryID)
 			}
 		}

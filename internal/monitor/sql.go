@@ -10,8 +10,11 @@ select split_part(current_setting('server_version'), ' ', 1) as version,
        extract(epoch from greatest(statement_timestamp() - pg_postmaster_start_time(), '0'))::float8 as uptime_seconds,
        current_database()::text as database,
        (select d.oid from pg_database d where d.datname = current_database()) as database_oid,
-       (select b.stats_reset from pg_stat_bgwriter b) as stats_reset,
-       exists (select from pg_available_extensions x where x.name = 'pg_stat_statements') as statements_available,
+       (select b.stats_reset from pg_stat_bgwriter b) as stats_reset`
+
+// sqlPrivileges asks what would be refused, and logged as an error, were it asked.
+const sqlPrivileges = `
+select exists (select from pg_available_extensions x where x.name = 'pg_stat_statements') as statements_available,
        current_user::text as role_name,
        has_table_privilege('pg_authid', 'SELECT') as authid,
        has_function_privilege('pg_control_system()', 'EXECUTE') as control_system,
