@@ -17,7 +17,7 @@ import (
 
 // subscribe has a database of the same server get a publication's rows. The slot
 // is made first: one server would wait for itself.
-func subscribe(t *testing.T, server *scratch.Server, publisher *pgx.Conn, tables string, options string) (subscriber *pgx.Conn) {
+func subscribe(t *testing.T, server *scratch.Server, publisher *pgx.Conn, tables, options string) (subscriber *pgx.Conn) {
 	t.Helper()
 	subscriber = connect(t, scratchtest.Database(t, server))
 	exec(t, subscriber, tables)
@@ -27,9 +27,6 @@ func subscribe(t *testing.T, server *scratch.Server, publisher *pgx.Conn, tables
 	from := look(t, publisher, monitor.CollectOptions{Sections: []string{}}).Database
 	exec(t, subscriber, "CREATE SUBSCRIPTION s CONNECTION '"+strings.ReplaceAll(server.DSN(from), "'", "''")+
 		"' PUBLICATION p WITH (create_slot = false, slot_name = '"+slot+"'"+options+")")
-	t.Cleanup(func() {
-		t.Helper()
-	})
 	return subscriber
 }
 
