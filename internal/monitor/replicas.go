@@ -138,9 +138,7 @@ func (r *Replication) physical() []Standby {
 // those that are configured and did not answer, those connected now, and those
 // that a slot is kept for. It is false where it is not known which there are.
 func (a *analysis) unseenReplicas() (names []string, known bool) {
-	for _, place := range a.reading.UnaskedReplicas {
-		names = append(names, place)
-	}
+	names = append(names, a.reading.UnaskedReplicas...)
 	r := a.whole.Replication
 	if r == nil || r.Standbys == nil {
 		return names, false
