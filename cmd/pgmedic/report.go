@@ -179,6 +179,9 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 		if err != nil {
 			return nil, err
 		}
+		if names, err = a.connectable(ctx, conn, reading, names); err != nil {
+			return nil, err
+		}
 		err = a.otherDatabases(ctx, reading, opts, names, func(name string) (*pgx.Conn, func(), error) {
 			other, err := postgres.Connect(ctx, t.WithDatabase(name))
 			if err != nil {

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"runtime"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // readHost adds what is known of the server's machine: what the configuration
@@ -68,6 +70,29 @@ func (a *app) statedDisk(r *monitor.Reading) {
 	}
 	r.Host.DiskBytes = int64(mb) << 20
 	r.Host.DiskFreeBytes = max(0, r.Host.DiskBytes-used)
+}
+
+// connectable leaves out the databases that the role may not connect to, and lists
+// them as skipped: the server would log each refusal.
+func (a *app) connectable(ctx context.Context, conn *pgx.Conn, r *monitor.Reading, names []string) ([]string, error) {
+	r.Cost.Queries, r.Cost.Statements = r.Cost.Queries+1, r.Cost.Statements+1
+	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.has_database_privilege(oid, 'CONNECT')`)
+	if err != nil {
+		return nil, postgres.Wrap(err, "read which databases the role may connect to")
+	}
+	may, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, postgres.Wrap(err, "read which databases the role may connect to")
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		if slices.Contains(may, name) {
+			return false
+		}
+		r.Skipped = append(r.Skipped, monitor.Skipped{
+			Section: monitor.SectionOverview, Query: "database " + oneLine(name), Reason: "this role lacks CONNECT on it",
+		})
+		return true
+	}), nil
 }
 
 // otherDatabases looks at the server's other databases, one after the other. One

@@ -26,6 +26,7 @@ func (a *app) readReplicas(ctx context.Context, r *monitor.Reading, opts monitor
 			return context.Cause(ctx)
 		}
 		if err != nil {
+			r.UnaskedReplicas = append(r.UnaskedReplicas, place(t))
 			r.Skipped = append(r.Skipped, monitor.Skipped{
 				Section: monitor.SectionIndexes, Query: "use of indexes on replica " + place(t), Reason: oneLine(err.Error()),
 			})

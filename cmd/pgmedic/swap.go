@@ -73,6 +73,10 @@ func freeBytes(ctx context.Context, dir string) (int64, error) {
 func (a *app) replicas() ([]postgres.Target, error) {
 	var targets []postgres.Target
 	for _, u := range a.cfg.ReadReplicas() {
+		if strings.ContainsAny(u.Reveal(), " \t\n") && strings.Contains(u.Reveal(), "://") {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "separate URLs by commas or spaces, and percent-encode a space in one as %20",
+				"database.read_replica_url: a part of it is no URL")
+		}
 		t, err := postgres.ParseTarget(u.Reveal())
 		if err != nil {
 			return nil, fmt.Errorf("database.read_replica_url: %w", err)

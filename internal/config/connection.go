@@ -99,16 +99,20 @@ func (l *loader) connectionWarnings(cfg *Config) {
 	}
 }
 
-// ReadReplicas returns the URLs of the configured standbys.
+// ReadReplicas returns the URLs of the configured standbys, which commas or
+// spaces separate. A part that begins no URL is left with the URL before it: after
+// a comma it is a further host, after a space it makes the URL one that is refused.
 func (c *Config) ReadReplicas() []Secret {
 	var urls []Secret
-	for _, part := range strings.Split(string(c.Database.ReadReplicaURL), ",") {
-		switch part = strings.TrimSpace(part); {
-		case part == "":
-		case len(urls) > 0 && !strings.Contains(part, "://"):
-			urls[len(urls)-1] += Secret("," + part) // a further host of the same URL
-		default:
-			urls = append(urls, Secret(part))
+	for part := range strings.SplitSeq(string(c.Database.ReadReplicaURL), ",") {
+		separator := ","
+		for _, word := range strings.Fields(part) {
+			if len(urls) > 0 && !strings.Contains(word, "://") {
+				urls[len(urls)-1] += Secret(separator + word)
+			} else {
+				urls = append(urls, Secret(word))
+			}
+			separator = " "
 		}
 	}
 	return urls

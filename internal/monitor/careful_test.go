@@ -3,6 +3,7 @@ package monitor_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor"
@@ -36,12 +37,48 @@ func TestFixesAreCareful(t *testing.T) {
 		{"who leads by an advisory lock is not", "lock-wait", blocked("advisory", "idle"), pgmedic.SeverityInfo, "pg_locks", "pg_terminate_backend"},
 		{"nor one that is hidden", "lock-wait", blocked("relation", ""), pgmedic.SeverityCritical, "", "pg_terminate_backend"},
 		{"a standby that restarts keeps its slot", "slot-inactive", slot(1 << 20), pgmedic.SeverityInfo, "pg_replication_slots", "pg_drop"},
-		{"one that fills the disk may lose it", "slot-inactive", slot(1 << 40), pgmedic.SeverityWarn, "pg_drop_replication_slot", ""},
+		{"one that fills the disk too", "slot-inactive", slot(1 << 40), pgmedic.SeverityWarn, "pg_replication_slots", "pg_drop"},
+		{"so does one that holds VACUUM back", "vacuum-held-back", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Holders: []monitor.Holder{{Kind: "replication slot", Name: "s", CatalogXIDAge: 1 << 30}}}
+		}, pgmedic.SeverityWarn, "pg_replication_slots", "pg_drop"},
+		{"paused replay stays so", "replay-paused", func(r *monitor.Reading) {
+			r.Server.Role = monitor.RoleStandby
+			r.Replication = &monitor.Replication{Replay: &monitor.Replay{ReceiverStatus: "streaming", Paused: true}}
+		}, pgmedic.SeverityWarn, "pg_is_wal_replay_paused", "resume"},
+		{"standbys get the larger value first", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+			r.Replication = &monitor.Replication{Standbys: []monitor.Standby{{Application: "a", State: "streaming"}}, Slots: []monitor.Slot{}}
+		}, pgmedic.SeverityWarn, "pg_stat_replication", "ALTER SYSTEM"},
+		{"also those that can't be known of", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+		}, pgmedic.SeverityWarn, "pg_stat_replication", "ALTER SYSTEM"},
+		{"where there are none it is raised", "workers-exhausted", func(r *monitor.Reading) {
+			r.Limits = &monitor.Limits{Workers: []monitor.Workers{{Kind: "wal senders", Setting: "max_wal_senders", Used: 1, Max: 1}}}
+			r.Replication = &monitor.Replication{Standbys: []monitor.Standby{}, Slots: []monitor.Slot{}}
+		}, pgmedic.SeverityWarn, "ALTER SYSTEM", ""},
+		{"a process of replication is not ended", "lock-wait", func(r *monitor.Reading) {
+			blocked("relation", "idle")(r)
+			r.Locks.Blockers[0].BackendType = "logical replication worker"
+		}, pgmedic.SeverityCritical, "", "pg_terminate_backend"},
+		{"nor is a concurrent index build", "lock-wait", func(r *monitor.Reading) {
+			blocked("relation", "active")(r)
+			r.Locks.Blockers[0].Maintenance = "a concurrent index build"
+		}, pgmedic.SeverityCritical, "", "pg_cancel_backend"},
+		{"a full disk gets no more WAL", "checkpoints-requested", func(r *monitor.Reading) {
+			r.Checkpoints = &monitor.Checkpoints{Requested: 100}
+			setting(r, "max_wal_size", "1024")
+			r.Host = &monitor.Host{DiskBytes: 100 << 30, DiskFreeBytes: 30 << 30 / 10}
+		}, pgmedic.SeverityWarn, "", "ALTER SYSTEM"},
+		{"a library that is not there is not loaded", "statements-not-tracked", func(r *monitor.Reading) {
+			r.Server.Extensions = []monitor.Extension{}
+			setting(r, "shared_preload_libraries", "")
+		}, pgmedic.SeverityInfo, "", "ALTER SYSTEM"},
 		{"libraries that are hidden stay", "statements-not-tracked", func(r *monitor.Reading) {
 			r.Server.Extensions = []monitor.Extension{}
 		}, pgmedic.SeverityInfo, "current_setting", "ALTER SYSTEM"},
 		{"those that are known too", "statements-not-tracked", func(r *monitor.Reading) {
 			r.Server.Extensions = []monitor.Extension{}
+			r.Server.StatementsAvailable = true
 			setting(r, "shared_preload_libraries", "timescaledb")
 		}, pgmedic.SeverityInfo, "'timescaledb', 'pg_stat_statements'", ""},
 		{"an idle session's temporary table stays", "wraparound-table", func(r *monitor.Reading) {
@@ -99,5 +136,92 @@ func TestAnArchiveThatIsOffDoesNotFail(t *testing.T) {
 		if got := analyse(r); len(got) != want {
 			t.Errorf("%s: %s", mode, names(got))
 		}
+	}
+}
+
+// TestADropWaitsForWhoeverMayUseTheIndex: no index is to be dropped while one that
+// could need it is not seen, nor beside the index whose work it does.
+func TestADropWaitsForWhoeverMayUseTheIndex(t *testing.T) {
+	day := 24 * time.Hour
+	long := func(r *monitor.Reading) time.Time { return r.TakenAt.Add(-30 * day) }
+	base := func(r *monitor.Reading) {
+		changed := long(r)
+		r.Transactions = &monitor.Transactions{}
+		r.Replication = &monitor.Replication{Standbys: []monitor.Standby{}, Slots: []monitor.Slot{}}
+		r.Indexes = &monitor.Indexes{Unused: []monitor.Index{{
+			OID: 7, Schema: "s", Name: "i", Table: "t", Definition: "CREATE INDEX", EstimatedBytes: 1 << 30, Valid: true, ChangedAt: &changed,
+		}}}
+	}
+	twins := func(r *monitor.Reading) {
+		r.Indexes.Redundant = []monitor.IndexPair{{Exact: true, Redundant: monitor.Index{OID: 8, Schema: "s", Name: "j"}, Kept: r.Indexes.Unused[0]}}
+	}
+	tests := []struct {
+		name    string
+		now     func(*monitor.Reading)
+		earlier func(*monitor.Reading)
+		drop    bool
+	}{
+		{"nobody may", func(*monitor.Reading) {}, nil, true},
+		{"a configured standby did not answer", func(r *monitor.Reading) { r.UnaskedReplicas = []string{"db2:5432"} }, nil, false},
+		{"a standby was there yesterday", func(*monitor.Reading) {}, func(r *monitor.Reading) {
+			r.Replication.Standbys = []monitor.Standby{{Application: "b", State: "streaming"}}
+		}, false},
+		{"one followed a replica yesterday", func(*monitor.Reading) {}, func(r *monitor.Reading) {
+			r.Replicas = []monitor.Replica{{Standbys: []monitor.Standby{{Application: "c", State: "streaming"}}}}
+		}, false},
+		{"its twin is to go", twins, nil, false},
+		{"its twin went since yesterday", func(*monitor.Reading) {}, twins, false},
+		{"its table is locked", func(r *monitor.Reading) { r.Indexes.Unused[0].Definition = "" }, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := reading(base)
+			tt.now(r)
+			var earlier []*monitor.Reading
+			if tt.earlier != nil {
+				e := reading(base)
+				e.TakenAt = r.TakenAt.Add(-day)
+				tt.earlier(e)
+				earlier = append(earlier, e)
+			}
+			f := mustFind(t, monitor.Analyse(r, earlier, monitor.DefaultThresholds()), "index-unused", "s.i")
+			if drops := strings.Contains(f.Fix, "DROP"); drops != tt.drop {
+				t.Errorf("%s; %s", f.Summary, f.Fix)
+			}
+		})
+	}
+}
+
+// Findings of one severity come in the order in which they do harm.
+func TestHarmNowComesFirst(t *testing.T) {
+	r := reading(func(r *monitor.Reading) {
+		r.Server.Settings = append(r.Server.Settings, monitor.Setting{Name: "fsync", Value: "off"})
+		r.Limits = &monitor.Limits{Databases: []monitor.DatabaseAge{{Name: "d", XIDAge: 2 << 30 * 9 / 10}}}
+		r.Locks = &monitor.Locks{
+			Waiting:  []monitor.LockWait{{Session: monitor.Session{PID: 2}, LockType: "relation", WaitSeconds: 600, BlockedBy: []int{1}}},
+			Blockers: []monitor.Session{{PID: 1, User: "app", State: "idle in transaction"}},
+		}
+	})
+	var ids []string
+	for _, f := range analyse(r) {
+		ids = append(ids, f.ID)
+	}
+	if got := strings.Join(ids, " "); got != "lock-wait wraparound-database fsync-off" {
+		t.Error(got)
+	}
+}
+
+// What looks and backups take of the server is no alarm.
+func TestOwnStatementsAreNotJudged(t *testing.T) {
+	r := reading(func(r *monitor.Reading) {
+		own, dump := monitor.Statement{QueryID: "1", Own: true, Database: "clinic"}, monitor.Statement{QueryID: "2", Query: "COPY s.t TO STDOUT", Database: "clinic"}
+		own.Calls, own.ExecSeconds, dump.Calls, dump.ExecSeconds = 10, 600, 10, 600
+		r.Statements = &monitor.Statements{Total: 2, ExecSeconds: 1200, Items: []monitor.Statement{own, dump}}
+	})
+	findings := analyse(r)
+	mustNotFind(t, findings, "statement-heavy", "statement 1")
+	mustNotFind(t, findings, "statement-slow", "statement 1")
+	if f := mustFind(t, findings, "statement-heavy", "statement 2"); f.Severity != pgmedic.SeverityInfo {
+		t.Errorf("%+v", f)
 	}
 }

@@ -270,6 +270,8 @@ func testAStandbyIsReadAndJudged(t *testing.T, dsn string, primary *scratch.Serv
 	comes(t, "standby-lagging", "standby "+name, here)
 	f := comes(t, "replay-paused", "server", func() []pgmedic.Finding { return judge(t, there) })
 	paste(t, there, f.Fix)
+	mustFind(t, judge(t, there), "replay-paused", "server")
+	exec(t, there, "SELECT pg_wal_replay_resume()")
 	goes(t, "replay-paused", "server", func() []pgmedic.Finding { return judge(t, there) })
 	goes(t, "standby-lagging", "standby "+name, here)
 	// With a replica that nobody has looked at, no index is called droppable.

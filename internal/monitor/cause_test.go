@@ -151,7 +151,14 @@ func testASlotThatNobodyReadsIsFoundAndDropped(t *testing.T, dsn string) {
 	f = comes(t, "slot-inactive", "replication slot left_behind", func() []pgmedic.Finding {
 		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.SlotRetainedBytes = -1 })
 	})
+	if f.Severity != pgmedic.SeverityWarn {
+		t.Errorf("%+v", f)
+	}
+	// Nor does it lose the slot that it has filled the disk for: how to drop it is said.
 	paste(t, conn, f.Fix)
+	_, drop, _ := strings.Cut(f.Risk, "made again: ")
+	mustFind(t, findings(), "slot-inactive", "replication slot left_behind")
+	paste(t, conn, drop)
 	goes(t, "slot-inactive", "replication slot left_behind", findings)
 }
 

@@ -88,6 +88,8 @@ func testASlotWhoseReaderIsBehindIsFound(t *testing.T, dsn string) {
 	}
 	goes(t, "slot-behind", object, findings)
 	paste(t, conn, comes(t, "slot-inactive", object, findings).Fix)
+	mustFind(t, findings(), "slot-inactive", object)
+	exec(t, conn, "SELECT pg_drop_replication_slot('slow_reader')")
 	mustNotFind(t, findings(), "slot-inactive", object)
 }
 

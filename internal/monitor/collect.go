@@ -155,6 +155,11 @@ func (c *collector) finish() {
 	if c.opts.Numbers {
 		// What asks for the texts chooses among the statements otherwise.
 		statementIDs(r, c.opts)
+		if s := r.Statements; s != nil {
+			for i := range s.Items {
+				s.Items[i].Query = "" // read only to know our own
+			}
+		}
 	}
 	if b := r.Before; b != nil {
 		// What could not be read then can't be read now, and is said there.
@@ -171,6 +176,11 @@ func (c *collector) finish() {
 	if s := r.Connections; s != nil && s.Hidden > 0 {
 		hidden(SectionConnections, "sessions of other roles",
 			fmt.Sprintf("the state of %s is hidden from this role", plural(s.Hidden, "session")))
+	}
+	if s := r.Connections; s != nil && slices.ContainsFunc(s.ByState, func(c StateCount) bool { return c.State == "disabled" }) {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionConnections, Query: "what sessions do", Reason: "track_activities is off in some: set it on",
+		})
 	}
 	if p := r.Replication; p != nil {
 		if slices.ContainsFunc(p.Standbys, func(s Standby) bool { return s.State == "" }) {
@@ -216,10 +226,11 @@ func (c *collector) run(ctx context.Context, conn Conn, wanted func(query) bool)
 	}
 	c.reading.Cost.Statements += 2
 	defer func() {
-		// The answers are in; a failing rollback of reads changes nothing.
+		// A commit: the server counts rollbacks, and those of looks would in time
+		// be found as an application's. A commit of reads that fails changes nothing.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = c.tx.Rollback(end)
+		_ = c.tx.Commit(end)
 	}()
 	switch c.tx.Conn().Config().DefaultQueryExecMode {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:

@@ -210,6 +210,11 @@ func (a *analysis) checkpoints() {
 			f.Fix = fmt.Sprintf("ALTER SYSTEM SET max_wal_size = '%dMB';\nSELECT pg_catalog.pg_reload_conf();", 2*size)
 			f.Risk = "pg_wal may take twice the disk space, and recovery after a crash longer. Base backups, CREATE DATABASE and " +
 				"CHECKPOINT ask for checkpoints too: if those are the cause, leave it."
+			if h := a.reading.Host; h != nil && h.DiskBytes > 0 && h.DiskFreeBytes < 4*size<<20 {
+				f.Fix = ""
+				f.Risk = fmt.Sprintf("There is no fix to paste: with twice max_wal_size pg_wal may take %s, and the disk has %s left. Make room first.",
+					sizeOf(2*size<<20), sizeOf(h.DiskFreeBytes))
+			}
 		}
 		a.add(serverWide, f)
 		return
@@ -228,26 +233,39 @@ func (a *analysis) statements() {
 		}
 		return
 	}
+	a.statementsUncounted()
 	slow, heavy := 0, 0
 	day := a.dayOfStatements()
 	for i := range s.Items {
+		if s.Items[i].Own {
+			continue // a look's own, of which the report says what it cost
+		}
 		a.regressed(&s.Items[i])
 		x, total, since := s.recentStatement(&s.Items[i], a.reading.TakenAt, day)
 		share := 100 * x.ExecSeconds / max(total, 1e-9)
 		if share > a.limits.StatementSharePercent && total >= a.limits.StatementsMinTime.Seconds() && heavy < statementsFound {
 			heavy++
-			a.add(serverWide/8, a.statement(x, "statement-heavy", pgmedic.SeverityWarn,
+			a.add(serverWide/8, a.statement(x, "statement-heavy", statementSeverity(x),
 				fmt.Sprintf("It takes %.0f %% of the time of all statements (%s).", share, since),
 				evidencePercent("share_percent", share), evidencePercent("threshold_percent", a.limits.StatementSharePercent)))
 		}
 		if x.MeanSeconds() > a.limits.SlowStatement.Seconds() && x.Calls >= a.limits.SlowStatementCalls && slow < statementsFound {
 			slow++
-			a.add(serverWide/8, a.statement(x, "statement-slow", pgmedic.SeverityWarn,
+			a.add(serverWide/8, a.statement(x, "statement-slow", statementSeverity(x),
 				fmt.Sprintf("It takes %s on average (%s).", spanOf(x.MeanSeconds()), since),
 				evidence("threshold_ms", a.limits.SlowStatement.Milliseconds())))
 		}
 	}
 	a.evicted(s)
+}
+
+// statementSeverity is a note for what backups do: to read whole tables out takes
+// what it takes.
+func statementSeverity(x *Statement) pgmedic.Severity {
+	if regexp.MustCompile(`(?is)^\s*copy\s.*\sto\s+stdout\b`).MatchString(x.Query) {
+		return pgmedic.SeverityInfo
+	}
+	return pgmedic.SeverityWarn
 }
 
 // evicted finds a pg_stat_statements that is too small.
@@ -338,6 +356,36 @@ func (a *analysis) regressed(x *Statement) {
 		evidenceText("recent_mean", spanOf(now)), evidence("recent_calls", recent.Calls), evidenceText("earlier_mean", spanOf(before))))
 }
 
+// statementsUncounted finds a pg_stat_statements that is there and told not to
+// count. What one role or database has set for itself says nothing of the others.
+func (a *analysis) statementsUncounted() {
+	for _, x := range []struct{ name, off, on, why string }{
+		{"pg_stat_statements.track", "none", "top", "it is told to count no statement"},
+		{"compute_query_id", "off", "auto", "the server gives statements no number to count them by"},
+	} {
+		i := slices.IndexFunc(a.reading.Server.Settings, func(s Setting) bool { return s.Name == x.name })
+		if i < 0 || a.reading.Server.Settings[i].Value != x.off {
+			continue
+		}
+		if source := a.reading.Server.Settings[i].Source; slices.Contains([]string{"user", "database", "database user", "client", "session"}, source) {
+			continue
+		}
+		f := pgmedic.Finding{
+			ID: "statements-not-tracked", Section: SectionStatements, Severity: pgmedic.SeverityInfo, Object: x.name,
+			Summary: "The extension pg_stat_statements is installed, and " + x.why + ": which statements take the time now is not known.",
+			Evidence: []pgmedic.Evidence{
+				evidenceText("current", x.off), evidenceText("suggested", x.on), evidence("entries", a.reading.Statements.Total),
+			},
+			Fix:  fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", x.name, literal(x.on)),
+			Risk: "Takes effect at once, in sessions that have not set it for themselves. It counts statements at a cost of a few percent at most.",
+		}
+		if x.name == "compute_query_id" {
+			f.Risk += " Where another library numbers statements, they are counted after all: leave it."
+		}
+		a.add(0, f)
+	}
+}
+
 // statementsMissing says how to see statements at all.
 func (a *analysis) statementsMissing() {
 	if _, ok := a.reading.Server.extension("pg_stat_statements"); ok {
@@ -358,14 +406,18 @@ func (a *analysis) statementsMissing() {
 		f.Fix = "SELECT pg_catalog.current_setting('shared_preload_libraries');"
 		f.Risk = "Changes nothing: it shows what the server loads, to a member of pg_read_all_settings. If pg_stat_statements is among it, " +
 			"CREATE EXTENSION pg_stat_statements is all there is to do; otherwise add it to the list, keep the rest, and restart first."
+	case !strings.Contains(libraries, "pg_stat_statements") && !a.reading.Server.StatementsAvailable:
+		f.Fix = ""
+		f.Risk = "There is no fix to paste: the server's machine doesn't have the extension, and a server that is told to load what is not there " +
+			"does not start. Install its package (postgresql-contrib) first, and then add pg_stat_statements to shared_preload_libraries."
 	case !strings.Contains(libraries, "pg_stat_statements"):
 		all := "pg_stat_statements"
 		if libraries != "" {
 			all = libraries + ", " + all
 		}
 		f.Fix = fmt.Sprintf("ALTER SYSTEM SET shared_preload_libraries = %s;", libraryList(all))
-		f.Risk = "Needs a restart of the server, and then CREATE EXTENSION pg_stat_statements in this database. Its package " +
-			"(postgresql-contrib) must be installed, or the server does not start. It counts statements at a cost of a few percent at most."
+		f.Risk = "Needs a restart of the server, and then CREATE EXTENSION pg_stat_statements in this database. " +
+			"It counts statements at a cost of a few percent at most."
 	}
 	f.Evidence = []pgmedic.Evidence{evidenceText("shared_preload_libraries", libraries)}
 	a.add(0, f)

@@ -27,7 +27,7 @@ func (a *analysis) bloat() {
 			continue
 		}
 		table := quotedTable(t.Schema, t.Name)
-		a.add(t.Bloat.Bytes, pgmedic.Finding{
+		f := pgmedic.Finding{
 			ID: "table-bloat", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: qualified(t.Schema, t.Name),
 			Summary: fmt.Sprintf("About %.0f %% of its file holds no live row: %s that VACUUM makes usable again but doesn't give back.",
 				percent, sizeOf(t.Bloat.Bytes)),
@@ -38,14 +38,32 @@ func (a *analysis) bloat() {
 				evidencePercent("threshold_percent", a.limits.BloatPercent),
 			},
 			Fix: strings.Join([]string{
-				"SET lock_timeout = '2s';", "SET statement_timeout = '60s';",
+				"SET lock_timeout = '2s';", "SET statement_timeout = '10s';",
 				fmt.Sprintf("VACUUM (FULL, ANALYZE) %s;", table), "RESET lock_timeout;", "RESET statement_timeout;",
 			}, "\n"),
 			Risk: "Writes the table and its indexes anew, needs the disk space for that, and nobody else can use the table meanwhile. It " +
-				"gives up after 2 s of waiting or 60 s of work and then has changed nothing: a large table needs a maintenance window. " +
+				"gives up after 2 s of waiting or 10 s of work and then has changed nothing: a large table needs a maintenance window. " +
+				"Queries on standbys that read the table are cancelled, or keep replay waiting. " +
 				"Leave it where the table grows again anyway: the space is reused. pg_repack does the same with short locks only.",
-		})
+		}
+		if n := t.Bloat.DroppedColumns; n > 0 && t.Bloat.Method == byEstimate {
+			f.Severity, f.Fix = pgmedic.SeverityInfo, ""
+			f.Summary = fmt.Sprintf("Its rows need about %s less than its file has, but %s dropped: what a dropped column held stays in the "+
+				"rows, and no VACUUM frees it.", sizeOf(t.Bloat.Bytes), wereOnce(n))
+			f.Evidence = append(f.Evidence, evidence("dropped_columns", n))
+			f.Risk = "There is no fix to paste, as an estimate can't tell the two apart: measure with --exact-bloat. What dropped columns held " +
+				"goes as rows are updated, or at once with VACUUM FULL, which writes the whole table anew while nothing else can use it."
+		}
+		a.add(t.Bloat.Bytes, f)
 	}
+}
+
+// wereOnce begins a clause about columns.
+func wereOnce(n int) string {
+	if n == 1 {
+		return "1 column was"
+	}
+	return plural(n, "column") + " were"
 }
 
 // neverAnalyzed finds tables that the planner knows nothing of.

@@ -54,7 +54,8 @@ func (a *analysis) invalidIndex(x Index) {
 		Evidence: indexFacts(x),
 		Fix:      fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", name),
 		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
-			"Cannot run inside a transaction block. If it is not wanted, drop it with DROP INDEX CONCURRENTLY instead.",
+			"Cannot run inside a transaction block. If it fails, as a unique one does where rows are there twice, it leaves an index that ends " +
+			"in _ccnew, to be dropped. If it is not wanted, drop it with DROP INDEX CONCURRENTLY instead.",
 	}
 	if regexp.MustCompile(`_cc(new|old)\d*$`).MatchString(x.Name) && x.Needed() == "" {
 		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", name)
@@ -83,12 +84,42 @@ func (a *analysis) redundantIndex(p IndexPair) {
 	if why := x.Needed(); why != "" && (!x.ForeignKey || x.Unique || x.Primary || x.Constraint || x.ReplicaIdentity || x.Clustered || x.Partition || x.Extension) {
 		f.Severity = pgmedic.SeverityInfo
 		f.Risk = "There is no fix to paste: " + why + "."
+		if x.Unique {
+			f.Summary = fmt.Sprintf("It is the same as %s, which keeps the same rows unique; every write keeps both up to date.",
+				qualified(p.Kept.Schema, p.Kept.Name))
+			f.Risk = "There is no fix to paste: it keeps rows unique. So does the other one: see that nothing names this one, such as ON " +
+				"CONFLICT ON CONSTRAINT, before you drop it."
+		}
+		a.add(x.EstimatedBytes, f)
+		return
+	}
+	if x.Definition == "" {
+		f.Risk = lockedRisk
 		a.add(x.EstimatedBytes, f)
 		return
 	}
 	f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
 	f.Risk = "The other index serves the same searches, here and on replicas." + dropIndexRisk
 	a.add(x.EstimatedBytes, f)
+}
+
+// lockedRisk stands for a fix that could not be taken back.
+const lockedRisk = "There is no fix to paste: somebody holds or awaits an exclusive lock on its table, so that its definition could not be " +
+	"read, without which it can't be made again. Look again when the lock is gone."
+
+// hasTwin reports whether an index does the work of another one as well, or did so
+// lately: then its own scans say nothing. Of two that are equal the planner uses
+// one, and the other is not to be dropped beside it or after it.
+func (a *analysis) hasTwin(x Index) (since time.Time, now bool) {
+	kept := func(r *Reading) bool {
+		return r.Indexes != nil && slices.ContainsFunc(r.Indexes.Redundant, func(p IndexPair) bool { return p.Exact && p.Kept.OID == x.OID })
+	}
+	for _, e := range a.earlier {
+		if e.Database == a.reading.Database && e.TakenAt.After(since) && kept(e) {
+			since = e.TakenAt
+		}
+	}
+	return since, kept(a.reading)
 }
 
 // unusedSince is since when an index is known to be there unused: its statistics
@@ -115,6 +146,9 @@ func (a *analysis) unusedSince(x Index) time.Time {
 			since = e.TakenAt
 		}
 	}
+	if twin, _ := a.hasTwin(x); !since.IsZero() && twin.After(since) {
+		return twin
+	}
 	return since
 }
 
@@ -138,6 +172,7 @@ func (a *analysis) unusedIndex(x Index) {
 		since = counted
 	}
 	age := a.reading.TakenAt.Sub(since)
+	_, twin := a.hasTwin(x)
 	replicas, known := a.unseenReplicas()
 	if !answered {
 		replicas = append(replicas, "one that doesn't have the index yet")
@@ -147,6 +182,12 @@ func (a *analysis) unusedIndex(x Index) {
 		f.Summary = "No scan has used it since statistics began, but for how long it has been there is not known."
 		f.Risk = "Don't drop it yet: it may be new, or used once a month. Keep reports for a while, or set track_commit_timestamp, and " +
 			"the age will be known."
+	case twin:
+		f.Summary = "No scan has used it, but it can do the work of another one that can go: see index-duplicate."
+		f.Risk = "Don't drop it beside that one: searches that use the other would have none. Once the other is gone the scans of this one count."
+	case x.Definition == "":
+		f.Summary = fmt.Sprintf("No scan on this server has used it for %s.", longFor(age.Seconds()))
+		f.Risk = lockedRisk
 	case age < a.limits.UnusedIndexAge:
 		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
 		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."

@@ -133,7 +133,7 @@ func (a *analysis) sequences() {
 		f.Evidence = append(f.Evidence, evidencePercent("threshold_percent", line))
 		f.Summary = fmt.Sprintf("%.0f %% of the values that %s can take are used up; after the last one every insert fails.", s.UsedPercent, what)
 		f.Fix, f.Risk = sequenceFix(s)
-		a.add(serverWide/4, f)
+		a.add(serverWide/4+int64(1000*s.UsedPercent), f) // the next to end first
 	}
 }
 
@@ -141,9 +141,19 @@ func (a *analysis) sequences() {
 func sequenceFix(s Sequence) (fix, risk string) {
 	name := quotedTable(s.Schema, s.Name)
 	narrow := s.ColumnType == "integer" || s.ColumnType == "smallint"
+	column := quotedTable(s.TableSchema, s.Table) + "." + quoted(s.Column)
 	switch {
 	case s.Increment < 0:
 		return "", ""
+	case s.ColumnLimit != nil && !narrow:
+		return "", fmt.Sprintf("There is no fix to paste: the type of %s, %s, takes no larger number. Give the column another type (ALTER TABLE … "+
+			"ALTER COLUMN … TYPE bigint, with the checks that a domain made), in a maintenance window: that writes the whole table anew, and "+
+			"nothing else can use it meanwhile.", column, s.ColumnType)
+	case narrow && s.Published:
+		return "", fmt.Sprintf("There is no fix to paste: a publication sends the rows of %s to subscribers, whose column would be too narrow for "+
+			"the larger numbers, and one that takes rows in binary form stops at once. Widen the column at every subscriber first (ALTER TABLE … "+
+			"ALTER COLUMN … TYPE bigint), and then here: each writes the whole table anew, and nothing else can use it meanwhile.",
+			quotedTable(s.TableSchema, s.Table))
 	case narrow:
 		table := quotedTable(s.TableSchema, s.Table)
 		statements := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE bigint;", table, quoted(s.Column))
@@ -153,7 +163,8 @@ func sequenceFix(s Sequence) (fix, risk string) {
 		return boundedDDL(statements),
 			"Writes the whole table and its indexes anew, and nobody else can use it meanwhile. It gives up after 2 s of waiting or " +
 				"10 s of work and then has changed nothing: a large table needs a maintenance window, or a new column that is filled " +
-				"little by little. Widen the columns that reference it too, and check what the application reads the number into."
+				"little by little. Widen the columns that reference it too, and check what the application reads the number into: " +
+				"a prepared statement that reads the column may fail once in each session."
 	case s.Type != "bigint":
 		return boundedDDL(fmt.Sprintf("ALTER SEQUENCE %s AS bigint;", name)),
 			"A moment. Check that whatever takes the numbers can hold larger ones."
@@ -161,6 +172,23 @@ func sequenceFix(s Sequence) (fix, risk string) {
 		return boundedDDL(fmt.Sprintf("ALTER SEQUENCE %s NO MAXVALUE;", name)),
 			"A moment. Somebody chose the present limit: check that whatever takes the numbers can hold larger ones."
 	}
+}
+
+// followers counts the standbys that follow this server, as far as it knows: those
+// that are connected and those that a slot is kept for. It is negative where that
+// is not known.
+func (a *analysis) followers() int {
+	r := a.whole.Replication
+	if r == nil || r.Standbys == nil || r.Slots == nil {
+		return -1
+	}
+	n := len(r.physical())
+	for _, s := range r.Slots {
+		if s.Type == "physical" && !s.Active {
+			n++
+		}
+	}
+	return n
 }
 
 // workers finds bounded kinds of processes and slots of which none is left.
@@ -181,6 +209,12 @@ func (a *analysis) workers() {
 			Fix: fmt.Sprintf("ALTER SYSTEM SET %s = %d;", w.Setting, 2*w.Max),
 			Risk: "Needs a restart of the server to take effect. A standby must have at least the same value before its primary, or " +
 				"it stops replaying. First see whether what holds them is still wanted.",
+		}
+		if n := a.followers(); n != 0 && (w.Setting == "max_wal_senders" || w.Setting == "max_prepared_transactions") {
+			f.Fix = "SELECT application_name, client_addr, state, sync_state FROM pg_catalog.pg_stat_replication ORDER BY backend_start;"
+			f.Risk = fmt.Sprintf("Changes nothing: it shows who is connected. First see whether what holds them is still wanted. A larger value "+
+				"goes into every standby first (ALTER SYSTEM SET %s = %d;, and a restart), and then here: a standby whose value is lower than its "+
+				"primary's stops replaying.", w.Setting, 2*w.Max)
 		}
 		if w.Kind == "autovacuum workers" {
 			f.Severity = pgmedic.SeverityInfo

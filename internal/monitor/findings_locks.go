@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
@@ -126,6 +127,14 @@ func (a *analysis) blocker(f *pgmedic.Finding, pid int) {
 	switch {
 	case isBackup(s.Application):
 		f.Summary += " It is a backup: what waits wants a lock that no reader allows, such as DDL."
+	case strings.HasPrefix(s.BackendType, "logical replication") || s.BackendType == "walsender":
+		f.Summary += " It is a process of replication, which begins again where it was ended."
+		f.Risk = "There is no fix to paste: a subscription may disable itself at what looks like an error. If what waits is DDL, let it give up " +
+			"(lock_timeout) and try again."
+	case s.gentle():
+		f.Summary += " It is " + s.Maintenance + ", which keeps no reads or writes waiting: what waits is DDL, or other maintenance."
+		f.Risk = "There is no fix to paste: it ends by itself. To cancel it loses its work, and an index build that is cancelled leaves an INVALID " +
+			"index behind, to be dropped."
 	case s.User == "":
 		f.Summary += " It is one of the server's own processes, such as autovacuum, and ends by itself."
 	case s.State == "":
@@ -163,7 +172,11 @@ func (a *analysis) longTransactions() {
 	}
 	for _, s := range a.reading.Connections.Longest {
 		if time.Duration(s.TransactionSeconds*float64(time.Second)) <= a.limits.LongTransaction ||
-			s.State != "active" || isBackup(s.Application) {
+			s.State != "active" || isBackup(s.Application) || s.Maintenance == maintenanceVacuum || s.Maintenance == maintenanceAnalyze {
+			continue
+		}
+		if s.Maintenance == maintenanceIndex || s.Maintenance == maintenanceIndexConcurrently {
+			a.longIndexBuild(s)
 			continue
 		}
 		a.add(sessionWide+int64(s.TransactionSeconds), pgmedic.Finding{
@@ -182,6 +195,32 @@ func (a *analysis) longTransactions() {
 				"take long. Needs the session's role, or pg_signal_backend.",
 		})
 	}
+}
+
+// longIndexBuild notes a build that has taken long, which is in its nature.
+func (a *analysis) longIndexBuild(s Session) {
+	f := pgmedic.Finding{
+		ID: "long-transaction", Section: SectionConnections, Severity: pgmedic.SeverityInfo,
+		Object:  processName(s.PID, s.User),
+		Summary: fmt.Sprintf("It has been building an index for %s.", longFor(s.TransactionSeconds)),
+		Evidence: []pgmedic.Evidence{
+			evidenceText("database", s.Database), evidenceText("application", s.Application), evidenceText("work", s.Maintenance),
+			evidenceSeconds("transaction_seconds", s.TransactionSeconds), evidenceText("waits_for", s.WaitEvent),
+			evidenceText("statement", s.Query), evidenceSeconds("threshold_seconds", a.limits.LongTransaction.Seconds()),
+		},
+		Fix: fmt.Sprintf("SELECT pid, datname, relid::pg_catalog.regclass AS table, phase, blocks_done, blocks_total, current_locker_pid "+
+			"FROM pg_catalog.pg_stat_progress_create_index WHERE pid OPERATOR(pg_catalog.=) %d;", s.PID),
+		Risk: "Changes nothing: it shows how far it is, and whose transaction it waits for. ",
+	}
+	if s.Maintenance == maintenanceIndexConcurrently {
+		f.Risk += "Let it end: to cancel it leaves an INVALID index behind, which every write pays for, to be dropped with DROP INDEX " +
+			"CONCURRENTLY. Reads and writes go on meanwhile. Before PostgreSQL 14, or with an expression or a condition, VACUUM can't remove rows " +
+			"that were deleted since it began."
+	} else {
+		f.Risk += "Nobody else can write to the table meanwhile, and VACUUM can't remove rows that were deleted since it began. To cancel it " +
+			"leaves nothing behind, and loses its work; then build the index with CONCURRENTLY."
+	}
+	a.add(sessionWide+int64(s.TransactionSeconds), f)
 }
 
 // prepared finds transactions that nobody has finished.
@@ -247,7 +286,7 @@ func (a *analysis) heldBack() {
 				"WHERE backend_xmin IS NOT NULL ORDER BY pg_catalog.age(backend_xmin) DESC;"
 			f.Risk = "Changes nothing. Run it on the standby: it shows the queries that hold old snapshots there."
 		case "replication slot":
-			f.Fix, f.Risk = dropSlot(h.Name), dropSlotRisk
+			f.Fix, f.Risk = showSlot(h.Name), slotRisk(h.Name)
 			f.Object = "replication slot " + readable(h.Name)
 		case "prepared transaction":
 			f.Fix = "SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared;"

@@ -61,12 +61,19 @@ func (a *analysis) standby(s Standby) {
 		evidenceMaybeSeconds("replay_lag_seconds", s.ReplayLagSeconds), evidenceMaybeSeconds("last_heard_seconds", s.ReplySeconds),
 	}
 	if s.ReplySeconds != nil && seconds(*s.ReplySeconds) > a.limits.StandbySilence {
+		severity, lag := pgmedic.SeverityWarn, "its lag is not known"
+		// What was never sent it surely lacks.
+		if s.SendLagBytes != nil && *s.SendLagBytes > a.limits.LagWarnBytes {
+			lag = "it lacks " + sizeOf(*s.SendLagBytes) + " at least"
+			severity = a.limits.lagSeverity(s.SendLagBytes, nil)
+		}
 		a.add(serverWide, pgmedic.Finding{
-			ID: "standby-silent", Section: SectionReplication, Severity: pgmedic.SeverityWarn, Object: object,
-			Summary:  fmt.Sprintf("It has not been heard of for %s: its lag is not known, and the link may be dead.", longFor(*s.ReplySeconds)),
-			Evidence: append(facts, evidenceSeconds("threshold_seconds", a.limits.StandbySilence.Seconds())),
-			Fix:      showStandbys,
-			Risk:     "Changes nothing. Look at the standby and the network between; the server ends a dead link after wal_sender_timeout.",
+			ID: "standby-silent", Section: SectionReplication, Severity: severity, Object: object,
+			Summary: fmt.Sprintf("It has not been heard of for %s: %s, and the link may be dead.", longFor(*s.ReplySeconds), lag),
+			Evidence: append(facts, evidenceSeconds("threshold_seconds", a.limits.StandbySilence.Seconds()),
+				evidence("threshold_bytes", a.limits.LagWarnBytes)),
+			Fix:  showStandbys,
+			Risk: "Changes nothing. Look at the standby and the network between; the server ends a dead link after wal_sender_timeout.",
 		})
 		return
 	}
@@ -93,7 +100,7 @@ func (a *analysis) standby(s Standby) {
 	})
 }
 
-// dropSlot drops a slot that nobody uses.
+// dropSlot drops a slot unless it is in use.
 func dropSlot(name string) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "+
 		"WHERE slot_name OPERATOR(pg_catalog.=) %s AND NOT active;", literal(name))
@@ -105,8 +112,12 @@ func showSlot(name string) string {
 		"WHERE slot_name OPERATOR(pg_catalog.=) %s;", literal(name))
 }
 
-const dropSlotRisk = "Only if its standby or subscriber is gone for good: one that still needs the slot would have to be made " +
-	"again. It drops nothing while the slot is in use. If it is to come back, start it instead."
+// slotRisk is the risk of what only shows a slot: whether its reader is gone for
+// good nobody but its owner knows, and to paste a drop would end one that restarts.
+func slotRisk(name string) string {
+	return "Changes nothing: run it again to see whether its standby or subscriber is back. If that is to come back, start it. Only if it is " +
+		"gone for good, for it would have to be made again: " + dropSlot(name)
+}
 
 // slot judges one replication slot.
 func (a *analysis) slot(s Slot) {
@@ -118,7 +129,7 @@ func (a *analysis) slot(s Slot) {
 			evidenceText("wal_status", s.WALStatus), evidenceMaybe("safe_bytes", s.SafeBytes),
 			evidenceMaybe("transactions_held_back", s.XminAge), evidenceText("invalidation_reason", s.InvalidationReason),
 		},
-		Fix: dropSlot(s.Name), Risk: dropSlotRisk,
+		Fix: showSlot(s.Name), Risk: slotRisk(s.Name),
 	}
 	if s.InactiveSince != nil && !s.Active {
 		f.Evidence = append(f.Evidence, evidenceTime("inactive_since", s.InactiveSince))
@@ -132,6 +143,8 @@ func (a *analysis) slot(s Slot) {
 	case s.WALStatus == "lost" || s.InvalidationReason != "":
 		f.ID, f.Severity = "slot-lost", pgmedic.SeverityWarn
 		f.Summary = "WAL that it still needed is gone, or it was invalidated: its standby or subscriber can't go on and must be made again."
+		f.Fix = dropSlot(s.Name)
+		f.Risk = "No reader can use the slot any more. It drops nothing while the slot is in use."
 	case s.WALStatus == "unreserved":
 		f.ID, f.Severity = "slot-lost", pgmedic.SeverityCritical
 		f.Summary = "WAL that it needs is about to be removed, as it keeps more than max_slot_wal_keep_size allows: at the next " +
@@ -147,12 +160,7 @@ func (a *analysis) slot(s Slot) {
 		f.Summary = fmt.Sprintf("Nobody reads from it, and the server keeps all WAL since (%s) until somebody does, or the disk is full.", sizeOf(retained))
 		if retained > a.limits.SlotRetainedBytes {
 			f.Severity = pgmedic.SeverityWarn
-			break
 		}
-		// Its standby may only be restarting, and would have to be made again.
-		f.Fix = showSlot(s.Name)
-		f.Risk = "Changes nothing: run it again to see whether its standby or subscriber is back. Only if that is gone for good, drop the " +
-			"slot with pg_drop_replication_slot."
 	default:
 		return
 	}
@@ -177,8 +185,18 @@ func (a *analysis) subscription(s Subscription) {
 		Risk: "Changes nothing. The server's log says why the worker ends: often a row that is there already, or a column that the " +
 			"publisher has and this table has not.",
 	}
+	if len(s.NotReady) > 0 {
+		f.Evidence = append(f.Evidence, evidenceText("not_ready", strings.Join(s.NotReady, ", ")))
+	}
 	switch {
 	case s.Enabled && !s.Running:
+	case s.Enabled && a.copyFails(s):
+		f.Summary = fmt.Sprintf("The first copy of %s fails or doesn't begin: nothing arrives there, and the publisher keeps the WAL.",
+			plural(s.TablesNotReady, "table"))
+		f.Fix = "SELECT s.subname, r.srrelid::pg_catalog.regclass AS table, r.srsubstate FROM pg_catalog.pg_subscription_rel r " +
+			"JOIN pg_catalog.pg_subscription s ON s.oid OPERATOR(pg_catalog.=) r.srsubid WHERE r.srsubstate OPERATOR(pg_catalog.<>) 'r';"
+		f.Risk = "Changes nothing. The server's log says why the copy ends: often rows that are in the table already, or a column that the " +
+			"publisher has and the table has not. It is tried again by itself, and goes on once the cause is gone."
 	case !s.Enabled:
 		f.Severity = pgmedic.SeverityInfo
 		f.Summary = "It is disabled: its tables fall behind, and the publisher keeps the WAL for its slot."
@@ -195,6 +213,40 @@ func (a *analysis) subscription(s Subscription) {
 	}
 	a.add(serverWide, f)
 }
+
+// copyFails reports whether first copies of a subscription's tables fail: errors
+// were counted, from PostgreSQL 15, and no copy runs, or there are more of them than
+// at an earlier look; or tables were not ready some minutes ago either, and no copy
+// runs. A copy that fails is begun again every few seconds and soon ends.
+func (a *analysis) copyFails(s Subscription) bool {
+	if s.TablesNotReady == 0 {
+		return false
+	}
+	if s.SyncErrors != nil && *s.SyncErrors > 0 && s.SyncWorkers == 0 {
+		return true
+	}
+	for _, e := range a.earlier {
+		if e.Database != a.reading.Database || e.Replication == nil || !e.TakenAt.Before(a.reading.TakenAt) {
+			continue
+		}
+		i := slices.IndexFunc(e.Replication.Subscriptions, func(x Subscription) bool { return x.Name == s.Name })
+		if i < 0 {
+			continue
+		}
+		was := e.Replication.Subscriptions[i]
+		if s.SyncErrors != nil && was.SyncErrors != nil && *s.SyncErrors > *was.SyncErrors {
+			return true
+		}
+		same := slices.ContainsFunc(s.NotReady, func(table string) bool { return slices.Contains(was.NotReady, table) })
+		if same && s.SyncWorkers == 0 && was.SyncWorkers == 0 && a.reading.TakenAt.Sub(e.TakenAt) >= copyPatience {
+			return true
+		}
+	}
+	return false
+}
+
+// copyPatience is how long first copies may await their turn.
+const copyPatience = 2 * time.Minute
 
 // synchronous finds a server on which every commit waits for a standby that
 // isn't there.
@@ -271,8 +323,10 @@ func (a *analysis) replay(r *Replication) {
 	}
 	if p.Paused {
 		find("replay-paused", pgmedic.SeverityWarn, "Replay is paused on this standby: what is read here gets older, and its WAL piles up.",
-			resumeReplay, "Replay goes on, and can't go back: see first why it was paused. It does nothing where a recovery target is set, for "+
-				"to resume at one ends recovery and opens the server for writes.")
+			showReplay, "Changes nothing: it shows how far replay is. Somebody may have paused it to keep rows that are gone on the primary; or "+
+				"the server did, as a recovery target was reached or settings such as max_connections are lower here than on the primary: its log says "+
+				"so. Replay that goes on can't go back, at a target it ends recovery, and with settings that are too low the server shuts down. If "+
+				"none of that is so: SELECT pg_catalog.pg_wal_replay_resume();")
 	}
 	switch {
 	case p.ReceiverStatus == "":
@@ -318,10 +372,10 @@ func (a *analysis) conflicts(c *Conflicts) (recent *Conflicts, since string) {
 	}, " (" + a.inTheLast(day) + ")"
 }
 
-// resumeReplay lets replay go on, unless that could end recovery.
-const resumeReplay = "SELECT pg_catalog.pg_wal_replay_resume() WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings " +
-	"WHERE name OPERATOR(pg_catalog.=) ANY ('{recovery_target,recovery_target_lsn,recovery_target_name,recovery_target_time,recovery_target_xid}') " +
-	"AND setting OPERATOR(pg_catalog.<>) '');"
+// showReplay shows how far replay is, and what may have paused it.
+const showReplay = "SELECT pg_catalog.pg_is_wal_replay_paused() AS paused, pg_catalog.pg_last_wal_replay_lsn() AS replayed, " +
+	"pg_catalog.pg_last_xact_replay_timestamp() AS replayed_until, (SELECT pg_catalog.string_agg(name, ', ') FROM pg_catalog.pg_settings " +
+	"WHERE pg_catalog.starts_with(name, 'recovery_target') AND source OPERATOR(pg_catalog.<>) 'default' AND setting OPERATOR(pg_catalog.<>) '') AS targets;"
 
 // queriesHave begins a sentence about a number of queries.
 func queriesHave(n int64) string {

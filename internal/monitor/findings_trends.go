@@ -78,6 +78,9 @@ func (a *analysis) statementChanges(all []*Reading) {
 	}
 	slower, fresh := 0, 0
 	for _, c := range s.changes(all, a.limits) {
+		if c.statement != nil && c.statement.Own {
+			continue
+		}
 		object := "statement " + c.QueryID
 		switch {
 		case c.isNew:

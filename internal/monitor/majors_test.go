@@ -64,6 +64,16 @@ func trials() []trial {
 		{name: "A standby is read and judged", on: testAStandbyIsReadAndJudged},
 		{name: "An index that a replica uses is kept", on: testAnIndexThatAReplicaUsesIsKept},
 		{name: "No literal leaves the server", on: testNoLiteralLeavesTheServer},
+		{name: "Fixes hurt nobody around", on: testFixesHurtNobodyAround},
+		{name: "A first copy that fails is found", on: testAFirstCopyThatFailsIsFound},
+		{name: "A locked table hides itself only", run: testALockedTableHidesItselfOnly},
+		{name: "Maintenance is no long transaction", run: testMaintenanceIsNoLongTransaction},
+		{name: "Looks roll nothing back", run: testLooksRollNothingBack},
+		{name: "Uncounted statements are found", run: testUncountedStatementsAreFound},
+		{name: "A column's own limit counts", run: testAColumnsOwnLimitCounts},
+		{name: "A dropped column is not called empty", run: testADroppedColumnIsNotCalledEmpty},
+		{name: "Twins are found", run: testTwinsAreFound},
+		{name: "Statistics that are hidden are said to be", run: testStatisticsThatAreHiddenAreSaidToBe},
 	}
 }
 

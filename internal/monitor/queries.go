@@ -41,10 +41,11 @@ func queryTable() []query {
 
 func overviewQueries() []query {
 	return []query{
+		{name: "what this role may do", section: SectionOverview, sql: sqlPrivileges, counts: true, each: true, scan: scanPrivileges},
 		{
 			name: "system identifier", section: SectionOverview, sql: sqlSystemIdentifier, counts: true, each: true,
-			privilege: "EXECUTE on pg_control_system()",
-			scan:      scanSystemIdentifier,
+			privilege: "EXECUTE on pg_control_system()", may: func(p privileges) bool { return p.ControlSystem },
+			scan: scanSystemIdentifier,
 		},
 		{name: "settings", section: SectionOverview, sql: sqlSettings, each: true, args: settingNames, scan: scanSettings},
 		{name: "extensions", section: SectionOverview, sql: sqlExtensions, counts: true, each: true, scan: scanExtensions},
@@ -105,7 +106,7 @@ func sessionQueries() []query {
 			scan: value(func(r *Reading) **int { return &made(&r.Security).Unencrypted }),
 		},
 		{
-			name: "how passwords are kept", section: SectionSettings, sql: sqlMD5Roles, privilege: "SELECT on pg_authid (a superuser has it)",
+			name: "how passwords are kept", section: SectionSettings, sql: sqlMD5Roles, privilege: "SELECT on pg_authid (a superuser has it)", may: func(p privileges) bool { return p.Authid },
 			scan: value(func(r *Reading) **int { return &made(&r.Security).MD5Roles }),
 		},
 	}
@@ -115,12 +116,12 @@ func replicationQueries() []query {
 	return []query{
 		{name: "WAL position", section: SectionReplication, sql: sqlWALPosition, counts: true, scan: scanWALPosition},
 		{
-			name: "standbys", section: SectionReplication, judges: []string{SectionIndexes}, sql: sqlStandbys,
+			name: "standbys", section: SectionReplication, judges: []string{SectionIndexes, SectionLimits}, sql: sqlStandbys,
 			scan: list(func(r *Reading) *[]Standby { return &made(&r.Replication).Standbys }),
 		},
-		{name: "replication slots", section: SectionReplication, before: pg13, sql: sqlSlots(slotColumns12), scan: scanSlots},
-		{name: "replication slots", section: SectionReplication, since: pg13, before: pg17, sql: sqlSlots(slotColumns13), scan: scanSlots},
-		{name: "replication slots", section: SectionReplication, since: pg17, sql: sqlSlots(slotColumns17), scan: scanSlots},
+		{name: "replication slots", section: SectionReplication, judges: []string{SectionIndexes, SectionLimits}, before: pg13, sql: sqlSlots(slotColumns12), scan: scanSlots},
+		{name: "replication slots", section: SectionReplication, judges: []string{SectionIndexes, SectionLimits}, since: pg13, before: pg17, sql: sqlSlots(slotColumns13), scan: scanSlots},
+		{name: "replication slots", section: SectionReplication, judges: []string{SectionIndexes, SectionLimits}, since: pg17, sql: sqlSlots(slotColumns17), scan: scanSlots},
 		{name: "replay", section: SectionReplication, only: RoleStandby, sql: sqlReplay, scan: scanReplay},
 		{
 			name: "conflicts with replay", section: SectionReplication, only: RoleStandby, sql: sqlConflicts, counts: true,
@@ -128,21 +129,21 @@ func replicationQueries() []query {
 		},
 		{
 			name: "subscriptions", section: SectionReplication, only: RolePrimary, before: pg15, each: true,
-			sql: sqlSubscriptions(subscriptionColumns12), privilege: "SELECT on pg_subscription",
-			scan: list(func(r *Reading) *[]Subscription { return &made(&r.Replication).Subscriptions }),
+			sql: sqlSubscriptions(subscriptionColumns12), privilege: "SELECT on pg_subscription", may: func(p privileges) bool { return p.Subscriptions },
+			scan: scanSubscriptions,
 		},
 		{
 			name: "subscriptions", section: SectionReplication, only: RolePrimary, since: pg15, each: true,
-			sql: sqlSubscriptions(subscriptionColumns15), privilege: "SELECT on pg_subscription",
-			scan: list(func(r *Reading) *[]Subscription { return &made(&r.Replication).Subscriptions }),
+			sql: sqlSubscriptions(subscriptionColumns15), privilege: "SELECT on pg_subscription", may: func(p privileges) bool { return p.Subscriptions },
+			scan: scanSubscriptions,
 		},
 		{name: "archiver", section: SectionReplication, sql: sqlArchiver, counts: true, scan: scanArchiver},
 		{
-			name: "WAL awaiting archiving", section: SectionReplication, sql: sqlReadyFiles, privilege: "pg_monitor",
+			name: "WAL awaiting archiving", section: SectionReplication, sql: sqlReadyFiles, privilege: "pg_monitor", may: func(p privileges) bool { return p.Archive },
 			scan: value(func(r *Reading) **int64 { return &made(&r.Replication).ReadyFiles }),
 		},
 		{
-			name: "size of WAL", section: SectionReplication, sql: sqlWALBytes, privilege: "pg_monitor",
+			name: "size of WAL", section: SectionReplication, sql: sqlWALBytes, privilege: "pg_monitor", may: func(p privileges) bool { return p.WAL },
 			scan: value(func(r *Reading) **int64 { return &made(&r.Replication).WALBytes }),
 		},
 	}
@@ -160,7 +161,11 @@ func limitQueries() []query {
 		},
 		{name: "sequences in all", section: SectionLimits, sql: sqlSequenceCounts, each: true, scan: scanSequenceCounts},
 		{
-			name: "sequences", section: SectionLimits, sql: sqlSequences, each: true, args: limit(sequencesShown),
+			name: "sequences", section: SectionLimits, before: pg15, sql: sqlSequences(published12), each: true, args: limit(sequencesShown),
+			scan: list(func(r *Reading) *[]Sequence { return &made(&r.Limits).Sequences }),
+		},
+		{
+			name: "sequences", section: SectionLimits, since: pg15, sql: sqlSequences(published15), each: true, args: limit(sequencesShown),
 			scan: list(func(r *Reading) *[]Sequence { return &made(&r.Limits).Sequences }),
 		},
 		{name: "prepared transactions", section: SectionLimits, sql: sqlPrepared, args: limit(agesShown), scan: scanPrepared},
@@ -179,7 +184,8 @@ func tableQueries() []query {
 		{name: "tables", section: SectionTables, judges: []string{SectionIndexes}, since: pg16, each: true, sql: sqlTables(tableColumns16), args: topTables, scan: scanTables},
 		{name: "exact table sizes", section: SectionTables, judges: []string{SectionIndexes}, each: true, sql: sqlExactSizes, args: tableOIDs, listed: true, scan: scanExactSizes},
 		{name: "bloat of tables", section: SectionTables, each: true, sql: sqlTableBloat, args: tableOIDs, listed: true, scan: scanTableBloat},
-		{name: "tables without primary key", section: SectionTables, each: true, sql: sqlWithoutPrimaryKey, scan: scanWithoutPrimaryKey},
+		{name: "tables without primary key", section: SectionTables, before: pg15, each: true, sql: sqlWithoutPrimaryKey(published12), scan: scanWithoutPrimaryKey},
+		{name: "tables without primary key", section: SectionTables, since: pg15, each: true, sql: sqlWithoutPrimaryKey(published15), scan: scanWithoutPrimaryKey},
 		{
 			name: "vacuums in progress", section: SectionTables, each: true, sql: sqlVacuums,
 			scan: list(func(r *Reading) *[]Vacuuming { return &r.tables().Vacuums }),
@@ -198,7 +204,8 @@ func indexQueries() []query {
 		},
 		{name: "indexes", section: SectionIndexes, before: pg16, each: true, sql: sqlIndexes(lastScan12), args: topIndexes, scan: scanIndexes},
 		{name: "indexes", section: SectionIndexes, since: pg16, each: true, sql: sqlIndexes(lastScan16), args: topIndexes, scan: scanIndexes},
-		{name: "redundant indexes", section: SectionIndexes, each: true, sql: sqlRedundant, args: limit(indexesShown), scan: scanRedundant},
+		{name: "redundant indexes", section: SectionIndexes, before: pg15, each: true, sql: sqlRedundant(sameNulls12), args: limit(indexesShown), scan: scanRedundant},
+		{name: "redundant indexes", section: SectionIndexes, since: pg15, each: true, sql: sqlRedundant(sameNulls15), args: limit(indexesShown), scan: scanRedundant},
 		{name: "bloat of indexes", section: SectionIndexes, each: true, sql: sqlIndexBloat, args: indexOIDs, listed: true, scan: scanIndexBloat},
 	}
 }
@@ -215,7 +222,7 @@ func statementQueries() []query {
 			sql: sqlStatementsInfo, scan: scanStatementsInfo,
 		},
 		{
-			name: "texts of statements", section: SectionStatements, words: true, judges: []string{SectionIndexes}, extension: extension, extensionSince: "1.4",
+			name: "texts of statements", section: SectionStatements, judges: []string{SectionIndexes}, extension: extension, extensionSince: "1.4",
 			sql: sqlStatementTexts, args: statementIDs, listed: true, scan: scanStatementTexts,
 		},
 	}
@@ -287,11 +294,12 @@ func settingNames(*Reading, CollectOptions) []any {
 	return []any{[]string{
 		"archive_mode", "autovacuum", "autovacuum_freeze_max_age", "autovacuum_max_workers", "autovacuum_naptime",
 		"autovacuum_vacuum_max_threshold", "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_threshold",
-		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "data_checksums", "data_directory",
+		"block_size", "checkpoint_completion_target", "checkpoint_timeout", "compute_query_id", "data_checksums", "data_directory",
 		"effective_cache_size", "fsync", "full_page_writes", "hot_standby_feedback",
 		"idle_in_transaction_session_timeout", "log_checkpoints", "log_lock_waits", "log_min_duration_statement",
 		"maintenance_work_mem", "max_connections", "max_prepared_transactions", "max_replication_slots",
-		"max_slot_wal_keep_size", "max_wal_senders", "max_wal_size", "password_encryption", "random_page_cost",
+		"max_slot_wal_keep_size", "max_wal_senders", "max_wal_size", "password_encryption", "pg_stat_statements.track",
+		"random_page_cost",
 		"reserved_connections", "shared_buffers", "shared_preload_libraries", "ssl",
 		"statement_timeout", "superuser_reserved_connections", "synchronous_commit", "synchronous_standby_names",
 		"track_commit_timestamp", "track_counts", "track_io_timing", "wal_buffers", "wal_level", "work_mem",

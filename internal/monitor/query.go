@@ -37,6 +37,8 @@ type query struct {
 	install string
 	// privilege is what a role that was refused is missing.
 	privilege string
+	// may says whether the role has that privilege, nil where nothing tells.
+	may func(privileges) bool
 	// timeout replaces CollectOptions.QueryTimeout where it is not zero.
 	timeout time.Duration
 	// only asks servers of one role, and no word is lost about it elsewhere.
@@ -83,15 +85,19 @@ func (q *query) covers(versionNum int) bool {
 // text returns the SQL to ask.
 func (q *query) text(r *Reading) string {
 	if q.extension == "" {
-		return q.sql
+		return ours + q.sql
 	}
 	e, _ := r.Server.extension(q.extension)
 	sql := q.sql
 	if q.build != nil {
 		sql = q.build(e.Version)
 	}
-	return strings.ReplaceAll(sql, "@extension@", pgmedic.QuoteIdent(e.Schema))
+	return ours + strings.ReplaceAll(sql, "@extension@", pgmedic.QuoteIdent(e.Schema))
 }
+
+// ours begins our questions: pg_stat_statements keeps it, so that a look knows its
+// own among the statements.
+const ours = "/* pgmedic */ "
 
 // choose returns one variant of each query: the one for the version, or, where
 // none fits, any, which will then be skipped. The order is that of the table.
@@ -119,6 +125,8 @@ func (q *query) unfit(r *Reading) string {
 		return fmt.Sprintf("needs PostgreSQL %d or later", q.since/10000)
 	case !q.covers(v):
 		return fmt.Sprintf("PostgreSQL %d no longer has it", v/10000)
+	case q.may != nil && r.may != nil && !q.may(*r.may):
+		return "this role lacks " + q.privilege
 	case q.extension == "":
 		return ""
 	}
@@ -128,6 +136,19 @@ func (q *query) unfit(r *Reading) string {
 	}
 	if compareVersions(e.Version, q.extensionSince) < 0 {
 		return fmt.Sprintf("needs the extension %s %s or later and finds %s", q.extension, q.extensionSince, e.Version)
+	}
+	if q.extension != "pg_stat_statements" || r.may == nil {
+		return ""
+	}
+	refused := func(may *bool) bool { return may != nil && !*may }
+	switch {
+	case !r.may.StatementsLoaded:
+		return "pg_stat_statements is not in shared_preload_libraries"
+	case refused(r.may.StatementsSchema):
+		return fmt.Sprintf("this role may not see the extension's schema: GRANT USAGE ON SCHEMA %s TO %s;", quoted(e.Schema), quoted(r.may.RoleName))
+	case refused(r.may.StatementsCall):
+		return fmt.Sprintf("this role may not call the extension's functions: GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %s TO %s;",
+			quoted(e.Schema), quoted(r.may.RoleName))
 	}
 	return ""
 }

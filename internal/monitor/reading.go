@@ -77,6 +77,9 @@ type Reading struct {
 	// Replicas are the standbys that were asked which indexes their own sessions
 	// use, nil where none was.
 	Replicas []Replica `json:"replicas"`
+	// UnaskedReplicas names the configured standbys that could not be asked: any
+	// of them may use any index.
+	UnaskedReplicas []string `json:"unasked_replicas"`
 	// Backups is nil where no store was looked at.
 	Backups *Backups `json:"backup_status"`
 
@@ -97,6 +100,25 @@ type Reading struct {
 	// Skipped lists what could not be looked at. It is never nil.
 	Skipped []Skipped `json:"skipped"`
 	Cost    Cost      `json:"cost"`
+
+	// may is what the role may do, which decides what is asked; nil where that
+	// could not be read, and then everything is.
+	may *privileges
+}
+
+// privileges are what a role may do of what not every role may. A question that
+// would be refused is not asked: the server logs each refusal as an error.
+type privileges struct {
+	// RoleName is the role.
+	RoleName string
+	// Authid, Subscriptions, ControlSystem, WAL and Archive are of relations and
+	// functions of the server.
+	Authid, Subscriptions, ControlSystem, WAL, Archive bool
+	// StatementsLoaded is true where the server has loaded pg_stat_statements.
+	// StatementsSchema and StatementsCall are of its schema and its functions, nil
+	// where it is not installed.
+	StatementsLoaded                 bool
+	StatementsSchema, StatementsCall *bool
 }
 
 // Role says whether a server takes writes.
@@ -129,6 +151,9 @@ type Server struct {
 	Settings []Setting `json:"settings"`
 	// Extensions are those installed in the database, sorted by name.
 	Extensions []Extension `json:"extensions"`
+	// StatementsAvailable is true where the server's machine has the extension
+	// pg_stat_statements, installed or not.
+	StatementsAvailable bool `json:"statements_available"`
 }
 
 // Setting is one server setting as a new session of this role gets it.

@@ -11,7 +11,8 @@ type Index struct {
 	TableSchema string `json:"table_schema"`
 	Table       string `json:"table"`
 	// Method is such as btree; Definition is its CREATE INDEX, in which the
-	// literals of expressions and predicates are left out as in statements.
+	// literals of expressions and predicates are left out as in statements. It is
+	// empty where the table was locked.
 	Method     string `json:"method"`
 	Definition string `json:"definition"`
 	// EstimatedBytes is relpages; BloatBytes is how much of it is estimated to
@@ -35,8 +36,10 @@ type Index struct {
 	Constraint bool `json:"constraint"`
 	// ForeignKey is true where it supports a foreign key of its own table.
 	ForeignKey bool `json:"foreign_key"`
-	// Partition is true for a part of a partitioned table's index.
-	Partition bool `json:"partition"`
+	// Partition is true for a part of a partitioned table's index, Partitioned for
+	// such an index as a whole, which has no size of its own.
+	Partition   bool `json:"partition"`
+	Partitioned bool `json:"partitioned"`
 	// Expression is true where it has columns that are expressions, of which
 	// ANALYZE then keeps statistics: the planner uses them without a scan.
 	Expression bool `json:"expression"`
@@ -67,6 +70,8 @@ func (x *Index) Needed() string {
 		return "the table is clustered by it"
 	case x.Partition:
 		return "it is part of a partitioned index"
+	case x.Partitioned:
+		return "it is the index of a partitioned table, which can't be dropped without locking all of its partitions"
 	case x.Extension:
 		return "it belongs to an extension"
 	}
@@ -90,6 +95,10 @@ type Bloat struct {
 	Method string `json:"method"`
 	// Confidence is high for what was measured, else medium or low.
 	Confidence string `json:"confidence"`
+	// DroppedColumns counts the columns that the table once had: what they held
+	// stays in its rows until those are written again, and an estimate takes it
+	// for empty.
+	DroppedColumns int `json:"dropped_columns"`
 }
 
 // Vacuuming is a VACUUM in progress in the database that was looked at.

@@ -39,11 +39,18 @@ type Sequence struct {
 	Schema string `json:"schema"`
 	Name   string `json:"name"`
 	// TableSchema, Table and Column are the column that it fills by default or
-	// as an identity, empty where none is known, and ColumnType its type.
+	// as an identity, empty where none is known, and ColumnType its type, of which
+	// Domain says that it is a domain.
 	TableSchema string `json:"table_schema"`
 	Table       string `json:"table"`
 	Column      string `json:"column"`
 	ColumnType  string `json:"column_type"`
+	Domain      bool   `json:"domain"`
+	// ColumnLimit is the last value that the column can take, nil where that is
+	// no less than the sequence's own.
+	ColumnLimit *int64 `json:"column_limit"`
+	// Published is true where a publication sends the table's rows to subscribers.
+	Published bool `json:"published"`
 	// Type is the sequence's own type.
 	Type string `json:"type"`
 	// LastValue is the last value that was given out, and Limit the last that

@@ -128,8 +128,11 @@ type Subscription struct {
 	// ApplyErrors and SyncErrors count errors from PostgreSQL 15.
 	ApplyErrors *int64 `json:"apply_errors"`
 	SyncErrors  *int64 `json:"sync_errors"`
-	// TablesNotReady counts tables whose first copy has not ended.
-	TablesNotReady int `json:"tables_not_ready"`
+	// TablesNotReady counts tables whose first copy has not ended; NotReady names
+	// the first 10 of them. SyncWorkers counts the copies that run.
+	TablesNotReady int      `json:"tables_not_ready"`
+	NotReady       []string `json:"not_ready"`
+	SyncWorkers    int      `json:"sync_workers"`
 }
 
 // Archiver is what the WAL archiver did since StatsReset.

@@ -12,6 +12,11 @@ type Session struct {
 	// Client is the address that it connects from, empty for a Unix socket.
 	Client string `json:"client"`
 	State  string `json:"state"`
+	// BackendType is such as client backend or logical replication worker, and
+	// Maintenance the long work of a server's keeping that it is at, see the
+	// constants, or empty.
+	BackendType string `json:"backend_type"`
+	Maintenance string `json:"maintenance"`
 	// WaitEvent is what it waits for, such as Lock:relation, or empty.
 	WaitEvent string `json:"wait_event"`
 	// BackendStart and TransactionStart tell this session, and this
@@ -31,6 +36,20 @@ type Session struct {
 	QueryID string `json:"query_id"`
 	// Query is its last statement without literals, see Normalise.
 	Query string `json:"query"`
+}
+
+// The values of Maintenance.
+const (
+	maintenanceVacuum            = "VACUUM"
+	maintenanceAnalyze           = "ANALYZE"
+	maintenanceIndex             = "an index build"
+	maintenanceIndexConcurrently = "a concurrent index build"
+)
+
+// gentle reports whether a session is at work that keeps no reads and writes
+// waiting.
+func (s *Session) gentle() bool {
+	return s.Maintenance == maintenanceVacuum || s.Maintenance == maintenanceAnalyze || s.Maintenance == maintenanceIndexConcurrently
 }
 
 // ClientCount is the number of client sessions from one address, empty for

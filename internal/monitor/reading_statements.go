@@ -35,6 +35,9 @@ type Statement struct {
 	// may not see it.
 	Query string `json:"query"`
 
+	// Own is true of a statement of these looks.
+	Own bool `json:"own"`
+
 	StatementCounts
 	// MinSeconds to StddevSeconds are of single calls.
 	MinSeconds    float64 `json:"min_seconds"`

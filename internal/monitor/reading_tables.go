@@ -70,7 +70,7 @@ type Table struct {
 	// Unindexed are the columns that no valid index begins with, bounded to
 	// the first 100.
 	Unindexed []string `json:"unindexed"`
-	// Bloat is nil where it could not be estimated: no statistics of its
+	// Bloat is nil where it could not be estimated: no statistics of all its
 	// columns, or no privilege to see them.
 	Bloat *Bloat `json:"bloat"`
 	// Options are the table's storage parameters: autovacuum_enabled=false.
@@ -103,8 +103,13 @@ type KeylessTable struct {
 	// PRIMARY KEY USING INDEX takes it.
 	UniqueIndex       string `json:"unique_index"`
 	UniqueIndexUsable bool   `json:"unique_index_usable"`
-	// FreeColumn is a name for a key column that the table doesn't have yet.
+	// FreeColumn is a name for a key column that the table doesn't have yet,
+	// empty where it takes none.
 	FreeColumn string `json:"free_column"`
+	// Published is true where a publication sends its rows to subscribers, and
+	// InCode where triggers or functions of its rows may count its columns.
+	Published bool `json:"published"`
+	InCode    bool `json:"in_code"`
 }
 
 // Indexes is what the database's indexes look like.

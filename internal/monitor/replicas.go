@@ -135,12 +135,13 @@ func (r *Replication) physical() []Standby {
 }
 
 // unseenReplicas names the standbys that may use an index and were not asked:
-// those connected now, and those that a slot is kept for. It is false where
-// nobody knows which there are.
+// those that are configured and did not answer, those connected now, and those
+// that a slot is kept for. It is false where it is not known which there are.
 func (a *analysis) unseenReplicas() (names []string, known bool) {
+	names = append(names, a.reading.UnaskedReplicas...)
 	r := a.whole.Replication
 	if r == nil || r.Standbys == nil {
-		return nil, false
+		return names, false
 	}
 	var streams, ends []postgres.Stream
 	follow := func(all []Standby) {
@@ -158,7 +159,14 @@ func (a *analysis) unseenReplicas() (names []string, known bool) {
 		follow(p.Standbys)
 		ends = append(ends, postgres.Stream{Name: p.Application, Slot: p.Slot})
 	}
-	for _, s := range postgres.Unmatched(streams, ends) {
+	unmatched := postgres.Unmatched(streams, ends)
+	for _, s := range a.lateStandbys() {
+		same := func(x postgres.Stream) bool { return x == s }
+		if !slices.ContainsFunc(streams, same) && !slices.ContainsFunc(ends, same) {
+			unmatched = append(unmatched, s)
+		}
+	}
+	for _, s := range unmatched {
 		switch {
 		case s.Name != "":
 			names = append(names, readable(s.Name))
@@ -169,6 +177,32 @@ func (a *analysis) unseenReplicas() (names []string, known bool) {
 		}
 	}
 	return names, true
+}
+
+// lateStandbys are those that earlier looks, as far back as an index has to be known
+// to be unused, saw connected to the server or to one of its replicas: one that is
+// gone without a slot may come back.
+func (a *analysis) lateStandbys() []postgres.Stream {
+	var late []postgres.Stream
+	for _, e := range a.earlier {
+		if e.Server.SystemIdentifier != a.whole.Server.SystemIdentifier || a.reading.TakenAt.Sub(e.TakenAt) > max(a.limits.UnusedIndexAge, newAfter) {
+			continue
+		}
+		var all []Standby
+		if e.Replication != nil {
+			all = append(all, e.Replication.physical()...)
+		}
+		for _, p := range e.Replicas {
+			all = append(all, p.Standbys...)
+		}
+		for _, s := range all {
+			stream := postgres.Stream{Name: s.Application, Slot: s.Slot}
+			if stream != (postgres.Stream{}) && !slices.Contains(late, stream) {
+				late = append(late, stream)
+			}
+		}
+	}
+	return late
 }
 
 // onReplicas says what the replicas that were asked know of an index: whether

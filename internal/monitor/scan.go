@@ -51,6 +51,18 @@ func scanServer(rows pgx.Rows, r *Reading) error {
 	return nil
 }
 
+func scanPrivileges(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		privileges
+		StatementsAvailable bool
+	}
+	got, err := one[row](rows)
+	if err == nil {
+		r.may, r.Server.StatementsAvailable = &got.privileges, got.StatementsAvailable
+	}
+	return err
+}
+
 func scanSystemIdentifier(rows pgx.Rows, r *Reading) error {
 	id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	if err == nil {
@@ -208,9 +220,20 @@ func scanForeignKeys(rows pgx.Rows, r *Reading) error {
 	if err != nil {
 		return err
 	}
+	locked := 0
 	leaves = slices.DeleteFunc(leaves, func(l foreignKeyLeaf) bool {
+		if slices.Contains(l.Predicates, "") {
+			locked++
+			return true // one of them may support the key
+		}
 		return slices.ContainsFunc(l.Predicates, func(p string) bool { return impliedByKey(p, l.QuotedColumns) })
 	})
+	if locked > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionIndexes, Query: "foreign keys without index",
+			Reason: plural(locked, "key") + " of tables that somebody holds or awaits an exclusive lock on, with indexes that have a condition",
+		})
+	}
 	keys := gatherForeignKeys(leaves)
 	x := made(&r.Indexes)
 	x.ForeignKeysWithoutIndex, x.ForeignKeysWithoutIndexTotal = keys[:min(len(keys), keysShown)], len(keys)

@@ -75,12 +75,18 @@ func scanWAL(rows pgx.Rows, r *Reading) error {
 }
 
 func scanSequenceCounts(rows pgx.Rows, r *Reading) error {
-	type row struct{ Total, Hidden int }
+	type row struct{ Total, Hidden, Locked int }
 	got, err := one[row](rows)
 	if err != nil {
 		return err
 	}
 	made(&r.Limits).SequencesTotal = got.Total
+	if got.Locked > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionLimits, Query: "values of locked sequences",
+			Reason: plural(got.Locked, "sequence") + " of which somebody holds or awaits a lock, as of ALTER SEQUENCE: they would be waited for",
+		})
+	}
 	if got.Hidden > 0 {
 		r.Skipped = append(r.Skipped, Skipped{
 			Section: SectionLimits, Query: "values of sequences",
@@ -97,8 +103,8 @@ type estimateInput struct {
 	Tuples, BlockSize, Fillfactor float64
 	RowWidth                      float64
 	Nullable                      bool
-	// Columns have statistics, of Attributes in all.
-	Columns, Attributes int
+	// Columns have statistics, of Attributes in all; Dropped were columns once.
+	Columns, Attributes, Dropped int
 }
 
 // How bloat is known.
@@ -152,33 +158,43 @@ func scanTableBloat(rows pgx.Rows, r *Reading) error {
 			n = e.Pages * int64(e.BlockSize)
 		}
 		if n < 0 {
-			if e.Pages > 0 && e.Columns == 0 {
+			if e.unseen() {
 				unseen++
 			}
 			continue
 		}
 		t := &r.Tables.Items[i]
 		changed := float64(t.ModifiedSinceAnalyze) > 0.1*e.Tuples
-		t.Bloat = &Bloat{Bytes: n, Method: byEstimate, Confidence: confidence(e.Pages, changed)}
+		t.Bloat = &Bloat{Bytes: n, Method: byEstimate, Confidence: confidence(e.Pages, changed || e.Dropped > 0), DroppedColumns: e.Dropped}
 	}
 	if unseen > 0 {
 		r.Skipped = append(r.Skipped, Skipped{
 			Section: SectionTables, Query: "bloat of tables",
-			Reason: plural(unseen, "table") + " never analyzed, or with column statistics that this role may not see (grant it SELECT on them, or pg_read_all_data)",
+			Reason: plural(unseen, "table") + " with " + columnsUnseen,
 		})
 	}
 	return nil
 }
+
+// columnsUnseen are the columns without which no size can be estimated.
+const columnsUnseen = "columns that were never analyzed, or whose statistics this role may not see (grant it SELECT on them, or pg_read_all_data)"
+
+// unseen reports whether it is for want of statistics that nothing can be said.
+func (e *estimateInput) unseen() bool { return e.Pages > 0 && e.Columns < e.Attributes }
 
 func scanIndexBloat(rows pgx.Rows, r *Reading) error {
 	got, err := many[estimateInput](rows)
 	if err != nil {
 		return err
 	}
+	unseen := 0
 	for _, e := range got {
 		e.Fillfactor = 90
 		n := e.empty(40, 8)
 		if n < 0 {
+			if e.unseen() {
+				unseen++
+			}
 			continue
 		}
 		for _, list := range [][]Index{r.Indexes.Largest, r.Indexes.Unused} {
@@ -189,6 +205,11 @@ func scanIndexBloat(rows pgx.Rows, r *Reading) error {
 				}
 			}
 		}
+	}
+	if unseen > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionIndexes, Query: "bloat of indexes", Reason: plural(unseen, "index of a table", "indexes of tables") + " with " + columnsUnseen,
+		})
 	}
 	return nil
 }
@@ -225,7 +246,11 @@ func scanIndexes(rows pgx.Rows, r *Reading) error {
 	}
 	x := made(&r.Indexes)
 	x.Largest, x.Unused, x.Invalid = []Index{}, []Index{}, []Index{}
+	locked := 0
 	for _, g := range got {
+		if g.Definition == "" {
+			locked++
+		}
 		x.Total, x.UnusedTotal, x.EstimatedBytes = g.Total, g.UnusedTotal, g.TotalBytes
 		g.complete(r)
 		if g.IsLarge {
@@ -237,6 +262,13 @@ func scanIndexes(rows pgx.Rows, r *Reading) error {
 		if g.IsInvalid {
 			x.Invalid = append(x.Invalid, g.Index)
 		}
+	}
+	if locked > 0 {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionIndexes, Query: "definitions of indexes",
+			Reason: plural(locked, "index", "indexes") + " of which somebody holds or awaits an exclusive lock, or on whose table: with an " +
+				"expression or a condition they are not compared with others either",
+		})
 	}
 	return nil
 }

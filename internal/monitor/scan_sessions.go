@@ -152,6 +152,28 @@ func scanHolders(rows pgx.Rows, r *Reading) error {
 	return nil
 }
 
+func scanSubscriptions(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		// NotReadyNames are pairs of a schema and a name.
+		NotReadyNames []string
+		Subscription
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	all := make([]Subscription, len(got))
+	for i, g := range got {
+		all[i] = g.Subscription
+		all[i].NotReady = []string{}
+		for pair := range slices.Chunk(g.NotReadyNames, 2) {
+			all[i].NotReady = append(all[i].NotReady, qualified(pair[0], pair[1]))
+		}
+	}
+	made(&r.Replication).Subscriptions = all
+	return nil
+}
+
 // processName names a session for a reader.
 func processName(pid int, user string) string {
 	if user == "" {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -148,16 +149,24 @@ func scanStatementsInfo(rows pgx.Rows, r *Reading) error {
 	return err
 }
 
-// statementIDs chooses the statements that are shown, and returns them.
-func statementIDs(r *Reading, _ CollectOptions) []any {
+// statementIDs chooses the statements that are shown, and returns them. Where only
+// numbers are wanted it returns those that could be our own and be found for what
+// they take, for texts cost more than all the numbers.
+func statementIDs(r *Reading, o CollectOptions) []any {
 	ids := []string{}
+	lines := DefaultThresholds()
 	if r.Statements != nil {
 		if r.Before != nil {
 			r.Statements.since(r.Before.Statements)
 		}
 		r.Statements.keepFirst(statementsShown)
 		for _, s := range r.Statements.Items {
-			if s.QueryID != "" {
+			if s.QueryID == "" {
+				continue
+			}
+			much := r.Statements.ExecSeconds >= lines.StatementsMinTime.Seconds() && 100*s.ExecSeconds > lines.StatementSharePercent*r.Statements.ExecSeconds ||
+				s.MeanSeconds() > lines.SlowStatement.Seconds() && s.Calls >= lines.SlowStatementCalls
+			if !o.Numbers || much && r.may != nil && s.User == r.may.RoleName && s.Database == r.Database {
 				ids = append(ids, s.QueryID)
 			}
 		}
@@ -172,15 +181,17 @@ func scanStatementTexts(rows pgx.Rows, r *Reading) error {
 	if err != nil {
 		return err
 	}
-	texts := make(map[string]string, len(got))
+	texts, own := make(map[string]string, len(got)), make(map[string]bool, len(got))
 	for _, g := range got {
 		texts[g.QueryID] = r.text(g.Query)
+		own[g.QueryID] = strings.HasPrefix(g.Query, ours)
 	}
 	if r.Statements == nil {
 		return nil
 	}
 	for i := range r.Statements.Items {
 		r.Statements.Items[i].Query = texts[r.Statements.Items[i].QueryID]
+		r.Statements.Items[i].Own = own[r.Statements.Items[i].QueryID]
 	}
 	return nil
 }

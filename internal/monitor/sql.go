@@ -12,6 +12,23 @@ select split_part(current_setting('server_version'), ' ', 1) as version,
        (select d.oid from pg_database d where d.datname = current_database()) as database_oid,
        (select b.stats_reset from pg_stat_bgwriter b) as stats_reset`
 
+// sqlPrivileges asks what would be refused, and logged as an error, were it asked.
+const sqlPrivileges = `
+select exists (select from pg_available_extensions x where x.name = 'pg_stat_statements') as statements_available,
+       current_user::text as role_name,
+       has_table_privilege('pg_authid', 'SELECT') as authid,
+       has_function_privilege('pg_control_system()', 'EXECUTE') as control_system,
+       has_function_privilege('pg_ls_waldir()', 'EXECUTE') as wal,
+       has_function_privilege('pg_ls_archive_statusdir()', 'EXECUTE') as archive,
+       (select bool_and(has_column_privilege('pg_subscription', a.attname, 'SELECT')) from pg_attribute a
+        where a.attrelid = 'pg_subscription'::regclass
+          and a.attname in ('oid', 'subdbid', 'subname', 'subenabled', 'subslotname')) as subscriptions,
+       current_setting('pg_stat_statements.max', true) is not null as statements_loaded,
+       (select has_schema_privilege(e.extnamespace, 'USAGE') from pg_extension e where e.extname = 'pg_stat_statements') as statements_schema,
+       (select bool_and(has_function_privilege(p.oid, 'EXECUTE'))
+        from pg_extension e join pg_proc p on p.pronamespace = e.extnamespace and p.proname in ('pg_stat_statements', 'pg_stat_statements_info')
+        where e.extname = 'pg_stat_statements') as statements_call`
+
 const sqlSystemIdentifier = `select system_identifier::text from pg_control_system()`
 
 // reset_val is what a session gets; setting would show our own limits.
@@ -139,15 +156,21 @@ where r.by_bytes <= $1 or r.by_dead <= $1 and r.dead > 0 or r.by_scanned <= $1 a
 order by r.bytes desc, r.nspname, r.relname`
 }
 
+// locked are the relations of this database that somebody holds or awaits an
+// exclusive lock on. What opens one of them waits, and if it awaits the lock
+// behind somebody who waits, so does everything after it.
+const locked = `
+locked as materialized (
+  select distinct relation from pg_locks
+  where mode = 'AccessExclusiveLock' and relation is not null
+    and database = (select oid from pg_database where datname = current_database())
+)`
+
 // sqlExactSizes measures the tables in $1, except those that somebody holds or
 // awaits an exclusive lock on, the table or anything that belongs to it:
 // measuring opens them, and would wait.
 const sqlExactSizes = `
-with locked as materialized (
-  select distinct relation from pg_locks
-  where mode = 'AccessExclusiveLock' and relation is not null
-    and database = (select oid from pg_database where datname = current_database())
-), free as materialized (
+with` + locked + `, free as materialized (
   select c.oid, c.reltoastrelid
   from pg_class c
   where c.oid = any($1::oid[])

@@ -13,13 +13,18 @@ const indexFlags = `
        exists (select from pg_depend d
                where d.classid = 'pg_class'::regclass and d.objid in (i.indexrelid, i.indrelid) and d.deptype = 'e') as extension`
 
+// indexDefinition is that of the index i, empty where its table is locked: to
+// write it down opens the table, and would wait.
+const indexDefinition = `case when i.indrelid in (select relation from locked) or i.indexrelid in (select relation from locked) then ''
+            else pg_get_indexdef(i.indexrelid) end as definition`
+
 // sqlIndexes reads the $1 largest indexes, the $2 largest that nothing has
 // scanned and nothing rests on, and $2 invalid ones. An index is being built
 // where the server says so, or where somebody other than autovacuum holds the
 // lock on its table that CREATE INDEX CONCURRENTLY takes.
 func sqlIndexes(lastScan string) string {
 	return `
-with relation as (
+with` + locked + `, relation as (
   select i.indexrelid, i.indisvalid, c.relpages::bigint * current_setting('block_size')::bigint as bytes,
          pg_stat_get_numscans(i.indexrelid) as scans,
          pg_stat_get_numscans(i.indexrelid) = 0 and i.indisvalid and not (i.indisunique or i.indisprimary or i.indisreplident)
@@ -42,7 +47,7 @@ with relation as (
 select r.total::int as total, r.total_bytes::bigint as total_bytes, r.unused_total::int as unused_total,
        r.by_bytes <= $1 as is_large, r.unused and r.by_unused <= $2 as is_unused, not r.indisvalid and r.by_valid <= $2 as is_invalid,
        i.indexrelid as oid, n.nspname::text as schema, c.relname::text as name, tn.nspname::text as table_schema,
-       t.relname::text as table, am.amname::text as method, pg_get_indexdef(i.indexrelid) as definition,
+       t.relname::text as table, am.amname::text as method, ` + indexDefinition + `,
        r.bytes as estimated_bytes, r.scans, ` + lastScan + ` as last_scan, i.indisvalid as valid,
        not i.indisvalid and (
          exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid)
@@ -62,22 +67,35 @@ const (
 	lastScan16 = `pg_stat_get_lastscan(i.indexrelid)`
 )
 
+// How two unique indexes treat nulls, by version.
+const (
+	sameNulls12 = `true`
+	sameNulls15 = `x.indnullsnotdistinct = y.indnullsnotdistinct`
+)
+
 // sqlRedundant finds indexes that another one of the same table makes
 // needless: one of the same columns, operator classes, collations and order,
 // expressions and predicate; or a btree whose columns are the first of another
-// btree's. Nothing that is unique or that something rests on is among them. Of
-// two that are equal the newer goes.
-const sqlRedundant = `
-with candidate as materialized (
+// btree's. Nothing that something rests on is among them, and of unique ones only
+// those whose rows another one keeps unique as well. Of two that are equal the
+// newer goes. Expressions and predicates of tables that are locked can't be
+// compared.
+func sqlRedundant(sameNulls string) string {
+	return `
+with` + locked + `, candidate as materialized (
   select i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.relispartition, c.reloptions,
          i.indexrelid in (select k.conindid from pg_constraint k) as constrains
   from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind = 'i' and c.relpersistence <> 't' and i.indisvalid and i.indisready and i.indislive and ` + userSchemas + `
+  where c.relkind in ('i', 'I') and c.relpersistence <> 't' and i.indisvalid and i.indisready and i.indislive and ` + userSchemas + `
+    and (i.indpred is null and i.indexprs is null
+         or i.indrelid not in (select relation from locked) and i.indexrelid not in (select relation from locked))
     and i.indrelid in (select indrelid from pg_index group by indrelid having count(*) > 1)
 ), pair as (
   select distinct on (x.indexrelid) x.indexrelid as redundant, y.indexrelid as kept, x.indkey = y.indkey as exact, x.relpages
   from candidate x join candidate y on y.indrelid = x.indrelid and y.indexrelid <> x.indexrelid and y.relam = x.relam
-  where not (x.indisunique or x.constrains or x.indisreplident or x.indisclustered or x.relispartition)
+  where not (x.constrains or x.indisprimary or x.indisreplident or x.indisclustered or x.relispartition)
+    and (not x.indisunique or x.indkey = y.indkey and x.indnkeyatts = y.indnkeyatts and y.indisunique and y.indimmediate
+         and (y.constrains or y.indisreplident or y.indisclustered or x.indexrelid > y.indexrelid) and ` + sameNulls + `)
     and (x.indpred is null) = (y.indpred is null) and (x.indexprs is null) = (y.indexprs is null)
     and case when x.indpred is null then true
              else pg_get_expr(x.indpred, x.indrelid) = pg_get_expr(y.indpred, y.indrelid) end
@@ -102,14 +120,15 @@ with candidate as materialized (
 )
 select p.exact, p.redundant = i.indexrelid as is_redundant, p.redundant as pair,
        i.indexrelid as oid, n.nspname::text as schema, c.relname::text as name, tn.nspname::text as table_schema,
-       t.relname::text as table, am.amname::text as method, pg_get_indexdef(i.indexrelid) as definition,
-       c.relpages::bigint * current_setting('block_size')::bigint as estimated_bytes,
-       pg_stat_get_numscans(i.indexrelid) as scans, i.indisvalid as valid, false as building,` + indexFlags + `
+       t.relname::text as table, am.amname::text as method, ` + indexDefinition + `,
+       greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint as estimated_bytes,
+       pg_stat_get_numscans(i.indexrelid) as scans, i.indisvalid as valid, false as building, c.relkind = 'I' as partitioned,` + indexFlags + `
 from (select * from pair order by relpages desc, redundant limit $1) p
 join pg_index i on i.indexrelid in (p.redundant, p.kept)
 join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace join pg_am am on am.oid = c.relam
 join pg_class t on t.oid = i.indrelid join pg_namespace tn on tn.oid = t.relnamespace
 order by p.relpages desc, p.redundant, is_redundant desc`
+}
 
 // sqlTableBloat estimates how much of the tables in $1 is empty or dead: what
 // their rows would take by the widths that ANALYZE saw, in pages filled as far
@@ -117,14 +136,17 @@ order by p.relpages desc, p.redundant, is_redundant desc`
 // bytes and a bit for each column if one can be null, both rounded up to 8, its
 // columns, rounded up to 8, and a line pointer of 4; a page has a header of 24.
 // See "Database Page Layout" in PostgreSQL's manual. Padding between columns is
-// not known, so a little less is called empty than is.
+// not known, so a little less is called empty than is; nor is what columns that
+// were dropped still take in the rows.
 const sqlTableBloat = `
 select c.oid, c.relpages::bigint as pages, c.reltuples::float8 as tuples,
        current_setting('block_size')::float8 as block_size,
        coalesce((select substring(o from '^fillfactor=(\d+)')::float8 from unnest(c.reloptions) o where o ~ '^fillfactor=\d+$'), 100)
          as fillfactor,
        w.width as row_width, w.nullable, w.columns,
-       (select count(*)::int from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as attributes
+       (select count(*)::int from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v') as attributes,
+       (select count(*)::int from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attisdropped) as dropped
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 cross join lateral (
   select coalesce(sum(s.avg_width * (1 - s.null_frac)), 0)::float8 as width, coalesce(bool_or(s.null_frac > 0), false) as nullable,

@@ -26,7 +26,7 @@ tree(root, relid) as (
 // inherited (conparentid) are seen at the table that declares them.
 func sqlForeignKeys(condition string) string {
 	return `
-with recursive` + sqlTree + `,
+with recursive` + locked + `,` + sqlTree + `,
 -- Most keys are of one column of one table, without a collation, that an index
 -- begins with. They are left out at once: what follows costs something for each.
 begun as (
@@ -79,7 +79,9 @@ join pg_class f on f.oid = l.confrelid join pg_namespace fn on fn.oid = f.relnam
 join pg_namespace ln on ln.oid = l.leaf_namespace
 cross join lateral (
   select coalesce(bool_or(i.indpred is null), false) as whole,
-         array_agg(pg_get_expr(i.indpred, i.indrelid)) filter (where i.indpred is not null) as predicates
+         -- To write a predicate down opens the table.
+         array_agg(case when i.indrelid in (select relation from locked) then '' else pg_get_expr(i.indpred, i.indrelid) end)
+           filter (where i.indpred is not null) as predicates
   from pg_index i
   join pg_class ic on ic.oid = i.indexrelid
   join pg_am am on am.oid = ic.relam
@@ -97,11 +99,34 @@ where not has.whole
 order by estimated_bytes desc, schema, "table", name, leaf_schema, leaf_name`
 }
 
+// What publishes a table, by version: its name, and from PostgreSQL 15 its schema.
+// The view pg_publication_tables would open every table.
+const (
+	published12 = `select prrelid from pg_publication_rel`
+	published15 = published12 + ` union select c.oid from pg_publication_namespace p join pg_class c on c.relnamespace = p.pnnspid`
+)
+
+// sqlPublished are the tables that subscribers may get the rows of, beside those
+// that a publication of all tables has.
+func sqlPublished(version string) string {
+	return `
+published as materialized (` + version + ` union select c.oid from pg_class c
+  where c.relkind in ('r', 'p') and exists (select from pg_publication where puballtables))`
+}
+
 // sqlWithoutPrimaryKey finds tables without a primary key, and partitioned
 // tables of which a leaf has none. A unique index over NOT NULL columns is
 // named where there is one, first such that ADD PRIMARY KEY USING INDEX takes.
-const sqlWithoutPrimaryKey = `
-with recursive` + sqlTree + `,
+func sqlWithoutPrimaryKey(publishedBy string) string {
+	return `
+with recursive` + locked + `,` + sqlPublished(publishedBy) + `,` + sqlTree + `,
+-- Code of a table's own that may count its columns.
+coded as materialized (
+  select g.tgrelid as relid from pg_trigger g where not g.tgisinternal
+  union
+  select t.typrelid from pg_proc f cross join unnest(f.proargtypes::oid[] || f.prorettype) a(type) join pg_type t on t.oid = a.type
+  where t.typrelid <> 0
+),
 -- One line for each tree, without a join of lists whose lengths the planner
 -- can't know: that would grow with their square.
 whole as (
@@ -115,12 +140,19 @@ whole as (
 )
 select n.nspname::text as schema, c.relname::text as name,
        coalesce(w.bytes, 0)::bigint as estimated_bytes, coalesce(w.tuples, 0)::bigint as estimated_rows,
-       coalesce(pg_get_partkeydef(c.oid), '') as partition_key,
+       -- To write the key down opens the table.
+       coalesce(case when c.relkind <> 'p' then null
+                     when c.oid not in (select relation from locked) then pg_get_partkeydef(c.oid)
+                     else (select case p.partstrat when 'r' then 'RANGE' when 'l' then 'LIST' else 'HASH' end || ' (of a table that is locked)'
+                           from pg_partitioned_table p where p.partrelid = c.oid) end, '') as partition_key,
        case when c.relkind = 'p' then coalesce(w.leaves, 0)::int else 0 end as partitions,
        case when c.relkind = 'p' then coalesce(w.keyless, 0)::int else 0 end as partitions_without,
        coalesce(u.name, '') as unique_index, coalesce(u.usable, false) as unique_index_usable,
+       c.oid in (select * from published) as published, c.oid in (select relid from coded) as in_code,
        coalesce((select x from unnest(array['id', 'row_id', 'surrogate_id', 'pgmedic_id']) with ordinality as k(x, ord)
-                 where not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = x)
+                 -- A table of a type takes no column, nor one with children such a one.
+                 where c.reloftype = 0 and c.oid not in (select inhparent from pg_inherits)
+                   and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = x)
                  order by ord limit 1), '') as free_column
 from whole w
 join pg_class c on c.oid = w.root join pg_namespace n on n.oid = c.relnamespace
@@ -146,3 +178,4 @@ left join lateral (
 where not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
   and (c.relkind = 'r' or w.leaves = 0 or w.keyless > 0)
 order by estimated_bytes desc, schema, name`
+}

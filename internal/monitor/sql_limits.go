@@ -25,29 +25,36 @@ sequence as materialized (
   where c.relpersistence = 'p' or c.relpersistence = 'u' and not pg_is_in_recovery()
 )`
 
-const sqlSequenceCounts = `with` + sequences + `
-select count(*)::int as total, (count(*) filter (where not visible))::int as hidden from sequence`
+// altered are the sequences that somebody holds or awaits such a lock on that to
+// read their value would wait: ALTER SEQUENCE's, which keeps no SELECT waiting.
+const altered = `
+altered as materialized (
+  select distinct relation from pg_locks
+  where mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    and relation is not null and database = (select oid from pg_database where datname = current_database())
+)`
+
+const sqlSequenceCounts = `with` + sequences + `,` + altered + `
+select count(*)::int as total, (count(*) filter (where not visible))::int as hidden,
+       (count(*) filter (where visible and seqrelid in (select relation from altered)))::int as locked
+from sequence`
 
 // sqlSequences reads the sequences that are nearest to their end. The column
 // is the one that owns the sequence or has it as its default; of several the
 // narrowest. What a sequence can still give is bounded by itself and by that
-// column's type.
-const sqlSequences = `with` + sequences + `,
+// column's type, or the type that its domain is of.
+func sqlSequences(publishedBy string) string {
+	return `with` + sequences + `,` + altered + `,` + sqlPublished(publishedBy) + `,
 valued as (
   select s.*, pg_sequence_last_value(s.seqrelid) as last
   from sequence s
-  where s.visible and not exists (
-    select from pg_locks l where l.relation = s.seqrelid and l.mode = 'AccessExclusiveLock'
-      and l.database = (select oid from pg_database where datname = current_database()))
+  where s.visible and s.seqrelid not in (select relation from altered)
 ), bounded as (
-  select v.*, a.attrelid, a.attname, a.atttypid,
-         case when v.seqincrement > 0
-              then least(v.seqmax, case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 else v.seqmax end)
-              else greatest(v.seqmin, case a.atttypid when 'int2'::regtype then -32768 when 'int4'::regtype then -2147483648 else v.seqmin end)
-         end as bound
+  select v.*, a.attrelid, a.attname, a.atttypid, a.typmod, a.domain, a.most, a.least,
+         case when v.seqincrement > 0 then least(v.seqmax, a.most) else greatest(v.seqmin, a.least) end as bound
   from valued v
   left join lateral (
-    select a.attrelid, a.attname, a.atttypid
+    select a.attrelid, a.attname, a.atttypid, b.domain, b.typmod, c.most, c.least
     from (
       select d.refobjid as relid, d.refobjsubid as num
       from pg_depend d
@@ -59,13 +66,34 @@ valued as (
       where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = v.seqrelid
     ) used
     join pg_attribute a on a.attrelid = used.relid and a.attnum = used.num
-    order by case a.atttypid when 'int2'::regtype then 1 when 'int4'::regtype then 2 else 3 end, a.attrelid limit 1
+    cross join lateral (
+      with recursive base(type, typmod, depth) as (
+        select a.atttypid, a.atttypmod, 0
+        union all
+        select t.typbasetype, t.typtypmod, depth + 1 from base join pg_type t on t.oid = base.type and t.typtype = 'd'
+      )
+      select type, typmod, depth > 0 as domain from base order by depth desc limit 1
+    ) b
+    cross join lateral (
+      -- A numeric's modifier holds its digits in all and those behind the point.
+      select case when b.type = 'numeric'::regtype and b.typmod >= 4
+                  then greatest(0, ((b.typmod - 4) >> 16 & 65535) - ((b.typmod - 4) & 2047)) end as digits
+    ) d
+    cross join lateral (
+      select case when b.type = 'int2'::regtype then 32767 when b.type = 'int4'::regtype then 2147483647
+                  when d.digits <= 18 then (10::numeric ^ d.digits)::bigint - 1 end as most,
+             case when b.type = 'int2'::regtype then -32768 when b.type = 'int4'::regtype then -2147483648
+                  when d.digits <= 18 then 1 - (10::numeric ^ d.digits)::bigint end as least
+    ) c
+    order by c.most, a.attrelid limit 1
   ) a on true
   where v.last is not null
 )
 select b.nspname::text as schema, b.relname::text as name, coalesce(tn.nspname::text, '') as table_schema,
        coalesce(t.relname::text, '') as table, coalesce(b.attname::text, '') as column,
-       coalesce(format_type(b.atttypid, null), '') as column_type, format_type(b.seqtypid, null) as type,
+       coalesce(format_type(b.atttypid, case when b.atttypid = 'numeric'::regtype then b.typmod end), '') as column_type,
+       coalesce(b.domain, false) as domain, coalesce(b.attrelid in (select * from published), false) as published,
+       case when b.seqincrement > 0 then b.most else b.least end as column_limit, format_type(b.seqtypid, null) as type,
        b.last as last_value, b.seqstart as start, b.bound as limit, b.seqincrement as increment, b.seqcycle as cycle,
        case when b.seqincrement > 0
             then 100 * (b.last::float8 - b.seqmin::float8) / greatest(b.bound::float8 - b.seqmin::float8, 1)
@@ -73,6 +101,7 @@ select b.nspname::text as schema, b.relname::text as name, coalesce(tn.nspname::
 from bounded b
 left join pg_class t on t.oid = b.attrelid left join pg_namespace tn on tn.oid = t.relnamespace
 order by used_percent desc, 1, 2 limit $1`
+}
 
 // sqlWorkers counts what is bounded. Autovacuum's workers can be told only by
 // who sees all sessions.

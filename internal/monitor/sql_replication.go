@@ -78,6 +78,10 @@ select s.subname::text as name, s.subenabled as enabled, coalesce(s.subslotname:
        (select extract(epoch from greatest(statement_timestamp() - max(w.last_msg_receipt_time), '0'))::float8
         from pg_stat_subscription w where w.subid = s.oid and w.relid is null) as message_seconds,
        (select count(*)::int from pg_subscription_rel r where r.srsubid = s.oid and r.srsubstate <> 'r') as tables_not_ready,
+       array(select x from pg_subscription_rel r join pg_class c on c.oid = r.srrelid join pg_namespace n on n.oid = c.relnamespace
+             cross join unnest(array[n.nspname::text, c.relname::text]) with ordinality as u(x, part)
+             where r.srsubid = s.oid and r.srsubstate <> 'r' order by n.nspname, c.relname, u.part limit 20) as not_ready_names,
+       (select count(*)::int from pg_stat_subscription w where w.subid = s.oid and w.relid is not null and w.pid is not null) as sync_workers,
        ` + versionColumns + `
 from pg_subscription s
 where s.subdbid = (select oid from pg_database where datname = current_database())

@@ -4,12 +4,26 @@ package monitor
 func sessionColumns(queryID string) string {
 	return `a.pid, coalesce(a.usename::text, '') as user, coalesce(a.datname::text, '') as database,
        coalesce(a.application_name, '') as application, coalesce(host(a.client_addr), '') as client,
-       coalesce(a.state, '') as state, coalesce(a.wait_event_type || ':' || a.wait_event, '') as wait_event,
+       coalesce(a.state, '') as state, coalesce(a.backend_type, '') as backend_type, ` + maintenance + ` as maintenance,
+       coalesce(a.wait_event_type || ':' || a.wait_event, '') as wait_event,
        a.backend_start, a.xact_start as transaction_start,
        ` + since("a.backend_start") + ` as connection_seconds, ` + since("a.xact_start") + ` as transaction_seconds,
        ` + since("a.query_start") + ` as query_seconds, ` + since("a.state_change") + ` as state_seconds,
        ` + queryID + ` as query_id, left(coalesce(a.query, ''), 8192) as query`
 }
+
+// maintenance is the work at a server's keeping that the session a is at. A role
+// that may not see what an index build does may see the statement no more; then
+// the build is taken for the kind that leaves something behind.
+const maintenance = `case
+         when a.backend_type <> 'client backend' then ''
+         when exists (select from pg_stat_progress_vacuum p where p.pid = a.pid) then 'VACUUM'
+         when exists (select from pg_stat_progress_create_index p where p.pid = a.pid and p.command not like '% CONCURRENTLY') then 'an index build'
+         when exists (select from pg_stat_progress_create_index p where p.pid = a.pid) then 'a concurrent index build'
+         when a.state = 'active' and a.query ~* '^\s*analy[sz]e\y' then 'ANALYZE'
+         when a.state = 'active' and a.query ~* '^\s*vacuum\y' and a.query !~* '\yfull\y' then 'VACUUM'
+         when a.state = 'active' and a.query ~* '^\s*(create|reindex)\y.*\yindex\s+concurrently\y' then 'a concurrent index build'
+         else '' end`
 
 // The query id of pg_stat_activity, by version.
 const (

@@ -160,6 +160,9 @@ func fill(v reflect.Value, depth int) {
 			return
 		}
 		for i := range v.NumField() {
+			if !v.Field(i).CanSet() {
+				continue // of a look, and no part of what it writes
+			}
 			fill(v.Field(i), depth)
 		}
 	case reflect.String:
