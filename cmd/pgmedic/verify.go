@@ -70,6 +70,10 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 	if err != nil {
 		return err
 	}
+	if len(entries) == 0 && problem == nil {
+		return pgmedic.Errorf(pgmedic.KindNotFound, "look elsewhere with --store, and see that its disk is mounted; `pgmedic backup` takes one",
+			"there is no backup to verify in %s", location(c))
+	}
 	parts := make([]*drill.SamplePart, len(entries))
 	if percent > 0 {
 		parts = drill.ChooseSample(drill.SampleOptions{
@@ -133,6 +137,9 @@ func (a *app) selectBackups(ctx context.Context, c *catalog.Catalog, args []stri
 		}
 		for _, d := range listing.Damaged {
 			problem = errors.Join(problem, d.Err)
+		}
+		if n := len(listing.Orphans); n > 0 {
+			a.log.Warn("folders without a manifest were not verified: runs that never finished, or are going on; pgmedic list --orphans shows them", "folders", n)
 		}
 		return listing.Entries, problem, nil
 	}

@@ -99,16 +99,23 @@ func (l *loader) connectionWarnings(cfg *Config) {
 	}
 }
 
-// ReadReplicas returns the URLs of the configured standbys.
+// ReadReplicas returns the URLs of the configured standbys, which commas, spaces
+// or line ends separate. A comma within a URL stands between its hosts.
 func (c *Config) ReadReplicas() []Secret {
+	text := strings.TrimSpace(c.Database.ReadReplicaURL.Reveal())
+	if !strings.Contains(text, "://") && text != "" {
+		return []Secret{Secret(text)} // no URL; whoever connects says so
+	}
 	var urls []Secret
-	for _, part := range strings.Split(string(c.Database.ReadReplicaURL), ",") {
-		switch part = strings.TrimSpace(part); {
-		case part == "":
-		case len(urls) > 0 && !strings.Contains(part, "://"):
-			urls[len(urls)-1] += Secret("," + part) // a further host of the same URL
-		default:
-			urls = append(urls, Secret(part))
+	for _, word := range strings.Fields(text) {
+		for i, part := range strings.Split(word, ",") {
+			switch {
+			case part == "":
+			case i > 0 && len(urls) > 0 && !strings.Contains(part, "://"):
+				urls[len(urls)-1] += Secret("," + part) // a further host of the same URL
+			default:
+				urls = append(urls, Secret(part))
+			}
 		}
 	}
 	return urls
