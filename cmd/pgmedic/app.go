@@ -281,10 +281,19 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // nearestFlag returns the flag that a misspelt one most likely means, or empty.
 func nearestFlag(cmd *cobra.Command, name string) string {
+	var names []string
+	for _, f := range flagsOf(cmd) {
+		names = append(names, f.Name)
+	}
+	return nearestOf(name, names)
+}
+
+// nearestOf returns the one that a misspelt name most likely means, or empty.
+func nearestOf(name string, all []string) string {
 	// cobra knows how to find the nearest of commands.
 	names := &cobra.Command{SuggestionsMinimumDistance: 2}
-	for _, f := range flagsOf(cmd) {
-		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	for _, one := range all {
+		names.AddCommand(&cobra.Command{Use: one, Run: func(*cobra.Command, []string) {}})
 	}
 	if near := names.SuggestionsFor(name); len(near) > 0 && len(name) > 2 {
 		return near[0]
@@ -356,6 +365,9 @@ func (a *app) load(cmd *cobra.Command) error {
 		return err
 	}
 	a.cfg = cfg
+	if err := a.checkMutes(); err != nil {
+		return err
+	}
 	logs := cfg.Log
 	if logs.File == "" && a.stderrTTY && cfg.Origin("log.format").Source == config.SourceFile {
 		// The file is made for jobs, whose logs are collected; here sits a person.

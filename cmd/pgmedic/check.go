@@ -18,7 +18,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
-	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -28,7 +27,9 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Try now everything that would make tonight's backup or a restore fail",
 		Long: `Connects, looks at privileges, client programs, the store, space and clocks, and
 prints a line for each: ok, warn, failed or skipped, with the reason and what to
-do. It changes nothing: the object that it writes into the store is deleted.
+do. The store's folder is made where it is not there; the objects that are written
+into the store are deleted again. Nothing else is changed. It reads no rows of a
+backup: drill does.
 With -q only warnings and failures are printed.`,
 		Example: `  pgmedic check
   pgmedic check clinic --json`,
@@ -71,10 +72,8 @@ func (a *app) check(ctx context.Context, args []string) error {
 	l := &checklist{}
 	if err := a.prepareBackup(); err != nil {
 		l.fail("settings", err)
-	} else if a.cfg.File != "" {
-		l.ok("settings", "%s", a.cfg.File)
 	} else {
-		l.ok("settings", "no configuration file; `pgmedic init` writes one")
+		a.checkSettings(l)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -246,28 +245,6 @@ func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error
 	return n, postgres.Wrap(err, "look at the privileges on large objects")
 }
 
-// checkEncryption says whether backups are encrypted and who can read them.
-func (a *app) checkEncryption(l *checklist) {
-	if a.seal.Encryption == seal.EncryptionAES256CBC {
-		l.ok("encryption", "%s with a passphrase; this host can read its backups", a.seal.Encryption)
-		return
-	}
-	if len(a.wraps) == 0 {
-		l.add("encryption", pgmedic.OutcomeWarn, "backups are stored as they are: whoever reads the store reads the data",
-			"set backup.recipients; `pgmedic init` makes the keys")
-		return
-	}
-	ids, err := a.identities()
-	switch {
-	case err != nil:
-		l.fail("encryption", err)
-	case len(ids) == 0:
-		l.ok("encryption", "age, %d ways to open; this host cannot read its backups: drill them on one that has a key", len(a.wraps))
-	default:
-		l.ok("encryption", "age, %d ways to open; this host can read its backups", len(a.wraps))
-	}
-}
-
 func few(names []string) string {
 	if len(names) > 3 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:3], ", "), len(names)-3)
@@ -370,15 +347,16 @@ func (a *app) checkStore(ctx context.Context, l *checklist) {
 		l.fail("store", err)
 		return
 	}
-	listing, err := c.List(ctx, catalog.Filter{})
+	listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
 	if err != nil {
 		l.fail("store", err)
 		return
 	}
-	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %d backups", location(c), len(listing.Entries))
+	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), count(len(listing.Entries), "backup"))
 	for _, d := range listing.Damaged {
 		l.fail("store", d.Err)
 	}
+	a.checkNewest(ctx, l, c, listing)
 }
 
 // tryStore does all that a backup does to a store, with small objects, and takes them

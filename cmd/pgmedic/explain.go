@@ -19,7 +19,7 @@ the line comes from, and what to do. Without a name it lists the findings.`,
 		Example: `  pgmedic explain slot-inactive`,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			sections := findingSections(docs.Findings)
+			sections := findingSections(findingsPage())
 			if len(args) == 0 {
 				return a.listFindings(sections)
 			}
@@ -35,6 +35,9 @@ the line comes from, and what to do. Without a name it lists the findings.`,
 		},
 	}
 }
+
+// findingsPage is the page that describes all findings.
+func findingsPage() string { return docs.Findings }
 
 // findingSection is what the page of findings says of one.
 type findingSection struct {
@@ -56,7 +59,7 @@ func findingSections(page string) []findingSection {
 
 // explanation is what the page of findings says of one, or nothing.
 func explanation(id string) string {
-	for _, s := range findingSections(docs.Findings) {
+	for _, s := range findingSections(findingsPage()) {
 		if s.ID == id {
 			return s.Text
 		}
@@ -77,6 +80,13 @@ func (a *app) listFindings(sections []findingSection) error {
 
 func unknownFinding(id string, sections []findingSection) error {
 	hint := "`pgmedic explain` lists them"
+	ids := make([]string, 0, len(sections))
+	for _, s := range sections {
+		ids = append(ids, s.ID)
+	}
+	if near := nearestOf(id, ids); near != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "did you mean "+near+"?", "there is no finding %q", id)
+	}
 	for _, s := range sections {
 		if strings.Contains(s.ID, id) || strings.Contains(id, s.ID) {
 			hint = "did you mean " + s.ID + "?"
