@@ -191,7 +191,15 @@ SELECT coalesce(NOT (inet_client_addr() << '127.0.0.0/8' OR inet_client_addr() =
 func (a *app) checkRead(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var tables, filtered []string
 	var role string
-	err := conn.QueryRow(ctx, `
+	rescued, err := postgres.RescuedSchemas(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, schema := range rescued {
+		l.add("rescued", pgmedic.OutcomeWarn, "schema "+schema+" was left by a rescue; no backup holds it",
+			"when it is no longer needed: DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE;")
+	}
+	err = conn.QueryRow(ctx, `
 WITH t AS (
 	SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
 		has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
@@ -199,10 +207,10 @@ WITH t AS (
 			AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user) AS filtered
 	FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'
-		AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+		AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> ALL ($1)
 )
 SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE NOT readable), '{}'),
-	coalesce(array_agg(name ORDER BY name) FILTER (WHERE filtered), '{}') FROM t`).Scan(&role, &tables, &filtered)
+	coalesce(array_agg(name ORDER BY name) FILTER (WHERE filtered), '{}') FROM t`, rescued).Scan(&role, &tables, &filtered)
 	if err != nil {
 		return postgres.Wrap(err, "look at the role's privileges")
 	}
@@ -222,7 +230,7 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic init --roles-only` prints the statement that grants it",
 			"role %s may not read %d large objects", role, closed))
 	default:
-		l.ok("may read", "role %s may read everything in the database", role)
+		l.ok("may read", "role %s may read all tables and large objects of the database", role)
 	}
 	return nil
 }
