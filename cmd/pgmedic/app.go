@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -272,7 +273,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := "see `" + cmd.CommandPath() + " --help`"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+		if name := unknown.GetSpecifiedName(); cmd.Name() == "restore" && (name == "file" || name == "f") {
+			hint = "pgmedic restores its own backups; for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
+		} else if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 	}
@@ -309,10 +312,27 @@ func wrapUsage(cmd *cobra.Command) {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return pgmedic.Errorf(pgmedic.KindUsage, "see `"+cmd.CommandPath()+" --help`", "%s: %w", cmd.CommandPath(), err)
+			hint := cmp.Or(pgmedic.HintOf(err), "see `"+cmd.CommandPath()+" --help`")
+			return pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: %w", cmd.CommandPath(), err)
 		}
 		return nil
 	}
+}
+
+// noArgs refuses arguments.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("takes no name, and got %q", args[0])
+	}
+	return nil
+}
+
+// atMostOne refuses more than one argument.
+func atMostOne(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("takes one name at most, and got %d", len(args))
+	}
+	return nil
 }
 
 // settingKey marks a flag that sets a value of the configuration.

@@ -280,8 +280,15 @@ func mergeLabels(configured map[string]string, given []string) (map[string]strin
 	labels := maps.Clone(configured)
 	for _, kv := range given {
 		key, value, ok := strings.Cut(kv, "=")
-		if !ok || key == "" {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no key or no value", kv)
+		lacks := ""
+		switch {
+		case !ok:
+			lacks = "value"
+		case key == "":
+			lacks = "key"
+		}
+		if lacks != "" {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no %s", kv, lacks)
 		}
 		if labels == nil {
 			labels = map[string]string{}

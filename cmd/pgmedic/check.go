@@ -33,7 +33,7 @@ backup: drill does.
 With -q only warnings and failures are printed.`,
 		Example: `  pgmedic check
   pgmedic check clinic --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

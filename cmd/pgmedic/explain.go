@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ func (a *app) explainCommand() *cobra.Command {
 		Long: `Prints the page of a finding: what it means, by which line it is judged and where
 the line comes from, and what to do. Without a name it lists the findings.`,
 		Example: `  pgmedic explain slot-inactive`,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
 			sections := findingSections(findingsPage())
 			if len(args) == 0 {
@@ -30,7 +31,7 @@ the line comes from, and what to do. Without a name it lists the findings.`,
 			if a.global.json {
 				return a.printJSON(sections[i])
 			}
-			a.printf("%s\n\n%s\n", sections[i].ID, sections[i].Text)
+			a.printf("%s\n\n%s\n", sections[i].ID, withoutMarkup(sections[i].Text))
 			return nil
 		},
 	}
@@ -57,6 +58,16 @@ func findingSections(page string) []findingSection {
 	return all
 }
 
+// withoutMarkup takes Markdown's emphasis and links from a text, outside of code.
+func withoutMarkup(text string) string {
+	link := regexp.MustCompile(`\[([^\]]*)\]\([^)\s]*\)`)
+	parts := strings.Split(text, "`")
+	for i := 0; i < len(parts); i += 2 {
+		parts[i] = strings.ReplaceAll(link.ReplaceAllString(parts[i], "$1"), "**", "")
+	}
+	return strings.Join(parts, "`")
+}
+
 // explanation is what the page of findings says of one, or nothing.
 func explanation(id string) string {
 	for _, s := range findingSections(findingsPage()) {
@@ -72,7 +83,7 @@ func (a *app) listFindings(sections []findingSection) error {
 		return a.printJSON(map[string]any{"findings": sections})
 	}
 	for _, s := range sections {
-		first, _, _ := strings.Cut(s.Text, ". ")
+		first, _, _ := strings.Cut(withoutMarkup(s.Text), ". ")
 		a.printf("%-28s %s\n", s.ID, strings.TrimSuffix(oneLine(first), ".")+".")
 	}
 	return nil

@@ -139,7 +139,7 @@ func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map[string]*folder, *limits, error) {
 	folders, err := c.folders(ctx, f)
 	if err != nil {
-		return Listing{}, nil, nil, fmt.Errorf("list the backups in %s: %w", c.store, err)
+		return Listing{}, nil, nil, fmt.Errorf("list the backups: %w", err)
 	}
 	var (
 		out Listing

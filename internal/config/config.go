@@ -55,7 +55,7 @@ type Database struct {
 	Name                string        `yaml:"name" env:"DB_NAME" libpq:"PGDATABASE,PGSERVICE" doc:"Database."`
 	User                string        `yaml:"user" env:"DB_USER" libpq:"PGUSER,PGSERVICE" doc:"Role to connect as."`
 	Password            Secret        `yaml:"password" env:"DB_PASSWORD" secret:"true" libpq:"PGPASSWORD,PGPASSFILE,PGSERVICE" doc:"Password, or file:/path or env:NAME to read it from; ~/.pgpass works too."`
-	ReadReplicaURL      Secret        `yaml:"read_replica_url" env:"DB_READ_REPLICA_URL" secret:"true" doc:"Connection URLs of standbys, separated by commas. A swap ends the sessions there that would go on reading the old database, and a report asks which indexes they use."`
+	ReadReplicaURL      Secret        `yaml:"read_replica_url" env:"DB_READ_REPLICA_URL" secret:"true" doc:"Connection URLs of standbys, separated by commas or spaces. A swap ends the sessions there that would go on reading the old database, and a report asks which indexes they use."`
 	ConnectTimeout      time.Duration `yaml:"connect_timeout" env:"DB_CONNECT_TIMEOUT" default:"5s" libpq:"PGCONNECT_TIMEOUT" doc:"Longest wait for a connection, as 5s or a number of seconds; 0 waits for ever."`
 	MaintenanceDatabase string        `yaml:"maintenance_database" env:"PGMEDIC_MAINTENANCE_DB" default:"postgres" doc:"Database to connect to for creating, renaming and dropping others."`
 }

@@ -84,6 +84,7 @@ func Load(opts Options) (*Config, error) {
 	l.noteUnused(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)
+	l.credentialWarnings(cfg)
 	cfg.Warnings = l.warnings
 	return cfg, nil
 }
@@ -233,6 +234,19 @@ func (l *loader) requests(cfg *Config) {
 	for _, r := range cfg.asked {
 		if r.mild && !r.rare {
 			l.warn("%s", r.sentence())
+		}
+	}
+}
+
+// credentialWarnings warns about what the AWS SDK reads, from the environment alone.
+func (l *loader) credentialWarnings(cfg *Config) {
+	bucket := cfg.Backup.Place().Bucket != "" || slices.ContainsFunc(cfg.Copies, func(c Copy) bool { return c.Place().Bucket != "" })
+	if !bucket {
+		return
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"} {
+		if l.dotenv[name] != "" && l.environ[name] == "" {
+			l.warn("%s: %s has no effect there: the AWS SDK reads it from the environment alone; export it", l.envName, name)
 		}
 	}
 }
