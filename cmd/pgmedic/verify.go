@@ -27,6 +27,9 @@ func (a *app) verifyCommand() *cobra.Command {
 hashes with the manifest, decompresses, counts the rows, and stores a receipt.
 That shows that the bytes are there; that they restore is shown by drill.
 
+With --all a folder whose manifest is gone fails, and folders of runs that never
+finished are counted and not verified. A store without any backup is exit code 10.
+
 With --sample it reads whole objects until they are that share of the bytes,
 those first that were not read for the longest time: run again and again, it
 reads everything. A sample that finds damage makes a backup failed; one that
