@@ -338,6 +338,9 @@ func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) e
 		}
 		entries = []catalog.Entry{e}
 	}
+	if err := refuseUnknownKey(ctx, c, entries, change); err != nil {
+		return err
+	}
 	if err := a.confirmKeys(ctx, entries, change); err != nil {
 		return err
 	}
