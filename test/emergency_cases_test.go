@@ -69,7 +69,7 @@ func (r *runbook) lostKey() {
 	}
 	r.says(r.follow("lost-key-gone"), `^backed up clinic`, `^proven: `)
 	r.says(r.bash(added+" pgmedic keys list latest", 0), ` yes `)
-	r.bash(added+" pgmedic verify "+r.id, 11)
+	r.bash(added+" pgmedic verify "+r.id, 2)
 }
 
 func (r *runbook) byHand() {
@@ -85,15 +85,16 @@ func (r *runbook) byHand() {
 
 func (r *runbook) deletedTable() {
 	r.live("DROP TABLE claims CASCADE")
-	r.follow("deleted-table-copy", "deleted-table")
+	r.says(r.follow("deleted-table-copy", "deleted-table"), `^clinic_copy: 500$`, `^clinic: 500$`)
 	r.wantClaims(r.old, "clinic", 500)
 	r.says(r.follow("deleted-table-rest"), `^> CREATE VIEW public.open_claims`)
 	r.live("INSERT INTO claims (patient) VALUES (1)") // its counter went on
 	r.live("DROP TABLE claims CASCADE")
-	r.follow("deleted-table-large")
+	r.says(r.follow("deleted-table-large"), `^backup: 500$`, `^clinic: 500$`)
 	r.wantClaims(r.old, "clinic", 500)
 	r.live("INSERT INTO claims (patient) VALUES (1)")
 	r.follow("deleted-table-tidy")
+	r.noRescue()
 	if got := r.databases(r.old); got != "clinic" {
 		r.t.Errorf("databases are %s", got)
 	}
@@ -106,6 +107,12 @@ func (r *runbook) deletedRows() {
 	r.says(r.follow("deleted-rows-put-back"), `^INSERT 0 100$`)
 	r.wantClaims(r.old, "clinic", 500)
 	r.follow("deleted-rows-tidy")
+	r.noRescue()
+}
+
+// noRescue sees that the live database has no schema of a rescue left.
+func (r *runbook) noRescue() {
+	r.t.Helper()
 	if left := fixture.Query[string](r.t, r.old.DSN("clinic"), "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^pgmedic'"); len(left) > 0 {
 		r.t.Errorf("schemas are left: %q", left)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -272,7 +273,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := "see `" + cmd.CommandPath() + " --help`"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+		if name := unknown.GetSpecifiedName(); cmd.Name() == "restore" && (name == "file" || name == "f") {
+			hint = "pgmedic restores its own backups; for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
+		} else if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 	}
@@ -281,10 +284,19 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // nearestFlag returns the flag that a misspelt one most likely means, or empty.
 func nearestFlag(cmd *cobra.Command, name string) string {
+	var names []string
+	for _, f := range flagsOf(cmd) {
+		names = append(names, f.Name)
+	}
+	return nearestOf(name, names)
+}
+
+// nearestOf returns the one that a misspelt name most likely means, or empty.
+func nearestOf(name string, all []string) string {
 	// cobra knows how to find the nearest of commands.
 	names := &cobra.Command{SuggestionsMinimumDistance: 2}
-	for _, f := range flagsOf(cmd) {
-		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	for _, one := range all {
+		names.AddCommand(&cobra.Command{Use: one, Run: func(*cobra.Command, []string) {}})
 	}
 	if near := names.SuggestionsFor(name); len(near) > 0 && len(name) > 2 {
 		return near[0]
@@ -300,10 +312,27 @@ func wrapUsage(cmd *cobra.Command) {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return pgmedic.Errorf(pgmedic.KindUsage, "see `"+cmd.CommandPath()+" --help`", "%s: %w", cmd.CommandPath(), err)
+			hint := cmp.Or(pgmedic.HintOf(err), "see `"+cmd.CommandPath()+" --help`")
+			return pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: %w", cmd.CommandPath(), err)
 		}
 		return nil
 	}
+}
+
+// noArgs refuses arguments.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("takes no name, and got %q", args[0])
+	}
+	return nil
+}
+
+// atMostOne refuses more than one argument.
+func atMostOne(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("takes one name at most, and got %d", len(args))
+	}
+	return nil
 }
 
 // settingKey marks a flag that sets a value of the configuration.
@@ -356,6 +385,9 @@ func (a *app) load(cmd *cobra.Command) error {
 		return err
 	}
 	a.cfg = cfg
+	if err := a.checkMutes(); err != nil {
+		return err
+	}
 	logs := cfg.Log
 	if logs.File == "" && a.stderrTTY && cfg.Origin("log.format").Source == config.SourceFile {
 		// The file is made for jobs, whose logs are collected; here sits a person.

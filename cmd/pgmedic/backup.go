@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,11 @@ marked as such, is never what latest means, and is not swapped in.`,
 func (a *app) backup(ctx context.Context, databases []string, flags backupFlags) error {
 	if err := a.prepareBackup(); err != nil {
 		return err
+	}
+	for _, u := range a.cfg.Unheeded() {
+		if !slices.Contains(a.cfg.Warnings, u.Text) { // else it was said
+			a.log.Warn(u.Text, "hint", u.Hint)
+		}
 	}
 	labels, err := mergeLabels(a.cfg.Backup.Labels, flags.labels)
 	if err != nil {
@@ -274,8 +280,15 @@ func mergeLabels(configured map[string]string, given []string) (map[string]strin
 	labels := maps.Clone(configured)
 	for _, kv := range given {
 		key, value, ok := strings.Cut(kv, "=")
-		if !ok || key == "" {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no key or no value", kv)
+		lacks := ""
+		switch {
+		case !ok:
+			lacks = "value"
+		case key == "":
+			lacks = "key"
+		}
+		if lacks != "" {
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label key=value", "label %q has no %s", kv, lacks)
 		}
 		if labels == nil {
 			labels = map[string]string{}

@@ -18,7 +18,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
-	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -28,11 +27,13 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Try now everything that would make tonight's backup or a restore fail",
 		Long: `Connects, looks at privileges, client programs, the store, space and clocks, and
 prints a line for each: ok, warn, failed or skipped, with the reason and what to
-do. It changes nothing: the object that it writes into the store is deleted.
+do. The store's folder is made where it is not there; the objects that are written
+into the store are deleted again. Nothing else is changed. It reads no rows of a
+backup: drill does.
 With -q only warnings and failures are printed.`,
 		Example: `  pgmedic check
   pgmedic check clinic --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -71,10 +72,8 @@ func (a *app) check(ctx context.Context, args []string) error {
 	l := &checklist{}
 	if err := a.prepareBackup(); err != nil {
 		l.fail("settings", err)
-	} else if a.cfg.File != "" {
-		l.ok("settings", "%s", a.cfg.File)
 	} else {
-		l.ok("settings", "no configuration file; `pgmedic init` writes one")
+		a.checkSettings(l)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -192,7 +191,15 @@ SELECT coalesce(NOT (inet_client_addr() << '127.0.0.0/8' OR inet_client_addr() =
 func (a *app) checkRead(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var tables, filtered []string
 	var role string
-	err := conn.QueryRow(ctx, `
+	rescued, err := postgres.RescuedSchemas(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, schema := range rescued {
+		l.add("rescued", pgmedic.OutcomeWarn, "schema "+schema+" was left by a rescue; no backup holds it",
+			"when it is no longer needed: DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE;")
+	}
+	err = conn.QueryRow(ctx, `
 WITH t AS (
 	SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
 		has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
@@ -200,10 +207,10 @@ WITH t AS (
 			AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user) AS filtered
 	FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'
-		AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+		AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> ALL ($1)
 )
 SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE NOT readable), '{}'),
-	coalesce(array_agg(name ORDER BY name) FILTER (WHERE filtered), '{}') FROM t`).Scan(&role, &tables, &filtered)
+	coalesce(array_agg(name ORDER BY name) FILTER (WHERE filtered), '{}') FROM t`, rescued).Scan(&role, &tables, &filtered)
 	if err != nil {
 		return postgres.Wrap(err, "look at the role's privileges")
 	}
@@ -223,7 +230,7 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic init --roles-only` prints the statement that grants it",
 			"role %s may not read %d large objects", role, closed))
 	default:
-		l.ok("may read", "role %s may read everything in the database", role)
+		l.ok("may read", "role %s may read all tables and large objects of the database", role)
 	}
 	return nil
 }
@@ -244,28 +251,6 @@ func closedLargeObjects(ctx context.Context, conn *pgx.Conn) (n int64, err error
 		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata AS l WHERE NOT ("+readable+")").Scan(&n)
 	}
 	return n, postgres.Wrap(err, "look at the privileges on large objects")
-}
-
-// checkEncryption says whether backups are encrypted and who can read them.
-func (a *app) checkEncryption(l *checklist) {
-	if a.seal.Encryption == seal.EncryptionAES256CBC {
-		l.ok("encryption", "%s with a passphrase; this host can read its backups", a.seal.Encryption)
-		return
-	}
-	if len(a.wraps) == 0 {
-		l.add("encryption", pgmedic.OutcomeWarn, "backups are stored as they are: whoever reads the store reads the data",
-			"set backup.recipients; `pgmedic init` makes the keys")
-		return
-	}
-	ids, err := a.identities()
-	switch {
-	case err != nil:
-		l.fail("encryption", err)
-	case len(ids) == 0:
-		l.ok("encryption", "age, %d ways to open; this host cannot read its backups: drill them on one that has a key", len(a.wraps))
-	default:
-		l.ok("encryption", "age, %d ways to open; this host can read its backups", len(a.wraps))
-	}
 }
 
 func few(names []string) string {
@@ -370,15 +355,16 @@ func (a *app) checkStore(ctx context.Context, l *checklist) {
 		l.fail("store", err)
 		return
 	}
-	listing, err := c.List(ctx, catalog.Filter{})
+	listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
 	if err != nil {
 		l.fail("store", err)
 		return
 	}
-	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %d backups", location(c), len(listing.Entries))
+	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), count(len(listing.Entries), "backup"))
 	for _, d := range listing.Damaged {
 		l.fail("store", d.Err)
 	}
+	a.checkNewest(ctx, l, c, listing)
 }
 
 // tryStore does all that a backup does to a store, with small objects, and takes them

@@ -25,7 +25,7 @@ flag, the environment, the .env file, the configuration file or the defaults.
 Secrets are hidden.`,
 		Example: `  pgmedic config
   pgmedic config --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -56,7 +56,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.global.json {
 				return a.printJSON(map[string]string{"version": a.version})

@@ -150,6 +150,6 @@ func (a *app) checkCopies(ctx context.Context, l *checklist) {
 				whole++
 			}
 		}
-		l.ok("copy", "%s, %s: writes, reads, lists, refuses to overwrite, deletes; %d backups", target.Name, location(c), whole)
+		l.ok("copy", "%s, %s: writes, reads, lists, refuses to overwrite, deletes; %s", target.Name, location(c), count(whole, "backup"))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,7 @@ bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
   pgmedic copy --all --to s3://another-bucket/clinic
   pgmedic copy --all`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -189,7 +190,11 @@ func (a *app) copyTaken(ctx context.Context, from *catalog.Catalog, b *pgmedic.B
 		case ctx.Err() != nil:
 			return row, errors.Join(problem, context.Cause(ctx))
 		default:
-			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, "backup "+b.ID+" stands; `pgmedic copy "+b.ID+"` completes the copy",
+			hint := "backup " + b.ID + " stands; `pgmedic copy " + b.ID + "` completes the copy"
+			if cause := pgmedic.HintOf(err); cause != "" {
+				hint = strings.TrimSuffix(cause, ".") + "; then: " + hint
+			}
+			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, hint,
 				"backup %s is taken, and its copy is not whole: %w", b.ID, err))
 		}
 	}

@@ -46,7 +46,7 @@ func (a *app) demoCommand() *cobra.Command {
 backs it up, proves the backup, loses data, restores, undoes the restore, and
 reports on the server's health. It needs no configuration, uses no network, and
 leaves nothing behind.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), flags) },
 	}
 	cmd.Flags().StringVar(&flags.size, "size", "small", "small, medium or large: some 40 MB, 400 MB or 2 GB")

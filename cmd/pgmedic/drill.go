@@ -40,7 +40,7 @@ contains the content; roles that are missing there are named, and not made.`,
   pgmedic drill 7f3a9c --scratch-dir /var/tmp
   pgmedic drill --sample 30            # a random one of the newest 30
   pgmedic drill latest --on-server`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

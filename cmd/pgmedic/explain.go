@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,9 +18,9 @@ func (a *app) explainCommand() *cobra.Command {
 		Long: `Prints the page of a finding: what it means, by which line it is judged and where
 the line comes from, and what to do. Without a name it lists the findings.`,
 		Example: `  pgmedic explain slot-inactive`,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
-			sections := findingSections(docs.Findings)
+			sections := findingSections(findingsPage())
 			if len(args) == 0 {
 				return a.listFindings(sections)
 			}
@@ -30,11 +31,14 @@ the line comes from, and what to do. Without a name it lists the findings.`,
 			if a.global.json {
 				return a.printJSON(sections[i])
 			}
-			a.printf("%s\n\n%s\n", sections[i].ID, sections[i].Text)
+			a.printf("%s\n\n%s\n", sections[i].ID, withoutMarkup(sections[i].Text))
 			return nil
 		},
 	}
 }
+
+// findingsPage is the page that describes all findings.
+func findingsPage() string { return docs.Findings }
 
 // findingSection is what the page of findings says of one.
 type findingSection struct {
@@ -54,9 +58,19 @@ func findingSections(page string) []findingSection {
 	return all
 }
 
+// withoutMarkup takes Markdown's emphasis and links from a text, outside of code.
+func withoutMarkup(text string) string {
+	link := regexp.MustCompile(`\[([^\]]*)\]\([^)\s]*\)`)
+	parts := strings.Split(text, "`")
+	for i := 0; i < len(parts); i += 2 {
+		parts[i] = strings.ReplaceAll(link.ReplaceAllString(parts[i], "$1"), "**", "")
+	}
+	return strings.Join(parts, "`")
+}
+
 // explanation is what the page of findings says of one, or nothing.
 func explanation(id string) string {
-	for _, s := range findingSections(docs.Findings) {
+	for _, s := range findingSections(findingsPage()) {
 		if s.ID == id {
 			return s.Text
 		}
@@ -69,7 +83,7 @@ func (a *app) listFindings(sections []findingSection) error {
 		return a.printJSON(map[string]any{"findings": sections})
 	}
 	for _, s := range sections {
-		first, _, _ := strings.Cut(s.Text, ". ")
+		first, _, _ := strings.Cut(withoutMarkup(s.Text), ". ")
 		a.printf("%-28s %s\n", s.ID, strings.TrimSuffix(oneLine(first), ".")+".")
 	}
 	return nil
@@ -77,6 +91,13 @@ func (a *app) listFindings(sections []findingSection) error {
 
 func unknownFinding(id string, sections []findingSection) error {
 	hint := "`pgmedic explain` lists them"
+	ids := make([]string, 0, len(sections))
+	for _, s := range sections {
+		ids = append(ids, s.ID)
+	}
+	if near := nearestOf(id, ids); near != "" {
+		return pgmedic.Errorf(pgmedic.KindUsage, "did you mean "+near+"?", "there is no finding %q", id)
+	}
 	for _, s := range sections {
 		if strings.Contains(s.ID, id) || strings.Contains(id, s.ID) {
 			hint = "did you mean " + s.ID + "?"

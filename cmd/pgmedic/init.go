@@ -31,7 +31,7 @@ It also makes an age key pair: the secret half goes to a file that only you can
 read, the public half into the configuration, and backups are then encrypted to
 it. Only the secret half reads them: take it off this host, and keep it in two
 places. Without it the backups are lost.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.init(cmd, preset, rolesOnly, keys)
 		},

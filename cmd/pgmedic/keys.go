@@ -83,7 +83,7 @@ func (a *app) keysListCommand() *cobra.Command {
 		Use:     "list [ID|latest]",
 		Short:   "List the ways to open a backup, and which of them this host has",
 		Example: "  pgmedic keys list latest",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -103,7 +103,7 @@ func (a *app) keysAddCommand() *cobra.Command {
 		Short: "Let another key or a passphrase open backups that this host can open",
 		Example: `  pgmedic keys add latest --recipient age1…
   pgmedic keys add --all --passphrase-env NEW_PASSPHRASE`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -151,7 +151,7 @@ func (a *app) keysRotateCommand() *cobra.Command {
 old key does not open are left alone. Run again, it goes on where it stopped.`,
 		Example: `  pgmedic keys rotate --all --from recipient-1a2b3c4d --to age1…
   pgmedic keys rotate --all --from passphrase --to-passphrase-env NEW_PASSPHRASE`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -338,6 +338,9 @@ func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) e
 		}
 		entries = []catalog.Entry{e}
 	}
+	if err := refuseUnknownKey(ctx, c, entries, change); err != nil {
+		return err
+	}
 	if err := a.confirmKeys(ctx, entries, change); err != nil {
 		return err
 	}
@@ -363,6 +366,9 @@ func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) e
 func (a *app) confirmKeys(ctx context.Context, entries []catalog.Entry, change keyChange) error {
 	if change.remove == "" || len(entries) == 0 {
 		return nil
+	}
+	if !change.all && entries[0].Backup.Seal.Encryption != string(seal.EncryptionAge) {
+		return nil // which is told of, and nothing is asked
 	}
 	which := "backup " + entries[0].Backup.ID
 	if change.all {

@@ -42,6 +42,23 @@ func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps
 		"backup %s: another run removed the other keys; %q was put back", b.ID, name)
 }
 
+// refuseUnknownKey looks, before anybody is asked, whether the one backup that is
+// meant has the key that is to go.
+func refuseUnknownKey(ctx context.Context, c *catalog.Catalog, entries []catalog.Entry, change keyChange) error {
+	if change.all || change.remove == "" || len(entries) != 1 || entries[0].Backup.Seal.Encryption != string(seal.EncryptionAge) {
+		return nil
+	}
+	b, err := c.Whole(ctx, entries[0])
+	if err != nil {
+		return err
+	}
+	wraps, err := c.Keys(ctx, b, change.remove)
+	if err == nil && !wraps.Has(change.remove) {
+		err = pgmedic.Errorf(pgmedic.KindNotFound, "pgmedic keys list "+b.ID+" shows those that it has", "backup %s: no key %q", b.ID, change.remove)
+	}
+	return err
+}
+
 // waysBeside counts the wraps that look like one, apart from the one of a name.
 func waysBeside(wraps catalog.Wraps, name string) (ways int) {
 	for _, w := range wraps {

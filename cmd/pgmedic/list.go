@@ -104,7 +104,7 @@ now: no backups, but space that is taken.`,
 		Example: `  pgmedic list
   pgmedic list --database clinic --json
   pgmedic list --orphans`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

@@ -52,7 +52,9 @@ func (a *app) fileIdentities() ([]age.Identity, error) {
 	for _, path := range a.cfg.Backup.IdentityFiles {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "see backup.identity_files", "open a file of secret keys: %w", err)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage,
+				"correct "+a.cfg.Origin("backup.identity_files").String()+" (backup.identity_files), or bring the file back: docs/emergency.md, \"Lost key\"",
+				"open the file of secret keys: %w", err)
 		}
 		ids, err := age.ParseIdentities(f)
 		if err = errors.Join(err, f.Close()); err != nil {
@@ -177,7 +179,11 @@ func (a *app) unwrap(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 	if own := pgmedic.HintOf(problem); own != "" {
 		hint = own
 	}
-	return nil, &pgmedic.Error{Kind: pgmedic.KindIntegrity, Hint: hint, Err: problem}
+	kind := pgmedic.KindIntegrity
+	if errors.Is(problem, seal.ErrNotForUs) {
+		kind = pgmedic.KindUsage // which says nothing about the backup
+	}
+	return nil, &pgmedic.Error{Kind: kind, Hint: hint, Err: problem}
 }
 
 // warnOdd names wraps that no pgmedic wrote for this backup, the first few of them.

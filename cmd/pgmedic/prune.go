@@ -26,7 +26,7 @@ another's database, or that is of a database which is gone. Backups are not prun
 With -q it prints the names of the databases that it dropped.`,
 		Example: `  pgmedic prune
   pgmedic prune --yes`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

@@ -55,7 +55,7 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
   pgmedic restore latest --swap
   pgmedic restore 20261122T020000Z-7f3a9c --swap --yes
   pgmedic restore --resume`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -101,7 +101,11 @@ func (a *app) checkRestore(args []string, flags restoreFlags) error {
 			targets++
 		}
 	}
-	if targets > 1 || targets == 0 && (flags.dryRun || !a.canChoose()) {
+	if targets > 1 {
+		return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one, --table brings single tables back beside it",
+			"--into, --swap and --table exclude each other")
+	}
+	if targets == 0 && (flags.dryRun || !a.canChoose()) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "--into NAME makes a new database, --swap replaces the live one, --table brings single tables back beside it",
 			"say where to restore to: --into NAME, --swap or --table")
 	}
@@ -201,7 +205,7 @@ func (a *app) chooseBackup(ctx context.Context, c *catalog.Catalog, args []strin
 		}
 		listing, err := c.List(ctx, f)
 		if err == nil && len(listing.Entries) == 0 {
-			err = pgmedic.Errorf(pgmedic.KindNotFound, "take one: pgmedic backup", "no backup in %s", location(c))
+			err = pgmedic.Errorf(pgmedic.KindNotFound, "look elsewhere with --store, see that its disk is mounted, or take one: pgmedic backup", "no backup in %s", location(c))
 		}
 		if err != nil {
 			return catalog.Entry{}, err

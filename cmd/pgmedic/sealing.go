@@ -127,6 +127,10 @@ func (a *app) cbcSealing(o seal.Options) (seal.Options, error) {
 // parseRecipient reads a public key. Its error does not repeat it: it may be a
 // secret one in the wrong place.
 func parseRecipient(text string) (age.Recipient, error) {
+	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "AGE-SECRET-KEY-") {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "take it out of there; treat it as known to others and make a new one (age-keygen); recipients are public keys, which begin with age1",
+			"a secret key stands where public keys belong")
+	}
 	recipients, err := age.ParseRecipients(strings.NewReader(text))
 	if err != nil || len(recipients) != 1 {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "a public key begins with age1; age-keygen -y prints that of a secret one",

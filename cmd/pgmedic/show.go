@@ -25,7 +25,7 @@ func (a *app) showCommand() *cobra.Command {
 be shortened to its beginning or to its last six digits.`,
 		Example: `  pgmedic show latest
   pgmedic show 7f3a9c --all-tables`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -218,7 +218,7 @@ func keyWords(e catalog.Entry) string {
 	case e.Keys == 1:
 		return "1 way to open it: pgmedic keys list " + e.Backup.ID
 	case e.Keys > 0:
-		return fmt.Sprintf("%d ways to open it: pgmedic keys list %s", e.Keys, e.Backup.ID)
+		return fmt.Sprintf("%s to open it: pgmedic keys list %s", count(e.Keys, "way"), e.Backup.ID)
 	}
 	return ""
 }

@@ -323,7 +323,12 @@ was written since the swap stays in the displaced database, which is kept in tur
 under the name that is printed; a second rollback brings it back.`,
 		Example: `  pgmedic rollback clinic
   pgmedic rollback clinic --yes`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return pgmedic.Errorf(pgmedic.KindUsage, "name it: pgmedic rollback DATABASE; pgmedic prune lists what swaps kept", "which database is to be rolled back?")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

@@ -27,6 +27,9 @@ func (a *app) verifyCommand() *cobra.Command {
 hashes with the manifest, decompresses, counts the rows, and stores a receipt.
 That shows that the bytes are there; that they restore is shown by drill.
 
+With --all a folder whose manifest is gone fails, and folders of runs that never
+finished are counted and not verified. A store without any backup is exit code 10.
+
 With --sample it reads whole objects until they are that share of the bytes,
 those first that were not read for the longest time: run again and again, it
 reads everything. A sample that finds damage makes a backup failed; one that
@@ -69,6 +72,10 @@ func (a *app) verify(ctx context.Context, args []string, all bool, percent float
 	entries, problem, err := a.selectBackups(ctx, c, args, all)
 	if err != nil {
 		return err
+	}
+	if len(entries) == 0 && problem == nil {
+		return pgmedic.Errorf(pgmedic.KindNotFound, "look elsewhere with --store, and see that its disk is mounted; `pgmedic backup` takes one",
+			"there is no backup to verify in %s", location(c))
 	}
 	parts := make([]*drill.SamplePart, len(entries))
 	if percent > 0 {
@@ -133,6 +140,9 @@ func (a *app) selectBackups(ctx context.Context, c *catalog.Catalog, args []stri
 		}
 		for _, d := range listing.Damaged {
 			problem = errors.Join(problem, d.Err)
+		}
+		if n := len(listing.Orphans); n > 0 {
+			a.log.Warn("folders without a manifest were not verified: runs that never finished, or are going on; pgmedic list --orphans shows them", "folders", n)
 		}
 		return listing.Entries, problem, nil
 	}

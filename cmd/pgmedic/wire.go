@@ -25,7 +25,11 @@ func (a *app) target() (postgres.Target, error) {
 	if c.URL != "" {
 		var err error
 		if t, err = postgres.ParseTarget(c.URL.Reveal()); err != nil {
-			return t, err
+			key := "database.url"
+			if c.URL == a.cfg.Database.DirectURL {
+				key = "database.direct_url"
+			}
+			return t, fmt.Errorf("%s: %w", a.cfg.Origin(key), err)
 		}
 	}
 	port := ""

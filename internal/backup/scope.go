@@ -16,6 +16,9 @@ import (
 // enterScope records in the manifest what a partial backup does not hold.
 func (r *Run) enterScope(without postgres.LeftOut) error {
 	p := r.Patterns
+	for _, s := range without.Schemas {
+		r.Logger.Warn("a schema that a rescue left behind is not in the backup; when it is no longer needed, drop it", "schema", s)
+	}
 	if p.Empty() {
 		return nil
 	}

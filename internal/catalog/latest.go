@@ -43,7 +43,7 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 		}
 		return l.Entries[last], nil
 	}
-	what, hint := "", "take one: pgmedic backup"
+	what, hint := "", "look elsewhere with --store, see that its disk is mounted, or take one: pgmedic backup"
 	if f.Database != "" {
 		what = fmt.Sprintf(" of database %q", f.Database)
 	}

@@ -97,7 +97,25 @@ type folder struct {
 	size     int64 // of the manifest
 	receipts []storedReceipt
 	keys     int
+	// finished is true where something is there that is written when the objects
+	// are: what lacks a manifest then had one, or was about to get it.
+	finished bool
 	orphan   Orphan
+}
+
+// commitTime is how long after its last object a run may take to write the manifest.
+const commitTime = time.Hour
+
+// lost reports whether a folder without a manifest is that of a backup, or of a copy,
+// that was whole, and not what a run left that never came so far. The zero time asks
+// no clock, and says no.
+func (d *folder) lost(now time.Time) bool {
+	return d.finished && !now.IsZero() && now.Sub(d.orphan.NewestAt) > commitTime
+}
+
+func lostManifest(d *folder) error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, "if another store has it, `pgmedic copy` from there completes it; else count on other backups, and find out what deletes files in the store",
+		"backup %s is damaged: its manifest is gone, or a copy of it broke off", d.id)
 }
 
 // List returns every backup that matches the filter, as a summary. A manifest that
@@ -121,7 +139,7 @@ func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map[string]*folder, *limits, error) {
 	folders, err := c.folders(ctx, f)
 	if err != nil {
-		return Listing{}, nil, nil, fmt.Errorf("list the backups in %s: %w", c.store, err)
+		return Listing{}, nil, nil, fmt.Errorf("list the backups: %w", err)
 	}
 	var (
 		out Listing
@@ -136,6 +154,12 @@ func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map
 			continue
 		}
 		byPath[d.path] = d
+		if !d.manifest && d.lost(f.Now) {
+			mu.Lock()
+			out.Damaged = append(out.Damaged, damagedEntry(d, lostManifest(d)))
+			mu.Unlock()
+			continue
+		}
 		if !d.manifest {
 			out.Orphans = append(out.Orphans, d.orphan)
 			continue
@@ -249,7 +273,10 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 		switch name := m[3]; {
 		case name == manifestName:
 			d.manifest, d.size = true, object.SizeBytes
+		case name == manifestHashName, name == manifestMACName, slices.Contains(lastObjects(), name):
+			d.finished = true
 		case isReceipt(name):
+			d.finished = true
 			d.receipts = append(d.receipts, storedReceipt{object.Key, object.SizeBytes, object.ModifiedAt})
 		case strings.HasPrefix(name, keysFolder+"/") && strings.HasSuffix(name, ".age"):
 			d.keys++
@@ -262,6 +289,9 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 	}
 	return all, nil
 }
+
+// lastObjects are those that a backup writes when all rows are in the store.
+func lastObjects() []string { return []string{"recover.sh", "RECOVER.md"} }
 
 // limits are what all reads of one listing have together.
 type limits struct {

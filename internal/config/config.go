@@ -41,6 +41,8 @@ type Config struct {
 	origins map[string]Origin
 	libpq   map[string]string // the values shown for settings left to libpq
 	asked   []request         // what is asked for and not in this version
+	// poolNames are those that are set and that only the pool has a use for.
+	poolNames []string
 }
 
 // Database says how to reach the database. Use Config.Connection, which knows

@@ -209,6 +209,52 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
+// TestRelativePathsOfEnvFile: a job that starts elsewhere means the same folders.
+func TestRelativePathsOfEnvFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, text := range []string{"BACKUP_DIR=./b\n", "DB_NAME=clinic\n"} {
+		want := filepath.Join(dir, "app", "b")
+		if !strings.HasPrefix(text, "BACKUP_DIR") {
+			want = filepath.Join(dir, "app", "infrastructure/backups/database")
+		}
+		file := write(t, dir, "app/.env", text)
+		for _, o := range []config.Options{{Dir: filepath.Join(dir, "app")}, {Dir: dir, EnvFile: file}, {Dir: dir, EnvFile: "app/.env"}} {
+			if got := load(t, o).Backup.Dir; got != want {
+				t.Errorf("%q in %s: %s", text, o.Dir, got)
+			}
+		}
+	}
+}
+
+// TestDefaultsOfAFile: the same of pgmedic.yaml.
+func TestDefaultsOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir, "etc/pgmedic.yaml", "server: clinic\n")
+	cfg := load(t, config.Options{Dir: dir, File: file})
+	if want := filepath.Join(dir, "etc", "infrastructure/backups/database"); cfg.Backup.Dir != want {
+		t.Errorf("backup.dir = %s, want %s", cfg.Backup.Dir, want)
+	}
+}
+
+// TestUnheeded: what is asked for and not done is said where backups are taken.
+func TestUnheeded(t *testing.T) {
+	for text, want := range map[string]int{
+		"BACKUP_RETENTION_DAYS=30": 1, "BACKUP_RETENTION_DAYS=0": 0, "BACKUP_RETENTION_DAYS=": 0, "NOTIFICATION_ENABLED=true": 1, "DB_POOL_TIMEOUT=10": 0,
+	} {
+		dir := t.TempDir()
+		write(t, dir, ".env", text+"\n")
+		all := load(t, config.Options{Dir: dir}).Unheeded()
+		name, _, _ := strings.Cut(text, "=")
+		if len(all) != want || want > 0 && (!strings.Contains(all[0].Text, name) || all[0].Hint == "") {
+			t.Errorf("%s: %+v", text, all)
+		}
+	}
+	cfg := load(t, config.Options{Dir: t.TempDir(), Environ: []string{"DB_POOL_TIMEOUT=10", "DB_HOST=x"}})
+	if got := strings.Join(cfg.PoolNames(), " "); got != "DB_POOL_TIMEOUT" {
+		t.Errorf("names of the pool: %s", got)
+	}
+}
+
 func TestReportHistory(t *testing.T) {
 	dir := t.TempDir()
 	for text, want := range map[string]string{
@@ -362,9 +408,9 @@ func TestPlace(t *testing.T) {
 		{"folder", "", "", config.Place{Dir: filepath.Join(dir, "etc/a")}},
 		{"bucket", "PGMEDIC_STORE=s3://b", "", config.Place{Bucket: "b"}},
 		{"prefix", "PGMEDIC_STORE=s3://b/c/d/", "", config.Place{Bucket: "b", Prefix: "c/d"}},
-		{"another folder", "PGMEDIC_STORE=x", "", config.Place{Dir: filepath.Join(dir, "x")}},
-		{"flag", "PGMEDIC_STORE=s3://b", "y", config.Place{Dir: filepath.Join(dir, "y")}},
-		{"flag with a bucket", "PGMEDIC_STORE=x", "s3://b/c", config.Place{Bucket: "b", Prefix: "c"}},
+		{"another folder", "PGMEDIC_STORE=./x", "", config.Place{Dir: filepath.Join(dir, "x")}},
+		{"flag", "PGMEDIC_STORE=s3://b", "./y", config.Place{Dir: filepath.Join(dir, "y")}},
+		{"flag with a bucket", "PGMEDIC_STORE=./x", "s3://b/c", config.Place{Bucket: "b", Prefix: "c"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := config.Options{Dir: dir, File: "etc/pgmedic.yaml", Environ: []string{tt.environ}}
@@ -381,7 +427,7 @@ func TestPlace(t *testing.T) {
 		})
 	}
 	for _, bad := range []string{
-		"s3://", "s3:///prefix", "s3://b//c", "s3://b/c?region=hunter2", "s3://key:hunter2@b/c", "s3://b c", "https://hunter2/b", "~/backups",
+		"s3://", "s3:///prefix", "s3://b//c", "s3://b/c?region=hunter2", "s3://key:hunter2@b/c", "s3://b c", "https://hunter2/b", "~/backups", "s3:/b", "s3:b", "S3:/b", "azure:b/c", "offsiet", "file:/srv/x",
 	} {
 		_, err := config.Load(config.Options{Dir: dir, Environ: []string{"PGMEDIC_STORE=" + bad}})
 		if pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" || strings.Contains(err.Error(), "hunter2") {

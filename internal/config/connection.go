@@ -99,20 +99,23 @@ func (l *loader) connectionWarnings(cfg *Config) {
 	}
 }
 
-// ReadReplicas returns the URLs of the configured standbys, which commas or
-// spaces separate. A part that begins no URL is left with the URL before it: after
-// a comma it is a further host, after a space it makes the URL one that is refused.
+// ReadReplicas returns the URLs of the configured standbys, which commas, spaces
+// or line ends separate. A comma within a URL stands between its hosts.
 func (c *Config) ReadReplicas() []Secret {
+	text := strings.TrimSpace(c.Database.ReadReplicaURL.Reveal())
+	if !strings.Contains(text, "://") && text != "" {
+		return []Secret{Secret(text)} // no URL; whoever connects says so
+	}
 	var urls []Secret
-	for part := range strings.SplitSeq(string(c.Database.ReadReplicaURL), ",") {
-		separator := ","
-		for _, word := range strings.Fields(part) {
-			if len(urls) > 0 && !strings.Contains(word, "://") {
-				urls[len(urls)-1] += Secret(separator + word)
-			} else {
-				urls = append(urls, Secret(word))
+	for _, word := range strings.Fields(text) {
+		for i, part := range strings.Split(word, ",") {
+			switch {
+			case part == "":
+			case i > 0 && len(urls) > 0 && !strings.Contains(part, "://"):
+				urls[len(urls)-1] += Secret("," + part) // a further host of the same URL
+			default:
+				urls = append(urls, Secret(part))
 			}
-			separator = " "
 		}
 	}
 	return urls

@@ -131,13 +131,14 @@ func TestLibpqShown(t *testing.T) {
 // TestReadReplicas: commas and spaces part URLs, and commas the hosts of one URL.
 func TestReadReplicas(t *testing.T) {
 	for text, want := range map[string][]string{
-		"":                                     nil,
-		"postgres://a/x":                       {"postgres://a/x"},
-		"postgres://a/x , postgresql://b/x":    {"postgres://a/x", "postgresql://b/x"},
-		"postgres://a:1,b:2/x,postgres://c/x,": {"postgres://a:1,b:2/x", "postgres://c/x"},
-		"postgres://a/x  postgresql://b/x":     {"postgres://a/x", "postgresql://b/x"},
-		"postgres://a/x,\tpostgres://b/x\n":    {"postgres://a/x", "postgres://b/x"},
-		"postgres://a/x y":                     {"postgres://a/x y"},
+		"":                                      nil,
+		"postgres://a/x":                        {"postgres://a/x"},
+		"postgres://a/x , postgresql://b/x":     {"postgres://a/x", "postgresql://b/x"},
+		"postgres://a:1,b:2/x,postgres://c/x,":  {"postgres://a:1,b:2/x", "postgres://c/x"},
+		"postgres://a/x postgres://b/x":         {"postgres://a/x", "postgres://b/x"},
+		"postgres://a:1,b:2/x\n postgres://c/x": {"postgres://a:1,b:2/x", "postgres://c/x"},
+		"host=a dbname=x":                       {"host=a dbname=x"},
+		"postgres://a/x y":                      {"postgres://a/x", "y"},
 	} {
 		cfg, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{"DB_READ_REPLICA_URL=" + text}})
 		if err != nil {

@@ -121,6 +121,9 @@ func (l *loader) chooseStore(cfg *Config) error {
 	if named >= 0 {
 		cfg.Backup.Store = cfg.Copies[named].Store
 	}
+	if _, hint, err := checkStore(given.text, given.base); named < 0 && l.maybeCopy(given) {
+		return usage(fmt.Sprintf("%s %v", given.origin.subject("backup.store"), err), cfg.copyHint(given.text, hint))
+	}
 	chosen := named >= 0 || given.origin.Source == SourceFlag
 	for i, c := range cfg.Copies {
 		if other := slices.IndexFunc(cfg.Copies[:i], func(o Copy) bool { return o.Name == c.Name || o.Place() == c.Place() }); other >= 0 {
@@ -140,6 +143,30 @@ func (l *loader) chooseStore(cfg *Config) error {
 	return nil
 }
 
+// maybeCopy reports whether a store is given by a word that can be the name of a
+// copy only.
+func (l *loader) maybeCopy(r raw) bool {
+	return r.origin.Source > SourceFile && isBareWord(r.text) && !urlLike(r.text)
+}
+
+// copyHint adds to a hint the names of the copies that are configured, or the one
+// that was most likely meant.
+func (c *Config) copyHint(text, hint string) string {
+	var names []string
+	for _, one := range c.Copies {
+		if one.Name != one.Store {
+			names = append(names, one.Name)
+		}
+	}
+	if guess := nearest(text, names); guess != "" {
+		return "did you mean " + guess + "?"
+	}
+	if len(names) > 0 {
+		return hint + ", or a configured copy: " + strings.Join(names, ", ")
+	}
+	return hint
+}
+
 // fieldOf returns the setting of a key that there is.
 func fieldOf(key string) field {
 	all := fields()
@@ -157,6 +184,9 @@ func (c *Config) ParseCopy(text, dir string) (Copy, error) {
 	}
 	place, hint, err := checkStore(text, dir)
 	if err != nil {
+		if isBareWord(text) {
+			hint = c.copyHint(text, hint)
+		}
 		return Copy{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "--to %w", err)
 	}
 	to := Copy{Name: place, Store: place, S3: c.Backup.S3}

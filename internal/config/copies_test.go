@@ -57,6 +57,16 @@ func TestStoreByCopy(t *testing.T) {
 			t.Errorf("%s: %+v at %q with %d copies", name, cfg.Backup.Place(), cfg.Backup.S3.Endpoint, len(cfg.Copies))
 		}
 	}
+	for source, o := range map[string]config.Options{
+		"PGMEDIC_STORE": {Environ: []string{"PGMEDIC_STORE=ofsite"}},
+		"--store":       {Flags: []config.Flag{{Key: "backup.store", Name: "--store", Value: "ofsite"}}},
+	} {
+		o.Dir = dir
+		_, err := config.Load(o)
+		if pgmedic.KindOf(err) != pgmedic.KindUsage || !strings.HasPrefix(err.Error(), source+" must be a path") || pgmedic.HintOf(err) != "did you mean offsite?" {
+			t.Errorf("%s misspelt: %v (%s)", source, err, pgmedic.HintOf(err))
+		}
+	}
 	cfg := load(t, config.Options{Dir: dir, Environ: []string{"PGMEDIC_STORE=offsite"}})
 	if cfg.Backup.Place().Bucket != "far" {
 		t.Errorf("a name in the environment is %+v", cfg.Backup.Place())
@@ -86,13 +96,13 @@ func TestParseCopy(t *testing.T) {
 	write(t, dir, "pgmedic.yaml", twoCopies)
 	cfg := load(t, config.Options{Dir: dir})
 	for text, want := range map[string]string{
-		"offsite": "https://far.example", "s3://far/clinic": "https://far.example", "s3://third/x": "https://main.example", "folder": "https://main.example",
+		"offsite": "https://far.example", "s3://far/clinic": "https://far.example", "s3://third/x": "https://main.example", "./folder": "https://main.example",
 	} {
 		if c, err := cfg.ParseCopy(text, dir); err != nil || c.S3.Endpoint != want {
 			t.Errorf("%s: %q %v", text, c.S3.Endpoint, err)
 		}
 	}
-	for _, text := range []string{"s3://main/clinic", "gs://x/y", "s3://", "~/x"} {
+	for _, text := range []string{"s3://main/clinic", "gs://x/y", "s3://", "~/x", "s3:/b/c", "ofsite", "folder"} {
 		if _, err := cfg.ParseCopy(text, dir); pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
 			t.Errorf("%s: %v", text, err)
 		}

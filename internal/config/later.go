@@ -19,6 +19,8 @@ type later struct {
 	what, but, hint string
 	// mild is true where backups are as good without it: a warning is enough.
 	mild bool
+	// rare is true where only commands that take or check backups warn.
+	rare bool
 }
 
 // laters returns what existing deployments may ask for and this version does
@@ -26,7 +28,9 @@ type later struct {
 func laters() []later {
 	return []later{
 		{env: "NOTIFICATION_ENABLED", asks: wanted, mild: true,
-			what: "notifications are asked for", but: "this version sends none"},
+			what: "notifications are asked for", but: "this version sends none", hint: "have the job that runs pgmedic notify somebody when the exit code is not 0; docs/operations.md shows how"},
+		{env: "BACKUP_RETENTION_DAYS", asks: wanted, mild: true, rare: true,
+			what: "old backups are to be deleted", but: "this version deletes no backups", hint: "delete old ones yourself, by whole folders; docs/backup.md shows how"},
 	}
 }
 
@@ -38,7 +42,6 @@ func ignored() []string {
 		"DB_CONNECTION_LIMIT", "DB_POOL_TIMEOUT", "DB_SOCKET_TIMEOUT", "DB_QUERY_TIMEOUT",
 		"DB_SLOW_QUERY_THRESHOLD", "DB_MAX_RETRIES", "DB_RETRY_DELAY", "DB_RETRY_BACKOFF",
 		"DB_HEALTH_CHECK_INTERVAL",
-		"BACKUP_RETENTION_DAYS",
 		// Of clouds that are refused as a whole.
 		"GCP_BUCKET", "AZURE_STORAGE_CONTAINER", "AZURE_STORAGE_ACCOUNT",
 	}
@@ -75,6 +78,54 @@ func (r request) place() string {
 		return r.origin.Name
 	}
 	return r.origin.subject(r.key)
+}
+
+// Unheeded is something that the settings ask for and this version does not do.
+type Unheeded struct {
+	// Text is a sentence that names the setting, Hint what to do instead.
+	Text, Hint string
+}
+
+// Unheeded returns what the settings ask for, this version does not do, and backups
+// are as good without. Commands that take or check backups warn of each.
+func (c *Config) Unheeded() []Unheeded {
+	var all []Unheeded
+	for _, r := range c.asked {
+		if r.mild {
+			all = append(all, Unheeded{Text: r.sentence(), Hint: r.hint})
+		}
+	}
+	return all
+}
+
+func (r request) sentence() string { return r.what + " (" + r.place() + ") but " + r.but }
+
+// PoolNames returns the names that are set, that only the pool has a use for and no
+// command reads.
+func (c *Config) PoolNames() []string { return c.poolNames }
+
+// noteUnused notes the names of ignored that are set.
+func (l *loader) noteUnused(cfg *Config) {
+	for _, name := range ignored() {
+		if strings.HasPrefix(name, "DB_") && (l.environ[name] != "" || l.dotenv[name] != "") {
+			cfg.poolNames = append(cfg.poolNames, name)
+		}
+	}
+}
+
+// missing returns what to do about a key of the file that this version lacks and
+// that others of its kind have, or empty.
+func missing(key string) string {
+	name := lastName(key)
+	switch {
+	case strings.HasPrefix(name, "retention"), name == "retain":
+		return "this version deletes no backups: take the key out; docs/backup.md shows how to delete old ones"
+	case name == "schedule", name == "schedules":
+		return "this version starts nothing by itself: take the key out, and use cron or systemd as docs/operations.md shows"
+	case strings.HasPrefix(name, "notif"):
+		return "this version sends no notifications: take the key out; docs/operations.md shows how a job sends them"
+	}
+	return ""
 }
 
 // isRequest reports whether key is one that laters has for the file.

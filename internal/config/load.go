@@ -66,6 +66,9 @@ func Load(opts Options) (*Config, error) {
 			cfg.libpq[f.key] = r.text
 			continue
 		}
+		if f.key == "backup.store" && l.maybeCopy(r) {
+			continue // chooseStore knows the copies
+		}
 		if err := l.set(f, r, v.FieldByIndex(f.index)); err != nil {
 			return nil, err
 		}
@@ -78,8 +81,10 @@ func Load(opts Options) (*Config, error) {
 		return nil, err
 	}
 	l.requests(cfg)
+	l.noteUnused(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)
+	l.credentialWarnings(cfg)
 	cfg.Warnings = l.warnings
 	return cfg, nil
 }
@@ -177,7 +182,7 @@ func (l *loader) lookup(f field) raw {
 			return raw{text: text, base: l.dir, origin: Origin{Source: SourceEnvironment, Name: f.env}}
 		}
 		if text := l.dotenv[f.env]; text != "" {
-			return raw{text: text, base: l.dir, origin: Origin{Source: SourceEnvFile, File: l.envName, Name: f.env}}
+			return raw{text: text, base: filepath.Dir(l.envFile), origin: Origin{Source: SourceEnvFile, File: l.envName, Name: f.env}}
 		}
 	}
 	if l.yaml != nil {
@@ -197,7 +202,20 @@ func (l *loader) lookup(f field) raw {
 			return r
 		}
 	}
-	return raw{text: f.def, base: l.dir}
+	return raw{text: f.def, base: l.defaultBase()}
+}
+
+// defaultBase is the folder that relative defaults start from: that of the file
+// that the settings are read from, so that a job in another folder means the same
+// store, or the working folder where there is no file.
+func (l *loader) defaultBase() string {
+	switch {
+	case l.file != "":
+		return filepath.Dir(l.file)
+	case l.envFile != "":
+		return filepath.Dir(l.envFile)
+	}
+	return l.dir
 }
 
 // requests notes what the environment asks for and this version does not do.
@@ -214,8 +232,21 @@ func (l *loader) requests(cfg *Config) {
 		}
 	}
 	for _, r := range cfg.asked {
-		if r.mild {
-			l.warn("%s (%s) but %s", r.what, r.place(), r.but)
+		if r.mild && !r.rare {
+			l.warn("%s", r.sentence())
+		}
+	}
+}
+
+// credentialWarnings warns about what the AWS SDK reads, from the environment alone.
+func (l *loader) credentialWarnings(cfg *Config) {
+	bucket := cfg.Backup.Place().Bucket != "" || slices.ContainsFunc(cfg.Copies, func(c Copy) bool { return c.Place().Bucket != "" })
+	if !bucket {
+		return
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"} {
+		if l.dotenv[name] != "" && l.environ[name] == "" {
+			l.warn("%s: %s has no effect there: the AWS SDK reads it from the environment alone; export it", l.envName, name)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 	case f.isDuration():
 		d, err := parseDuration(r.text)
 		dst.SetInt(int64(d))
-		return "write a time such as 30s, 5m or 1h30m, or a number of seconds; the default is " + f.def, err
+		return "write a duration such as 30s, 5m, 1h30m or 7d, or a number of seconds; the default is " + f.def, err
 	case f.typ.Kind() == reflect.Int || f.typ.Kind() == reflect.Float64:
 		return "correct it, or leave it out for " + f.def, f.parseNumber(r.text, dst)
 	case f.typ.Kind() == reflect.Bool:
@@ -158,6 +158,8 @@ func absolute(path, base string) (abs, hint string, err error) {
 		return "", "", fmt.Errorf("must be one line")
 	case strings.Contains(path, "://"):
 		return "", "a bucket for backups is named in backup.store (PGMEDIC_STORE)", fmt.Errorf("must be a local path, not a URL")
+	case urlLike(path):
+		return "", "a bucket for backups is named in backup.store (PGMEDIC_STORE); write ./ before a path that has a colon", fmt.Errorf("must be a local path, and begins like a URL")
 	case path == "~" || strings.HasPrefix(path, "~/"):
 		return "", "write the path out", fmt.Errorf("begins with ~, which only a shell replaces")
 	case filepath.IsAbs(path):
@@ -173,11 +175,17 @@ func parseDuration(text string) (time.Duration, error) {
 	seconds, err := strconv.ParseFloat(text, 64)
 	if err == nil {
 		if math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt64/float64(time.Second)/2 {
-			return 0, fmt.Errorf("must be a time that makes sense")
+			return 0, fmt.Errorf("must be a duration that makes sense")
 		}
 		d = time.Duration(seconds * float64(time.Second))
+	} else if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || math.IsNaN(n) || math.Abs(n) > math.MaxInt64/float64(24*time.Hour)/2 {
+			return 0, fmt.Errorf("must be a duration")
+		}
+		d = time.Duration(n * float64(24*time.Hour))
 	} else if d, err = time.ParseDuration(text); err != nil {
-		return 0, fmt.Errorf("must be a time")
+		return 0, fmt.Errorf("must be a duration")
 	}
 	if d < 0 {
 		return 0, fmt.Errorf("must not be negative")

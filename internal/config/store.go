@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -32,12 +33,30 @@ func placeOf(store string) Place {
 
 const s3Scheme = "s3://"
 
+// isBareWord reports whether text is one word without a separator: the name of a
+// copy, perhaps misspelt, more likely than a folder to make.
+func isBareWord(text string) bool {
+	return !strings.ContainsAny(text, `/\`) && text != "." && text != ".." && text != "~" && !strings.ContainsAny(text, "\n\r\x00")
+}
+
+// urlLike reports whether text begins with a scheme, as a URL with a slash too few
+// does. One letter is a drive of Windows.
+func urlLike(text string) bool {
+	return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`).MatchString(text)
+}
+
 // checkStore returns a store as it is kept: a URL as it is, a folder absolute.
 func checkStore(text, base string) (store, hint string, err error) {
-	if !strings.Contains(text, "://") {
+	const form = "write s3://bucket/prefix"
+	switch {
+	case strings.Contains(text, "://"):
+	case urlLike(text):
+		return "", form + ", or a folder", fmt.Errorf("begins like a URL and is none")
+	case isBareWord(text):
+		return "", "write ./NAME for a folder here, or s3://bucket/prefix", fmt.Errorf("must be a path, a URL, or the name of a configured copy, and is a single word that names none")
+	default:
 		return absolute(text, base)
 	}
-	const form = "write s3://bucket/prefix"
 	rest, isS3 := strings.CutPrefix(text, s3Scheme)
 	bucket, prefix, _ := strings.Cut(rest, "/")
 	switch {

@@ -269,6 +269,9 @@ func (y *yamlFile) unknown(section string, e entry) error {
 	if !isName(e.name) {
 		return y.errorf(e.key, "", "unknown key (not a name of letters, digits and _)")
 	}
+	if hint := missing(e.name); hint != "" {
+		return y.errorf(e.key, hint, "%s is not in this version", e.name)
+	}
 	siblings := y.children(section)
 	guess := nearest(e.name, siblings)
 	if guess == "" {

@@ -119,7 +119,7 @@ func lastRead(e catalog.Entry, o SampleOptions) map[string]time.Time {
 func ParsePercent(text string) (float64, error) {
 	percent, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "%")), 64)
 	if err != nil || math.IsNaN(percent) || percent <= 0 || percent > 100 {
-		return 0, pgmedic.Errorf(pgmedic.KindUsage, "write it as 5%, more than 0 and not more than 100", "%q is no share", text)
+		return 0, pgmedic.Errorf(pgmedic.KindUsage, "write it as 5%, more than 0 and not more than 100", "%q is not a percentage", text)
 	}
 	return percent, nil
 }

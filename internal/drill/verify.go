@@ -170,6 +170,9 @@ func (o VerifyOptions) keysCheck(ctx context.Context) ([]pgmedic.Check, error) {
 	if ways == 1 {
 		check.Detail = "1 way to open it"
 	}
+	if ways == 1 {
+		check.Detail = "1 way to open it"
+	}
 	if ways == 0 {
 		check.Outcome, check.Detail = pgmedic.OutcomeFailed, "no way to open it is left in the store: nobody can read this backup again"
 		check.Hint = "if a copy has its keys, run pgmedic copy from there; else take a new backup"

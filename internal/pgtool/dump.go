@@ -3,6 +3,7 @@ package pgtool
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
@@ -58,7 +59,13 @@ const readingOptions = "-c TimeZone=UTC -c bytea_output=hex"
 // decided once, and not by pg_dump's patterns again.
 func LeaveOutArguments(l postgres.LeftOut) []string {
 	var args []string
+	for _, s := range l.Schemas {
+		args = append(args, "--exclude-schema="+pgmedic.QuoteIdent(s))
+	}
 	for _, r := range l.Tables {
+		if slices.Contains(l.Schemas, r.Schema) {
+			continue
+		}
 		args = append(args, "--exclude-table="+pgmedic.QuoteQualified(r.Schema, r.Name))
 	}
 	for _, r := range l.WithoutRows {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"slices"
 	"strconv"
@@ -181,6 +182,11 @@ func parseError(err error) error {
 	reason := "not valid"
 	if inner := errors.Unwrap(err); inner != nil {
 		reason = inner.Error()
+	}
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return pgmedic.Errorf(pgmedic.KindUsage, "correct the path (sslrootcert, sslcert, sslkey, servicefile), and see that this user may read the file",
+			"connection string: the file %s can't be read: %w", file.Path, file.Err)
 	}
 	return badTarget(reason)
 }

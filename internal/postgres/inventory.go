@@ -108,6 +108,9 @@ func queryDefinitions(ctx context.Context, conn *pgx.Conn, q inventoryQuery, wit
 		if identity == nil || definition == nil {
 			return nil // dropped since the query began
 		}
+		if without.ofSchema(*identity) {
+			return nil
+		}
 		if without.LargeObjects {
 			switch {
 			case q.kind == "large objects":

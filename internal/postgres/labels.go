@@ -53,6 +53,9 @@ func queryLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) ([]Defini
 	labels := []Definition{}
 	var provider, of, label string
 	_, err = pgx.ForEachRow(rows, []any{&provider, &of, &label}, func() error {
+		if without.ofSchema(of) {
+			return nil
+		}
 		if !without.LargeObjects || !strings.HasPrefix(of, "large object ") {
 			labels = append(labels, Definition{Kind: labelKind, Identity: pgmedic.PrintableBytes(LabelsOf(provider) + of), Hash: hashDefinition("\x01" + label)})
 		}

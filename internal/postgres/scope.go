@@ -17,6 +17,9 @@ type LeftOut struct {
 	// only. Views, materialized views, sequences and foreign tables count as
 	// tables.
 	Tables, WithoutRows []Relation
+	// Schemas are those that rescues made, which are in no backup. Their tables are
+	// among Tables.
+	Schemas []string
 	// ForeignKeys refer to rows that are not there.
 	ForeignKeys []pgmedic.ForeignKey
 	// LargeObjects is true where there are none of them.
@@ -112,10 +115,18 @@ type scope struct {
 
 // resolve returns what the patterns leave out, as the session sees the database
 // now.
-func (p Patterns) resolve(ctx context.Context, conn *pgx.Conn) (LeftOut, error) {
-	if p.Empty() {
-		return LeftOut{}, nil
+func (p Patterns) resolve(ctx context.Context, conn *pgx.Conn) (left LeftOut, err error) {
+	if !p.Empty() {
+		if left, err = p.choose(ctx, conn); err != nil {
+			return left, err
+		}
 	}
+	err = left.leaveOutRescued(ctx, conn)
+	return left, err
+}
+
+// choose is resolve for patterns that there are.
+func (p Patterns) choose(ctx context.Context, conn *pgx.Conn) (LeftOut, error) {
 	found, err := p.match(ctx, conn)
 	if err != nil {
 		return LeftOut{}, err

@@ -83,7 +83,10 @@ func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
 		case slices.Contains(prismaKeywords(), name):
 			t.pooler = t.pooler || name == "pgbouncer" && value == "true"
 		default:
-			hint := "remove it, or see docs/configuration.md for the parameters that are understood"
+			hint := "remove it; docs/configuration.md lists the parameters that are understood"
+			if near := nearKeyword(name, append(known, prismaKeywords()...)); near != "" && nameUnknown {
+				hint = "did you mean " + near + "?"
+			}
 			if !nameUnknown {
 				return Target{}, pgmedic.Errorf(pgmedic.KindUsage,
 					hint+"; special characters in a password must be percent-encoded, or quoted among keywords",
@@ -93,6 +96,29 @@ func newTarget(params map[string]string, nameUnknown bool) (Target, error) {
 		}
 	}
 	return t, nil
+}
+
+// nearKeyword returns the keyword that a misspelt one most likely means, or empty:
+// one that differs by a letter that is missing, too much, another, or swapped with
+// the next.
+func nearKeyword(name string, known []string) string {
+	for _, k := range known {
+		short, long := name, k
+		if len(short) > len(long) {
+			short, long = long, short
+		}
+		i := 0
+		for i < len(short) && short[i] == long[i] {
+			i++
+		}
+		switch {
+		case len(short) == len(long) && i < len(short) && short[i+1:] == long[i+1:],
+			len(short)+1 == len(long) && short[i:] == long[i+1:],
+			len(short) == len(long) && i+1 < len(short) && short[i] == long[i+1] && short[i+1] == long[i] && short[i+2:] == long[i+2:]:
+			return k
+		}
+	}
+	return ""
 }
 
 // ParseTarget reads a connection URL (postgres:// or postgresql://) or a

@@ -190,5 +190,5 @@ func chooseTables(b *pgmedic.Backup, patterns []string) ([]rescueName, error) {
 
 // rescueSchema is the schema that a backup's tables are rescued into.
 func rescueSchema(b *pgmedic.Backup) string {
-	return "pgmedic_rescue_" + strings.ReplaceAll(strings.ToLower(b.ID), "-", "_")
+	return postgres.RescueSchema(b.ID)
 }

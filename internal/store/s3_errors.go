@@ -29,25 +29,25 @@ var s3Codes = []struct {
 	hint  string
 }{
 	{strangerCodes,
-		pgmedic.KindUnreachable, "The server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host."},
+		pgmedic.KindUnreachable, "the server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host"},
 	{[]string{"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403", "401", "Unauthorized"},
-		pgmedic.KindUnreachable, "The server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow."},
-	{[]string{"NoSuchBucket"}, pgmedic.KindUsage, "Make the bucket, or correct backup.store."},
-	{[]string{"InvalidBucketName"}, pgmedic.KindUsage, "Correct the bucket's name in backup.store."},
+		pgmedic.KindUnreachable, "the server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow"},
+	{[]string{"NoSuchBucket"}, pgmedic.KindUsage, "make the bucket, or correct backup.store"},
+	{[]string{"InvalidBucketName"}, pgmedic.KindUsage, "correct the bucket's name in backup.store"},
 	{[]string{"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "307", "MovedPermanently"},
-		pgmedic.KindUsage, "The bucket is in another region, or at another endpoint: set AWS_REGION or backup.s3.region, and look at backup.s3.endpoint."},
-	{[]string{"RequestTimeTooSkewed"}, pgmedic.KindUnreachable, "This host's clock is wrong: set it."},
-	{[]string{"InvalidObjectState", "ObjectNotInActiveTierError"}, pgmedic.KindUnreachable, "The object is in an archive: have S3 restore it first."},
+		pgmedic.KindUsage, "the bucket is in another region, or at another endpoint: set AWS_REGION or backup.s3.region, and look at backup.s3.endpoint"},
+	{[]string{"RequestTimeTooSkewed"}, pgmedic.KindUnreachable, "this host's clock is wrong: set it"},
+	{[]string{"InvalidObjectState", "ObjectNotInActiveTierError"}, pgmedic.KindUnreachable, "the object is in an archive: have S3 restore it first"},
 	{[]string{"EntityTooLarge", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XAmzContentSizeExceeded", "507"},
-		pgmedic.KindFailed, "The store has no room for it: raise its quota, or free space there."},
+		pgmedic.KindFailed, "the store has no room for it: raise its quota, or free space there"},
 	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException"},
-		pgmedic.KindUnreachable, "Look at the KMS key in backup.s3.kms_key_id."},
+		pgmedic.KindUnreachable, "look at the KMS key in backup.s3.kms_key_id"},
 	{[]string{"NotImplemented", "501"},
-		pgmedic.KindUnreachable, "The server lacks what pgmedic needs, perhaps conditional writes (If-None-Match): docs/stores.md says what it must heed."},
+		pgmedic.KindUnreachable, "the server lacks what pgmedic needs, perhaps conditional writes (If-None-Match): docs/stores.md says what it must heed"},
 	{[]string{"InvalidArgument", "InvalidRequest"},
-		pgmedic.KindUnreachable, "A server that knows no checksums takes objects if AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION are both when_required; docs/stores.md says more."},
+		pgmedic.KindUnreachable, "a server that knows no checksums takes objects if AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION are both when_required; docs/stores.md says more"},
 	{[]string{"SlowDown", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"},
-		pgmedic.KindUnreachable, "The store is overloaded: run again later, or lower backup.s3.concurrency."},
+		pgmedic.KindUnreachable, "the store is overloaded: run again later, or lower backup.s3.concurrency"},
 }
 
 // failed returns the error of op on key, which may be empty.
@@ -85,17 +85,24 @@ func (s *S3) advise(err error) (pgmedic.Kind, string) {
 	case code != "":
 		return pgmedic.KindUnreachable, ""
 	case errors.As(err, &authority):
-		return pgmedic.KindUnreachable, "If the server's certificate comes from a private authority, name its file in backup.s3.ca_file."
+		return pgmedic.KindUnreachable, "if the server's certificate comes from a private authority, name its file in backup.s3.ca_file"
 	case errors.As(err, &hostname), errors.As(err, &invalid):
-		return pgmedic.KindUnreachable, "The server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate."
-	case strings.Contains(err.Error(), "get credentials"), strings.Contains(err.Error(), "failed to refresh cached credentials"):
-		return pgmedic.KindUnreachable, "No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this host a role."
+		return pgmedic.KindUnreachable, "the server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate"
+	case lacksCredentials(err):
+		return pgmedic.KindUnreachable, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment (export them: a .env file is not read for these), or give this host a role"
 	case errors.As(err, &dns):
-		return pgmedic.KindUnreachable, "The host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style."
+		return pgmedic.KindUnreachable, "the host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style"
 	case errors.As(err, &dial) && dial.Op == "dial":
-		return pgmedic.KindUnreachable, "Nothing answers there: look at backup.s3.endpoint, the network and the firewall."
+		return pgmedic.KindUnreachable, "nothing answers there: look at backup.s3.endpoint, the network and the firewall"
 	}
-	return pgmedic.KindUnreachable, "Look at the network, and run it again."
+	return pgmedic.KindUnreachable, "look at the network, and run it again"
+}
+
+// lacksCredentials reports whether the client found no credentials to sign a request
+// with. It has no type for that.
+func lacksCredentials(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "get credentials") || strings.Contains(text, "failed to refresh cached credentials")
 }
 
 // brief is an error of the client without the telling of its layers.
@@ -117,6 +124,9 @@ func summary(err error) string {
 			text += " (request " + answer.ServiceRequestID() + ")"
 		}
 		return text
+	}
+	if lacksCredentials(err) {
+		return "no AWS credentials were found"
 	}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) {
