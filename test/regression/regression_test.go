@@ -2,7 +2,7 @@
 // out of a server and back: the database of their whole schedule, and what single
 // scripts leave. It is part of make test-all; scripts/regression-tests.sh fetches the
 // tests and compiles the library that they load. PGMEDIC_REGRESSION_SCRIPTS=all has
-// each of the single scripts run, which takes half an hour, and not every eighth.
+// each of the single scripts run, which takes half an hour, and not every twelfth.
 package regression_test
 
 import (
@@ -84,14 +84,14 @@ func TestSingleScripts(t *testing.T) {
 	}
 }
 
-// single returns the scripts that are run alone: every eighth of the schedule, or all.
+// single returns the scripts that are run alone: every twelfth of the schedule, or all.
 func (s suite) single(t *testing.T) (scripts []string) {
 	t.Helper()
 	all := slices.DeleteFunc(slices.Concat(s.schedule(t)...), func(script string) bool { return script == "test_setup" })
 	if os.Getenv("PGMEDIC_REGRESSION_SCRIPTS") == "all" {
 		return all
 	}
-	for i := 0; i < len(all); i += 8 {
+	for i := 0; i < len(all); i += 12 {
 		scripts = append(scripts, all[i])
 	}
 	return scripts
