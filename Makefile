@@ -49,6 +49,7 @@ test: setup ## run the tests on one PostgreSQL
 test-all: ## run all tests, on every supported PostgreSQL, with the race detector
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
+	@scripts/regression-tests.sh --versions "$(CACHE)"
 	@export PGMEDIC_TEST_ALL=1; { $(call RACE,-count=1 -tags '$(ALL_TAGS)'); } && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
 .PHONY: test-hostile

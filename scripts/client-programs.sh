@@ -15,13 +15,13 @@
 # newer ones.
 set -euo pipefail
 
-# Each line: the major version, and the release of Debian that has it.
-readonly RELEASES='17 trixie
-18 sid'
 # What is taken from each besides PostgreSQL; patchelf writes where the loader is.
 readonly COMPANIONS=(age zstd openssl pgbouncer)
 # A change of this has what is there made again.
 readonly FORM=1
+
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/private-apt.sh"
 
 work=           # a folder for half-done work, removed at exit
 
@@ -56,40 +56,23 @@ installed() {
   { read -r got <"$(folder "$1")/PACKAGE"; } 2>/dev/null && [[ $got == "$(note "$1")" ]]
 }
 
-# mirror prints the address from which apt gets Debian here, if it does.
-mirror() {
-  local answer
-  # shellcheck disable=SC2016 # apt knows what it is
-  answer=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null) || return 0
-  printf '%s' "${answer%%$'\n'*}"
-}
-
-# apt_get asks apt about a release that this machine does not run, with lists and
-# a package database of its own. What apt printed is shown if it failed.
+# apt_get asks apt about a release that this machine does not run. What apt printed
+# is shown if it failed.
 apt_get() {
   local log=$work/apt.log
-  if ! apt-get -q -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
-    -o Dir::State="$work/state" -o Dir::State::Status="$work/state/status" \
-    -o Dir::Cache="$work/cache" -o Dir::Cache::Archives="$work/archives" -o Dir::Log="$work/log" \
-    -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false -o APT::Install-Suggests=false \
-    -o Acquire::Languages=none -o Acquire::Retries=3 "$@" >"$log" 2>&1 </dev/null; then
+  if ! private_apt "$work" apt-get "$@" >"$log" 2>&1; then
     tail -n 20 -- "$log" >&2
     die "getting PostgreSQL $major of Debian $release failed" \
-      "if $release has it no more, change RELEASES in scripts/client-programs.sh"
+      "if $release has it no more, change RELEASES in scripts/private-apt.sh"
   fi
 }
 
 # download fetches a version's packages and all that they need, and unpacks them.
 download() {
-  local keyring options='' package
-  mkdir -p -- "$work"/{state/lists/partial,cache,archives/partial,log,root}
-  : >"$work/state/status"
-  # Not every machine trusts Debian's keys for all that apt gets.
-  for keyring in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
-    if [[ -r $keyring ]]; then options="[signed-by=$keyring] "; fi
-  done
-  printf 'deb %s%s %s main\n' "$options" "$from" "$release" >"$work/sources.list"
+  local package
+  new_private_apt "$work"
+  mkdir -- "$work/root"
+  printf 'deb %s%s %s main\n' "$(signed_by)" "$from" "$release" >"$work/sources.list"
   apt_get update
   apt_get --yes --download-only install "postgresql-$major" patchelf "${COMPANIONS[@]}"
   for package in "$work"/archives/*.deb; do

@@ -7,8 +7,9 @@
 #                             and age, zstd and openssl, by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB), 17 and 18 with
-#                             their own client programs (190 MB), promtool, Chromium and
-#                             axe-core, by which tests look at the HTML report
+#                             their own client programs (190 MB), PostgreSQL's regression
+#                             tests, promtool, Chromium and axe-core, by which tests look
+#                             at the HTML report
 #
 # It installs packages only as root, only with apt, and never starts a server.
 # All else goes to a cache outside the repository: $PGMEDIC_CACHE, or
@@ -54,7 +55,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 usage() {
-  sed -n '3,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
@@ -145,6 +146,8 @@ look_for_tools() {
   have_pgbouncer || missing+=(pgbouncer)
   if ! $want_servers || [[ $(uname -s) != Linux ]]; then return 0; fi
   have_chromium || missing+=(chromium)
+  # PostgreSQL's source is packed with it.
+  have bzip2 || missing+=(bzip2)
   if ! servers_installed || ! axe_installed; then
     have npm || missing+=(nodejs npm)
   fi
@@ -436,6 +439,7 @@ main() {
   if $want_servers; then
     install_servers
     "$repository/scripts/client-programs.sh" "$cache"
+    "$repository/scripts/regression-tests.sh" "$cache"
     install_axe
   fi
 }

@@ -77,9 +77,12 @@ from relation r left join by_index x on x.indrelid = r.oid
 where r.heap + coalesce(x.fetched, 0) > 0
 order by r.heap - r.heap_hits + coalesce(x.fetched - x.hits, 0) desc, 1, 2 limit $1`
 
-// The database that is looked at is measured already.
+// The database that is looked at is measured already. Of one that was dropped just
+// now the size is NULL, or an error, by version; whether it is there is asked as
+// everybody, since of a superuser the server asks nothing.
 const sqlDatabaseSizes = `
-select datname::text as name, coalesce(pg_database_size(oid), 0) as bytes -- NULL where it was dropped just now
+select datname::text as name,
+       case when has_database_privilege('public', oid, 'CONNECT') is null then 0 else coalesce(pg_database_size(oid), 0) end as bytes
 from pg_database
 where datallowconn and datname <> current_database()
   and (has_database_privilege(oid, 'CONNECT') or pg_has_role('pg_read_all_stats', 'MEMBER'))

@@ -171,12 +171,12 @@ func CompareInventories(source, copied []Definition) []Difference {
 }
 
 // undumpedComment finds, for a comment d, an object that pg_dump does not write
-// itself, and whose comment it leaves out: a check or a not-null constraint that is
-// inherited, a foreign key or a trigger that a partition has from its parent, an
-// index that is not valid.
+// itself, and whose comment it leaves out: a check that is inherited, a foreign key or
+// a trigger that a partition has from its parent, an index that is not valid. It writes
+// the comments of inherited not-null constraints (PostgreSQL 18).
 const undumpedComment = `
 	SELECT FROM pg_catalog.pg_constraint AS k WHERE d.classoid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objoid
-		AND (k.contype IN ('c', 'n') AND NOT k.conislocal OR k.contype = 'f' AND k.conparentid <> 0)
+		AND (k.contype = 'c' AND NOT k.conislocal OR k.contype = 'f' AND k.conparentid <> 0)
 	UNION ALL SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.indexrelid
 	WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND x.indexrelid = d.objoid AND NOT x.indisvalid AND c.relkind = 'i'
 	UNION ALL SELECT FROM pg_catalog.pg_depend AS p JOIN pg_catalog.pg_trigger AS own ON own.oid = p.objid

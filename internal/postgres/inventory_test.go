@@ -294,6 +294,8 @@ func TestInventoryOfNewer(t *testing.T) {
 				{18, "CREATE PUBLICATION p WITH (publish_generated_columns = stored)", "ALTER PUBLICATION p SET (publish_generated_columns = none)",
 					"publication p generated columns changed"},
 				{18, "SELECT", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON LARGE OBJECTS TO a_reader", "default privileges"},
+				{18, "CREATE TABLE s.p (a int CONSTRAINT n NOT NULL); CREATE TABLE s.t () INHERITS (s.p)", "COMMENT ON CONSTRAINT n ON s.t IS 'x'",
+					"comment table constraint n on s.t unexpected"},
 				{18, "CREATE DOMAIN s.d AS int CONSTRAINT n NOT NULL", "ALTER DOMAIN s.d RENAME CONSTRAINT n TO m", "constraint n on s.d missing"},
 			} {
 				if major < c.since {

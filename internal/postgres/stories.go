@@ -119,6 +119,15 @@ func ReadStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 	return slices.DeleteFunc(all, func(k Kept) bool { return !k.Own() }), err
 }
 
+// databaseSize is an expression with pg_database_size of a database, or another where
+// the role may not know it, or where the database was dropped while the query ran: the
+// size is NULL then, or an error, by version. Whether the database is there
+// is asked as everybody, since of a superuser the server asks nothing.
+func databaseSize(oid, size, otherwise string) string {
+	return fmt.Sprintf(`CASE WHEN NOT (pg_catalog.has_database_privilege(%[1]s, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'))
+		THEN %[3]s WHEN pg_catalog.has_database_privilege('public', %[1]s, 'CONNECT') IS NULL THEN %[3]s ELSE %[2]s END`, oid, size, otherwise)
+}
+
 // ReadAllStories returns every database with a story, whoever's it is, newest
 // first.
 func ReadAllStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
@@ -130,8 +139,7 @@ func ReadAllStories(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
 SELECT d.datname::text, d.oid, d.datallowconn, d.datconnlimit = -2, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
 	pg_catalog.pg_get_userbyid(d.datdba)::text, coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = d.datdba), false),
 	pg_catalog.pg_get_userbyid(d.datdba) = current_user,
-	CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-		THEN coalesce(pg_catalog.pg_database_size(d.oid), 0) ELSE 0 END, -- NULL where it was dropped just now
+	`+databaseSize("d.oid", "coalesce(pg_catalog.pg_database_size(d.oid), 0)", "0")+`,
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid),
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid = d.oid
 		AND a.application_name NOT LIKE 'pgmedic%' AND a.backend_type IN ('client backend', 'walsender')),
@@ -283,7 +291,6 @@ func Nameless(ctx context.Context, conn *pgx.Conn, prefix string, owners []strin
 SELECT d.datname::text FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
 WHERE left(d.datname::text, length($1)) = $1 AND NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
 	AND (r.rolsuper OR r.rolname = current_user OR r.rolname::text = ANY ($2))
-	AND CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-		THEN coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false) ELSE false END`, prefix, owners)
+	AND `+databaseSize("d.oid", "coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false)", "false"), prefix, owners)
 	return names, Wrap(err, "list the databases")
 }

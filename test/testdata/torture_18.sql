@@ -31,11 +31,14 @@ INSERT INTO v18.not_null_heir VALUES (1, 2, 3, 4, 5);
 CREATE TABLE v18.not_null_valid () INHERITS (v18.not_null);
 INSERT INTO v18.not_null_valid VALUES (1, 2, 3, 4);
 ALTER TABLE v18.not_null_valid VALIDATE CONSTRAINT later;
+COMMENT ON CONSTRAINT later ON v18.not_null_valid IS 'holds here';
+COMMENT ON CONSTRAINT "a's ""own" ON v18.not_null_heir IS 'inherited';
 CREATE TABLE parts.not_null (a int, b int) PARTITION BY LIST (a);
 CREATE TABLE parts.not_null_1 PARTITION OF parts.not_null (b CONSTRAINT strict NOT NULL) FOR VALUES IN (1);
 CREATE TABLE parts.not_null_2 PARTITION OF parts.not_null FOR VALUES IN (2);
 INSERT INTO parts.not_null VALUES (1, 1), (2, NULL);
 ALTER TABLE parts.not_null ADD CONSTRAINT of_all NOT NULL b NOT VALID;
+COMMENT ON CONSTRAINT of_all ON parts.not_null_2 IS 'of a leaf';
 
 -- Keys over time.
 CREATE TABLE v18.stays (bed int, during tstzrange, note text, CONSTRAINT "no overlap" PRIMARY KEY (bed, during WITHOUT OVERLAPS));
