@@ -152,6 +152,7 @@ func (c *collector) follow(before *collector) {
 // without pg_monitor did not see, although its queries succeeded.
 func (c *collector) finish() {
 	r := c.reading
+	r.may = nil
 	if c.opts.Numbers {
 		// What asks for the texts chooses among the statements otherwise.
 		statementIDs(r, c.opts)
@@ -162,6 +163,7 @@ func (c *collector) finish() {
 		}
 	}
 	if b := r.Before; b != nil {
+		b.may = nil
 		// What could not be read then can't be read now, and is said there.
 		b.Statements, b.Skipped, b.Cost = nil, []Skipped{}, Cost{}
 		b.Server.Settings, b.Server.Extensions = nil, nil

@@ -172,7 +172,7 @@ cross join lateral (
   join pg_stats s on s.schemaname = n.nspname and s.tablename = t.relname and s.attname = a.attname and not s.inherited
   where a.attrelid = t.oid and a.attnum = any(i.indkey::int2[])
 ) w
-where i.indexrelid = any($1::oid[]) and i.indexprs is null and c.relpages > 0 and c.reltuples >= 0`
+where i.indexrelid = any($1::oid[]) and i.indexprs is null and c.relpages > 0 and c.reltuples >= 0 and t.relpages > 0`
 
 const sqlVacuums = `
 select p.pid, n.nspname::text as schema, c.relname::text as table, p.phase,

@@ -121,7 +121,10 @@ func TestAnotherUnderTheSameName(t *testing.T) {
 // TestUnusedIndexIsKnownByHistory says that an index is unused for as long as
 // earlier Readings saw it so, and never for longer than the statistics know.
 func TestUnusedIndexIsKnownByHistory(t *testing.T) {
-	spare := monitor.Index{OID: 9, Schema: "public", Name: "spare", Valid: true, EstimatedBytes: 1 << 30}
+	spare := monitor.Index{
+		OID: 9, Schema: "public", Name: "spare", Valid: true, EstimatedBytes: 1 << 30,
+		Definition: "CREATE INDEX spare ON public.t USING btree (a)",
+	}
 	const dropIt = "DROP INDEX CONCURRENTLY"
 	for name, test := range map[string]struct {
 		change func(now, old *monitor.Reading)
