@@ -81,8 +81,8 @@ func TestRescueRefusals(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"restore", "latest", "--table", "patients", "--swap"}, 2, "say where"},
-		{[]string{"restore", "latest", "--table", "patients", "--into", "x"}, 2, "say where"},
+		{[]string{"restore", "latest", "--table", "patients", "--swap"}, 2, "exclude each other"},
+		{[]string{"restore", "latest", "--table", "patients", "--into", "x"}, 2, "exclude each other"},
 		{[]string{"restore", "latest", "--table", "patients", "--no-owner"}, 2, "for --into"},
 		{[]string{"restore", "latest", "--swap", "--schema-only"}, 2, "for --into"},
 		{[]string{"restore", "latest", "--table", "patients", "--standbys-handled"}, 2, "for --swap"},

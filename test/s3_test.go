@@ -61,7 +61,7 @@ func TestS3(t *testing.T) {
 			if out := b.ok("list", "-q", "--store", "s3://"+bucket+"/db/backups/"); strings.TrimSpace(out) != id {
 				t.Errorf("list says %q", out)
 			}
-			if r := b.run("list", "-q", "--store", "elsewhere"); r.code != 10 || r.stdout != "" {
+			if r := b.run("list", "-q", "--store", "./elsewhere"); r.code != 10 || r.stdout != "" {
 				t.Errorf("another folder: exit code %d, %q", r.code, r.stdout)
 			}
 			if found := b.manifests(); len(found) > 0 {
