@@ -100,7 +100,8 @@ func testAFirstCopyThatFailsIsFound(t *testing.T, dsn string, server *scratch.Se
 	var earlier []*monitor.Reading
 	findings := func() []pgmedic.Finding {
 		r := look(t, subscriber, monitor.CollectOptions{})
-		if len(earlier) == 0 {
+		// The subscription may be there before its tables are, and a try be under way.
+		if subscriptions := r.Replication.Subscriptions; len(earlier) == 0 && len(subscriptions) > 0 && len(subscriptions[0].NotReady) > 0 && subscriptions[0].SyncWorkers == 0 {
 			before := *r
 			before.TakenAt = r.TakenAt.Add(-10 * time.Minute) // as if it had been ten minutes
 			earlier = append(earlier, &before)
