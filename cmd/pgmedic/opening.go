@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -82,15 +83,22 @@ func (a *app) passphraseIdentity() (age.Identity, error) {
 // they are tried first, so that no number of others keeps a backup from being
 // opened.
 func ownNames(with []age.Identity) []string {
-	var names []string
+	names := publicNames(with)
+	if slices.ContainsFunc(with, func(id age.Identity) bool { _, ok := id.(*age.ScryptIdentity); return ok }) {
+		names = append(names, passphraseKey, passphraseKey+"-2", passphraseKey+"-3")
+	}
+	return names
+}
+
+// publicNames are those of wraps for the public keys of identities, which no other key
+// has.
+func publicNames(with []age.Identity) (names []string) {
 	for _, id := range with {
 		switch id := id.(type) {
 		case *age.X25519Identity:
 			names = append(names, recipientName(id.Recipient().String()))
 		case *age.HybridIdentity:
 			names = append(names, recipientName(id.Recipient().String()))
-		case *age.ScryptIdentity:
-			names = append(names, passphraseKey, passphraseKey+"-2", passphraseKey+"-3")
 		}
 	}
 	return names
@@ -162,6 +170,10 @@ func (a *app) unwrap(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 		if key != nil {
 			a.warnOdd(b, odd)
 			return key, nil
+		}
+		if why == "" && slices.Contains(publicNames(with), w.Name) {
+			// It bears the name of a key that this host has.
+			why, err = "damaged", pgmedic.Errorf(pgmedic.KindIntegrity, "", "key %s is damaged", w.Name)
 		}
 		if why != "" {
 			odd = append(odd, w.Name+" ("+why+")")
