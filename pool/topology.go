@@ -206,6 +206,11 @@ func (t *topology) identify(server int, p probe) {
 	t.system, t.anchored = p.system, t.anchored || server == 0
 }
 
+// sameServer says whether two probes were answered by one server, started once.
+func (p probe) sameServer(other probe) bool {
+	return !p.started.IsZero() && p.started.Equal(other.started) && p.system == other.system
+}
+
 // foreign says whether a server is of another cluster. Not everyone tells.
 func (t *topology) foreign(v *view) bool {
 	return v.system != 0 && t.system != 0 && v.system != t.system
@@ -259,10 +264,11 @@ func (t *topology) judge(i int, policy lagPolicy) {
 }
 
 // choosePrimary returns the index of the server to write to, or -1. It is one
-// that says so, of the right cluster and the highest timeline, and not of a lower one than was ever
-// seen; of several equal ones the present one. While the present one can't be
-// reached and nobody else is the primary, it stays: it may come back, and
-// whatever is sent to it meanwhile fails.
+// that says so, of the right cluster and the highest timeline, and not of a lower one
+// than was ever seen; of several equal ones the present one, but of several names of
+// one server the first, so that nobody writes by a name that is for readers and may
+// lead elsewhere tomorrow. While the present one can't be reached and nobody else is
+// the primary, it stays: it may come back, and whatever is sent to it meanwhile fails.
 func (t *topology) choosePrimary() int {
 	best := -1
 	for i := range t.views {
@@ -270,7 +276,8 @@ func (t *topology) choosePrimary() int {
 		if !v.probed || v.err != nil || v.standby || v.timeline < t.timeline || t.foreign(v) {
 			continue
 		}
-		if best < 0 || v.timeline > t.views[best].timeline || v.timeline == t.views[best].timeline && i == t.primary {
+		if best < 0 || v.timeline > t.views[best].timeline ||
+			v.timeline == t.views[best].timeline && i == t.primary && !v.sameServer(t.views[best].probe) {
 			best = i
 		}
 	}

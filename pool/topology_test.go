@@ -121,6 +121,34 @@ func TestSecondPrimary(t *testing.T) {
 
 // TestOtherDatabase: after a swap by rename, a standby's session is still in the
 // old database.
+// TestTwoNames: of two names of one server the first is the primary, whichever answers
+// first. The other may be a reader's, which leads elsewhere tomorrow.
+func TestTwoNames(t *testing.T) {
+	started := func(p probe, hour float64) probe { p.started = at(-3600 * hour); return p }
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		s := &story{topology: newTopology(2)}
+		for _, server := range order {
+			s.probe(server, started(primaryAt(0, 100, 1), 3))
+		}
+		if s.primary != 0 || s.views[1].problem != problemSecond {
+			t.Errorf("in the order %v: %+v", order, s.topology)
+		}
+		s.probe(0, deadAt(1))
+		if s.primary != 1 {
+			t.Errorf("the first name leads nowhere, and the other is not the primary: %+v", s.topology)
+		}
+		s.probe(0, started(primaryAt(2, 100, 1), 3))
+		if s.primary != 0 {
+			t.Errorf("the first name leads to it again: %+v", s.topology)
+		}
+		// Two servers that both say so: whoever is the primary stays.
+		s.probe(1, started(primaryAt(3, 100, 1), 2)).probe(0, deadAt(4)).probe(0, started(primaryAt(5, 100, 1), 3))
+		if s.primary != 1 {
+			t.Errorf("another server that says so, too, took over: %+v", s.topology)
+		}
+	}
+}
+
 func TestOtherDatabase(t *testing.T) {
 	s := &story{topology: newTopology(2)}
 	s.probe(0, primaryAt(0, 100, 1)).probe(1, standbyAt(0, 100))

@@ -167,7 +167,10 @@ func beganUnhurried(conn *pgx.Conn) bool {
 
 // Close ends a session within a few seconds, also when ctx has ended. Through a
 // pooler nothing of it is left to the next connection that gets the same server
-// session. What a broken connection says at its end is of no use to anyone.
+// session. What a broken connection says at its end is of no use to anyone. Pgx
+// cancels the statement of one that it gave up in the background; that is waited for,
+// since a cancel request that is broken off ends a PgBouncer of 1.18 or 1.19
+// (https://github.com/pgbouncer/pgbouncer/pull/846), with everybody's connections.
 func Close(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
@@ -175,6 +178,10 @@ func Close(ctx context.Context, conn *pgx.Conn) {
 		_, _ = conn.Exec(ctx, discardSQL)
 	}
 	_ = conn.Close(ctx)
+	select {
+	case <-conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
 }
 
 func parseError(err error) error {

@@ -244,22 +244,26 @@ func endSessions(ctx context.Context, o SwapOptions) (*ending, error) {
 		Close(ctx, conn)
 		return nil, Wrap(err, "look for the databases")
 	}
-	loop, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
+	// A statement under way is waited for: to cancel it would take a request of its
+	// own, which through a pooler may reach somebody else's statement.
+	over, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
-		for loop.Err() == nil {
-			e.terminate(loop, conn, oids, o.Logger)
+		for {
+			e.terminate(ctx, conn, oids, o.Logger)
 			select {
 			case <-tick.C:
-			case <-loop.Done():
+			case <-over:
+				return
+			case <-ctx.Done():
+				return
 			}
 		}
 	}()
 	e.stop = func() {
-		cancel()
+		close(over)
 		<-done
 		Close(ctx, conn)
 	}
