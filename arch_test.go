@@ -65,9 +65,10 @@ var allowedImports = map[string][]string{
 	"internal/failpoint": {},
 
 	// Support for tests: nothing but tests imports these.
-	"internal/scratch/scratchtest": {".", "internal/scratch"},
+	"internal/scratch/scratchtest": {".", "internal/scratch", "internal/testkit"},
 	"internal/store/storetest":     {".", "internal/store"},
 	"internal/store/s3test":        {".", "internal/store"},
+	"internal/testkit":             {},
 }
 
 var engineImports = []string{

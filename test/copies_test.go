@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // listed is what the tests read of list --json.
@@ -38,7 +39,7 @@ func (b *bench) list(args ...string) (l listed) {
 // host that has no key; has the bucket's server go away and come back; and brings
 // the database back from the copy alone.
 func TestCloudStorage(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel() // it mostly waits for a server that is gone
 	s3 := s3test.Start(t, s3test.Options{})
 	b := newBench(t, patients("50000")...)

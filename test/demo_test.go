@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // noTrace checks that a run left no process and no file.
@@ -61,7 +63,7 @@ func TestDemo(t *testing.T) {
 }
 
 func TestDemoJSON(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	b := newcomer(t)
 	var result struct {
@@ -85,7 +87,7 @@ func TestDemoJSON(t *testing.T) {
 // What demo --keep says how to connect to is there until the interrupt, which
 // is the end that was asked for.
 func TestDemoKeep(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	b := newcomer(t)
 	c := b.start("demo", "--keep")

@@ -5,12 +5,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // driving is what drives a terminal, or turns a text's direction.
@@ -61,7 +62,7 @@ func TestEscapesInManifest(t *testing.T) {
 	manifest := filepath.Join(folder, "manifest.json")
 	honest := readFile(t, manifest)
 	commands := [][]string{{"list"}, {"show", id, "--all-tables"}}
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		commands = append(commands, []string{"verify", id}, []string{"restore", id, "--into", b.database + "_x", "--dry-run"},
 			[]string{"keys", "list", id}, []string{"copy", id, "--to", filepath.Join(b.dir, "copies")}, []string{"list", "--json"})
 	}

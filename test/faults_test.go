@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // plant puts a word that is easy to find into rows.
@@ -32,7 +33,7 @@ func wantNoRows(t *testing.T, r result) {
 // TestS3Faults takes the store, or the right to it, from under a parallel backup
 // that uploads.
 func TestS3Faults(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel() // it mostly waits for a server that is gone
 	s3 := s3test.Start(t, s3test.Options{})
 	b := newBench(t, plantedPatients()...)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"filippo.io/age"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // forgedSeed makes the campaign's edits; PGMEDIC_FORGE_SEED is another one.
@@ -28,7 +30,7 @@ const forgedSeed = 20261122
 // 60 edits are made, and with PGMEDIC_TEST_ALL 1,000.
 func TestForgedStore(t *testing.T) {
 	edits := 60
-	if os.Getenv("PGMEDIC_TEST_ALL") != "" {
+	if testkit.All() {
 		edits = 1000
 	}
 	seed := uint64(forgedSeed)

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // setManifest puts a manifest's bytes in its place, with their hash.
@@ -349,7 +350,7 @@ func TestPassphraseOnlyHost(t *testing.T) {
 	for _, encryption := range []string{"age", "aes-256-cbc"} {
 		t.Run(encryption, func(t *testing.T) {
 			if encryption != "age" {
-				thorough(t)
+				testkit.OnlyAll(t, "it takes long")
 			}
 			b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 			b.env = append(b.env, "BACKUP_ENCRYPTION_KEY=correct horse", "BACKUP_ENCRYPTION="+encryption)
@@ -420,7 +421,7 @@ func TestBombs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !slices.Contains([]string{"a manifest of chunks", "a manifest that is larger", "an inventory of definitions", "definitions of zeros", "globals of statements"}, name) {
-				thorough(t)
+				testkit.OnlyAll(t, "it takes long")
 			}
 			b := b.within(t)
 			defer back()

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // The clinic of a kill has so many visits: as backed up, and live.
@@ -138,7 +140,7 @@ func (b *bench) settle(role string) {
 func TestKillAtEveryPoint(t *testing.T) {
 	for _, k := range killings() {
 		times := 1
-		if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+		if testkit.All() {
 			times = max(k.times, 1)
 		} else if !k.quick {
 			continue
@@ -276,7 +278,7 @@ func (b *bench) mendRestore(k killing) {
 // left, unless it had come too late.
 func TestInterruptAtEveryPoint(t *testing.T) {
 	for _, k := range killings() {
-		if len(k.args) < 3 || k.args[2] != "--swap" || os.Getenv("PGMEDIC_TEST_ALL") != "1" && !k.quick {
+		if len(k.args) < 3 || k.args[2] != "--swap" || !testkit.All() && !k.quick {
 			continue
 		}
 		t.Run(k.point, func(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // maxResident is the most memory that pgmedic may have at a time, whatever the
@@ -17,7 +19,7 @@ const maxResident = 256 << 20
 // connections each: small rows in one large table, and values of 64 KiB that are
 // stored out of line.
 func TestMemory(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	b := newBench(t,
 		"CREATE TABLE events AS SELECT n, md5(n::text) AS a, md5((n + 1)::text) AS b FROM generate_series(1, 5500000) AS n",
 		"CREATE TABLE scans (id int, image bytea)", "ALTER TABLE scans ALTER image SET STORAGE EXTERNAL",

@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestSessionPooler runs everything through PgBouncer in session mode, one that
 // resets nothing between connections, and looks at what the application is given.
 func TestSessionPooler(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"parallel", "plain"} {
+	for _, method := range testkit.SomeOf(t, 1, []string{"parallel", "plain"}) {
 		t.Run(method, func(t *testing.T) {
 			b := newBench(t, patients("2000")...)
 			through := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: 30, Settings: []string{"server_reset_query ="}})

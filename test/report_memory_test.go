@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // maxReportResident is the most memory that a report may have at a time.
@@ -15,7 +16,7 @@ const maxReportResident = 100 << 20
 // TestReportMemory looks at 10,000 tables, 20,000 indexes and 5,000 statements
 // of 16 kB, which are 80 MB by themselves, in each format.
 func TestReportMemory(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	b := newBench(t)
 	dsn := scratchtest.Many(t, scratchtest.New(t, scratchtest.ManyOptions()), 10_000, 5_000)
 	b.env = slices.DeleteFunc(b.env, func(kv string) bool { return strings.HasPrefix(kv, "DATABASE_URL=") })

@@ -22,14 +22,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// thorough skips a test that takes long and is run by make test-all.
-func thorough(t *testing.T) {
-	t.Helper()
-	if os.Getenv("PGMEDIC_TEST_ALL") == "" {
-		t.Skip("takes long; run by make test-all")
-	}
-}
-
 // bench is one test's place: a database, a folder to work in with a store in
 // it, a folder for temporary files, and the environment of the program.
 type bench struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // level is where a setting is given: to the database, to the role, or to the server.
@@ -130,7 +131,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	// What ends a session at its first error leaves nothing of the others to see.
 	all := slices.DeleteFunc(adverseSettings(), func(a adverse) bool { return a.name == "exit_on_error" })
-	for l, methods := range map[level][]string{ofDatabase: {"parallel", "plain"}, ofRole: {"parallel"}, ofServer: {"plain"}} {
+	for l, methods := range map[level][]string{ofDatabase: testkit.SomeOf(t, 1, []string{"parallel", "plain"}), ofRole: {"parallel"}, ofServer: {"plain"}} {
 		t.Run(string(l), func(t *testing.T) {
 			t.Parallel()
 			s := settingsServer(t)
@@ -144,7 +145,7 @@ func TestSettings(t *testing.T) {
 // TestEachSetting runs everything with each of the settings by itself, of the
 // database and of the role.
 func TestEachSetting(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	s := settingsServer(t)
 	for _, a := range at(adverseSettings(), ofDatabase, s.Major()) {

@@ -28,7 +28,7 @@ func TestNotHeld(t *testing.T) {
 			`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE datname = current_database() AND state = 'idle in transaction' AND query NOT LIKE '%set_config%' AND pid <> pg_backend_pid()`},
 	} {
-		for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 1}} {
+		for name, method := range fixture.Methods(t, 1) {
 			t.Run(tt.name+" "+name, func(t *testing.T) {
 				dsn := filled(t, server)
 				fixture.Exec(t, dsn, "CREATE SCHEMA app", "CREATE TABLE app.t AS SELECT generate_series(1, 1000) AS x")

@@ -43,7 +43,7 @@ func TestBackupHurried(t *testing.T) {
 	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
 		fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+fixture.Target(t, dsn).Database()+" SET "+name+" = '1ms'")
 	}
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 			o.Method = method

@@ -131,7 +131,7 @@ func TestLoad(t *testing.T) {
 	for n := range 4 {
 		fixture.Exec(t, dsn, "CREATE TABLE more"+string(rune('a'+n))+" AS TABLE patients")
 	}
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 3}} {
+	for name, method := range fixture.Methods(t, 3) {
 		t.Run(name, func(t *testing.T) {
 			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 			o.Method, o.Seal = method, seal.Options{Compression: seal.CompressionNone}

@@ -136,7 +136,7 @@ func TestRecoverTraps(t *testing.T) {
 			t.Errorf("%s runs into no trap: %v", bare, err)
 		}
 	}
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 1}} {
+	for name, method := range fixture.Methods(t, 1) {
 		t.Run(name, func(t *testing.T) {
 			s := backUpTo(t, dsn, method, nil)
 			into := fixture.Name(t, server)

@@ -14,7 +14,7 @@ import (
 // TestRecoverKeepGoing: the script goes on past what the server refuses if it is
 // told to, says what that was, and does not say that all is well.
 func TestRecoverKeepGoing(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			fixture.Exec(t, dsn, "CREATE TABLE chain (id int, before int)", "INSERT INTO chain VALUES (1, NULL), (2, 1)",

@@ -82,7 +82,7 @@ func TestSoundBackupsAreProven(t *testing.T) {
 			"INSERT INTO moods VALUES (1, 'ok', '{sad}'), (2, 'héureux', NULL)", "CREATE TABLE plain_moods (m mood)", "INSERT INTO plain_moods VALUES ('sad'), ('héureux'), (NULL)",
 		},
 	} {
-		for method, how := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+		for method, how := range fixture.Methods(t, 2) {
 			t.Run(name+", "+method, func(t *testing.T) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, statements...)

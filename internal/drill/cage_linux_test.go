@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -147,10 +148,7 @@ func TestContentIsCaged(t *testing.T) {
 	s := surround(t)
 	dsn := patients(t)
 	fixture.Exec(t, dsn, s.function(s.script()), "CREATE TABLE a (a int CHECK (public.attack(a)))", "INSERT INTO a VALUES (1)")
-	for name, method := range methods() {
-		if name != "parallel" && os.Getenv("PGMEDIC_TEST_ALL") != "1" {
-			continue // the cage is the same
-		}
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			c, b, _ := take(t, dsn, method)
 			o := options(t, c, b)
@@ -165,7 +163,7 @@ func TestContentIsCaged(t *testing.T) {
 		})
 	}
 	t.Run("without walls", func(t *testing.T) {
-		c, b, _ := take(t, dsn, methods()["plain"])
+		c, b, _ := take(t, dsn, backup.Plain{})
 		o := options(t, c, b)
 		o.Kernel = &scratch.Kernel{}
 		t.Cleanup(func() {

@@ -31,10 +31,6 @@ func take(t *testing.T, dsn string, method backup.Method) (*catalog.Catalog, *pg
 	return c, b, filepath.Join(dir, catalog.Folder(b.Server.Name, b.Database.Name, b.ID))
 }
 
-func methods() map[string]backup.Method {
-	return map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}}
-}
-
 // patients makes a database with a table, an index and a key.
 func patients(t *testing.T, more ...string) (dsn string) {
 	t.Helper()
@@ -88,7 +84,7 @@ func TestChecks(t *testing.T) {
 	dsn := patients(t,
 		"ALTER TABLE patients ADD CHECK (id > 0), ADD CONSTRAINT later CHECK (id > 1) NOT VALID",
 		"CREATE EXTENSION pgcrypto")
-	for name, method := range methods() {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			c, b, _ := take(t, dsn, method)
 			receipt, err := run(t.Context(), t, options(t, c, b))
@@ -240,7 +236,7 @@ func damage(t *testing.T, path string) (undo func()) {
 // can't be read proves nothing about what is in it.
 func TestCannotRead(t *testing.T) {
 	dsn := patients(t)
-	for name, method := range methods() {
+	for name, method := range fixture.Methods(t, 2) {
 		c, b, _ := take(t, dsn, method)
 		for _, object := range b.Objects {
 			if object.Role == pgmedic.RoleGlobals || object.Role == pgmedic.RoleRecovery {
@@ -283,7 +279,7 @@ func TestServerRefuses(t *testing.T) {
 		},
 	} {
 		dsn := patients(t, statements...)
-		for methodName, method := range methods() {
+		for methodName, method := range fixture.Methods(t, 2) {
 			t.Run(name+" "+methodName, func(t *testing.T) {
 				c, b, _ := take(t, dsn, method)
 				receipt, err := run(t.Context(), t, options(t, c, b))
@@ -433,7 +429,7 @@ func TestAlwaysTrigger(t *testing.T) {
 		`CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.noted VALUES (tg_tag); END'`,
 		"CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",
 		"ALTER EVENT TRIGGER note ENABLE ALWAYS", "COMMENT ON EVENT TRIGGER note IS 'who did what'")
-	for name, method := range methods() {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			c, b, _ := take(t, dsn, method)
 			receipt, err := run(t.Context(), t, options(t, c, b))

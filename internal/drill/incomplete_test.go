@@ -13,7 +13,7 @@ import (
 // TestRefused: what the server refuses of a backup is named in the receipt, and keeps
 // no other check from being made.
 func TestRefused(t *testing.T) {
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			fixture.Exec(t, dsn,
@@ -54,7 +54,7 @@ func TestRefused(t *testing.T) {
 
 // TestRefusedByTheServer: what a server lacks says nothing about a backup.
 func TestRefusedByTheServer(t *testing.T) {
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			fixture.Exec(t, dsn, "CREATE FUNCTION gone() RETURNS int LANGUAGE sql AS 'SELECT 1'",

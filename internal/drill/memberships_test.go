@@ -26,7 +26,7 @@ func TestOwnersReadThroughGroups(t *testing.T) {
 		"CREATE TABLE notes (id int)", "INSERT INTO notes VALUES (1)",
 		"SET ROLE guard", "CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM secrets",
 	)
-	for name, method := range methods() {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			if name == "parallel" { // in a plain dump privileges come after indexes
 				fixture.Exec(t, dsn, "SET ROLE reporter", "CREATE INDEX by_total ON notes (public.total(id))")

@@ -27,7 +27,7 @@ func onServer(t *testing.T, o drill.Options, kind string) drill.Options {
 // came and went.
 func TestOnServer(t *testing.T) {
 	dsn := patients(t)
-	for name, method := range methods() {
+	for name, method := range fixture.Methods(t, 2) {
 		for _, kind := range []string{pgmedic.ScratchOnServer, pgmedic.ScratchGiven} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				c, b, _ := take(t, dsn, method)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -47,7 +48,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 			"CREATE TABLE t (a int)", "CREATE VIEW v AS SELECT a FROM t WHERE a > 1", "INSERT INTO t VALUES (1)",
 		}, "SELECT count(*)::text FROM t"},
 	} {
-		for methodName, method := range methods() {
+		for methodName, method := range fixture.Methods(t, 2) {
 			t.Run(name+", "+methodName, func(t *testing.T) {
 				dsn := scratchtest.Database(t, tt.server)
 				database := fixture.Target(t, dsn).Database()
@@ -87,7 +88,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 func TestMoneyIsAnAmount(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TABLE bills (id int, amount money, amounts money[])", "INSERT INTO bills VALUES (1, 123.45::money, '{0.99}')")
-	c, b, _ := take(t, dsn, methods()["parallel"])
+	c, b, _ := take(t, dsn, backup.Parallel{Jobs: 2})
 	if format := b.Tables[0].Format; format != pgmedic.CopyBinary {
 		t.Errorf("money is copied as %s, which depends on lc_monetary", format)
 	}

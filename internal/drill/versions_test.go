@@ -31,7 +31,7 @@ func TestVersions(t *testing.T) {
 		}
 		dsn := scratchtest.Database(t, source)
 		fixture.Exec(t, dsn, statements...)
-		for name, method := range methods() {
+		for name, method := range fixture.Methods(t, 2) {
 			t.Run(strconv.Itoa(major)+" "+name, func(t *testing.T) {
 				c, b, _ := take(t, dsn, method)
 				o := options(t, c, b)

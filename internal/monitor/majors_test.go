@@ -2,11 +2,11 @@ package monitor_test
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // trial is what every version of PostgreSQL is put through, in a database of its
@@ -101,7 +101,7 @@ func thoroughTrials() []trial {
 // that is asked for, with one server for all of it.
 func TestOnEveryMajor(t *testing.T) {
 	all := trials()
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		all = append(all, thoroughTrials()...)
 	}
 	for _, major := range scratchtest.Majors(t) {

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // hiding are scripts that hide a command from one who reads them in another way
@@ -121,7 +122,7 @@ func TestLoadHidesNoCommand(t *testing.T) {
 // TestLoadFuzzed does so with scripts made at random of what psql's language has.
 func TestLoadFuzzed(t *testing.T) {
 	n := 200
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		n = 5000
 	}
 	l := newLoader(t)

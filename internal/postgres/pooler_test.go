@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestPoolers connects through PgBouncer in all modes, with few and many server
@@ -21,7 +21,7 @@ import (
 // session for each connection always serves, any other never does.
 func TestPoolers(t *testing.T) {
 	times := 6
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		times = 200
 	}
 	for name, tt := range map[string]struct {

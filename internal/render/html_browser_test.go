@@ -26,6 +26,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestHTMLInBrowser shows reports in Chromium, one for all that is asked of them.
@@ -50,10 +51,7 @@ func startBrowser(t *testing.T) context.Context {
 		}
 	}
 	if program == "" {
-		if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
-			t.Fatal("Chromium is not installed, and PGMEDIC_TEST_ALL=1 wants it: run scripts/setup.sh --all")
-		}
-		t.Skip("Chromium is not installed: scripts/setup.sh --all installs it")
+		testkit.Missing(t, "Chromium is not installed: scripts/setup.sh --all installs it")
 	}
 	profile, err := os.MkdirTemp("", "pgmedic-chromium-") //nolint:usetesting // t.TempDir fails while the browser's children still write
 	if err != nil {
@@ -179,7 +177,7 @@ func pageFile(t *testing.T, text string) string {
 // screens looks at reports as readers do: on a telephone and on a large
 // screen, by day and by night; at all of them under make test-all.
 func screens(ctx context.Context, t *testing.T) {
-	thorough := os.Getenv("PGMEDIC_TEST_ALL") == "1"
+	thorough := testkit.All()
 	axe := axeCore(t)
 	for name, r := range htmlReports(t) {
 		if !thorough && name != "trended" && name != "recorded" {
@@ -228,7 +226,7 @@ func axeCore(t *testing.T) string {
 	if err == nil {
 		return string(text)
 	}
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		t.Fatalf("axe-core is not there, and PGMEDIC_TEST_ALL=1 wants it: run scripts/setup.sh --all: %v", err)
 	}
 	t.Log("axe-core is not there: accessibility is not checked; scripts/setup.sh --all fetches it")

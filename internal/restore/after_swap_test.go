@@ -67,7 +67,7 @@ func nameBoundServer(t *testing.T) *scratch.Server {
 // the live name comes back with its rows by a swap, and is named where it can't.
 func TestNameBoundExtension(t *testing.T) {
 	at := nameBoundServer(t)
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		for name, test := range map[string]func(*testing.T, *scratch.Server, backup.Method){
 			"by a swap": boundBySwap, "with what depends on it": boundWithDependent,
 			"not even then": boundNotThen, "with what needs a search path": boundWithPath, "under another name": boundInto,

@@ -97,11 +97,6 @@ func hashed(names ...string) []string {
 	return statements
 }
 
-// methods are the two methods of a backup.
-func methods() map[string]backup.Method {
-	return map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}}
-}
-
 func takeBy(t *testing.T, dsn string, method backup.Method) (*catalog.Catalog, *pgmedic.Backup) {
 	t.Helper()
 	c := fixture.NewCatalog(t)
@@ -118,7 +113,7 @@ func takeBy(t *testing.T, dsn string, method backup.Method) (*catalog.Catalog, *
 // or not in one pass: all else comes back, and what does not is named.
 func TestRestoreGivesWhatThereIs(t *testing.T) {
 	for name, odd := range oddities() {
-		for method, how := range methods() {
+		for method, how := range fixture.Methods(t, 2) {
 			t.Run(name+", "+method, func(t *testing.T) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, odd.statements...)
@@ -158,7 +153,7 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 // TestIncompleteStaysClosed: where what is missing keeps rows from others, nobody
 // else gets in, until a person who was shown that says so.
 func TestIncompleteStaysClosed(t *testing.T) {
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			live, o := liveClinic(t, "CREATE FUNCTION gone() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
 				"ALTER TABLE patients ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON patients USING (gone() = 1)",
@@ -196,7 +191,7 @@ func oddClinic(t *testing.T, how backup.Method) (live string, o restore.SwapOpti
 // TestReplaceIncomplete: a copy that is not complete is made live only if somebody
 // says so who was shown what is missing. Until then it stays where it is.
 func TestReplaceIncomplete(t *testing.T) {
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			live, o := oddClinic(t, how)
 			no := pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "no")
@@ -307,7 +302,7 @@ func TestCommentDiffers(t *testing.T) {
 // TestDamageLeavesNothing: rows that the server refuses because bytes are damaged are
 // no rows that were refused.
 func TestDamageLeavesNothing(t *testing.T) {
-	for method, how := range methods() {
+	for method, how := range fixture.Methods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			fixture.Exec(t, dsn, oddities()["a check that reads its own table"].statements...)

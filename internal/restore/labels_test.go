@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -26,11 +27,8 @@ import (
 func labelProvider(t *testing.T, major int) (library string) {
 	t.Helper()
 	cc, err := exec.LookPath("cc")
-	if err != nil && os.Getenv("PGMEDIC_TEST_ALL") == "1" {
-		t.Fatal("PGMEDIC_TEST_ALL=1 wants a C compiler: ", err)
-	}
 	if err != nil {
-		t.Skip("no C compiler: SECURITY LABEL statements are not run on a server")
+		testkit.Missing(t, "no C compiler: SECURITY LABEL statements are not run on a server")
 	}
 	dir, err := os.MkdirTemp("", "pgmedic-labels-") //nolint:usetesting // the server's user must get to it
 	if err != nil {
@@ -71,7 +69,7 @@ func TestSecurityLabels(t *testing.T) {
 	t.Cleanup(func() { // made from the backups' globals
 		fixture.Exec(t, server.DSN("postgres"), "DROP ROLE IF EXISTS labelled_plain, labelled_parallel")
 	})
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, own)
 			database := fixture.Target(t, dsn).Database()

@@ -1,7 +1,6 @@
 package restore_test
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -10,15 +9,14 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestLargeValue brings back a value that has no text form, by the method that needs
 // none, and sees the other one say so.
 func TestLargeValue(t *testing.T) {
-	if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
-		t.Skip("it makes values of 600 MB: PGMEDIC_TEST_ALL=1 runs it")
-	}
+	testkit.OnlyAll(t, "it makes values of 600 MB")
 	const value = "convert_to(repeat('0123456789abcdef', 600 * 65536), 'UTF8')"
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TYPE kind AS ENUM ('a')", "CREATE TABLE scan (id int PRIMARY KEY, kind kind DEFAULT 'a', b bytea)",

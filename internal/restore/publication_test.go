@@ -21,7 +21,7 @@ func TestPublicationOfAnOrdinaryRole(t *testing.T) {
 		fixture.Exec(t, server.DSN("postgres"), "DROP ROLE pub_restorer", "DROP ROLE pub_app", "DROP ROLE pub_owner")
 	})
 	fixture.Exec(t, dsn, "SET ROLE pub_app", "CREATE SCHEMA app", "CREATE TABLE app.t (id int PRIMARY KEY)", "INSERT INTO app.t VALUES (1)", "CREATE PUBLICATION changes FOR TABLE app.t")
-	for method, how := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 1}} {
+	for method, how := range fixture.Methods(t, 1) {
 		t.Run(method, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			o := fixture.BackupOptions(t, dsn, c)

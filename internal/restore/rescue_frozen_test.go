@@ -15,7 +15,7 @@ import (
 // TestRescueFrozen brings tables back into a database that was made read-only after
 // an accident, and that has other settings under which rows can't be loaded.
 func TestRescueFrozen(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn, c, b := ward(t, method, "CREATE TABLE lists (id int PRIMARY KEY, l text[])", "INSERT INTO lists VALUES (1, ARRAY['a', NULL, '\\x']), (2, NULL)",
 				"CREATE TABLE others (LIKE lists) PARTITION BY LIST (id)", "CREATE TABLE others_1 PARTITION OF others DEFAULT", "INSERT INTO others SELECT * FROM lists")

@@ -168,7 +168,7 @@ func TestRescuePlain(t *testing.T) {
 // TestRescueDroppedTable brings a table back that is gone, with a type that is
 // gone, too.
 func TestRescueDroppedTable(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn, c, b := ward(t, method, "CREATE TYPE mood AS ENUM ('well', 'ill')", "CREATE DOMAIN percent AS numeric(5,2) CHECK (VALUE < 101)",
 				"CREATE TABLE moods (id int, m mood, p percent)", "INSERT INTO moods VALUES (1, 'ill', 7), (2, NULL, 8)")
@@ -228,7 +228,7 @@ func TestRescueAgain(t *testing.T) {
 // TestRescueInterrupted interrupts and breaks a rescue at each step: nothing of
 // it is left.
 func TestRescueInterrupted(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{}} {
+	for name, method := range fixture.Methods(t, 2) {
 		dsn, c, b := ward(t, method)
 		before := contents(t, dsn)
 		for _, step := range []string{"tables", "rows", "middle", "check"} {
@@ -263,7 +263,7 @@ func TestRescueInterrupted(t *testing.T) {
 // TestRescueDamaged reads damaged and cut objects: none of it stays, and no
 // message holds a row.
 func TestRescueDamaged(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{}} {
+	for name, method := range fixture.Methods(t, 2) {
 		dsn, c, b := ward(t, method)
 		for damage, do := range map[string]func(r io.Reader) io.Reader{
 			"cut":     func(r io.Reader) io.Reader { return io.LimitReader(r, 300) },
@@ -301,7 +301,7 @@ func flipAt(r io.Reader, at int64) io.Reader {
 // TestRescueLocksNothing changes a living table while its rescue waits in the
 // middle.
 func TestRescueLocksNothing(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn, c, b := ward(t, method)
 			o := rescueOptions(t, dsn, c, b, "patients", "notes")

@@ -36,7 +36,7 @@ func notInForce() map[string]string {
 // a session may change, and has a generated column say what it was when its row
 // came, an index and a materialized view what it was when they were made.
 func TestEverySettingIsInForce(t *testing.T) {
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			database := fixture.Query[string](t, dsn, "SELECT current_database()::text")[0]

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -20,7 +19,7 @@ import (
 func TestWithout(t *testing.T) {
 	fixture.Exec(t, server.DSN("postgres"), `DROP ROLE IF EXISTS "night nurse"`, `CREATE ROLE "night nurse"`)
 	there := scratchtest.New(t, scratch.Options{})
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn, c, b := ward(t, method, `ALTER TABLE patients OWNER TO "night nurse"`, `GRANT SELECT ON notes TO "night nurse"`,
 				`ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "night nurse"`, "SELECT lo_from_bytea(7, 'x')", "COMMENT ON LARGE OBJECT 7 IS 'x'",

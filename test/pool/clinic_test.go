@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -188,7 +189,7 @@ func TestClinic(t *testing.T) {
 // TestClinicCuts: requests that do not end are cut, and the service ends all the same,
 // with an error that says so.
 func TestClinicCuts(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
 	conn := admin(t, dsn)

@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"net"
-	"os"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -18,14 +17,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
-
-// thorough skips a test that takes long and is run by make test-all.
-func thorough(t *testing.T) {
-	t.Helper()
-	if os.Getenv("PGMEDIC_TEST_ALL") == "" {
-		t.Skip("takes long; run by make test-all")
-	}
-}
 
 // eventually waits until something holds.
 func eventually(t *testing.T, what string, holds func() bool) {

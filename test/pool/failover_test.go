@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -14,7 +15,7 @@ import (
 // writes and reads are back on the other servers soon. docs/pool.md has what this
 // test says with -v.
 func TestFailover(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	for _, major := range []int{15, 17} {
 		t.Run(strconv.Itoa(major), func(t *testing.T) { failover(t, major) })
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -46,7 +47,7 @@ func TestBackendsKilled(t *testing.T) {
 // TestServerRestarts has a server lose a process to a crash under load, so that
 // it ends all sessions, recovers and starts again.
 func TestServerRestarts(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	own := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"synchronous_commit": "on"}})
 	dsn := scratchtest.Database(t, own)
@@ -74,7 +75,7 @@ func TestServerRestarts(t *testing.T) {
 // an error of the right class within a bounded time, and is served as soon as
 // there is room.
 func TestServerFull(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	own := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"max_connections": "12", "superuser_reserved_connections": "0"}})
 	dsn := scratchtest.Database(t, own)
 	var taken []*pgx.Conn

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -21,7 +22,7 @@ func onMajors(t *testing.T, test func(t *testing.T, major int)) {
 	for _, major := range []int{15, 17} {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			if major != 15 {
-				thorough(t)
+				testkit.OnlyAll(t, "it takes long")
 			}
 			t.Parallel()
 			test(t, major)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -114,7 +115,7 @@ func TestUnreachableReplica(t *testing.T) {
 
 // TestOnlyStandbys: standbys alone are no primary, and can be read all the same.
 func TestOnlyStandbys(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	primary := scratchtest.New(t, scratch.Options{TCP: true})
 	name := nameOf(t, scratchtest.Database(t, primary))
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})

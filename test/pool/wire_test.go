@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -23,7 +24,7 @@ func overWire(t *testing.T, config pool.Config) (*pool.DB, *wire, string) {
 
 // TestLinkCut cuts the link to the only server under load, and mends it.
 func TestLinkCut(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	db, w, dsn := overWire(t, pool.Config{RetryDelay: 10 * time.Millisecond, BreakerCooldown: 50 * time.Millisecond})
 	load := newLedger(t, db, 8)
 	for range 3 {
@@ -46,7 +47,7 @@ func TestLinkCut(t *testing.T) {
 
 // TestLinkReset has every packet answered by a reset, under load.
 func TestLinkReset(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	db, w, dsn := overWire(t, pool.Config{RetryDelay: 10 * time.Millisecond, BreakerCooldown: 50 * time.Millisecond})
 	load := newLedger(t, db, 8)
 	for range 5 {
@@ -113,7 +114,7 @@ func TestLinkSlow(t *testing.T) {
 // TestReplicaLost cuts the way to a standby: reads go to the primary without an
 // error, and back to the standby when it is there again.
 func TestReplicaLost(t *testing.T) {
-	thorough(t)
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	w := newWire(t, c.standbys[0].Server, c.name)

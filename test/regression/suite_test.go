@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -33,9 +34,7 @@ type suite struct {
 // first.
 func newSuite(t *testing.T) suite {
 	t.Helper()
-	if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
-		t.Skip("it takes PostgreSQL's regression tests, which make test-all fetches")
-	}
+	testkit.OnlyAll(t, "it takes PostgreSQL's regression tests, which make test-all fetches")
 	fetched, err := filepath.Glob(filepath.Join(scratchtest.CacheDir(), "regression", "*", "tests"))
 	if err != nil {
 		t.Fatal(err)

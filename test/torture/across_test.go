@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -20,15 +21,13 @@ import (
 // are those of the source, the definitions what pg_dump and psql alone make of
 // them there, since a newer version writes them in its own way.
 func TestAcrossVersions(t *testing.T) {
-	if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
-		t.Skip("it takes newer versions of PostgreSQL, which PGMEDIC_TEST_ALL=1 has")
-	}
+	testkit.OnlyAll(t, "it takes newer versions of PostgreSQL")
 	old := scratchtest.Complete(t, 15)
 	source := fixture.Torture(t, start(t, old), torture)
 	refreshed(t, source)
 	backups := map[string]*pgmedic.Backup{}
 	c := fixture.NewCatalog(t)
-	for name, method := range map[string]backup.Method{"plain": backup.Plain{}, "parallel": backup.Parallel{Jobs: 2}} {
+	for name, method := range fixture.Methods(t, 2) {
 		o := fixture.BackupOptions(t, source.DSN(), c)
 		o.Method, o.Seal, o.Tools.Dirs = method, seal.Options{Compression: seal.CompressionZstd}, []string{old.BinDir}
 		b, err := backup.Take(t.Context(), o)

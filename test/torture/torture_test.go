@@ -20,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -41,7 +42,7 @@ func start(t *testing.T, installation scratch.Installation) *scratch.Server {
 // brief reports whether a version is one more: what does not depend on versions,
 // such as the compression, is tested on 15 then.
 func brief(installation scratch.Installation) bool {
-	return os.Getenv("PGMEDIC_TEST_ALL") == "1" && installation.Major != 15
+	return testkit.All() && installation.Major != 15
 }
 
 // oldPsql finds a psql of before August 2025, which fails when it is run, before

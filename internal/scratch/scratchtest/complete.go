@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // complete are the versions on which make test-all runs whole jobs.
@@ -49,7 +50,7 @@ func Complete(t *testing.T, major int) scratch.Installation {
 }
 
 func completeMajors(found []scratch.Installation) []int {
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		return slices.Clone(complete)
 	}
 	if len(found) == 0 || slices.ContainsFunc(found, func(i scratch.Installation) bool { return i.Major == preferred }) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // preferred is the version that all tests run on, and oldest and newest bound
@@ -117,7 +118,7 @@ func Majors(tb testing.TB) []int {
 	for _, installation := range found {
 		installed[installation.Major] = true
 	}
-	if os.Getenv("PGMEDIC_TEST_ALL") != "1" {
+	if !testkit.All() {
 		if installed[preferred] || len(found) == 0 {
 			return []int{preferred}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var server *scratch.Server
@@ -51,7 +52,7 @@ func TestMajors(t *testing.T) {
 	if got := scratchtest.Majors(t); !slices.Contains(got, server.Major()) {
 		t.Errorf("the default server's version %d is not among %v", server.Major(), got)
 	}
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
+	if testkit.All() {
 		want := []int{12, 13, 14, 15, 16, 17, 18}
 		if got := scratchtest.Majors(t); !slices.Equal(got, want) {
 			t.Errorf("got %v", got)
@@ -72,7 +73,7 @@ func TestEachComplete(t *testing.T) {
 			}
 		}
 	})
-	if want := []int{15, 17, 18}; os.Getenv("PGMEDIC_TEST_ALL") == "1" && !t.Failed() && !slices.Equal(got, want) {
+	if want := []int{15, 17, 18}; testkit.All() && !t.Failed() && !slices.Equal(got, want) {
 		t.Skipf("only %v are here", got) // said by name above
 	}
 	if len(got) == 0 {

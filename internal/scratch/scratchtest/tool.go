@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Tool returns the path of a program that scripts/setup.sh --all puts into the
@@ -20,9 +22,6 @@ func Tool(tb testing.TB, name string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("PGMEDIC_TEST_ALL") == "1" {
-		tb.Fatalf("%s is missing: run scripts/setup.sh --all", name)
-	}
-	tb.Skipf("no %s here: scripts/setup.sh --all gets it", name)
+	testkit.Missing(tb, "no "+name+" here: scripts/setup.sh --all gets it")
 	return ""
 }

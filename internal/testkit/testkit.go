@@ -1,0 +1,65 @@
+// Package testkit says how much of a test is run: all of it in make test-all, in
+// make test what shows within minutes whether something is broken. Nothing but tests
+// imports it.
+package testkit
+
+import (
+	"hash/fnv"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+)
+
+// allVariable asks for everything, as make test-all does.
+const allVariable = "PGMEDIC_TEST_ALL"
+
+// All reports whether everything is asked for.
+func All() bool { return os.Getenv(allVariable) == "1" }
+
+// OnlyAll skips a test, with the reason, unless everything is asked for.
+func OnlyAll(tb testing.TB, reason string) {
+	tb.Helper()
+	if !All() {
+		tb.Skip(reason + ": make test-all runs it")
+	}
+}
+
+// Missing ends a test for want of what it needs: it is skipped, or where everything is
+// asked for it fails. What says what is missing, and the way to it.
+func Missing(tb testing.TB, what string) {
+	tb.Helper()
+	if All() {
+		tb.Fatalf("%s, and %s=1 wants it", what, allVariable)
+	}
+	tb.Skip(what)
+}
+
+// Some returns n cases of a test that has many alike, spread over their names, and if
+// everything is asked for all of them. Which ones depends on the test's name alone: the
+// same each time, and not the same in each test. It logs how many it leaves out.
+func Some[V any](tb testing.TB, n int, cases map[string]V) map[string]V {
+	tb.Helper()
+	some := make(map[string]V, n)
+	for _, name := range SomeOf(tb, n, slices.Sorted(maps.Keys(cases))) {
+		some[name] = cases[name]
+	}
+	return some
+}
+
+// SomeOf is Some for cases in order.
+func SomeOf[T any](tb testing.TB, n int, cases []T) []T {
+	tb.Helper()
+	if All() || n >= len(cases) {
+		return cases
+	}
+	name := fnv.New32a()
+	_, _ = name.Write([]byte(tb.Name()))
+	first := int(name.Sum32() % uint32(len(cases)))
+	some := make([]T, 0, n)
+	for i := range n {
+		some = append(some, cases[(first+i*len(cases)/n)%len(cases)])
+	}
+	tb.Logf("%d of %d cases: make test-all runs all", n, len(cases))
+	return some
+}
