@@ -23,24 +23,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/private-apt.sh"
 work=           # a folder for half-done work, removed at exit
 failures=()     # why a source could not be had
 
-say() { printf 'setup: %s\n' "$*" >&2; }
-
-die() {
-  say "$1"
-  shift
-  for line in "$@"; do printf '  %s\n' "$line" >&2; done
-  exit 1
-}
-
 clean_up() {
   if [[ -n $work ]]; then rm -rf -- "$work"; fi
 }
-trap clean_up EXIT
-# Without these, bash does not run the EXIT trap when a signal ends it.
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-have() { command -v "$1" >/dev/null 2>&1; }
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # note is what is written beside finished tests; the version of the source follows.
 note() { printf 'form %s in %s of' "$FORM" "$cache/regression/$1"; }

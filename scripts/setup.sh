@@ -35,24 +35,13 @@ scratch=        # a folder for half-done work, removed at exit
 drop_in=        # a file of Debian's PostgreSQL configuration, removed at exit
 policy=         # a program that forbids to start services, removed at exit
 
-say() { printf 'setup: %s\n' "$*" >&2; }
-
-die() {
-  say "$1"
-  shift
-  for line in "$@"; do printf '  %s\n' "$line" >&2; done
-  exit 1
-}
-
 clean_up() {
   if [[ -n $scratch ]]; then rm -rf -- "$scratch"; fi
   if [[ -n $drop_in ]]; then remove_drop_in; fi
   if [[ -n $policy ]]; then allow_services; fi
 }
-trap clean_up EXIT
-# Without these, bash does not run the EXIT trap when a signal ends it.
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   sed -n '3,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -80,8 +69,6 @@ cache_folder() {
     printf '%s' "${XDG_CACHE_HOME:-$HOME/.cache}/pgmedic"
   fi
 }
-
-have() { command -v "$1" >/dev/null 2>&1; }
 
 # new_scratch makes a folder inside the cache, so that what is finished in it
 # can be renamed into its place: an interrupted run leaves no half of anything.
