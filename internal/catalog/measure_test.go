@@ -7,12 +7,16 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestMeasureBounds: whatever a text repeats, what it takes once decoded is not
 // more than what was measured, or it is refused.
 func TestMeasureBounds(t *testing.T) {
-	const n = 200_000
+	n := 200_000
+	if testkit.Race {
+		n /= 10
+	}
 	list := func(item string) string { return "[" + strings.Repeat(item+",", n) + item + "]" }
 	for name, text := range map[string]string{
 		"chunks":       `{"format":1,"chunks":` + list("{}") + `}`,
@@ -69,7 +73,11 @@ func TestMeasureOfLargeDatabase(t *testing.T) {
 	for i := range columns {
 		columns[i] = pgmedic.Column{Name: "a_column_of_a_table", Type: "timestamp with time zone"}
 	}
-	for range 50_000 {
+	tables := 50_000
+	if testkit.Race {
+		tables /= 10
+	}
+	for range tables {
 		b.Tables = append(b.Tables, pgmedic.Table{Schema: "public", Name: "a_table_of_the_database", Rows: 1e6, SizeBytes: 1e9, Format: pgmedic.CopyBinary, Columns: columns})
 		b.Chunks = append(b.Chunks, pgmedic.Chunk{Pack: "pack-0001", Offset: 1 << 30, StoredBytes: 1 << 20, SHA256: strings.Repeat("a", 64), PlainBytes: 1 << 24, Parts: []pgmedic.Part{{Table: 1e5, PlainBytes: 1 << 24, Rows: 1e6}}})
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // binaryStream is what COPY writes in its binary form.
@@ -66,7 +67,11 @@ func feed(t *testing.T, r *digest.Rows, stream []byte, size int) *digest.Rows {
 
 func someRows() [][][]byte {
 	rows := [][][]byte{{}, {nil, nil}, {[]byte(""), nil}, {nil, []byte("")}, {[]byte("a"), []byte("b")}, {[]byte("ab"), []byte("")}}
-	for i := range 200 {
+	more := 200
+	if testkit.Race {
+		more = 60
+	}
+	for i := range more {
 		rows = append(rows, [][]byte{fmt.Appendf(nil, "%d", i), bytes.Repeat([]byte{'a' + byte(i%26)}, i*7), nil})
 	}
 	return rows
