@@ -347,11 +347,8 @@ func TestForgedReceipts(t *testing.T) {
 // TestPassphraseOnlyHost: a host with nothing but a passphrase is told of the newest
 // backups who wrote their receipts, and of each by show.
 func TestPassphraseOnlyHost(t *testing.T) {
-	for _, encryption := range []string{"age", "aes-256-cbc"} {
+	for _, encryption := range testkit.SomeOf(t, 1, []string{"age", "aes-256-cbc"}) {
 		t.Run(encryption, func(t *testing.T) {
-			if encryption != "age" {
-				testkit.OnlyAll(t, "it takes long")
-			}
 			b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 			b.env = append(b.env, "BACKUP_ENCRYPTION_KEY=correct horse", "BACKUP_ENCRYPTION="+encryption)
 			var ids []string
@@ -399,11 +396,12 @@ func TestBombs(t *testing.T) {
 	object := func(role pgmedic.ObjectRole, begin, item string, mib int) func(*testing.T, *bench) {
 		return func(t *testing.T, b *bench) { b.bomb(id, role, begin, item, mib) }
 	}
-	for name, test := range map[string]struct {
+	type bomb struct {
 		set func(*testing.T, *bench)
 		// verifies is true of what is no worse than strange to verify.
 		verifies bool
-	}{
+	}
+	for name, test := range testkit.Some(t, 3, map[string]bomb{
 		"a manifest of chunks":        {list("chunks", "{}", 60), false},
 		"a manifest of tables":        {list("tables", "{}", 60), false},
 		"a manifest of parts":         {list("chunks", `{"parts":[`+repeat("{}", 40)+"]}", 1), false},
@@ -418,11 +416,8 @@ func TestBombs(t *testing.T) {
 		"globals of words":            {object(pgmedic.RoleGlobals, "", "a ", 40), true},
 		"globals of statements":       {object(pgmedic.RoleGlobals, "", "CREATE ROLE a;", 40), true},
 		"globals that are larger":     {object(pgmedic.RoleGlobals, "", "\n", 200), true},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
-			if !slices.Contains([]string{"a manifest of chunks", "a manifest that is larger", "an inventory of definitions", "definitions of zeros", "globals of statements"}, name) {
-				testkit.OnlyAll(t, "it takes long")
-			}
 			b := b.within(t)
 			defer back()
 			test.set(t, b)
@@ -531,7 +526,7 @@ func TestContradictions(t *testing.T) {
 	without := func(m *pgmedic.Backup, role pgmedic.ObjectRole) {
 		m.Objects = slices.DeleteFunc(m.Objects, func(o pgmedic.Object) bool { return o.Role == role })
 	}
-	for name, change := range map[string]func(*pgmedic.Backup){
+	for name, change := range testkit.Some(t, 8, map[string]func(*pgmedic.Backup){
 		"rows of a table":         func(m *pgmedic.Backup) { m.Tables[0].Rows = 5 },
 		"no chunks":               func(m *pgmedic.Backup) { m.Chunks = nil },
 		"no chunks and no rows":   func(m *pgmedic.Backup) { m.Chunks, m.Tables[0].Rows = nil, 0 },
@@ -558,7 +553,7 @@ func TestContradictions(t *testing.T) {
 		"a chunk that overflows":  func(m *pgmedic.Backup) { m.Chunks[0].Offset, m.Chunks[0].StoredBytes = 1<<62, 1<<62 },
 		"a part of no table":      func(m *pgmedic.Backup) { m.Chunks[0].Parts[0].Table = -1 },
 		"parts that overflow":     func(m *pgmedic.Backup) { m.Chunks[0].Parts[0].PlainBytes = 1<<63 - 1 },
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			b := b.within(t)
 			defer setManifest(t, b.folder(id), manifest)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestLanguages runs everything on servers that speak German, French and Japanese:
@@ -35,7 +37,7 @@ func TestLanguages(t *testing.T) {
 	}
 	t.Setenv("LOCPATH", dir)
 	s := settingsServer(t)
-	for _, name := range languages {
+	for _, name := range testkit.SomeOf(t, 1, languages) {
 		t.Run(name, func(t *testing.T) {
 			speaks := adverse{name: "lc_messages", value: name + ".UTF-8"}
 			w := newWorld(t, s, []adverse{speaks}, ofServer, ofDatabase, ofRole)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -109,7 +110,7 @@ func TestParallelDiesMidway(t *testing.T) {
 	after := func(do func(ctx context.Context)) func(context.Context, io.Reader) io.Reader {
 		return func(ctx context.Context, r io.Reader) io.Reader { return fixture.At(r, 64<<10, func() { do(ctx) }) }
 	}
-	for _, tt := range []struct {
+	for _, tt := range testkit.SomeOf(t, 3, []struct {
 		name    string
 		kind    pgmedic.Kind
 		words   string
@@ -156,7 +157,7 @@ func TestParallelDiesMidway(t *testing.T) {
 					return fixture.FailAfter(r, 64<<10, pgmedic.Errorf(pgmedic.KindUnreachable, "look at it", "put: %w", fixture.ErrInjected))
 				}
 			}},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

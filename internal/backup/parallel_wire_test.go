@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -21,7 +22,7 @@ import (
 func TestParallelOverBadWire(t *testing.T) {
 	dsn := filled(t, server)
 	fixture.Exec(t, dsn, makeLedger)
-	for _, tt := range []struct {
+	for _, tt := range testkit.SomeOf(t, 3, []struct {
 		name  string
 		fails bool
 		kind  pgmedic.Kind
@@ -40,7 +41,7 @@ func TestParallelOverBadWire(t *testing.T) {
 		{name: "silent", fails: true, kind: pgmedic.KindFailed, words: "maximum duration", befalls: func(t *testing.T, p *toxiproxy.Proxy) {
 			fixture.Poison(t, p, `{"name": "silent", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)
 		}},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			proxy, port := fixture.Toxiproxy(t, address(server))
 			d := newBadDay(t, server, dsn, func(_ context.Context, r io.Reader) io.Reader {

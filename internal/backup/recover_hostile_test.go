@@ -20,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -214,13 +215,13 @@ func TestRecoverSignals(t *testing.T) {
 	}
 	// Each says that it runs, and then hangs with its input and output open.
 	const hang = "echo $$ >\"$BIN/pid\"; exec sleep 600"
-	for name, shim := range map[string]struct{ program, when string }{
+	for name, shim := range testkit.Some(t, 2, map[string]struct{ program, when string }{
 		"hashes":      {"sha256sum", ""},
 		"key":         {"age", `[[ $* == *-o* ]]`},
 		"definitions": {"age", `[[ $* != *-o* && -e $BIN/psql.ran ]]`},
 		"section":     {"pg_restore", `[[ $* == *post-data* ]]`},
 		"statistics":  {"psql", `[[ $* == *" -q -f -" ]]`},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			s := backUpTo(t, dsn, backup.Parallel{Jobs: 1}, identity.Recipient())
 			s.shim(t, "psql", `[[ $1 == --version ]] || touch "$BIN/psql.ran"; exec "$real" "$@"`)
@@ -290,7 +291,7 @@ func TestRecoverForgedCommands(t *testing.T) {
 		return append(forged, data[min(len(forged), len(data)):]...)
 	}
 	const old = `for a in "$@"; do if [[ $a == \\restrict* ]]; then echo 'invalid command \restrict' >&2; exit 1; fi; done; exec "$real" "$@"`
-	for _, tt := range []struct {
+	for _, tt := range testkit.SomeOf(t, 4, []struct {
 		name   string
 		method backup.Method
 		role   pgmedic.ObjectRole
@@ -308,7 +309,7 @@ func TestRecoverForgedCommands(t *testing.T) {
 		{name: "globals", method: backup.Parallel{Jobs: 1}, role: pgmedic.RoleGlobals, change: dump, args: []string{"--globals"}},
 		{name: "globals, old psql", method: backup.Parallel{Jobs: 1}, role: pgmedic.RoleGlobals, change: dump, old: true, args: []string{"--globals"}, fails: "--trust-dump"},
 		{name: "rows", method: backup.Parallel{Jobs: 1}, role: pgmedic.RolePack, change: rows, old: true, fails: "pack-"},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := backUpTo(t, dsn, tt.method, nil)
 			if tt.change != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -132,7 +133,7 @@ func TestChecks(t *testing.T) {
 func TestSeededDamage(t *testing.T) {
 	dsn := patients(t)
 	c, b, _ := take(t, dsn, backup.Parallel{Jobs: 2})
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 2, map[string]struct {
 		damage func(t *testing.T, p private, dsn string)
 		want   string
 	}{
@@ -171,7 +172,7 @@ func TestSeededDamage(t *testing.T) {
 		"a definition": {func(t *testing.T, _ private, dsn string) {
 			fixture.Exec(t, dsn, "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey")
 		}, "schema: "},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, c, b)
 			at(&o, "compare", func() {
@@ -264,7 +265,7 @@ func TestCannotRead(t *testing.T) {
 // TestServerRefuses backs up what no server takes back: that is a bad backup,
 // whichever program finds it out.
 func TestServerRefuses(t *testing.T) {
-	for name, statements := range map[string][]string{
+	for name, statements := range testkit.Some(t, 1, map[string][]string{
 		// It held for every row when it was made; the function asks another
 		// table, which is empty when the rows come back.
 		"a check of rows": {
@@ -277,7 +278,7 @@ func TestServerRefuses(t *testing.T) {
 			"ALTER TABLE visits ADD CONSTRAINT visits_patient FOREIGN KEY (patient) REFERENCES patients",
 			"SET session_replication_role = replica; INSERT INTO visits VALUES (-1)",
 		},
-	} {
+	}) {
 		dsn := patients(t, statements...)
 		for methodName, method := range fixture.Methods(t, 2) {
 			t.Run(name+" "+methodName, func(t *testing.T) {
