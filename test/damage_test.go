@@ -144,7 +144,7 @@ func TestDamageParallel(t *testing.T) {
 			all = append(all, damaged{d, object, path, good})
 		}
 	}
-	for _, d := range testkit.SomeOf(t, 20, all) {
+	for _, d := range testkit.SomeOf(t, 12, all) {
 		t.Run(d.object+" "+d.name, func(t *testing.T) {
 			b := b.within(t)
 			defer put(t, d.path, d.good)

@@ -220,6 +220,7 @@ func TestIdentityOnlyHost(t *testing.T) {
 // TestAddedKeys adds wraps that fit nothing. None keeps a backup from being opened,
 // each is named, and none is shown as opening it.
 func TestAddedKeys(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	b := sealedBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 	id := strings.TrimSpace(b.ok("backup", "-q"))
 	keys := filepath.Join(b.folder(id), "keys")
@@ -347,7 +348,8 @@ func TestForgedReceipts(t *testing.T) {
 // TestPassphraseOnlyHost: a host with nothing but a passphrase is told of the newest
 // backups who wrote their receipts, and of each by show.
 func TestPassphraseOnlyHost(t *testing.T) {
-	for _, encryption := range testkit.SomeOf(t, 1, []string{"age", "aes-256-cbc"}) {
+	testkit.OnlyAll(t, "it takes long")
+	for _, encryption := range []string{"age", "aes-256-cbc"} {
 		t.Run(encryption, func(t *testing.T) {
 			b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 			b.env = append(b.env, "BACKUP_ENCRYPTION_KEY=correct horse", "BACKUP_ENCRYPTION="+encryption)

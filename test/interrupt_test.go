@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // slow is a table that takes ten seconds to load, unless the role has fast
@@ -145,7 +147,7 @@ func TestInterrupt(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("processes are looked for in /proc")
 	}
-	for i, m := range interruptions() {
+	for i, m := range testkit.SomeOf(t, 3, interruptions()) {
 		s := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -225,7 +227,7 @@ func TestKill(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel ends the children of a killed program on Linux only")
 	}
-	for _, m := range interruptions() {
+	for _, m := range testkit.SomeOf(t, 3, interruptions()) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the outputs that the scripts compare with")
@@ -44,6 +46,12 @@ func runScripts(t *testing.T, dir string, on *scratch.Server) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir, UpdateScripts: *update, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error { return setup(env, on) },
+		Condition: func(name string) (bool, error) {
+			if name != "all" { // [!all] skip: for make test-all
+				return false, fmt.Errorf("unknown condition %s", name)
+			}
+			return testkit.All(), nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"pgmedic": pgmedicCommand, "sql": sqlCommand, "json": jsonCommand, "id": idCommand,
 			"normal": normalCommand, "damage": damageCommand,

@@ -131,7 +131,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	// What ends a session at its first error leaves nothing of the others to see.
 	all := slices.DeleteFunc(adverseSettings(), func(a adverse) bool { return a.name == "exit_on_error" })
-	for l, methods := range map[level][]string{ofDatabase: testkit.SomeOf(t, 1, []string{"parallel", "plain"}), ofRole: {"parallel"}, ofServer: {"plain"}} {
+	for l, methods := range testkit.Some(t, 1, map[level][]string{ofDatabase: {"parallel", "plain"}, ofRole: {"parallel"}, ofServer: {"plain"}}) {
 		t.Run(string(l), func(t *testing.T) {
 			t.Parallel()
 			s := settingsServer(t)
@@ -160,6 +160,7 @@ func TestEachSetting(t *testing.T) {
 // all settings of the database and the role with which that can be: where client
 // programs would need a setting from the start, the refusal is all that happens.
 func TestSettingsThroughPooler(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	s := settingsServer(t)
 	// Each would end the pooler's own sessions, or pg_dump's, which begin with them.

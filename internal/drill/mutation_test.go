@@ -3,7 +3,6 @@ package drill_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,11 +15,9 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
-
-// mutationsVariable is how many changes of each kind TestMutations makes.
-const mutationsVariable = "PGMEDIC_MUTATIONS"
 
 // mutant is a copy in which one thing is changed.
 type mutant struct {
@@ -37,16 +34,13 @@ type mutation func(m *mutant) (what, unchecked string)
 // restore made, and holds them against the backup as a drill does: everything is
 // found, or named as not checked.
 func TestMutations(t *testing.T) {
-	times := 1
-	if n, err := strconv.Atoi(os.Getenv(mutationsVariable)); err == nil {
-		times = n
-	}
+	times := testkit.Amount(1, 1, 100)
 	source := fixture.Torture(t, server, "mutations "+fixture.Name(t, server))
 	// A copy made from a template has none.
 	for _, name := range fixture.Query[string](t, source.DSN(), "SELECT quote_ident(subname) FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())") {
 		fixture.Exec(t, source.DSN(), "ALTER SUBSCRIPTION "+name+" DISABLE", "ALTER SUBSCRIPTION "+name+" SET (slot_name = NONE)", "DROP SUBSCRIPTION "+name)
 	}
-	for _, method := range []backup.Method{backup.Parallel{Jobs: 2}, backup.Plain{}} {
+	for _, method := range testkit.SomeOf(t, 1, []backup.Method{backup.Parallel{Jobs: 2}, backup.Plain{}}) {
 		t.Run(string(method.Name()), func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			taking := fixture.BackupOptions(t, source.DSN(), c)

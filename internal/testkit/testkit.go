@@ -4,6 +4,7 @@
 package testkit
 
 import (
+	"cmp"
 	"hash/fnv"
 	"maps"
 	"os"
@@ -14,8 +15,23 @@ import (
 // allVariable asks for everything, as make test-all does.
 const allVariable = "PGMEDIC_TEST_ALL"
 
+// campaignVariable asks for whole campaigns, as make chaos does.
+const campaignVariable = "PGMEDIC_CAMPAIGNS"
+
 // All reports whether everything is asked for.
 func All() bool { return os.Getenv(allVariable) == "1" }
+
+// Amount is how much of a campaign is run, which is the more convincing the longer it
+// is: so much in make test, in make test-all, and in make chaos, which takes its time.
+func Amount(test, all, chaos int) int {
+	switch {
+	case os.Getenv(campaignVariable) == "1":
+		return chaos
+	case All():
+		return all
+	}
+	return test
+}
 
 // OnlyAll skips a test, with the reason, unless everything is asked for.
 func OnlyAll(tb testing.TB, reason string) {
@@ -38,9 +54,9 @@ func Missing(tb testing.TB, what string) {
 // Some returns n cases of a test that has many alike, spread over their names, and if
 // everything is asked for all of them. Which ones depends on the test's name alone: the
 // same each time, and not the same in each test. It logs how many it leaves out.
-func Some[V any](tb testing.TB, n int, cases map[string]V) map[string]V {
+func Some[K cmp.Ordered, V any](tb testing.TB, n int, cases map[K]V) map[K]V {
 	tb.Helper()
-	some := make(map[string]V, n)
+	some := make(map[K]V, n)
 	for _, name := range SomeOf(tb, n, slices.Sorted(maps.Keys(cases))) {
 		some[name] = cases[name]
 	}

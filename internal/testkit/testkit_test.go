@@ -47,4 +47,11 @@ func TestSome(t *testing.T) {
 		t.Errorf("all of them: %v", got)
 	}
 	testkit.OnlyAll(t, "it is run")
+	if got := testkit.Amount(1, 2, 3); got != 2 {
+		t.Errorf("the amount is %d", got)
+	}
+	t.Setenv("PGMEDIC_CAMPAIGNS", "1")
+	if got := testkit.Amount(1, 2, 3); got != 3 {
+		t.Errorf("the amount is %d", got)
+	}
 }
