@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -12,6 +13,7 @@ import (
 // the demo's own schema: a partitioned one, one without a primary key, one that others
 // refer to, and one with a domain and checks.
 func TestEmergencyOnDemo(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	r := newRunbook(t)
 	template := r.old.DSN("template_clinic")
