@@ -23,8 +23,27 @@ func TestUnreplicated(t *testing.T) {
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1})
 	do(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
 	defer do(t, conn, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()") // else no database is dropped
-	eventually(t, "replication is synchronous", func() bool {
-		return one[string](t, db, "SELECT current_setting('synchronous_standby_names')") == "nobody"
+	const cancel = "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+	// Sessions know the setting before the checkpointer has them wait.
+	eventually(t, "commits wait", func() bool {
+		done, waited := make(chan error, 1), false
+		go func() {
+			_, err := db.Exec(t.Context(), "CREATE TABLE IF NOT EXISTS other (n int); INSERT INTO other VALUES (1)")
+			done <- err
+		}()
+		eventually(t, "a commit waits, or does not", func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+			}
+			waited = ask[int](t, conn, cancel) == 1
+			return waited
+		})
+		if waited {
+			<-done
+		}
+		return waited
 	})
 	const insert = "INSERT INTO t VALUES ($1)"
 	for name, run := range map[string]func(context.Context) error{
@@ -85,7 +104,7 @@ func TestUnreplicated(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- run(t.Context()) }()
 			eventually(t, "the commit waits, and is cancelled", func() bool {
-				return ask[int](t, conn, "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == 1
+				return ask[int](t, conn, cancel) == 1
 			})
 			if err := <-done; !errors.Is(err, pool.ErrOutcomeUnknown) || pool.Hint(err) == "" {
 				t.Errorf("%v", err)
