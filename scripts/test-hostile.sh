@@ -51,7 +51,8 @@ run=(env -i "${environment[@]}")
 
 if ((EUID == 0)); then
   # Nobody may look into root's home, where Go keeps its modules and what it built. The
-  # modules are mounted in a name space of the tests' own, and so gone when they end.
+  # modules are mounted in a name space of the tests' own, and so gone when they end;
+  # in a container that may not mount, they are copied.
   mkdir "$folder/modules" "$folder/built" "$folder/checkout"
   cp -r "$(go env GOCACHE)/." "$folder/built"
   git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$folder/checkout"
@@ -61,9 +62,15 @@ if ((EUID == 0)); then
     "GOMODCACHE=$folder/modules" "GOCACHE=$folder/built" "USER=$USER_NAME"
     "PGMEDIC_CACHE=${PGMEDIC_CACHE:-/var/cache/pgmedic}"
   )
+  from=$(go env GOMODCACHE)
+  mounting=(unshare --mount --propagation private)
+  if ! "${mounting[@]}" true 2>/dev/null; then
+    cp -r "$from/." "$folder/modules"
+    from='' mounting=()
+  fi
   # shellcheck disable=SC2016 # the inner shell's
-  run=(unshare --mount --propagation private bash -c 'mount --bind "$1" "$2"; cd "$3"; shift 3; exec "$@"' bash
-    "$(go env GOMODCACHE)" "$folder/modules" "$folder/checkout"
+  run=("${mounting[@]}" bash -c 'if [[ -n $1 ]]; then mount --bind "$1" "$2"; fi; cd "$3"; shift 3; exec "$@"' bash
+    "$from" "$folder/modules" "$folder/checkout"
     setpriv "--reuid=$USER_NAME" "--regid=$(id -g "$USER_NAME")" --clear-groups env -i "${environment[@]}")
 fi
 

@@ -28,7 +28,7 @@ func TestRescuedSchemas(t *testing.T) {
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA "+rescued+" GRANT SELECT ON TABLES TO "+role,
 	)
 	t.Cleanup(func() { fixture.Exec(t, dsn, "DROP OWNED BY "+role+" CASCADE", "DROP ROLE "+role) })
-	for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+	for _, method := range fixture.Methods(t, 2) {
 		t.Run(string(method.Name()), func(t *testing.T) {
 			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 			o.Method, o.Target, o.ServerName = method, o.Target.With("user", role), "clinic"

@@ -106,7 +106,7 @@ var partials = []struct {
 // restoring, is what they promise.
 func TestPartial(t *testing.T) {
 	dsn := hospital(t)
-	for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+	for _, method := range fixture.Methods(t, 2) {
 		for i, tt := range partials {
 			if method.Name() == pgmedic.MethodPlain && i%3 != 0 {
 				continue // what is chosen does not hang on the method; a few show that plain leaves it out
@@ -221,7 +221,7 @@ func TestPartialLocks(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), "BEGIN; LOCK TABLE public.settings"); err != nil {
 		t.Fatal(err)
 	}
-	for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+	for _, method := range fixture.Methods(t, 2) {
 		o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 		o.Method, o.Patterns = method, postgres.Patterns{ExcludeTables: []string{"settings"}}
 		o.LockTimeout = 2 * time.Second

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -68,10 +69,10 @@ func nameBoundServer(t *testing.T) *scratch.Server {
 func TestNameBoundExtension(t *testing.T) {
 	at := nameBoundServer(t)
 	for method, how := range fixture.Methods(t, 2) {
-		for name, test := range map[string]func(*testing.T, *scratch.Server, backup.Method){
+		for name, test := range testkit.Some(t, 2, map[string]func(*testing.T, *scratch.Server, backup.Method){
 			"by a swap": boundBySwap, "with what depends on it": boundWithDependent,
 			"not even then": boundNotThen, "with what needs a search path": boundWithPath, "under another name": boundInto,
-		} {
+		}) {
 			t.Run(name+", "+method, func(t *testing.T) { test(t, at, how) })
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -17,14 +18,14 @@ func TestClosedWhileLoading(t *testing.T) {
 	admin := server.DSN("postgres")
 	fixture.Exec(t, admin, "CREATE ROLE closed_nurse", "CREATE ROLE closed_guest")
 	t.Cleanup(func() { fixture.Exec(t, admin, "DROP ROLE closed_nurse", "DROP ROLE closed_guest") })
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 1, map[string]struct {
 		access []string
 		after  []bool // nurse, guest
 	}{
 		"as PostgreSQL has it": {nil, []bool{true, true}},
 		"a list of its own":    {[]string{"REVOKE CONNECT ON DATABASE %I FROM PUBLIC", "GRANT CONNECT ON DATABASE %I TO closed_nurse"}, []bool{true, false}},
-	} {
-		for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+	}) {
+		for _, method := range fixture.Methods(t, 2) {
 			t.Run(name+" "+string(method.Name()), func(t *testing.T) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, "CREATE TABLE patients (id int)", "INSERT INTO patients VALUES (1)", "GRANT SELECT ON patients TO closed_nurse",

@@ -16,13 +16,14 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestDamage does to each object of a backup what a disk, a network or a person
 // may do. None of it may restore.
 func TestDamage(t *testing.T) {
-	for _, compression := range []seal.Compression{seal.CompressionGzip, seal.CompressionZstd, seal.CompressionNone} {
+	for _, compression := range testkit.SomeOf(t, 1, []seal.Compression{seal.CompressionGzip, seal.CompressionZstd, seal.CompressionNone}) {
 		t.Run(string(compression), func(t *testing.T) { testDamage(t, compression) })
 	}
 }
@@ -179,13 +180,13 @@ func crafted(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, sql str
 func TestBadSQL(t *testing.T) {
 	_, c, original := clinic(t)
 	const table = "CREATE TABLE public.patients (id int, name text CHECK (name <> '" + patientData + "'));\n"
-	for name, tt := range map[string]struct{ sql, want string }{
+	for name, tt := range testkit.Some(t, 2, map[string]struct{ sql, want string }{
 		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + patientData + "\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: check violation (SQLSTATE 23514)`},
 		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + patientData + "\tx\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: invalid text representation (SQLSTATE 22P02)`},
 		"relation":        {"SELECT 1;\nSELECT '" + patientData + "' FROM x y;\n", "statement in line 2 of the dump: undefined table (SQLSTATE 42P01)"},
 		"syntax":          {"SELEKT '" + patientData + "';\n", "statement in line 1 of the dump: syntax error (SQLSTATE 42601)"},
 		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + patientData + "');\n", "statement in line 2 of the dump: check violation (SQLSTATE 23514)"},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
 			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, nil), into))
@@ -217,7 +218,7 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = r.Close()
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 4, map[string]struct {
 		sql    string
 		change func(*pgmedic.Backup)
 		words  []string
@@ -234,7 +235,7 @@ func TestCompare(t *testing.T) {
 		"an empty dump":    {"SELECT 1;\n", nil, []string{"is missing"}},
 		"stops before end": {"\\q\n" + string(good), nil, []string{"psql command"}},
 		"runs a program":   {string(good) + "\\! touch /tmp/never\n", nil, []string{"psql command"}},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
 			o := fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, tt.change), into)

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -21,7 +22,7 @@ func TestForeseeAsReplace(t *testing.T) {
 	as := func(o *restore.SwapOptions, role string) {
 		o.Target = o.Target.With("options", "-c role="+role)
 	}
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 2, map[string]struct {
 		change func(t *testing.T, o *restore.SwapOptions)
 		kind   pgmedic.Kind
 		words  string
@@ -39,7 +40,7 @@ func TestForeseeAsReplace(t *testing.T) {
 		}, pgmedic.KindConflict, "would be dropped"},
 		"a role that makes no databases": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_powerless") }, pgmedic.KindUnreachable, "neither make nor rename"},
 		"a role that is not the owner's": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_maker") }, pgmedic.KindUnreachable, "is no member of"},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			live, o := liveClinic(t)
 			o.Live = live

@@ -126,7 +126,7 @@ func TestReplaceBroken(t *testing.T) {
 			t.Cleanup(func() { _ = os.Rename(folder+".gone", folder) })
 		},
 	} {
-		for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+		for _, method := range fixture.Methods(t, 2) {
 			t.Run(name+" "+string(method.Name()), func(t *testing.T) {
 				live, o := liveClinic(t)
 				o.SafetyBackup = func(ctx context.Context) (string, error) {

@@ -77,7 +77,7 @@ func mutations() map[string][]string {
 // TestComparesValues restores by each method, finds everything equal, and then each
 // of the mutations.
 func TestComparesValues(t *testing.T) {
-	for _, method := range []backup.Method{backup.Plain{}, backup.Parallel{Jobs: 2}} {
+	for _, method := range fixture.Methods(t, 2) {
 		t.Run(string(method.Name()), func(t *testing.T) {
 			t.Parallel()
 			source := fixture.Name(t, server)

@@ -98,6 +98,7 @@ func (c *clinic) ask(method, path, body, token string) (status int, answer, newT
 
 // TestClinic runs the example with a primary and a standby that stands still.
 func TestClinic(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	cluster := newCluster(t, 15, 1)
 	conn := admin(t, cluster.primary.DSN(cluster.name))

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -362,6 +363,7 @@ func TestShutdownWhileConnecting(t *testing.T) {
 // TestShutdownPastCallers: Shutdown does not wait for ever for a function of the
 // caller's that does not come back.
 func TestShutdownPastCallers(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	back := make(chan struct{})
 	db, err := pool.Open(t.Context(), pool.Config{

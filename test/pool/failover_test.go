@@ -85,6 +85,7 @@ func conninfo(s *scratchtest.Standby) string {
 // TestFormerPrimary promotes a standby while the primary lives on, and is not
 // told: the pool writes to the new one, and to the old one never again.
 func TestFormerPrimary(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})

@@ -12,12 +12,14 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
 // TestOverloadFallsBack: a read that gets no connection to a standby goes to the
 // primary.
 func TestOverloadFallsBack(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	db := openTight(t, pool.Config{
@@ -68,6 +70,7 @@ func TestOverloadFallsBack(t *testing.T) {
 // TestRecoveryConflict: a read that a standby cancels, for it holds up what the
 // primary has done, goes to the primary, whatever call it is of.
 func TestRecoveryConflict(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	primary := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"autovacuum": "off"}})
 	name := nameOf(t, scratchtest.Database(t, primary))
@@ -186,6 +189,7 @@ func TestEndedIdle(t *testing.T) {
 // TestBeforeConnect has passwords that change: each connection is opened with the
 // present one, and one that can't be had is a server that can't be reached.
 func TestBeforeConnect(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	own := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, own)

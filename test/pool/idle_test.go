@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -181,6 +182,7 @@ func TestIdleSilent(t *testing.T) {
 // TestIdleDiscovery: the first connection that is lost without a word has the idle
 // ones closed that are as old.
 func TestIdleDiscovery(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
 	conn := admin(t, dsn)

@@ -102,6 +102,7 @@ func lag(t *testing.T, major int) {
 // TestStandbyBegunAnew: a standby that was started again may be further back than it
 // said before. A token holds all the same.
 func TestStandbyBegunAnew(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 2)
 	fresh, stale := ":"+strconv.Itoa(c.standbys[0].Port()), ":"+strconv.Itoa(c.standbys[1].Port())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -246,6 +247,7 @@ func TestReaderNameFindsStandby(t *testing.T) {
 // TestNameWrongWhileConnected: while new connections lead to a standby, those that
 // are open work, and the primary stays one.
 func TestNameWrongWhileConnected(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	n := newName(t, c.primary)

@@ -149,6 +149,7 @@ func (s *seen) Write(p []byte) (int, error) {
 // TestOpenFormerPrimary: a former primary that answers first is not taken for the
 // primary, as long as the others may still answer.
 func TestOpenFormerPrimary(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	c.standbys[0].Promote(t)

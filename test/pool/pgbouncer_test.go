@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -234,6 +235,7 @@ func TestPgBouncerLosesServer(t *testing.T) {
 // TestBackupSessionByPooler: the sessions of backups begin with their timeouts off,
 // which PgBouncer refuses. It is noticed, and the session begins without.
 func TestBackupSessionByPooler(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := scratchtest.Database(t, server)
 	target, err := postgres.ParseTarget(dsn)
 	if err != nil {

@@ -7,12 +7,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
 // TestPlain: a plain pgxpool follows the primary and its ended sessions, and nothing of
 // it counts as the pool's.
 func TestPlain(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: 100 * time.Millisecond})

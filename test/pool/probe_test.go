@@ -10,12 +10,14 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
 // TestProbeByAnyone: a role without privileges is enough for a probe, and so is one
 // that may not see the control file.
 func TestProbeByAnyone(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, s)
@@ -78,6 +80,7 @@ func (c *flight) Read(p []byte) (int, error) {
 // TestProbeCost: a probe is one round trip, whatever the server is: as many of them
 // as the server counts statements.
 func TestProbeCost(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	primary := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
 	dsn := scratchtest.Database(t, primary)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -56,6 +57,7 @@ func TestUnprepared(t *testing.T) {
 // TestNotReadyLater: a pool that has lost its connections and can't open others is not
 // ready, although the probe's session works.
 func TestNotReadyLater(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, s)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -56,6 +57,7 @@ func silenced(t *testing.T, conns int) (*pool.DB, *wire) {
 // TestSilentWhileIdle: who gets a connection that was idle for long, and whose link
 // has gone silent since, waits for no longer than the acquire timeout.
 func TestSilentWhileIdle(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	db, _ := silenced(t, 2)
 	// The one that was just used: there is nothing to wait for, unless this machine
@@ -176,6 +178,7 @@ func TestSilentAfterConnect(t *testing.T) {
 // TestSilentStandby: a read with a token waits no longer than it should for a standby
 // that does not answer.
 func TestSilentStandby(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	w := newWire(t, c.standbys[0].Server, c.name)

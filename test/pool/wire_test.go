@@ -65,6 +65,7 @@ func TestLinkReset(t *testing.T) {
 // TestLinkSilent has the link swallow all that is sent: nobody waits for longer
 // than the limits say, and a write is reported as unknown.
 func TestLinkSilent(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	db, w, dsn := overWire(t, pool.Config{
 		QueryTimeout: 300 * time.Millisecond, CancelGrace: 200 * time.Millisecond, ConnectTimeout: 2 * time.Second,
