@@ -76,6 +76,11 @@ var engineImports = []string{
 	"internal/words",
 }
 
+// forTests reports whether a package is support for tests.
+func forTests(folder string) bool {
+	return strings.HasSuffix(folder, "test") || folder == "internal/testkit"
+}
+
 // emptyNames are package names that say nothing.
 var emptyNames = []string{"util", "utils", "common", "types", "service", "services", "core", "manager", "helpers"}
 
@@ -163,11 +168,11 @@ func checkImports(folder string, file *ast.File, permitted []string) (problems [
 		switch {
 		case isOurs && !slices.Contains(permitted, ours) && !slices.Contains(permitted, "*"):
 			problems = append(problems, fmt.Sprintf("package %s may not import %s", folder, imported))
-		case isOurs && strings.HasSuffix(ours, "test"):
+		case isOurs && forTests(ours) && !forTests(folder):
 			problems = append(problems, fmt.Sprintf("only tests may import %s", imported))
 		case !isOurs && folder == "." && strings.Contains(strings.SplitN(imported, "/", 2)[0], "."):
 			problems = append(problems, "the root imports the standard library only, not "+imported)
-		case imported == "testing" && !strings.HasSuffix(folder, "test"):
+		case imported == "testing" && !forTests(folder):
 			problems = append(problems, "only tests may import testing")
 		}
 	}

@@ -142,16 +142,29 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestEachSetting runs everything with each of the settings by itself, of the
-// database and of the role.
+// TestEachSetting runs everything with a few of the settings, of the database and of the
+// role: in make chaos with each by itself.
 func TestEachSetting(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	s := settingsServer(t)
+	var alone, others []adverse
 	for _, a := range at(adverseSettings(), ofDatabase, s.Major()) {
-		t.Run(a.name, func(t *testing.T) {
+		if a.name == "exit_on_error" { // leaves nothing of the others to see
+			alone = append(alone, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	groups := slices.AppendSeq([][]adverse{alone}, slices.Chunk(others, testkit.Amount(0, 8, 1)))
+	for _, group := range groups {
+		var names []string
+		for _, a := range group {
+			names = append(names, a.name)
+		}
+		t.Run(strings.Join(names, ","), func(t *testing.T) {
 			t.Parallel()
-			newWorld(t, s, []adverse{a}, ofDatabase, ofRole).round(false, "parallel")
+			newWorld(t, s, group, ofDatabase, ofRole).round(false, "parallel")
 		})
 	}
 }

@@ -105,7 +105,6 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	o.Target = named(o.Target)
 	if o.Maintenance == "" {
 		o.Maintenance = "postgres"
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"sync/atomic"
 
@@ -28,12 +27,7 @@ type Parallel struct {
 func (Parallel) Name() pgmedic.Method { return pgmedic.MethodParallel }
 
 // jobs is how many connections read rows.
-func (p Parallel) jobs() int {
-	if p.Jobs > 0 {
-		return p.Jobs
-	}
-	return runtime.NumCPU()
-}
+func (p Parallel) jobs() int { return postgres.Jobs(p.Jobs) }
 
 // Take stores the schema, what is not plain rows, the rows, the globals and the
 // inventory.

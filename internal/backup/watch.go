@@ -24,19 +24,6 @@ const watchPatience = 10 * time.Second
 // errSnapshotLost is the cause of a run whose snapshot ended under it.
 var errSnapshotLost = errors.New("the session that held the snapshot has ended")
 
-// named gives a run's sessions, those of client programs too, a name by which
-// they are found, and has a dead network noticed before the system's two hours.
-func named(t postgres.Target) postgres.Target {
-	for _, p := range [][2]string{
-		{"application_name", "pgmedic"}, {"keepalives_idle", "60"}, {"keepalives_interval", "10"}, {"keepalives_count", "6"},
-	} {
-		if !t.Has(p[0]) {
-			t = t.With(p[0], p[1])
-		}
-	}
-	return t
-}
-
 // watched runs do, measures what that asks of the server, and ends it when the
 // session that holds the snapshot is gone.
 func (r *Run) watched(ctx context.Context, do func(context.Context) error) error {

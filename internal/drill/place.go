@@ -95,7 +95,7 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 	s := p.scratch
 	s.Kind, s.Walls, s.MissingWalls = pgmedic.ScratchPrivate, server.Walls().Standing, server.Walls().Missing
 	s.NoNetwork = server.Walls().Has(pgmedic.WallNetwork)
-	s.CPUs, s.MemoryBytes, s.Platform = runtime.NumCPU(), o.MemoryBytes, runtime.GOOS+"/"+runtime.GOARCH
+	s.CPUs, s.MemoryBytes, s.Platform = runtime.GOMAXPROCS(0), o.MemoryBytes, runtime.GOOS+"/"+runtime.GOARCH
 	return p, nil
 }
 
@@ -280,12 +280,7 @@ func (o Options) refuseCrowded(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // jobs is how many connections load and check.
-func (o Options) jobs() int {
-	if o.Jobs > 0 {
-		return o.Jobs
-	}
-	return runtime.NumCPU()
-}
+func (o Options) jobs() int { return postgres.Jobs(o.Jobs) }
 
 // copied is the target with the copy's name.
 func (p *place) copied() postgres.Target { return p.target.WithDatabase(p.database) }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
 	"slices"
 	"time"
 
@@ -111,13 +110,9 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 		total += bytesToRead(object, sealed)
 	}
 	m := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
-	jobs := o.Jobs
-	if jobs < 1 {
-		jobs = runtime.GOMAXPROCS(0)
-	}
 	checks := make([][]pgmedic.Check, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(min(jobs, maxVerifyJobs))
+	group.SetLimit(min(postgres.Jobs(o.Jobs), maxVerifyJobs))
 	for i, object := range objects {
 		verify := verifyObject
 		switch {

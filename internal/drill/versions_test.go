@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -31,28 +32,30 @@ func TestVersions(t *testing.T) {
 		}
 		dsn := scratchtest.Database(t, source)
 		fixture.Exec(t, dsn, statements...)
-		for name, method := range fixture.Methods(t, 2) {
-			t.Run(strconv.Itoa(major)+" "+name, func(t *testing.T) {
-				c, b, _ := take(t, dsn, method)
-				o := options(t, c, b)
-				o.ServerDirs = scratchtest.SearchDirs() // with the real initdb
-				if foreign {
-					o.Kind, o.Target = pgmedic.ScratchGiven, fixture.Target(t, there.DSN("postgres"))
-				}
-				receipt, err := run(t.Context(), t, o)
-				if err != nil || receipt.Proof != pgmedic.ProofProven {
-					t.Fatalf("%+v, %v", receipt, err)
-				}
-				for name, skipped := range map[string]bool{"schema": foreign, "indexes": false, "heaps": major < 14} {
-					want := pgmedic.OutcomeOK
-					if skipped {
-						want = pgmedic.OutcomeSkipped
-					}
-					if got := check(t, receipt, name); got.Outcome != want {
-						t.Errorf("%s: %+v", name, got)
-					}
-				}
-			})
+		name, method := "parallel", backup.Method(backup.Parallel{Jobs: 2})
+		if major%2 == 0 { // nothing of it depends on both
+			name, method = "plain", backup.Plain{}
 		}
+		t.Run(strconv.Itoa(major)+" "+name, func(t *testing.T) {
+			c, b, _ := take(t, dsn, method)
+			o := options(t, c, b)
+			o.ServerDirs = scratchtest.SearchDirs() // with the real initdb
+			if foreign {
+				o.Kind, o.Target = pgmedic.ScratchGiven, fixture.Target(t, there.DSN("postgres"))
+			}
+			receipt, err := run(t.Context(), t, o)
+			if err != nil || receipt.Proof != pgmedic.ProofProven {
+				t.Fatalf("%+v, %v", receipt, err)
+			}
+			for name, skipped := range map[string]bool{"schema": foreign, "indexes": false, "heaps": major < 14} {
+				want := pgmedic.OutcomeOK
+				if skipped {
+					want = pgmedic.OutcomeSkipped
+				}
+				if got := check(t, receipt, name); got.Outcome != want {
+					t.Errorf("%s: %+v", name, got)
+				}
+			}
+		})
 	}
 }

@@ -163,7 +163,7 @@ func command(ctx context.Context, c Command) (*exec.Cmd, *tail) {
 		c.Target = c.Target.With("options", "")
 	}
 	// libpq takes a whole connection string in place of a database's name.
-	args := append([]string{"--no-password", "--dbname=" + c.Target.Conninfo()}, c.Args...)
+	args := append([]string{"--no-password", "--dbname=" + c.Target.KeptAlive().Conninfo()}, c.Args...)
 	if c.Offline {
 		args = c.Args
 	}

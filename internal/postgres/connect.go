@@ -55,6 +55,7 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	if _, ok := t.params["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "pgmedic"
 	}
+	cfg.DialFunc = t.dialer().DialContext
 	// Statements are few and long; a cache of prepared ones would only get in
 	// the way of a pooler.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -38,12 +37,7 @@ type CompareOptions struct {
 	Now             func() time.Time
 }
 
-func (o *CompareOptions) jobs() int {
-	if o.Jobs > 0 {
-		return o.Jobs
-	}
-	return runtime.NumCPU()
-}
+func (o *CompareOptions) jobs() int { return postgres.Jobs(o.Jobs) }
 
 // Compare holds a restored database against what its backup recorded: the rows of
 // each table, value by value where the backup has sums, the values of sequences,

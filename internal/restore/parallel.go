@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/pgmedic/pgmedic"
@@ -176,12 +175,7 @@ func splitPostData(refused []*refusal) (before, after []*refusal) {
 }
 
 // jobs is how many connections load.
-func (s *Session) jobs() int {
-	if s.Jobs > 0 {
-		return s.Jobs
-	}
-	return runtime.NumCPU()
-}
+func (s *Session) jobs() int { return postgres.Jobs(s.Jobs) }
 
 // stage writes the archive of definitions to a file.
 func (*parallel) stage(ctx context.Context, s *Session, path string) error {

@@ -200,15 +200,6 @@ func ownerless(b *pgmedic.Backup) *pgmedic.Backup {
 	return &changed
 }
 
-// named gives a restore's sessions, those of client programs too, a name by which
-// they are told from those of others.
-func named(t postgres.Target) postgres.Target {
-	if t.Has("application_name") {
-		return t
-	}
-	return t.With("application_name", "pgmedic")
-}
-
 // connectAdmin opens a session that makes, names and drops databases. Their names
 // and those of roles are as they are stored.
 func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*pgx.Conn, error) {
@@ -252,7 +243,7 @@ func open(ctx context.Context, o Options) (*Session, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	s := &Session{Options: o, Database: named(o.Target.WithDatabase(o.Into))}
+	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into)}
 	var err error
 	if s.loader, err = loaderOf(o.Backup.Method); err != nil {
 		return nil, err
