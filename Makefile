@@ -15,11 +15,11 @@ ALL_TAGS := failpoint
 # Tests start servers of their own, so not many packages at once; in memory, since
 # those write and remove files by the thousand.
 TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
-# The seal starts no goroutine, and under the race detector its keys take minutes
-# to derive; the detector's own memory hides what a bound on memory is to show.
-RACE = go test -p 2 -timeout 60m $(1) ./internal/seal && \
-	go test -timeout 20m $(1) -run '^TestS3Memory$$' ./internal/store && \
-	$(TEST) -race $(1) $$(go list $(ALL) | grep -v /internal/seal$$)
+# With the race detector, what make test runs, for it makes engines that hash, compress
+# and encrypt several times as slow; all tests of the pool, which is about goroutines;
+# not the seal, which starts none, and not what only runs the program.
+WITHOUT_RACE := /internal/seal$$|/pgmedic/test(/torture|/regression)?$$
+POOL := github.com/pgmedic/pgmedic/pool/... github.com/pgmedic/pgmedic/test/pool
 
 .PHONY: help
 help: ## say what there is
@@ -50,7 +50,11 @@ test-all: ## run all tests, on every supported PostgreSQL, with the race detecto
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@scripts/regression-tests.sh --versions "$(CACHE)"
-	@{ export PGMEDIC_TEST_ALL=1; $(call RACE,-count=1 -tags '$(ALL_TAGS)'); } && PGMEDIC_TEST_ALL= scripts/test-hostile.sh --part && echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
+	@PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' $$(go list $(ALL) | grep -vxF "$$(go list $(POOL))") && \
+		PGMEDIC_TEST_ALL=1 $(TEST) -race -count=1 $(POOL) && \
+		$(TEST) -race -count=1 -tags '$(ALL_TAGS)' $$(go list $(ALL) | grep -vxF "$$(go list $(POOL))" | grep -vE '$(WITHOUT_RACE)') && \
+		scripts/test-hostile.sh --part && \
+		echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
 .PHONY: test-hostile
 test-hostile: setup ## run the tests as another user, in another locale, read-only and under load
