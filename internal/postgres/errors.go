@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -104,11 +107,19 @@ func Code(err error) string {
 	return ""
 }
 
+// isConnLost reports whether an error is that of a connection, by its type. One that
+// has a kind already is that of whoever takes rows out of a COPY or gives them, such
+// as a store, and says itself what is wrong.
 func isConnLost(err error) bool {
+	var of *pgmedic.Error
+	if errors.As(err, &of) {
+		return false
+	}
 	var connectErr *pgconn.ConnectError
-	return errors.As(err, &connectErr) || strings.Contains(err.Error(), "conn closed") ||
-		strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "connection reset") ||
-		strings.Contains(err.Error(), "broken pipe")
+	var opErr *net.OpError
+	return errors.As(err, &connectErr) || errors.As(err, &opErr) || errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // KindOf returns the kind of an error with the given SQLSTATE, and what to do

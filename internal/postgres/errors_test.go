@@ -3,10 +3,16 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -41,6 +47,33 @@ func TestConnectErrors(t *testing.T) {
 				postgres.Close(t.Context(), conn)
 			}
 			wantError(t, err, test.kind, test.texts...)
+		})
+	}
+}
+
+// TestLostConnections tells by its type, and by no word of it, whether an error is that
+// of a connection.
+func TestLostConnections(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		lost bool
+	}{
+		"closed by us":       {fmt.Errorf("x: %w", pgconn.ErrConnClosed), true},
+		"ended":              {fmt.Errorf("receive message failed: %w", io.ErrUnexpectedEOF), true},
+		"reset":              {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, true},
+		"a pipe":             {os.NewSyscallError("write", syscall.EPIPE), true},
+		"of that name":       {errors.New(`no table "conn closed"`), false},
+		"of a file's name":   {errors.New("open /backups/broken pipe: permission denied"), false},
+		"of the store's own": {pgmedic.Errorf(pgmedic.KindFailed, "", "put: %w", &net.OpError{Op: "write", Err: syscall.ECONNRESET}), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := postgres.Wrap(test.err, "copy table x")
+			if lost := strings.Contains(err.Error(), "the connection was lost"); lost != test.lost {
+				t.Errorf("%v", err)
+			}
+			if kind := pgmedic.KindOf(err); (kind == pgmedic.KindUnreachable) != test.lost {
+				t.Errorf("its kind is %s", kind)
+			}
 		})
 	}
 }
