@@ -261,6 +261,7 @@ func (a *app) thresholds() monitor.Thresholds {
 	t.SlowStatement, t.StatementSharePercent = c.SlowStatementWarn, c.StatementShareWarnPercent
 	t.UnusedIndexAge = c.UnusedIndexAge
 	t.DiskWarnPercent, t.DiskCriticalPercent = c.DiskWarnPercent, c.DiskCriticalPercent
+	t.KeepDisplaced = a.cfg.Restore.KeepDisplaced
 	t.DiskFullWarn, t.DiskFullCritical = c.DiskFullWarn, c.DiskFullCritical
 	return t
 }
