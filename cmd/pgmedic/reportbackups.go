@@ -82,6 +82,12 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 		if facts.Newest == nil {
 			facts.Newest = state
 		}
+		if s := e.Shrunk; s != nil && facts.Shrunk == nil {
+			facts.Shrunk = &monitor.ShrunkBackup{
+				ID: e.Backup.ID, SnapshotAt: state.SnapshotAt, Before: s.Before,
+				RowsBefore: s.RowsBefore, Rows: s.Rows, TablesBefore: s.TablesBefore, Tables: s.Tables,
+			}
+		}
 		if facts.Proven == nil && proof == pgmedic.ProofProven {
 			facts.Proven = state
 		}

@@ -152,6 +152,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if err != nil {
 		return err
 	}
+	a.tellShrunk(e.Backup.ID, e.Shrunk)
 	if err := a.checkRestore([]string{e.Backup.ID}, flags); err != nil {
 		return err // of what was chosen from the list
 	}

@@ -81,7 +81,7 @@ func urgency(id string) int {
 		},
 		// When something else happens: a crash, a loss, a break-in.
 		{
-			"backup-failed", "backup-missing", "backup-old", "backup-unproven", "fsync-off", "full-page-writes-off", "sessions-unencrypted",
+			"backup-failed", "backup-missing", "backup-old", "backup-shrunk", "backup-unproven", "fsync-off", "full-page-writes-off", "sessions-unencrypted",
 			"version-outdated", "version-unsupported",
 		},
 	} {

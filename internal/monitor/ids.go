@@ -4,7 +4,7 @@ package monitor
 // docs/findings.md.
 func IDs() []string {
 	return []string{
-		"archiver-behind", "archiver-failing", "autovacuum-off", "backup-failed", "backup-missing", "backup-old",
+		"archiver-behind", "archiver-failing", "autovacuum-off", "backup-failed", "backup-missing", "backup-old", "backup-shrunk",
 		"backup-unproven", "cache-hit-low", "checkpoints-requested", "checksum-failures", "checksums-off", "connections-near-limit", "database-kept", "deadlocks-seen",
 		"disk-filling", "disk-full-soon", "effective-cache-size", "foreign-key-without-index", "fsync-off",
 		"full-page-writes-off", "idle-in-transaction", "index-bloat", "index-duplicate", "index-invalid", "index-missing",

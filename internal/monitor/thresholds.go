@@ -29,6 +29,9 @@ type Thresholds struct {
 	// BackupAge is how old the newest backup may be, ProvenAge how old the
 	// newest one that a drill proved. Defaults 26 hours and 8 days.
 	BackupAge, ProvenAge time.Duration
+	// ShrunkAge is for how long a backup that has far less than the one before it is
+	// a finding. Default 7 days.
+	ShrunkAge time.Duration
 
 	// LockWaitWarn and LockWaitCritical are how long somebody may wait for a
 	// lock. Defaults 10 s and 60 s.
@@ -142,6 +145,8 @@ func DefaultThresholds() Thresholds {
 		// Ours: a backup each night, and a drill each week, with time to run.
 		BackupAge: 26 * time.Hour,
 		ProvenAge: 8 * 24 * time.Hour,
+		// Ours: whoever comes back from a week's leave still sees it.
+		ShrunkAge: 7 * 24 * time.Hour,
 		// Ours: ten times deadlock_timeout's order, and what a client's patience
 		// ends at. PostgreSQL itself logs a wait after deadlock_timeout (1 s).
 		LockWaitWarn:     10 * time.Second,
