@@ -140,8 +140,11 @@ func textOf(value reflect.Value) string {
 	return ""
 }
 
-// durationText writes 5m0s as 5m.
+// durationText writes 5m0s as 5m, and whole days as 7d.
 func durationText(d time.Duration) string {
+	if day := 24 * time.Hour; d >= day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
