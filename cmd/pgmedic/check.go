@@ -26,7 +26,7 @@ func (a *app) checkCommand() *cobra.Command {
 prints a line for each: ok, warn, failed or skipped, with the reason and what to
 do. It leaves nothing behind: the objects that it writes into the store are deleted
 again, and a folder that is not there yet is not made. Where a bucket keeps versions
-or locks objects, some 10 MB of them stay. It reads no rows of a backup: drill does.
+or locks objects, some 5 MB of them stay. It reads no rows of a backup: drill does.
 With -q only warnings and failures are printed.`,
 		Example: `  pgmedic check
   pgmedic check clinic --json`,

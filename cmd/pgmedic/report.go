@@ -41,8 +41,8 @@ func (a *app) reportCommand() *cobra.Command {
 prints the findings with the statement that mends each, then the numbers, and what
 the store knows of the database's backups. Nothing is installed on the server and
 nothing is changed. What it reads is kept in a file on this machine, report.history,
-and compared with what earlier reports read. In a folder the report's name is performance_report_ and the
-time in UTC.`,
+and compared with what earlier reports read. What could not be read is listed, with
+the reason. In a folder the report's name is performance_report_ and the time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
