@@ -179,7 +179,7 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 	}
 	for _, e := range listing.Entries {
 		if e.Shrunk != nil {
-			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, e.Shrunk.Before)
+			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, render.Clean(e.Shrunk.Before))
 		}
 	}
 	for _, e := range listing.Entries {

@@ -125,7 +125,7 @@ func shrunkWords(s *catalog.Shrunk) string {
 	if s == nil {
 		return ""
 	}
-	return s.String() + " than backup " + s.Before + ", the one before it"
+	return s.String() + " than backup " + render.Clean(s.Before) + ", the one before it"
 }
 
 func (a *app) printTables(b *pgmedic.Backup, all bool) {
