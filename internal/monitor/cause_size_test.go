@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/scratch"
 )
 
 // storyOf is the comment that pgmedic writes, as an SQL literal.
@@ -99,4 +100,25 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)
 	paste(t, conn, mustFind(t, tell(8*24*time.Hour), id, "schema "+schema).Fix)
 	mustNotFind(t, judge(t, conn), id, "schema "+schema)
+}
+
+func testDisksOfTablespacesAreListed(t *testing.T, dsn string, server *scratch.Server) {
+	conn := connect(t, dsn)
+	listed := func() bool {
+		return slices.ContainsFunc(look(t, conn, monitor.CollectOptions{}).Skipped, func(s monitor.Skipped) bool {
+			return s.Section == monitor.SectionSize && s.Query == `the disk of tablespace "else where"`
+		})
+	}
+	if listed() {
+		t.Error("it is listed before it is there")
+	}
+	dir, err := server.TablespaceDir("else_where")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `CREATE TABLESPACE "else where" LOCATION `+pgmedic.QuoteLiteral(dir))
+	if !listed() {
+		t.Error("nothing says that its disk is not measured")
+	}
+	exec(t, conn, `DROP TABLESPACE "else where"`)
 }

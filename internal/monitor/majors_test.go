@@ -60,6 +60,7 @@ func trials() []trial {
 		{name: "Temporary files are found and work_mem is raised", run: testTemporaryFilesAreFoundAndWorkMemIsRaised},
 		{name: "A statement that takes all the time is found", run: testAStatementThatTakesAllTheTimeIsFound},
 		{name: "Settings that lose data are found and mended", run: testSettingsThatLoseDataAreFoundAndMended},
+		{name: "Disks of tablespaces are listed", on: testDisksOfTablespacesAreListed},
 		{name: "Databases that were set aside are found", run: testDatabasesThatWereSetAsideAreFound},
 		{name: "A forgotten rescue is found and dropped", run: testAForgottenRescueIsFoundAndDropped},
 		{name: "Passwords kept as MD5 are found", run: testPasswordsKeptAsMD5AreFound},

@@ -244,6 +244,7 @@ func activityQueries() []query {
 			scan: scanDatabaseSizes,
 		},
 		{name: "databases that pgmedic set aside", section: SectionSize, sql: sqlKeptDatabases, scan: scanKeptDatabases},
+		{name: "tablespaces", section: SectionSize, sql: sqlTablespaces, scan: scanTablespaces},
 		{name: "schemas that rescues made", section: SectionSize, sql: sqlRescuedSchemas, each: true, scan: scanRescuedSchemas},
 		{
 			name: "transactions", section: SectionTransactions, judges: []string{SectionIndexes}, before: pg14, counts: true, each: true,

@@ -44,6 +44,23 @@ func scanDatabaseSizes(rows pgx.Rows, r *Reading) error {
 	return nil
 }
 
+// scanTablespaces lists the disks that are not looked at: that of the data folder is
+// the only one.
+func scanTablespaces(rows pgx.Rows, r *Reading) error {
+	type row struct{ Name, Location string }
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	for _, g := range got {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionSize, Query: "the disk of tablespace " + quoted(g.Name),
+			Reason: "only the disk of the data folder is measured: look at df " + g.Location + " on the server's machine",
+		})
+	}
+	return nil
+}
+
 func scanKeptDatabases(rows pgx.Rows, r *Reading) error {
 	type row struct {
 		Name, Comment string

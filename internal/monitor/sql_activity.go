@@ -98,6 +98,11 @@ from pg_database
 where left(shobj_description(oid, 'pg_database'), 11) = '{"pgmedic":' and datname <> current_database()
 order by 2 desc nulls last, 1`
 
+// sqlTablespaces reads those outside of the data folder, which may be on other disks.
+const sqlTablespaces = `
+select spcname::text as name, pg_tablespace_location(oid) as location from pg_tablespace
+where pg_tablespace_location(oid) like '/%' order by 1`
+
 // sqlRescuedSchemas reads the schemas that rescues of single tables made.
 const sqlRescuedSchemas = `
 select n.nspname::text as name, obj_description(n.oid, 'pg_namespace') as comment, clock_timestamp() as now,
