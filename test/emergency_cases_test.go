@@ -185,6 +185,31 @@ func (r *runbook) ruin() {
 	}
 }
 
+// fullDisk has each thing that fills a disk, on one that is not full: a slot that
+// nobody reads, and a database that a swap set aside.
+func (r *runbook) fullDisk() {
+	r.bash("pgmedic restore latest --swap --skip-safety-backup tested", 0)
+	r.live("SELECT pg_create_physical_replication_slot('old_standby', true)")
+	for range 3 {
+		r.live("INSERT INTO patients SELECT i, 'more' FROM generate_series(1000, 1001) AS i", "DELETE FROM patients WHERE id >= 1000", "SELECT pg_switch_wal()")
+	}
+	out := r.follow("full-disk-look")
+	r.says(out, `clinic__before_`, `set aside when clinic was replaced`, `^keep +clinic__before_`, `old_standby +\| physical +\| f +\| \d+ MB`, `temporary_files`)
+	r.says(r.follow("full-disk-slot"), `^ *\d+ MB +\| +\d+`)
+	if left := fixture.Query[string](r.t, r.old.DSN("postgres"), "SELECT slot_name::text FROM pg_replication_slots"); len(left) > 0 {
+		r.t.Errorf("slots are left: %q", left)
+	}
+	// It was kept a moment ago, and the page's hour has not passed.
+	r.says(r.follow("full-disk-kept"), `^keep +clinic__before_`)
+	r.blocks["full-disk-kept"] = strings.ReplaceAll(r.blocks["full-disk-kept"], "1h", "1ms")
+	r.says(r.follow("full-disk-kept"), `^dropped +clinic__before_`)
+	if got := r.databases(r.old); got != "clinic" {
+		r.t.Errorf("databases are %s", got)
+	}
+	r.follow("full-disk-temporary")
+	r.says(r.follow("full-disk-after"), `^backed up clinic`)
+}
+
 func (r *runbook) halfDone() {
 	mortal(r.t)
 	r.live("DELETE FROM claims")

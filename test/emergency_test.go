@@ -58,6 +58,7 @@ func TestEmergency(t *testing.T) {
 		{"bad migration", (*runbook).badMigration},
 		{"break-in", (*runbook).breakIn},
 		{"corrupt", (*runbook).corrupt},
+		{"full disk", (*runbook).fullDisk},
 		{"half-done restore", (*runbook).halfDone},
 		{"tonight", (*runbook).tonight},
 	}) {

@@ -214,9 +214,8 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 
 ` + exitCodes,
 		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              unknownCommand,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
 	// Between words: where a terminal breaks a line it breaks words.
@@ -229,7 +228,7 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 	f.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress; print only what a script needs, such as ids")
 	f.BoolVar(&a.global.yes, "yes", false, "answer every question with yes")
 	f.BoolVar(&a.global.showData, "show-data-in-errors", false, "show the server's whole messages, which may quote rows, on this terminal")
-	addSetting(root, "log-level", "log.level", "debug, info, warn or error")
+	addSetting(root, "log-level", "log.level", "debug, info, warn or error (default: warn for text on standard error, else info)")
 	addSetting(root, "log-format", "log.format", "text or json")
 	addSetting(root, "log-file", "log.file", "file to log to (default: standard error)")
 	root.AddCommand(
@@ -237,6 +236,13 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		a.verifyCommand(), a.drillCommand(), a.copyCommand(), a.restoreCommand(), a.rollbackCommand(), a.pruneCommand(), a.keysCommand(), a.reportCommand(), a.explainCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // as cobra makes it, it takes a word that is no shell for none
+			cmd.Args, cmd.RunE = unknownCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+	a.addCompletions(root)
 	for _, cmd := range root.Commands() {
 		wrapUsage(cmd)
 		for _, below := range cmd.Commands() {
@@ -270,6 +276,9 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 // flagError gives cobra's complaints about flags a kind, and a hint that names
 // the nearest flag for one that is not there.
 func flagError(cmd *cobra.Command, err error) error {
+	if invalid := invalidValue(cmd.CommandPath(), err); invalid != nil {
+		return invalid
+	}
 	hint := "see `" + cmd.CommandPath() + " --help`"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
@@ -333,33 +342,6 @@ func atMostOne(_ *cobra.Command, args []string) error {
 		return fmt.Errorf("takes one name at most, and got %d", len(args))
 	}
 	return nil
-}
-
-// settingKey marks a flag that sets a value of the configuration.
-const settingKey = "pgmedic-setting"
-
-// addSetting adds a flag that goes over a key of the configuration. Its value
-// is checked where the others are.
-func addSetting(cmd *cobra.Command, name, key, usage string) {
-	flags := cmd.Flags()
-	if !cmd.HasParent() && cmd.Name() == "pgmedic" {
-		flags = cmd.PersistentFlags()
-	}
-	flags.String(name, "", usage)
-	// It fails for an unknown flag only, and this one is there.
-	_ = flags.SetAnnotation(name, settingKey, []string{key})
-}
-
-// addSwitch is addSetting for a setting that is true or false.
-func addSwitch(cmd *cobra.Command, name, key, usage string) {
-	cmd.Flags().Bool(name, false, usage)
-	_ = cmd.Flags().SetAnnotation(name, settingKey, []string{key}) // as in addSetting
-}
-
-// addList is addSetting for a setting that is a list: the flag may be repeated.
-func addList(cmd *cobra.Command, name, key, usage string) {
-	cmd.Flags().StringArray(name, nil, usage+"; may be repeated")
-	_ = cmd.Flags().SetAnnotation(name, settingKey, []string{key}) // as in addSetting
 }
 
 // addConnection adds the flags that say how to reach the database.

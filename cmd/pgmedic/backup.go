@@ -101,6 +101,8 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			a.printBackup(e.Backup, c)
 		}
 		row := rowOf(e)
+		row.Shrunk = a.shrunkSince(ctx, c, e.Backup)
+		a.tellShrunk(e.Backup.ID, row.Shrunk)
 		if row.Copies, err = a.copyTaken(ctx, c, e.Backup); err != nil {
 			problem = errors.Join(problem, err)
 		}
@@ -209,6 +211,25 @@ func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 		render.Duration(b.FinishedAt.Sub(b.StartedAt)))
 	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
 		"load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
+}
+
+// shrunkSince compares a backup with the one before it, and warns where it can't.
+func (a *app) shrunkSince(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) *catalog.Shrunk {
+	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	s, err := c.ShrunkSince(ctx, b)
+	if err != nil {
+		a.log.Warn("the backup was not compared with the one before it", "backup", b.ID, "error", oneLine(err.Error()))
+	}
+	return s
+}
+
+// tellShrunk warns of a backup that has far less than the one before it.
+func (a *app) tellShrunk(id string, s *catalog.Shrunk) {
+	if s != nil {
+		a.log.Warn("the backup has far less than the one before it", "backup", id, "has", s.String(), "before", s.Before,
+			"hint", "if data was deleted by mistake, restore from "+s.Before+": latest means the newer one")
+	}
 }
 
 func sizeWords(b *pgmedic.Backup) string {

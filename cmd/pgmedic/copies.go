@@ -129,7 +129,11 @@ func (a *app) printUnreadCopies(stores []copyStore) {
 func (a *app) checkCopies(ctx context.Context, l *checklist) {
 	for _, target := range a.cfg.Copies {
 		fail := func(err error) { l.fail("copy", fmt.Errorf("%s: %w", target.Name, err)) }
-		c, closed, err := a.openPlace(ctx, target.Place(), target.S3, false)
+		c, closed, err := a.openToTry(ctx, target.Place(), target.S3)
+		if pgmedic.KindOf(err) == pgmedic.KindNotFound {
+			tryMissing(l, "copy", target.Name+", ", target.Place().Dir, true)
+			continue
+		}
 		if err != nil {
 			fail(err)
 			continue

@@ -61,7 +61,7 @@ contains the content; roles that are missing there are named, and not made.`,
 	addSetting(cmd, "scratch", "drill.scratch_url", "connection URL of a server to drill on, without a password")
 	f := cmd.Flags()
 	f.BoolVar(&flags.onServer, "on-server", false, "drill on the configured server, in a temporary database")
-	f.IntVar(&flags.sample, "sample", 0, "drill a random one of the newest so many backups")
+	f.IntVar(&flags.sample, "sample", 0, "drill one of the newest N backups, chosen at random")
 	f.BoolVar(&flags.noAmcheck, "no-amcheck", false, "leave amcheck out, which reads every index and table")
 	return cmd
 }

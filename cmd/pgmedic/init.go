@@ -27,10 +27,14 @@ prints the SQL that makes roles with just the privileges that reports, backups a
 restores need on the configured server's version. Nothing is changed on a server,
 and a file that exists is left alone.
 
+What flags, the environment and a .env file beside it set is taken over into the
+file, except passwords, URLs, passphrases and lists.
+
 It also makes an age key pair: the secret half goes to a file that only you can
 read, the public half into the configuration, and backups are then encrypted to
-it. Only the secret half reads them: take it off this host, and keep it in two
-places. Without it the backups are lost.`,
+it. The secret half reads them (and the passphrase of BACKUP_ENCRYPTION_KEY, if one is
+set): take it off this host, and keep it in two places. Without it the backups are
+lost.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.init(cmd, preset, rolesOnly, keys)
@@ -50,7 +54,10 @@ func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool, keys keyFl
 		if out, err = a.writeConfig(preset, keys); err != nil {
 			return err
 		}
-		a.printInitialised(out)
+	}
+	if !rolesOnly {
+		// The last word, since a key that is lost is lost for ever.
+		defer func() { a.printInitialised(out) }()
 	}
 	if err := a.load(cmd); err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,13 +40,17 @@ type initialised struct {
 	PublicKey    string `json:"public_key,omitempty"`
 	IdentityFile string `json:"identity_file,omitempty"`
 	RolesSQL     string `json:"roles_sql"`
+	// Taken are the settings that the file has from the environment or from .env.
+	Taken []string `json:"taken,omitempty"`
 }
 
 // writeConfig writes the commented configuration and the key pair that it
 // names: both or, on an error, none. Neither is ever written over another.
 func (a *app) writeConfig(preset string, keys keyFlags) (initialised, error) {
 	out := initialised{File: a.absolute(a.global.config, "pgmedic.yaml")}
-	data, err := config.Example(preset)
+	taken := a.takenOver(out.File)
+	out.Taken = slices.Sorted(maps.Keys(taken))
+	data, err := config.ExampleWith(preset, taken)
 	if err != nil {
 		return out, err
 	}
@@ -68,6 +74,17 @@ func (a *app) writeConfig(preset string, keys keyFlags) (initialised, error) {
 		err = errors.Join(err, os.Remove(out.IdentityFile)) // nothing is encrypted to it yet
 	}
 	return out, err
+}
+
+// takenOver are the settings of the environment and of a .env file beside the file that
+// is to be written. What is wrong with them is said when they are used.
+func (a *app) takenOver(file string) map[string]string {
+	environ := slices.DeleteFunc(slices.Clone(a.environ), func(pair string) bool { return strings.HasPrefix(pair, "PGMEDIC_CONFIG=") })
+	cfg, err := config.Load(config.Options{EnvFile: a.global.envFile, Environ: environ, Dir: filepath.Dir(file)})
+	if err != nil {
+		return nil
+	}
+	return cfg.Taken()
 }
 
 // absolute makes a path of the command line absolute.
@@ -135,22 +152,38 @@ func writeNew(path, text, hint string) error {
 // SQL that goes to psql.
 func (a *app) printInitialised(out initialised) {
 	fmt.Fprintf(a.stderr, "wrote %s\n", out.File)
-	if out.IdentityFile == "" {
+	if len(out.Taken) > 0 {
+		fmt.Fprintf(a.stderr, "taken over from the environment or .env, which still override it: %s\n", strings.Join(out.Taken, ", "))
+	}
+	phrase, passphrase := "", a.cfg != nil && a.cfg.Backup.EncryptionKey.Reveal() != ""
+	if passphrase {
+		phrase = fmt.Sprint(a.cfg.Origin("backup.encryption_key"))
+	}
+	switch {
+	case out.IdentityFile == "" && passphrase:
+		fmt.Fprintf(a.stderr, "backups are encrypted with the passphrase of %s: keep it in two places\n", phrase)
+		return
+	case out.IdentityFile == "":
 		fmt.Fprintln(a.stderr, "backups are not encrypted until backup.recipients names somebody who can read them")
 		return
 	}
 	fmt.Fprintf(a.stderr, "wrote %s\npublic key: %s\n", out.IdentityFile, out.PublicKey)
+	if a.cfg != nil && (!slices.Contains(a.cfg.Backup.Recipients, out.PublicKey) || a.cfg.Backup.Encryption == "aes-256-cbc") {
+		fmt.Fprintln(a.stderr, "backups are not encrypted to this key, because the environment or .env sets backup.recipients or backup.encryption otherwise: see pgmedic config")
+	}
 	if a.global.quiet {
 		return
 	}
-	fmt.Fprint(a.stderr, `
-Backups are encrypted to the public key. Only the secret key in that file reads
-them, and nobody can make it again:
+	only := "Only the secret key in that file reads\nthem, and nobody can make it again:"
+	if passphrase {
+		only = "The secret key in that file reads\nthem, and so does the passphrase of " + phrase + ". Nobody can make\neither again:"
+	}
+	fmt.Fprintf(a.stderr, `
+Backups are encrypted to the public key. %s
   1. Copy it to two places that do not fail together: a password manager, a printout.
   2. Take it off the hosts that are backed up. Backing up needs the public key only,
-     and who breaks into a host that has the secret key reads every backup.
+     and anyone who breaks into a host that has the secret key can read every backup.
   3. Where backups are restored and drilled, name a copy in backup.identity_files,
      and prove that it opens them: pgmedic drill latest
-
-`)
+`, only)
 }

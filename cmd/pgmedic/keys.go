@@ -239,7 +239,7 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		a.printf("backup %s has no keys of its own: %s\n", row.ID, render.Clean(sealWords(e.Backup)))
 		return nil
 	}
-	lines := make([][]string, 0, len(row.Keys))
+	lines, unknown := make([][]string, 0, len(row.Keys)), false
 	for _, k := range row.Keys {
 		opens := "no"
 		switch {
@@ -248,10 +248,17 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		case k.Opens:
 			opens = "yes"
 		}
-		lines = append(lines, []string{render.Clean(k.Name), string(k.Kind), opens, short(k.PublicKey)})
+		public := short(k.PublicKey)
+		if public == "" && strings.HasPrefix(k.Name, recipientPrefix) {
+			public, unknown = "not known here", true
+		}
+		lines = append(lines, []string{render.Clean(k.Name), string(k.Kind), opens, public})
 	}
 	a.printf("%s", render.Table([]string{"NAME", "KIND", "THIS HOST OPENS IT", "PUBLIC KEY"}, lines,
 		render.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	if unknown {
+		a.printf("%s\n", a.paint(a.stdoutTTY).dim("The store holds no public keys. A name ends in the first 8 digits of the SHA-256 of its key: printf %s age1… | sha256sum"))
+	}
 	return nil
 }
 

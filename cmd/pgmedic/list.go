@@ -38,7 +38,9 @@ type backupRow struct {
 	Proof      proofRow  `json:"proof"`
 	Copies     copiesRow `json:"copies"`
 	// Keys is how many ways there are to open it, where it is encrypted with age.
-	Keys   int               `json:"keys,omitempty"`
+	Keys int `json:"keys,omitempty"`
+	// Shrunk says that it has far fewer rows or tables than the one before it.
+	Shrunk *catalog.Shrunk   `json:"shrunk,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
@@ -61,6 +63,7 @@ func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: e.Rows, Tables: e.Tables, Partial: b.Partial(),
 		Encryption: b.Seal.Encryption,
 		Proof:      proofOfEntry(e), Copies: copiesOf(b, copies), Keys: e.Keys,
+		Shrunk: e.Shrunk,
 		Labels: b.Labels,
 	}
 	if drill, ok := e.LastDrill(); ok {
@@ -97,7 +100,9 @@ is encrypted, what is proven of each and since when, and in how many of the
 configured stores it is. Of an encrypted backup a proof is "claimed" where this host
 has no key that tells who wrote the receipts; with a passphrase, which takes long to
 try, it is told of the newest few, and show tells of each. A store of copies that
-can't be read is named, and what is there counts as unknown.
+can't be read is named, and what is there counts as unknown. A backup is "shrunk" if
+it has half the rows or a third of the tables fewer than the one before it of the
+same database.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
 now: no backups, but space that is taken.`,
@@ -173,6 +178,11 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 		a.printf("%s %s\n", p.bad("damaged:"), render.Clean(d.Reason))
 	}
 	for _, e := range listing.Entries {
+		if e.Shrunk != nil {
+			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, render.Clean(e.Shrunk.Before))
+		}
+	}
+	for _, e := range listing.Entries {
 		if e.Unopenable() {
 			a.printf("%s backup %s: no way to open it is left in the store: nobody can read it again\n", p.bad("no key:"), e.Backup.ID)
 		}
@@ -217,8 +227,12 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 		if r.StoredBytes > 0 {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
 		}
+		proof := r.Proof.words(now)
+		if r.Shrunk != nil {
+			proof += ", shrunk"
+		}
 		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Server, r.Database, render.Bytes(r.StoredBytes),
-			ratio, method, r.Encryption, r.Proof.words(now), r.Copies.String()})
+			ratio, method, r.Encryption, proof, r.Copies.String()})
 	}
 	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}, rows,
 		render.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
@@ -236,6 +250,9 @@ func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns i
 		}
 		if r.Partial {
 			proof += ", partial"
+		}
+		if r.Shrunk != nil {
+			proof += ", shrunk"
 		}
 		if r.Encryption == string(seal.EncryptionNone) && a.hasMeans() {
 			proof += ", not encrypted"

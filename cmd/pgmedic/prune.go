@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,39 +14,60 @@ import (
 )
 
 func (a *app) pruneCommand() *cobra.Command {
+	var rescued []string
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Drop databases that swaps set aside, once their time is over",
-		Long: `Prints what pgmedic made or set aside on the server, what it would drop, and why:
+		Short: "Drop databases that swaps set aside, once their time is over; deletes no backups",
+		Long: `Drops databases that swaps set aside, what dead restores left, and schemas of rescues
+that you name. It deletes no backups: nothing in this version does.
+
+It prints what pgmedic made or set aside on the server, what it would drop, and why:
 databases that a swap or a rollback displaced longer than restore.keep_displaced
 ago, what an interrupted DROP DATABASE left of them, and copies that killed
 restores left. Ages are by the server's clock. On a terminal it asks; without one it
 drops nothing unless --yes is given. A database that somebody is connected to or
 opened, or that a replication slot, a subscription or a prepared transaction is
 bound to, is never dropped, nor one whose owner could have written its story for
-another's database, or that is of a database which is gone. Backups are not pruned yet.
-With -q it prints the names of the databases that it dropped.`,
-		Example: `  pgmedic prune
-  pgmedic prune --yes`,
+another's database, or that is of a database which is gone.
+
+Schemas that restore --table made are listed, in every database that the role may
+connect to. One is dropped only if you name it with --rescued, if it holds nothing
+but tables, and if nothing outside of it depends on them.
+
+With -q it prints the names of the databases and schemas that it dropped.`,
+		Example: `  pgmedic prune --dry-run
+  pgmedic prune --yes
+  pgmedic prune --rescued pgmedic_rescue_20261123t023506z_bb38d4`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.prune(cmd.Context())
+			return a.prune(cmd.Context(), rescued, dryRun)
 		},
 	}
 	addConnection(cmd)
-	addSetting(cmd, "keep-displaced", "restore.keep_displaced", "how long a database that was set aside is kept, such as 168h")
+	addSetting(cmd, "keep-displaced", "restore.keep_displaced", "how long a database that was set aside is kept, such as 7d")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be dropped, and drop nothing")
+	cmd.Flags().StringArrayVar(&rescued, "rescued", nil, "drop this schema of a rescue, too: SCHEMA or DATABASE.SCHEMA; may be repeated")
 	return cmd
 }
 
-// pruneResult is what prune prints as JSON. Backups will have a list beside it.
+// pruneResult is what prune prints as JSON.
 type pruneResult struct {
-	Databases []restore.Pruned `json:"databases"`
+	Databases []restore.Pruned       `json:"databases"`
+	Rescued   []restore.PrunedSchema `json:"rescued"`
+	// Unread are databases in which nobody looked for rescues.
+	Unread []restore.Unread `json:"unread"`
 }
 
-func (a *app) prune(ctx context.Context) error {
+func (p *pruneResult) wouldDrop() bool {
+	return slices.ContainsFunc(p.Databases, func(d restore.Pruned) bool { return d.Drop && !d.Dropped }) ||
+		slices.ContainsFunc(p.Rescued, func(s restore.PrunedSchema) bool { return s.Drop && !s.Dropped })
+}
+
+func (a *app) prune(ctx context.Context, rescued []string, dryRun bool) error {
 	t, err := a.target()
 	if err != nil {
 		return err
@@ -52,65 +75,101 @@ func (a *app) prune(ctx context.Context) error {
 	o := restore.PruneOptions{
 		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Keep: a.cfg.Restore.KeepDisplaced, Logger: a.log,
 	}
-	shown := false
-	if a.global.yes || a.stdinTTY {
-		o.Confirm = func(plan []restore.Pruned) error {
-			if a.global.yes {
-				return nil
-			}
-			shown = true
-			a.printPlan(plan)
-			return a.confirm(ctx, "Drop these databases?", "drop")
-		}
-	}
-	plan, err := restore.Prune(ctx, o)
-	if plan == nil {
+	var done pruneResult
+	if done.Rescued, done.Unread, err = restore.PlanRescued(ctx, o, rescued); err != nil {
 		return err
+	}
+	shown := false
+	confirm := func(plan []restore.Pruned) error {
+		if a.global.yes || shown {
+			return nil
+		}
+		shown = true
+		done.Databases = plan
+		a.printPlan(&done)
+		return a.confirm(ctx, "Drop what is marked drop?", "drop")
+	}
+	if !dryRun && (a.global.yes || a.stdinTTY) {
+		o.Confirm = confirm
+	}
+	done.Databases, err = restore.Prune(ctx, o)
+	if done.Databases == nil {
+		return err
+	}
+	if err == nil && o.Confirm != nil {
+		err = a.dropRescued(ctx, o, &done)
 	}
 	switch {
 	case a.global.json:
-		if printErr := a.printJSON(pruneResult{Databases: plan}); err == nil {
+		if printErr := a.printJSON(done); err == nil {
 			err = printErr
 		}
 	case a.global.quiet:
-		for _, p := range plan {
+		for _, p := range done.Databases {
 			if p.Dropped {
 				a.printf("%s\n", p.Database)
 			}
 		}
+		for _, p := range done.Rescued {
+			if p.Dropped {
+				a.printf("%s.%s\n", p.Database, p.Schema)
+			}
+		}
 	case !shown || err == nil:
-		a.printPlan(plan)
-		if o.Confirm == nil && wouldDrop(plan) {
+		a.printPlan(&done)
+		if o.Confirm == nil && !dryRun && done.wouldDrop() {
 			a.printf("nothing was dropped; --yes does it\n")
 		}
 	}
 	return err
 }
 
-func wouldDrop(plan []restore.Pruned) bool {
-	for _, p := range plan {
-		if p.Drop && !p.Dropped {
-			return true
+// dropRescued drops the schemas of rescues that were asked for.
+func (a *app) dropRescued(ctx context.Context, o restore.PruneOptions, done *pruneResult) error {
+	if !slices.ContainsFunc(done.Rescued, func(s restore.PrunedSchema) bool { return s.Drop }) {
+		return nil
+	}
+	if err := o.Confirm(done.Databases); err != nil {
+		return err
+	}
+	var errs []error
+	for i := range done.Rescued {
+		if done.Rescued[i].Drop && ctx.Err() == nil {
+			errs = append(errs, restore.DropRescued(ctx, o, &done.Rescued[i]))
 		}
 	}
-	return false
+	return errors.Join(append(errs, context.Cause(ctx))...)
 }
 
-// printPlan prints each database with what is to become of it, and why.
-func (a *app) printPlan(plan []restore.Pruned) {
-	if len(plan) == 0 {
-		a.printf("there is nothing to drop: no database was set aside, and no restore left one\n")
-		return
+// printPlan prints each database and each schema with what is to become of it, and why.
+func (a *app) printPlan(plan *pruneResult) {
+	if len(plan.Databases)+len(plan.Rescued) == 0 {
+		a.printf("there is nothing to drop: no database was set aside, and no restore or rescue left anything\n")
 	}
 	paint := a.paint(a.stdoutTTY)
-	for _, p := range plan {
-		word := paint.dim(fmt.Sprintf("%-7s", "keep"))
+	word := func(drop, dropped bool) string {
 		switch {
-		case p.Dropped:
-			word = paint.good("dropped")
-		case p.Drop:
-			word = paint.warn(fmt.Sprintf("%-7s", "drop"))
+		case dropped:
+			return paint.good("dropped")
+		case drop:
+			return paint.warn(fmt.Sprintf("%-7s", "drop"))
 		}
-		a.printf("%s  %s  %s, %s: %s\n", word, render.Clean(p.Database), render.Bytes(p.SizeBytes), render.Ago(p.Since.Add(time.Duration(p.AgeSeconds*float64(time.Second))), p.Since), render.Clean(p.Reason))
+		return paint.dim(fmt.Sprintf("%-7s", "keep"))
 	}
+	for _, p := range plan.Databases {
+		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Bytes(p.SizeBytes),
+			agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+	}
+	for _, p := range plan.Rescued {
+		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Clean(p.Schema),
+			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+	}
+	for _, u := range plan.Unread {
+		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), oneLine(u.Reason))
+	}
+}
+
+// agoSeconds says how long ago something was, by the server's clock.
+func agoSeconds(since time.Time, seconds float64) string {
+	return render.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
 }

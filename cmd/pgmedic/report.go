@@ -41,8 +41,8 @@ func (a *app) reportCommand() *cobra.Command {
 prints the findings with the statement that mends each, then the numbers, and what
 the store knows of the database's backups. Nothing is installed on the server and
 nothing is changed. What it reads is kept in a file on this machine, report.history,
-and compared with what earlier reports read. In a folder the report's name is performance_report_ and the
-time in UTC.`,
+and compared with what earlier reports read. What could not be read is listed, with
+the reason. In a folder the report's name is performance_report_ and the time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
@@ -58,6 +58,9 @@ time in UTC.`,
 			if err := a.load(cmd); err != nil {
 				return err
 			}
+			if flags.interval == 0 && cmd.Flags().Changed("interval") {
+				return pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 10s, or leave it out", "--interval 0 watches nothing")
+			}
 			return a.report(cmd.Context(), args, flags)
 		},
 	}
@@ -69,7 +72,7 @@ time in UTC.`,
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
-	f.DurationVar(&flags.interval, "interval", 0, "watch the server for so long: counters become rates, and waits are sampled")
+	f.Var(durationFlag{&flags.interval}, "interval", "watch the server for so long: counters become rates, and waits are sampled")
 	f.BoolVar(&flags.allDatabases, "all-databases", false, "look at the server's other databases too")
 	f.BoolVar(&flags.exactBloat, "exact-bloat", false, "measure the bloat of the largest tables and indexes with pgstattuple, which reads much of them")
 	f.BoolVar(&flags.plans, "plans", false, "show plans of the statements that take the most time (PostgreSQL 16); nothing is executed")
@@ -261,6 +264,7 @@ func (a *app) thresholds() monitor.Thresholds {
 	t.SlowStatement, t.StatementSharePercent = c.SlowStatementWarn, c.StatementShareWarnPercent
 	t.UnusedIndexAge = c.UnusedIndexAge
 	t.DiskWarnPercent, t.DiskCriticalPercent = c.DiskWarnPercent, c.DiskCriticalPercent
+	t.KeepDisplaced = a.cfg.Restore.KeepDisplaced
 	t.DiskFullWarn, t.DiskFullCritical = c.DiskFullWarn, c.DiskFullCritical
 	return t
 }

@@ -26,9 +26,11 @@ func (a *app) readBackups(ctx context.Context, r *monitor.Reading) error {
 	if place := a.cfg.Backup.Place(); place.Dir != "" {
 		// Opening the store would make the folder.
 		if _, err := os.Stat(place.Dir); errors.Is(err, fs.ErrNotExist) {
-			if a.cfg.Origin("backup.dir").Given() || a.cfg.Origin("backup.store").Given() {
-				skip("there is no folder of backups " + place.Dir)
+			reason := "there is no folder of backups " + place.Dir
+			if !a.cfg.Origin("backup.dir").Given() && !a.cfg.Origin("backup.store").Given() {
+				reason = "none is configured, and there is no folder " + place.Dir + ": name it with --store, backup.dir or backup.store"
 			}
+			skip(reason)
 			return nil
 		}
 	}
@@ -79,6 +81,12 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 		}
 		if facts.Newest == nil {
 			facts.Newest = state
+		}
+		if s := e.Shrunk; s != nil && facts.Shrunk == nil {
+			facts.Shrunk = &monitor.ShrunkBackup{
+				ID: e.Backup.ID, SnapshotAt: state.SnapshotAt, Before: s.Before,
+				RowsBefore: s.RowsBefore, Rows: s.Rows, TablesBefore: s.TablesBefore, Tables: s.Tables,
+			}
 		}
 		if facts.Proven == nil && proof == pgmedic.ProofProven {
 			facts.Proven = state

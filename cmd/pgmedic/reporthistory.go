@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/monitor/history"
 )
@@ -65,16 +65,13 @@ func parseSince(text string) (since, error) {
 			return since{at: at.UTC()}, nil
 		}
 	}
-	if days := regexp.MustCompile(`^([0-9]{1,4})d$`).FindStringSubmatch(text); days != nil {
-		if n, err := strconv.Atoi(days[1]); err == nil && n > 0 {
-			return since{ago: time.Duration(n) * 24 * time.Hour}, nil
+	if _, err := strconv.ParseFloat(text, 64); err != nil { // a number alone could be a year, or days
+		if d, err := config.ParseDuration(text); err == nil && d > 0 {
+			return since{ago: d}, nil
 		}
 	}
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return since{ago: d}, nil
-	}
 	return since{}, pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 24h or 7d, or a day in UTC such as 2026-11-20",
-		"--since %q is no time", text)
+		"--since %q is not a time", text)
 }
 
 // historyOff is the value of report.history that keeps nothing.

@@ -26,17 +26,52 @@ func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) 
 	}
 	a.statedDisk(r)
 	address := conn.PgConn().Conn().RemoteAddr()
-	if address == nil || address.Network() != "unix" {
-		return
+	local := address != nil && address.Network() == "unix"
+	unseen := "the connection is over a network, and what is at its other end can't be known: "
+	if local {
+		unseen = localHost(ctx, r)
 	}
+	skipUnknownHost(r, local, unseen)
+}
+
+// skipUnknownHost lists what of the server's machine is judged and could not be read.
+func skipUnknownHost(r *monitor.Reading, local bool, diskUnseen string) {
+	where := "run the report on the server's machine, over its socket (--host FOLDER), or "
+	if local {
+		where = ""
+	}
+	if r.Wants(monitor.SectionSize) && (r.Host == nil || r.Host.DiskBytes == 0) {
+		r.Skipped = append(r.Skipped, monitor.Skipped{
+			Section: monitor.SectionSize, Query: "the disk that holds the data",
+			Reason: diskUnseen + where + "state its size in report.server_disk_mb",
+		})
+	}
+	if r.Wants(monitor.SectionSettings) && (r.Host == nil || r.Host.MemoryBytes == 0) {
+		reason := "the connection is over a network: "
+		if local {
+			reason = "this machine does not say: "
+		}
+		r.Skipped = append(r.Skipped, monitor.Skipped{
+			Section: monitor.SectionSettings, Query: "the memory of the server's machine, which settings are compared with",
+			Reason: reason + where + "state it in report.server_memory_mb",
+		})
+	}
+}
+
+// localHost reads this machine, which is the server's. Where its disk can't be read
+// it says why.
+func localHost(ctx context.Context, r *monitor.Reading) (diskUnseen string) {
 	host := monitor.Host{CPUs: runtime.NumCPU(), Source: "local"}
 	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
 		host.MemoryBytes = int64(min(memory.Total, 1<<62))
 	}
-	// Hidden from roles that may not see all settings.
+	diskUnseen = "this role may not see data_directory: grant it pg_monitor, or "
 	if folder, ok := r.Server.Setting("data_directory"); ok && folder != "" {
-		if usage, err := disk.UsageWithContext(ctx, folder); err == nil {
+		usage, err := disk.UsageWithContext(ctx, folder)
+		if err == nil {
 			host.DiskBytes, host.DiskFreeBytes = int64(min(usage.Total, 1<<62)), int64(min(usage.Free, 1<<62))
+		} else {
+			diskUnseen = oneLine(err.Error()) + " (the server may be in a container): "
 		}
 	}
 	if r.Host != nil {
@@ -49,6 +84,7 @@ func (a *app) readHost(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) 
 		}
 	}
 	r.Host = &host
+	return diskUnseen
 }
 
 // statedDisk adds the disk that the configuration states, of which the databases
@@ -61,6 +97,11 @@ func (a *app) statedDisk(r *monitor.Reading) {
 	used := int64(0)
 	for _, d := range r.Size.Databases {
 		used += d.Bytes
+	}
+	for _, k := range r.Size.Kept {
+		if k.Bytes != nil {
+			used += *k.Bytes
+		}
 	}
 	if r.Replication != nil && r.Replication.WALBytes != nil {
 		used += *r.Replication.WALBytes

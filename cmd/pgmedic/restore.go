@@ -79,7 +79,7 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace; with --table: to bring tables back into (default: the configured one, else the backup's)")
 	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
 	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
-	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: sessions on standbys will be ended by you")
+	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: you will end the sessions on standbys yourself")
 	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't ask whether a server on this machine has room")
 	f.BoolVar(&flags.acceptDifferences, "accept-differences", false, "with --swap or --resume: make a copy live that is not complete, without asking")
 	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
@@ -152,6 +152,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if err != nil {
 		return err
 	}
+	a.tellShrunk(e.Backup.ID, e.Shrunk)
 	if err := a.checkRestore([]string{e.Backup.ID}, flags); err != nil {
 		return err // of what was chosen from the list
 	}

@@ -139,8 +139,11 @@ func parseRecipient(text string) (age.Recipient, error) {
 	return recipients[0], nil
 }
 
+// recipientPrefix begins the names of wraps for public keys.
+const recipientPrefix = "recipient-"
+
 // recipientName is what the wrap for a public key is stored under.
 func recipientName(recipient string) string {
 	sum := sha256.Sum256([]byte(recipient))
-	return "recipient-" + hex.EncodeToString(sum[:4])
+	return recipientPrefix + hex.EncodeToString(sum[:4])
 }

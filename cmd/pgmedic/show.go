@@ -52,9 +52,10 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	e.Shrunk = a.shrunkSince(ctx, c, e.Backup)
 	if a.global.json {
 		return a.printJSON(map[string]any{
-			"backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
+			"shrunk": e.Shrunk, "backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
 			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
 		})
 	}
@@ -105,6 +106,7 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"load", loadWords(b.Load),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
+		"shrunk", shrunkWords(e.Shrunk),
 		"partial", scopeWords(b),
 		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
@@ -116,6 +118,14 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"copies", copyWords(b, copies),
 		"folder", catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
 	)
+}
+
+// shrunkWords say how much less a backup has than the one before it, if it does.
+func shrunkWords(s *catalog.Shrunk) string {
+	if s == nil {
+		return ""
+	}
+	return s.String() + " than backup " + render.Clean(s.Before) + ", the one before it"
 }
 
 func (a *app) printTables(b *pgmedic.Backup, all bool) {

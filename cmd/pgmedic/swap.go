@@ -317,7 +317,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 	var standbysHandled bool
 	cmd := &cobra.Command{
 		Use:   "rollback DATABASE",
-		Short: "Put the database back that a swap set aside",
+		Short: "Undo a swap: put the database back that it replaced",
 		Long: `Swaps the newest kept database back into its place, the same way as it went. What
 was written since the swap stays in the displaced database, which is kept in turn
 under the name that is printed; a second rollback brings it back.`,
@@ -337,7 +337,7 @@ under the name that is printed; a second rollback brings it back.`,
 		},
 	}
 	addConnection(cmd)
-	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "sessions on standbys will be ended by you")
+	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "you will end the sessions on standbys yourself")
 	return cmd
 }
 

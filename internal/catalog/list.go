@@ -47,6 +47,9 @@ type Entry struct {
 	// Rows and Tables are how many the backup has, which a summary does not list.
 	Rows   int64 `json:"-"`
 	Tables int   `json:"-"`
+	// Shrunk says that the backup has far fewer rows or tables than the one before it
+	// in the listing, or, of Get, that the latest has.
+	Shrunk *Shrunk `json:"shrunk,omitempty"`
 
 	facts []fact // of each receipt
 	// claims is true where the backup is encrypted and nothing tells who wrote its
@@ -131,6 +134,7 @@ func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 	if err != nil {
 		return Listing{}, err
 	}
+	out.markShrunk()
 	return out, nil
 }
 
@@ -428,12 +432,18 @@ func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) 
 	if err != nil {
 		return Entry{}, err
 	}
+	if ref == Latest {
+		listing.markShrunk() // by an id no other backup is read
+	}
 	e, err := listing.find(c, ref, f)
 	if err != nil {
 		return Entry{}, err
 	}
 	d := folders[Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID)]
-	return c.load(ctx, d, &loading{limits: newLimits(), Filter: f, whole: true, costly: true})
+	shrunk := e.Shrunk
+	e, err = c.load(ctx, d, &loading{limits: newLimits(), Filter: f, whole: true, costly: true})
+	e.Shrunk = shrunk
+	return e, err
 }
 
 // find is Get in a listing.

@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Presence says how much of a backup a store holds.
@@ -50,4 +52,21 @@ func (p Presences) Of(folder string) Presence {
 		return have
 	}
 	return PresenceMissing
+}
+
+// IDs lists the ids of the backups that match the filter, newest first. No manifest is
+// read: some of them may be damaged.
+func (c *Catalog) IDs(ctx context.Context, f Filter) ([]string, error) {
+	folders, err := c.folders(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("list the backups in %s: %w", c.store, err)
+	}
+	var ids []string
+	for _, d := range folders {
+		if d.manifest {
+			ids = append(ids, d.id)
+		}
+	}
+	slices.SortFunc(ids, func(x, y string) int { return strings.Compare(y, x) })
+	return ids, nil
 }

@@ -104,7 +104,7 @@ type S3 struct {
 
 // Restore says what becomes of what a restore replaced.
 type Restore struct {
-	KeepDisplaced time.Duration `yaml:"keep_displaced" env:"PGMEDIC_KEEP_DISPLACED" default:"168h" doc:"How long pgmedic prune leaves a database alone that a swap or a rollback set aside, such as 168h for 7 days."`
+	KeepDisplaced time.Duration `yaml:"keep_displaced" env:"PGMEDIC_KEEP_DISPLACED" default:"7d" doc:"How long pgmedic prune leaves a database alone that a swap or a rollback set aside, such as 7d."`
 }
 
 // Drill says how drills run.
@@ -138,7 +138,7 @@ type Thresholds struct {
 	CacheHitWarnPercent        float64       `yaml:"cache_hit_warn_percent" default:"99" min:"0" max:"100" doc:"Cache hit ratio below which there is a warning."`
 	CacheHitCriticalPercent    float64       `yaml:"cache_hit_critical_percent" default:"95" min:"0" max:"100" doc:"Cache hit ratio below which it is critical."`
 	BackupAgeWarn              time.Duration `yaml:"backup_age_warn" default:"26h" doc:"Age of the newest backup that is a warning."`
-	ProvenAgeWarn              time.Duration `yaml:"proven_age_warn" default:"192h" doc:"Age of the newest proven backup that is a warning."`
+	ProvenAgeWarn              time.Duration `yaml:"proven_age_warn" default:"8d" doc:"Age of the newest proven backup that is a warning."`
 	IdleInTransactionWarn      time.Duration `yaml:"idle_in_transaction_warn" default:"5m" doc:"Time that a transaction may sit idle before it is a warning."`
 	LongTransactionWarn        time.Duration `yaml:"long_transaction_warn" default:"1h" doc:"Time that a transaction may work before it is a warning."`
 	LockWaitWarn               time.Duration `yaml:"lock_wait_warn" default:"10s" doc:"Time that a session may wait for a lock before it is a warning."`
@@ -152,11 +152,11 @@ type Thresholds struct {
 	SlowStatementWarn          time.Duration `yaml:"slow_statement_warn" default:"1s" doc:"Mean time that a statement may take."`
 	StatementShareWarnPercent  float64       `yaml:"statement_share_warn_percent" default:"20" min:"0" max:"100" doc:"Share of the time of all statements that one may take."`
 	RollbackWarnPercent        float64       `yaml:"rollback_warn_percent" default:"5" min:"0" max:"100" doc:"Share of transactions that may be rolled back."`
-	UnusedIndexAge             time.Duration `yaml:"unused_index_age" default:"168h" doc:"Time that an index must be known to be unused before it may be dropped."`
+	UnusedIndexAge             time.Duration `yaml:"unused_index_age" default:"7d" doc:"Time that an index must be known to be unused before it may be dropped."`
 	DiskWarnPercent            float64       `yaml:"disk_warn_percent" default:"85" min:"0" max:"100" doc:"Share of the data's disk in use that is a warning."`
 	DiskCriticalPercent        float64       `yaml:"disk_critical_percent" default:"95" min:"0" max:"100" doc:"Share of the data's disk in use that is critical."`
-	DiskFullWarn               time.Duration `yaml:"disk_full_warn" default:"336h" doc:"Time until that disk is full, at the present pace, that is a warning."`
-	DiskFullCritical           time.Duration `yaml:"disk_full_critical" default:"72h" doc:"The same that is critical."`
+	DiskFullWarn               time.Duration `yaml:"disk_full_warn" default:"14d" doc:"Time until that disk is full, at the present pace, that is a warning."`
+	DiskFullCritical           time.Duration `yaml:"disk_full_critical" default:"3d" doc:"The same that is critical."`
 }
 
 // Log says what is logged, how and where.

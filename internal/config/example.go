@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,12 +60,19 @@ func Presets() []string {
 // it. A line that begins with # and a space is a comment; one that begins with
 // # and a key is a setting at its default, ready to be changed. An unknown
 // preset is a KindUsage error.
-func Example(name string) ([]byte, error) {
+func Example(name string) ([]byte, error) { return ExampleWith(name, nil) }
+
+// ExampleWith is Example with settings that have these values, by key.
+func ExampleWith(name string, values map[string]string) ([]byte, error) {
 	i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == name })
 	if i < 0 {
 		return nil, usage("there is no such preset", "the presets are "+strings.Join(Presets(), ", "))
 	}
 	p := presets()[i]
+	p.values = maps.Clone(p.values)
+	for key, value := range values {
+		p.values[key] = yamlText(value)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# pgmedic.yaml for %s.\n#\n", p.words)
 	b.WriteString("# Lines such as #host: localhost show defaults: take the # away to change one.\n")
@@ -134,6 +142,14 @@ func (p preset) write(b *strings.Builder, f field) {
 		value = `""`
 	}
 	fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, lastName(f.key), value)
+}
+
+// yamlText writes a value so that YAML reads it as it is.
+func yamlText(value string) string {
+	if regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9_./-]*$`).MatchString(value) {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", "''") + "'"
 }
 
 func indentOf(key string) string { return strings.Repeat("  ", strings.Count(key, ".")) }

@@ -18,6 +18,8 @@ type Key struct {
 	// Secret is true where the value is never shown and may be file:/path or
 	// env:NAME.
 	Secret bool
+	// Enum are the values that it can have, where those are few.
+	Enum []string
 	// Doc says in one line what the setting is.
 	Doc string
 }
@@ -26,7 +28,7 @@ type Key struct {
 func Keys() []Key {
 	var keys []Key
 	for _, f := range fields() {
-		keys = append(keys, Key{Key: f.key, Env: f.env, Default: f.def, Secret: f.secret, Doc: f.doc})
+		keys = append(keys, Key{Key: f.key, Env: f.env, Default: f.def, Secret: f.secret, Enum: f.enum, Doc: f.doc})
 	}
 	return keys
 }
@@ -138,8 +140,11 @@ func textOf(value reflect.Value) string {
 	return ""
 }
 
-// durationText writes 5m0s as 5m.
+// durationText writes 5m0s as 5m, and whole days as 7d.
 func durationText(d time.Duration) string {
+	if day := 24 * time.Hour; d >= day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

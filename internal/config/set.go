@@ -69,9 +69,9 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 		dst.Set(reflect.ValueOf(paths))
 		return "", nil
 	case f.isDuration():
-		d, err := parseDuration(r.text)
+		d, err := ParseDuration(r.text)
 		dst.SetInt(int64(d))
-		return "write a duration such as 30s, 5m, 1h30m or 7d, or a number of seconds; the default is " + f.def, err
+		return DurationHint + "; the default is " + f.def, err
 	case f.typ.Kind() == reflect.Int || f.typ.Kind() == reflect.Float64:
 		return "correct it, or leave it out for " + f.def, f.parseNumber(r.text, dst)
 	case f.typ.Kind() == reflect.Bool:
@@ -169,8 +169,13 @@ func absolute(path, base string) (abs, hint string, err error) {
 	}
 }
 
-// parseDuration reads 30s or, as existing deployments write it, 30.
-func parseDuration(text string) (time.Duration, error) {
+// DurationHint says how durations are written.
+const DurationHint = "write a duration such as 30s, 5m, 1h30m or 7d, or a number of seconds"
+
+// ParseDuration reads 30s, 7d, 1d12h or, as existing deployments write it, 30 for
+// seconds. Its error is the rest of a sentence that begins with what was to be one,
+// and does not quote it.
+func ParseDuration(text string) (time.Duration, error) {
 	var d time.Duration
 	seconds, err := strconv.ParseFloat(text, 64)
 	if err == nil {
@@ -178,12 +183,15 @@ func parseDuration(text string) (time.Duration, error) {
 			return 0, fmt.Errorf("must be a duration that makes sense")
 		}
 		d = time.Duration(seconds * float64(time.Second))
-	} else if days, isDays := strings.CutSuffix(text, "d"); isDays {
+	} else if days, rest, isDays := strings.Cut(text, "d"); isDays {
 		n, err := strconv.ParseFloat(days, 64)
-		if err != nil || math.IsNaN(n) || math.Abs(n) > math.MaxInt64/float64(24*time.Hour)/2 {
+		if err == nil && rest != "" {
+			d, err = time.ParseDuration(rest)
+		}
+		if err != nil || math.IsNaN(n) || n < 0 || d < 0 || math.Abs(n) > math.MaxInt64/float64(24*time.Hour)/4 {
 			return 0, fmt.Errorf("must be a duration")
 		}
-		d = time.Duration(n * float64(24*time.Hour))
+		d += time.Duration(n * float64(24*time.Hour))
 	} else if d, err = time.ParseDuration(text); err != nil {
 		return 0, fmt.Errorf("must be a duration")
 	}

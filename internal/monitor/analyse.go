@@ -81,7 +81,7 @@ func urgency(id string) int {
 		},
 		// When something else happens: a crash, a loss, a break-in.
 		{
-			"backup-failed", "backup-missing", "backup-old", "backup-unproven", "fsync-off", "full-page-writes-off", "sessions-unencrypted",
+			"backup-failed", "backup-missing", "backup-old", "backup-shrunk", "backup-unproven", "fsync-off", "full-page-writes-off", "sessions-unencrypted",
 			"version-outdated", "version-unsupported",
 		},
 	} {
@@ -109,6 +109,7 @@ func (a *analysis) server() {
 	a.versions()
 	a.security()
 	a.disk()
+	a.kept()
 	a.trends()
 	a.backups()
 }
@@ -127,6 +128,7 @@ func (a *analysis) database() {
 	a.missingIndexes()
 	a.cache()
 	a.transactions()
+	a.rescued()
 }
 
 // analysis gathers the findings about one Reading.
@@ -145,7 +147,8 @@ type analysis struct {
 func (a *analysis) add(impact int64, f pgmedic.Finding) {
 	f.Docs = "findings.md#" + f.ID
 	f.Evidence = slices.DeleteFunc(f.Evidence, func(e pgmedic.Evidence) bool { return e.Value == "" })
-	changes := f.Section == SectionTables || f.Section == SectionIndexes || f.Section == SectionLimits
+	changes := f.Section == SectionTables || f.Section == SectionIndexes || f.Section == SectionLimits ||
+		f.ID == "database-kept" || f.ID == "rescue-left"
 	if changes && f.Fix != "" &&
 		a.reading.Server.Role == RoleStandby {
 		f.Risk = "Run it on the primary: this server is a standby. " + f.Risk

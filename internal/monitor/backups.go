@@ -17,6 +17,21 @@ type Backups struct {
 	// nil where there is none.
 	Newest *BackupState `json:"newest"`
 	Proven *BackupState `json:"proven"`
+	// Shrunk is the newest that has far fewer rows or tables than the one before it.
+	Shrunk *ShrunkBackup `json:"shrunk"`
+}
+
+// ShrunkBackup is a backup of a whole database that has at least half the rows, or a
+// third of the tables, fewer than the one before it.
+type ShrunkBackup struct {
+	ID         string    `json:"id"`
+	SnapshotAt time.Time `json:"snapshot_at"`
+	// Before is the id of the one before.
+	Before       string `json:"before"`
+	RowsBefore   int64  `json:"rows_before"`
+	Rows         int64  `json:"rows"`
+	TablesBefore int    `json:"tables_before"`
+	Tables       int    `json:"tables"`
 }
 
 // BackupState is one backup and what is known of it.
@@ -55,6 +70,12 @@ func (a *analysis) backups() {
 		find("backup-failed", pgmedic.SeverityCritical,
 			"The newest backup was found bad: it is damaged, or does not restore to what it was.", "pgmedic show "+b.Newest.ID,
 			evidenceText("backup", b.Newest.ID), evidenceTime("found_at", &b.Newest.ProofAt))
+	}
+	if s := b.Shrunk; s != nil && a.reading.TakenAt.Sub(s.SnapshotAt) <= a.limits.ShrunkAge {
+		find("backup-shrunk", pgmedic.SeverityWarn,
+			fmt.Sprintf("Backup %s has far fewer rows or tables than the one before it: was data deleted?", s.ID), "pgmedic show "+s.Before,
+			evidenceText("backup", s.ID), evidenceText("before", s.Before), evidence("rows_before", s.RowsBefore), evidence("rows", s.Rows),
+			evidence("tables_before", s.TablesBefore), evidence("tables", s.Tables))
 	}
 	if age := a.reading.TakenAt.Sub(b.Newest.SnapshotAt); age > a.limits.BackupAge {
 		find("backup-old", pgmedic.SeverityWarn,

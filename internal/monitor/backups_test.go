@@ -31,6 +31,14 @@ func TestBackups(t *testing.T) {
 			[]string{"backup-unproven warn"}},
 		"failed": {&monitor.Backups{Count: 2, Newest: state(time.Hour, pgmedic.ProofFailed), Proven: state(2*day, pgmedic.ProofProven)},
 			[]string{"backup-failed critical"}},
+		"shrunk": {&monitor.Backups{
+			Count: 2, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven),
+			Shrunk: &monitor.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7 * day), Before: "old", RowsBefore: 10, Rows: 1},
+		}, []string{"backup-shrunk warn"}},
+		"shrunk long ago": {&monitor.Backups{
+			Count: 2, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven),
+			Shrunk: &monitor.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7*day - time.Second), Before: "old", RowsBefore: 10, Rows: 1},
+		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reading := &monitor.Reading{TakenAt: now, Database: "clinic", Backups: tt.backups}

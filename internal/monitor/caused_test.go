@@ -17,7 +17,7 @@ import (
 func notCaused() map[string]string {
 	const store = "the store is looked at by the command: see test/testdata/script/report_deep.txtar and drill.txtar"
 	return map[string]string{
-		"backup-failed": store, "backup-missing": store, "backup-old": store, "backup-unproven": store,
+		"backup-failed": store, "backup-missing": store, "backup-old": store, "backup-shrunk": store, "backup-unproven": store,
 		"disk-filling":         "the disk is looked at by the command: see test/testdata/script/report_deep.txtar",
 		"disk-full-soon":       "it takes half a day of a disk that fills: see TestDiskForecast",
 		"sessions-unencrypted": "tests' servers listen on this machine only, where TLS protects from nobody: see TestSessionsWithoutTLS",

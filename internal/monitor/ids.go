@@ -4,12 +4,12 @@ package monitor
 // docs/findings.md.
 func IDs() []string {
 	return []string{
-		"archiver-behind", "archiver-failing", "autovacuum-off", "backup-failed", "backup-missing", "backup-old",
-		"backup-unproven", "cache-hit-low", "checkpoints-requested", "checksum-failures", "checksums-off", "connections-near-limit", "deadlocks-seen",
+		"archiver-behind", "archiver-failing", "autovacuum-off", "backup-failed", "backup-missing", "backup-old", "backup-shrunk",
+		"backup-unproven", "cache-hit-low", "checkpoints-requested", "checksum-failures", "checksums-off", "connections-near-limit", "database-kept", "deadlocks-seen",
 		"disk-filling", "disk-full-soon", "effective-cache-size", "foreign-key-without-index", "fsync-off",
 		"full-page-writes-off", "idle-in-transaction", "index-bloat", "index-duplicate", "index-invalid", "index-missing",
 		"index-redundant", "index-unused", "lock-wait", "lock-waits-recurring", "long-transaction", "passwords-md5", "prepared-transaction-old",
-		"random-page-cost-default", "replay-conflicts", "replay-paused", "restart-pending", "rollbacks-high",
+		"random-page-cost-default", "replay-conflicts", "replay-paused", "rescue-left", "restart-pending", "rollbacks-high",
 		"sequence-near-end", "sessions-unencrypted", "shared-buffers-size", "slot-behind", "slot-inactive", "slot-lost",
 		"standby-lagging", "standby-not-receiving", "standby-silent", "statement-heavy", "statement-new", "statement-regressed",
 		"statement-slow", "statements-evicted", "statements-not-tracked", "subscription-down", "superuser-sessions",

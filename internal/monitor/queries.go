@@ -241,8 +241,11 @@ func activityQueries() []query {
 		},
 		{
 			name: "sizes of other databases", section: SectionSize, words: true, sql: sqlDatabaseSizes,
-			scan: list(func(r *Reading) *[]DatabaseSize { return &made(&r.Size).Databases }),
+			scan: scanDatabaseSizes,
 		},
+		{name: "databases that pgmedic set aside", section: SectionSize, sql: sqlKeptDatabases, scan: scanKeptDatabases},
+		{name: "tablespaces", section: SectionSize, sql: sqlTablespaces, scan: scanTablespaces},
+		{name: "schemas that rescues made", section: SectionSize, sql: sqlRescuedSchemas, each: true, scan: scanRescuedSchemas},
 		{
 			name: "transactions", section: SectionTransactions, judges: []string{SectionIndexes}, before: pg14, counts: true, each: true,
 			sql: sqlTransactions(databaseColumns12), scan: scanTransactions,

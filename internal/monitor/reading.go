@@ -290,6 +290,12 @@ type Size struct {
 	// Databases are all of the server that this role may measure, largest
 	// first.
 	Databases []DatabaseSize `json:"databases"`
+	// Kept are databases that pgmedic set aside or left, largest first; nil where
+	// they could not be read, and in Readings of versions that did not look.
+	Kept []KeptDatabase `json:"kept"`
+	// Rescued are schemas of this database that rescues of single tables made,
+	// oldest first; nil like Kept.
+	Rescued []RescuedSchema `json:"rescued"`
 }
 
 // Decode reads one Reading from JSON, by itself or in a report, and refuses a

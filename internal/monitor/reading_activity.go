@@ -104,6 +104,34 @@ type DatabaseSize struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// KeptDatabase is a database that a swap set aside, or that a restore or a drill
+// works on or left. What it is stands in its comment.
+type KeptDatabase struct {
+	Name string `json:"name"`
+	// Of is the database that it was, or is to become.
+	Of string `json:"of"`
+	// State is kept, loading, ready or dropping, as in pgmedic prune --json.
+	State string `json:"state"`
+	// Since is when the state began, AgeSeconds how long ago that is; both by the
+	// server's clock.
+	Since      time.Time `json:"since"`
+	AgeSeconds float64   `json:"age_seconds"`
+	// Bytes is nil where this role may not measure it.
+	Bytes *int64 `json:"bytes"`
+}
+
+// RescuedSchema is a schema with tables that were rescued from a backup.
+type RescuedSchema struct {
+	Name string `json:"name"`
+	// Backup is the id of that backup.
+	Backup string `json:"backup"`
+	// Since is when the schema was made, AgeSeconds how long ago that is; both by the
+	// server's clock.
+	Since      time.Time `json:"since"`
+	AgeSeconds float64   `json:"age_seconds"`
+	Tables     int       `json:"tables"`
+}
+
 // Security is how sessions and roles are guarded.
 type Security struct {
 	// Superusers counts client sessions of superusers, by role and application,

@@ -130,14 +130,6 @@ func scanCache(rows pgx.Rows, r *Reading) error {
 	return nil
 }
 
-func scanDatabaseSize(rows pgx.Rows, r *Reading) error {
-	got, err := one[Size](rows)
-	if err == nil {
-		r.Size = &got
-	}
-	return err
-}
-
 // tables returns the section, made if its first query failed.
 func (r *Reading) tables() *Tables { return made(&r.Tables) }
 

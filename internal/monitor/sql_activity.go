@@ -81,12 +81,34 @@ order by r.heap - r.heap_hits + coalesce(x.fetched - x.hits, 0) desc, 1, 2 limit
 // now the size is NULL, or an error, by version; whether it is there is asked as
 // everybody, since of a superuser the server asks nothing.
 const sqlDatabaseSizes = `
-select datname::text as name,
-       case when has_database_privilege('public', oid, 'CONNECT') is null then 0 else coalesce(pg_database_size(oid), 0) end as bytes
+select datname::text as name, ` + sizeOfDatabase + ` as bytes
 from pg_database
 where datallowconn and datname <> current_database()
-  and (has_database_privilege(oid, 'CONNECT') or pg_has_role('pg_read_all_stats', 'MEMBER'))
-order by 2 desc, 1`
+order by 2 desc nulls last, 1`
+
+// sizeOfDatabase is NULL where this role may not measure a database.
+const sizeOfDatabase = `case when has_database_privilege('public', oid, 'CONNECT') is null then 0
+            when has_database_privilege(oid, 'CONNECT') or pg_has_role('pg_read_all_stats', 'MEMBER') then coalesce(pg_database_size(oid), 0) end`
+
+// sqlKeptDatabases reads the databases whose comments are stories of pgmedic's. Most
+// of them take no connections.
+const sqlKeptDatabases = `
+select datname::text as name, ` + sizeOfDatabase + ` as bytes, shobj_description(oid, 'pg_database') as comment, clock_timestamp() as now
+from pg_database
+where left(shobj_description(oid, 'pg_database'), 11) = '{"pgmedic":' and datname <> current_database()
+order by 2 desc nulls last, 1`
+
+// sqlTablespaces reads those outside of the data folder, which may be on other disks.
+const sqlTablespaces = `
+select spcname::text as name, pg_tablespace_location(oid) as location from pg_tablespace
+where pg_tablespace_location(oid) like '/%' order by 1`
+
+// sqlRescuedSchemas reads the schemas that rescues of single tables made.
+const sqlRescuedSchemas = `
+select n.nspname::text as name, obj_description(n.oid, 'pg_namespace') as comment, clock_timestamp() as now,
+       (select count(*)::int from pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'm')) as tables
+from pg_namespace n where n.nspname ~ '^pgmedic_rescue_' and left(obj_description(n.oid, 'pg_namespace'), 11) = '{"pgmedic":'
+order by 1`
 
 // sqlStatements reads every entry without its text, which is what makes this
 // view slow. @extension@ is the extension's schema.

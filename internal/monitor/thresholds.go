@@ -29,6 +29,9 @@ type Thresholds struct {
 	// BackupAge is how old the newest backup may be, ProvenAge how old the
 	// newest one that a drill proved. Defaults 26 hours and 8 days.
 	BackupAge, ProvenAge time.Duration
+	// ShrunkAge is for how long a backup that has far less than the one before it is
+	// a finding. Default 7 days.
+	ShrunkAge time.Duration
 
 	// LockWaitWarn and LockWaitCritical are how long somebody may wait for a
 	// lock. Defaults 10 s and 60 s.
@@ -101,6 +104,12 @@ type Thresholds struct {
 	// DiskFullWarn and DiskFullCritical are how soon that disk may be full at
 	// the present pace. Defaults 14 and 3 days.
 	DiskFullWarn, DiskFullCritical time.Duration
+	// KeepDisplaced is how long a database that a swap set aside is kept, and
+	// LeftDatabase how long a restore or a drill may have one. Defaults 7 days and
+	// 1 day.
+	KeepDisplaced, LeftDatabase time.Duration
+	// RescuedSchema is how long the schema of a rescue may stay. Default 7 days.
+	RescuedSchema time.Duration
 	// LockEpisodes is how often in a day sessions may be seen to wait for the
 	// same object. Default 3.
 	LockEpisodes int
@@ -136,6 +145,8 @@ func DefaultThresholds() Thresholds {
 		// Ours: a backup each night, and a drill each week, with time to run.
 		BackupAge: 26 * time.Hour,
 		ProvenAge: 8 * 24 * time.Hour,
+		// Ours: whoever comes back from a week's leave still sees it.
+		ShrunkAge: 7 * 24 * time.Hour,
 		// Ours: ten times deadlock_timeout's order, and what a client's patience
 		// ends at. PostgreSQL itself logs a wait after deadlock_timeout (1 s).
 		LockWaitWarn:     10 * time.Second,
@@ -181,6 +192,9 @@ func DefaultThresholds() Thresholds {
 		DiskWarnPercent: 85, DiskCriticalPercent: 95,
 		// Ours: time to order a larger disk, and a long weekend.
 		DiskFullWarn: 14 * 24 * time.Hour, DiskFullCritical: 3 * 24 * time.Hour,
+		// restore.keep_displaced's default; longer than any restore we know of; and a
+		// week to see that everything needed is back.
+		KeepDisplaced: 7 * 24 * time.Hour, LeftDatabase: 24 * time.Hour, RescuedSchema: 7 * 24 * time.Hour,
 		// Ours: once is an accident; at a look every five minutes three waits
 		// seen are some dozens had.
 		LockEpisodes: 3,

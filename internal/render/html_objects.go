@@ -226,6 +226,20 @@ func (s *sheet) size(x *htmlSection) {
 		t.Rows = append(t.Rows, []cell{name(d.Name), c})
 	}
 	x.table(t, most, 0)
+	k := htmlTable{Caption: "Databases that pgmedic set aside or left", Columns: columns("Database", "Size#", "What it is")}
+	for _, d := range z.Kept {
+		size := text("unknown")
+		if d.Bytes != nil {
+			size = text(Bytes(*d.Bytes))
+		}
+		k.Rows = append(k.Rows, []cell{name(d.Name), size, text(keptAs(d))})
+	}
+	x.table(k, most, 0)
+	c := htmlTable{Caption: "Schemas of rescues", Columns: columns("Schema", "Tables#", "Backup", "Made")}
+	for _, d := range z.Rescued {
+		c.Rows = append(c.Rows, []cell{name(d.Name), text(Count(int64(d.Tables))), name(d.Backup), text(agedWords(d.AgeSeconds))})
+	}
+	x.table(c, most, 0)
 }
 
 // forecastFacts say how fast the database grows and when the disk is full.

@@ -229,6 +229,46 @@ func (p *page) size() {
 		facts = append(facts, "disk "+Bytes(h.DiskFreeBytes)+" free of "+Bytes(h.DiskBytes))
 	}
 	p.items(2, plainly, facts)
+	for _, k := range s.Kept[:min(len(s.Kept), most)] {
+		p.prose(2, plainly, keptWords(k))
+	}
+	if more := len(s.Kept) - most; more > 0 {
+		p.prose(2, plainly, fmt.Sprintf("and %d more that pgmedic prune lists", more))
+	}
+	for _, r := range s.Rescued {
+		p.prose(2, plainly, rescuedWords(r))
+	}
+}
+
+// keptWords say what a database is that pgmedic set aside or left.
+func keptWords(k monitor.KeptDatabase) string {
+	size := "size unknown"
+	if k.Bytes != nil {
+		size = Bytes(*k.Bytes)
+	}
+	return fmt.Sprintf("%s %s: %s", k.Name, size, keptAs(k))
+}
+
+// keptAs says it without the name and the size.
+func keptAs(k monitor.KeptDatabase) string {
+	words := "a restore or a drill of " + k.Of + " made it"
+	switch k.State {
+	case "kept":
+		words = "set aside when " + k.Of + " was replaced"
+	case "dropping":
+		words = "its DROP DATABASE was begun"
+	}
+	return words + ", " + agedWords(k.AgeSeconds)
+}
+
+func rescuedWords(r monitor.RescuedSchema) string {
+	return fmt.Sprintf("schema %s: %s rescued from backup %s, %s", r.Name, plural(r.Tables, "table"), r.Backup, agedWords(r.AgeSeconds))
+}
+
+// agedWords say how long ago something was, by a clock that is not this one's.
+func agedWords(seconds float64) string {
+	now := time.Unix(0, 0)
+	return Ago(now, now.Add(-time.Duration(seconds*float64(time.Second))))
 }
 
 // otherDatabases writes what was looked at in the server's other databases.

@@ -86,7 +86,8 @@ type S3Options struct {
 	// MaxAttempts is how often a request is tried, with growing pauses, where
 	// trying again may help. Zero is 6.
 	MaxAttempts int
-	// Logger is told of requests that are tried again. Zero means nobody is.
+	// Logger is told of requests that are tried again, and within seconds of a server
+	// that does not answer. Zero means nobody is.
 	Logger *slog.Logger
 }
 
@@ -130,7 +131,8 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	client, err := o.httpClient()
+	w := &waiting{log: o.Logger, name: o.String()}
+	client, err := o.httpClient(w)
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +142,9 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 			o.Logger.Debug("the S3 client says", "message", fmt.Sprintf(format, v...))
 		})),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(s *retry.StandardOptions) {
+			return retryer{retry.NewStandard(func(s *retry.StandardOptions) {
 				s.MaxAttempts, s.MaxBackoff = o.MaxAttempts, maxBackoff
-			})
+			}), w}
 		}),
 	}
 	if o.Region != "" {
@@ -170,6 +172,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	}
 	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
 		c.UsePathStyle = o.PathStyle
+		c.APIOptions = append(c.APIOptions, w.watchRequests)
 		c.DisableLogOutputChecksumValidationSkipped = true
 		if o.Endpoint != "" {
 			c.BaseEndpoint = aws.String(o.Endpoint)
@@ -242,7 +245,7 @@ func (o S3Options) String() string {
 
 // httpClient returns a client that gives up on connections that stall, and
 // trusts CACertFile.
-func (o *S3Options) httpClient() (*awshttp.BuildableClient, error) {
+func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
 	var pool *x509.CertPool // nil is the system's
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
@@ -259,7 +262,9 @@ func (o *S3Options) httpClient() (*awshttp.BuildableClient, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			stop := w.watch("a connection to " + address)
 			c, err := dialer.DialContext(ctx, network, address)
+			stop()
 			if err != nil {
 				return nil, err
 			}

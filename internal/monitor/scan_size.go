@@ -1,0 +1,119 @@
+package monitor
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+func scanDatabaseSize(rows pgx.Rows, r *Reading) error {
+	got, err := one[Size](rows)
+	if err == nil {
+		r.Size = &got
+	}
+	return err
+}
+
+// scanDatabaseSizes names the databases that can't be measured: their space is taken
+// all the same.
+func scanDatabaseSizes(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Name  string
+		Bytes *int64
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	size := made(&r.Size)
+	size.Databases = []DatabaseSize{}
+	for _, g := range got {
+		if g.Bytes == nil {
+			r.Skipped = append(r.Skipped, Skipped{
+				Section: SectionSize, Query: "size of database " + quoted(g.Name), Reason: "this role lacks CONNECT on it: grant it pg_monitor",
+			})
+			continue
+		}
+		size.Databases = append(size.Databases, DatabaseSize{Name: g.Name, Bytes: *g.Bytes})
+	}
+	return nil
+}
+
+// scanTablespaces lists the disks that are not looked at: that of the data folder is
+// the only one.
+func scanTablespaces(rows pgx.Rows, r *Reading) error {
+	type row struct{ Name, Location string }
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	for _, g := range got {
+		r.Skipped = append(r.Skipped, Skipped{
+			Section: SectionSize, Query: "the disk of tablespace " + quoted(g.Name),
+			Reason: "only the disk of the data folder is measured: look at df " + g.Location + " on the server's machine",
+		})
+	}
+	return nil
+}
+
+func scanKeptDatabases(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Name, Comment string
+		Bytes         *int64
+		Now           time.Time
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	size := made(&r.Size)
+	size.Kept = []KeptDatabase{}
+	for _, g := range got {
+		story, ok := storyIn(g.Comment)
+		// A database that somebody renamed is theirs, and a live one can have
+		// brought the story of another along.
+		if !ok || !(postgres.Kept{Name: g.Name, Story: story}).Own() {
+			continue
+		}
+		size.Kept = append(size.Kept, KeptDatabase{
+			Name: g.Name, Of: story.Of, State: story.Pgmedic, Since: story.Since.UTC(),
+			AgeSeconds: g.Now.Sub(story.Since).Seconds(), Bytes: g.Bytes,
+		})
+	}
+	return nil
+}
+
+func scanRescuedSchemas(rows pgx.Rows, r *Reading) error {
+	type row struct {
+		Name, Comment string
+		Now           time.Time
+		Tables        int
+	}
+	got, err := many[row](rows)
+	if err != nil {
+		return err
+	}
+	size := made(&r.Size)
+	size.Rescued = []RescuedSchema{}
+	for _, g := range got {
+		if story, ok := storyIn(g.Comment); ok {
+			size.Rescued = append(size.Rescued, RescuedSchema{
+				Name: g.Name, Backup: story.Backup, Since: story.Since.UTC(), AgeSeconds: g.Now.Sub(story.Since).Seconds(), Tables: g.Tables,
+			})
+		}
+	}
+	slices.SortStableFunc(size.Rescued, func(a, b RescuedSchema) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Name, b.Name)) })
+	return nil
+}
+
+// storyIn reads what pgmedic wrote into a comment. Times without a zone or a date are
+// somebody else's JSON.
+func storyIn(comment string) (s postgres.Story, ok bool) {
+	ok = json.Unmarshal([]byte(comment), &s) == nil && s.Pgmedic != "" && !s.Since.IsZero()
+	return s, ok
+}

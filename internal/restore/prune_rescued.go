@@ -1,0 +1,194 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres"
+)
+
+// PrunedSchema is a schema that a rescue of single tables made, and what is to become
+// of it: it is dropped if that is asked for, and never else.
+type PrunedSchema struct {
+	Database string `json:"database"`
+	Schema   string `json:"schema"`
+	// Backup is the backup that its tables are from.
+	Backup string `json:"backup"`
+	// Since and AgeSeconds are by the server's clock.
+	Since      time.Time `json:"since"`
+	AgeSeconds float64   `json:"age_seconds"`
+	Tables     int       `json:"tables"`
+	// Drop is the plan, Reason why, and Dropped what was done.
+	Drop    bool   `json:"drop"`
+	Reason  string `json:"reason"`
+	Dropped bool   `json:"dropped"`
+}
+
+// Unread is a database that could not be looked into, and why.
+type Unread struct {
+	Database string `json:"database"`
+	Reason   string `json:"reason"`
+}
+
+// PlanRescued lists the schemas that rescues made in any database of the server.
+// Those that are asked for, by SCHEMA or DATABASE.SCHEMA, are to be dropped. Databases
+// that can't be connected to are returned as unread.
+func PlanRescued(ctx context.Context, o PruneOptions, asked []string) ([]PrunedSchema, []Unread, error) {
+	names, err := o.databases(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, unread := []PrunedSchema{}, []Unread{}
+	for _, name := range names {
+		found, err := readRescued(ctx, o.Target.WithDatabase(name), name)
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case err != nil:
+			unread = append(unread, Unread{Database: name, Reason: err.Error()})
+		}
+		plan = append(plan, found...)
+	}
+	for _, a := range asked {
+		matches := 0
+		for i := range plan {
+			if p := &plan[i]; a == p.Schema || a == p.Database+"."+p.Schema {
+				p.Drop, p.Reason = true, "it is asked for"
+				matches++
+			}
+		}
+		switch {
+		case matches == 0:
+			return nil, nil, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic prune` lists those that are there", "no schema %q that a rescue made", a)
+		case matches > 1:
+			return nil, nil, pgmedic.Errorf(pgmedic.KindUsage, "write DATABASE.SCHEMA", "schema %q is in %d databases", a, matches)
+		}
+	}
+	return plan, unread, nil
+}
+
+func (o PruneOptions) databases(ctx context.Context) ([]string, error) {
+	if o.Maintenance == "" {
+		o.Maintenance = "postgres"
+	}
+	conn, err := connectAdmin(ctx, o.Target, o.Maintenance)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	return postgres.ListDatabases(ctx, conn)
+}
+
+func readRescued(ctx context.Context, t postgres.Target, database string) ([]PrunedSchema, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer postgres.Close(ctx, conn)
+	names, err := postgres.RescuedSchemas(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.Query(ctx, `SELECT n.nspname::text AS schema, coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') AS comment,
+			pg_catalog.clock_timestamp() AS now,
+			(SELECT count(*)::int FROM pg_catalog.pg_class AS c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm', 'v', 'f')) AS tables
+		FROM pg_catalog.pg_namespace AS n WHERE n.nspname = ANY ($1) ORDER BY 1`, names)
+	if err != nil {
+		return nil, postgres.Wrap(err, "look at schemas of rescues")
+	}
+	type row struct {
+		Schema, Comment string
+		Now             time.Time
+		Tables          int
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	if err != nil {
+		return nil, postgres.Wrap(err, "look at schemas of rescues")
+	}
+	var plan []PrunedSchema
+	for _, f := range found {
+		s, ok := readStory(f.Comment)
+		if !ok || s.By != "rescue" || postgres.RescueSchema(s.Backup) != f.Schema {
+			continue // it has the name of one and is somebody else's
+		}
+		plan = append(plan, PrunedSchema{
+			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
+			Reason: "no rescue is dropped unless it is asked for: --rescued " + f.Schema,
+		})
+	}
+	return plan, nil
+}
+
+// DropRescued drops the schema of a rescue, if it holds nothing but tables and
+// nothing outside of it depends on them; else it says why not. It waits for nobody
+// who reads them.
+func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
+	conn, err := connectLocal(ctx, o.Target.WithDatabase(p.Database))
+	if err != nil {
+		return err
+	}
+	defer postgres.CloseUnlocked(ctx, conn)
+	superuser, err := connIsSuperuser(ctx, conn)
+	if err != nil {
+		return err
+	}
+	quiet := ""
+	if superuser {
+		quiet = postgres.LocalWithoutEventTriggers(conn)
+	}
+	refuse := func(reason string) error {
+		p.Drop, p.Reason = false, reason
+		return nil
+	}
+	got, holder, err := postgres.TryNamedLock(ctx, conn, "pgmedic "+p.Schema)
+	if err != nil {
+		return err
+	}
+	if !got {
+		reason := "a rescue that lives works on it"
+		if holder != nil {
+			reason += ": " + holder.String()
+		}
+		return refuse(reason)
+	}
+	now, err := readRescued(ctx, o.Target.WithDatabase(p.Database), p.Database)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(now, func(s PrunedSchema) bool { return s.Schema == p.Schema && s.Backup == p.Backup }) {
+		return refuse("it is gone, or no rescue's any more")
+	}
+	rows, err := conn.Query(ctx, `SELECT c.relname::text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1`, p.Schema)
+	if err != nil {
+		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
+	}
+	for i, name := range tables {
+		tables[i] = pgmedic.QuoteQualified(p.Schema, name)
+	}
+	sql := quiet + "SET LOCAL lock_timeout = '5s'; "
+	if len(tables) > 0 {
+		sql += "DROP TABLE " + strings.Join(tables, ", ") + "; "
+	}
+	err = together(ctx, conn, sql+"DROP SCHEMA "+pgmedic.QuoteIdent(p.Schema))
+	switch postgres.Code(err) {
+	case "2BP01": // dependent_objects_still_exist
+		return refuse("something else depends on its tables, or is in it: look, and drop it by hand")
+	case "55P03": // lock_not_available
+		return refuse("somebody reads its tables")
+	}
+	if p.Dropped = err == nil; !p.Dropped {
+		return postgres.Wrap(err, fmt.Sprintf("drop schema %s of database %s", p.Schema, p.Database))
+	}
+	return nil
+}

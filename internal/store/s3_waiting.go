@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/smithy-go/middleware"
+)
+
+const (
+	// patience is how long a store may take to answer before that is said.
+	patience = 2 * time.Second
+	// betweenNotices keeps many requests that wait for one store from saying it each.
+	betweenNotices = 10 * time.Second
+)
+
+// waiting says that a store does not answer while requests to it are tried again,
+// since the pauses and the limits together are long.
+type waiting struct {
+	log  *slog.Logger
+	name string
+
+	mu   sync.Mutex
+	told time.Time
+}
+
+// tell says what is waited for, if it was not said just now.
+func (w *waiting) tell(message string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := time.Now(); w.told.IsZero() || now.Sub(w.told) >= betweenNotices {
+		w.told = now
+		w.log.Warn(message, append([]any{"store", w.name}, args...)...)
+	}
+}
+
+// watch says that something takes long, unless stop is called first.
+func (w *waiting) watch(what string) (stop func() bool) {
+	return time.AfterFunc(patience, func() { w.tell("the store does not answer; waiting for it", "for", what) }).Stop
+}
+
+// retryer is a Retryer that says what failed when a request is tried again.
+type retryer struct {
+	aws.RetryerV2
+	waiting *waiting
+}
+
+func (r retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	delay, delayErr := r.RetryerV2.RetryDelay(attempt, err)
+	if delayErr == nil {
+		r.waiting.tell("a request to the store failed; trying again", "attempt", attempt, "of", r.MaxAttempts(), "error", summary(err))
+	}
+	return delay, delayErr
+}
+
+// uploads are the requests that take long because they send much.
+var uploads = map[string]bool{"PutObject": true, "UploadPart": true, "CompleteMultipartUpload": true, "UploadPartCopy": true, "CopyObject": true}
+
+// watchRequests watches each attempt of a request whose answer is due at once.
+func (w *waiting) watchRequests(stack *middleware.Stack) error {
+	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("pgmedicWaiting",
+		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			if name := awsmiddleware.GetOperationName(ctx); !uploads[name] {
+				defer w.watch(name)()
+			}
+			return next.HandleFinalize(ctx, in)
+		}), middleware.After)
+}
