@@ -69,13 +69,19 @@ func SomeOf[T any](tb testing.TB, n int, cases []T) []T {
 	if All() || n >= len(cases) {
 		return cases
 	}
+	tb.Logf("%d of %d cases: make test-all runs all", n, len(cases))
+	return Pick(tb, n, cases)
+}
+
+// Pick returns n of the cases, at most all of them, by the test's name alone.
+func Pick[T any](tb testing.TB, n int, cases []T) []T {
 	name := fnv.New32a()
 	_, _ = name.Write([]byte(tb.Name()))
 	first := int(name.Sum32() % uint32(len(cases)))
+	n = min(n, len(cases))
 	some := make([]T, 0, n)
 	for i := range n {
 		some = append(some, cases[(first+i*len(cases)/n)%len(cases)])
 	}
-	tb.Logf("%d of %d cases: make test-all runs all", n, len(cases))
 	return some
 }
