@@ -27,9 +27,9 @@ const forgedSeed = 20261122
 // backed up, none is called verified that does not restore to them, none is called
 // proven that was not drilled, and no command takes more memory than it may.
 //
-// 20 edits are made, in make test-all 200, and in make chaos 1,000.
+// 20 edits are made, in make test-all 100, and in make chaos 1,000.
 func TestForgedStore(t *testing.T) {
-	edits := testkit.Amount(20, 200, 1000)
+	edits := testkit.Amount(20, 100, 1000)
 	seed := uint64(forgedSeed)
 	if text := os.Getenv("PGMEDIC_FORGE_SEED"); text != "" {
 		var err error

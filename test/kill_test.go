@@ -142,7 +142,7 @@ func TestKillAtEveryPoint(t *testing.T) {
 		if !testkit.All() && !k.quick {
 			continue
 		}
-		times := min(testkit.Amount(1, 3, 10), max(k.times, 1))
+		times := min(testkit.Amount(1, 1, 10), max(k.times, 1))
 		t.Run(k.args[0]+" "+k.point, func(t *testing.T) {
 			t.Parallel()
 			for range times {

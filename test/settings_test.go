@@ -156,7 +156,7 @@ func TestEachSetting(t *testing.T) {
 			others = append(others, a)
 		}
 	}
-	groups := slices.AppendSeq([][]adverse{alone}, slices.Chunk(others, testkit.Amount(0, 8, 1)))
+	groups := slices.AppendSeq([][]adverse{alone}, slices.Chunk(others, testkit.Amount(0, 16, 1)))
 	for _, group := range groups {
 		var names []string
 		for _, a := range group {

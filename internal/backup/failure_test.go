@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -103,6 +104,7 @@ func TestDiesMidway(t *testing.T) {
 
 // TestParallelTakesTooLong ends a parallel backup while a worker copies.
 func TestParallelTakesTooLong(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := filled(t, server)
 	database := fixture.Target(t, dsn).Database()
 	check := fixture.NothingLeft(t)

@@ -218,6 +218,7 @@ func TestParallelWorkerLost(t *testing.T) {
 // TestParallelServerRestarts has the server restart by itself, as after a crash of
 // one of its processes, and be gone for good.
 func TestParallelServerRestarts(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	own := scratchtest.New(t, scratch.Options{})
 	fixture.Exec(t, own.DSN("postgres"), "CREATE DATABASE clinic")
 	dsn := own.DSN("clinic")

@@ -102,6 +102,7 @@ const makeLedger = "CREATE TABLE ledger AS SELECT n AS id FROM generate_series(1
 // TestParallelBesideWaitingMigration sees that a worker does not queue behind a
 // migration that waits for the backup itself.
 func TestParallelBesideWaitingMigration(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := filled(t, server)
 	fixture.Exec(t, dsn, makeLedger)
 	o, b, err := blocked(t, server, dsn, func(*backup.Options) {})
@@ -138,6 +139,7 @@ func TestParallelTableRewritten(t *testing.T) {
 // TestParallelEncoding backs up databases in whose sessions another encoding is
 // the default than in the database, and in other encodings than ours.
 func TestParallelEncoding(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	const latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
 	for _, tt := range testkit.SomeOf(t, 1, []struct{ name, create, sessions string }{
 		{"sessions in Latin 1", "ENCODING 'UTF8'", "LATIN1"},

@@ -10,12 +10,14 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestRecoverEmptyPart recovers by the script a chunk that begins with a table of
 // no bytes, where head, as on macOS, does not take a count of 0.
 func TestRecoverEmptyPart(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TYPE e AS ENUM ('a')", "CREATE TABLE queue (x e[], pad text) WITH (autovacuum_enabled = off)",
 		"INSERT INTO queue SELECT '{a}', repeat('y', 100) FROM generate_series(1, 6000)", "DELETE FROM queue",

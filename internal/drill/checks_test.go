@@ -236,6 +236,7 @@ func damage(t *testing.T, path string) (undo func()) {
 // TestCannotRead has the store fail in the middle of each object. A store that
 // can't be read proves nothing about what is in it.
 func TestCannotRead(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := patients(t)
 	for name, method := range fixture.Methods(t, 2) {
 		c, b, _ := take(t, dsn, method)
@@ -407,6 +408,7 @@ func TestLiveEffects(t *testing.T) {
 
 // TestPreload has a library preloaded for an extension that takes it.
 func TestPreload(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := patients(t, "CREATE EXTENSION pg_stat_statements")
 	c, b, _ := take(t, dsn, backup.Plain{})
 	o := options(t, c, b)
@@ -426,6 +428,7 @@ func TestPreload(t *testing.T) {
 // TestAlwaysTrigger has an event trigger that fires in sessions of replication
 // too, and would write into the copy when a materialized view is refreshed.
 func TestAlwaysTrigger(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	dsn := patients(t, "CREATE TABLE noted (tag text)", "CREATE MATERIALIZED VIEW many AS SELECT count(*) FROM patients",
 		`CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.noted VALUES (tg_tag); END'`,
 		"CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",

@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -215,7 +216,7 @@ func TestRun(t *testing.T) {
 
 func TestRunFails(t *testing.T) {
 	c, original, _ := clinic(t)
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 1, map[string]struct {
 		dump   func(string) string
 		change func(*pgmedic.Backup)
 		want   string
@@ -227,7 +228,7 @@ func TestRunFails(t *testing.T) {
 			want: `row counts: "public"."patients" has 296 rows, the backup 300`},
 		"an index less": {dump: func(s string) string { return s + "DROP INDEX public.patients_name;\n" },
 			want: "schema: index public.patients_name missing"},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			b := craft(t, c, original, tt.dump, tt.change)
 			receipt, err := run(t.Context(), t, options(t, c, b))

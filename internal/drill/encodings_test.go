@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -132,7 +133,7 @@ func storedText(t *testing.T, server *scratch.Server, name string) []string {
 // TestEncodings takes databases whose text UTF8 lacks through everything, by both
 // methods, and compares bytes.
 func TestEncodings(t *testing.T) {
-	for _, e := range encodedDatabases() {
+	for _, e := range testkit.SomeOf(t, 2, encodedDatabases()) {
 		for _, method := range fixture.Methods(t, 2) {
 			t.Run(e.name+" "+string(method.Name()), func(t *testing.T) {
 				source := encode(t, e)
@@ -275,6 +276,7 @@ func TestEncodingOfRole(t *testing.T) {
 // TestEncodingOfServer drills and restores a database of a server that is in Latin 1
 // throughout, with an owner whose name is in it.
 func TestEncodingOfServer(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	own := scratchtest.New(t, scratch.Options{Encoding: "LATIN1"})
 	conn := fixture.Connect(t, own.DSN("postgres"))
 	exec := func(sql string) {

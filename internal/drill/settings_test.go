@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -25,7 +26,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 		"CREATE TABLE typed (txt text CHECK (txt::date IS NOT NULL))", "INSERT INTO typed VALUES ('31/12/2025')",
 	}
 	const days = "SELECT (SELECT md5(string_agg(day::text, ',' ORDER BY id)) FROM visits) || (SELECT md5(string_agg(day::text || n, ',' ORDER BY day)) FROM days)"
-	for name, tt := range map[string]struct {
+	for name, tt := range testkit.Some(t, 2, map[string]struct {
 		server   *scratch.Server
 		settings []string // of the database
 		content  []string
@@ -47,7 +48,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 		"a role, read-only, and quotes": {server, []string{"role = 'pg_monitor'", "default_transaction_read_only = on", "quote_all_identifiers = on"}, []string{
 			"CREATE TABLE t (a int)", "CREATE VIEW v AS SELECT a FROM t WHERE a > 1", "INSERT INTO t VALUES (1)",
 		}, "SELECT count(*)::text FROM t"},
-	} {
+	}) {
 		for methodName, method := range fixture.Methods(t, 2) {
 			t.Run(name+", "+methodName, func(t *testing.T) {
 				dsn := scratchtest.Database(t, tt.server)

@@ -23,7 +23,7 @@ func TestVersions(t *testing.T) {
 		"CREATE INDEX ON visits (lower(note))",
 		"CREATE MATERIALIZED VIEW days AS SELECT day, count(*) FROM visits GROUP BY day", "CREATE UNIQUE INDEX ON days (day)",
 	}
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		there := scratchtest.New(t, scratch.Options{Major: major})
 		foreign := major > server.Major()
 		source := there

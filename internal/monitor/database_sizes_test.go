@@ -13,7 +13,7 @@ import (
 // TestDatabaseSizesWhileOneGoes reads sizes with a snapshot in which a database is
 // that somebody has dropped since.
 func TestDatabaseSizesWhileOneGoes(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			server := scratchtest.New(t, scratch.Options{Major: major})
 			connect := func() func(sql string) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // cutter passes connections on to the server, until a client sends a statement
@@ -111,6 +112,7 @@ func (c *cutter) pass(client, upstream net.Conn) {
 // TestSwapLosesItsConnection cuts the link at each moment of a swap that makes a
 // difference, without the server being told.
 func TestSwapLosesItsConnection(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	for name, tt := range map[string]struct {
 		cutter  *cutter
 		swapped bool

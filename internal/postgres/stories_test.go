@@ -12,7 +12,7 @@ import (
 // TestStoriesWhileDatabasesGo lists databases with a snapshot in which one is that
 // somebody has dropped since, as another run does at any time.
 func TestStoriesWhileDatabasesGo(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			s := scratchtest.New(t, scratch.Options{Major: major})
 			target := parse(t, s.DSN("postgres"))

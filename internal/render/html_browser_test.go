@@ -31,6 +31,7 @@ import (
 
 // TestHTMLInBrowser shows reports in Chromium, one for all that is asked of them.
 func TestHTMLInBrowser(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	ctx := startBrowser(t)
 	for name, test := range map[string]func(context.Context, *testing.T){
 		"screens": screens, "names": names, "copies": copies, "keyboard": keyboard, "paper": paper,

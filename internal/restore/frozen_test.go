@@ -7,12 +7,14 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestFrozenRows: a table that one connection loads whole has frozen rows, and one
 // with a row that is refused once comes back all the same.
 func TestFrozenRows(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	source := fixture.Name(t, server)
 	fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+source)
 	fixture.Exec(t, server.DSN(source),

@@ -64,6 +64,7 @@ func labelled(database string) []string {
 // TestSecurityLabels: labels of the database, of objects and of roles come back, and
 // one that is lost or another is found.
 func TestSecurityLabels(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	library := labelProvider(t, server.Major())
 	own := scratchtest.New(t, scratch.Options{Settings: map[string]string{"shared_preload_libraries": library}})
 	t.Cleanup(func() { // made from the backups' globals

@@ -7,6 +7,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -14,6 +15,7 @@ import (
 // waits for: a swap, a rollback and a rescue do their work all the same, and nobody
 // has to look what became of the swap's commit.
 func TestWithoutSynchronousStandby(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	primary := scratchtest.New(t, scratch.Options{})
 	admin := primary.DSN("postgres")
 	dsn := scratchtest.Database(t, primary)

@@ -9,12 +9,14 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestNotOurs gives databases that somebody uses the comments of what restores
 // leave behind: nothing is dropped, made live or left out of a backup for that.
 func TestNotOurs(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Run("renamed", func(t *testing.T) {
 		live, o := liveClinic(t)
 		left := leftReady(t, live, o, "eeeeeeee", postgres.Story{Pgmedic: postgres.StoryReady, Since: time.Now()})

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -31,6 +32,7 @@ func reader(t *testing.T, standby *scratchtest.Standby, live string) (conn *pgx.
 // TestStandby has everything that is different where there is a standby: backups
 // from it, no restore into it, and its sessions at a swap of the primary.
 func TestStandby(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	// Without full pages no standby can be made of a standby.
 	primary := scratchtest.New(t, scratch.Options{Settings: map[string]string{"full_page_writes": "on"}})
 	dsn := scratchtest.Database(t, primary)

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // attack is what content runs in a cage: a program of its own, which calls the
@@ -242,6 +243,7 @@ func program(t *testing.T, server *scratch.Server, command string) string {
 
 // TestBounds has content take all that it can: processes, memory, and the disk.
 func TestBounds(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	if scratchtest.AsUsers(t) == "" {
 		return
 	}

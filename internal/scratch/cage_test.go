@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestCagedServerWorks does in a cage what a restore and its checks do, and more:
@@ -24,7 +25,7 @@ func TestCagedServerWorks(t *testing.T) {
 	if scratchtest.AsUsers(t) == "" {
 		return
 	}
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			parent := parentDir(t)
 			server := scratchtest.New(t, scratch.Options{
@@ -105,6 +106,7 @@ func wantWalls(t *testing.T, server *scratch.Server) {
 // TestCagesTogether starts several at once, each as a user of its own where we
 // are root.
 func TestCagesTogether(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	parent := parentDir(t)
 	servers := make([]*scratch.Server, 4)
 	group, ctx := errgroup.WithContext(t.Context())
@@ -153,6 +155,7 @@ func TestCageExcludesTCP(t *testing.T) {
 
 // TestCageInClosedFolder starts a server where its user could not pass.
 func TestCageInClosedFolder(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
 		t.Skip("only root's servers have a user of their own")
 	}

@@ -17,11 +17,13 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestKilledOwner kills the process that owns a server: the server must end,
 // and a sweep must remove its folder.
 func TestKilledOwner(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	t.Run("plain", testKilledOwner)
 	t.Run("caged", func(t *testing.T) {
 		t.Setenv(helperCaged, "1")
@@ -219,6 +221,7 @@ func TestCancelledStart(t *testing.T) {
 // TestStubbornServer stops a server that reacts to no signal but SIGKILL, and
 // one with a session that would outlast a fast shutdown.
 func TestStubbornServer(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	parent := parentDir(t)
 	server := scratchtest.New(t, scratch.Options{Parent: parent})
 	conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))

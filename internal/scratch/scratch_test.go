@@ -22,10 +22,11 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func TestStartAndStop(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			parent := parentDir(t)
 			began := time.Now()
@@ -96,6 +97,7 @@ func stopAndCheck(t *testing.T, server *scratch.Server, parent string) {
 }
 
 func TestSeveralAtOnce(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	parent := parentDir(t)
 	servers := make([]*scratch.Server, 4)
 	group, ctx := errgroup.WithContext(t.Context())
@@ -185,7 +187,7 @@ func TestImpossibleOptions(t *testing.T) {
 }
 
 func TestTCPAsksForThePassword(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		for name, password := range map[string]string{"given": `p'a\s s@/:word`, "random": ""} {
 			t.Run(fmt.Sprintf("%d %s", major, name), func(t *testing.T) {
 				server := scratchtest.New(t, scratch.Options{Major: major, TCP: true, Password: password})
@@ -213,6 +215,7 @@ func TestTCPAsksForThePassword(t *testing.T) {
 }
 
 func TestOddSuperusers(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	names := []string{
 		`we ird"x`, `O'Brien`, `back\slash`, "Ünïcode", "two\nlines", "a=b", "user", "-D", "Postgres",
 		strings.Repeat("n", 63),

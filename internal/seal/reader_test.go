@@ -20,6 +20,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -77,6 +78,7 @@ func TestReaderOddSources(t *testing.T) {
 // TestReaderSourceFails checks that a failure to read is passed on as what it
 // is and never called corruption, wherever it strikes.
 func TestReaderSourceFails(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	plain := rows(3000, 1)
 	wrappedEOF := fmt.Errorf("connection: %w", io.EOF)
 	eachMethod(t, func(t *testing.T, o seal.Options) {
@@ -115,6 +117,7 @@ type stuckReader struct{}
 func (stuckReader) Read([]byte) (int, error) { return 0, nil }
 
 func TestReaderEveryBitFlip(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	plain := rows(800, 1)
 	eachMethod(t, func(t *testing.T, o seal.Options) {
 		stored, sum := sealed(t, plain, o)

@@ -23,6 +23,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // noise returns n bytes that differ everywhere.
@@ -131,6 +132,7 @@ func TestS3NoSuchBucket(t *testing.T) {
 }
 
 func TestS3Unreachable(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	server := startS3(t, s3test.Options{})
 	bucket := server.Bucket()
 	server.Stop()
@@ -244,6 +246,7 @@ func poison(t *testing.T, proxy *toxiproxy.Proxy, toxic string) {
 }
 
 func TestS3UploadCut(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	server := startS3(t, s3test.Options{})
 	bucket := server.Bucket()
 	data := noise(32 << 20)
@@ -273,6 +276,7 @@ func TestS3UploadCut(t *testing.T) {
 }
 
 func TestS3DownloadCut(t *testing.T) {
+	testkit.OnlyAll(t, "it takes long")
 	server := startS3(t, s3test.Options{})
 	bucket := server.Bucket()
 	data := noise(32 << 20)

@@ -105,6 +105,17 @@ func execute(tb testing.TB, server *scratch.Server, statements ...string) {
 	}
 }
 
+// Ends returns the major versions for a test that is long and of which little depends
+// on the version: of those of Majors the oldest, 15 and the newest; in make chaos all.
+func Ends(tb testing.TB) []int {
+	tb.Helper()
+	majors := Majors(tb)
+	if len(majors) == 1 || testkit.Amount(0, 0, 1) == 1 {
+		return majors
+	}
+	return []int{oldest, preferred, newest}
+}
+
 // Majors returns the major versions to test on: 15, or where that is not
 // installed the newest that is. If PGMEDIC_TEST_ALL is 1, it returns 12 to 18,
 // and a missing one fails the test.
