@@ -16,11 +16,17 @@ func TestSome(t *testing.T) {
 		names = append(names, strconv.Itoa(i))
 	}
 	t.Setenv("PGMEDIC_TEST_ALL", "")
+	few := func(n int) int {
+		if testkit.Race {
+			return (n + 1) / 2
+		}
+		return n
+	}
 	seen := map[string]bool{}
 	for _, test := range names {
 		t.Run(test, func(t *testing.T) {
 			got := testkit.SomeOf(t, 3, names)
-			if len(got) != 3 || len(slices.Compact(slices.Sorted(slices.Values(got)))) != 3 || !slices.Equal(got, testkit.SomeOf(t, 3, names)) {
+			if len(got) != few(3) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != few(3) || !slices.Equal(got, testkit.SomeOf(t, 3, names)) {
 				t.Errorf("%v", got)
 			}
 			for _, name := range got {
@@ -28,12 +34,12 @@ func TestSome(t *testing.T) {
 			}
 		})
 	}
-	if len(seen) != len(names) {
-		t.Errorf("ten tests have but %v", seen)
+	if len(seen) < 8 {
+		t.Errorf("ten tests have but %v of ten cases", seen)
 	}
-	for n, want := range map[int]int{1: 1, 4: 4, 10: 10, 11: 10} {
+	for n, want := range map[int]int{1: 1, 4: 4, 10: 10, 21: 10} {
 		some := testkit.Some(t, n, cases)
-		if len(some) != want {
+		if len(some) != min(few(n), want) {
 			t.Errorf("%d of 10: %v", n, some)
 		}
 		for name, v := range some {
