@@ -84,7 +84,7 @@ func TestSoundBackupsAreProven(t *testing.T) {
 		},
 	}) {
 		t.Run(name, func(t *testing.T) {
-			for method, how := range fixture.MethodsOf(t, 2) {
+			for method, how := range fixture.MethodsOf(name, 2) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, statements...)
 				c, b, _ := take(t, dsn, how)

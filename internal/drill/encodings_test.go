@@ -134,7 +134,7 @@ func storedText(t *testing.T, server *scratch.Server, name string) []string {
 // methods, and compares bytes.
 func TestEncodings(t *testing.T) {
 	for _, e := range testkit.SomeOf(t, 2, encodedDatabases()) {
-		for _, method := range fixture.Methods(t, 2) {
+		for _, method := range fixture.MethodsOf(e.name, 2) {
 			t.Run(e.name+" "+string(method.Name()), func(t *testing.T) {
 				source := encode(t, e)
 				want := storedText(t, server, source)

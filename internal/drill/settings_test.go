@@ -49,7 +49,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 			"CREATE TABLE t (a int)", "CREATE VIEW v AS SELECT a FROM t WHERE a > 1", "INSERT INTO t VALUES (1)",
 		}, "SELECT count(*)::text FROM t"},
 	}) {
-		for methodName, method := range fixture.Methods(t, 2) {
+		for methodName, method := range fixture.MethodsOf(name, 2) {
 			t.Run(name+", "+methodName, func(t *testing.T) {
 				dsn := scratchtest.Database(t, tt.server)
 				database := fixture.Target(t, dsn).Database()

@@ -73,14 +73,14 @@ func SomeOf[T any](tb testing.TB, n int, cases []T) []T {
 		return cases
 	}
 	tb.Logf("%d of %d cases: make test-all runs all", n, len(cases))
-	return Pick(tb, n, cases)
+	return Pick(tb.Name(), n, cases)
 }
 
-// Pick returns n of the cases, at most all of them, by the test's name alone.
-func Pick[T any](tb testing.TB, n int, cases []T) []T {
-	name := fnv.New32a()
-	_, _ = name.Write([]byte(tb.Name()))
-	first := int(name.Sum32() % uint32(len(cases)))
+// Pick returns n of the cases, at most all of them; which ones depends on a name alone.
+func Pick[T any](name string, n int, cases []T) []T {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(name))
+	first := int(hash.Sum32() % uint32(len(cases)))
 	n = min(n, len(cases))
 	some := make([]T, 0, n)
 	for i := range n {
