@@ -45,7 +45,7 @@ test: setup ## run the tests on one PostgreSQL
 	@$(TEST) -count=1 $(ALL) && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
 
 .PHONY: test-all
-test-all: ## run all tests, on every supported PostgreSQL, with the race detector
+test-all: ## run what make test leaves out, on every supported PostgreSQL, and the race detector
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@scripts/regression-tests.sh --versions "$(CACHE)"

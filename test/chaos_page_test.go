@@ -55,7 +55,7 @@ func procField(path, name string) string {
 
 // families say of each what is done.
 var families = []struct{ name, intro string }{
-	{byKill, "SIGKILL at a named place in the program, built with `-tags failpoint`. The live database is looked at at once, and again when the server has noticed; then the next runs mend what is left. \"Old\" and \"new\" are the database as it was and the one brought back. Exhaustively, ten times over, in `make test-all`."},
+	{byKill, "SIGKILL at a named place in the program, built with `-tags failpoint`. The live database is looked at at once, and again when the server has noticed; then the next runs mend what is left. \"Old\" and \"new\" are the database as it was and the one brought back. Each once in `make test-all`, and ten times over where the server may differ in `make chaos`."},
 	{byServer, "toxiproxy between pgmedic, its `pg_dump` and `psql` included, and PostgreSQL; a database of 5 MB at 4 MB/s. \"Midway\" is after 1.5 MB, among the rows; \"in the safety backup\" after 7 MB."},
 	{byStore, "toxiproxy between pgmedic and a bucket of versitygw."},
 	{byDisk, "The store's folder on a file system of 3 MiB, a limit on the size of files, and a tablespace with 2 MiB left, each for 5 MB of rows."},

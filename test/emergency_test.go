@@ -47,7 +47,7 @@ func TestEmergency(t *testing.T) {
 		name string
 		try  func(*runbook)
 	}
-	for _, emergency := range testkit.SomeOf(t, 3, []emergency{
+	for _, emergency := range testkit.Few(t, 3, []emergency{
 		{"first", (*runbook).first},
 		{"lost server", (*runbook).lostServer},
 		{"lost store", (*runbook).lostStore},

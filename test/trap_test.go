@@ -43,7 +43,7 @@ func TestTraps(t *testing.T) {
 				return
 			}
 			trapped.run("check")
-			for _, method := range testkit.SomeOf(t, 1, []string{"plain", "parallel"}) {
+			for _, method := range testkit.Few(t, 1, []string{"plain", "parallel"}) {
 				trapped.restoring(method)
 			}
 		})

@@ -22,7 +22,7 @@ func TestVersions(t *testing.T) {
 		// As a restore does, without the event triggers.
 		fixture.Exec(t, source.DSN(), `SET session_replication_role = replica;
 			REFRESH MATERIALIZED VIEW public.m1; REFRESH MATERIALIZED VIEW public.a_on_m1`)
-		for _, method := range testkit.SomeOf(t, 1, []string{"plain", "parallel"}) {
+		for _, method := range testkit.Few(t, 1, []string{"plain", "parallel"}) {
 			t.Run(method, func(t *testing.T) { everyCommand(t, installation, source, method) })
 		}
 	})

@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
@@ -103,17 +104,16 @@ func thoroughTrials() []trial {
 // TestOnEveryMajor runs what depends on the server's version on each version
 // that is asked for, with one server for all of it.
 func TestOnEveryMajor(t *testing.T) {
-	all := trials()
-	if testkit.All() {
-		all = append(all, thoroughTrials()...)
-	}
 	for _, major := range scratchtest.Ends(t) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
-			server := shared
+			server, chosen := shared, testkit.SomeOf(t, 30, trials())
 			if major != shared.Major() {
-				server = scratchtest.New(t, options(major))
+				server, chosen = scratchtest.New(t, options(major)), trials()
 			}
-			for _, tt := range testkit.SomeOf(t, 30, all) {
+			if testkit.All() {
+				chosen = append(slices.Clone(chosen), thoroughTrials()...)
+			}
+			for _, tt := range chosen {
 				t.Run(tt.name, func(t *testing.T) {
 					dsn := scratchtest.Database(t, server)
 					if tt.on != nil {

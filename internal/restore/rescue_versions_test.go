@@ -37,7 +37,7 @@ func TestRescueVersions(t *testing.T) {
 		}
 		from := scratchtest.Database(t, source)
 		fixture.Exec(t, from, slices.Concat(tables, rows)...)
-		for _, method := range fixture.Methods(t, 2) {
+		for _, method := range fixture.BothMethods(t, 2) {
 			t.Run(strconv.Itoa(major)+" "+string(method.Name()), func(t *testing.T) {
 				c := fixture.NewCatalog(t)
 				bo := fixture.BackupOptions(t, from, c)

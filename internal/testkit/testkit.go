@@ -1,6 +1,6 @@
-// Package testkit says how much of a test is run: all of it in make test-all, in
-// make test what shows within minutes whether something is broken. Nothing but tests
-// imports it.
+// Package testkit says how much of a test is run: in make test what shows within minutes
+// whether something is broken, in make test-all what that leaves out, in make chaos
+// everything. Nothing but tests imports it.
 package testkit
 
 import (
@@ -18,20 +18,22 @@ const allVariable = "PGMEDIC_TEST_ALL"
 // campaignVariable asks for whole campaigns, as make chaos does.
 const campaignVariable = "PGMEDIC_CAMPAIGNS"
 
-// All reports whether everything is asked for.
+// All reports whether what takes long is asked for.
 func All() bool { return os.Getenv(allVariable) == "1" }
 
 // Amount is how much of a campaign is run, which is the more convincing the longer it
 // is: so much in make test, in make test-all, and in make chaos, which takes its time.
 func Amount(test, all, chaos int) int {
 	switch {
-	case os.Getenv(campaignVariable) == "1":
+	case campaign():
 		return chaos
 	case All():
 		return all
 	}
 	return test
 }
+
+func campaign() bool { return os.Getenv(campaignVariable) == "1" }
 
 // OnlyAll skips a test, with the reason, unless everything is asked for.
 func OnlyAll(tb testing.TB, reason string) {
@@ -52,11 +54,12 @@ func Missing(tb testing.TB, what string) {
 }
 
 // Some returns n cases of a test that has many alike, spread over their names, half as
-// many under the race detector, and if everything is asked for all of them. Which ones depends on the test's name alone: the
-// same each time, and not the same in each test. It logs how many it leaves out.
+// many under the race detector. Make test-all takes the other ones, and make chaos all.
+// Which ones depends on the test's name alone: the same each time, and not the same in
+// each test. It logs how many it leaves out.
 func Some[K cmp.Ordered, V any](tb testing.TB, n int, cases map[K]V) map[K]V {
 	tb.Helper()
-	some := make(map[K]V, n)
+	some := map[K]V{}
 	for _, name := range SomeOf(tb, n, slices.Sorted(maps.Keys(cases))) {
 		some[name] = cases[name]
 	}
@@ -66,10 +69,25 @@ func Some[K cmp.Ordered, V any](tb testing.TB, n int, cases map[K]V) map[K]V {
 // SomeOf is Some for cases in order.
 func SomeOf[T any](tb testing.TB, n int, cases []T) []T {
 	tb.Helper()
-	if Race && !All() {
-		n = (n + 1) / 2 // make test has the rest
+	if n >= len(cases) || campaign() {
+		return cases
 	}
-	if All() || n >= len(cases) {
+	some, others := split(tb.Name(), n, cases)
+	switch {
+	case All():
+		some = others
+	case Race:
+		some = Pick(tb.Name(), (n+1)/2, cases)
+	}
+	tb.Logf("%d of %d cases: make test and make test-all together run all", len(some), len(cases))
+	return some
+}
+
+// Few is SomeOf for cases of which make test-all takes all: what they show depends on
+// more than themselves, such as the version.
+func Few[T any](tb testing.TB, n int, cases []T) []T {
+	tb.Helper()
+	if n >= len(cases) || campaign() || All() {
 		return cases
 	}
 	tb.Logf("%d of %d cases: make test-all runs all", n, len(cases))
@@ -78,13 +96,26 @@ func SomeOf[T any](tb testing.TB, n int, cases []T) []T {
 
 // Pick returns n of the cases, at most all of them; which ones depends on a name alone.
 func Pick[T any](name string, n int, cases []T) []T {
+	some, _ := split(name, n, cases)
+	return some
+}
+
+// split splits the cases by a name: n of them, and the others.
+func split[T any](name string, n int, cases []T) (some, others []T) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(name))
 	first := int(hash.Sum32() % uint32(len(cases)))
 	n = min(n, len(cases))
-	some := make([]T, 0, n)
+	taken := make([]bool, len(cases))
 	for i := range n {
-		some = append(some, cases[(first+i*len(cases)/n)%len(cases)])
+		taken[(first+i*len(cases)/n)%len(cases)] = true
 	}
-	return some
+	for i, c := range cases {
+		if taken[i] {
+			some = append(some, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return some, others
 }

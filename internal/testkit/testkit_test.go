@@ -8,56 +8,65 @@ import (
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
+// TestSome: make test and make test-all together take each case once, make chaos all.
 func TestSome(t *testing.T) {
-	cases := map[string]int{}
 	var names []string
+	cases := map[string]int{}
 	for i := range 10 {
-		cases[strconv.Itoa(i)] = i
 		names = append(names, strconv.Itoa(i))
-	}
-	t.Setenv("PGMEDIC_TEST_ALL", "")
-	few := func(n int) int {
-		if testkit.Race {
-			return (n + 1) / 2
-		}
-		return n
+		cases[strconv.Itoa(i)] = i
 	}
 	seen := map[string]bool{}
 	for _, test := range names {
 		t.Run(test, func(t *testing.T) {
-			got := testkit.SomeOf(t, 3, names)
-			if len(got) != few(3) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != few(3) || !slices.Equal(got, testkit.SomeOf(t, 3, names)) {
+			t.Setenv("PGMEDIC_TEST_ALL", "")
+			t.Setenv("PGMEDIC_CAMPAIGNS", "")
+			few := 3
+			if testkit.Race {
+				few = 2
+			}
+			some := testkit.SomeOf(t, 3, names)
+			if len(some) != few || !slices.Equal(some, testkit.SomeOf(t, 3, names)) {
+				t.Errorf("%v", some)
+			}
+			for _, name := range some {
+				seen[name] = true
+			}
+			if got := testkit.Some(t, 3, cases); len(got) != few || got[some[0]] != cases[some[0]] {
 				t.Errorf("%v", got)
 			}
-			for _, name := range got {
-				seen[name] = true
+			if got := testkit.SomeOf(t, 10, names); !slices.Equal(got, names) {
+				t.Errorf("all of them: %v", got)
+			}
+			if got := testkit.Few(t, 4, names); len(got) != 4 {
+				t.Errorf("a few: %v", got)
+			}
+			t.Setenv("PGMEDIC_TEST_ALL", "1")
+			others := testkit.SomeOf(t, 3, names)
+			if both := slices.Sorted(slices.Values(append(others, testkit.Pick(t.Name(), 3, names)...))); !slices.Equal(both, names) {
+				t.Errorf("together they are %v", both)
+			}
+			if got := testkit.Few(t, 4, names); !slices.Equal(got, names) {
+				t.Errorf("all of a few: %v", got)
+			}
+			t.Setenv("PGMEDIC_CAMPAIGNS", "1")
+			if got := testkit.SomeOf(t, 3, names); !slices.Equal(got, names) {
+				t.Errorf("in make chaos: %v", got)
 			}
 		})
 	}
 	if len(seen) < 8 {
 		t.Errorf("ten tests have but %v of ten cases", seen)
 	}
-	for n, want := range map[int]int{1: 1, 4: 4, 10: 10, 21: 10} {
-		some := testkit.Some(t, n, cases)
-		if len(some) != min(few(n), want) {
-			t.Errorf("%d of 10: %v", n, some)
+}
+
+func TestAmount(t *testing.T) {
+	for i, env := range [][2]string{{"", ""}, {"1", ""}, {"1", "1"}} {
+		t.Setenv("PGMEDIC_TEST_ALL", env[0])
+		t.Setenv("PGMEDIC_CAMPAIGNS", env[1])
+		if got := testkit.Amount(0, 1, 2); got != i {
+			t.Errorf("%q: %d", env, got)
 		}
-		for name, v := range some {
-			if strconv.Itoa(v) != name {
-				t.Errorf("%s is %d", name, v)
-			}
-		}
-	}
-	t.Setenv("PGMEDIC_TEST_ALL", "1")
-	if got := testkit.Some(t, 1, cases); len(got) != 10 {
-		t.Errorf("all of them: %v", got)
 	}
 	testkit.OnlyAll(t, "it is run")
-	if got := testkit.Amount(1, 2, 3); got != 2 {
-		t.Errorf("the amount is %d", got)
-	}
-	t.Setenv("PGMEDIC_CAMPAIGNS", "1")
-	if got := testkit.Amount(1, 2, 3); got != 3 {
-		t.Errorf("the amount is %d", got)
-	}
 }

@@ -27,7 +27,7 @@ func TestAcrossVersions(t *testing.T) {
 	refreshed(t, source)
 	backups := map[string]*pgmedic.Backup{}
 	c := fixture.NewCatalog(t)
-	for name, method := range fixture.Methods(t, 2) {
+	for name, method := range fixture.BothMethods(t, 2) {
 		o := fixture.BackupOptions(t, source.DSN(), c)
 		o.Method, o.Seal, o.Tools.Dirs = method, seal.Options{Compression: seal.CompressionZstd}, []string{old.BinDir}
 		b, err := backup.Take(t.Context(), o)

@@ -24,7 +24,7 @@ func TestLoginTrigger(t *testing.T) {
 			END $$`,
 			"ALTER DATABASE closed SET torture.code = 'insufficient_privilege'",
 			"CREATE EVENT TRIGGER no ON login EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no ENABLE ALWAYS")
-		for name, method := range fixture.Methods(t, 2) {
+		for name, method := range fixture.BothMethods(t, 2) {
 			t.Run(name, func(t *testing.T) {
 				c := fixture.NewCatalog(t)
 				o := fixture.BackupOptions(t, server.DSN("closed"), c)

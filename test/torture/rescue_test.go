@@ -26,7 +26,7 @@ func rescueAll(t *testing.T, installation scratch.Installation) {
 	fixture.Psql(t, server, source.Database, `SET session_replication_role = replica;
 		ALTER PUBLICATION everything SET (publish = 'insert'); ALTER PUBLICATION of_schema SET (publish = 'insert');
 		ALTER PUBLICATION "some tables" SET (publish = 'insert')`)
-	for name, method := range fixture.Methods(t, 2) {
+	for name, method := range fixture.BothMethods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			c := fixture.NewCatalog(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
