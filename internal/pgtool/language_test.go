@@ -121,7 +121,7 @@ func TestLoadHidesNoCommand(t *testing.T) {
 
 // TestLoadFuzzed does so with scripts made at random of what psql's language has.
 func TestLoadFuzzed(t *testing.T) {
-	n := testkit.Amount(60, 2000, 5000)
+	n := testkit.Amount(60, 600, 5000)
 	l := newLoader(t)
 	teeth, passed := 0, 0
 	for seed := range uint64(n) {
