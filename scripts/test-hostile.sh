@@ -84,9 +84,9 @@ run_tests() { "${run[@]}" go test -p 2 -timeout 80m -count=1 "$@"; }
 case ${1-} in
   '') run_tests github.com/pgmedic/pgmedic/... ;;
   --part)
-    run_tests ./cmd/... ./internal/config/... ./internal/render/... ./internal/scratch/...
-    run_tests -run '^TestRecover' ./internal/backup
-    run_tests -run '^TestScripts$/^(config|copies|damage|drill|keys|messages|output|report)$' ./test
+    run_tests ./cmd/... ./internal/config/... ./internal/render/...
+    run_tests -run '^TestRecover(KeepGoing|Texts|Traps)$' ./internal/backup
+    run_tests -run '^TestScripts$/^(config|damage|drill|messages|output|report)$' ./test
     ;;
   *) run_tests "$@" ;;
 esac
