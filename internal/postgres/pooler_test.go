@@ -20,10 +20,7 @@ import (
 // sessions, idle and beside a busy application: a pooler that keeps a server
 // session for each connection always serves, any other never does.
 func TestPoolers(t *testing.T) {
-	times := 6
-	if testkit.All() {
-		times = 200
-	}
+	times := testkit.Amount(6, 20, 200)
 	for name, tt := range map[string]struct {
 		mode     string
 		size     int
