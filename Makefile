@@ -16,9 +16,8 @@ ALL_TAGS := failpoint
 # those write and remove files by the thousand.
 TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
 # The race detector makes what hashes, compresses and encrypts several times as slow: it
-# has a part of what make test runs. What starts no goroutine, and what only runs the
-# program, is left out.
-WITHOUT_RACE := /internal/(seal|config|digest|words|render|monitor)$$|/bench$$|/docs$$|/test(/torture|/regression|/fixture)?$$
+# has a part of what make test runs, of the packages whose goroutines share the most.
+RACE := ./cmd/... ./internal/backup ./internal/catalog ./internal/restore ./internal/store/... ./pool/... ./test/pool
 
 .PHONY: help
 help: ## say what there is
@@ -50,7 +49,7 @@ test-all: ## run what make test leaves out, on every supported PostgreSQL, and t
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@scripts/regression-tests.sh --versions "$(CACHE)"
 	@PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' $(ALL) && \
-		$(TEST) -race -count=1 -tags '$(ALL_TAGS)' $$(go list $(ALL) | grep -vE '$(WITHOUT_RACE)') && \
+		$(TEST) -race -count=1 -tags '$(ALL_TAGS)' $(RACE) && \
 		scripts/test-hostile.sh --part && \
 		echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
@@ -70,8 +69,8 @@ bench: setup ## measure pgmedic side by side with pg_dump, and the pool with pgx
 chaos: setup ## break everything midway, and write docs/reliability.md
 	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
 		grep --line-buffered -v -e '^{"level":' -e '^=== '
-	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool ./internal/postgres -p 1 \
-		-run '^(TestKillAtEveryPoint|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers)$$' -count=1 -timeout 600m -v | grep -v '^=== '
+	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool ./internal/postgres ./internal/monitor -p 1 \
+		-run '^(TestKillAtEveryPoint|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestLargeValue|TestOnEveryMajor)$$' -count=1 -timeout 600m -v | grep -v '^=== '
 
 .PHONY: lint
 lint: ## check form and common mistakes

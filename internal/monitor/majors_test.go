@@ -108,7 +108,7 @@ func TestOnEveryMajor(t *testing.T) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
 			server, chosen := shared, testkit.SomeOf(t, 30, trials())
 			if major != shared.Major() {
-				server, chosen = scratchtest.New(t, options(major)), trials()
+				server = scratchtest.New(t, options(major))
 			}
 			if testkit.All() {
 				chosen = append(slices.Clone(chosen), thoroughTrials()...)

@@ -43,6 +43,14 @@ func OnlyAll(tb testing.TB, reason string) {
 	}
 }
 
+// OnlyChaos skips a test, with the reason, unless whole campaigns are asked for.
+func OnlyChaos(tb testing.TB, reason string) {
+	tb.Helper()
+	if !campaign() {
+		tb.Skip(reason + ": make chaos runs it")
+	}
+}
+
 // Missing ends a test for want of what it needs: it is skipped, or where everything is
 // asked for it fails. What says what is missing, and the way to it.
 func Missing(tb testing.TB, what string) {
