@@ -73,8 +73,12 @@ func TestPlansThatDoNotFit(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			conn := admin(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
-			db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, RetryDelay: time.Minute, AcquireTimeout: time.Minute})
-			together := func() {
+			fresh := func() *pool.DB {
+				db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, RetryDelay: time.Minute, AcquireTimeout: time.Minute})
+				prepared(t, db, conns, query)
+				return db
+			}
+			together := func(db *pool.DB) {
 				t.Helper()
 				var crowd sync.WaitGroup
 				for range conns {
@@ -87,12 +91,16 @@ func TestPlansThatDoNotFit(t *testing.T) {
 					})
 				}
 				crowd.Wait()
+				if s := db.Stats(); s.RetriesRefused != 0 {
+					t.Errorf("%d retries refused", s.RetriesRefused)
+				}
 			}
-			prepared(t, db, conns, query)
+			db := fresh()
 			do(t, conn, "ALTER TABLE t ADD COLUMN c int")
-			together()
+			together(db)
 			for _, forget := range []string{"DEALLOCATE ALL", "DISCARD ALL"} {
-				prepared(t, db, conns, query)
+				// Not those from before: nobody knows that each was used since.
+				db := fresh()
 				held := make([]*pool.Conn, conns)
 				for i := range held {
 					var err error
@@ -104,10 +112,7 @@ func TestPlansThatDoNotFit(t *testing.T) {
 				for _, conn := range held {
 					conn.Release()
 				}
-				together()
-			}
-			if s := db.Stats(); s.RetriesRefused != 0 {
-				t.Errorf("%d retries refused", s.RetriesRefused)
+				together(db)
 			}
 		})
 	}
