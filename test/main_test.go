@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // password is the superuser's. No output of any test may have it.
@@ -26,7 +29,47 @@ var (
 	programs string
 )
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) {
+	if err := testkit.LeaveOut(wholeInMakeTest()...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(runAll(m))
+}
+
+// wholeInMakeTest are the tests that are the same in make test-all, and not run again.
+func wholeInMakeTest() []string {
+	return []string{
+		"TestAllDatabases", "TestWatch", "TestVerdict", "TestChoose", "TestAskForRoles", "TestChooseWithoutTerminal", "TestLogAtTerminal",
+		"TestCopyInterrupted", "TestSampleRuns", "TestChunksMoved", "TestWrongKey", "TestDemo", "TestDrillKilled", "TestLoadStated",
+		"TestUnencryptedForgery", "TestIdentityOnlyHost", "TestForgedReceipts", "TestStoreGone", "TestHistoryHoldsNoLiterals",
+		"TestHistoryKnowsSinceWhenAnIndexIsUnused", "TestIncompleteAtTerminal", "TestReaderGone", "TestMetricsAreWhole",
+		"TestMetricsSurviveAKill", "TestRestoreReceipts", "TestSweepTemp", "TestReportOfASessionThatIsEndedMidway", "TestRescueRefusals",
+		"TestRescueEncrypted", "TestRoles", "TestS3Rescue", "TestS3Refused", "TestGlobals", "TestRollbackOfAForgedStory", "TestRunLockTaken",
+		"TestSwapUnderClients", "TestPruneDrops",
+	}
+}
+
+// TestWholeInMakeTest holds the list to the tests that there are, and that leave nothing
+// to make test-all.
+func TestWholeInMakeTest(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bodies := map[string]string{}
+	for _, name := range files {
+		text := string(readFile(t, name))
+		for _, m := range regexp.MustCompile(`(?ms)^func (Test\w+)\(t \*testing\.T\) \{(.*?)^\}`).FindAllStringSubmatch(text, -1) {
+			bodies[m[1]] = m[2]
+		}
+	}
+	for _, name := range wholeInMakeTest() {
+		if body, ok := bodies[name]; !ok || strings.Contains(body, "testkit.") {
+			t.Errorf("%s: there: %t; it must not depend on how much is asked for", name, ok)
+		}
+	}
+}
 
 func runAll(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "pgmedic-e2e-")

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,24 +34,39 @@ var update = flag.Bool("update", false, "write the outputs that the scripts comp
 //	normal FILE          writes the last standard output with what differs
 //	                     between runs replaced
 //	damage FILE          flips a bit in the middle of the one file that matches
-func TestScripts(t *testing.T) { runScripts(t, "testdata/script", server) }
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is long, and not the main job.
+	long := []string{"all_databases", "bad_server", "connect_db", "connect_pg", "incomplete", "partial", "report_deep", "shrunk"}
+	isLong := func(path string) bool {
+		return slices.Contains(long, strings.TrimSuffix(filepath.Base(path), ".txtar"))
+	}
+	switch {
+	case testkit.Rest():
+		files = slices.DeleteFunc(files, func(path string) bool { return !isLong(path) })
+	case !testkit.All():
+		files = slices.DeleteFunc(files, isLong)
+	}
+	runScripts(t, server, files...)
+}
 
 // TestGlobals makes and changes roles, which are the whole server's: it has a
 // server of its own, and only one script can.
 func TestGlobals(t *testing.T) {
-	runScripts(t, "testdata/script_roles", scratchtest.New(t, scratch.Options{TCP: true, Password: password}))
+	files, err := filepath.Glob("testdata/script_roles/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runScripts(t, scratchtest.New(t, scratch.Options{TCP: true, Password: password}), files...)
 }
 
-func runScripts(t *testing.T, dir string, on *scratch.Server) {
+func runScripts(t *testing.T, on *scratch.Server, files ...string) {
 	testscript.Run(t, testscript.Params{
-		Dir: dir, UpdateScripts: *update, RequireUniqueNames: true,
+		Files: files, UpdateScripts: *update, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error { return setup(env, on) },
-		Condition: func(name string) (bool, error) {
-			if name != "all" { // [!all] skip: for make test-all
-				return false, fmt.Errorf("unknown condition %s", name)
-			}
-			return testkit.All(), nil
-		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"pgmedic": pgmedicCommand, "sql": sqlCommand, "json": jsonCommand, "id": idCommand,
 			"normal": normalCommand, "damage": damageCommand,

@@ -5,10 +5,12 @@ package testkit
 
 import (
 	"cmp"
+	"flag"
 	"hash/fnv"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -31,6 +33,26 @@ func Amount(test, all, chaos int) int {
 		return all
 	}
 	return test
+}
+
+// Rest reports whether only what make test leaves out is asked for: by make test-all, and
+// not where a test is named.
+func Rest() bool {
+	named := flag.Lookup("test.run")
+	return All() && !campaign() && (named == nil || named.Value.String() == "")
+}
+
+// LeaveOut has a package's tests of these names left out where only the rest is asked
+// for. It is for TestMain of a package whose tests take minutes, and for those that
+// make test runs whole.
+func LeaveOut(names ...string) error {
+	if !flag.Parsed() {
+		flag.Parse()
+	}
+	if !Rest() {
+		return nil
+	}
+	return flag.Set("test.skip", "^("+strings.Join(names, "|")+")$")
 }
 
 func campaign() bool { return os.Getenv(campaignVariable) == "1" }
