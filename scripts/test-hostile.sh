@@ -3,7 +3,7 @@
 # test-hostile.sh runs the tests where little is as on a developer's machine:
 #
 #   scripts/test-hostile.sh          all of them
-#   scripts/test-hostile.sh --part   those that make test-all has a turn of: minutes
+#   scripts/test-hostile.sh --part   a part of them, of minutes
 #   scripts/test-hostile.sh ./x …    with these arguments of go test
 #
 # as an ordinary user, in a German locale and India's time zone, with umask 077, a home
