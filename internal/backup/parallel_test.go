@@ -141,7 +141,7 @@ func TestParallelTableRewritten(t *testing.T) {
 func TestParallelEncoding(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	const latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
-	for _, tt := range testkit.SomeOf(t, 1, []struct{ name, create, sessions string }{
+	for _, tt := range testkit.Few(t, 1, []struct{ name, create, sessions string }{
 		{"sessions in Latin 1", "ENCODING 'UTF8'", "LATIN1"},
 		{"database in Latin 1", latin, "UTF8"},
 		{"all in Latin 1", latin, "LATIN1"},

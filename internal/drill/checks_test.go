@@ -238,7 +238,7 @@ func damage(t *testing.T, path string) (undo func()) {
 func TestCannotRead(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	dsn := patients(t)
-	for name, method := range fixture.Methods(t, 2) {
+	for name, method := range fixture.BothMethods(t, 2) {
 		c, b, _ := take(t, dsn, method)
 		for _, object := range b.Objects {
 			if object.Role == pgmedic.RoleGlobals || object.Role == pgmedic.RoleRecovery {
@@ -433,7 +433,7 @@ func TestAlwaysTrigger(t *testing.T) {
 		`CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.noted VALUES (tg_tag); END'`,
 		"CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",
 		"ALTER EVENT TRIGGER note ENABLE ALWAYS", "COMMENT ON EVENT TRIGGER note IS 'who did what'")
-	for name, method := range fixture.Methods(t, 2) {
+	for name, method := range fixture.BothMethods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			c, b, _ := take(t, dsn, method)
 			receipt, err := run(t.Context(), t, options(t, c, b))

@@ -101,19 +101,30 @@ func thoroughTrials() []trial {
 	}
 }
 
+// trialsOn are the trials on a server: on that of make test a part there and the rest in
+// make test-all, on others all of them.
+func trialsOn(t *testing.T, server *scratch.Server) []trial {
+	t.Helper()
+	chosen := trials()
+	if server == shared {
+		chosen = testkit.SomeOf(t, 30, chosen)
+	}
+	if testkit.All() {
+		chosen = append(slices.Clone(chosen), thoroughTrials()...)
+	}
+	return chosen
+}
+
 // TestOnEveryMajor runs what depends on the server's version on each version
 // that is asked for, with one server for all of it.
 func TestOnEveryMajor(t *testing.T) {
 	for _, major := range scratchtest.Ends(t) {
 		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
-			server, chosen := shared, testkit.SomeOf(t, 30, trials())
+			server := shared
 			if major != shared.Major() {
 				server = scratchtest.New(t, options(major))
 			}
-			if testkit.All() {
-				chosen = append(slices.Clone(chosen), thoroughTrials()...)
-			}
-			for _, tt := range chosen {
+			for _, tt := range trialsOn(t, server) {
 				t.Run(tt.name, func(t *testing.T) {
 					dsn := scratchtest.Database(t, server)
 					if tt.on != nil {

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -36,14 +35,12 @@ func (t Target) dialer() *net.Dialer {
 	number := func(keyword string) int {
 		n, err := strconv.Atoi(kept.Value(keyword))
 		if err != nil || n <= 0 {
-			return -1 // libpq: the system's own
+			return -1 // for libpq, and below zero for net: the system's own
 		}
 		return n
 	}
-	seconds := func(keyword string) time.Duration {
-		return cmp.Or(time.Duration(max(number(keyword), 0))*time.Second, -1)
-	}
 	return &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: seconds("keepalives_idle"), Interval: seconds("keepalives_interval"), Count: number("keepalives_count"),
+		Enable: true, Count: number("keepalives_count"),
+		Idle: time.Duration(number("keepalives_idle")) * time.Second, Interval: time.Duration(number("keepalives_interval")) * time.Second,
 	}}
 }

@@ -155,7 +155,7 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 // else gets in, until a person who was shown that says so.
 func TestIncompleteStaysClosed(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
-	for method, how := range fixture.Methods(t, 2) {
+	for method, how := range fixture.BothMethods(t, 2) {
 		t.Run(method, func(t *testing.T) {
 			live, o := liveClinic(t, "CREATE FUNCTION gone() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
 				"ALTER TABLE patients ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON patients USING (gone() = 1)",

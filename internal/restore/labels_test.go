@@ -70,7 +70,7 @@ func TestSecurityLabels(t *testing.T) {
 	t.Cleanup(func() { // made from the backups' globals
 		fixture.Exec(t, server.DSN("postgres"), "DROP ROLE IF EXISTS labelled_plain, labelled_parallel")
 	})
-	for name, method := range fixture.Methods(t, 2) {
+	for name, method := range fixture.BothMethods(t, 2) {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, own)
 			database := fixture.Target(t, dsn).Database()

@@ -16,7 +16,7 @@ import (
 // TestLargeValue brings back a value that has no text form, by the method that needs
 // none, and sees the other one say so.
 func TestLargeValue(t *testing.T) {
-	testkit.OnlyChaos(t, "it makes values of 600 MB")
+	testkit.OnlyAll(t, "it makes values of 600 MB")
 	const value = "convert_to(repeat('0123456789abcdef', 600 * 65536), 'UTF8')"
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TYPE kind AS ENUM ('a')", "CREATE TABLE scan (id int PRIMARY KEY, kind kind DEFAULT 'a', b bytea)",

@@ -43,7 +43,7 @@ func TestStandby(t *testing.T) {
 		"CREATE UNLOGGED TABLE cache AS SELECT generate_series(1, 5) AS n")
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})
 
-	for _, method := range fixture.Methods(t, 2) {
+	for _, method := range fixture.BothMethods(t, 2) {
 		t.Run("backup "+string(method.Name()), func(t *testing.T) { backupFromStandby(t, primary, standby, live, method) })
 	}
 

@@ -1,0 +1,50 @@
+package pgmedic_test
+
+import (
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	testFunc = regexp.MustCompile(`(?ms)^func (\w+)\([^\n]*\{\n(.*?)^\}`)
+	// aloneInTestAll is what make test does not run, or not by that name.
+	aloneInTestAll = regexp.MustCompile(`testkit\.OnlyAll\(|scratchtest\.(Ends|Majors|EachComplete\w*)\(|onMajors\(`)
+	// sampled is what takes in make test-all the cases that make test leaves out.
+	sampled = regexp.MustCompile(`testkit\.Some(Of)?\(|fixture\.Methods\(`)
+)
+
+// TestSamplesAreWhole finds tests that take in make test-all what make test leaves out,
+// and that make test does not run at all: half of their cases would be nobody's.
+func TestSamplesAreWhole(t *testing.T) {
+	found := 0
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, "_test.go") || name == "sampling_test.go" || strings.HasPrefix(name, "internal/testkit/") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		for _, f := range testFunc.FindAllSubmatch(text, -1) {
+			if !sampled.Match(f[2]) {
+				continue
+			}
+			found++
+			if aloneInTestAll.Match(f[2]) {
+				t.Errorf("%s: %s takes a sample, and make test does not run it: use testkit.Few, fixture.BothMethods, or all", name, f[1])
+			}
+		}
+		return err
+	})
+	if err != nil || found < 20 {
+		t.Errorf("%d tests take samples, %v", found, err)
+	}
+}
+
+// TestSamplesCheckCanFail shows the check a test that it must find.
+func TestSamplesCheckCanFail(t *testing.T) {
+	f := testFunc.FindSubmatch([]byte("func TestX(t *testing.T) {\n\ttestkit.OnlyAll(t, \"long\")\n\tfor range fixture.Methods(t, 2) {\n\t}\n}\n"))
+	if f == nil || !sampled.Match(f[2]) || !aloneInTestAll.Match(f[2]) {
+		t.Error("it is not found")
+	}
+}
