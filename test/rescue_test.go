@@ -120,3 +120,33 @@ func TestRescueEncrypted(t *testing.T) {
 		t.Errorf("%q patients", got)
 	}
 }
+
+// TestPruneOfARescue drops the schema of a rescue that is named; where that can't be
+// done, the exit code and an error say so.
+func TestPruneOfARescue(t *testing.T) {
+	b := newBench(t, patients("100")...)
+	id := b.backup()
+	b.ok("restore", id, "--table", "public.patients")
+	schema := query(t, b.database, "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'pgmedic\\_rescue\\_%'")[0]
+	there := func() bool {
+		return query(t, b.database, "SELECT count(*)::text FROM pg_namespace WHERE nspname = $1", schema)[0] == "1"
+	}
+	named := []string{"prune", "--rescued", b.database + "." + schema}
+	if out := b.ok(append(named, "--dry-run")...); !strings.Contains(out, "it is asked for") || !there() {
+		t.Errorf("a dry run says\n%s", out)
+	}
+	if out := b.ok(named...); !strings.Contains(out, "--yes does it") || !there() {
+		t.Errorf("without --yes it says\n%s", out)
+	}
+	mustExec(t, b.database, "CREATE VIEW looks AS SELECT * FROM "+schema+".patients")
+	if r := b.run(append(named, "--yes")...); r.code != 14 || !strings.Contains(r.stderr, "is kept: something else depends on its tables") || !there() {
+		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	mustExec(t, b.database, "DROP VIEW looks")
+	if out := b.ok(append(named, "--yes", "-q")...); strings.TrimSpace(out) != b.database+"."+schema || there() {
+		t.Errorf("it prints %q", out)
+	}
+	if r := b.run(named...); r.code != 10 {
+		t.Errorf("once more: exit code %d\n%s", r.code, r.stderr)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 )
@@ -33,7 +34,8 @@ another's database, or that is of a database which is gone.
 
 Schemas that restore --table made are listed, in every database that the role may
 connect to. One is dropped only if you name it with --rescued, if it holds nothing
-but tables, and if nothing outside of it depends on them.
+but tables, and if nothing outside of it depends on them; else it is kept, and the
+exit code is 14.
 
 With -q it prints the names of the databases and schemas that it dropped.`,
 		Example: `  pgmedic prune --dry-run
@@ -134,9 +136,15 @@ func (a *app) dropRescued(ctx context.Context, o restore.PruneOptions, done *pru
 	}
 	var errs []error
 	for i := range done.Rescued {
-		if done.Rescued[i].Drop && ctx.Err() == nil {
-			errs = append(errs, restore.DropRescued(ctx, o, &done.Rescued[i]))
+		p := &done.Rescued[i]
+		if !p.Drop || ctx.Err() != nil {
+			continue
 		}
+		err := restore.DropRescued(ctx, o, p)
+		if err == nil && !p.Dropped { // it was asked for by name
+			err = pgmedic.Errorf(pgmedic.KindConflict, "", "schema %s of database %s is kept: %s", p.Schema, p.Database, p.Reason)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, context.Cause(ctx))...)
 }

@@ -88,8 +88,11 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	schema := postgres.RescueSchema(backup)
 	exec(t, conn, "CREATE SCHEMA "+schema, "CREATE TABLE "+schema+".claims (id int PRIMARY KEY)",
 		"CREATE SCHEMA pgmedic_rescue_mine") // no story, no rescue
+	// Nor is what tells the story of another.
+	const others = "pgmedic_rescue_20261102t020000z_abcdef"
+	exec(t, conn, "CREATE SCHEMA "+others, "COMMENT ON SCHEMA "+others+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", By: postgres.ByRescue, Backup: backup, Since: now}))
 	tell := func(age time.Duration) []pgmedic.Finding {
-		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", Of: "shop", By: "rescue", Backup: backup, Since: now.Add(-age)}))
+		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", Of: "shop", By: postgres.ByRescue, Backup: backup, Since: now.Add(-age)}))
 		r := look(t, conn, monitor.CollectOptions{})
 		if s := r.Size.Rescued; len(s) != 1 || s[0].Name != schema || s[0].Backup != backup || s[0].Tables != 1 {
 			t.Fatalf("rescued: %+v", s)
@@ -98,7 +101,10 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	}
 	const id = "rescue-left"
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)
-	paste(t, conn, mustFind(t, tell(8*24*time.Hour), id, "schema "+schema).Fix)
+	if fix := mustFind(t, tell(8*24*time.Hour), id, "schema "+schema).Fix; fix != "pgmedic prune --rescued "+schema {
+		t.Errorf("the fix is %s", fix)
+	}
+	exec(t, conn, "DROP SCHEMA "+schema+" CASCADE")
 	mustNotFind(t, judge(t, conn), id, "schema "+schema)
 }
 

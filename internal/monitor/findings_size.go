@@ -54,8 +54,8 @@ func (a *analysis) rescued() {
 				evidenceText("backup", s.Backup), evidence("tables", s.Tables), evidenceTime("since", &s.Since),
 				evidenceSeconds("threshold_seconds", a.limits.RescuedSchema.Seconds()),
 			},
-			Fix:  "DROP SCHEMA " + quoted(s.Name) + " CASCADE;",
-			Risk: "Drops the rescued tables, and what was made to depend on them. Take what is still needed out of them first; the backup has them too.",
+			Fix:  "pgmedic prune --rescued " + s.Name,
+			Risk: "Drops the rescued tables, and refuses where something depends on them. Take what is still needed out of them first; the backup has them too.",
 		})
 	}
 }

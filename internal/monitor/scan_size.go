@@ -101,7 +101,7 @@ func scanRescuedSchemas(rows pgx.Rows, r *Reading) error {
 	size := made(&r.Size)
 	size.Rescued = []RescuedSchema{}
 	for _, g := range got {
-		if story, ok := storyIn(g.Comment); ok {
+		if story, ok := postgres.RescueStory(g.Name, g.Comment); ok {
 			size.Rescued = append(size.Rescued, RescuedSchema{
 				Name: g.Name, Backup: story.Backup, Since: story.Since.UTC(), AgeSeconds: g.Now.Sub(story.Since).Seconds(), Tables: g.Tables,
 			})

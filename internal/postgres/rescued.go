@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +17,18 @@ const rescuedPattern = `^pgmedic_rescue_[0-9]{8}t[0-9]{6}z_[0-9a-f]{6}$`
 // RescueSchema is the schema that the tables of a backup are rescued into.
 func RescueSchema(id string) string {
 	return "pgmedic_rescue_" + strings.ReplaceAll(strings.ToLower(id), "-", "_")
+}
+
+// ByRescue is who a Story says wrote it where that is a rescue of single tables.
+const ByRescue = "rescue"
+
+// RescueStory reads the comment of a schema, and reports whether a rescue made that:
+// its name and the comment have to agree, for anybody may write either.
+func RescueStory(schema, comment string) (s Story, ok bool) {
+	named, err := regexp.MatchString(rescuedPattern, schema)
+	ok = err == nil && named && json.Unmarshal([]byte(comment), &s) == nil &&
+		s.By == ByRescue && s.Pgmedic != "" && !s.Since.IsZero() && RescueSchema(s.Backup) == schema
+	return s, ok
 }
 
 // RescuedSchemas lists the schemas of conn's database that rescues made. No backup

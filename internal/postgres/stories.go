@@ -27,7 +27,7 @@ type Story struct {
 	Name string `json:"name,omitempty"`
 	// Of is the name that the database had, or is to have.
 	Of string `json:"of"`
-	// By is restore or rollback.
+	// By is restore, rollback or ByRescue.
 	By string `json:"by"`
 	// Backup is the backup that took the database's place, or fills it.
 	Backup string `json:"backup,omitempty"`

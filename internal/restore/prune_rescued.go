@@ -64,6 +64,9 @@ func PlanRescued(ctx context.Context, o PruneOptions, asked []string) ([]PrunedS
 			}
 		}
 		switch {
+		case matches == 0 && len(unread) > 0:
+			return nil, nil, pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic prune` says why they could not be looked into",
+				"no schema %q that a rescue made was found, and %d of %d databases could not be looked into", a, len(unread), len(names))
 		case matches == 0:
 			return nil, nil, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic prune` lists those that are there", "no schema %q that a rescue made", a)
 		case matches > 1:
@@ -113,8 +116,8 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 	}
 	var plan []PrunedSchema
 	for _, f := range found {
-		s, ok := readStory(f.Comment)
-		if !ok || s.By != "rescue" || postgres.RescueSchema(s.Backup) != f.Schema {
+		s, ok := postgres.RescueStory(f.Schema, f.Comment)
+		if !ok {
 			continue // it has the name of one and is somebody else's
 		}
 		plan = append(plan, PrunedSchema{
@@ -126,8 +129,8 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 }
 
 // DropRescued drops the schema of a rescue, if it holds nothing but tables and
-// nothing outside of it depends on them; else it says why not. It waits for nobody
-// who reads them.
+// nothing outside of it depends on them; else it says in p why not. It waits five
+// seconds for those who read them.
 func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
 	conn, err := connectLocal(ctx, o.Target.WithDatabase(p.Database))
 	if err != nil {

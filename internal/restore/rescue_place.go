@@ -22,7 +22,7 @@ const storyRescued = "rescued"
 // story is the comment of the rescue's schema, or of one of its tables, as an
 // SQL literal.
 func (r *rescue) story(of, state string) (string, error) {
-	text, err := json.Marshal(postgres.Story{Pgmedic: state, Of: of, By: "rescue", Backup: r.Backup.ID, Since: r.began})
+	text, err := json.Marshal(postgres.Story{Pgmedic: state, Of: of, By: postgres.ByRescue, Backup: r.Backup.ID, Since: r.began})
 	if err != nil {
 		return "", fmt.Errorf("write what the schema is: %w", err)
 	}
