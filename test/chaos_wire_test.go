@@ -7,13 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -192,10 +191,10 @@ func restartTrials() (all []trial) {
 				f := f
 				f.befalls = func(*wire) {
 					watch.down.Store(true)
-					crash(c.t)
+					scratchtest.Crash(c.t, server)
 				}
 				r := c.over(w, j, f, func(env []string) []string { return append(env, "DATABASE_URL="+throughPort(c.t, c.database, w.port)) })
-				recovered(c.t)
+				scratchtest.Recovered(c.t, server)
 				watch.down.Store(false)
 				c.judge(j, f, r, before)
 			},
@@ -205,30 +204,6 @@ func restartTrials() (all []trial) {
 }
 
 func serverAddress() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(server.Port())) }
-
-// crash kills the server's process of a session of ours.
-func crash(t *testing.T) {
-	t.Helper()
-	conn := connect(t, "postgres")
-	if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close(context.Background())
-}
-
-// recovered waits until the server takes connections, for a while without fail.
-func recovered(t *testing.T) {
-	t.Helper()
-	eventually(t, time.Minute, "the server is back", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, server.DSN("postgres"))
-		if err != nil {
-			return false
-		}
-		return conn.Close(ctx) == nil
-	})
-}
 
 // throughPort is the URL of a database through a proxy.
 func throughPort(t *testing.T, database, port string) string {

@@ -219,7 +219,7 @@ func TestParallelWorkerLost(t *testing.T) {
 // one of its processes, and be gone for good.
 func TestParallelServerRestarts(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
-	own := scratchtest.New(t, scratch.Options{})
+	own := scratchtest.New(t, scratch.Options{Settings: map[string]string{"synchronous_commit": "on"}})
 	fixture.Exec(t, own.DSN("postgres"), "CREATE DATABASE clinic")
 	dsn := own.DSN("clinic")
 	fill(t, dsn)
@@ -228,17 +228,14 @@ func TestParallelServerRestarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newBadDay(t, own, dsn, func(_ context.Context, r io.Reader) io.Reader {
 				return fixture.At(r, 64<<10, func() {
-					pid, signal := own.PID(), syscall.SIGQUIT
 					if name == "crash" {
-						conn := fixture.Connect(t, own.DSN("postgres"))
-						pid, signal = int(conn.PgConn().PID()), syscall.SIGKILL
+						scratchtest.Crash(t, own)
+						return
 					}
-					if err := syscall.Kill(pid, signal); err != nil {
+					if err := syscall.Kill(own.PID(), syscall.SIGQUIT); err != nil {
 						t.Error(err)
 					}
-					if name == "stop" {
-						<-own.Done()
-					}
+					<-own.Done()
 				})
 			})
 			d.o.Method = backup.Parallel{Jobs: 1}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -117,17 +116,8 @@ func TestIdleOverRestart(t *testing.T) {
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 8, RetryDelay: time.Minute, AcquireTimeout: time.Minute})
 	for i := range 2 {
 		warm(t, db, 8)
-		// It ends all sessions, recovers, and starts again.
-		victim, witness := admin(t, dsn), admin(t, dsn)
-		if err := syscall.Kill(int(victim.PgConn().PID()), syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		// The victim is gone before the server knows it, and others get in until then.
-		eventually(t, "the server has ended all sessions", func() bool { _, err := witness.Exec(t.Context(), "SELECT 1"); return err != nil })
-		eventually(t, "the server is back", func() bool {
-			back, err := pgx.Connect(t.Context(), dsn)
-			return err == nil && back.Close(t.Context()) == nil
-		})
+		scratchtest.Crash(t, s)
+		scratchtest.Recovered(t, s)
 		for n := range 20 {
 			if n%2 == 0 {
 				exec(t, db, "INSERT INTO t VALUES ($1)", i)

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,11 +58,7 @@ func TestServerRestarts(t *testing.T) {
 	for range 3 {
 		before := load.acknowledged()
 		eventually(t, "there is load", func() bool { return load.acknowledged() > before+100 })
-		victim := admin(t, dsn)
-		if err := syscall.Kill(int(victim.PgConn().PID()), syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the session is gone", func() bool { _, err := victim.Exec(t.Context(), "SELECT 1"); return err != nil })
+		scratchtest.Crash(t, own)
 	}
 	before := load.acknowledged()
 	eventually(t, "the work goes on", func() bool { return load.acknowledged() > before+100 })
