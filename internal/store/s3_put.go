@@ -98,7 +98,7 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 			return nil, false, fmt.Errorf("put %s: %w", u.key, err)
 		}
 		if len(part) == cap(part) {
-			part = grow(part, size)
+			part = u.s.grow(part, size)
 		}
 		free := part[len(part):min(int64(cap(part)), size)]
 		n, err := r.Read(free)
@@ -113,11 +113,15 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 	return part, false, nil
 }
 
-// grow returns part with more capacity, and not more than size.
-func grow(part []byte, size int64) []byte {
-	next := make([]byte, len(part), min(int64(cap(part))*4, size))
-	copy(next, part)
-	return next
+// grow returns part with more capacity, and not more than size. What is more than a
+// megabyte goes into a buffer of the full size, which others can have later: steps up to
+// it would be garbage of more than half of it.
+func (s *S3) grow(part []byte, size int64) []byte {
+	const small = 1 << 20
+	if cap(part) >= small {
+		return append(s.buffer(size), part...)
+	}
+	return append(make([]byte, 0, min(int64(cap(part))*4, size)), part...)
 }
 
 // spare returns an empty buffer of a part's usual size that no upload uses, or
