@@ -125,15 +125,27 @@ func zstdRival() rival {
 	return rival{"against-pg_dump-Fd-j2-zstd", `rm -rf "$3"; "$1/pg_dump" -Fd -j2 --compress=zstd:1 -d "$2" -f "$3"`}
 }
 
+// limitRival is no backup but what bounds one: the rows of mixed, half of the large
+// table in each of two streams that nobody looks at, through a compressor in C.
+func limitRival() rival {
+	return rival{"against-the-limit", `set -euo pipefail; rm -rf "$3"; mkdir "$3"
+		raw() { "$1/psql" -qAtX -d "$2" -c "COPY ($4) TO STDOUT (FORMAT binary)" | zstd -1 -q --single-thread > "$3"; }
+		middle=$("$1/psql" -qAtX -d "$2" -c "SELECT pg_relation_size('events') / current_setting('block_size')::int / 2")
+		raw "$1" "$2" "$3/a" "SELECT * FROM events WHERE ctid < '($middle,0)'" & a=$!
+		(raw "$1" "$2" "$3/b" "SELECT * FROM events WHERE ctid >= '($middle,0)'"; raw "$1" "$2" "$3/c" "SELECT * FROM patients") & b=$!
+		raw "$1" "$2" "$3/d" "SELECT * FROM measures"
+		wait "$a"; wait "$b"; sync "$3"/*`}
+}
+
 // BenchmarkParallelBackup compares an encrypted parallel backup with what a
-// script makes of pg_dump, and with pg_dump's own parallel format.
+// script makes of pg_dump, with pg_dump's own parallel format, and with the limit.
 func BenchmarkParallelBackup(b *testing.B) {
 	dsn, bin := database(b, mixed)
 	rivals := []rival{opensslRival(), directoryRival()}
 	if help, err := exec.CommandContext(b.Context(), filepath.Join(bin, "pg_dump"), "--help").Output(); err == nil && bytes.Contains(help, []byte("METHOD[:DETAIL]")) {
 		rivals = append(rivals, zstdRival()) // from 16 on
 	}
-	for _, r := range rivals {
+	for _, r := range append(rivals, limitRival()) {
 		b.Run(r.name, func(b *testing.B) { againstDump(b, dsn, bin, r) })
 	}
 }
