@@ -24,7 +24,7 @@ import (
 // could call by a bare name is a trap, on a search path that has the traps first,
 // set for the database and for the role.
 func TestTraps(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			var extra map[string]string
 			if major >= 13 { // what --plans reads
