@@ -152,11 +152,11 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials.",
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials",
 			"read the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" && o.Endpoint == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Set AWS_REGION, or backup.s3.region.", "no region is given for %s", o.String())
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION, or backup.s3.region", "no region is given for %s", o.String())
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
@@ -250,13 +250,13 @@ func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
 		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "read the certificates to trust: %w", err)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "read the certificates to trust: %w", err)
 		}
 		if pool, err = x509.SystemCertPool(); err != nil {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "%s holds no PEM certificate", o.CACertFile)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "%s holds no PEM certificate", o.CACertFile)
 		}
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
@@ -308,7 +308,7 @@ func (s *S3) begin(ctx context.Context, op, key string) (name string, err error)
 		return "", fmt.Errorf("%s %s: %w", op, key, err)
 	}
 	if len(s.prefix)+len(key) > MaxKeyBytes {
-		return "", pgmedic.Errorf(pgmedic.KindUsage, "Use a shorter prefix.", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "use a shorter prefix", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
 	}
 	return s.prefix + key, nil
 }
