@@ -156,7 +156,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 			"read the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" && o.Endpoint == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION, or backup.s3.region", "no region is given for %s", o.String())
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION in the environment (export it: a .env file is not read for it), or backup.s3.region", "no region is given for %s", o.String())
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
