@@ -85,7 +85,7 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	// Enough sessions for all tests at once.
-	o := scratch.Options{TCP: true, Password: password, Settings: map[string]string{"max_connections": "200", "synchronous_commit": "on"}}
+	o := scratch.Options{TCP: true, Password: password, Settings: map[string]string{"max_connections": "200"}}
 	return scratchtest.Main(m, o, func(s *scratch.Server) {
 		if programs, err = scratchtest.Programs(s); err != nil {
 			panic(err)

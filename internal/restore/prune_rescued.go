@@ -40,20 +40,9 @@ type Unread struct {
 // Those that are asked for, by SCHEMA or DATABASE.SCHEMA, are to be dropped. Databases
 // that can't be connected to are returned as unread.
 func PlanRescued(ctx context.Context, o PruneOptions, asked []string) ([]PrunedSchema, []Unread, error) {
-	names, err := o.databases(ctx)
+	plan, unread, databases, err := o.readAllRescued(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	plan, unread := []PrunedSchema{}, []Unread{}
-	for _, name := range names {
-		found, err := readRescued(ctx, o.Target.WithDatabase(name), name)
-		switch {
-		case ctx.Err() != nil:
-			return nil, nil, context.Cause(ctx)
-		case err != nil:
-			unread = append(unread, Unread{Database: name, Reason: err.Error()})
-		}
-		plan = append(plan, found...)
 	}
 	for _, a := range asked {
 		matches := 0
@@ -66,7 +55,7 @@ func PlanRescued(ctx context.Context, o PruneOptions, asked []string) ([]PrunedS
 		switch {
 		case matches == 0 && len(unread) > 0:
 			return nil, nil, pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic prune` says why they could not be looked into",
-				"no schema %q that a rescue made was found, and %d of %d databases could not be looked into", a, len(unread), len(names))
+				"no schema %q that a rescue made was found, and %d of %d databases could not be looked into", a, len(unread), databases)
 		case matches == 0:
 			return nil, nil, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic prune` lists those that are there", "no schema %q that a rescue made", a)
 		case matches > 1:
@@ -74,6 +63,43 @@ func PlanRescued(ctx context.Context, o PruneOptions, asked []string) ([]PrunedS
 		}
 	}
 	return plan, unread, nil
+}
+
+// readAllRescued looks into all databases of the server and returns how many they
+// are. Where one can't be connected to, the list is read again: what was dropped since
+// is not unread, and what was renamed is looked into by its new name.
+func (o PruneOptions) readAllRescued(ctx context.Context) (plan []PrunedSchema, unread []Unread, databases int, err error) {
+	const tries = 3
+	plan, unread = []PrunedSchema{}, []Unread{}
+	read := map[string]bool{}
+	for range tries {
+		names, err := o.databases(ctx)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		databases = len(names)
+		unread = slices.DeleteFunc(unread, func(u Unread) bool { return !slices.Contains(names, u.Database) })
+		failed := false
+		for _, name := range names {
+			if read[name] {
+				continue
+			}
+			read[name] = true
+			found, err := readRescued(ctx, o.Target.WithDatabase(name), name)
+			if ctx.Err() != nil {
+				return nil, nil, 0, context.Cause(ctx)
+			}
+			if err != nil {
+				failed = true
+				unread = append(unread, Unread{Database: name, Reason: err.Error()})
+			}
+			plan = append(plan, found...)
+		}
+		if !failed {
+			break
+		}
+	}
+	return plan, unread, databases, nil
 }
 
 func (o PruneOptions) databases(ctx context.Context) ([]string, error) {

@@ -80,3 +80,53 @@ func TestPruneRescued(t *testing.T) {
 		t.Errorf("%+v; there are %q", p, rescueSchemas(t, dsn))
 	}
 }
+
+// TestPruneRescuedMeanwhile: a database that is renamed while prune looks into all of
+// them is looked into by its new name, and is not unread.
+func TestPruneRescuedMeanwhile(t *testing.T) {
+	dsn, c, b := ward(t, backup.Parallel{})
+	rescue := rescueOptions(t, dsn, c, b, "public.patients")
+	mustRescue(t, rescue)
+	name := rescue.Target.Database()
+	renamed := name + "_renamed"
+	admin := fixture.Connect(t, server.DSN("postgres"))
+	// Nobody gets into it until the transaction has ended.
+	for _, sql := range []string{"BEGIN", "ALTER DATABASE " + name + " RENAME TO " + renamed} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type answer struct {
+		plan   []restore.PrunedSchema
+		unread []restore.Unread
+		err    error
+	}
+	answered := make(chan answer)
+	go func() {
+		var a answer
+		o := restore.PruneOptions{Target: rescue.Target.WithDatabase("postgres"), Logger: fixture.Silent()}
+		a.plan, a.unread, a.err = restore.PlanRescued(t.Context(), o, nil)
+		answered <- a
+	}()
+	watch := fixture.Connect(t, server.DSN("postgres"))
+	fixture.Eventually(t, "prune waits at the database", func() bool {
+		var waits bool
+		err := watch.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'object'
+			AND classid = 'pg_database'::regclass AND objid = (SELECT oid FROM pg_database WHERE datname = $1)`, name).Scan(&waits)
+		return err == nil && waits
+	})
+	if _, err := admin.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	a := <-answered
+	fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+renamed+" RENAME TO "+name) // or it stays
+	if a.err != nil {
+		t.Fatal(a.err)
+	}
+	if slices.ContainsFunc(a.unread, func(u restore.Unread) bool { return u.Database == name }) {
+		t.Errorf("unread: %+v", a.unread)
+	}
+	if !slices.ContainsFunc(a.plan, func(p restore.PrunedSchema) bool { return p.Database == renamed }) {
+		t.Errorf("the rescue in %s is not in %+v", renamed, a.plan)
+	}
+}
