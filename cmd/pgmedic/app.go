@@ -218,6 +218,8 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = a.version // what --version prints, as `pgmedic version` does
+	root.SetVersionTemplate("pgmedic {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	// Between words: where a terminal breaks a line it breaks words.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", a.helpWidth())))

@@ -53,7 +53,7 @@ the reason. In a folder the report's name is performance_report_ and the time in
   pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for
   pgmedic report --section locks,connections
   pgmedic report --format prometheus --output /var/lib/node_exporter/pgmedic.prom`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
