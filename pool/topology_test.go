@@ -1,7 +1,10 @@
 package pool
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -348,6 +351,7 @@ func TestOtherCluster(t *testing.T) {
 func TestNoPrimaryAtStart(t *testing.T) {
 	for want, views := range map[string][]view{
 		"check that the server runs ":     {{probe: probe{err: errors.New("connection refused")}, probed: true}, {probe: probe{standby: true}, probed: true}},
+		"check that sslrootcert names ":   {{probe: probe{err: fmt.Errorf("connect: %w", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}})}, probed: true}},
 		"name the primary as PrimaryURL ": {{probe: probe{standby: true}, probed: true}},
 	} {
 		err := noPrimaryAtStart(topology{primary: -1, views: views})

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,9 +34,9 @@ var poorTables = []string{
 // something in a database or a server's settings and need no session or slot of others,
 // which the tests of locks and of slots bring about.
 var pastedAround = []string{
-	"autovacuum-off", "foreign-key-without-index", "full-page-writes-off", "index-bloat", "index-duplicate", "index-invalid",
+	"autovacuum-off", "checkpoints-requested", "foreign-key-without-index", "full-page-writes-off", "index-bloat", "index-duplicate", "index-invalid",
 	"sequence-near-end", "statements-not-tracked", "table-dead-tuples", "table-never-analyzed", "table-never-vacuumed",
-	"table-without-primary-key", "wraparound-database", "wraparound-table",
+	"table-without-primary-key", "temp-files", "wraparound-database", "wraparound-table",
 }
 
 // mustBeFirstOnStandbys are the settings that a standby must have before its primary.
@@ -80,10 +81,24 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	exec(t, conn, "UPDATE pg_class SET relfrozenxid = "+age+" WHERE oid IN ('clinics'::regclass, 'visits_1'::regclass)",
 		"UPDATE pg_database SET datfrozenxid = "+age+" WHERE datname = current_database()")
 
+	exec(t, conn, "CHECKPOINT")
+	database := look(t, conn, monitor.CollectOptions{Sections: []string{}}).Database
+	exec(t, conn, "ALTER DATABASE "+database+" SET work_mem = '64kB'")
+	sorts := connect(t, dsn)
+	exec(t, sorts, "SELECT count(*) FROM (SELECT md5(i::text) AS h FROM generate_series(1, 20000) i ORDER BY 1) s")
+	_ = sorts.Close(t.Context()) // what it did is counted when it ends
+	eventually(t, "its temporary files are counted", func() bool {
+		var n int64
+		err := conn.QueryRow(t.Context(), "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()").Scan(&n)
+		return err == nil && n > 0
+	})
+
 	pasted := map[string]bool{}
 	for range 3 { // a fix may bring about another finding
-		findings := judgeBy(t, conn, func(l *monitor.Thresholds) {
+		// In a session of its own, for which settings of the database are new.
+		findings := judgeBy(t, connect(t, dsn), func(l *monitor.Thresholds) {
 			l.UnusedIndexAge, l.UnusedIndexBytes, l.NeverAnalyzedRows, l.NeverVacuumedRows, l.DeadTuplesMin, l.BloatMinBytes = 0, 0, 0, 0, 0, 0
+			l.CheckpointsMin, l.TempBytes = 1, 1
 		})
 		for _, f := range findings {
 			if pasteable(f) && !pasted[f.ID+f.Fix] {
@@ -116,6 +131,8 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	if got := counts(conn); got != after {
 		t.Errorf("rows: %v, want %v", got, after)
 	}
+	endThoseInTheWay(t, dsn)
+	dropWhatNobodyUses(t, conn, connect(t, standby.DSN(database)), standby)
 	eventually(t, "the subscriber has them all", func() bool { return counts(subscriber) == after })
 	standby.CatchUp(t)
 	for what, query := range map[string]string{
@@ -128,6 +145,56 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 			t.Errorf("%s: %d, %v", what, n, err)
 		}
 	}
+}
+
+// endThoseInTheWay pastes the fixes that end a session or cancel its statement, beside
+// another that is in no one's way.
+func endThoseInTheWay(t *testing.T, dsn string) {
+	t.Helper()
+	conn, blocker, waiter, long, innocent := connect(t, dsn), connect(t, dsn), connect(t, dsn), connect(t, dsn), connect(t, dsn)
+	exec(t, innocent, "BEGIN", "UPDATE clinics SET name = 'innocent' WHERE id = 4")
+	exec(t, blocker, "BEGIN", "UPDATE clinics SET name = 'blocker' WHERE id = 3")
+	waits := run(t, waiter, "UPDATE clinics SET name = 'waiter' WHERE id = 3")
+	sleeps := run(t, long, "SELECT pg_sleep(600)")
+	findings := func() []pgmedic.Finding {
+		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LockWaitWarn, l.LongTransaction = time.Millisecond, time.Millisecond })
+	}
+	comes(t, "long-transaction", process(long), findings)
+	comes(t, "lock-wait", process(blocker), findings)
+	for _, f := range findings() {
+		if strings.Contains(f.Fix, "backend(") {
+			if f.Object != process(blocker) && f.Object != process(long) && f.Object != process(waiter) {
+				t.Errorf("%s on %s: %s", f.ID, f.Object, f.Fix)
+				continue
+			}
+			if f.Object != process(waiter) { // it waits no longer when the other is gone
+				paste(t, conn, f.Fix)
+			}
+		}
+	}
+	if err := waits(); err != nil {
+		t.Error(err)
+	}
+	if err := sleeps(); err == nil {
+		t.Error("it still sleeps")
+	}
+	exec(t, innocent, "COMMIT")
+}
+
+// dropWhatNobodyUses pastes the fix of an index that the standby does not use either,
+// while somebody reads there.
+func dropWhatNobodyUses(t *testing.T, conn, there *pgx.Conn, standby *scratchtest.Standby) {
+	t.Helper()
+	exec(t, there, "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM bills")
+	r := look(t, conn, monitor.CollectOptions{})
+	if err := monitor.CollectReplica(t.Context(), connect(t, there.Config().ConnString()), r, askWho(t, standby.URL("postgres"), r), monitor.CollectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	limits := monitor.DefaultThresholds()
+	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
+	f := mustFind(t, monitor.Analyse(r, nil, limits), "index-unused", "public.bills_unused")
+	paste(t, conn, f.Fix)
+	exec(t, there, "SELECT count(*) FROM bills WHERE b = 7", "COMMIT")
 }
 
 // pasteable reports whether the test may paste a fix: it is SQL for this database, and
