@@ -46,6 +46,7 @@ func TestHintsCheckCanFail(t *testing.T) {
 		`return &thing{hint: "Set it"}`,
 		`return &thing{Advice: "set it."}`,
 		`return "Set it"`,
+		`bad := func(op, hint string) {}; bad("x", "Set it")`,
 	} {
 		if len(badHints(t, "x.go", []byte("package x\nfunc aHint() { "+statement+" }"))) == 0 {
 			t.Errorf("taken: %s", statement)
@@ -76,11 +77,15 @@ func badHints(t *testing.T, name string, text []byte) (problems []string) {
 			problems = append(problems, files.Position(e.Pos()).String()+": a hint begins with a small letter and has no full stop: "+begin)
 		}
 	}
+	takers := hintTakers(file)
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			if called(n) == "Errorf" && len(n.Args) > 2 {
 				check(n.Args[1])
+			}
+			if i, ok := takers[called(n)]; ok && i < len(n.Args) {
+				check(n.Args[i])
 			}
 		case *ast.KeyValueExpr:
 			if isHint(n.Key) {
@@ -109,21 +114,56 @@ func badHints(t *testing.T, name string, text []byte) (problems []string) {
 	return problems
 }
 
+// hintTakers returns the functions of a file that take a hint, and as which argument.
+func hintTakers(file *ast.File) map[string]int {
+	takers := map[string]int{}
+	note := func(name string, f *ast.FuncType) {
+		i := 0
+		for _, field := range f.Params.List {
+			for _, param := range field.Names {
+				if isHint(param) {
+					takers[name] = i
+				}
+				i++
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			note(n.Name.Name, n.Type)
+		case *ast.AssignStmt:
+			for i, to := range n.Lhs {
+				if name, ok := to.(*ast.Ident); ok && i < len(n.Rhs) {
+					if f, ok := n.Rhs[i].(*ast.FuncLit); ok {
+						note(name.Name, f.Type)
+					}
+				}
+			}
+		}
+		return true
+	})
+	return takers
+}
+
 // isHint reports whether a name is that of a hint.
 func isHint(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.SelectorExpr:
 		return isHint(e.Sel)
 	case *ast.Ident:
-		return strings.HasSuffix(strings.ToLower(e.Name), "hint") || e.Name == "Advice"
+		return strings.HasSuffix(strings.ToLower(e.Name), "hint") || strings.EqualFold(e.Name, "advice")
 	}
 	return false
 }
 
 // called returns the name of what is called, of whatever package.
 func called(c *ast.CallExpr) string {
-	if s, ok := c.Fun.(*ast.SelectorExpr); ok {
-		return s.Sel.Name
+	switch f := c.Fun.(type) {
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	case *ast.Ident:
+		return f.Name
 	}
 	return ""
 }

@@ -244,7 +244,7 @@ func readReading(path string) (*monitor.Reading, error) {
 	}
 	// Any JSON with a format could be one; an empty reading would look healthy.
 	if reading.TakenAt.IsZero() || reading.Server.VersionNum == 0 {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is no reading of a server", path)
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is not a reading of a server", path)
 	}
 	return reading, nil
 }

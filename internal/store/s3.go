@@ -190,17 +190,17 @@ func (o *S3Options) complete() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "S3 store: "+format, args...)
 	}
 	if o.Bucket == "" || strings.ContainsAny(o.Bucket, "/?#@: ") {
-		return bad("Write s3://bucket/prefix.", "%q is no name of a bucket", o.Bucket)
+		return bad("write s3://bucket/prefix", "%q is not the name of a bucket", o.Bucket)
 	}
 	if o.Prefix != "" {
 		if err := CheckKey(o.Prefix); err != nil {
-			return bad("Write s3://bucket/prefix without empty parts.", "%w", err)
+			return bad("write s3://bucket/prefix without empty parts", "%w", err)
 		}
 	}
 	if u, err := url.Parse(o.Endpoint); o.Endpoint != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-		return bad("Write it as https://host:port.", "the endpoint is no URL")
+		return bad("write it as https://host:port", "the endpoint is not a URL")
 	} else if o.Endpoint != "" && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
-		return bad("Credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile.", "the endpoint has more than scheme, host, port and path")
+		return bad("put credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", "the endpoint has more than scheme, host, port and path")
 	}
 	switch o.ServerSideEncryption {
 	case "", "AES256", "aws:kms":
@@ -208,7 +208,7 @@ func (o *S3Options) complete() error {
 		return bad("", "server-side encryption is AES256 or aws:kms, not %q", o.ServerSideEncryption)
 	}
 	if o.KMSKeyID != "" && o.ServerSideEncryption != "aws:kms" {
-		return bad("Set server-side encryption to aws:kms.", "a KMS key is given but not used")
+		return bad("set server-side encryption to aws:kms", "a KMS key is given but not used")
 	}
 	if o.PartSizeBytes == 0 {
 		o.PartSizeBytes = DefaultPartSizeBytes
