@@ -129,12 +129,7 @@ func (a *app) keysRemoveCommand() *cobra.Command {
 Who has opened the backup before, or kept a copy of the wrap, can still read a
 copy of the data: removing a key takes nothing back that was read.`,
 		Example: "  pgmedic keys remove latest recipient-1a2b3c4d",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("takes a backup and the name of a key, and got %s", count(len(args), "name"))
-			}
-			return nil
-		},
+		Args:    backupAndKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
