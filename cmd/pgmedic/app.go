@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -217,6 +218,8 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = a.version // what --version prints, as `pgmedic version` does
+	root.SetVersionTemplate("pgmedic {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	// Between words: where a terminal breaks a line it breaks words.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", a.helpWidth())))
@@ -282,9 +285,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := "see `" + cmd.CommandPath() + " --help`"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if name := unknown.GetSpecifiedName(); cmd.Name() == "restore" && (name == "file" || name == "f") {
-			hint = "pgmedic restores its own backups; for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
-		} else if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+		if name := unknown.GetSpecifiedName(); (name == "file" || name == "f") && cmd.Parent() == cmd.Root() {
+			hint = "pgmedic reads its own backups, named by their ids (`pgmedic list`); " + catalog.ForeignDump
+		} else if near := nearestFlag(cmd, name); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 	}

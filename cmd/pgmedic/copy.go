@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -190,9 +189,9 @@ func (a *app) copyTaken(ctx context.Context, from *catalog.Catalog, b *pgmedic.B
 		case ctx.Err() != nil:
 			return row, errors.Join(problem, context.Cause(ctx))
 		default:
-			hint := "backup " + b.ID + " stands; `pgmedic copy " + b.ID + "` completes the copy"
+			hint := "`pgmedic copy " + b.ID + "` completes the copy"
 			if cause := pgmedic.HintOf(err); cause != "" {
-				hint = strings.TrimSuffix(cause, ".") + "; then: " + hint
+				hint = cause + "; then " + hint
 			}
 			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, hint,
 				"backup %s is taken, and its copy is not whole: %w", b.ID, err))

@@ -129,7 +129,7 @@ func (a *app) keysRemoveCommand() *cobra.Command {
 Who has opened the backup before, or kept a copy of the wrap, can still read a
 copy of the data: removing a key takes nothing back that was read.`,
 		Example: "  pgmedic keys remove latest recipient-1a2b3c4d",
-		Args:    cobra.ExactArgs(2),
+		Args:    backupAndKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err

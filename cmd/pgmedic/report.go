@@ -53,7 +53,7 @@ the reason. In a folder the report's name is performance_report_ and the time in
   pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for
   pgmedic report --section locks,connections
   pgmedic report --format prometheus --output /var/lib/node_exporter/pgmedic.prom`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -244,7 +244,7 @@ func readReading(path string) (*monitor.Reading, error) {
 	}
 	// Any JSON with a format could be one; an empty reading would look healthy.
 	if reading.TakenAt.IsZero() || reading.Server.VersionNum == 0 {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is no reading of a server", path)
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is not a reading of a server", path)
 	}
 	return reading, nil
 }

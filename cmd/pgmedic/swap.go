@@ -75,11 +75,11 @@ func (a *app) replicas() ([]postgres.Target, error) {
 	for _, u := range a.cfg.ReadReplicas() {
 		if strings.ContainsAny(u.Reveal(), " \t\n") && strings.Contains(u.Reveal(), "://") {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "separate URLs by commas or spaces, and percent-encode a space in one as %20",
-				"database.read_replica_url: a part of it is no URL")
+				"%s: a part of it is not a URL", a.cfg.Origin("database.read_replica_url"))
 		}
 		t, err := postgres.ParseTarget(u.Reveal())
 		if err != nil {
-			return nil, fmt.Errorf("database.read_replica_url: %w", err)
+			return nil, fmt.Errorf("%s: %w", a.cfg.Origin("database.read_replica_url"), err)
 		}
 		targets = append(targets, t)
 	}

@@ -200,7 +200,7 @@ func TestPartialRefused(t *testing.T) {
 		{"no such table to leave out", postgres.Patterns{ExcludeTables: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table"},
 		{"no such rows to leave out", postgres.Patterns{ExcludeTableData: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table-data"},
 		{"a system catalogue", postgres.Patterns{Tables: []string{"pg_catalog.pg_class"}}, pgmedic.KindNotFound, "--table"},
-		{"not an expression", postgres.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is no pattern"},
+		{"not an expression", postgres.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is not valid"},
 		{"three parts", postgres.Patterns{Tables: []string{"clinic.app.visits"}}, pgmedic.KindUsage, "too many dots"},
 		{"a schema with a dot", postgres.Patterns{Schemas: []string{"app.visits"}}, pgmedic.KindUsage, "too many dots"},
 		{"nothing", postgres.Patterns{Tables: []string{""}}, pgmedic.KindUsage, "names nothing"},

@@ -212,12 +212,15 @@ func longFor(seconds float64) string {
 	case seconds >= 2*60:
 		return fmt.Sprintf("%.0f minutes", math.Floor(seconds/60))
 	default:
-		return fmt.Sprintf("%.0f seconds", math.Floor(seconds))
+		return plural(int64(seconds), "second")
 	}
 }
 
 // sizeOf says a size in a sentence.
 func sizeOf(bytes int64) string {
+	if bytes == 1 {
+		return "1 byte"
+	}
 	value, units := float64(bytes), []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
 	for value >= 1024 && len(units) > 1 {
 		value, units = value/1024, units[1:]

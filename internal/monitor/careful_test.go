@@ -69,6 +69,16 @@ func TestFixesAreCareful(t *testing.T) {
 			setting(r, "max_wal_size", "1024")
 			r.Host = &monitor.Host{DiskBytes: 100 << 30, DiskFreeBytes: 30 << 30 / 10}
 		}, pgmedic.SeverityWarn, "", "ALTER SYSTEM"},
+		{"nor a disk that a slot fills", "checkpoints-requested", func(r *monitor.Reading) {
+			r.Checkpoints = &monitor.Checkpoints{Requested: 100}
+			setting(r, "max_wal_size", "1024")
+			slot(1 << 20)(r)
+			r.Replication.Slots[0].WALStatus = "extended"
+		}, pgmedic.SeverityWarn, "", "ALTER SYSTEM"},
+		{"more than max_wal_size is too much", "slot-inactive", func(r *monitor.Reading) {
+			slot(1 << 20)(r)
+			r.Replication.Slots[0].WALStatus = "extended"
+		}, pgmedic.SeverityWarn, "pg_replication_slots", "pg_drop"},
 		{"a library that is not there is not loaded", "statements-not-tracked", func(r *monitor.Reading) {
 			r.Server.Extensions = []monitor.Extension{}
 			setting(r, "shared_preload_libraries", "")

@@ -300,7 +300,7 @@ func (c *collector) readServer(ctx context.Context) error {
 		return c.lost(ctx, "read the server's version", err)
 	}
 	if n := c.reading.Server.VersionNum; n < oldestVersionNum {
-		return pgmedic.Errorf(pgmedic.KindUsage, "Upgrade the server; PostgreSQL 11 has had no fixes since 2023.",
+		return pgmedic.Errorf(pgmedic.KindUsage, "upgrade the server; PostgreSQL 11 has had no fixes since 2023",
 			"look at PostgreSQL %s: pgmedic reads 12 and later", c.reading.Server.Version)
 	}
 	return nil
@@ -428,7 +428,7 @@ func (c *collector) lost(ctx context.Context, doing string, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return pgmedic.Errorf(pgmedic.KindInterrupted, "", "%s: %w", doing, cause)
 	}
-	return pgmedic.Errorf(pgmedic.KindUnreachable, "Check that the server is up and takes connections.",
+	return pgmedic.Errorf(pgmedic.KindUnreachable, "check that the server is up and takes connections",
 		"%s: %w", doing, withoutData(err))
 }
 

@@ -210,7 +210,17 @@ func (a *analysis) checkpoints() {
 			f.Fix = fmt.Sprintf("ALTER SYSTEM SET max_wal_size = '%dMB';\nSELECT pg_catalog.pg_reload_conf();", 2*size)
 			f.Risk = "pg_wal may take twice the disk space, and recovery after a crash longer. Base backups, CREATE DATABASE and " +
 				"CHECKPOINT ask for checkpoints too: if those are the cause, leave it."
-			if h := a.reading.Host; h != nil && h.DiskBytes > 0 && h.DiskFreeBytes < 4*size<<20 {
+			h := a.reading.Host
+			known := h != nil && h.DiskBytes > 0
+			r := a.reading.Replication
+			switch {
+			case r != nil && slices.ContainsFunc(r.Slots, Slot.keepsTooMuch):
+				f.Fix = ""
+				f.Risk = "There is no fix to paste: a replication slot that nobody reads from keeps more WAL than max_wal_size, and the disk " +
+					"fills with it. See to the slot first."
+			case !known:
+				f.Risk += fmt.Sprintf(" How much room the disk has could not be read: see first that it has %s for pg_wal.", sizeOf(2*size<<20))
+			case h.DiskFreeBytes < 4*size<<20:
 				f.Fix = ""
 				f.Risk = fmt.Sprintf("There is no fix to paste: with twice max_wal_size pg_wal may take %s, and the disk has %s left. Make room first.",
 					sizeOf(2*size<<20), sizeOf(h.DiskFreeBytes))

@@ -119,6 +119,12 @@ func slotRisk(name string) string {
 		"gone for good, for it would have to be made again: " + dropSlot(name)
 }
 
+// keepsTooMuch reports whether nobody reads from a slot for which the server keeps more
+// WAL than max_wal_size.
+func (s Slot) keepsTooMuch() bool {
+	return !s.Active && (s.WALStatus == "extended" || s.WALStatus == "unreserved")
+}
+
 // slot judges one replication slot.
 func (a *analysis) slot(s Slot) {
 	f := pgmedic.Finding{
@@ -158,7 +164,7 @@ func (a *analysis) slot(s Slot) {
 		f.Risk = "Changes nothing: run it again to see whether the slot moves on. The disk fills while it doesn't."
 	case !s.Active && !s.Temporary:
 		f.Summary = fmt.Sprintf("Nobody reads from it, and the server keeps all WAL since (%s) until somebody does, or the disk is full.", sizeOf(retained))
-		if retained > a.limits.SlotRetainedBytes {
+		if retained > a.limits.SlotRetainedBytes || s.keepsTooMuch() {
 			f.Severity = pgmedic.SeverityWarn
 		}
 	default:

@@ -176,7 +176,7 @@ type planNode struct {
 func planLines(answer []byte, text func(string) string) ([]string, error) {
 	var plans []struct{ Plan planNode }
 	if err := json.Unmarshal(answer, &plans); err != nil {
-		return nil, errors.New("a plan is no JSON that we know")
+		return nil, errors.New("the form of a plan is not known")
 	}
 	lines := []string{}
 	for _, p := range plans {

@@ -221,7 +221,7 @@ func reasonFor(err error, q query, opts CollectOptions) string {
 	case "42725", "42P18": // ambiguous_function, indeterminate_datatype
 		words = "the types of its parameters can't be told"
 	case "42601": // syntax_error, of a statement whose literals are gone
-		words = "pg_stat_statements keeps it in a form that is no SQL"
+		words = "pg_stat_statements keeps it in a form that is not SQL"
 	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
 		words = "it holds text of a database in another encoding, which this one can't show"
 	case "42P01", "42703", "42883": // undefined table, column, function

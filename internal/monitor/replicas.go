@@ -69,7 +69,7 @@ func CollectReplica(ctx context.Context, conn Conn, r *Reading, known Replica, o
 	switch id := there.Server.SystemIdentifier; {
 	case there.Server.Role != RoleStandby, there.Database != r.Database,
 		id != "" && r.Server.SystemIdentifier != "" && id != r.Server.SystemIdentifier:
-		return pgmedic.Errorf(pgmedic.KindUsage, "", "it is no standby of the server that was looked at")
+		return pgmedic.Errorf(pgmedic.KindUsage, "", "it is not a standby of the server that was looked at")
 	}
 	for _, s := range there.Skipped {
 		if s.Query != "system identifier" {

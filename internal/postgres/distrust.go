@@ -33,7 +33,7 @@ func (k Kept) Distrust(owners ...string) string {
 	case k.OwnerSuperuser, k.OwnerUs, k.LiveOwner != "" && k.Owner == k.LiveOwner, slices.Contains(owners, k.Owner):
 		return ""
 	case k.LiveOwner == "":
-		return fmt.Sprintf("its owner %q is no superuser, and there is no database %q whose owner it could be: any role with CREATEDB can write such a story", k.Owner, k.Story.Of)
+		return fmt.Sprintf("its owner %q is not a superuser, and there is no database %q whose owner it could be: any role with CREATEDB can write such a story", k.Owner, k.Story.Of)
 	}
 	return fmt.Sprintf("its owner %q is neither a superuser nor %q, which owns database %q: any role with CREATEDB can write such a story", k.Owner, k.LiveOwner, k.Story.Of)
 }

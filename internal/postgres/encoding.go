@@ -133,7 +133,7 @@ type TextArray []string
 func (a *TextArray) Scan(src any) error {
 	text, ok := src.(string)
 	if !ok || !strings.HasPrefix(text, "{") || !strings.HasSuffix(text, "}") {
-		return fmt.Errorf("a %T is no array of text", src)
+		return fmt.Errorf("a %T is not an array of text", src)
 	}
 	*a = TextArray{}
 	if text = text[1 : len(text)-1]; text == "" {
@@ -216,7 +216,7 @@ func refuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error 
 // untranslatableName is the error for something that can't be named in UTF8.
 func untranslatableName(said, encoding string) error {
 	return pgmedic.Errorf(pgmedic.KindUsage, "give it a name that UTF8 has (ALTER … RENAME), or back this database up with pg_dump; docs/limits.md says what works in which encoding",
-		"the name of %s has bytes in %s that are no character in UTF8", pgmedic.PrintableBytes(said), encoding)
+		"the name of %s has bytes in %s that are not a character in UTF8", pgmedic.PrintableBytes(said), encoding)
 }
 
 // refuseColumns returns an error for a column that can't be named in UTF8. The

@@ -182,7 +182,7 @@ func lookUp(ctx context.Context, conn *pgx.Conn, text string, kind patternKind, 
 	}
 	if Code(err) == "2201B" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, `a name with special characters is written in quotes: "a(b)"`,
-			"pattern %q of %s is no pattern", text, kind.flag)
+			"pattern %q of %s is not valid", text, kind.flag)
 	}
 	if err != nil {
 		return nil, Wrap(err, "look for what a pattern names")

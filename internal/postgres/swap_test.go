@@ -234,7 +234,7 @@ func TestSwapOwners(t *testing.T) {
 	back.Incoming, back.Kept, back.IncomingOwner = o.Kept, o.Incoming, "owner_lost"
 	client := connect(t, o.Target.WithDatabase(o.Live))
 	_, err := postgres.Swap(t.Context(), back)
-	wantError(t, err, pgmedic.KindUnreachable, `no member of "owner_lost"`)
+	wantError(t, err, pgmedic.KindUnreachable, `not a member of "owner_lost"`)
 	run(t, client, "SELECT 1") // nobody was ended for it
 	back.IncomingOwner = story.Owner
 	if _, err := postgres.Swap(t.Context(), back); err != nil {

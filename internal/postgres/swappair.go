@@ -90,7 +90,7 @@ func (p *swapPair) refuseOwner(ctx context.Context, conn *pgx.Conn, owner string
 	}
 	if !member {
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(owner)+" TO "+pgmedic.QuoteIdent(p.me)+";",
-			"swap: role %s is no member of %s, which owned database %q", pgmedic.QuoteIdent(p.me), pgmedic.QuoteIdent(owner), p.incoming.Name)
+			"swap: role %s is not a member of %s, which owned database %q", pgmedic.QuoteIdent(p.me), pgmedic.QuoteIdent(owner), p.incoming.Name)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (d *swapped) refuse(me string, superuser, creates bool) error {
 			"swap: role %s may not rename databases", pgmedic.QuoteIdent(me))
 	case !superuser && !d.Ours:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(d.Owner)+" TO "+pgmedic.QuoteIdent(me)+";",
-			"swap: role %s is no member of %s, which owns database %q", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(d.Owner), d.Name)
+			"swap: role %s is not a member of %s, which owns database %q", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(d.Owner), d.Name)
 	}
 	return nil
 }

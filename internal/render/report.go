@@ -66,17 +66,27 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 	for _, f := range findings {
 		counts[f.Severity]++
 	}
-	line := plural(counts[pgmedic.SeverityCritical], "critical") + ", " + plural(counts[pgmedic.SeverityWarn], "warning")
-	if n := counts[pgmedic.SeverityInfo]; n > 0 {
-		line += ", " + plural(n, "note")
+	var parts []string
+	for _, c := range []struct {
+		severity pgmedic.Severity
+		word     string
+	}{{pgmedic.SeverityCritical, "critical"}, {pgmedic.SeverityWarn, "warning"}, {pgmedic.SeverityInfo, "note"}} {
+		if n := counts[c.severity]; n > 0 {
+			parts = append(parts, plural(n, c.word))
+		}
 	}
-	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] == 0 {
-		line += ": nothing needs doing now"
-	} else {
-		line += fmt.Sprintf(": first %s, %s", strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	line := "Nothing needs doing now."
+	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] > 0 {
+		line = fmt.Sprintf("%s. Most urgent: %s (%s).", strings.Join(parts, ", "), strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	} else if parts != nil {
+		line += " " + parts[0] + "."
 	}
-	if skipped > 0 {
-		line += fmt.Sprintf("; %s could not be looked at", plural(skipped, "thing"))
+	switch skipped {
+	case 0:
+	case 1:
+		line += " 1 check was skipped."
+	default:
+		line += " " + plural(skipped, "check") + " were skipped."
 	}
 	return line
 }

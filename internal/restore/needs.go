@@ -90,7 +90,7 @@ func powerless(me, owner string, creates, owns bool) error {
 			"role %s may neither make nor rename databases", pgmedic.QuoteIdent(me))
 	case !owns:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(owner)+" TO "+pgmedic.QuoteIdent(me)+";",
-			"role %s is no member of %s, which owns the database", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(owner))
+			"role %s is not a member of %s, which owns the database", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(owner))
 	}
 	return nil
 }

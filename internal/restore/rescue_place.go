@@ -249,7 +249,7 @@ WITH RECURSIVE chain AS (
 SELECT EXISTS (SELECT FROM chain), coalesce((SELECT pg_catalog.format_type(typbasetype, typtypmod) FROM chain
 	WHERE typtype = 'd' ORDER BY depth DESC LIMIT 1), $1)`, name).Scan(&known, &typ)
 	if code := postgres.Code(err); code != "" && (strings.HasPrefix(code, "42") || strings.HasPrefix(code, "22")) {
-		return "", false, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names a type that is none")
+		return "", false, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names a type that is not valid")
 	}
 	return typ, known, postgres.Wrap(err, "look for a type")
 }

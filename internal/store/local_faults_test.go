@@ -137,7 +137,7 @@ func TestLocalFileSizeLimit(t *testing.T) {
 	cmd := helper(t, dir, helperEnv+"_LIMIT=1")
 	cmd.Stdin = bytes.NewReader(make([]byte, 3<<20))
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.HasPrefix(string(out), "failed put a/key: file too large hint: Raise the limit") {
+	if err == nil || !strings.HasPrefix(string(out), "failed put a/key: file too large hint: raise the limit") {
 		t.Errorf("Put beyond the limit: %v, %s", err, out)
 	}
 	if got := files(t, dir); len(got) != 0 {
@@ -160,7 +160,7 @@ func TestLocalFullDisk(t *testing.T) {
 	put(t, l, "small", "x")
 	for range 2 {
 		_, err := l.Put(t.Context(), "a/key", bytes.NewReader(make([]byte, 6<<20)))
-		if !errors.Is(err, syscall.ENOSPC) || pgmedic.KindOf(err) != pgmedic.KindFailed || !strings.HasPrefix(pgmedic.HintOf(err), "Free space on "+dir) {
+		if !errors.Is(err, syscall.ENOSPC) || pgmedic.KindOf(err) != pgmedic.KindFailed || !strings.HasPrefix(pgmedic.HintOf(err), "free space on "+dir) {
 			t.Errorf("Put to a full disk: %v (%v), hint %q", err, pgmedic.KindOf(err), pgmedic.HintOf(err))
 		}
 		if got := files(t, dir); !slices.Equal(got, []string{"small"}) {

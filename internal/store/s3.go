@@ -152,11 +152,11 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials.",
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials",
 			"read the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" && o.Endpoint == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Set AWS_REGION, or backup.s3.region.", "no region is given for %s", o.String())
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION in the environment (export it: a .env file is not read for it), or backup.s3.region", "no region is given for %s", o.String())
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
@@ -190,17 +190,17 @@ func (o *S3Options) complete() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "S3 store: "+format, args...)
 	}
 	if o.Bucket == "" || strings.ContainsAny(o.Bucket, "/?#@: ") {
-		return bad("Write s3://bucket/prefix.", "%q is no name of a bucket", o.Bucket)
+		return bad("write s3://bucket/prefix", "%q is not the name of a bucket", o.Bucket)
 	}
 	if o.Prefix != "" {
 		if err := CheckKey(o.Prefix); err != nil {
-			return bad("Write s3://bucket/prefix without empty parts.", "%w", err)
+			return bad("write s3://bucket/prefix without empty parts", "%w", err)
 		}
 	}
 	if u, err := url.Parse(o.Endpoint); o.Endpoint != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-		return bad("Write it as https://host:port.", "the endpoint is no URL")
+		return bad("write it as https://host:port", "the endpoint is not a URL")
 	} else if o.Endpoint != "" && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
-		return bad("Credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile.", "the endpoint has more than scheme, host, port and path")
+		return bad("put credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", "the endpoint has more than scheme, host, port and path")
 	}
 	switch o.ServerSideEncryption {
 	case "", "AES256", "aws:kms":
@@ -208,7 +208,7 @@ func (o *S3Options) complete() error {
 		return bad("", "server-side encryption is AES256 or aws:kms, not %q", o.ServerSideEncryption)
 	}
 	if o.KMSKeyID != "" && o.ServerSideEncryption != "aws:kms" {
-		return bad("Set server-side encryption to aws:kms.", "a KMS key is given but not used")
+		return bad("set server-side encryption to aws:kms", "a KMS key is given but not used")
 	}
 	if o.PartSizeBytes == 0 {
 		o.PartSizeBytes = DefaultPartSizeBytes
@@ -250,13 +250,13 @@ func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
 		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "read the certificates to trust: %w", err)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "read the certificates to trust: %w", err)
 		}
 		if pool, err = x509.SystemCertPool(); err != nil {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "%s holds no PEM certificate", o.CACertFile)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "%s holds no PEM certificate", o.CACertFile)
 		}
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
@@ -308,7 +308,7 @@ func (s *S3) begin(ctx context.Context, op, key string) (name string, err error)
 		return "", fmt.Errorf("%s %s: %w", op, key, err)
 	}
 	if len(s.prefix)+len(key) > MaxKeyBytes {
-		return "", pgmedic.Errorf(pgmedic.KindUsage, "Use a shorter prefix.", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "use a shorter prefix", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
 	}
 	return s.prefix + key, nil
 }

@@ -355,7 +355,7 @@ func (m *multipart) refuseMore(r io.Reader) error {
 		m.wg.Wait()
 		return m.outcome(err)
 	}
-	return pgmedic.Errorf(pgmedic.KindFailed, "Raise backup.s3.part_size_mib.",
+	return pgmedic.Errorf(pgmedic.KindFailed, "raise backup.s3.part_size_mib",
 		"put %s: the object is larger than %d bytes, all that 10,000 growing parts hold", m.u.key, size)
 }
 

@@ -91,7 +91,7 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 			// What the server has, not what gocloud.dev reads into it.
 			name := aws.ToString(raw.Key)
 			if name <= before {
-				yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "Use another server, or a general purpose bucket: directory buckets list in no order.",
+				yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "use another server, or a general purpose bucket: directory buckets list in no order",
 					"list %s: %s lists objects out of order", prefix, s.name))
 				return
 			}
@@ -282,7 +282,7 @@ func (r *s3Reader) resume(why error) error {
 // readFailed is failed for an object that was opened and can't be read on.
 func (s *S3) readFailed(ctx context.Context, key string, err error) error {
 	if isPrecondition(err) || isAbsent(err) {
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "Something else deletes or replaces objects in the store; find out what.",
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "something else deletes or replaces objects in the store; find out what",
 			"read %s: %w: the object was deleted while it was read", key, io.ErrUnexpectedEOF)
 	}
 	return s.failed(ctx, "read", key, err)

@@ -135,7 +135,7 @@ func (h *History) prepareFile() error {
 	info, err := os.Stat(h.opts.Path)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		return pgmedic.Errorf(pgmedic.KindUsage, "name another with report.history, or off", "%s is no file", h.opts.Path)
+		return pgmedic.Errorf(pgmedic.KindUsage, "name another with report.history, or off", "%s is not a file", h.opts.Path)
 	case err == nil, h.opts.ReadOnly:
 		return err
 	case !errors.Is(err, fs.ErrNotExist):
