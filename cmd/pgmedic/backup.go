@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 type backupFlags struct{ labels []string }
@@ -192,7 +193,7 @@ func (a *app) failedBackups(failures []backupFailure, of int) error {
 	}
 	names := make([]string, len(failures))
 	for i, f := range failures {
-		names[i] = pgmedic.QuoteIdent(f.Database)
+		names[i] = sqltext.QuoteIdent(f.Database)
 		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), render.Clean(f.Database), f.Error)
 		if f.Hint != "" {
 			fmt.Fprintf(a.stderr, "       %s\n", oneLine(f.Hint))
@@ -278,7 +279,7 @@ func leftOutWords(b *pgmedic.Backup) string {
 	}
 	var words, keys []string
 	for _, k := range b.Scope.LeftOutForeignKeys {
-		keys = append(keys, k.String())
+		keys = append(keys, sqltext.ForeignKey(k))
 	}
 	if len(keys) > 0 {
 		words = append(words, "foreign keys to rows that are not in it: "+render.Clean(few(keys)))

@@ -23,6 +23,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -190,7 +191,7 @@ func (d *demo) load(ctx context.Context, patients string) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	script := "SET search_path = public; SET clinic.patients = " + pgmedic.QuoteLiteral(patients) + ";\n" + clinicSQL
+	script := "SET search_path = public; SET clinic.patients = " + sqltext.QuoteLiteral(patients) + ";\n" + clinicSQL
 	if _, err := conn.PgConn().Exec(ctx, script).ReadAll(); err != nil {
 		return postgres.Wrap(err, "load the sample clinic")
 	}

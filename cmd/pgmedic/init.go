@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -125,7 +125,7 @@ WHERE d.datname = current_database()`).
 // rolesSQL is the SQL of three roles with the least privileges that their work
 // needs, in one database of a server.
 func rolesSQL(o owned, maintenance string) string {
-	database, maintenance := pgmedic.QuoteIdent(o.database), pgmedic.QuoteIdent(maintenance)
+	database, maintenance := sqltext.QuoteIdent(o.database), sqltext.QuoteIdent(maintenance)
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("-- Roles for pgmedic on PostgreSQL %s, database %s.", o.version, database)
@@ -159,7 +159,7 @@ func rolesSQL(o owned, maintenance string) string {
 	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", database)
 	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", maintenance)
 	for _, owner := range o.owners {
-		line("GRANT %s TO pgmedic_restore;", pgmedic.QuoteIdent(owner))
+		line("GRANT %s TO pgmedic_restore;", sqltext.QuoteIdent(owner))
 	}
 	if o.superuser {
 		line("-- The database belongs to a superuser, whose rights pgmedic_restore must not have:")

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 type restoreFlags struct {
@@ -270,7 +271,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	access := ""
 	if done.Withheld {
 		access = "its owner and superusers only, because something that protects rows is missing; to open it: GRANT CONNECT ON DATABASE " +
-			render.Clean(pgmedic.QuoteIdent(done.Database)) + " TO …"
+			render.Clean(sqltext.QuoteIdent(done.Database)) + " TO …"
 	}
 	a.fields("globals", globalsWords(done.Globals), "access", access)
 	return receiptErr

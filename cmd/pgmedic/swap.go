@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
@@ -205,7 +206,7 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	}
 	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
 	if done.Closed {
-		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(pgmedic.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
+		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(sqltext.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
 	}
 	for _, e := range done.Standbys {
 		if e.Problem == "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // hearing counts and sums what pg_dump writes, as it passes.
@@ -50,7 +51,7 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 	}
 	names, roots := make([]string, len(described)), make([]string, len(described))
 	for i, t := range snapshot.Tables {
-		names[i], roots[i] = pgmedic.QuoteQualified(t.Schema, t.Name), t.CountedAs()
+		names[i], roots[i] = sqltext.QuoteQualified(t.Schema, t.Name), sqltext.CountedAs(t)
 		columns := make([]string, len(described[i].Columns))
 		for j, c := range described[i].Columns {
 			columns[j] = c.Name

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // shares makes progress of streams whose length nobody knows before: of each
@@ -35,7 +36,7 @@ func (s *shares) share(object string, size int64) *share {
 func (s *shares) tables(all []pgmedic.Table) (onTable func(name string)) {
 	sizes := make(map[string]int64, len(all))
 	for _, t := range all {
-		sizes[pgmedic.QuoteQualified(t.Schema, t.Name)] = t.SizeBytes
+		sizes[sqltext.QuoteQualified(t.Schema, t.Name)] = t.SizeBytes
 	}
 	return func(name string) {
 		s.now.end(true)

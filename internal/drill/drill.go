@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Options say what is drilled, where, and what is asked of the copy. Required:
@@ -195,7 +196,7 @@ func (r *rehearsal) compare(ctx context.Context) error {
 	tables := map[string]bool{}
 	for _, t := range r.Backup.Tables {
 		if t.Extension == "" {
-			tables[t.CountedAs()] = true
+			tables[sqltext.CountedAs(t)] = true
 			r.receipt.Counted.Rows += t.Rows
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // VerifyOptions say what is verified. Required: Catalog, Backup, Now.
@@ -354,7 +355,7 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 		if n := counters[i].Rows(); n != p.Rows || !counters[i].Complete() {
 			t := o.Backup.Tables[p.Table]
 			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
-				pgmedic.QuoteQualified(t.Schema, t.Name), n, p.Rows)
+				sqltext.QuoteQualified(t.Schema, t.Name), n, p.Rows)
 		}
 	}
 	return nil
@@ -375,7 +376,7 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 		return check
 	}
 	for _, t := range b.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		if got, ok := counter.Counts()[name]; ok && t.RootName == "" && got != t.Rows {
 			check.Outcome = pgmedic.OutcomeFailed
 			check.Detail = fmt.Sprintf("%s has %d rows in the dump, %d in the manifest", name, got, t.Rows)
@@ -396,7 +397,7 @@ func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
 	var want, have []int64
 	known := make(map[string]bool, len(b.Tables))
 	for _, t := range b.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		known[name] = true
 		if _, ok := counts[name]; ok {
 			continue

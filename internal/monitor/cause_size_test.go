@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // storyOf is the comment that pgmedic writes, as an SQL literal.
@@ -20,7 +21,7 @@ func storyOf(t *testing.T, s postgres.Story) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pgmedic.QuoteLiteral(string(text))
+	return sqltext.QuoteLiteral(string(text))
 }
 
 func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
@@ -31,9 +32,9 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	for _, n := range []string{name, renamed} {
-		exec(t, conn, "CREATE DATABASE "+pgmedic.QuoteIdent(n)+" TEMPLATE template0")
+		exec(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(n)+" TEMPLATE template0")
 		t.Cleanup(func() {
-			if _, err := conn.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+pgmedic.QuoteIdent(n)); err != nil {
+			if _, err := conn.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+sqltext.QuoteIdent(n)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -42,7 +43,7 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	exec(t, conn, "COMMENT ON DATABASE "+renamed+" IS "+
 		storyOf(t, postgres.Story{Pgmedic: postgres.StoryKept, Name: "old", Of: "shop", By: "restore", Since: now.Add(-time.Hour * 1000)}))
 	tell := func(state string, age time.Duration) []pgmedic.Finding {
-		exec(t, conn, "COMMENT ON DATABASE "+pgmedic.QuoteIdent(name)+" IS "+
+		exec(t, conn, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+
 			storyOf(t, postgres.Story{Pgmedic: state, Name: name, Of: "shop", By: "restore", Since: now.Add(-age)}))
 		r := look(t, conn, monitor.CollectOptions{})
 		i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
@@ -63,18 +64,18 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	mustNotFind(t, tell(postgres.StoryLoading, time.Hour), id, object)
 	mustFind(t, tell(postgres.StoryReady, 25*time.Hour), id, object)
 	// A role that may not measure it, nor connect, is told of it all the same.
-	exec(t, conn, "REVOKE CONNECT ON DATABASE "+pgmedic.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
+	exec(t, conn, "REVOKE CONNECT ON DATABASE "+sqltext.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
 	r := look(t, conn, monitor.CollectOptions{})
 	i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
 	if i < 0 || r.Size.Kept[i].Bytes != nil {
 		t.Errorf("kept: %+v", r.Size.Kept)
 	}
 	if !slices.ContainsFunc(r.Skipped, func(s monitor.Skipped) bool {
-		return s.Section == monitor.SectionSize && s.Query == "size of database "+pgmedic.QuoteIdent(name)
+		return s.Section == monitor.SectionSize && s.Query == "size of database "+sqltext.QuoteIdent(name)
 	}) {
 		t.Errorf("nothing says that its size is not known: %+v", r.Skipped)
 	}
-	exec(t, conn, "RESET ROLE", "DROP ROLE onlooker", "DROP DATABASE "+pgmedic.QuoteIdent(name))
+	exec(t, conn, "RESET ROLE", "DROP ROLE onlooker", "DROP DATABASE "+sqltext.QuoteIdent(name))
 	mustNotFind(t, judge(t, conn), id, object)
 }
 
@@ -122,7 +123,7 @@ func testDisksOfTablespacesAreListed(t *testing.T, dsn string, server *scratch.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, conn, `CREATE TABLESPACE "else where" LOCATION `+pgmedic.QuoteLiteral(dir))
+	exec(t, conn, `CREATE TABLESPACE "else where" LOCATION `+sqltext.QuoteLiteral(dir))
 	if !listed() {
 		t.Error("nothing says that its disk is not measured")
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // The bounds of what is asked for on request.
@@ -62,7 +64,7 @@ select s.table_len, s.dead_tuple_len::bigint as dead, s.approx_free_space::bigin
 from pg_class c cross join lateral @extension@.pgstattuple_approx(c.oid::regclass) s where c.oid = $1::oid`
 	var each []query
 	for _, t := range items[:min(measured, len(items))] {
-		each = append(each, q.of(qualified(t.Schema, t.Name), sql, t.OID, func(rows pgx.Rows, r *Reading) error {
+		each = append(each, q.of(sqltext.ReadableTable(t.Schema, t.Name), sql, t.OID, func(rows pgx.Rows, r *Reading) error {
 			type row struct {
 				TableLen, Dead, Free int64
 				Fillfactor           float64
@@ -98,7 +100,7 @@ from pg_class c cross join lateral @extension@.pgstatindex(c.oid::regclass) s wh
 		if x.Method != "btree" || !x.Valid || len(each) == measured {
 			continue
 		}
-		each = append(each, q.of(qualified(x.Schema, x.Name), sql, x.OID, func(rows pgx.Rows, r *Reading) error {
+		each = append(each, q.of(sqltext.ReadableTable(x.Schema, x.Name), sql, x.OID, func(rows pgx.Rows, r *Reading) error {
 			type row struct {
 				LeafPages, UnusedPages, BlockSize int64
 				Density, Fillfactor               float64

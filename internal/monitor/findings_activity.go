@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // window is what was counted between two moments, and how to say which.
@@ -65,7 +67,7 @@ func (a *analysis) transactions() {
 	if now == nil {
 		return
 	}
-	object := "database " + readable(a.reading.Database)
+	object := "database " + sqltext.Readable(a.reading.Database)
 	if now.ChecksumFailures != nil && *now.ChecksumFailures > 0 {
 		a.add(serverWide, pgmedic.Finding{
 			ID: "checksum-failures", Section: SectionTransactions, Severity: pgmedic.SeverityCritical, Object: object,
@@ -165,7 +167,7 @@ func (a *analysis) tempFiles(object string, t Transactions, w window) {
 		f.Evidence = append(f.Evidence, evidence("work_mem_bytes", workMem))
 	}
 	if suggested <= 64 && workMem > 0 && suggested<<20 > workMem {
-		f.Fix = fmt.Sprintf("ALTER DATABASE %s SET work_mem = '%dMB';", quoted(a.reading.Database), suggested)
+		f.Fix = fmt.Sprintf("ALTER DATABASE %s SET work_mem = '%dMB';", sqltext.PrintableIdent(a.reading.Database), suggested)
 		f.Risk = "New sessions take it. Each sort and hash of each session may use that much: with many connections that can be more " +
 			"memory than there is. Better set it for the role of the statements that need it (see the statements by temporary bytes)."
 	} else {
@@ -314,7 +316,7 @@ func (a *analysis) statement(x *Statement, id string, severity pgmedic.Severity,
 		Risk: "There is no fix to paste: look at its plan with EXPLAIN, for rows read and thrown away, and for estimates that are far off.",
 	}
 	if x.QueryID == "" {
-		f.Object = "a statement of role " + readable(x.User) + " that is hidden from this role"
+		f.Object = "a statement of role " + sqltext.Readable(x.User) + " that is hidden from this role"
 	}
 	explainable := regexp.MustCompile(`(?i)^(select|with|insert|update|delete)\s`).MatchString(x.Query) &&
 		!strings.ContainsAny(x.Query, "?;\n") && len(x.Query) < 8000
@@ -376,7 +378,7 @@ func (a *analysis) statementsUncounted() {
 			Evidence: []pgmedic.Evidence{
 				evidenceText("current", x.off), evidenceText("suggested", x.on), evidence("entries", a.reading.Statements.Total),
 			},
-			Fix:  fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", x.name, literal(x.on)),
+			Fix:  fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", x.name, sqltext.PrintableLiteral(x.on)),
 			Risk: "Takes effect at once, in sessions that have not set it for themselves. It counts statements at a cost of a few percent at most.",
 		}
 		if x.name == "compute_query_id" {
@@ -393,7 +395,7 @@ func (a *analysis) statementsMissing() {
 	}
 	f := pgmedic.Finding{
 		ID: "statements-not-tracked", Section: SectionStatements, Severity: pgmedic.SeverityInfo,
-		Object:  "database " + readable(a.reading.Database),
+		Object:  "database " + sqltext.Readable(a.reading.Database),
 		Summary: "The extension pg_stat_statements is not installed in it: nobody knows which statements take the time.",
 		Fix:     "CREATE EXTENSION pg_stat_statements;",
 		Risk:    "A moment. It counts statements at a cost of a few percent at most.",
@@ -429,7 +431,7 @@ func libraryList(names string) string {
 	var out []string
 	for n := range strings.SplitSeq(names, ",") {
 		if n = strings.Trim(strings.TrimSpace(n), `"`); n != "" {
-			out = append(out, literal(n))
+			out = append(out, sqltext.PrintableLiteral(n))
 		}
 	}
 	return strings.Join(out, ", ")

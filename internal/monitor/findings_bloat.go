@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // bloat finds tables whose files are much larger than their rows.
@@ -26,9 +28,9 @@ func (a *analysis) bloat() {
 		if percent <= a.limits.BloatPercent {
 			continue
 		}
-		table := quotedTable(t.Schema, t.Name)
+		table := sqltext.PrintableTable(t.Schema, t.Name)
 		f := pgmedic.Finding{
-			ID: "table-bloat", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: qualified(t.Schema, t.Name),
+			ID: "table-bloat", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: fmt.Sprintf("About %.0f %% of its file holds no live row: %s that VACUUM makes usable again but doesn't give back.",
 				percent, sizeOf(t.Bloat.Bytes)),
 			Evidence: []pgmedic.Evidence{
@@ -78,13 +80,13 @@ func (a *analysis) neverAnalyzed() {
 			continue
 		}
 		a.add(t.Bytes(), pgmedic.Finding{
-			ID: "table-never-analyzed", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: qualified(t.Schema, t.Name),
+			ID: "table-never-analyzed", Section: SectionTables, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: "No ANALYZE of it is recorded although many of its rows have changed: the planner guesses, and plans may be bad.",
 			Evidence: []pgmedic.Evidence{
 				evidence("modified_rows", t.ModifiedSinceAnalyze), evidence("live_tuples", t.LiveTuples),
 				evidence("threshold_rows", a.limits.NeverAnalyzedRows),
 			},
-			Fix:  fmt.Sprintf("ANALYZE %s;", quotedTable(t.Schema, t.Name)),
+			Fix:  fmt.Sprintf("ANALYZE %s;", sqltext.PrintableTable(t.Schema, t.Name)),
 			Risk: "Reads a sample of the table. Reads and writes go on.",
 		})
 	}
@@ -100,19 +102,19 @@ func (a *analysis) neverVacuumed() {
 		t := &a.reading.Tables.Items[i]
 		if t.LastVacuum != nil || t.LastAutovacuum != nil || t.LiveTuples <= a.limits.NeverVacuumedRows ||
 			slices.ContainsFunc(a.found, func(f judged) bool {
-				return f.ID == "table-dead-tuples" && f.Object == qualified(t.Schema, t.Name)
+				return f.ID == "table-dead-tuples" && f.Object == sqltext.ReadableTable(t.Schema, t.Name)
 			}) {
 			continue
 		}
 		a.add(t.Bytes(), pgmedic.Finding{
-			ID: "table-never-vacuumed", Section: SectionTables, Severity: pgmedic.SeverityInfo, Object: qualified(t.Schema, t.Name),
+			ID: "table-never-vacuumed", Section: SectionTables, Severity: pgmedic.SeverityInfo, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: fmt.Sprintf("No VACUUM of it is recorded, and it holds %s: index-only scans look at each row in the table, and one "+
 				"day all are frozen at once.", plural(t.LiveTuples, "row")),
 			Evidence: []pgmedic.Evidence{
 				evidence("live_tuples", t.LiveTuples), evidence("size_bytes", t.Bytes()),
 				evidenceMaybe("inserted_since_vacuum", t.InsertedSinceVacuum), evidence("threshold_rows", a.limits.NeverVacuumedRows),
 			},
-			Fix: fmt.Sprintf("VACUUM (ANALYZE) %s;", quotedTable(t.Schema, t.Name)),
+			Fix: fmt.Sprintf("VACUUM (ANALYZE) %s;", sqltext.PrintableTable(t.Schema, t.Name)),
 			Risk: "Reads the table and its indexes once. Reads and writes go on. Cannot run inside a transaction block. Before PostgreSQL 13 " +
 				"autovacuum never comes to a table that is only inserted into, until it has to freeze it.",
 		})

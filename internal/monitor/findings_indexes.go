@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // indexes finds indexes that are broken, needless or swollen.
@@ -32,7 +34,7 @@ func (a *analysis) indexes() {
 // indexFacts is what is known of an index.
 func indexFacts(x Index) []pgmedic.Evidence {
 	return []pgmedic.Evidence{
-		evidenceText("table", qualified(x.TableSchema, x.Table)), evidenceText("definition", x.Definition),
+		evidenceText("table", sqltext.ReadableTable(x.TableSchema, x.Table)), evidenceText("definition", x.Definition),
 		evidence("size_bytes", x.EstimatedBytes), evidence("scans", x.Scans),
 	}
 }
@@ -47,9 +49,9 @@ func (a *analysis) invalidIndex(x Index) {
 	if x.Building {
 		return
 	}
-	name := quotedTable(x.Schema, x.Name)
+	name := sqltext.PrintableTable(x.Schema, x.Name)
 	f := pgmedic.Finding{
-		ID: "index-invalid", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
+		ID: "index-invalid", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
 		Summary:  "It is invalid: a build that failed left it behind. No query uses it, and every write still pays for it.",
 		Evidence: indexFacts(x),
 		Fix:      fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", name),
@@ -68,13 +70,13 @@ func (a *analysis) invalidIndex(x Index) {
 func (a *analysis) redundantIndex(p IndexPair) {
 	x := p.Redundant
 	f := pgmedic.Finding{
-		ID: "index-duplicate", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
-		Summary:  fmt.Sprintf("It is the same as %s, which does all its work; every write keeps both up to date.", qualified(p.Kept.Schema, p.Kept.Name)),
-		Evidence: append(indexFacts(x), evidenceText("kept", qualified(p.Kept.Schema, p.Kept.Name)), evidenceText("kept_definition", p.Kept.Definition)),
+		ID: "index-duplicate", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
+		Summary:  fmt.Sprintf("It is the same as %s, which does all its work; every write keeps both up to date.", sqltext.ReadableTable(p.Kept.Schema, p.Kept.Name)),
+		Evidence: append(indexFacts(x), evidenceText("kept", sqltext.ReadableTable(p.Kept.Schema, p.Kept.Name)), evidenceText("kept_definition", p.Kept.Definition)),
 	}
 	if !p.Exact {
 		f.ID, f.Severity = "index-redundant", pgmedic.SeverityInfo
-		f.Summary = fmt.Sprintf("Its columns are the first of %s, which can serve the same searches.", qualified(p.Kept.Schema, p.Kept.Name))
+		f.Summary = fmt.Sprintf("Its columns are the first of %s, which can serve the same searches.", sqltext.ReadableTable(p.Kept.Schema, p.Kept.Name))
 		f.Risk = "Before you drop it: it is the smaller of the two, and faster where it suffices. Compare how often each is scanned, " +
 			"here and on every replica."
 		a.add(x.EstimatedBytes, f)
@@ -86,7 +88,7 @@ func (a *analysis) redundantIndex(p IndexPair) {
 		f.Risk = "There is no fix to paste: " + why + "."
 		if x.Unique {
 			f.Summary = fmt.Sprintf("It is the same as %s, which keeps the same rows unique; every write keeps both up to date.",
-				qualified(p.Kept.Schema, p.Kept.Name))
+				sqltext.ReadableTable(p.Kept.Schema, p.Kept.Name))
 			f.Risk = "There is no fix to paste: it keeps rows unique. So does the other one: see that nothing names this one, such as ON " +
 				"CONFLICT ON CONSTRAINT, before you drop it."
 		}
@@ -98,7 +100,7 @@ func (a *analysis) redundantIndex(p IndexPair) {
 		a.add(x.EstimatedBytes, f)
 		return
 	}
-	f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
+	f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name))
 	f.Risk = "The other index serves the same searches, here and on replicas." + dropIndexRisk
 	a.add(x.EstimatedBytes, f)
 }
@@ -164,7 +166,7 @@ func (a *analysis) unusedIndex(x Index) {
 		return
 	}
 	f := pgmedic.Finding{
-		ID: "index-unused", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(x.Schema, x.Name),
+		ID: "index-unused", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: sqltext.ReadableTable(x.Schema, x.Name),
 		Evidence: append(indexFacts(x), evidenceText("replicas_seen", a.replicasSeen())),
 	}
 	since := a.unusedSince(x)
@@ -204,7 +206,7 @@ func (a *analysis) unusedIndex(x Index) {
 		f.Severity = pgmedic.SeverityWarn
 		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", longFor(age.Seconds()))
 		f.Evidence = append(f.Evidence, evidenceTime("unused_since", &since))
-		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name))
+		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name))
 		f.Risk = "What runs less often than the time given would be slower, and what runs on a replica that is neither connected nor " +
 			"has a slot was not looked at." + dropIndexRisk
 	}
@@ -221,12 +223,12 @@ func (a *analysis) bloatedIndex(x Index) {
 		return
 	}
 	a.add(*x.BloatBytes, pgmedic.Finding{
-		ID: "index-bloat", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: qualified(x.Schema, x.Name),
+		ID: "index-bloat", Section: SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
 		Summary: fmt.Sprintf("About %.0f %% of it is %s: %s.", percent, emptyBy(x.BloatMethod), sizeOf(*x.BloatBytes)),
 		Evidence: append(indexFacts(x), evidence("bloat_bytes", *x.BloatBytes), evidencePercent("bloat_percent", percent),
 			evidenceText("method", x.BloatMethod), evidenceText("confidence", x.BloatConfidence),
 			evidencePercent("threshold_percent", a.limits.BloatPercent)),
-		Fix: fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", quotedTable(x.Schema, x.Name)),
+		Fix: fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name)),
 		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
 			"Cannot run inside a transaction block. If it fails it leaves an index that ends in _ccnew, to be dropped.",
 	})
@@ -253,7 +255,7 @@ func (a *analysis) missingIndexes() {
 			continue
 		}
 		f := pgmedic.Finding{
-			ID: "index-missing", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: qualified(t.Schema, t.Name),
+			ID: "index-missing", Section: SectionIndexes, Severity: pgmedic.SeverityInfo, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: fmt.Sprintf("It was read whole %s times (%s), %s rows each time on average: an index may be missing.",
 				pgmedic.Count(t.SeqScans), since, pgmedic.Count(t.SeqTuplesRead/max(1, t.SeqScans))),
 			Evidence: []pgmedic.Evidence{
@@ -270,10 +272,10 @@ func (a *analysis) missingIndexes() {
 			continue
 		}
 		f.Severity = pgmedic.SeverityWarn
-		f.Object += " (" + readable(column) + ")"
+		f.Object += " (" + sqltext.Readable(column) + ")"
 		f.Evidence = append(f.Evidence, evidenceText("statement", statement.Query), evidence("statement_calls", statement.Calls),
 			evidenceText("method", "heuristic"))
-		f.Fix = fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s);", quotedTable(t.Schema, t.Name), quoted(column))
+		f.Fix = fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s);", sqltext.PrintableTable(t.Schema, t.Name), sqltext.PrintableIdent(column))
 		f.Risk = "A heuristic: a statement filters by this column, and no index begins with it. Whether it helps depends on how few rows " +
 			"match: try EXPLAIN first. Building it reads the table twice and takes disk space; reads and writes go on, and each write " +
 			"costs a little more from then on. Cannot run inside a transaction block. If it fails, drop the INVALID index that it leaves."

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // xidLimit is how many transactions a row can age: half of the 2^32 numbers
@@ -43,7 +45,7 @@ func (a *analysis) databaseAges() {
 			continue
 		}
 		f := pgmedic.Finding{
-			ID: "wraparound-database", Section: SectionLimits, Severity: severity, Object: "database " + readable(d.Name),
+			ID: "wraparound-database", Section: SectionLimits, Severity: severity, Object: "database " + sqltext.Readable(d.Name),
 			Summary: fmt.Sprintf("%.0f %% of the transaction numbers since its oldest row was frozen are used up; at the end the whole "+
 				"server refuses writes.", percent),
 			Evidence: []pgmedic.Evidence{
@@ -78,14 +80,14 @@ func (a *analysis) tableAges() {
 			return
 		}
 		f := pgmedic.Finding{
-			ID: "wraparound-table", Section: SectionLimits, Severity: severity, Object: qualified(t.Schema, t.Name),
+			ID: "wraparound-table", Section: SectionLimits, Severity: severity, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: fmt.Sprintf("%.0f %% of the transaction numbers since its oldest row was frozen are used up, and autovacuum has not "+
 				"frozen it.", percent),
 			Evidence: []pgmedic.Evidence{
 				evidence("xid_age", t.XIDAge), evidence("multixact_age", t.MultiXactAge), evidencePercent("used_percent", percent),
 				evidence("size_bytes", t.EstimatedBytes), evidencePercent("threshold_percent", line),
 			},
-			Fix: fmt.Sprintf("VACUUM (FREEZE) %s;", quotedTable(t.Schema, t.Name)),
+			Fix: fmt.Sprintf("VACUUM (FREEZE) %s;", sqltext.PrintableTable(t.Schema, t.Name)),
 			Risk: "Reads the table and writes pages that hold unfrozen rows: much I/O, and reads and writes go on. Cannot run inside " +
 				"a transaction block. An old transaction, slot or prepared transaction makes it useless: end that first.",
 		}
@@ -104,7 +106,7 @@ func (a *analysis) tableAges() {
 // the number in its name is the session's own.
 func sessionOfTemp(number string) string {
 	return fmt.Sprintf("SELECT a.pid, a.usename, a.application_name, a.state, a.backend_start FROM pg_catalog.pg_stat_get_backend_idset() AS b(id) "+
-		"JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) pg_catalog.pg_stat_get_backend_pid(b.id) WHERE b.id::pg_catalog.text OPERATOR(pg_catalog.=) %s;", literal(number))
+		"JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) pg_catalog.pg_stat_get_backend_pid(b.id) WHERE b.id::pg_catalog.text OPERATOR(pg_catalog.=) %s;", sqltext.PrintableLiteral(number))
 }
 
 // sequences finds sequences, or the columns that they fill, that run out.
@@ -118,7 +120,7 @@ func (a *analysis) sequences() {
 			continue
 		}
 		f := pgmedic.Finding{
-			ID: "sequence-near-end", Section: SectionLimits, Severity: severity, Object: qualified(s.Schema, s.Name),
+			ID: "sequence-near-end", Section: SectionLimits, Severity: severity, Object: sqltext.ReadableTable(s.Schema, s.Name),
 			Evidence: []pgmedic.Evidence{
 				evidence("last_value", s.LastValue), evidence("limit", s.Limit), evidencePercent("used_percent", s.UsedPercent),
 				evidenceText("type", s.Type),
@@ -126,7 +128,7 @@ func (a *analysis) sequences() {
 		}
 		what := "the sequence"
 		if s.Column != "" {
-			column := qualified(s.TableSchema, s.Table) + "." + readable(s.Column)
+			column := sqltext.ReadableTable(s.TableSchema, s.Table) + "." + sqltext.Readable(s.Column)
 			what = fmt.Sprintf("the column %s (%s)", column, s.ColumnType)
 			f.Evidence = append(f.Evidence, evidenceText("column", column), evidenceText("column_type", s.ColumnType))
 		}
@@ -139,9 +141,9 @@ func (a *analysis) sequences() {
 
 // sequenceFix widens what is too narrow.
 func sequenceFix(s Sequence) (fix, risk string) {
-	name := quotedTable(s.Schema, s.Name)
+	name := sqltext.PrintableTable(s.Schema, s.Name)
 	narrow := s.ColumnType == "integer" || s.ColumnType == "smallint"
-	column := quotedTable(s.TableSchema, s.Table) + "." + quoted(s.Column)
+	column := sqltext.PrintableTable(s.TableSchema, s.Table) + "." + sqltext.PrintableIdent(s.Column)
 	switch {
 	case s.Increment < 0:
 		return "", ""
@@ -153,10 +155,10 @@ func sequenceFix(s Sequence) (fix, risk string) {
 		return "", fmt.Sprintf("There is no fix to paste: a publication sends the rows of %s to subscribers, whose column would be too narrow for "+
 			"the larger numbers, and one that takes rows in binary form stops at once. Widen the column at every subscriber first (ALTER TABLE … "+
 			"ALTER COLUMN … TYPE bigint), and then here: each writes the whole table anew, and nothing else can use it meanwhile.",
-			quotedTable(s.TableSchema, s.Table))
+			sqltext.PrintableTable(s.TableSchema, s.Table))
 	case narrow:
-		table := quotedTable(s.TableSchema, s.Table)
-		statements := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE bigint;", table, quoted(s.Column))
+		table := sqltext.PrintableTable(s.TableSchema, s.Table)
+		statements := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE bigint;", table, sqltext.PrintableIdent(s.Column))
 		if s.Type != "bigint" {
 			statements += fmt.Sprintf("\nALTER SEQUENCE %s AS bigint;", name)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // blocked is one session that others wait for and that waits for nobody.
@@ -234,7 +236,7 @@ func (a *analysis) preparedTransactions() {
 		}
 		f := pgmedic.Finding{
 			ID: "prepared-transaction-old", Section: SectionLimits, Severity: pgmedic.SeverityWarn,
-			Object: "prepared transaction " + readable(p.GID),
+			Object: "prepared transaction " + sqltext.Readable(p.GID),
 			Summary: fmt.Sprintf("A transaction was prepared for a two-phase commit %s ago and never finished; it holds its locks and "+
 				"keeps VACUUM from removing rows, over restarts too.", longFor(p.AgeSeconds)),
 			Evidence: []pgmedic.Evidence{
@@ -242,10 +244,10 @@ func (a *analysis) preparedTransactions() {
 				evidence("transactions_since", p.XIDAge), evidenceSeconds("threshold_seconds", a.limits.PreparedTransaction.Seconds()),
 			},
 			// Only its coordinator knows how it ends: to paste either end could lose what was promised.
-			Fix: fmt.Sprintf("SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts WHERE gid OPERATOR(pg_catalog.=) %s;", literal(p.GID)),
+			Fix: fmt.Sprintf("SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts WHERE gid OPERATOR(pg_catalog.=) %s;", sqltext.PrintableLiteral(p.GID)),
 			Risk: fmt.Sprintf("Changes nothing: it shows whether it is still there. Ask its coordinator what it decided, and finish it so: "+
 				"COMMIT PREPARED %[1]s, or ROLLBACK PREPARED %[1]s, which throws away what the transaction did. Either must be run in the "+
-				"transaction's database, as its owner or a superuser.", literal(p.GID)),
+				"transaction's database, as its owner or a superuser.", sqltext.PrintableLiteral(p.GID)),
 		}
 		if p.Database != a.reading.Database {
 			f.Database = p.Database
@@ -287,11 +289,11 @@ func (a *analysis) heldBack() {
 			f.Risk = "Changes nothing. Run it on the standby: it shows the queries that hold old snapshots there."
 		case "replication slot":
 			f.Fix, f.Risk = showSlot(h.Name), slotRisk(h.Name)
-			f.Object = "replication slot " + readable(h.Name)
+			f.Object = "replication slot " + sqltext.Readable(h.Name)
 		case "prepared transaction":
 			f.Fix = "SELECT gid, prepared, owner, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared;"
 			f.Risk = "Changes nothing: it shows the prepared transactions. Finish the oldest as its coordinator has decided."
-			f.Object = "prepared transaction " + readable(h.Name)
+			f.Object = "prepared transaction " + sqltext.Readable(h.Name)
 		}
 		a.add(sessionWide, f)
 	}

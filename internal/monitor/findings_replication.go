@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // replication finds what is wrong with the way changes go to other servers and
@@ -54,7 +56,7 @@ func (a *analysis) standby(s Standby) {
 		// A base backup has no lag, and what is hidden can't be judged.
 		return
 	}
-	object := "standby " + readable(s.Application)
+	object := "standby " + sqltext.Readable(s.Application)
 	facts := []pgmedic.Evidence{
 		evidenceText("client", s.Client), evidenceText("state", s.State), evidenceText("sync_state", s.SyncState),
 		evidenceMaybe("replay_lag_bytes", s.ReplayLagBytes), evidenceMaybe("send_lag_bytes", s.SendLagBytes),
@@ -103,13 +105,13 @@ func (a *analysis) standby(s Standby) {
 // dropSlot drops a slot unless it is in use.
 func dropSlot(name string) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "+
-		"WHERE slot_name OPERATOR(pg_catalog.=) %s AND NOT active;", literal(name))
+		"WHERE slot_name OPERATOR(pg_catalog.=) %s AND NOT active;", sqltext.PrintableLiteral(name))
 }
 
 // showSlot shows one slot.
 func showSlot(name string) string {
 	return fmt.Sprintf("SELECT slot_name, slot_type, active, restart_lsn, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots "+
-		"WHERE slot_name OPERATOR(pg_catalog.=) %s;", literal(name))
+		"WHERE slot_name OPERATOR(pg_catalog.=) %s;", sqltext.PrintableLiteral(name))
 }
 
 // slotRisk is the risk of what only shows a slot: whether its reader is gone for
@@ -123,7 +125,7 @@ func slotRisk(name string) string {
 func (a *analysis) slot(s Slot) {
 	f := pgmedic.Finding{
 		ID: "slot-inactive", Section: SectionReplication, Severity: pgmedic.SeverityInfo,
-		Object: "replication slot " + readable(s.Name),
+		Object: "replication slot " + sqltext.Readable(s.Name),
 		Evidence: []pgmedic.Evidence{
 			evidenceText("type", s.Type), evidenceText("database", s.Database), evidenceMaybe("retained_bytes", s.RetainedBytes),
 			evidenceText("wal_status", s.WALStatus), evidenceMaybe("safe_bytes", s.SafeBytes),
@@ -175,7 +177,7 @@ func (a *analysis) subscription(s Subscription) {
 	}
 	f := pgmedic.Finding{
 		ID: "subscription-down", Section: SectionReplication, Severity: pgmedic.SeverityWarn,
-		Object:  "subscription " + readable(s.Name),
+		Object:  "subscription " + sqltext.Readable(s.Name),
 		Summary: "It is enabled and no worker applies its changes: its tables fall behind, and the publisher keeps the WAL.",
 		Evidence: []pgmedic.Evidence{
 			evidence("errors", errors), evidence("tables_not_ready", s.TablesNotReady),
@@ -200,7 +202,7 @@ func (a *analysis) subscription(s Subscription) {
 	case !s.Enabled:
 		f.Severity = pgmedic.SeverityInfo
 		f.Summary = "It is disabled: its tables fall behind, and the publisher keeps the WAL for its slot."
-		f.Fix = "ALTER SUBSCRIPTION " + quoted(s.Name) + " ENABLE;"
+		f.Fix = "ALTER SUBSCRIPTION " + sqltext.PrintableIdent(s.Name) + " ENABLE;"
 		f.Risk = "It goes on where it stopped. If it disabled itself because of an error, that error comes back."
 		if s.Slot == "" {
 			f.Summary = "It is disabled, and no slot on the publisher belongs to it: its tables fall behind."

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // connections finds a server that is about to refuse connections.
@@ -59,7 +61,7 @@ func (a *analysis) idleSessions() {
 func idleFinding(s IdleSession, limits Thresholds) pgmedic.Finding {
 	f := pgmedic.Finding{
 		ID: "idle-in-transaction", Section: SectionConnections, Severity: pgmedic.SeverityWarn,
-		Object: fmt.Sprintf("process %d (role %s)", s.PID, readable(s.User)),
+		Object: fmt.Sprintf("process %d (role %s)", s.PID, sqltext.Readable(s.User)),
 		Summary: fmt.Sprintf("A session has done nothing for %s with a transaction open, which holds its locks and keeps "+
 			"VACUUM from removing rows.", longFor(s.IdleSeconds)),
 		Evidence: []pgmedic.Evidence{
@@ -114,7 +116,7 @@ func (a *analysis) cache() {
 	shared := int64(server.numberSetting("shared_buffers", 0) * server.numberSetting("block_size", 8192))
 	found := pgmedic.Finding{
 		ID: "cache-hit-low", Section: SectionCache, Severity: severity,
-		Object: "database " + readable(a.reading.Database),
+		Object: "database " + sqltext.Readable(a.reading.Database),
 		Summary: fmt.Sprintf("%.1f %% of block accesses were found in shared_buffers (%s); the rest came from the "+
 			"operating system, whose own cache PostgreSQL cannot see.", percent, w.since),
 		Evidence: []pgmedic.Evidence{

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // setting makes a finding about a setting, with a fix that a reload or a
@@ -20,7 +22,7 @@ func (a *analysis) setting(id string, severity pgmedic.Severity, name, suggested
 		Evidence: append([]pgmedic.Evidence{evidenceText("current", settingText(a.reading.Server, name, now)), evidenceText("suggested", suggested)}, more...),
 	}
 	if suggested != "" {
-		f.Fix = fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", name, literal(suggested))
+		f.Fix = fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", name, sqltext.PrintableLiteral(suggested))
 	}
 	a.add(0, f)
 }
@@ -145,7 +147,7 @@ func (a *analysis) security() {
 	}
 	for _, u := range s.Superusers {
 		a.add(0, pgmedic.Finding{
-			ID: "superuser-sessions", Section: SectionSettings, Severity: pgmedic.SeverityInfo, Object: "role " + readable(u.User),
+			ID: "superuser-sessions", Section: SectionSettings, Severity: pgmedic.SeverityInfo, Object: "role " + sqltext.Readable(u.User),
 			Summary: fmt.Sprintf("An application uses this superuser, in %s: a fault in it can do anything to the server.",
 				plural(u.Connections, "session")),
 			Evidence: []pgmedic.Evidence{evidenceText("application", u.Application), evidence("sessions", u.Connections)},

@@ -23,7 +23,7 @@ const (
 	// bell names a table with characters that a terminal obeys; U& is how SQL
 	// writes it in print.
 	bell        = "\"ring\a\x1b[31m ↯\""
-	bellInPrint = `U&"ring\+000007\+00001B[31m ↯"`
+	bellInPrint = `U&"ring\0007\001b[31m ↯"`
 )
 
 func testADeadTableIsFoundAndVacuumed(t *testing.T, dsn string) {

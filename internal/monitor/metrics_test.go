@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // metricsOf renders a look as metrics, which must be as Prometheus wants them.
@@ -55,9 +56,9 @@ func series(f *dto.MetricFamily, name, value string) (values []float64) {
 func testMetricsOfEveryVersionAreClean(t *testing.T, dsn string) {
 	const hostile = "a\"b\\c\nd} 1"
 	conn := connect(t, dsn)
-	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE "+pgmedic.QuoteIdent(hostile)+" (id serial PRIMARY KEY, s text)",
-		"INSERT INTO "+pgmedic.QuoteIdent(hostile)+" (s) SELECT 'PLANTED' FROM generate_series(1, 100)",
-		"SELECT count(*) FROM "+pgmedic.QuoteIdent(hostile)+" WHERE s = 'PLANTED'", "SET application_name = 'e''{}\"'")
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE "+sqltext.QuoteIdent(hostile)+" (id serial PRIMARY KEY, s text)",
+		"INSERT INTO "+sqltext.QuoteIdent(hostile)+" (s) SELECT 'PLANTED' FROM generate_series(1, 100)",
+		"SELECT count(*) FROM "+sqltext.QuoteIdent(hostile)+" WHERE s = 'PLANTED'", "SET application_name = 'e''{}\"'")
 	text, families := metricsOf(t, look(t, conn, monitor.CollectOptions{Numbers: true, Interval: 10 * time.Millisecond}))
 	if strings.Contains(text, "PLANTED") || strings.Contains(text, "count(*)") {
 		t.Errorf("a statement is in\n%s", text)

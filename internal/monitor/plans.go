@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // sqlOwnTexts reads the statements in $1 whole, of those that this role ran. A
@@ -195,12 +197,12 @@ func (n *planNode) write(lines []string, depth int, text func(string) string) []
 		step = n.Operation
 	}
 	if n.Index != "" {
-		step += " using " + readable(n.Index)
+		step += " using " + sqltext.Readable(n.Index)
 	}
 	if n.Relation != "" {
-		step += " on " + readable(n.Relation)
+		step += " on " + sqltext.Readable(n.Relation)
 		if n.Alias != "" && n.Alias != n.Relation {
-			step += " " + readable(n.Alias)
+			step += " " + sqltext.Readable(n.Alias)
 		}
 	}
 	if n.Subplan != "" {

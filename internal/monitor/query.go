@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // query is one row of the table of queries: what to ask, of which versions,
@@ -92,7 +92,7 @@ func (q *query) text(r *Reading) string {
 	if q.build != nil {
 		sql = q.build(e.Version)
 	}
-	return ours + strings.ReplaceAll(sql, "@extension@", pgmedic.QuoteIdent(e.Schema))
+	return ours + strings.ReplaceAll(sql, "@extension@", sqltext.QuoteIdent(e.Schema))
 }
 
 // ours begins our questions: pg_stat_statements keeps it, so that a look knows its
@@ -145,10 +145,10 @@ func (q *query) unfit(r *Reading) string {
 	case !r.may.StatementsLoaded:
 		return "pg_stat_statements is not in shared_preload_libraries"
 	case refused(r.may.StatementsSchema):
-		return fmt.Sprintf("this role may not see the extension's schema: GRANT USAGE ON SCHEMA %s TO %s;", quoted(e.Schema), quoted(r.may.RoleName))
+		return fmt.Sprintf("this role may not see the extension's schema: GRANT USAGE ON SCHEMA %s TO %s;", sqltext.PrintableIdent(e.Schema), sqltext.PrintableIdent(r.may.RoleName))
 	case refused(r.may.StatementsCall):
 		return fmt.Sprintf("this role may not call the extension's functions: GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %s TO %s;",
-			quoted(e.Schema), quoted(r.may.RoleName))
+			sqltext.PrintableIdent(e.Schema), sqltext.PrintableIdent(r.may.RoleName))
 	}
 	return ""
 }

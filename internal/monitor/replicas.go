@@ -11,6 +11,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Replica is a standby of the server and what its own sessions use there: each
@@ -169,9 +171,9 @@ func (a *analysis) unseenReplicas() (names []string, known bool) {
 	for _, s := range unmatched {
 		switch {
 		case s.Name != "":
-			names = append(names, readable(s.Name))
+			names = append(names, sqltext.Readable(s.Name))
 		case s.Slot != "":
-			names = append(names, "the standby of slot "+readable(s.Slot))
+			names = append(names, "the standby of slot "+sqltext.Readable(s.Slot))
 		default:
 			names = append(names, "a standby that this role may not see")
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // The columns of every answer are named as the fields that take them.
@@ -172,7 +174,7 @@ func scanExactSizes(rows pgx.Rows, r *Reading) error {
 		g, ok := measured[t.OID]
 		if !ok {
 			r.Skipped = append(r.Skipped, Skipped{
-				Section: SectionTables, Query: "exact size of " + qualified(t.Schema, t.Name),
+				Section: SectionTables, Query: "exact size of " + sqltext.ReadableTable(t.Schema, t.Name),
 				Reason: "somebody holds it locked, or it is being dropped",
 			})
 			continue

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // text returns a statement as the Reading may hold it.
@@ -13,7 +15,7 @@ func (r *Reading) text(statement string) string {
 	if r.Literals {
 		return statement
 	}
-	return Normalise(statement)
+	return sqltext.Form{}.Normalise(statement)
 }
 
 // complete makes a session fit for the Reading.
@@ -93,7 +95,7 @@ func scanLockWaits(rows pgx.Rows, r *Reading) error {
 	for i, g := range got {
 		g.complete(r)
 		if g.ObjectName != "" {
-			g.Object = qualified(g.ObjectSchema, g.ObjectName)
+			g.Object = sqltext.ReadableTable(g.ObjectSchema, g.ObjectName)
 		}
 		slices.Sort(g.BlockedBy)
 		g.BlockedBy = slices.Compact(g.BlockedBy)
@@ -167,7 +169,7 @@ func scanSubscriptions(rows pgx.Rows, r *Reading) error {
 		all[i] = g.Subscription
 		all[i].NotReady = []string{}
 		for pair := range slices.Chunk(g.NotReadyNames, 2) {
-			all[i].NotReady = append(all[i].NotReady, qualified(pair[0], pair[1]))
+			all[i].NotReady = append(all[i].NotReady, sqltext.ReadableTable(pair[0], pair[1]))
 		}
 	}
 	made(&r.Replication).Subscriptions = all
@@ -179,7 +181,7 @@ func processName(pid int, user string) string {
 	if user == "" {
 		return fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Sprintf("process %d (role %s)", pid, readable(user))
+	return fmt.Sprintf("process %d (role %s)", pid, sqltext.Readable(user))
 }
 
 // scanWaitSample adds one sample to the waits.

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 func scanDatabaseSize(rows pgx.Rows, r *Reading) error {
@@ -35,7 +37,7 @@ func scanDatabaseSizes(rows pgx.Rows, r *Reading) error {
 	for _, g := range got {
 		if g.Bytes == nil {
 			r.Skipped = append(r.Skipped, Skipped{
-				Section: SectionSize, Query: "size of database " + quoted(g.Name), Reason: "this role lacks CONNECT on it: grant it pg_monitor",
+				Section: SectionSize, Query: "size of database " + sqltext.PrintableIdent(g.Name), Reason: "this role lacks CONNECT on it: grant it pg_monitor",
 			})
 			continue
 		}
@@ -54,7 +56,7 @@ func scanTablespaces(rows pgx.Rows, r *Reading) error {
 	}
 	for _, g := range got {
 		r.Skipped = append(r.Skipped, Skipped{
-			Section: SectionSize, Query: "the disk of tablespace " + quoted(g.Name),
+			Section: SectionSize, Query: "the disk of tablespace " + sqltext.PrintableIdent(g.Name),
 			Reason: "only the disk of the data folder is measured: look at df " + g.Location + " on the server's machine",
 		})
 	}

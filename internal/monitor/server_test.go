@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 var shared *scratch.Server
@@ -45,7 +46,7 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	for _, r := range role {
 		// Unlike SET ROLE, this changes what the session's own privileges are.
-		exec(t, conn, "SET SESSION AUTHORIZATION "+pgmedic.QuoteIdent(r))
+		exec(t, conn, "SET SESSION AUTHORIZATION "+sqltext.QuoteIdent(r))
 	}
 	return conn
 }

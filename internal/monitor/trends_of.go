@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // trendItems bounds the lists of Trends.
@@ -110,7 +112,7 @@ func tableGrowth(all []*Reading) []Growth {
 		last := samples[len(samples)-1]
 		if l, ok := fit(samples); ok && l.grows() && last.at.Equal(now) {
 			grown = append(grown, Growth{
-				Name: qualified(n.schema, n.name), Bytes: last.bytes, BytesPerDay: l.perDay, LowPerDay: l.low, HighPerDay: l.high,
+				Name: sqltext.ReadableTable(n.schema, n.name), Bytes: last.bytes, BytesPerDay: l.perDay, LowPerDay: l.low, HighPerDay: l.high,
 			})
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // ArchiveOptions say what pg_dump writes into an archive of its own format.
@@ -57,7 +57,7 @@ func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 // ExcludeArgument is pg_dump's argument that leaves a table's rows out. A name
 // that is quoted is taken to the letter, patterns and all.
 func ExcludeArgument(t postgres.RowTable) string {
-	return "--exclude-table-data=" + pgmedic.QuoteQualified(t.Schema, t.Name)
+	return "--exclude-table-data=" + sqltext.QuoteQualified(t.Schema, t.Name)
 }
 
 // ExcludeSchemaArgument is pg_dump's argument that leaves out the rows that
@@ -72,7 +72,7 @@ func ExcludeSchemaArgument(w postgres.WholeSchema) string {
 	if w.Name == "" {
 		return "--exclude-table-data=*" + pattern
 	}
-	return "--exclude-table-data=" + pgmedic.QuoteIdent(w.Name) + pattern
+	return "--exclude-table-data=" + sqltext.QuoteIdent(w.Name) + pattern
 }
 
 // RestoreArchiveOptions say what pg_restore does.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // GlobalStatement is one statement of pg_dumpall --globals-only that makes or
@@ -221,72 +222,37 @@ func cutSQL(text string, command func(string), yield func(sqlTokens, bool) bool)
 	now := sqlTokens{source: text}
 	for i := 0; i < len(text) && len(now.tokens) <= maxGlobalTokens; {
 		start := i
-		switch c := text[i]; {
-		case c == ';':
-			if len(now.tokens) > 0 && !yield(now, true) {
-				return
-			}
-			now = sqlTokens{source: text}
-			i++
-			continue
-		case strings.HasPrefix(text[i:], "--"):
-			i += lineLength(text[i:])
-			continue
-		case c == '\\' && len(now.tokens) == 0:
+		if text[i] == '\\' && len(now.tokens) == 0 {
 			i += lineLength(text[i:])
 			name, _, _ := strings.Cut(strings.TrimRight(text[start:i], "\r"), " ")
 			command(name)
 			continue
-		case c == ' ', c == '\t', c == '\n', c == '\r':
-			i++
-			continue
-		case c == '"':
-			i += quotedLength(text[i:], '"', false)
-			name := strings.TrimSuffix(text[start+1:i], `"`)
+		}
+		token := sqltext.NextToken(text[i:])
+		i += len(token.Text)
+		switch {
+		case token.Kind == sqltext.Space || token.Kind == sqltext.Comment:
+		case token.Text == ";":
+			if len(now.tokens) > 0 && !yield(now, true) {
+				return
+			}
+			now = sqlTokens{source: text}
+		case token.Kind == sqltext.QuotedName:
+			name := strings.TrimSuffix(token.Text[1:], `"`)
 			name = strings.ReplaceAll(name, `""`, `"`)
 			now.tokens = append(now.tokens, sqlToken{text: name, quoted: true, start: start, end: i})
-			continue
-		case c == '\'':
-			i += quotedLength(text[i:], '\'', false)
-		case (c == 'E' || c == 'e') && strings.HasPrefix(text[i+1:], "'"):
-			i += 1 + quotedLength(text[i+1:], '\'', true)
-		case wordByte(c):
-			for i < len(text) && wordByte(text[i]) {
-				i++
-			}
 		default:
-			i++
+			now.tokens = append(now.tokens, sqlToken{text: token.Text, start: start, end: i})
 		}
-		now.tokens = append(now.tokens, sqlToken{text: text[start:i], start: start, end: i})
 	}
 	if len(now.tokens) > 0 {
 		yield(now, false)
 	}
 }
 
-func wordByte(c byte) bool {
-	return c == '_' || c == '$' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
-}
-
 func lineLength(s string) int {
 	if n := strings.IndexByte(s, '\n'); n >= 0 {
 		return n
-	}
-	return len(s)
-}
-
-// quotedLength is how long the string or name is with which s begins. A doubled
-// quote is part of it.
-func quotedLength(s string, quote byte, backslashes bool) int {
-	for i := 1; i < len(s); i++ {
-		switch {
-		case backslashes && s[i] == '\\':
-			i++
-		case s[i] == quote && i+1 < len(s) && s[i+1] == quote:
-			i++
-		case s[i] == quote:
-			return i + 1
-		}
 	}
 	return len(s)
 }

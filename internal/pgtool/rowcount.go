@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // RowCounter reads the SQL that pg_dump writes, as it passes, and counts the
@@ -401,7 +401,7 @@ func copyTable(statement []byte) (table string, ok bool) {
 		if !ok {
 			return "", false
 		}
-		parts = append(parts, pgmedic.QuoteIdent(name))
+		parts = append(parts, sqltext.QuoteIdent(name))
 		if rest, ok = strings.CutPrefix(tail, "."); !ok {
 			rest = tail
 			break

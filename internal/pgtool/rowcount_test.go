@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 type rowCase struct {
@@ -19,7 +19,7 @@ type rowCase struct {
 
 // rowCases are texts as pg_dump writes them, and some that it could.
 func rowCases() map[string]rowCase {
-	q := pgmedic.QuoteQualified
+	q := sqltext.QuoteQualified
 	return map[string]rowCase{
 		"nothing":        {"", nil, true},
 		"one table":      {"COPY public.t (a, b) FROM stdin;\n1\t2\n3\t\\N\n\\.\n", map[string]int64{q("public", "t"): 2}, true},
@@ -244,7 +244,7 @@ WHERE relkind = 'r' AND c.oid >= 16384 AND nspname !~ '^pg_'`)
 		if err := rows.Scan(&name, &sql, &schema); err != nil {
 			t.Fatal(err)
 		}
-		names[pgmedic.QuoteQualified(schema, name)] = sql
+		names[sqltext.QuoteQualified(schema, name)] = sql
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)

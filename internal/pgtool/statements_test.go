@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // load gives a script to a server up to the first error.
@@ -49,8 +50,8 @@ func TestEachStatement(t *testing.T) {
 		{name: "ends in rows", script: "COPY public.patients (ssn, n) FROM stdin;\nx\t1\n", want: "ends in the middle", kind: pgmedic.KindIntegrity},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET statement_timeout = '1h'")
-			exec(t, conn, "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET datestyle = 'SQL, DMY'")
+			exec(t, conn, "ALTER DATABASE "+sqltext.QuoteIdent(target.Database())+" SET statement_timeout = '1h'")
+			exec(t, conn, "ALTER DATABASE "+sqltext.QuoteIdent(target.Database())+" SET datestyle = 'SQL, DMY'")
 			err := load(t.Context(), target.With("options", "-c lock_timeout=12345"), iotest.HalfReader(strings.NewReader(tt.script)))
 			if tt.want == "" && err != nil || tt.want != "" && !strings.Contains(message(err), tt.want) {
 				t.Fatalf("got %v, want %q", err, tt.want)

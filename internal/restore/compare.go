@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // CompareOptions say what is compared with what. Required: Catalog and Backup of
@@ -134,7 +135,7 @@ func (c *comparison) notCompared(ctx context.Context, conn *pgx.Conn) error {
 		summed[t.Index] = true
 	}
 	for i, t := range c.Backup.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		switch {
 		case summed[i] || t.WithoutRows:
 		case t.Extension != "":
@@ -174,9 +175,9 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 			ofExtensions++
 			continue
 		}
-		want[t.CountedAs()] += t.Rows
+		want[sqltext.CountedAs(t)] += t.Rows
 		tables = append(tables, t)
-		if _, done := counted[t.CountedAs()]; !done {
+		if _, done := counted[sqltext.CountedAs(t)]; !done {
 			uncounted = append(uncounted, t)
 		}
 	}
@@ -188,7 +189,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 	var wrong []string
 	var total int64
 	for _, t := range tables {
-		name := t.CountedAs()
+		name := sqltext.CountedAs(t)
 		expected, pending := want[name]
 		if !pending {
 			continue // a further partition of a table already compared

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // prepareLabels refuses a server that has not loaded the libraries of the backup's
@@ -77,7 +78,7 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 func quoted(names []string) []string {
 	all := make([]string, len(names))
 	for i, name := range names {
-		all[i] = pgmedic.QuoteIdent(name)
+		all[i] = sqltext.QuoteIdent(name)
 	}
 	return all
 }

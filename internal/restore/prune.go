@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // PrunePolicy says which databases of ours may be dropped.
@@ -220,7 +221,7 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 // gone that looks whole, and a rollback would take it.
 func dropKept(ctx context.Context, conn *pgx.Conn, k postgres.Kept) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(k.Name), context.Cause(ctx))
+		return fmt.Errorf("drop database %s: %w", sqltext.QuoteIdent(k.Name), context.Cause(ctx))
 	}
 	whole := context.WithoutCancel(ctx) // from here to the end of it or back
 	begun := k.Story

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // PrunedSchema is a schema that a rescue of single tables made, and what is to become
@@ -203,13 +204,13 @@ func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
 		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
 	}
 	for i, name := range tables {
-		tables[i] = pgmedic.QuoteQualified(p.Schema, name)
+		tables[i] = sqltext.QuoteQualified(p.Schema, name)
 	}
 	sql := quiet + "SET LOCAL lock_timeout = '5s'; "
 	if len(tables) > 0 {
 		sql += "DROP TABLE " + strings.Join(tables, ", ") + "; "
 	}
-	err = together(ctx, conn, sql+"DROP SCHEMA "+pgmedic.QuoteIdent(p.Schema))
+	err = together(ctx, conn, sql+"DROP SCHEMA "+sqltext.QuoteIdent(p.Schema))
 	switch postgres.Code(err) {
 	case "2BP01": // dependent_objects_still_exist
 		return refuse("something else depends on its tables, or is in it: look, and drop it by hand")

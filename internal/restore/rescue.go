@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // RescueOptions say which tables of a backup are brought back beside the living
@@ -189,7 +190,7 @@ func (r *rescue) plan(dryRun bool) {
 	}
 	streamed := false
 	for _, n := range r.names {
-		t := RescuedTable{Table: n.String(), As: pgmedic.QuoteQualified(r.schema, n.as)}
+		t := RescuedTable{Table: n.String(), As: sqltext.QuoteQualified(r.schema, n.as)}
 		for _, i := range n.tables {
 			t.Rows += r.Backup.Tables[i].Rows
 			t.FetchBytes += fetch[i]
@@ -331,6 +332,6 @@ func (r *rescue) finish(ctx context.Context) error {
 	if _, err := r.conn.PgConn().Exec(ctx, strings.Join(append(statements, "COMMIT"), "; ")).ReadAll(); err != nil {
 		return postgres.Wrap(err, "finish the rescue")
 	}
-	r.done.CleanUp = printable("DROP SCHEMA " + pgmedic.QuoteIdent(r.schema) + " CASCADE;")
+	r.done.CleanUp = sqltext.Printable("DROP SCHEMA " + sqltext.QuoteIdent(r.schema) + " CASCADE;")
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readyStream looks for what it takes to read rows that are in no chunk: those
@@ -85,11 +86,11 @@ func (r *rescue) loadStream(ctx context.Context) error {
 			if t.Format != "" {
 				continue
 			}
-			l.want[pgmedic.QuoteQualified(t.Schema, t.Name)] = k
+			l.want[sqltext.QuoteQualified(t.Schema, t.Name)] = k
 			if n.root {
 				l.want[n.String()] = k
 			} else if t.RootName != "" {
-				l.through[t.CountedAs()] = n.String()
+				l.through[sqltext.CountedAs(t)] = n.String()
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // rowLoader brings chunks back over several connections.
@@ -106,7 +107,7 @@ func (l *rowLoader) own(c pgmedic.Chunk) []string {
 	into := make([]string, len(c.Parts))
 	for i, p := range c.Parts {
 		t := l.Backup.Tables[p.Table]
-		into[i] = pgmedic.QuoteQualified(t.Schema, t.Name)
+		into[i] = sqltext.QuoteQualified(t.Schema, t.Name)
 	}
 	return into
 }
@@ -180,7 +181,7 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
 		if t.RootName != "" && postgres.Code(err) == "23514" {
-			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, t.CountedAs()))
+			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, sqltext.CountedAs(t)))
 		}
 		switch {
 		case refusedContent(err):

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readSums reads the sums that the backup recorded, or nil where there are none that
@@ -161,7 +162,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	}
 	names := make([]string, len(c.sums.Tables))
 	for i, t := range c.sums.Tables {
-		names[i] = pgmedic.QuoteQualified(c.Backup.Tables[t.Index].Schema, c.Backup.Tables[t.Index].Name)
+		names[i] = sqltext.QuoteQualified(c.Backup.Tables[t.Index].Schema, c.Backup.Tables[t.Index].Name)
 	}
 	extents, err := postgres.ReadExtents(ctx, conn, names)
 	if err != nil {
@@ -171,10 +172,10 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	whole := readWhole(extents, c.jobs())
 	for i, t := range c.sums.Tables {
 		m := c.Backup.Tables[t.Index]
-		root, known := c.roots[m.CountedAs()]
+		root, known := c.roots[sqltext.CountedAs(m)]
 		if !known {
 			root = &rootSum{at: t.Index, generated: t.Generated}
-			c.roots[m.CountedAs()] = root
+			c.roots[sqltext.CountedAs(m)] = root
 		}
 		want := tableSum{rows: t.Rows, sum: t.Sum}
 		if t.GeneratedSum != nil {
@@ -218,7 +219,7 @@ func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *pgme
 	}
 	defer postgres.Close(ctx, conn)
 	for p := range queue {
-		name := pgmedic.QuoteQualified(p.table.Schema, p.table.Name)
+		name := sqltext.QuoteQualified(p.table.Schema, p.table.Name)
 		meter.Object(name)
 		sql := postgres.CopyOutSQL(p.table, p.blocks, c.Backup.Database.Encoding)
 		if p.generated {

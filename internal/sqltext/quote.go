@@ -1,4 +1,4 @@
-package pgmedic
+package sqltext
 
 import "strings"
 

@@ -1,12 +1,15 @@
-package monitor_test
+package sqltext_test
 
 import (
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
+
+// hidden is a statement in the plainest form.
+func hidden(sql string) string { return sqltext.Form{}.Normalise(sql) }
 
 func TestNormalise(t *testing.T) {
 	tests := []struct{ name, in, want string }{
@@ -34,6 +37,7 @@ func TestNormalise(t *testing.T) {
 		{"cut within a dollar tag", "do $bod", "do ?"},
 		{"cut within a comment", "select a /* Jane", "select a"},
 		{"a backslash before a quote", `select 'a\' , secret, 'b' from t`, "select ?"},
+		{"two backslashes before a quote", `select 'a\\', b`, "select ?, b"},
 		{"names beyond ASCII", "select größe from 患者 where x=1", "select größe from 患者 where x=?"},
 		{"casts", "select '2024-01-01'::date, a::text", "select ?::date, a::text"},
 		{"rows after a COPY", "copy t (a) from stdin with csv; Jane Doe,O", "copy t (a) from stdin with csv;"},
@@ -42,11 +46,11 @@ func TestNormalise(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := monitor.Normalise(tt.in)
+			got := hidden(tt.in)
 			if got != tt.want {
 				t.Errorf("%s\nbecame %s\nwant   %s", tt.in, got, tt.want)
 			}
-			if again := monitor.Normalise(got); again != got {
+			if again := hidden(got); again != got {
 				t.Errorf("normalised again it is %s", again)
 			}
 		})
@@ -64,7 +68,7 @@ func TestNormaliseHidesASecretWhereverTheTextIsCut(t *testing.T) {
 		`select 'a\'` + secret + `' , '` + secret + `'`,
 	} {
 		for cut := range len(whole) + 1 {
-			if got := monitor.Normalise(whole[:cut]); strings.Contains(got, "SEC") {
+			if got := hidden(whole[:cut]); strings.Contains(got, "SEC") {
 				t.Errorf("%s\nbecame %s", whole[:cut], got)
 			}
 		}
@@ -76,7 +80,7 @@ func FuzzNormalise(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := monitor.Normalise(s)
+		got := hidden(s)
 		if utf8.ValidString(s) && !utf8.ValidString(got) {
 			t.Errorf("%q became %q", s, got)
 		}
