@@ -38,6 +38,7 @@ var allowedImports = map[string][]string{
 
 	"internal/words":    {},
 	"internal/sqltext":  {"."},
+	"internal/progress": {"."},
 	"internal/config":   {"."},
 	"internal/seal":     {"."},
 	"internal/digest":   {"."},
@@ -74,7 +75,7 @@ var allowedImports = map[string][]string{
 }
 
 var engineImports = []string{
-	".", "internal/sqltext", "internal/postgres", "internal/pgtool", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
+	".", "internal/sqltext", "internal/progress", "internal/postgres", "internal/pgtool", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
 	"internal/words",
 }
 

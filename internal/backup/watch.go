@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -193,7 +194,7 @@ func (w *watch) look(ctx context.Context) error {
 
 // load is what the run asked of the server, once it has ended.
 func (w *watch) load(held time.Duration) *pgmedic.Load {
-	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: seconds(held), WALBytes: w.grew, LongestWaitSeconds: seconds(w.longest)}
+	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: progress.Seconds(held), WALBytes: w.grew, LongestWaitSeconds: progress.Seconds(w.longest)}
 	for _, o := range w.run.Manifest.Objects {
 		if o.Role != pgmedic.RoleInventory && o.Role != pgmedic.RoleSums && o.Role != pgmedic.RoleRecovery {
 			l.ReadBytes += o.PlainBytes

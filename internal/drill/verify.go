@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -73,7 +74,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 		return nil, fmt.Errorf("verify backup %s: %w", o.Backup.ID, err)
 	}
 	receipt.Checks = append(receipt.Checks, checks...)
-	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: seconds(o.Now().Sub(began))}}
+	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: progress.Seconds(o.Now().Sub(began))}}
 	if o.Sample != nil {
 		reached = pgmedic.ProofTaken // some objects prove nothing of a backup
 	}
@@ -110,7 +111,7 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 	for _, object := range objects {
 		total += bytesToRead(object, sealed)
 	}
-	m := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
+	m := progress.NewMeter(progress.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
 	checks := make([][]pgmedic.Check, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(postgres.Jobs(o.Jobs), maxVerifyJobs))
@@ -417,10 +418,6 @@ func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
 	slices.Sort(want)
 	slices.Sort(have)
 	return slices.Equal(want, have)
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // copyContext is io.Copy that stops soon after ctx ends.

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -51,7 +52,7 @@ func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
 	for _, k := range found {
 		d := Pruned{
 			Database: k.Name, Of: k.Story.Of, State: k.Story.Pgmedic, Since: k.Story.Since.UTC(),
-			AgeSeconds: seconds(p.Now.Sub(k.Story.Since)), SizeBytes: k.SizeBytes, oid: k.OID,
+			AgeSeconds: progress.Seconds(p.Now.Sub(k.Story.Since)), SizeBytes: k.SizeBytes, oid: k.OID,
 		}
 		d.Drop, d.Reason = judge(k, p)
 		plan = append(plan, d)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -148,7 +149,7 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 			continue // it has the name of one and is somebody else's
 		}
 		plan = append(plan, PrunedSchema{
-			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
+			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: progress.Seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
 			Reason: "no rescue is dropped unless it is asked for: --rescued " + f.Schema,
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -137,7 +138,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if err := r.run(ctx); err != nil {
 		return nil, errors.Join(err, r.drop(ctx))
 	}
-	r.done.Steps, r.done.Seconds = r.steps, seconds(o.Now().Sub(began))
+	r.done.Steps, r.done.Seconds = r.steps, progress.Seconds(o.Now().Sub(began))
 	return r.done, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -324,7 +325,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
-	loaded := &Loaded{loader: s.loader, Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
+	loaded := &Loaded{loader: s.loader, Seconds: progress.Seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := s.applyLate(ctx)
@@ -425,11 +426,8 @@ func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
 
 // Step measures one part of the restore and records how long it took.
 func (s *Session) Step(name string, do func() error) error {
-	began := s.Now()
-	s.report(pgmedic.Event{Step: name})
-	err := do()
-	s.steps = append(s.steps, pgmedic.Step{Name: name, Seconds: seconds(s.Now().Sub(began))})
-	s.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
+	took, err := progress.Step{Name: name, Report: s.report, Now: s.Now}.Do(do)
+	s.steps = append(s.steps, took)
 	return err
 }
 
@@ -437,10 +435,6 @@ func (s *Session) report(e pgmedic.Event) {
 	if s.Progress != nil {
 		s.Progress(e)
 	}
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // Drop drops a database that a restore made, also when ctx has ended. What leads to

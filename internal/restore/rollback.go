@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -63,7 +64,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	done := &Swapped{
-		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, OutageSeconds: seconds(outage), Seconds: seconds(o.Now().Sub(began)),
+		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, OutageSeconds: progress.Seconds(outage), Seconds: progress.Seconds(o.Now().Sub(began)),
 		PassedOver: passedOver, Closed: run.closed(ctx, &o),
 	}
 	if plan.LiveExists {

@@ -11,13 +11,14 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // rowLoader brings chunks back over several connections.
 type rowLoader struct {
 	*Session
-	progress *pgmedic.Meter
+	progress *progress.Meter
 
 	mu     sync.Mutex
 	failed []refusedPart // to be tried once more after all others

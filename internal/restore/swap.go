@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
 // SwapOptions say how a backup replaces a live database. Options.Into and
@@ -402,7 +403,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	r.awaitCron(ctx, o, cron, done)
 	done.Standbys = r.endOnStandbys(ctx, o, plan)
 	done.Steps = s.steps
-	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
+	done.Seconds = progress.Seconds(o.Now().Sub(began)) + loaded.Seconds
 	return done, nil
 }
 
@@ -443,7 +444,7 @@ func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, unmade []
 	if err != nil {
 		return err
 	}
-	done.OutageSeconds, done.Closed = seconds(outage), r.closed(ctx, o)
+	done.OutageSeconds, done.Closed = progress.Seconds(outage), r.closed(ctx, o)
 	return nil
 }
 

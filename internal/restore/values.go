@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -136,7 +137,7 @@ func (c *comparison) compareRows(ctx context.Context) error {
 	for _, p := range parts {
 		total += p.bytes
 	}
-	meter := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "compare", TotalBytes: total, Report: c.Progress, Now: c.Now})
+	meter := progress.NewMeter(progress.MeterOptions{Step: "compare", TotalBytes: total, Report: c.Progress, Now: c.Now})
 	queue := make(chan reading, len(parts))
 	for _, p := range parts {
 		queue <- p
@@ -212,7 +213,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	return parts, nil
 }
 
-func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *pgmedic.Meter) error {
+func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *progress.Meter) error {
 	conn, err := postgres.Connect(ctx, c.Target)
 	if err != nil {
 		return err

@@ -1,8 +1,11 @@
-package pgmedic
+// Package progress says how far a run is: events of its steps and of bytes that pass.
+package progress
 
 import (
 	"sync"
 	"time"
+
+	"github.com/pgmedic/pgmedic"
 )
 
 // MeterOptions say what a Meter tells.
@@ -12,7 +15,7 @@ type MeterOptions struct {
 	// TotalBytes is what is expected; zero where nobody can know.
 	TotalBytes int64
 	// Report gets the events, one at a time; nil means nobody listens.
-	Report func(Event)
+	Report func(pgmedic.Event)
 	// Now is the time; nil means time.Now.
 	Now func() time.Time
 }
@@ -72,8 +75,8 @@ func (m *Meter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (m *Meter) event() Event {
-	e := Event{Step: m.o.Step, Object: m.object, DoneBytes: max(m.done, 0), TotalBytes: m.o.TotalBytes}
+func (m *Meter) event() pgmedic.Event {
+	e := pgmedic.Event{Step: m.o.Step, Object: m.object, DoneBytes: max(m.done, 0), TotalBytes: m.o.TotalBytes}
 	if e.TotalBytes > 0 {
 		e.DoneBytes = min(e.DoneBytes, e.TotalBytes)
 	}
