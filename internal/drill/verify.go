@@ -17,7 +17,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -222,7 +222,7 @@ func AddReceipt(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key 
 // means that it could not be read.
 func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	var counter pgtool.RowCounter
+	var counter dumpsql.RowCounter
 	dst := m
 	if object.Role == pgmedic.RoleDump {
 		dst = io.MultiWriter(m, &counter)
@@ -364,7 +364,7 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 
 // countedRows compares the rows in a dump with those that the manifest says it
 // holds.
-func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
+func countedRows(b *pgmedic.Backup, counter *dumpsql.RowCounter) pgmedic.Check {
 	check := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeOK}
 	want, have := b.Rows(), int64(0)
 	for _, n := range counter.Counts() {

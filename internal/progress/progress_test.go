@@ -2,8 +2,8 @@ package progress_test
 
 import (
 	"errors"
-	"slices"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"

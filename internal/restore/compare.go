@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -29,7 +30,7 @@ type CompareOptions struct {
 	// CountsOnly, if not empty, is why rows are only counted.
 	CountsOnly string
 	// Without is what was left out of the copy on purpose.
-	Without pgtool.Without
+	Without dumpsql.Without
 	// Private is true where the copy has no access list and no connection limit yet.
 	Private bool
 	// RefusedSettings are settings that the server did not take.
@@ -216,7 +217,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 
 // compareDefinitions compares the definitions of objects, and their security labels
 // where there are any. What was left out of a copy on purpose may be missing.
-func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without pgtool.Without) ([]pgmedic.Check, error) {
+func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without dumpsql.Without) ([]pgmedic.Check, error) {
 	source, err := readInventory(ctx, s)
 	if errors.Is(err, errManyDefinitions) {
 		return []pgmedic.Check{{
@@ -239,7 +240,7 @@ func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pg
 	return checks, err
 }
 
-func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without pgtool.Without) (pgmedic.Check, error) {
+func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without dumpsql.Without) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
 	if server.Major() != b.Server.Major() {
 		// Another major version prints definitions in its own way.

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -202,7 +202,7 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 	return after, nil
 }
 
-func (s *Session) readGlobals(ctx context.Context) (script pgtool.GlobalsScript, err error) {
+func (s *Session) readGlobals(ctx context.Context) (script dumpsql.GlobalsScript, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleGlobals)
 	if !ok {
 		return script, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
@@ -211,7 +211,7 @@ func (s *Session) readGlobals(ctx context.Context) (script pgtool.GlobalsScript,
 	if err != nil {
 		return script, err
 	}
-	script, err = pgtool.ReadGlobals(r)
+	script, err = dumpsql.ReadGlobals(r)
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", object.Name, err)
 	}
@@ -233,12 +233,12 @@ func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 // globalsPlan is what will be run, in this order.
 type globalsPlan struct {
 	Globals
-	roles, tablespaces []pgtool.GlobalStatement
+	roles, tablespaces []dumpsql.GlobalStatement
 }
 
 // planGlobals chooses the statements that make what is missing, and in the mode
 // for all also those that change what is there.
-func planGlobals(script pgtool.GlobalsScript, there present, mode GlobalsMode) globalsPlan {
+func planGlobals(script dumpsql.GlobalsScript, there present, mode GlobalsMode) globalsPlan {
 	statements := script.Statements
 	p := globalsPlan{Globals: Globals{NotRun: script.Unknown}}
 	for _, g := range statements {
@@ -301,7 +301,7 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 	if err != nil {
 		return err
 	}
-	left := func(g pgtool.GlobalStatement) bool {
+	left := func(g dumpsql.GlobalStatement) bool {
 		if g.Provider == "" || !slices.Contains(missing, g.Provider) {
 			return false
 		}
@@ -317,9 +317,9 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 }
 
 // defaults sets a role to what pg_dumpall does not write out.
-func defaults(role string) []pgtool.GlobalStatement {
+func defaults(role string) []dumpsql.GlobalStatement {
 	alter := "ALTER ROLE " + sqltext.QuoteIdent(role)
-	return []pgtool.GlobalStatement{
+	return []dumpsql.GlobalStatement{
 		{SQL: alter + " CONNECTION LIMIT -1 VALID UNTIL 'infinity'", Roles: []string{role}},
 		{SQL: alter + " RESET ALL", Roles: []string{role}},
 	}

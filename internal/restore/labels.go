@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -36,7 +36,7 @@ func (s *Session) prepareLabels(ctx context.Context) error {
 
 // compareLabels holds the security labels of a copy against those that the backup
 // recorded. Nil means that neither has any.
-func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, without pgtool.Without) (*pgmedic.Check, error) {
+func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, without dumpsql.Without) (*pgmedic.Check, error) {
 	copied, err := postgres.ReadLabels(ctx, conn, postgres.LeftOut{})
 	if err != nil || len(copied) == 0 && len(source.SecurityLabels) == 0 {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -63,7 +64,7 @@ type Options struct {
 	ConfirmGlobals func(Globals) error
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
-	Without pgtool.Without
+	Without dumpsql.Without
 	// LabelsOptional has security labels left out where the server has not loaded
 	// their providers' libraries; else that is an error. For scratch servers.
 	LabelsOptional bool

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -145,12 +145,12 @@ func (l *rowLoader) again(ctx context.Context) error {
 			return err
 		}
 	}
-	rows, why := map[pgtool.Entry]int64{}, map[pgtool.Entry]error{}
-	var tables []pgtool.Entry
+	rows, why := map[dumpsql.Entry]int64{}, map[dumpsql.Entry]error{}
+	var tables []dumpsql.Entry
 	for _, f := range l.failed {
 		p := f.chunk.Parts[f.part]
 		t := l.Backup.Tables[p.Table]
-		entry := pgtool.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}
+		entry := dumpsql.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}
 		if why[entry] == nil {
 			tables, why[entry] = append(tables, entry), f.err
 		}

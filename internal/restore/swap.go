@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
@@ -250,7 +251,7 @@ func (o *SwapOptions) refusePart() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
 			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
 	}
-	if o.Without != (pgtool.Without{}) {
+	if o.Without != (dumpsql.Without{}) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME",
 			"a copy without rows, or without owners and rights, can't take a live database's place")
 	}

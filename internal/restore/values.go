@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -299,10 +300,10 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 	}
 	in := &lockedReader{r: r}
 	var objects digest.LargeObject
-	calls := pgtool.Calls{LargeObject: &objects, Sequence: func(name string, value int64, called bool) {
+	calls := dumpsql.Calls{LargeObject: &objects, Sequence: func(name string, value int64, called bool) {
 		c.sums.Sequences = append(c.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
 	}}
-	counter := &pgtool.RowCounter{OnCall: calls.Take}
+	counter := &dumpsql.RowCounter{OnCall: calls.Take}
 	process, err := pgtool.StartArchiveScript(ctx, tool, "", in)
 	if err == nil {
 		_, err = io.Copy(counter, process)

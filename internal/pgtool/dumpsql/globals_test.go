@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 // What pg_dumpall writes, with what must not be mistaken for a statement's end.
@@ -37,7 +38,7 @@ SELECT 1;
 ALTER ROLE unfinished WITH LOGIN`
 
 func TestReadGlobals(t *testing.T) {
-	script, err := pgtool.ReadGlobals(strings.NewReader(globalsSQL))
+	script, err := dumpsql.ReadGlobals(strings.NewReader(globalsSQL))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestReadGlobals(t *testing.T) {
 		t.Errorf("unknown: %q, want %q", script.Unknown, unknown)
 	}
 	const evil = `Ev;il 'x"`
-	want := []pgtool.GlobalStatement{
+	want := []dumpsql.GlobalStatement{
 		{SQL: `CREATE ROLE "Ev;il 'x"""`, Creates: true, Roles: []string{evil}},
 		{SQL: `ALTER ROLE "Ev;il 'x""" WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a;b''c'`, Roles: []string{evil}},
 		{SQL: `COMMENT ON ROLE grp IS E'line\\two; it\'s'`, Roles: []string{"grp"}},
@@ -63,7 +64,7 @@ func TestReadGlobals(t *testing.T) {
 		{SQL: `SECURITY LABEL FOR "a""non" ON ROLE "Ev;il 'x""" IS 'MASKED; x'`, Provider: `a"non`, Roles: []string{evil}},
 		{SQL: `SECURITY LABEL FOR dummy ON TABLESPACE fast IS E'\\\\;'`, Provider: "dummy", Tablespace: "fast"},
 	}
-	same := func(a, b pgtool.GlobalStatement) bool {
+	same := func(a, b dumpsql.GlobalStatement) bool {
 		return a.SQL == b.SQL && a.Creates == b.Creates && a.Membership == b.Membership && a.Tablespace == b.Tablespace && a.Provider == b.Provider && slices.Equal(a.Roles, b.Roles)
 	}
 	if !slices.EqualFunc(got, want, same) {
@@ -80,7 +81,7 @@ func TestReadGlobalsRefuses(t *testing.T) {
 		"one in two words":    "SET client_encoding = 'UTF8', 'x';\nCREATE ROLE a;\n",
 		"a zero byte":         "CREATE ROLE a;\x00\n",
 	} {
-		if got, err := pgtool.ReadGlobals(strings.NewReader(text)); err == nil {
+		if got, err := dumpsql.ReadGlobals(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -112,7 +113,7 @@ func TestReadGlobalsReal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		script, err := pgtool.ReadGlobals(p)
+		script, err := dumpsql.ReadGlobals(p)
 		if err != nil {
 			t.Fatal(err)
 		}

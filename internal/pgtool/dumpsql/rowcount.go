@@ -1,4 +1,10 @@
-package pgtool
+// Package dumpsql reads the SQL that pg_dump, pg_restore and pg_dumpall write: rows,
+// statements and what they belong to. It is a stream, maybe of a stranger's making:
+// nothing of it is a command to this host.
+//
+// Where statements end is read as psql does, byte by byte and in bounded memory; what
+// programs read in more than one way is refused.
+package dumpsql
 
 import (
 	"bytes"

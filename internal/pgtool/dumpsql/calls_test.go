@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 // heard writes down what a RowCounter and its Calls were told.
@@ -27,10 +27,10 @@ func (h *heard) Write(p []byte) (int, error) {
 
 func hear(dump string, size int) *heard {
 	h := &heard{rows: map[string]*bytes.Buffer{}, columns: map[string]string{}}
-	calls := pgtool.Calls{LargeObject: h, Sequence: func(name string, value int64, called bool) {
+	calls := dumpsql.Calls{LargeObject: h, Sequence: func(name string, value int64, called bool) {
 		h.calls = append(h.calls, fmt.Sprintf("sequence %s %d %v", name, value, called))
 	}}
-	counter := pgtool.RowCounter{OnCall: calls.Take, OnRows: func(table string, columns []string) io.Writer {
+	counter := dumpsql.RowCounter{OnCall: calls.Take, OnRows: func(table string, columns []string) io.Writer {
 		h.rows[table], h.columns[table] = &bytes.Buffer{}, strings.Join(columns, ",")
 		return h.rows[table]
 	}}

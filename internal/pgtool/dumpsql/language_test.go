@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -72,7 +73,7 @@ func newLoader(t *testing.T) *loader {
 // payload ran.
 func (l *loader) load(t *testing.T, script string) (ran bool, err error) {
 	t.Helper()
-	err = load(t.Context(), l.target, pgtool.NewScript(strings.NewReader(script)))
+	err = load(t.Context(), l.target, dumpsql.NewScript(strings.NewReader(script)))
 	return l.gone(t, l.evidence), err
 }
 
@@ -129,7 +130,7 @@ func TestLoadFuzzed(t *testing.T) {
 		if seed%4 == 0 && l.bare(t, script) {
 			teeth++
 		}
-		if _, err := io.Copy(io.Discard, pgtool.NewScript(strings.NewReader(script))); err == nil {
+		if _, err := io.Copy(io.Discard, dumpsql.NewScript(strings.NewReader(script))); err == nil {
 			passed++
 		} else if pgmedic.KindOf(err) != pgmedic.KindIntegrity {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -212,7 +213,7 @@ func FuzzScript(f *testing.F) {
 		f.Add(randomScript(rand.New(rand.NewPCG(seed, 2))))
 	}
 	filter := func(r io.Reader) (string, error) {
-		out, err := io.ReadAll(pgtool.NewScript(r))
+		out, err := io.ReadAll(dumpsql.NewScript(r))
 		return string(out), err
 	}
 	f.Fuzz(func(t *testing.T, script string) {

@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"bytes"
@@ -11,13 +11,13 @@ import (
 	"testing/iotest"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 // readBlocks reads all rows of all tables.
 func readBlocks(r io.Reader) (rows map[string]string, columns map[string][]string, err error) {
 	rows, columns = map[string]string{}, map[string][]string{}
-	b := pgtool.NewBlocks(r)
+	b := dumpsql.NewBlocks(r)
 	for {
 		block, err := b.Next()
 		if errors.Is(err, io.EOF) {
@@ -78,7 +78,7 @@ func TestBlocksColumnsAndSkipping(t *testing.T) {
 			t.Errorf("%s has %q, want %q", table, columns[table], want)
 		}
 	}
-	b := pgtool.NewBlocks(iotest.OneByteReader(strings.NewReader(sql)))
+	b := dumpsql.NewBlocks(iotest.OneByteReader(strings.NewReader(sql)))
 	for range 2 {
 		if _, err := b.Next(); err != nil { // without reading, or after a part
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestBlocksColumnsAndSkipping(t *testing.T) {
 
 func TestBlocksPassTheirSourcesErrorOn(t *testing.T) {
 	broken := errors.New("broken")
-	b := pgtool.NewBlocks(io.MultiReader(strings.NewReader("COPY t (a) FROM stdin;\nx\n"), iotest.ErrReader(broken)))
+	b := dumpsql.NewBlocks(io.MultiReader(strings.NewReader("COPY t (a) FROM stdin;\nx\n"), iotest.ErrReader(broken)))
 	if _, err := b.Next(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func FuzzBlocks(f *testing.F) {
 		f.Add([]byte(c.sql), 3)
 	}
 	f.Fuzz(func(t *testing.T, sql []byte, step int) {
-		var counter pgtool.RowCounter
+		var counter dumpsql.RowCounter
 		if _, err := counter.Write(sql); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"testing/iotest"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 const dumpHead = "--\n-- PostgreSQL database dump\n--\n\n\\restrict AbC123\n\nSET x = 1;\n"
@@ -46,7 +46,7 @@ func TestScript(t *testing.T) {
 			for name, wrap := range map[string]func(io.Reader) io.Reader{
 				"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader,
 			} {
-				got, err := io.ReadAll(pgtool.NewScript(wrap(strings.NewReader(tt.in))))
+				got, err := io.ReadAll(dumpsql.NewScript(wrap(strings.NewReader(tt.in))))
 				if tt.refused {
 					if pgmedic.KindOf(err) != pgmedic.KindIntegrity || strings.Contains(strings.TrimPrefix(string(got), rows), "!") {
 						t.Errorf("%s: passed on %q, %v", name, got, err)
@@ -64,7 +64,7 @@ func TestScript(t *testing.T) {
 func TestScriptPassesItsSourcesErrorOn(t *testing.T) {
 	broken := errors.New("broken")
 	r := io.MultiReader(strings.NewReader(dumpHead), iotest.ErrReader(broken))
-	if _, err := io.ReadAll(pgtool.NewScript(r)); !errors.Is(err, broken) {
+	if _, err := io.ReadAll(dumpsql.NewScript(r)); !errors.Is(err, broken) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -86,19 +86,19 @@ func TestScriptWithout(t *testing.T) {
 	all := make1 + owner + owner2 + check + grant + rows + value + large + body + "SET y = 1;\n"
 	for _, tt := range []struct {
 		name    string
-		without pgtool.Without
+		without dumpsql.Without
 		want    string
 	}{
-		{"nothing", pgtool.Without{}, all},
-		{"owners", pgtool.Without{Owners: true}, make1 + check + rows + value + large + body + "SET y = 1;\n"},
-		{"rows", pgtool.Without{Rows: true}, make1 + owner + owner2 + check + grant + body + "SET y = 1;\n"},
-		{"both", pgtool.Without{Owners: true, Rows: true}, make1 + check + body + "SET y = 1;\n"},
+		{"nothing", dumpsql.Without{}, all},
+		{"owners", dumpsql.Without{Owners: true}, make1 + check + rows + value + large + body + "SET y = 1;\n"},
+		{"rows", dumpsql.Without{Rows: true}, make1 + owner + owner2 + check + grant + body + "SET y = 1;\n"},
+		{"both", dumpsql.Without{Owners: true, Rows: true}, make1 + check + body + "SET y = 1;\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, wrap := range map[string]func(io.Reader) io.Reader{
 				"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader,
 			} {
-				s := pgtool.NewScript(wrap(strings.NewReader(all)))
+				s := dumpsql.NewScript(wrap(strings.NewReader(all)))
 				s.Without = tt.without
 				got, err := io.ReadAll(s)
 				if err != nil || packed(string(got)) != packed(tt.want) {
@@ -108,7 +108,7 @@ func TestScriptWithout(t *testing.T) {
 		})
 	}
 	long := "SELECT '" + strings.Repeat("x", 1<<20) + "';\nGRANT a TO b;\n"
-	s := pgtool.NewScript(strings.NewReader(long))
+	s := dumpsql.NewScript(strings.NewReader(long))
 	s.Without.Owners = true
 	if got, err := io.ReadAll(s); err != nil || packed(string(got)) != packed(strings.TrimSuffix(long, "GRANT a TO b;\n")) {
 		t.Errorf("a long statement: %d bytes, %v", len(got), err)

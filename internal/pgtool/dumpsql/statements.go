@@ -1,11 +1,10 @@
-package pgtool
+package dumpsql
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +43,7 @@ type Statement struct {
 // psql's are refused. An error of script's Read wins over those of each, which end
 // it, because it is the cause.
 func EachStatement(script io.Reader, each func(*Statement) error) error {
-	in := &remember{r: script}
+	in := &Source{Reader: script}
 	blocks := NewBlocks(in)
 	blocks.gathers, blocks.line = true, 1
 	s := &Statement{blocks: blocks}
@@ -69,7 +68,7 @@ func EachStatement(script io.Reader, each func(*Statement) error) error {
 		}
 		err = each(s)
 	}
-	switch cause := in.failure(); {
+	switch cause := in.Failure(); {
 	case cause != nil:
 		return cause
 	case errors.Is(err, io.EOF):
@@ -100,49 +99,6 @@ func (s *Statement) Run(ctx context.Context, conn *pgx.Conn) error {
 	return postgres.Wrap(err, attempted)
 }
 
-// ConnectLoading opens a session that loads dumps: values are computed as in the
-// database's own sessions, and its commits need not reach the disk one by one, the
-// last of the restore does. Without event triggers takes a superuser: a dump
-// refreshes its materialized views after it has made them.
-func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff bool) (*pgx.Conn, error) {
-	theirs := t.Value("options")
-	if theirs == "" {
-		theirs = os.Getenv("PGOPTIONS")
-	}
-	ours, pooler := loadSettings(eventTriggersOff), t.ThroughPooler()
-	if !pooler {
-		t = t.With("options", strings.TrimSpace(theirs+" "+t.Unhurried()+" "+ours))
-	}
-	conn, err := postgres.ConnectComputing(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	if err := postgres.AllowViews(ctx, conn); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, err
-	}
-	if !pooler {
-		return conn, nil
-	}
-	if _, err := conn.PgConn().Exec(ctx, setSQL(ours)).ReadAll(); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
-	}
-	return conn, nil
-}
-
-// loadSettings are for sessions that load: one that the server's own limits end
-// halfway helps nobody, and what they write is safe once a later commit of the
-// same run is.
-func loadSettings(eventTriggersOff bool) string {
-	options := "-c synchronous_commit=off -c client_min_messages=warning" +
-		" -c default_transaction_read_only=off -c array_nulls=on" // a role's own, say, after an accident
-	if eventTriggersOff {
-		options += " -c session_replication_role=replica"
-	}
-	return options
-}
-
 // RunStatement runs SQL and discards what it returns. Should it be a COPY, the
 // server waits for rows: it is told at once that there are none, which it ignores
 // after any other statement. Errors are the server's own.
@@ -171,15 +127,18 @@ func RunStatement(ctx context.Context, c *pgx.Conn, sql string) error {
 	}
 }
 
-// remember keeps the error that ended a reader.
-type remember struct {
-	r   io.Reader
+// Source keeps the error that ended a reader, for what reads it may make another of
+// it.
+type Source struct {
+	Reader io.Reader
+
 	mu  sync.Mutex
 	err error
 }
 
-func (m *remember) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
+// Read implements io.Reader.
+func (m *Source) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		m.mu.Lock()
 		m.err = err
@@ -188,7 +147,8 @@ func (m *remember) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (m *remember) failure() error {
+// Failure returns the error, if one but the end ended the reader.
+func (m *Source) Failure() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err

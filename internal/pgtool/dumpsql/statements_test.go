@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"context"
@@ -10,8 +10,10 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // load gives a script to a server up to the first error.
@@ -21,7 +23,7 @@ func load(ctx context.Context, target postgres.Target, script io.Reader) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	return pgtool.EachStatement(script, func(s *pgtool.Statement) error { return s.Run(ctx, conn) })
+	return dumpsql.EachStatement(script, func(s *dumpsql.Statement) error { return s.Run(ctx, conn) })
 }
 
 func TestEachStatement(t *testing.T) {
@@ -82,7 +84,7 @@ func TestEachStatementReader(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("stopped")
 	go func() {
-		eventually(t, "the statement runs", func() bool {
+		fixture.Eventually(t, "the statement runs", func() bool {
 			var runs bool
 			err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND pid <> pg_backend_pid())").Scan(&runs)
 			return err == nil && runs

@@ -1,4 +1,4 @@
-package pgtool_test
+package dumpsql_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -100,8 +101,8 @@ func rowCases() map[string]rowCase {
 }
 
 // count feeds a text in parts that end at the given places.
-func count(sql string, ends ...int) (*pgtool.RowCounter, []string) {
-	c, tables := &pgtool.RowCounter{}, []string(nil)
+func count(sql string, ends ...int) (*dumpsql.RowCounter, []string) {
+	c, tables := &dumpsql.RowCounter{}, []string(nil)
 	c.OnTable = func(table string) { tables = append(tables, table) }
 	begin := 0
 	for _, end := range append(ends, len(sql)) {

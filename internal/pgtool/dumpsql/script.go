@@ -1,4 +1,4 @@
-package pgtool
+package dumpsql
 
 import (
 	"bytes"
