@@ -55,6 +55,7 @@ var allowedImports = map[string][]string{
 	"internal/pgtool/dumpsql": {".", "internal/postgres", "internal/sqltext"},
 	// SQLite stays out of the rest.
 	"internal/monitor/history": {".", "internal/monitor"},
+	"internal/inspect":         {".", "internal/postgres", "internal/catalog", "internal/monitor", "internal/monitor/history", "internal/words"},
 	"internal/render":          {".", "internal/monitor", "internal/words"},
 
 	// The pool is a module of its own.

@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -63,7 +64,7 @@ func (l *checklist) fail(name string, err error) {
 	if !l.failed {
 		l.failed, l.kind = true, pgmedic.KindOf(err)
 	}
-	l.add(name, pgmedic.OutcomeFailed, oneLine(err.Error()), pgmedic.HintOf(err))
+	l.add(name, pgmedic.OutcomeFailed, words.OneLine(err.Error()), pgmedic.HintOf(err))
 }
 
 func (a *app) check(ctx context.Context, args []string) error {

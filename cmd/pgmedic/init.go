@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -95,7 +96,7 @@ func (a *app) initServer(ctx context.Context) owned {
 	}
 	o, err := readOwned(ctx, t)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", oneLine(err.Error()))
+		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", words.OneLine(err.Error()))
 		return assumed
 	}
 	return o

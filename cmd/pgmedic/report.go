@@ -13,13 +13,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
+	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/monitor"
-	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -121,15 +121,15 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 	if reading == nil || ctx.Err() != nil {
 		return gone
 	}
-	var earlier remembered
+	var earlier inspect.Earlier
 	if gone == nil {
 		if earlier, err = a.remember(ctx, reading, args, flags, since); err != nil {
 			return err
 		}
 	}
-	findings := monitor.Analyse(reading, earlier.judged, a.thresholds())
+	findings := monitor.Analyse(reading, earlier.Judged, a.thresholds())
 	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
-	report.Trends = monitor.TrendsOf(reading, earlier.shown, a.thresholds())
+	report.Trends = monitor.TrendsOf(reading, earlier.Shown, a.thresholds())
 	if err := a.writeReport(ctx, report, flags); err != nil {
 		return err
 	}
@@ -157,49 +157,45 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 	if err != nil {
 		return nil, err
 	}
-	conn, err := postgres.Connect(ctx, t)
+	replicas, err := a.replicas()
 	if err != nil {
 		return nil, err
 	}
-	defer postgres.Close(ctx, conn)
-	opts := monitor.CollectOptions{
-		Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
-		ExactBloat: flags.exactBloat, Plans: flags.plans,
-		Sections: flags.sections, Numbers: flags.format == "prometheus",
+	return inspect.Server(ctx, inspect.Options{
+		Target: t, AllDatabases: flags.allDatabases, Replicas: replicas,
+		Collect: monitor.CollectOptions{
+			Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
+			ExactBloat: flags.exactBloat, Plans: flags.plans,
+			Sections: flags.sections, Numbers: flags.format == "prometheus",
+		},
+		Host:    inspect.Stated{MemoryMB: a.cfg.Report.ServerMemoryMB, DiskMB: a.cfg.Report.ServerDiskMB},
+		Backups: inspect.Backups{Missing: a.missingStore(), Server: a.cfg.Server, List: a.listBackups},
+	})
+}
+
+// missingStore says why there is no store of backups, if there is none.
+func (a *app) missingStore() string {
+	place := a.cfg.Backup.Place()
+	if place.Dir == "" {
+		return ""
 	}
-	reading, err := monitor.Collect(ctx, conn, opts)
+	// Opening the store would make the folder.
+	if _, err := os.Stat(place.Dir); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if !a.cfg.Origin("backup.dir").Given() && !a.cfg.Origin("backup.store").Given() {
+		return "none is configured, and there is no folder " + place.Dir + ": name it with --store, backup.dir or backup.store"
+	}
+	return "there is no folder of backups " + place.Dir
+}
+
+func (a *app) listBackups(ctx context.Context, f catalog.Filter) (catalog.Listing, error) {
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
-		return reading, err
+		return catalog.Listing{}, err
 	}
-	reading.Cost.Statements += statementsOfConnect
-	a.readHost(ctx, conn, reading)
-	if err := a.readReplicas(ctx, reading, opts); err != nil {
-		return nil, err
-	}
-	if flags.allDatabases {
-		reading.Cost.Queries, reading.Cost.Statements = reading.Cost.Queries+1, reading.Cost.Statements+1
-		names, err := postgres.ListDatabases(ctx, conn)
-		if err != nil {
-			return nil, err
-		}
-		if names, err = a.connectable(ctx, conn, reading, names); err != nil {
-			return nil, err
-		}
-		err = a.otherDatabases(ctx, reading, opts, names, func(name string) (*pgx.Conn, func(), error) {
-			other, err := postgres.Connect(ctx, t.WithDatabase(name))
-			if err != nil {
-				return nil, nil, err
-			}
-			return other, func() { postgres.Close(ctx, other) }, nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if !reading.Wants(monitor.SectionBackups) {
-		return reading, nil
-	}
-	return reading, a.readBackups(ctx, reading)
+	defer closed()
+	return c.List(ctx, a.trusting(f))
 }
 
 // mutes are those of the configuration.

@@ -14,9 +14,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
-// statementsOfConnect is what postgres.Connect sends to set a session up.
-const statementsOfConnect = 1
-
 // reportSections checks what --section names; nil is all.
 func (a *app) reportSections(flags reportFlags) ([]string, error) {
 	sections, err := monitor.ParseSections(flags.sections)

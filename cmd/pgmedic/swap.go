@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
@@ -130,7 +131,7 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 		a.before("the copy", "is "+render.Clean(p.Resumed)+", which a restore left that was cut short")
 	}
 	if p.SafetySkipped != "" {
-		a.before("safety backup", "skipped: "+oneLine(p.SafetySkipped))
+		a.before("safety backup", "skipped: "+words.OneLine(p.SafetySkipped))
 	}
 	a.printOutside(p)
 	a.printGlobals(p.Globals)
@@ -202,7 +203,7 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	}
 	safety := done.SafetyBackup
 	if safety == "" && done.SafetySkipped != "" {
-		safety = "skipped: " + oneLine(done.SafetySkipped)
+		safety = "skipped: " + words.OneLine(done.SafetySkipped)
 	}
 	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
 	if done.Closed {

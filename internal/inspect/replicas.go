@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // replicaPatience bounds how long a report waits for one replica.
@@ -14,21 +15,20 @@ const replicaPatience = 15 * time.Second
 // readReplicas asks the configured standbys which indexes their own sessions use.
 // One that can't be asked is listed as skipped, and then no index that it could
 // be using is called droppable.
-func (a *app) readReplicas(ctx context.Context, r *monitor.Reading, opts monitor.CollectOptions) error {
-	targets, err := a.replicas()
-	if err != nil || r.Server.Role == monitor.RoleStandby {
-		return err
+func (o Options) readReplicas(ctx context.Context, r *monitor.Reading) error {
+	if r.Server.Role == monitor.RoleStandby {
+		return nil
 	}
 	seen := map[string]bool{}
-	for _, t := range targets {
-		err := a.readReplica(ctx, t.WithDatabase(r.Database), r, opts, seen)
+	for _, t := range o.Replicas {
+		err := o.readReplica(ctx, t.WithDatabase(r.Database), r, seen)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			r.UnaskedReplicas = append(r.UnaskedReplicas, place(t))
 			r.Skipped = append(r.Skipped, monitor.Skipped{
-				Section: monitor.SectionIndexes, Query: "use of indexes on replica " + place(t), Reason: oneLine(err.Error()),
+				Section: monitor.SectionIndexes, Query: "use of indexes on replica " + place(t), Reason: words.OneLine(err.Error()),
 			})
 		}
 	}
@@ -36,7 +36,7 @@ func (a *app) readReplicas(ctx context.Context, r *monitor.Reading, opts monitor
 }
 
 // readReplica asks one, unless it was asked under another address.
-func (a *app) readReplica(ctx context.Context, t postgres.Target, r *monitor.Reading, opts monitor.CollectOptions, seen map[string]bool) error {
+func (o Options) readReplica(ctx context.Context, t postgres.Target, r *monitor.Reading, seen map[string]bool) error {
 	ctx, cancel := context.WithTimeout(ctx, replicaPatience)
 	defer cancel()
 	known, err := postgres.ReadReplica(ctx, t, r.Server.SystemIdentifier)
@@ -50,7 +50,7 @@ func (a *app) readReplica(ctx context.Context, t postgres.Target, r *monitor.Rea
 	}
 	defer postgres.Close(ctx, conn)
 	replica := monitor.Replica{Name: place(t), Application: known.Stream.Name, Slot: known.Stream.Slot}
-	return monitor.CollectReplica(ctx, conn, r, replica, opts)
+	return monitor.CollectReplica(ctx, conn, r, replica, o.Collect)
 }
 
 // place is where a target is, without who goes there.

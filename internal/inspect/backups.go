@@ -1,44 +1,43 @@
-package main
+package inspect
 
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// storePatience bounds how long a report waits for a store.
-const storePatience = 30 * time.Second
+// StorePatience bounds how long a report waits for a store.
+const StorePatience = 30 * time.Second
 
-// readBackups adds to a reading what the store knows of the database's backups,
-// where there is a store. One that can't be read is listed as skipped: a report
-// on a server does not fail for it.
-func (a *app) readBackups(ctx context.Context, r *monitor.Reading) error {
+// Backups says where the backups of a database are.
+type Backups struct {
+	// Missing is why there is no store to be read, or empty.
+	Missing string
+	// Server is the one whose backups are meant, as its configuration names it. Empty
+	// means the server that is read.
+	Server string
+	// List lists what a filter matches.
+	List func(context.Context, catalog.Filter) (catalog.Listing, error)
+}
+
+// read adds to a reading what the store knows of the database's backups. A store that
+// can't be read is listed as skipped: a report on a server does not fail for it.
+func (b Backups) read(ctx context.Context, r *monitor.Reading) error {
 	skip := func(reason string) {
-		r.Skipped = append(r.Skipped, monitor.Skipped{Section: monitor.SectionBackups, Query: "store", Reason: oneLine(reason)})
+		r.Skipped = append(r.Skipped, monitor.Skipped{Section: monitor.SectionBackups, Query: "store", Reason: words.OneLine(reason)})
 	}
-	if place := a.cfg.Backup.Place(); place.Dir != "" {
-		// Opening the store would make the folder.
-		if _, err := os.Stat(place.Dir); errors.Is(err, fs.ErrNotExist) {
-			reason := "there is no folder of backups " + place.Dir
-			if !a.cfg.Origin("backup.dir").Given() && !a.cfg.Origin("backup.store").Given() {
-				reason = "none is configured, and there is no folder " + place.Dir + ": name it with --store, backup.dir or backup.store"
-			}
-			skip(reason)
-			return nil
-		}
+	if b.Missing != "" {
+		skip(b.Missing)
+		return nil
 	}
-	listCtx, cancel := context.WithTimeout(ctx, storePatience)
+	listCtx, cancel := context.WithTimeout(ctx, StorePatience)
 	defer cancel()
-	backups, err := a.backupsOf(listCtx, catalog.Filter{
-		Server: cmp.Or(a.cfg.Server, r.Server.SystemIdentifier), Database: r.Database,
-	})
+	listing, err := b.List(listCtx, catalog.Filter{Server: cmp.Or(b.Server, r.Server.SystemIdentifier), Database: r.Database})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -46,21 +45,8 @@ func (a *app) readBackups(ctx context.Context, r *monitor.Reading) error {
 		skip(err.Error())
 		return nil
 	}
-	r.Backups = backups
+	r.Backups = backupFacts(listing)
 	return nil
-}
-
-func (a *app) backupsOf(ctx context.Context, f catalog.Filter) (*monitor.Backups, error) {
-	c, closed, err := a.openCatalog(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer closed()
-	listing, err := c.List(ctx, a.trusting(f))
-	if err != nil {
-		return nil, err
-	}
-	return backupFacts(listing), nil
 }
 
 // backupFacts are what a report tells of a listing.
