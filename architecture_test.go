@@ -36,7 +36,7 @@ var allowedImports = map[string][]string{
 	// The pages that the program prints itself.
 	"docs": {},
 
-	"internal/words":    {},
+	"internal/words":    {"."},
 	"internal/sqltext":  {"."},
 	"internal/progress": {"."},
 	"internal/config":   {"."},
@@ -50,13 +50,18 @@ var allowedImports = map[string][]string{
 	"internal/backup":   engineImports,
 	"internal/restore":  engineImports,
 	"internal/drill":    slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
-	"internal/monitor":  {".", "internal/postgres", "internal/sqltext"},
 	// What a stranger's dump is read by runs no programs.
-	"internal/pgtool/dumpsql": {".", "internal/postgres", "internal/sqltext"},
+	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/sqltext"},
+	"internal/monitor/reading": {".", "internal/sqltext"},
+	// A judgement is a pure function of readings. Of postgres it has names only: how a
+	// standby is told from another, and what a restore calls what it keeps.
+	"internal/monitor/judge": {".", "internal/monitor/reading", "internal/postgres", "internal/sqltext", "internal/words"},
+	// Texts of statements are read only of those that a judgement could be about.
+	"internal/monitor/collect": {".", "internal/monitor/reading", "internal/monitor/judge", "internal/postgres", "internal/sqltext", "internal/words"},
 	// SQLite stays out of the rest.
-	"internal/monitor/history": {".", "internal/monitor"},
-	"internal/inspect":         {".", "internal/postgres", "internal/catalog", "internal/monitor", "internal/monitor/history", "internal/words"},
-	"internal/render":          {".", "internal/monitor", "internal/words"},
+	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge"},
+	"internal/inspect":         {".", "internal/postgres", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/words"},
+	"internal/render":          {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
 
 	// The pool is a module of its own.
 	"pool":                  {"pool/internal/sqltext"},
@@ -85,21 +90,22 @@ var engineImports = []string{
 // largePackages may have more lines, for a reason. One that no longer has them may
 // not stay here.
 var largePackages = map[string]string{
-	"cmd/pgmedic":       "commands are to become types of their own",
-	"internal/monitor":  "reading, collect and judge are to be packages",
-	"internal/postgres": "snapshot and databases are to be packages",
-	"internal/render":   "text, html and prometheus are to be packages",
-	"internal/restore":  "swap and rescue are to be packages",
-	"internal/scratch":  "the cage has a file for each system call and platform",
-	"pool":              "one package is what a service imports",
+	"cmd/pgmedic":              "commands are to become types of their own",
+	"internal/monitor/collect": "one table of queries, with their SQL and what reads the answers",
+	"internal/monitor/judge":   "one file of findings for each section",
+	"internal/postgres":        "snapshot and databases are to be packages",
+	"internal/render":          "text, html and prometheus are to be packages",
+	"internal/restore":         "swap and rescue are to be packages",
+	"internal/scratch":         "the cage has a file for each system call and platform",
+	"pool":                     "one package is what a service imports",
 }
 
 // largeTypes may have more methods, likewise.
 var largeTypes = map[string]string{
-	"cmd/pgmedic.app":           "commands are to become types of their own",
-	"internal/monitor.analysis": "judge is to be a package",
-	"internal/scratch.Server":   "a server is one thing: its folder, process, cage and databases",
-	"pool.DB":                   "what a service calls: the methods of pgx and more",
+	"cmd/pgmedic.app":                 "commands are to become types of their own",
+	"internal/monitor/judge.analysis": "a finding is a method",
+	"internal/scratch.Server":         "a server is one thing: its folder, process, cage and databases",
+	"pool.DB":                         "what a service calls: the methods of pgx and more",
 }
 
 // forTests reports whether a package is support for tests.

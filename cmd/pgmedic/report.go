@@ -13,13 +13,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/inspect"
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -114,22 +117,22 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 		return err
 	}
 	// Of a server that went away midway there is a part of a report, and an error.
-	reading, gone := a.reading(ctx, args, flags)
+	got, gone := a.reading(ctx, args, flags)
 	if gone != nil && flags.format == "prometheus" && flags.input == "" {
 		return errors.Join(gone, a.writeDown(ctx, args, flags, gone))
 	}
-	if reading == nil || ctx.Err() != nil {
+	if got == nil || ctx.Err() != nil {
 		return gone
 	}
 	var earlier inspect.Earlier
 	if gone == nil {
-		if earlier, err = a.remember(ctx, reading, args, flags, since); err != nil {
+		if earlier, err = a.remember(ctx, got, args, flags, since); err != nil {
 			return err
 		}
 	}
-	findings := monitor.Analyse(reading, earlier.Judged, a.thresholds())
-	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
-	report.Trends = monitor.TrendsOf(reading, earlier.Shown, a.thresholds())
+	findings := judge.Analyse(got, earlier.Judged, a.thresholds())
+	report := render.NewReport(a.now(), got, findings, a.mutes()...)
+	report.Trends = judge.TrendsOf(got, earlier.Shown, a.thresholds())
 	if err := a.writeReport(ctx, report, flags); err != nil {
 		return err
 	}
@@ -141,13 +144,13 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 
 // reading looks at the server, or reads a file that an earlier report wrote. There
 // are both a reading and an error of a server that went away midway.
-func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*monitor.Reading, error) {
+func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*reading.Reading, error) {
 	if flags.input != "" {
-		reading, err := readReading(flags.input)
+		got, err := readReading(flags.input)
 		if err != nil {
 			return nil, err
 		}
-		return reading, reading.Narrow(flags.sections)
+		return got, got.Narrow(flags.sections)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -163,7 +166,7 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 	}
 	return inspect.Server(ctx, inspect.Options{
 		Target: t, AllDatabases: flags.allDatabases, Replicas: replicas,
-		Collect: monitor.CollectOptions{
+		Collect: collect.Options{
 			Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
 			ExactBloat: flags.exactBloat, Plans: flags.plans,
 			Sections: flags.sections, Numbers: flags.format == "prometheus",
@@ -199,10 +202,10 @@ func (a *app) listBackups(ctx context.Context, f catalog.Filter) (catalog.Listin
 }
 
 // mutes are those of the configuration.
-func (a *app) mutes() []monitor.Mute {
-	var all []monitor.Mute
+func (a *app) mutes() []judge.Mute {
+	var all []judge.Mute
 	for _, m := range a.cfg.Report.Mute {
-		all = append(all, monitor.Mute{ID: m.Finding, Object: m.Object, Reason: m.Reason, Until: m.Until})
+		all = append(all, judge.Mute{ID: m.Finding, Object: m.Object, Reason: m.Reason, Until: m.Until})
 	}
 	return all
 }
@@ -213,7 +216,7 @@ const longestReading = 128 << 20
 
 // readReading reads what `pgmedic report --json` wrote, or the reading in it
 // alone.
-func readReading(path string) (*monitor.Reading, error) {
+func readReading(path string) (*reading.Reading, error) {
 	const hint = "give a file that `pgmedic report --json` wrote"
 	file, err := os.Open(path)
 	if err != nil {
@@ -234,19 +237,19 @@ func readReading(path string) (*monitor.Reading, error) {
 	if json.Unmarshal(data, &report) == nil && len(report.Reading) > 0 {
 		data = report.Reading
 	}
-	reading, err := monitor.Decode(bytes.NewReader(data))
+	got, err := reading.Decode(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	// Any JSON with a format could be one; an empty reading would look healthy.
-	if reading.TakenAt.IsZero() || reading.Server.VersionNum == 0 {
+	if got.TakenAt.IsZero() || got.Server.VersionNum == 0 {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is no reading of a server", path)
 	}
-	return reading, nil
+	return got, nil
 }
 
-func (a *app) thresholds() monitor.Thresholds {
-	t, c := monitor.DefaultThresholds(), a.cfg.Report.Thresholds
+func (a *app) thresholds() judge.Thresholds {
+	t, c := judge.DefaultThresholds(), a.cfg.Report.Thresholds
 	t.ConnectionsWarnPercent, t.ConnectionsCriticalPercent = c.ConnectionsWarnPercent, c.ConnectionsCriticalPercent
 	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent

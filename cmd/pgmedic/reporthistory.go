@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/inspect"
-	"github.com/pgmedic/pgmedic/internal/monitor"
 )
 
 // sinceOf reads --since.
@@ -80,7 +81,7 @@ func (a *app) variable(name string) string {
 }
 
 // remember compares a reading with earlier ones that the history has, and keeps it.
-func (a *app) remember(ctx context.Context, r *monitor.Reading, args []string, flags reportFlags, since inspect.Since) (inspect.Earlier, error) {
+func (a *app) remember(ctx context.Context, r *reading.Reading, args []string, flags reportFlags, since inspect.Since) (inspect.Earlier, error) {
 	if flags.noHistory || a.cfg.Report.History == historyOff {
 		return inspect.Earlier{}, nil
 	}

@@ -5,9 +5,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -27,9 +28,9 @@ type Backups struct {
 
 // read adds to a reading what the store knows of the database's backups. A store that
 // can't be read is listed as skipped: a report on a server does not fail for it.
-func (b Backups) read(ctx context.Context, r *monitor.Reading) error {
+func (b Backups) read(ctx context.Context, r *reading.Reading) error {
 	skip := func(reason string) {
-		r.Skipped = append(r.Skipped, monitor.Skipped{Section: monitor.SectionBackups, Query: "store", Reason: words.OneLine(reason)})
+		r.Skipped = append(r.Skipped, reading.Skipped{Section: reading.SectionBackups, Query: "store", Reason: words.OneLine(reason)})
 	}
 	if b.Missing != "" {
 		skip(b.Missing)
@@ -50,8 +51,8 @@ func (b Backups) read(ctx context.Context, r *monitor.Reading) error {
 }
 
 // backupFacts are what a report tells of a listing.
-func backupFacts(listing catalog.Listing) *monitor.Backups {
-	facts := &monitor.Backups{Count: len(listing.Damaged)}
+func backupFacts(listing catalog.Listing) *reading.Backups {
+	facts := &reading.Backups{Count: len(listing.Damaged)}
 	for _, e := range listing.Entries { // newest first
 		if e.Backup.Purpose == pgmedic.PurposeSafety {
 			continue
@@ -59,7 +60,7 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 		facts.Count++
 		known := e.Standing()
 		proof := known.Proof
-		state := &monitor.BackupState{
+		state := &reading.BackupState{
 			ID: e.Backup.ID, SnapshotAt: e.Backup.SnapshotAt.UTC(), Proof: proof, ProofAt: known.At.UTC(), Claimed: known.Claimed,
 		}
 		if drill, ok := e.LastDrill(); ok {
@@ -69,7 +70,7 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 			facts.Newest = state
 		}
 		if s := e.Shrunk; s != nil && facts.Shrunk == nil {
-			facts.Shrunk = &monitor.ShrunkBackup{
+			facts.Shrunk = &reading.ShrunkBackup{
 				ID: e.Backup.ID, SnapshotAt: state.SnapshotAt, Before: s.Before,
 				RowsBefore: s.RowsBefore, Rows: s.Rows, TablesBefore: s.TablesBefore, Tables: s.Tables,
 			}
@@ -82,7 +83,7 @@ func backupFacts(listing catalog.Listing) *monitor.Backups {
 		id := listing.Damaged[0].ID
 		// An id begins with the second in which its backup began.
 		if at, err := time.Parse("20060102T150405Z", id[:min(len(id), 16)]); err == nil {
-			facts.Newest = &monitor.BackupState{ID: id, SnapshotAt: at, Proof: pgmedic.ProofFailed, ProofAt: at}
+			facts.Newest = &reading.BackupState{ID: id, SnapshotAt: at, Proof: pgmedic.ProofFailed, ProofAt: at}
 		}
 	}
 	return facts

@@ -4,16 +4,18 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // connectable leaves out the databases that the role may not connect to, and lists
 // them as skipped: the server would log each refusal.
-func connectable(ctx context.Context, conn *pgx.Conn, r *monitor.Reading, names []string) ([]string, error) {
+func connectable(ctx context.Context, conn *pgx.Conn, r *reading.Reading, names []string) ([]string, error) {
 	r.Cost.Queries, r.Cost.Statements = r.Cost.Queries+1, r.Cost.Statements+1
 	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.has_database_privilege(oid, 'CONNECT')`)
 	if err != nil {
@@ -27,8 +29,8 @@ func connectable(ctx context.Context, conn *pgx.Conn, r *monitor.Reading, names 
 		if slices.Contains(may, name) {
 			return false
 		}
-		r.Skipped = append(r.Skipped, monitor.Skipped{
-			Section: monitor.SectionOverview, Query: "database " + words.OneLine(name), Reason: "this role lacks CONNECT on it",
+		r.Skipped = append(r.Skipped, reading.Skipped{
+			Section: reading.SectionOverview, Query: "database " + words.OneLine(name), Reason: "this role lacks CONNECT on it",
 		})
 		return true
 	}), nil
@@ -36,27 +38,27 @@ func connectable(ctx context.Context, conn *pgx.Conn, r *monitor.Reading, names 
 
 // otherDatabases looks at the server's other databases, one after the other. One
 // that can't be read is listed as skipped.
-func (o Options) otherDatabases(ctx context.Context, r *monitor.Reading, names []string) error {
+func (o Options) otherDatabases(ctx context.Context, r *reading.Reading, names []string) error {
 	opts := o.Collect
 	opts.DatabaseOnly, opts.Interval = true, 0
 	for _, name := range names {
 		if name == r.Database {
 			continue
 		}
-		other, err := func() (*monitor.Reading, error) {
+		other, err := func() (*reading.Reading, error) {
 			conn, err := postgres.Connect(ctx, o.Target.WithDatabase(name))
 			if err != nil {
 				return nil, err
 			}
 			defer postgres.Close(ctx, conn)
-			return monitor.Collect(ctx, conn, opts)
+			return collect.Collect(ctx, conn, opts)
 		}()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			r.Skipped = append(r.Skipped, monitor.Skipped{
-				Section: monitor.SectionOverview, Query: "database " + words.OneLine(name), Reason: words.OneLine(err.Error()),
+			r.Skipped = append(r.Skipped, reading.Skipped{
+				Section: reading.SectionOverview, Query: "database " + words.OneLine(name), Reason: words.OneLine(err.Error()),
 			})
 			continue
 		}

@@ -7,7 +7,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/pgmedic/pgmedic/internal/monitor/history"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -53,15 +54,15 @@ type History struct {
 // Earlier are the readings that the history has.
 type Earlier struct {
 	// Judged is what findings rest on.
-	Judged []*monitor.Reading
+	Judged []*reading.Reading
 	// Shown is what trends are asked for.
-	Shown []*monitor.Reading
+	Shown []*reading.Reading
 }
 
 // Remember returns the earlier readings that the history has of what was looked
 // at, and keeps this one. Whatever is wrong with the history is listed as
 // skipped: no report fails for it. The error is an interrupt.
-func (h History) Remember(ctx context.Context, r *monitor.Reading) (Earlier, error) {
+func (h History) Remember(ctx context.Context, r *reading.Reading) (Earlier, error) {
 	earlier, problems := h.use(ctx, r)
 	if ctx.Err() != nil {
 		return Earlier{}, context.Cause(ctx)
@@ -73,15 +74,15 @@ func (h History) Remember(ctx context.Context, r *monitor.Reading) (Earlier, err
 }
 
 // Skip lists the history as one that can't be used.
-func (h History) Skip(r *monitor.Reading, why error) { h.skip(r, words.OneLine(why.Error())) }
+func (h History) Skip(r *reading.Reading, why error) { h.skip(r, words.OneLine(why.Error())) }
 
-func (h History) skip(r *monitor.Reading, why string) {
+func (h History) skip(r *reading.Reading, why string) {
 	h.Logger.Warn("the history of reports: " + why)
-	r.Skipped = append(r.Skipped, monitor.Skipped{Section: monitor.SectionTrends, Query: "history", Reason: why})
+	r.Skipped = append(r.Skipped, reading.Skipped{Section: reading.SectionTrends, Query: "history", Reason: why})
 }
 
 // use reads from the history and adds to it.
-func (h History) use(ctx context.Context, r *monitor.Reading) (earlier Earlier, problems []string) {
+func (h History) use(ctx context.Context, r *reading.Reading) (earlier Earlier, problems []string) {
 	// A reading of some sections would look like one of a server without the others.
 	readOnly := h.Input || r.Sections != nil
 	problem := func(err error) {
@@ -112,7 +113,7 @@ func (h History) use(ctx context.Context, r *monitor.Reading) (earlier Earlier, 
 }
 
 // recall reads from the history what a reading is compared with.
-func (h History) recall(ctx context.Context, kept *history.History, r *monitor.Reading) (earlier Earlier, err error) {
+func (h History) recall(ctx context.Context, kept *history.History, r *reading.Reading) (earlier Earlier, err error) {
 	if earlier.Judged, err = h.recallDatabase(ctx, kept, history.KeyOf(h.Node, r), r.TakenAt, SinceDefault); err != nil {
 		return earlier, err
 	}
@@ -134,7 +135,7 @@ func (h History) recall(ctx context.Context, kept *history.History, r *monitor.R
 
 // recallDatabase reads what the findings about one database rest on: what was
 // read for some time before, and what tells that an index has long been unused.
-func (h History) recallDatabase(ctx context.Context, kept *history.History, key history.Key, now time.Time, ago time.Duration) ([]*monitor.Reading, error) {
+func (h History) recallDatabase(ctx context.Context, kept *history.History, key history.Key, now time.Time, ago time.Duration) ([]*reading.Reading, error) {
 	earlier, err := kept.Earlier(ctx, key, now.Add(-ago), now)
 	if err != nil {
 		return nil, err

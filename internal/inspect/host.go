@@ -4,11 +4,12 @@ import (
 	"context"
 	"runtime"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/mem"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -20,13 +21,13 @@ type Stated struct {
 // read adds what is known of the server's machine: what is stated, else what this
 // machine says of itself where the server is surely on it. A Unix socket is; a port
 // on this machine can be a tunnel or a container.
-func (s Stated) read(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) {
+func (s Stated) read(ctx context.Context, conn *pgx.Conn, r *reading.Reading) {
 	// What is judged by them.
-	if !r.Wants(monitor.SectionSize) && !r.Wants(monitor.SectionSettings) {
+	if !r.Wants(reading.SectionSize) && !r.Wants(reading.SectionSettings) {
 		return
 	}
 	if s.MemoryMB > 0 {
-		r.Host = &monitor.Host{MemoryBytes: int64(s.MemoryMB) << 20, Source: "stated"}
+		r.Host = &reading.Host{MemoryBytes: int64(s.MemoryMB) << 20, Source: "stated"}
 	}
 	s.addDisk(r)
 	address := conn.PgConn().Conn().RemoteAddr()
@@ -39,24 +40,24 @@ func (s Stated) read(ctx context.Context, conn *pgx.Conn, r *monitor.Reading) {
 }
 
 // skipUnknownHost lists what of the server's machine is judged and could not be read.
-func skipUnknownHost(r *monitor.Reading, local bool, diskUnseen string) {
+func skipUnknownHost(r *reading.Reading, local bool, diskUnseen string) {
 	where := "run the report on the server's machine, over its socket (--host FOLDER), or "
 	if local {
 		where = ""
 	}
-	if r.Wants(monitor.SectionSize) && (r.Host == nil || r.Host.DiskBytes == 0) {
-		r.Skipped = append(r.Skipped, monitor.Skipped{
-			Section: monitor.SectionSize, Query: "the disk that holds the data",
+	if r.Wants(reading.SectionSize) && (r.Host == nil || r.Host.DiskBytes == 0) {
+		r.Skipped = append(r.Skipped, reading.Skipped{
+			Section: reading.SectionSize, Query: "the disk that holds the data",
 			Reason: diskUnseen + where + "state its size in report.server_disk_mb",
 		})
 	}
-	if r.Wants(monitor.SectionSettings) && (r.Host == nil || r.Host.MemoryBytes == 0) {
+	if r.Wants(reading.SectionSettings) && (r.Host == nil || r.Host.MemoryBytes == 0) {
 		reason := "the connection is over a network: "
 		if local {
 			reason = "this machine does not say: "
 		}
-		r.Skipped = append(r.Skipped, monitor.Skipped{
-			Section: monitor.SectionSettings, Query: "the memory of the server's machine, which settings are compared with",
+		r.Skipped = append(r.Skipped, reading.Skipped{
+			Section: reading.SectionSettings, Query: "the memory of the server's machine, which settings are compared with",
 			Reason: reason + where + "state it in report.server_memory_mb",
 		})
 	}
@@ -64,8 +65,8 @@ func skipUnknownHost(r *monitor.Reading, local bool, diskUnseen string) {
 
 // localHost reads this machine, which is the server's. Where its disk can't be read
 // it says why.
-func localHost(ctx context.Context, r *monitor.Reading) (diskUnseen string) {
-	host := monitor.Host{CPUs: runtime.NumCPU(), Source: "local"}
+func localHost(ctx context.Context, r *reading.Reading) (diskUnseen string) {
+	host := reading.Host{CPUs: runtime.NumCPU(), Source: "local"}
 	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
 		host.MemoryBytes = int64(min(memory.Total, 1<<62))
 	}
@@ -93,7 +94,7 @@ func localHost(ctx context.Context, r *monitor.Reading) (diskUnseen string) {
 
 // addDisk adds the disk that is stated, of which the databases and the WAL are known
 // to take some.
-func (s Stated) addDisk(r *monitor.Reading) {
+func (s Stated) addDisk(r *reading.Reading) {
 	if s.DiskMB == 0 || r.Size == nil {
 		return
 	}
@@ -110,7 +111,7 @@ func (s Stated) addDisk(r *monitor.Reading) {
 		used += *r.Replication.WALBytes
 	}
 	if r.Host == nil {
-		r.Host = &monitor.Host{Source: "stated"}
+		r.Host = &reading.Host{Source: "stated"}
 	}
 	r.Host.DiskBytes = int64(s.DiskMB) << 20
 	r.Host.DiskFreeBytes = max(0, r.Host.DiskBytes-used)

@@ -6,9 +6,11 @@ package inspect
 import (
 	"context"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -17,7 +19,7 @@ type Options struct {
 	// Target is the database.
 	Target postgres.Target
 	// Collect says how each database is read.
-	Collect monitor.CollectOptions
+	Collect collect.Options
 	// AllDatabases reads the server's other databases, too.
 	AllDatabases bool
 	// Replicas are standbys that are asked which indexes their sessions use.
@@ -33,41 +35,41 @@ const statementsOfConnect = 1
 
 // Server reads a server. There are both a reading and an error of one that went away
 // midway.
-func Server(ctx context.Context, o Options) (*monitor.Reading, error) {
+func Server(ctx context.Context, o Options) (*reading.Reading, error) {
 	conn, err := postgres.Connect(ctx, o.Target)
 	if err != nil {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	reading, err := monitor.Collect(ctx, conn, o.Collect)
+	r, err := collect.Collect(ctx, conn, o.Collect)
 	if err != nil {
-		return reading, err
+		return r, err
 	}
-	reading.Cost.Statements += statementsOfConnect
-	o.Host.read(ctx, conn, reading)
-	if err := o.readReplicas(ctx, reading); err != nil {
+	r.Cost.Statements += statementsOfConnect
+	o.Host.read(ctx, conn, r)
+	if err := o.readReplicas(ctx, r); err != nil {
 		return nil, err
 	}
 	if o.AllDatabases {
-		if err := o.readOthers(ctx, conn, reading); err != nil {
+		if err := o.readOthers(ctx, conn, r); err != nil {
 			return nil, err
 		}
 	}
-	if !reading.Wants(monitor.SectionBackups) {
-		return reading, nil
+	if !r.Wants(reading.SectionBackups) {
+		return r, nil
 	}
-	return reading, o.Backups.read(ctx, reading)
+	return r, o.Backups.read(ctx, r)
 }
 
 // readOthers reads the databases that the role may connect to, but the first.
-func (o Options) readOthers(ctx context.Context, conn *pgx.Conn, reading *monitor.Reading) error {
-	reading.Cost.Queries, reading.Cost.Statements = reading.Cost.Queries+1, reading.Cost.Statements+1
+func (o Options) readOthers(ctx context.Context, conn *pgx.Conn, r *reading.Reading) error {
+	r.Cost.Queries, r.Cost.Statements = r.Cost.Queries+1, r.Cost.Statements+1
 	names, err := postgres.ListDatabases(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if names, err = connectable(ctx, conn, reading, names); err != nil {
+	if names, err = connectable(ctx, conn, r, names); err != nil {
 		return err
 	}
-	return o.otherDatabases(ctx, reading, names)
+	return o.otherDatabases(ctx, r, names)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -15,8 +17,8 @@ const replicaPatience = 15 * time.Second
 // readReplicas asks the configured standbys which indexes their own sessions use.
 // One that can't be asked is listed as skipped, and then no index that it could
 // be using is called droppable.
-func (o Options) readReplicas(ctx context.Context, r *monitor.Reading) error {
-	if r.Server.Role == monitor.RoleStandby {
+func (o Options) readReplicas(ctx context.Context, r *reading.Reading) error {
+	if r.Server.Role == reading.RoleStandby {
 		return nil
 	}
 	seen := map[string]bool{}
@@ -27,8 +29,8 @@ func (o Options) readReplicas(ctx context.Context, r *monitor.Reading) error {
 		}
 		if err != nil {
 			r.UnaskedReplicas = append(r.UnaskedReplicas, place(t))
-			r.Skipped = append(r.Skipped, monitor.Skipped{
-				Section: monitor.SectionIndexes, Query: "use of indexes on replica " + place(t), Reason: words.OneLine(err.Error()),
+			r.Skipped = append(r.Skipped, reading.Skipped{
+				Section: reading.SectionIndexes, Query: "use of indexes on replica " + place(t), Reason: words.OneLine(err.Error()),
 			})
 		}
 	}
@@ -36,7 +38,7 @@ func (o Options) readReplicas(ctx context.Context, r *monitor.Reading) error {
 }
 
 // readReplica asks one, unless it was asked under another address.
-func (o Options) readReplica(ctx context.Context, t postgres.Target, r *monitor.Reading, seen map[string]bool) error {
+func (o Options) readReplica(ctx context.Context, t postgres.Target, r *reading.Reading, seen map[string]bool) error {
 	ctx, cancel := context.WithTimeout(ctx, replicaPatience)
 	defer cancel()
 	known, err := postgres.ReadReplica(ctx, t, r.Server.SystemIdentifier)
@@ -49,8 +51,8 @@ func (o Options) readReplica(ctx context.Context, t postgres.Target, r *monitor.
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	replica := monitor.Replica{Name: place(t), Application: known.Stream.Name, Slot: known.Stream.Slot}
-	return monitor.CollectReplica(ctx, conn, r, replica, o.Collect)
+	replica := reading.Replica{Name: place(t), Application: known.Stream.Name, Slot: known.Stream.Slot}
+	return collect.Replica(ctx, conn, r, replica, o.Collect)
 }
 
 // place is where a target is, without who goes there.

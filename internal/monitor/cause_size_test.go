@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -45,15 +48,15 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	tell := func(state string, age time.Duration) []pgmedic.Finding {
 		exec(t, conn, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+
 			storyOf(t, postgres.Story{Pgmedic: state, Name: name, Of: "shop", By: "restore", Since: now.Add(-age)}))
-		r := look(t, conn, monitor.CollectOptions{})
-		i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
-		if i < 0 || slices.ContainsFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == renamed }) {
+		r := look(t, conn, collect.Options{})
+		i := slices.IndexFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == name })
+		if i < 0 || slices.ContainsFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == renamed }) {
 			t.Fatalf("kept: %+v", r.Size.Kept)
 		}
 		if k := r.Size.Kept[i]; k.Bytes == nil || *k.Bytes < 1<<20 || k.Of != "shop" || k.State != state || k.AgeSeconds < age.Seconds() {
 			t.Errorf("%+v", k)
 		}
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	const id, object = "database-kept", "database " + name
 	week := 7 * 24 * time.Hour
@@ -65,18 +68,18 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	mustFind(t, tell(postgres.StoryReady, 25*time.Hour), id, object)
 	// A role that may not measure it, nor connect, is told of it all the same.
 	exec(t, conn, "REVOKE CONNECT ON DATABASE "+sqltext.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
-	r := look(t, conn, monitor.CollectOptions{})
-	i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
+	r := look(t, conn, collect.Options{})
+	i := slices.IndexFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == name })
 	if i < 0 || r.Size.Kept[i].Bytes != nil {
 		t.Errorf("kept: %+v", r.Size.Kept)
 	}
-	if !slices.ContainsFunc(r.Skipped, func(s monitor.Skipped) bool {
-		return s.Section == monitor.SectionSize && s.Query == "size of database "+sqltext.QuoteIdent(name)
+	if !slices.ContainsFunc(r.Skipped, func(s reading.Skipped) bool {
+		return s.Section == reading.SectionSize && s.Query == "size of database "+sqltext.QuoteIdent(name)
 	}) {
 		t.Errorf("nothing says that its size is not known: %+v", r.Skipped)
 	}
 	exec(t, conn, "RESET ROLE", "DROP ROLE onlooker", "DROP DATABASE "+sqltext.QuoteIdent(name))
-	mustNotFind(t, judge(t, conn), id, object)
+	mustNotFind(t, judgeNow(t, conn), id, object)
 }
 
 func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
@@ -94,11 +97,11 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE SCHEMA "+others, "COMMENT ON SCHEMA "+others+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", By: postgres.ByRescue, Backup: backup, Since: now}))
 	tell := func(age time.Duration) []pgmedic.Finding {
 		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", Of: "shop", By: postgres.ByRescue, Backup: backup, Since: now.Add(-age)}))
-		r := look(t, conn, monitor.CollectOptions{})
+		r := look(t, conn, collect.Options{})
 		if s := r.Size.Rescued; len(s) != 1 || s[0].Name != schema || s[0].Backup != backup || s[0].Tables != 1 {
 			t.Fatalf("rescued: %+v", s)
 		}
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	const id = "rescue-left"
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)
@@ -106,14 +109,14 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 		t.Errorf("the fix is %s", fix)
 	}
 	exec(t, conn, "DROP SCHEMA "+schema+" CASCADE")
-	mustNotFind(t, judge(t, conn), id, "schema "+schema)
+	mustNotFind(t, judgeNow(t, conn), id, "schema "+schema)
 }
 
 func testDisksOfTablespacesAreListed(t *testing.T, dsn string, server *scratch.Server) {
 	conn := connect(t, dsn)
 	listed := func() bool {
-		return slices.ContainsFunc(look(t, conn, monitor.CollectOptions{}).Skipped, func(s monitor.Skipped) bool {
-			return s.Section == monitor.SectionSize && s.Query == `the disk of tablespace "else where"`
+		return slices.ContainsFunc(look(t, conn, collect.Options{}).Skipped, func(s reading.Skipped) bool {
+			return s.Section == reading.SectionSize && s.Query == `the disk of tablespace "else where"`
 		})
 	}
 	if listed() {
