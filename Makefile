@@ -68,7 +68,7 @@ bench: setup ## measure pgmedic side by side with pg_dump, and the pool with pgx
 chaos: setup ## break everything midway, and write docs/reliability.md
 	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
 		grep --line-buffered -v -e '^{"level":' -e '^=== '
-	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool ./internal/postgres ./internal/monitor -p 1 \
+	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool/dumpsql ./internal/postgres ./internal/monitor -p 1 \
 		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory)$$' -count=1 -timeout 600m -v | grep -v '^=== '
 
 .PHONY: lint

@@ -32,7 +32,7 @@ func TestTraps(t *testing.T) {
 			}
 			s := scratchtest.New(t, scratch.Options{Major: major, TCP: true, Password: password, Settings: extra})
 			trapped := newTrapped(t, s)
-			for _, c := range reading() {
+			for _, c := range aReading() {
 				trapped.run(c...)
 			}
 			trapped.pasteAdvice()
@@ -51,7 +51,7 @@ func TestTraps(t *testing.T) {
 }
 
 // reading are the commands that no client program is needed for.
-func reading() [][]string {
+func aReading() [][]string {
 	return [][]string{
 		{"report"}, {"report", "--interval", "10ms", "--exact-bloat", "--plans", "--all-databases", "--no-history"},
 		{"report", "--format", "prometheus", "--no-history"}, {"report", "--format", "html", "--no-history"},

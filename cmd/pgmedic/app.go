@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // app is one run of the program: its streams, its environment, and the flags
@@ -129,9 +130,9 @@ func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.co
 // printError prints an error on one line and, below it, what to do.
 func (a *app) printError(err error) {
 	paint := a.paint(a.stderrTTY)
-	fmt.Fprintf(a.stderr, "%s %s\n", paint.bad("error:"), oneLine(err.Error()))
+	fmt.Fprintf(a.stderr, "%s %s\n", paint.bad("error:"), words.OneLine(err.Error()))
 	if hint := pgmedic.HintOf(err); hint != "" {
-		fmt.Fprintf(a.stderr, "%s %s\n", paint.dim("hint:"), oneLine(hint))
+		fmt.Fprintf(a.stderr, "%s %s\n", paint.dim("hint:"), words.OneLine(hint))
 	}
 	var unredacted interface{ Unredacted() string }
 	if a.global.showData && errors.As(err, &unredacted) {
@@ -158,11 +159,6 @@ func (a *app) shownData() func(object, words string) {
 	return func(object, words string) {
 		fmt.Fprintf(a.stderr, "data: %s: %s\n", render.Clean(object), cleanLines(words))
 	}
-}
-
-// oneLine makes a message one line that can't drive a terminal.
-func oneLine(s string) string {
-	return render.Clean(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
 }
 
 // exitCode is the one place where errors become exit codes; docs/exit-codes.md

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type copyFlags struct {
@@ -129,7 +130,7 @@ func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.
 		copied, err := a.copyEntry(ctx, from, to, e)
 		row := copyRow{ID: e.Backup.ID, To: target.Name, Store: location(to), Copied: copied}
 		if err != nil {
-			row.Error = oneLine(err.Error())
+			row.Error = words.OneLine(err.Error())
 			problem = errors.Join(problem, err)
 		}
 		rows = append(rows, row)

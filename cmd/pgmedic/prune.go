@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) pruneCommand() *cobra.Command {
@@ -173,7 +174,7 @@ func (a *app) printPlan(plan *pruneResult) {
 			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
 	}
 	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), oneLine(u.Reason))
+		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), words.OneLine(u.Reason))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -138,7 +139,7 @@ func TestPartial(t *testing.T) {
 				copied := server.DSN(name)
 				for table, want := range tt.rows {
 					schema, name, _ := strings.Cut(table, ".")
-					if got := fixture.Query[int](t, copied, "SELECT count(*) FROM ONLY "+pgmedic.QuoteQualified(schema, name))[0]; got != want {
+					if got := fixture.Query[int](t, copied, "SELECT count(*) FROM ONLY "+sqltext.QuoteQualified(schema, name))[0]; got != want {
 						t.Errorf("%s has %d rows in the copy, want %d", table, got, want)
 					}
 				}

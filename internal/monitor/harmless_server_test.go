@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -82,7 +83,7 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 		"UPDATE pg_database SET datfrozenxid = "+age+" WHERE datname = current_database()")
 
 	exec(t, conn, "CHECKPOINT")
-	database := look(t, conn, monitor.CollectOptions{Sections: []string{}}).Database
+	database := look(t, conn, collect.Options{Sections: []string{}}).Database
 	exec(t, conn, "ALTER DATABASE "+database+" SET work_mem = '64kB'")
 	sorts := connect(t, dsn)
 	exec(t, sorts, "SELECT count(*) FROM (SELECT md5(i::text) AS h FROM generate_series(1, 20000) i ORDER BY 1) s")
@@ -96,7 +97,7 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	pasted := map[string]bool{}
 	for range 3 { // a fix may bring about another finding
 		// In a session of its own, for which settings of the database are new.
-		findings := judgeBy(t, connect(t, dsn), func(l *monitor.Thresholds) {
+		findings := judgeBy(t, connect(t, dsn), func(l *judge.Thresholds) {
 			l.UnusedIndexAge, l.UnusedIndexBytes, l.NeverAnalyzedRows, l.NeverVacuumedRows, l.DeadTuplesMin, l.BloatMinBytes = 0, 0, 0, 0, 0, 0
 			l.CheckpointsMin, l.TempBytes = 1, 1
 		})
@@ -157,7 +158,7 @@ func endThoseInTheWay(t *testing.T, dsn string) {
 	waits := run(t, waiter, "UPDATE clinics SET name = 'waiter' WHERE id = 3")
 	sleeps := run(t, long, "SELECT pg_sleep(600)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LockWaitWarn, l.LongTransaction = time.Millisecond, time.Millisecond })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LockWaitWarn, l.LongTransaction = time.Millisecond, time.Millisecond })
 	}
 	comes(t, "long-transaction", process(long), findings)
 	comes(t, "lock-wait", process(blocker), findings)
@@ -186,13 +187,13 @@ func endThoseInTheWay(t *testing.T, dsn string) {
 func dropWhatNobodyUses(t *testing.T, conn, there *pgx.Conn, standby *scratchtest.Standby) {
 	t.Helper()
 	exec(t, there, "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM bills")
-	r := look(t, conn, monitor.CollectOptions{})
-	if err := monitor.CollectReplica(t.Context(), connect(t, there.Config().ConnString()), r, askWho(t, standby.URL("postgres"), r), monitor.CollectOptions{}); err != nil {
+	r := look(t, conn, collect.Options{})
+	if err := collect.Replica(t.Context(), connect(t, there.Config().ConnString()), r, askWho(t, standby.URL("postgres"), r), collect.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
-	f := mustFind(t, monitor.Analyse(r, nil, limits), "index-unused", "public.bills_unused")
+	f := mustFind(t, judge.Analyse(r, nil, limits), "index-unused", "public.bills_unused")
 	paste(t, conn, f.Fix)
 	exec(t, there, "SELECT count(*) FROM bills WHERE b = 7", "COMMIT")
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readBuffer is how much is read from a connection at a time.
@@ -274,7 +275,7 @@ func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error 
 		hint = "the server is starting up or shutting down: try again in a moment"
 	case "42501":
 		hint = fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;",
-			pgmedic.QuoteIdent(cfg.Database), pgmedic.QuoteIdent(cfg.User))
+			sqltext.QuoteIdent(cfg.Database), sqltext.QuoteIdent(cfg.User))
 	}
 	return pgmedic.Errorf(kind, hint, "connect to %s: %w", where, &refusal{e.Code, e.Message})
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // clockSlack is how far ahead of the server's clock a story may be: a standby that
@@ -66,7 +66,7 @@ func ServerTime(ctx context.Context, conn *pgx.Conn) (time.Time, error) {
 func DatabaseOwner(ctx context.Context, conn *pgx.Conn, name string) (string, error) {
 	owners, err := ownersByDatabase(ctx, conn)
 	if err != nil {
-		return "", fmt.Errorf("look for the owner of database %s: %w", pgmedic.QuoteIdent(name), err)
+		return "", fmt.Errorf("look for the owner of database %s: %w", sqltext.QuoteIdent(name), err)
 	}
 	return owners[name], nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // bytesEncoding is the client encoding in which a server converts nothing.
@@ -35,7 +36,7 @@ func ConnectBytes(ctx context.Context, t Target) (*pgx.Conn, error) {
 }
 
 func setEncoding(ctx context.Context, conn *pgx.Conn, encoding string) error {
-	return Wrap(execSimple(ctx, conn, "SET client_encoding = "+pgmedic.QuoteLiteral(encoding)), "set the session's encoding")
+	return Wrap(execSimple(ctx, conn, "SET client_encoding = "+sqltext.QuoteLiteral(encoding)), "set the session's encoding")
 }
 
 // inBytes does something for which the server converts no text.
@@ -234,7 +235,7 @@ func refuseColumns(ctx context.Context, conn *pgx.Conn, schema, table string, co
 			return err
 		})
 		if untranslatable(err) {
-			return untranslatableName("column "+pgmedic.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
+			return untranslatableName("column "+sqltext.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
 		}
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -144,8 +145,8 @@ func TestConninfo(t *testing.T) {
 	_, conn := admin(t)
 	for _, name := range []string{`it's "a" \ b=c`, "postgres://x", "größe"} {
 		t.Run(name, func(t *testing.T) {
-			run(t, conn, "CREATE DATABASE "+pgmedic.QuoteIdent(name)+" TEMPLATE template0")
-			t.Cleanup(func() { run(t, conn, "DROP DATABASE "+pgmedic.QuoteIdent(name)) })
+			run(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
+			t.Cleanup(func() { run(t, conn, "DROP DATABASE "+sqltext.QuoteIdent(name)) })
 			target := parse(t, server.DSN("postgres")).WithDatabase(name)
 			out, err := exec.Command(filepath.Join(server.BinDir(), "psql"), "-XAt", "-c", "SELECT current_database()", "-d", target.Conninfo()).Output()
 			if err != nil || strings.TrimSpace(string(out)) != name {

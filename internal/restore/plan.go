@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // plan looks at everything that a person should know, or that stands in the way,
@@ -41,7 +42,7 @@ func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, 
 		return p, nil
 	}
 	if err != nil {
-		return p, postgres.Wrap(err, "look for database "+pgmedic.QuoteIdent(o.Live))
+		return p, postgres.Wrap(err, "look for database "+sqltext.QuoteIdent(o.Live))
 	}
 	p.LiveExists = true
 	if err := powerless(me, owner, creates, owns); err != nil {

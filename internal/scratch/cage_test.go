@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -38,7 +39,7 @@ func TestCagedServerWorks(t *testing.T) {
 				t.Fatal(err)
 			}
 			use(t, server.DSN("postgres"),
-				"CREATE TABLESPACE fast LOCATION "+pgmedic.QuoteLiteral(dir),
+				"CREATE TABLESPACE fast LOCATION "+sqltext.QuoteLiteral(dir),
 				"CREATE DATABASE copied TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TABLESPACE fast",
 				"ALTER DATABASE copied SET TABLESPACE pg_default", "CHECKPOINT")
 			statements := []string{

@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -371,7 +372,7 @@ func TestTablespaceDir(t *testing.T) {
 		if again, err := server.TablespaceDir(name); err != nil || again != dir {
 			t.Errorf("asked again: %s, %v", again, err)
 		}
-		sql := "CREATE TABLESPACE " + pgmedic.QuoteIdent(name) + " LOCATION " + pgmedic.QuoteLiteral(dir)
+		sql := "CREATE TABLESPACE " + sqltext.QuoteIdent(name) + " LOCATION " + sqltext.QuoteLiteral(dir)
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}

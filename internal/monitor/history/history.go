@@ -24,7 +24,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // Options say where a history is.
@@ -235,6 +235,6 @@ func (h *History) wrap(ctx context.Context, doing string, err error) error {
 }
 
 // KeyOf is the key of a Reading that was taken of a node.
-func KeyOf(node string, r *monitor.Reading) Key {
+func KeyOf(node string, r *reading.Reading) Key {
 	return Key{Node: node, SystemIdentifier: r.Server.SystemIdentifier, Database: r.Database}
 }
