@@ -205,9 +205,10 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pgmedic",
 		Short: "Back up PostgreSQL, prove the backups, restore without risk",
-		Long: `pgmedic backs PostgreSQL up, proves that each backup restores, restores without
-touching the live database until the copy is good, and reports on a server's
-health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no configuration.
+		Long: `pgmedic backs up PostgreSQL, proves that each backup restores, restores without
+touching the live database until the copy has been checked, and reports on a
+server's health. ` + "`pgmedic demo`" + ` shows all of it on a private server and needs no
+configuration.
 
 ` + exitCodes,
 		SilenceErrors: true, SilenceUsage: true,

@@ -28,17 +28,17 @@ func (a *app) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup [DATABASE…]",
 		Short: "Take a backup",
-		Long: `Takes a backup of each database named, or of the configured one, and prints its
-id. The rows are those of one moment; nothing is stopped. A run that fails or is
-interrupted leaves no backup. Of several databases each has a backup of its own,
-and one that fails does not keep the others from theirs. Where copies are
-configured a backup is then copied, when the database is no longer held; a copy
-that fails leaves the backup (exit code 15), and pgmedic copy completes it.
+		Long: `Takes a backup of each named database, or of the configured one, and prints its
+id. Each backup is a consistent snapshot; reads and writes continue meanwhile. A run
+that fails or is interrupted leaves no backup. With several databases, each gets its
+own backup, and one that fails does not stop the others. If copies are configured,
+the backup is then copied, after its locks on the database are released. If a copy
+fails, the backup stays (exit code 15), and pgmedic copy completes the copy.
 
-Patterns are those of psql and pg_dump: * and ? stand for any text and any letter,
-names are folded to lower case unless in "double quotes". They choose tables, views
-and sequences; all other definitions are in every backup. A partial backup is
-marked as such, is never what latest means, and is not swapped in.`,
+Patterns work as in psql and pg_dump: * matches any text and ? any letter, and names
+are folded to lower case unless in "double quotes". They select tables, views and
+sequences; all other definitions are in every backup. A partial backup is marked
+as partial, is never what latest means, and cannot be swapped in.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
@@ -53,17 +53,17 @@ marked as such, is never what latest means, and is not swapped in.`,
 	}
 	addConnection(cmd)
 	addStore(cmd)
-	addSwitch(cmd, "all-databases", "backup.all_databases", "back up every database of the server, each by itself")
+	addSwitch(cmd, "all-databases", "backup.all_databases", "back up every database of the server, each into its own backup")
 	addList(cmd, "table", "backup.tables", "back up only tables that match this pattern")
-	addList(cmd, "exclude-table", "backup.exclude_tables", "leave tables that match this pattern out")
+	addList(cmd, "exclude-table", "backup.exclude_tables", "leave out tables that match this pattern")
 	addList(cmd, "schema", "backup.schemas", "back up only tables of schemas that match this pattern")
-	addList(cmd, "exclude-schema", "backup.exclude_schemas", "leave tables of schemas that match this pattern out")
-	addList(cmd, "exclude-table-data", "backup.exclude_table_data", "leave the rows of tables that match this pattern out")
-	addSetting(cmd, "method", "backup.method", "how it is taken: parallel (the default) or plain, one SQL dump")
+	addList(cmd, "exclude-schema", "backup.exclude_schemas", "leave out tables of schemas that match this pattern")
+	addList(cmd, "exclude-table-data", "backup.exclude_table_data", "leave out the rows of tables that match this pattern")
+	addSetting(cmd, "method", "backup.method", "parallel (the default), or plain, which is one SQL dump")
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup (default: one for each processor)")
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
-	addSetting(cmd, "max-duration", "backup.max_duration", "end a backup that takes longer; 0 is no limit")
+	addSetting(cmd, "max-duration", "backup.max_duration", "stop a backup that takes longer; 0 means no limit")
 	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated")
 	return cmd
 }

@@ -23,13 +23,13 @@ import (
 func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [DATABASE]",
-		Short: "Try now everything that would make tonight's backup or a restore fail",
-		Long: `Connects, looks at privileges, client programs, the store, space and clocks, and
-prints a line for each: ok, warn, failed or skipped, with the reason and what to
-do. It leaves nothing behind: the objects that it writes into the store are deleted
-again, and a folder that is not there yet is not made. Where a bucket keeps versions
-or locks objects, some 5 MB of them stay. It reads no rows of a backup: drill does.
-With -q only warnings and failures are printed.`,
+		Short: "Check now for anything that would make the next backup or a restore fail",
+		Long: `Checks the connection, privileges, client programs, the store, disk space and
+clocks. Prints one line for each: ok, warn, failed or skipped, with the reason and
+what to do. It cleans up: it deletes the objects that it writes into the store, and
+does not create a missing folder. Where a bucket keeps versions or locks objects,
+some 5 MB of them stay. It does not read the rows of a backup; drill does.
+With -q it prints only warnings and failures.`,
 		Example: `  pgmedic check
   pgmedic check clinic --json`,
 		Args: atMostOne,

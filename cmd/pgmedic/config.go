@@ -19,7 +19,7 @@ type settingRow struct {
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show every setting with where it came from",
+		Short: "Show every setting and where it comes from",
 		Long: `Shows the settings that the other commands use here, and whether each comes from a
 flag, the environment, the .env file, the configuration file or the defaults.
 Secrets are hidden.`,

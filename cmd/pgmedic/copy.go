@@ -33,16 +33,16 @@ func (a *app) copyCommand() *cobra.Command {
 	var flags copyFlags
 	cmd := &cobra.Command{
 		Use:   "copy [ID|latest]",
-		Short: "Copy backups to another store, or complete copies that are not whole",
-		Long: `Copies a backup from the store to another one, sealed as it is: no key is needed.
-A host that has keys copies only what it can open, and refuses what was edited.
-Each object's size and hash is checked on the way, the manifest comes last, and
-nothing is overwritten. What is there already and is the same is kept, so that a
-copy that broke off goes on where it was. A copy is complete by itself: all
-commands work on it with --store.
+		Short: "Copy backups to another store, or complete partial copies",
+		Long: `Copies a backup from the store to another store without decrypting it, so it needs
+no key. A host that has keys copies only backups that it can open, and refuses
+edited ones. The size and hash of each object are checked during the copy, the
+manifest is written last, and nothing is overwritten. Objects that are already there
+and equal are kept, so an interrupted copy continues where it stopped. A copy is a
+complete store: all commands work on it with --store.
 
-Without --to it goes to each store that copies: names in pgmedic.yaml, and to the
-bucket of CLOUD_STORAGE_ENABLED.`,
+Without --to, backups are copied to each store listed under copies: in pgmedic.yaml,
+and to the bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
   pgmedic copy --all --to s3://another-bucket/clinic
   pgmedic copy --all`,

@@ -25,17 +25,18 @@ func (a *app) drillCommand() *cobra.Command {
 	var flags drillFlags
 	cmd := &cobra.Command{
 		Use:   "drill [ID|latest]",
-		Short: "Prove a backup: restore it into a scratch and check the copy",
-		Long: `Restores the backup into a scratch and checks the copy: rows and definitions
-against what was recorded, every index and table with amcheck, and the assertions
-of the configuration. It measures the time to recover, stores a receipt, and drops
-the scratch. It exits with 0 only if the backup is proven, and with 11 if it failed.
+		Short: "Prove a backup: restore it into a throwaway server and check the copy",
+		Long: `Restores the backup into a throwaway server or database (the scratch) and checks the
+copy: rows and definitions against what was recorded, every index and table with
+amcheck, and the configured assertions. It measures the time to recover, stores a
+receipt, and drops the scratch. It exits with 0 only if the backup is proven, and
+with 11 if it failed.
 
-The scratch is a private server of the same major version on this machine, with
-durable settings, no network, and walls around what the content may run: the
-receipt names those that stood (cage). With --on-server it is a temporary database
-on the configured server, with --scratch one on the server named, where nothing
-contains the content; roles that are missing there are named, and not made.`,
+By default the scratch is a private server of the same major version on this machine,
+with durable settings, no network, and restrictions on what the backup's content can
+do: the receipt lists those that were in force (cage). With --on-server it is a
+temporary database on the configured server, with --scratch on another server. There
+the content is not restricted; missing roles are listed, not created.`,
 		Example: `  pgmedic drill latest
   pgmedic drill 7f3a9c --scratch-dir /var/tmp
   pgmedic drill --sample 30            # a random one of the newest 30
@@ -62,7 +63,7 @@ contains the content; roles that are missing there are named, and not made.`,
 	f := cmd.Flags()
 	f.BoolVar(&flags.onServer, "on-server", false, "drill on the configured server, in a temporary database")
 	f.IntVar(&flags.sample, "sample", 0, "drill one of the newest N backups, chosen at random")
-	f.BoolVar(&flags.noAmcheck, "no-amcheck", false, "leave amcheck out, which reads every index and table")
+	f.BoolVar(&flags.noAmcheck, "no-amcheck", false, "skip amcheck, which reads every index and table")
 	return cmd
 }
 

@@ -15,9 +15,9 @@ import (
 func (a *app) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [FINDING]",
-		Short: "Say what a finding of the report means, and what to do",
-		Long: `Prints the page of a finding: what it means, by which line it is judged and where
-the line comes from, and what to do. Without a name it lists the findings.`,
+		Short: "Explain a finding of the report, and what to do about it",
+		Long: `Prints the page of a finding: what it means, its threshold and the source of that
+threshold, and what to do. Without a name it lists the findings.`,
 		Example: `  pgmedic explain slot-inactive`,
 		Args:    atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -22,19 +22,19 @@ func (a *app) initCommand() *cobra.Command {
 		Example: `  pgmedic init --preset staging
   pgmedic init --no-keys
   pgmedic init --roles-only | psql clinic`,
-		Short: "Write a commented pgmedic.yaml, make a key, print the SQL of least-privilege roles",
-		Long: `Writes pgmedic.yaml (or the file of --config) with every setting, commented, and
-prints the SQL that makes roles with just the privileges that reports, backups and
-restores need on the configured server's version. Nothing is changed on a server,
-and a file that exists is left alone.
+		Short: "Write a commented pgmedic.yaml, make a key pair, print the SQL for least-privilege roles",
+		Long: `Writes pgmedic.yaml (or the file of --config) with every setting and a comment on
+each, and prints the SQL that creates roles with only the privileges that reports,
+backups and restores need on the configured server's version. It changes nothing on
+a server, and does not overwrite an existing file.
 
-What flags, the environment and a .env file beside it set is taken over into the
+Values from flags, the environment and a .env file beside it are copied into the
 file, except passwords, URLs, passphrases and lists.
 
-It also makes an age key pair: the secret half goes to a file that only you can
-read, the public half into the configuration, and backups are then encrypted to
-it. The secret half reads them (and the passphrase of BACKUP_ENCRYPTION_KEY, if one is
-set): take it off this host, and keep it in two places. Without it the backups are
+It also makes an age key pair. It writes the secret key to a file that only you can
+read, and the public key into the configuration; backups are then encrypted to it.
+The secret key (and the passphrase of BACKUP_ENCRYPTION_KEY, if one is set) can read
+them: move it off this host, and keep it in two places. Without it the backups are
 lost.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

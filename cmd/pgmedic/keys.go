@@ -66,11 +66,11 @@ func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "List, add, remove and rotate the ways to open encrypted backups",
-		Long: `Each encrypted backup has a key of its own, which is stored wrapped once for each
-way to open it: for each public key and for a passphrase. These commands add and
-remove such wraps; what is stored of the data is not read and not written.
+		Long: `Each encrypted backup has its own key, which is stored wrapped once for each way to
+open it: for each public key and for a passphrase. These commands add and remove
+such wraps; they neither read nor write the stored data.
 
-Which keys new backups get is set by backup.recipients and backup.encryption_key.`,
+backup.recipients and backup.encryption_key set which keys open new backups.`,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -124,10 +124,10 @@ func (a *app) keysAddCommand() *cobra.Command {
 func (a *app) keysRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove ID|latest NAME",
-		Short: "Take away one way to open a backup",
+		Short: "Remove one way to open a backup",
 		Long: `Removes one of the wraps that keys list shows. The last one is never removed.
-Who has opened the backup before, or kept a copy of the wrap, can still read a
-copy of the data: removing a key takes nothing back that was read.`,
+Anyone who has opened the backup before, or kept a copy of the wrap, can still read
+a copy of the data: removing a key does not undo that.`,
 		Example: "  pgmedic keys remove latest recipient-1a2b3c4d",
 		Args:    backupAndKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -146,9 +146,9 @@ func (a *app) keysRotateCommand() *cobra.Command {
 	var from, to, variable string
 	cmd := &cobra.Command{
 		Use:   "rotate [ID|latest]",
-		Short: "Replace one way to open backups by another",
+		Short: "Replace one way to open backups with another",
 		Long: `Adds the new key and then removes the old one, backup by backup. Backups that the
-old key does not open are left alone. Run again, it goes on where it stopped.`,
+old key does not open are left alone. Run again, it continues where it stopped.`,
 		Example: `  pgmedic keys rotate --all --from recipient-1a2b3c4d --to age1…
   pgmedic keys rotate --all --from passphrase --to-passphrase-env NEW_PASSPHRASE`,
 		Args: atMostOne,

@@ -94,18 +94,17 @@ func (a *app) listCommand() *cobra.Command {
 	var orphans bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the backups, with what is proven of each",
-		Long: `Lists the backups in the store, newest first: how old, of what, how large, how it
-is encrypted, what is proven of each and since when, and in how many of the
-configured stores it is. Of an encrypted backup a proof is "claimed" where this host
-has no key that tells who wrote the receipts; with a passphrase, which takes long to
-try, it is told of the newest few, and show tells of each. A store of copies that
-can't be read is named, and what is there counts as unknown. A backup is "shrunk" if
-it has half the rows or a third of the tables fewer than the one before it of the
-same database.
+		Short: "List the backups and how far each is proven",
+		Long: `Lists the backups in the store, newest first, with age, database, size, encryption,
+proof and its age, and how many of the configured stores hold each backup. The proof
+of an encrypted backup is "claimed" if this host has no key to authenticate the
+receipts. With a passphrase, which is slow to try, only the newest few are
+authenticated; show authenticates any backup. A store of copies that cannot be read
+is named, and its contents count as unknown. A backup is "shrunk" if it has half the
+rows or a third of the tables fewer than the previous backup of the same database.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
-now: no backups, but space that is taken.`,
+now: these are not backups, but they use space.`,
 		Example: `  pgmedic list
   pgmedic list --database clinic --json
   pgmedic list --orphans`,

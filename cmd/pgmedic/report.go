@@ -38,13 +38,13 @@ func (a *app) reportCommand() *cobra.Command {
 	var flags reportFlags
 	cmd := &cobra.Command{
 		Use:   "report [DATABASE]",
-		Short: "Report on a server's health, with what mends it",
-		Long: `Reads one database's server in a read-only transaction, judges what it finds, and
-prints the findings with the statement that mends each, then the numbers, and what
-the store knows of the database's backups. Nothing is installed on the server and
-nothing is changed. What it reads is kept in a file on this machine, report.history,
-and compared with what earlier reports read. What could not be read is listed, with
-the reason. In a folder the report's name is performance_report_ and the time in UTC.`,
+		Short: "Report on a server's health, with a fix for each finding",
+		Long: `Reads one database's server in a read-only transaction and prints findings, each
+with the statement that fixes it, then the numbers, and what the store has on the
+database's backups. It installs nothing on the server and changes nothing there. It
+keeps its readings in a file on this machine, report.history, and compares them with
+those of earlier reports. Anything that it could not read is listed with the reason.
+In a folder the report is named performance_report_ and the time in UTC.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt
@@ -70,13 +70,13 @@ the reason. In a folder the report's name is performance_report_ and the time in
 	addStore(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.format, "format", "text", "text, html, json or prometheus")
-	f.StringSliceVar(&flags.sections, "section", nil, "read, judge and show these sections only, such as locks,connections")
+	f.StringSliceVar(&flags.sections, "section", nil, "report on these sections only, such as locks,connections")
 	f.StringVarP(&flags.output, "output", "o", "", "file, or folder, to write to (default: standard output)")
 	f.BoolVar(&flags.save, "save", false, "write into the configured folder, report.dir")
 	f.StringVar(&flags.input, "input", "", "report on what an earlier --json wrote into this file, and connect to nothing")
-	f.Var(durationFlag{&flags.interval}, "interval", "watch the server for so long: counters become rates, and waits are sampled")
-	f.BoolVar(&flags.allDatabases, "all-databases", false, "look at the server's other databases too")
-	f.BoolVar(&flags.exactBloat, "exact-bloat", false, "measure the bloat of the largest tables and indexes with pgstattuple, which reads much of them")
+	f.Var(durationFlag{&flags.interval}, "interval", "watch the server for this long: print rates instead of counters, and sample waits")
+	f.BoolVar(&flags.allDatabases, "all-databases", false, "report on the server's other databases, too")
+	f.BoolVar(&flags.exactBloat, "exact-bloat", false, "measure the bloat of the largest tables and indexes with pgstattuple, which reads large parts of them")
 	f.BoolVar(&flags.plans, "plans", false, "show plans of the statements that take the most time (PostgreSQL 16); nothing is executed")
 	f.BoolVar(&flags.showLiterals, "show-literals", false, "show statements with their literals, which can be passwords and people's data")
 	f.StringVar(&flags.since, "since", "", "compare with earlier reports since then: 24h, 7d, or 2026-11-20 (default 7d)")

@@ -35,20 +35,20 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [ID|latest]",
 		Short: "Restore a backup beside the live database, or in its place",
-		Long: `Restores a backup into a new database, always, and compares the copy with what
-was recorded. With --into that is all. With --swap the live database is then
-backed up and the two trade names in one transaction; the old one is kept, and
-` + "`pgmedic rollback`" + ` puts it back. Up to the swap the live database is only read.
-With --table single tables come back beside the living ones, in a schema of their
-own, and the SQL that compares them and puts missing rows back is printed.
-An object that the server refuses, or that comes out otherwise, costs no other one:
-it is named, the copy is kept, and the exit code is 15. --swap lists what is missing
-and asks for the database's name again; --yes does not answer that, only
---accept-differences does.
-With -q it prints the new database's name, that of the one that is kept, or the
-new schema's. Without an id, on a terminal, there is a list to choose from.
---resume looks for what a --swap left that was killed: it swaps a copy in that was
-loaded and compared, having compared it again, and drops a half-loaded one.`,
+		Long: `Restores a backup into a new database and compares the copy with what was
+recorded. With --into that is all. With --swap it then backs up the live database and
+swaps the two names in one transaction; the old database is kept, and
+` + "`pgmedic rollback`" + ` restores it. Until the swap the live database is only read.
+With --table it restores single tables beside the live ones, in a new schema, and
+prints the SQL that compares them and puts missing rows back.
+An object that the server refuses, or that differs in the copy, does not stop the
+others: it is listed, the copy is kept, and the exit code is 15. --swap lists what is
+missing and asks for the database's name again; --yes does not answer that question,
+only --accept-differences does.
+With -q it prints the new database's name, that of the kept one, or the new schema's.
+Without an id, at a terminal, you choose from a list.
+--resume completes a --swap that was killed: it compares a loaded copy again and swaps
+it in, or drops a half-loaded one.`,
 		Example: `  pgmedic restore
   pgmedic restore latest --into clinic_copy
   pgmedic restore latest --into clinic --globals
@@ -74,21 +74,21 @@ loaded and compared, having compared it again, and drops a half-loaded one.`,
 	addStore(cmd)
 	addUnencrypted(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.into, "into", "", "name of the new database to make")
+	f.StringVar(&flags.into, "into", "", "name of the new database")
 	f.BoolVar(&flags.swap, "swap", false, "replace the live database")
 	f.StringArrayVar(&flags.tables, "table", nil, "bring back this table alone, beside the living one: schema.table, with * and ?; may be repeated")
 	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace; with --table: to bring tables back into (default: the configured one, else the backup's)")
 	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
-	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: take no backup of the live database first, for this reason")
-	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: you will end the sessions on standbys yourself")
-	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't ask whether a server on this machine has room")
+	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: do not back up the live database first; give the reason")
+	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: I will end sessions on the standbys myself")
+	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't check whether a server on this machine has room")
 	f.BoolVar(&flags.acceptDifferences, "accept-differences", false, "with --swap or --resume: make a copy live that is not complete, without asking")
 	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would happen, and make nothing")
-	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: definitions alone, without rows")
-	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave owners and access lists out; all is the restoring role's")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print what would happen, and change nothing")
+	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: restore definitions only, no rows")
+	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave out owners and access lists; the restoring role owns everything")
 	f.StringVar(&flags.compare, "compare", "", "compare the copy with the backup by values, or by counts of rows alone (default: values, unless a drill has proven the backup so)")
-	f.StringVar(&flags.globals, "globals", "", "make the backup's roles and tablespaces first: missing, and with all also change those that are there")
+	f.StringVar(&flags.globals, "globals", "", "create the backup's roles and tablespaces first: missing creates those that the server lacks, all also changes existing ones")
 	f.Lookup("globals").NoOptDefVal = string(restore.GlobalsMissing)
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows and indexes, for parallel backups (default: one for each processor)")
 	return cmd

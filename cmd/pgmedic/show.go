@@ -20,8 +20,8 @@ func (a *app) showCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "show [ID|latest]",
-		Short: "Show one backup whole: steps, tables, objects, receipts",
-		Long: `Shows what a backup holds, how it was taken, and what was proven of it. An id can
+		Short: "Show everything about one backup: steps, tables, objects, receipts",
+		Long: `Shows what a backup contains, how it was taken, and what is proven of it. An id can
 be shortened to its beginning or to its last six digits.`,
 		Example: `  pgmedic show latest
   pgmedic show 7f3a9c --all-tables`,

@@ -319,10 +319,10 @@ func (a *app) rollbackCommand() *cobra.Command {
 	var standbysHandled bool
 	cmd := &cobra.Command{
 		Use:   "rollback DATABASE",
-		Short: "Undo a swap: put the database back that it replaced",
-		Long: `Swaps the newest kept database back into its place, the same way as it went. What
-was written since the swap stays in the displaced database, which is kept in turn
-under the name that is printed; a second rollback brings it back.`,
+		Short: "Undo a swap: restore the database it replaced",
+		Long: `Swaps the newest kept database back into its place. Writes since the swap stay in
+the displaced database, which is kept in turn under the name that is printed; a
+second rollback makes it live again.`,
 		Example: `  pgmedic rollback clinic
   pgmedic rollback clinic --yes`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -339,7 +339,7 @@ under the name that is printed; a second rollback brings it back.`,
 		},
 	}
 	addConnection(cmd)
-	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "you will end the sessions on standbys yourself")
+	cmd.Flags().BoolVar(&standbysHandled, "standbys-handled", false, "I will end sessions on the standbys myself")
 	return cmd
 }
 

@@ -22,18 +22,17 @@ func (a *app) verifyCommand() *cobra.Command {
 	var flags verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify [ID…|latest]",
-		Short: "Read every stored byte of a backup back and compare hashes and rows",
+		Short: "Read back every stored byte of a backup and compare hashes and row counts",
 		Long: `Reads every object of the backup from the store, compares sizes and SHA-256
 hashes with the manifest, decompresses, counts the rows, and stores a receipt.
-That shows that the bytes are there; that they restore is shown by drill.
+This shows that the bytes are intact; that they restore is shown by drill.
 
-With --all a folder whose manifest is gone fails, and folders of runs that never
-finished are counted and not verified. A store without any backup is exit code 10.
+With --all, a folder whose manifest is missing is a failure; folders of runs that
+never finished are counted, not verified. A store without backups is exit code 10.
 
-With --sample it reads whole objects until they are that share of the bytes,
-those first that were not read for the longest time: run again and again, it
-reads everything. A sample that finds damage makes a backup failed; one that
-finds none leaves its proof as it was.`,
+With --sample it reads whole objects up to that share of the bytes, least recently
+read first: run repeatedly, it reads everything. A sample that finds damage marks
+the backup as failed; one that finds none leaves its proof unchanged.`,
 		Example: `  pgmedic verify latest
   pgmedic verify --all --quiet
   pgmedic verify --all --sample 5%`,

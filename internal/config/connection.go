@@ -94,7 +94,7 @@ func (l *loader) connectionWarnings(cfg *Config) {
 	for _, part := range []string{"host", "port", "name", "user", "password"} {
 		o := cfg.origins["database."+part]
 		if o.Source > used.Source && o.Source != SourceFlag {
-			l.warn("%s is not used: the URL of %s goes over it", o.subject("database."+part), used.subject(key))
+			l.warn("%s is not used: the URL of %s overrides it", o.subject("database."+part), used.subject(key))
 		}
 	}
 }

@@ -47,7 +47,7 @@ func TestConnection(t *testing.T) {
 		{
 			name: "a URL over parts of a higher source", file: "database: {url: postgres://a/b}\n", environ: []string{"DB_HOST=db"},
 			want:    config.Connection{URL: "postgres://a/b", FromURL: true},
-			warning: "DB_HOST is not used: the URL of pgmedic.yaml:1: database.url goes over it",
+			warning: "DB_HOST is not used: the URL of pgmedic.yaml:1: database.url overrides it",
 		},
 		{
 			name: "flags over a URL", environ: []string{"DATABASE_URL=postgres://a/b"}, flags: []config.Flag{flag("name", "other")},

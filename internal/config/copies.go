@@ -15,9 +15,9 @@ import (
 // Copy is a further store, to which each backup is copied. It has settings of
 // its own and shares none with backup.s3.
 type Copy struct {
-	Name  string `yaml:"name" rule:"name" doc:"What messages and --to call it. Empty: the store itself."`
+	Name  string `yaml:"name" rule:"name" doc:"Name in messages and for --to. Empty: the store itself."`
 	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
-	S3    S3     `yaml:"s3" doc:"How the store is reached where it is s3://…."`
+	S3    S3     `yaml:"s3" doc:"Access to an s3://… store."`
 
 	origin Origin
 }
@@ -28,8 +28,8 @@ func (c Copy) Place() Place { return placeOf(c.Store) }
 // CloudStorage is a copy in the way that existing deployments ask for one.
 type CloudStorage struct {
 	Enabled  bool   `yaml:"enabled" env:"CLOUD_STORAGE_ENABLED" default:"false" doc:"true copies each backup to the bucket."`
-	Provider string `yaml:"provider" env:"CLOUD_STORAGE_PROVIDER" default:"aws" enum:"aws,azure,gcp" doc:"aws. This version refuses to back up where azure or gcp is asked for."`
-	S3Bucket string `yaml:"s3_bucket" env:"AWS_S3_BUCKET" rule:"bucket" doc:"Bucket of aws, or bucket/prefix. It is reached as backup.s3 says, with the AWS SDK's credentials."`
+	Provider string `yaml:"provider" env:"CLOUD_STORAGE_PROVIDER" default:"aws" enum:"aws,azure,gcp" doc:"aws. With azure or gcp, this version refuses to back up."`
+	S3Bucket string `yaml:"s3_bucket" env:"AWS_S3_BUCKET" rule:"bucket" doc:"Bucket at AWS, or bucket/prefix. Access is as set in backup.s3, with the AWS SDK's credentials."`
 }
 
 // cloudName is what the copy that CloudStorage asks for is called.

@@ -76,10 +76,10 @@ func ExampleWith(name string, values map[string]string) ([]byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# pgmedic.yaml for %s.\n#\n", p.words)
 	b.WriteString("# Lines such as #host: localhost show defaults: take the # away to change one.\n")
-	b.WriteString("# Flags and environment variables (named in brackets) go over this file, and\n")
-	b.WriteString("# `pgmedic config` prints what counts and where it comes from. Relative paths\n")
+	b.WriteString("# Flags and environment variables (named in brackets) override this file, and\n")
+	b.WriteString("# `pgmedic config` prints each value and where it comes from. Relative paths\n")
 	b.WriteString("# start from the folder of this file. Keep secrets out of it: write file:/path\n")
-	b.WriteString("# or env:NAME in their place.\n")
+	b.WriteString("# or env:NAME instead.\n")
 	open := ""
 	for _, f := range fields() {
 		open = openSection(&b, open, f.key)
