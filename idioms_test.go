@@ -30,7 +30,7 @@ func idioms() []idiom {
 		{`, for (it|they|this|that|these|those|nothing|nobody|no|which of) (is|are|was|were|has|have|had|can|may|do|does|will|would|could|takes?|needs?|makes?|deletes?|[a-z]+ (is|are|has|have|can|may) )`, "because, since"},
 		{`, for (the|a|an|one|each|such) [a-z]+( [a-z]+)? (is|are|was|may|can|has|had|reads?|would)\b`, "because, since"},
 		{`\b[Nn]obody('s)?\b`, "name the actor; nothing, not"},
-		{`\b(am|is|are|was|were|be|been|being|gets?|got) told\b`, "is reported, is passed, receives"},
+		{`\b(am|is|are|was|were|be|been|being|gets?|got) told\b([^ ]|$| (a[^p]|f[^r]|[^af]))`, "is reported, is passed, receives"},
 		{`\banew\b`, "again, from the start, a new"},
 		{`(^|[^e]|[^r]e) (is|are|was|were) none\b`, "does not exist, is not a valid"},
 		{`\b(is|are|was|were|be|been|being|not) looked (at|into|up on)\b`, "is checked, is read, is collected"},

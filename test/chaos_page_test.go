@@ -55,12 +55,12 @@ func procField(path, name string) string {
 
 // families say of each what is done.
 var families = []struct{ name, intro string }{
-	{byKill, "SIGKILL at a named place in the program, built with `-tags failpoint`. The live database is looked at at once, and again when the server has noticed; then the next runs mend what is left. \"Old\" and \"new\" are the database as it was and the one brought back. Each once in `make test-all`, and ten times over where the server may differ in `make chaos`."},
+	{byKill, "SIGKILL at a named place in the program, built with `-tags failpoint`. The live database is checked immediately, and again when the server has noticed; then the next runs clean up what is left. \"Old\" and \"new\" are the database as it was and the one brought back. Each once in `make test-all`, and ten times over where the server may differ in `make chaos`."},
 	{byServer, "toxiproxy between pgmedic, its `pg_dump` and `psql` included, and PostgreSQL; a database of 5 MB at 4 MB/s. \"Midway\" is after 1.5 MB, among the rows; \"in the safety backup\" after 7 MB."},
 	{byStore, "toxiproxy between pgmedic and a bucket of versitygw."},
 	{byDisk, "The store's folder on a file system of 3 MiB, a limit on the size of files, and a tablespace with 2 MiB left, each for 5 MB of rows."},
 	{byDamage, "Each object that a restore relies on in turn: the manifest, its hash and HMAC, schema, globals, packs, the wrapped key. All four commands are run on each. More kinds of damage are in the ordinary tests."},
-	{byRestart, "A process of the server gets SIGKILL midway: PostgreSQL ends all sessions and recovers, as in an immediate restart. While it is down for that nobody looks at the live database."},
+	{byRestart, "A process of the server gets SIGKILL midway: PostgreSQL ends all sessions and recovers, as in an immediate restart. While it is down for recovery, the live database is not checked."},
 	{byTogether, "The first is slowed down on its wire, the second goes straight."},
 }
 
@@ -97,7 +97,7 @@ It runs the built program against real PostgreSQL servers, a real S3 server and 
 | took | %s |
 
 - A **silent success** is an exit code of 0 for something that could not be done, or was not: rows are compared afterwards, in the copy, in the restored database and after the rollback.
-- The **live database** is connected to anew every 100 ms while the program runs, is killed and is mended, and its rows are counted. It is out of reach where a look fails, or finds other rows than the old or the new ones. While a swap is under way a client may be refused for a moment ([restoring](restore.md#what-the-swap-does)); more than %s of that count as out of reach, too. The longest moment is of all swaps and rollbacks of the campaign, on a machine that does other things at the same time, and after kills in the middle of them.
+- A client opens a new connection to the **live database** every 100 ms, while the program runs, is killed and recovers, and counts its rows. The database is out of reach if a check fails, or finds rows other than the old or the new ones. While a swap is under way a client may be refused for a moment ([restoring](restore.md#what-the-swap-does)); more than %s of that count as out of reach, too. The longest moment is the maximum over all swaps and rollbacks of the campaign, on a machine that does other work at the same time, including swaps that were killed midway.
 - **How often** counts what was seen; one run can be seen more than once, as a refusal and as what its repetition came to.
 `, r.silent, r.away, len(r.tallies), r.notRun(), r.runs, failed, r.looks, r.moment.Round(time.Millisecond), s.date, s.version, s.postgres, s.machine,
 		s.took.Round(time.Second), longestMoment)
