@@ -52,6 +52,10 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 	return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, hint, "no backup%s in %s", what, c.store)
 }
 
+// MayBeNewer reports whether the damaged backup can be newer than another one. An id has
+// the second only, and of two backups in one second the damaged one counts as newer.
+func (d Damaged) MayBeNewer(id string) bool { return second(d.ID) >= second(id) }
+
 // counts reports whether a backup can be the latest: one that somebody asked for,
 // of the whole database.
 func counts(b *pgmedic.Backup) bool { return b.Purpose != pgmedic.PurposeSafety && !b.Partial() }

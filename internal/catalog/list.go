@@ -493,10 +493,6 @@ func matchesID(id, ref string) bool {
 	return ref != "" && (strings.HasPrefix(id, ref) || strings.HasSuffix(id, "-"+ref))
 }
 
-// MayBeNewer reports whether the damaged backup can be newer than another one. An id has
-// the second only, and of two backups in one second the damaged one counts as newer.
-func (d Damaged) MayBeNewer(id string) bool { return second(d.ID) >= second(id) }
-
 // second returns the part of an id that tells when the backup began.
 func second(id string) string {
 	s, _, _ := strings.Cut(id, "-")
