@@ -62,6 +62,11 @@ var allowedImports = map[string][]string{
 	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge"},
 	"internal/inspect":         {".", "internal/postgres", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/words"},
 	"internal/render":          {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	// Each form of a report knows nothing of the others.
+	"internal/render/text":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words", "internal/terminal"},
+	"internal/render/html":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	"internal/render/prometheus": {".", "internal/render", "internal/monitor/reading"},
+	"internal/terminal":          {".", "internal/words"},
 
 	// The pool is a module of its own.
 	"pool":                  {"pool/internal/sqltext"},
@@ -80,6 +85,7 @@ var allowedImports = map[string][]string{
 	"internal/store/storetest":     {".", "internal/store"},
 	"internal/store/s3test":        {".", "internal/store"},
 	"internal/testkit":             {},
+	"internal/render/rendertest":   {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge"},
 }
 
 var engineImports = []string{
@@ -94,7 +100,6 @@ var largePackages = map[string]string{
 	"internal/monitor/collect": "one table of queries, with their SQL and what reads the answers",
 	"internal/monitor/judge":   "one file of findings for each section",
 	"internal/postgres":        "snapshot and databases are to be packages",
-	"internal/render":          "text, html and prometheus are to be packages",
 	"internal/restore":         "swap and rescue are to be packages",
 	"internal/scratch":         "the cage has a file for each system call and platform",
 	"pool":                     "one package is what a service imports",

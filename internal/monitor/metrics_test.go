@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/prometheus"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -28,7 +29,7 @@ func metricsOf(t *testing.T, r *reading.Reading) (text string, families map[stri
 	t.Helper()
 	var b bytes.Buffer
 	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, judge.DefaultThresholds()))
-	if err := render.Prometheus(&b, report, render.PrometheusOptions{Server: "s"}); err != nil {
+	if err := prometheus.Write(&b, report, prometheus.Options{Server: "s"}); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := promlint.New(bytes.NewReader(b.Bytes())).Lint()
@@ -163,7 +164,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 			t.Errorf("%s alone finds %q, in all it is %q", section, got, want)
 		}
 		_, families := metricsOf(t, r)
-		for _, m := range render.Metrics() {
+		for _, m := range prometheus.Metrics() {
 			if m.Section != "" && m.Section != section && families[m.Name] != nil {
 				t.Errorf("%s is shown of section %s alone", m.Name, section)
 			}
