@@ -16,6 +16,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -144,7 +146,7 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	databases, err := postgres.ListDatabases(ctx, conn)
+	databases, err := databases.List(ctx, conn)
 	if err == nil && len(databases) == 0 {
 		err = pgmedic.Errorf(pgmedic.KindNotFound, "name them: pgmedic backup DATABASE…", "the server has no database to back up but those that are templates, closed or set aside")
 	}
@@ -170,9 +172,9 @@ func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, la
 
 // patterns are the configured ones. Other backups than those that somebody asks
 // for by this command are whole.
-func (a *app) patterns() postgres.Patterns {
+func (a *app) patterns() snapshot.Patterns {
 	b := a.cfg.Backup
-	return postgres.Patterns{
+	return snapshot.Patterns{
 		Tables: b.Tables, Schemas: b.Schemas, ExcludeTables: b.ExcludeTables, ExcludeSchemas: b.ExcludeSchemas,
 		ExcludeTableData: b.ExcludeTableData,
 	}

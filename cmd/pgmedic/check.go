@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -158,7 +159,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 			return database.SizeBytes
 		}
 	}
-	if allowed, err := postgres.CronDatabase(ctx, conn); err != nil {
+	if allowed, err := databases.CronDatabase(ctx, conn); err != nil {
 		l.fail("connection", err)
 	} else if c := restore.BoundCheck(database, allowed, "", database.Name); c != nil {
 		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
@@ -290,7 +291,7 @@ WHERE r.rolname = current_user AND d.datname = current_database()`).Scan(&super,
 // log in can.
 func (a *app) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	database := conn.Config().Database
-	holder, err := postgres.RunLockHolder(ctx, conn, database)
+	holder, err := databases.RunLockHolder(ctx, conn, database)
 	switch {
 	case err != nil:
 		return err

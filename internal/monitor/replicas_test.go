@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -99,7 +100,7 @@ func askWho(t *testing.T, url string, r *reading.Reading) reading.Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, err := postgres.ReadReplica(t.Context(), target, r.Server.SystemIdentifier)
+	who, err := databases.ReadReplica(t.Context(), target, r.Server.SystemIdentifier)
 	if err != nil {
 		t.Fatal(err)
 	}
