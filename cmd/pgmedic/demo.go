@@ -20,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/render/text"
@@ -340,7 +341,7 @@ func (d *demo) health(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	findings := judge.Analyse(got, nil, judge.DefaultThresholds())
+	findings := judge.Analyse(got, nil, reading.DefaultThresholds())
 	d.result.Findings = findings
 	if d.global.json {
 		return nil

@@ -250,8 +250,8 @@ func readReading(path string) (*reading.Reading, error) {
 	return got, nil
 }
 
-func (a *app) thresholds() judge.Thresholds {
-	t, c := judge.DefaultThresholds(), a.cfg.Report.Thresholds
+func (a *app) thresholds() reading.Thresholds {
+	t, c := reading.DefaultThresholds(), a.cfg.Report.Thresholds
 	t.ConnectionsWarnPercent, t.ConnectionsCriticalPercent = c.ConnectionsWarnPercent, c.ConnectionsCriticalPercent
 	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent

@@ -56,7 +56,7 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 		if k := r.Size.Kept[i]; k.Bytes == nil || *k.Bytes < 1<<20 || k.Of != "shop" || k.State != state || k.AgeSeconds < age.Seconds() {
 			t.Errorf("%+v", k)
 		}
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	const id, object = "database-kept", "database " + name
 	week := 7 * 24 * time.Hour
@@ -101,7 +101,7 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 		if s := r.Size.Rescued; len(s) != 1 || s[0].Name != schema || s[0].Backup != backup || s[0].Tables != 1 {
 			t.Fatalf("rescued: %+v", s)
 		}
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	const id = "rescue-left"
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)

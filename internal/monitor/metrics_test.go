@@ -28,7 +28,7 @@ import (
 func metricsOf(t *testing.T, r *reading.Reading) (text string, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	var b bytes.Buffer
-	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, judge.DefaultThresholds()))
+	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, reading.DefaultThresholds()))
 	if err := prometheus.Write(&b, report, prometheus.Options{Server: "s"}); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE wide (id int, s text)", "CREATE INDEX spare ON wide (s)", "CREATE INDEX spare2 ON wide (s)",
 		"INSERT INTO wide SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i", "ANALYZE wide",
 		"SELECT count(*) FROM wide WHERE id = 5", "SELECT count(*) FROM wide WHERE id = 6")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexBytes, limits.SeqScans, limits.SeqScanRows, limits.TempBytes = 0, 1, 10, 0
 	eventually(t, "the scans are in the statistics", func() bool {
 		scans := 0

@@ -29,7 +29,7 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 	there := connect(t, standby.DSN(database))
 	exec(t, there, "SELECT * FROM t WHERE a = 7")
 
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
 	read := func(ask bool) []pgmedic.Finding {
 		r := look(t, conn, collect.Options{})

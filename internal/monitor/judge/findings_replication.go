@@ -36,8 +36,8 @@ func (a *analysis) replication() {
 // seconds turns a measure of the server into a duration.
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// beyond says how bad a lag is by its lines, nothing if it is below them.
-func lagSeverity(t Thresholds, bytes *int64, lag *float64) pgmedic.Severity {
+// lagSeverity says how bad a lag is by the thresholds, nothing if it is below them.
+func lagSeverity(t reading.Thresholds, bytes *int64, lag *float64) pgmedic.Severity {
 	var worst pgmedic.Severity
 	if bytes != nil && *bytes > t.LagWarnBytes || lag != nil && seconds(*lag) > t.LagWarn {
 		worst = pgmedic.SeverityWarn

@@ -31,7 +31,7 @@ func htmlReports(t *testing.T) map[string]render.Report {
 		"healthy":  rendertest.ReportOn(rendertest.Healthy()),
 		"busy":     rendertest.ReportOn(rendertest.Busy()),
 		"trended":  trended,
-		"muted": render.NewReport(rendertest.Noon(), muted, judge.Analyse(muted, nil, judge.DefaultThresholds()), judge.Mute{
+		"muted": render.NewReport(rendertest.Noon(), muted, judge.Analyse(muted, nil, reading.DefaultThresholds()), judge.Mute{
 			ID: "slot-inactive", Reason: "the standby <b>comes</b> back", Until: rendertest.Noon().Add(48 * time.Hour),
 		}),
 		"recorded": rendertest.ReportOn(recorded(t)),
@@ -224,7 +224,7 @@ func hostile() render.Report {
 		r.Databases = append(r.Databases, &reading.Reading{Database: p, Skipped: []reading.Skipped{{Section: p, Query: p, Reason: p}}})
 		r.Skipped = append(r.Skipped, reading.Skipped{Section: p, Query: p, Reason: p}, reading.Skipped{Section: "tables", Query: p, Reason: p})
 	}
-	findings := judge.Analyse(r, nil, judge.DefaultThresholds())
+	findings := judge.Analyse(r, nil, reading.DefaultThresholds())
 	for _, p := range planted {
 		findings = append(findings, pgmedic.Finding{
 			ID: p, Section: p, Severity: pgmedic.SeverityInfo, Database: p, Object: p, Summary: p, Fix: p, Risk: p, Docs: p, Evidence: []pgmedic.Evidence{{Name: p, Value: p}},

@@ -98,7 +98,7 @@ func Clinic() *reading.Reading {
 
 // ReportOn is the report on a reading.
 func ReportOn(r *reading.Reading) render.Report {
-	return render.NewReport(Noon().Add(2*time.Second), r, judge.Analyse(r, nil, judge.DefaultThresholds()))
+	return render.NewReport(Noon().Add(2*time.Second), r, judge.Analyse(r, nil, reading.DefaultThresholds()))
 }
 
 // Healthy is a reading of a server of which nothing is to be said.

@@ -1,8 +1,8 @@
-package judge
+package reading
 
 import "time"
 
-// Thresholds are the lines that Analyse judges by. Start from
+// Thresholds are the lines that judge.Analyse judges by. Start from
 // DefaultThresholds; a zero is a line at zero, not a default.
 type Thresholds struct {
 	// ConnectionsWarnPercent and ConnectionsCriticalPercent are of the
