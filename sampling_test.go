@@ -55,3 +55,28 @@ func TestSamplesCheckCanFail(t *testing.T) {
 		t.Error("it is not found")
 	}
 }
+
+// skips is how a test skips itself without saying whether it would have to run where
+// everything is asked for.
+var skips = regexp.MustCompile(`\b(t|tb|b)\.Skip(f|Now)?\(`)
+
+// TestSkipsAreCounted finds tests that skip past testkit, which counts them and fails
+// them in make test-all for what is missing.
+func TestSkipsAreCounted(t *testing.T) {
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasPrefix(name, "internal/testkit/") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if skipping := skips.Find(text); skipping != nil {
+			t.Errorf("%s: %s…): use testkit.OnlyAll, Missing or Elsewhere", name, skipping)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if !skips.MatchString("\tt.Skipf(\"%v\", err)") {
+		t.Error("the check finds nothing")
+	}
+}

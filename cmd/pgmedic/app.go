@@ -79,7 +79,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if errors.As(err, &silent) {
 		return silent.code
 	}
-	a.printError(err)
+	if a.global.json || asksJSON(args) {
+		a.printJSONError(err)
+	} else {
+		a.printError(err)
+	}
 	return exitCode(pgmedic.KindOf(err))
 }
 

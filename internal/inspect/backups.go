@@ -78,7 +78,7 @@ func backupFacts(listing catalog.Listing) *reading.Backups {
 			facts.Proven = state
 		}
 	}
-	if len(listing.Damaged) > 0 && (facts.Newest == nil || listing.Damaged[0].ID > facts.Newest.ID) {
+	if len(listing.Damaged) > 0 && (facts.Newest == nil || listing.Damaged[0].MayBeNewer(facts.Newest.ID)) {
 		id := listing.Damaged[0].ID
 		// An id begins with the second in which its backup began.
 		if at, err := time.Parse("20060102T150405Z", id[:min(len(id), 16)]); err == nil {

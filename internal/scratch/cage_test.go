@@ -158,7 +158,7 @@ func TestCageExcludesTCP(t *testing.T) {
 func TestCageInClosedFolder(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		t.Skip("only root's servers have a user of their own")
+		testkit.Elsewhere(t, "only root's servers have a user of their own")
 	}
 	closed := filepath.Join(parentDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {

@@ -260,7 +260,7 @@ func checkPsql(ctx context.Context, server *scratch.Server, name string) error {
 
 func TestServerUser(t *testing.T) {
 	if !exists("/proc/self/status") {
-		t.Skip("needs a /proc")
+		testkit.Elsewhere(t, "needs a /proc")
 	}
 	want := map[string]string{"": strconv.Itoa(os.Geteuid())}
 	if os.Geteuid() == 0 {
@@ -299,7 +299,7 @@ func TestServerUser(t *testing.T) {
 
 func TestRootIsRefusedAsServerUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can choose the server's user")
+		testkit.Elsewhere(t, "only root can choose the server's user")
 	}
 	for _, name := range []string{"root", "no-such-user"} {
 		_, err := scratch.Start(t.Context(), scratch.Options{OSUser: name, SearchDirs: scratchtest.SearchDirs()})
@@ -311,7 +311,7 @@ func TestRootIsRefusedAsServerUser(t *testing.T) {
 
 func TestUnreachableParent(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("an ordinary user's server reaches what the user reaches")
+		testkit.Elsewhere(t, "an ordinary user's server reaches what the user reaches")
 	}
 	closed := filepath.Join(parentDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {

@@ -18,8 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
-	"gocloud.dev/blob"
-	"gocloud.dev/blob/s3blob"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -106,11 +104,10 @@ type S3Options struct {
 // times, and never with another object of the same name.
 //
 // A key with the Prefix before it must fit into S3's 1024 bytes. "../" within a
-// key, as in "x../y", is stored as gocloud.dev stores it: "x..__0x2f__y", by
-// which it is sorted, too.
+// key, as in "x../y", is stored as "x..__0x2f__y", by which it is sorted,
+// too.
 type S3 struct {
 	client *s3.Client
-	bucket *blob.Bucket
 	o      S3Options
 	prefix string // of all names in the bucket: empty, or ending in a slash
 	name   string
@@ -178,9 +175,6 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	if s.bucket, err = s3blob.OpenBucket(ctx, s.client, o.Bucket, nil); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.name, err)
-	}
 	return s, nil
 }
 
@@ -290,9 +284,8 @@ func (c *impatientConn) Write(p []byte) (int, error) {
 
 // Close ends idle connections. No method may be called afterwards.
 func (s *S3) Close() error {
-	err := s.bucket.Close()
 	s.idle()
-	return err
+	return nil
 }
 
 // String names the bucket, the prefix and the server.
@@ -310,5 +303,14 @@ func (s *S3) begin(ctx context.Context, op, key string) (name string, err error)
 	if len(s.prefix)+len(key) > MaxKeyBytes {
 		return "", pgmedic.Errorf(pgmedic.KindUsage, "use a shorter prefix", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
 	}
-	return s.prefix + key, nil
+	return escapeDots(s.prefix + key), nil
 }
+
+// escapeDots gives a name without "../", which S3's clients and some servers take for a
+// way up.
+func escapeDots(name string) string { return strings.ReplaceAll(name, "../", escapedDots) }
+
+// unescapeDots undoes escapeDots.
+func unescapeDots(name string) string { return strings.ReplaceAll(name, escapedDots, "../") }
+
+const escapedDots = "..__0x2f__"

@@ -1,6 +1,7 @@
 package scratchtest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,7 +37,7 @@ func EachCompleteFrom(t *testing.T, atLeast int, test func(t *testing.T, install
 	found := completeInstallations(t)
 	majors := slices.DeleteFunc(others(completeMajors(found)), func(major int) bool { return major < atLeast })
 	if len(majors) == 0 {
-		t.Skipf("it takes PostgreSQL %d or newer, which PGMEDIC_TEST_ALL=1 has", atLeast)
+		testkit.OnlyAll(t, fmt.Sprintf("it takes PostgreSQL %d or newer", atLeast))
 	}
 	for _, major := range majors {
 		t.Run(strconv.Itoa(major), func(t *testing.T) { test(t, completeOf(t, found, major)) })
@@ -95,6 +96,6 @@ func completeOf(t *testing.T, found []scratch.Installation, major int) scratch.I
 	if err == nil && slices.Contains(strings.Fields(string(system)), "ID=debian") {
 		t.Fatalf("PostgreSQL %d with its own client programs is missing: run scripts/setup.sh --all", major)
 	}
-	t.Skipf("no PostgreSQL %d with its own client programs here: scripts/setup.sh --all gets it on Debian", major)
+	testkit.Elsewhere(t, fmt.Sprintf("no PostgreSQL %d with its own client programs here: scripts/setup.sh --all gets it on Debian", major))
 	return scratch.Installation{}
 }

@@ -1,6 +1,7 @@
 package scratchtest_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,7 @@ func TestEachComplete(t *testing.T) {
 		}
 	})
 	if want := []int{15, 17, 18}; testkit.All() && !t.Failed() && !slices.Equal(got, want) {
-		t.Skipf("only %v are here", got) // said by name above
+		testkit.Elsewhere(t, fmt.Sprintf("only %v are here", got)) // said by name above
 	}
 	if len(got) == 0 {
 		t.Error("no version was tested")
