@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -166,19 +165,19 @@ func (a *app) printPlan(plan *pruneResult) {
 		return paint.dim(fmt.Sprintf("%-7s", "keep"))
 	}
 	for _, p := range plan.Databases {
-		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Bytes(p.SizeBytes),
-			agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Bytes(p.SizeBytes),
+			agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
 	}
 	for _, p := range plan.Rescued {
-		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Clean(p.Schema),
-			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Clean(p.Schema),
+			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
 	}
 	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), words.OneLine(u.Reason))
+		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
 	}
 }
 
 // agoSeconds says how long ago something was, by the server's clock.
 func agoSeconds(since time.Time, seconds float64) string {
-	return render.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
+	return words.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
 }
