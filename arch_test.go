@@ -43,11 +43,13 @@ var allowedImports = map[string][]string{
 	"internal/pgtool":   {".", "internal/postgres"},
 	"internal/scratch":  {".", "internal/postgres"},
 	"internal/store":    {"."},
-	"internal/catalog":  {".", "internal/store"},
-	"internal/backup":   engineImports,
-	"internal/restore":  engineImports,
-	"internal/drill":    slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
-	"internal/monitor":  {".", "internal/postgres"},
+	"internal/catalog":  {".", "internal/store", "internal/failpoint"},
+	// Which backups may go: a pure function.
+	"internal/retention": {".", "internal/catalog", "internal/words"},
+	"internal/backup":    engineImports,
+	"internal/restore":   engineImports,
+	"internal/drill":     slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
+	"internal/monitor":   {".", "internal/postgres"},
 	// SQLite stays out of the rest.
 	"internal/monitor/history": {".", "internal/monitor"},
 	"internal/render":          {".", "internal/monitor", "internal/words"},
