@@ -45,7 +45,7 @@ var allowedImports = map[string][]string{
 	"internal/store":    {"."},
 	"internal/catalog":  {".", "internal/store", "internal/failpoint"},
 	// Which backups may go: a pure function.
-	"internal/retention": {".", "internal/catalog", "internal/words"},
+	"internal/retention": {".", "internal/catalog"},
 	"internal/backup":    engineImports,
 	"internal/restore":   engineImports,
 	"internal/drill":     slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
