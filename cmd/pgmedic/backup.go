@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,11 +67,6 @@ marked as such, is never what latest means, and is not swapped in.`,
 func (a *app) backup(ctx context.Context, databases []string, flags backupFlags) error {
 	if err := a.prepareBackup(); err != nil {
 		return err
-	}
-	for _, u := range a.cfg.Unheeded() {
-		if !slices.Contains(a.cfg.Warnings, u.Text) { // else it was said
-			a.log.Warn(u.Text, "hint", u.Hint)
-		}
 	}
 	labels, err := mergeLabels(a.cfg.Backup.Labels, flags.labels)
 	if err != nil {

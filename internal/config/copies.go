@@ -18,8 +18,12 @@ type Copy struct {
 	Name  string `yaml:"name" rule:"name" doc:"What messages and --to call it. Empty: the store itself."`
 	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
 	S3    S3     `yaml:"s3" doc:"How the store is reached where it is s3://…."`
+	// Retention is the store's own where the item has none.
+	Retention Retention `yaml:"retention" doc:"How long copies are kept there. Without it: as retention says."`
 
 	origin Origin
+	// retained are the settings of the item's own retention, by their key within it.
+	retained map[string]Origin
 }
 
 // Place returns where the copies are.
@@ -89,6 +93,11 @@ func (l *loader) copies(cfg *Config) error {
 				r, ok := item.values[f.key]
 				if !ok {
 					r = raw{text: f.def, base: l.dir}
+				} else if own, is := strings.CutPrefix(f.key, copiesKey+"."+retentionKey+"."); is {
+					if c.retained == nil {
+						c.retained = map[string]Origin{}
+					}
+					c.retained[own] = r.origin
 				}
 				if err := l.set(f, r, reflect.ValueOf(&c).Elem().FieldByIndex(f.index)); err != nil {
 					return err
@@ -107,6 +116,12 @@ func (l *loader) copies(cfg *Config) error {
 		cfg.Copies = append(cfg.Copies, Copy{
 			Name: cloudName, Store: s3Scheme + cloud.S3Bucket, S3: cfg.Backup.S3, origin: cfg.origins["cloud_storage.s3_bucket"],
 		})
+	}
+	if err := l.retention(cfg); err != nil {
+		return err
+	}
+	if err := l.allStores(cfg); err != nil {
+		return err
 	}
 	return l.chooseStore(cfg)
 }
