@@ -104,8 +104,14 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			break
 		}
 	}
+	pruned, err := a.pruneAfterBackup(ctx, rows)
+	problem = errors.Join(problem, err)
 	if a.global.json {
-		if err := a.printJSON(map[string]any{"backups": rows, "failed": failures}); err != nil {
+		result := map[string]any{"backups": rows, "failed": failures}
+		if pruned != nil {
+			result["pruned"] = pruned.orEmpty()
+		}
+		if err := a.printJSON(result); err != nil {
 			return err
 		}
 	}

@@ -56,6 +56,7 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 	if a.global.json {
 		return a.printJSON(map[string]any{
 			"shrunk": e.Shrunk, "backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
+			"holds": orEmpty(e.Holds), "mark": e.Mark,
 			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
 		})
 	}
@@ -111,6 +112,8 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
 		"keys", keyWords(e),
+		"held", heldWords(e, a.now()),
+		"marked", markWords(e, a.now()),
 		"sampled", a.coverWords(e.Sampled(location(c))),
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),

@@ -102,4 +102,3 @@ func (c *Catalog) foldersBelow(ctx context.Context, prefix, database string) ([]
 
 // lastObjects are those that a backup writes when all rows are in the store.
 func lastObjects() []string { return []string{"recover.sh", "RECOVER.md"} }
-

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -132,7 +133,7 @@ func (c *Catalog) removeManifest(ctx context.Context, d *folder, e Entry, now ti
 	if again == nil || again.mark.Key != "" && besideOf(again.beside) == e.beside {
 		return "", nil
 	}
-	if _, err := c.store.Put(context.WithoutCancel(ctx), key, strings.NewReader(string(manifest))); err != nil && !errors.Is(err, store.ErrExists) {
+	if _, err := c.store.Put(context.WithoutCancel(ctx), key, bytes.NewReader(manifest)); err != nil && !errors.Is(err, store.ErrExists) {
 		return "", fmt.Errorf("put the manifest of backup %s back, which was held at this moment: %w", d.id, err)
 	}
 	return "it was held, or its mark taken off, at this moment", nil

@@ -157,6 +157,16 @@ type StoreOf struct {
 	Primary bool
 }
 
+// Is reports whether a text names the store: by its name, or by its place as
+// backup.store would be written, relative to dir.
+func (s StoreOf) Is(text, dir string) bool {
+	if text == s.Name {
+		return true
+	}
+	place, _, err := checkStore(text, dir)
+	return err == nil && placeOf(place) == s.Place
+}
+
 // Stores returns every configured store, that which backups go to first. A store that a
 // flag names does not take the first one's place here.
 func (c *Config) Stores() []StoreOf { return c.stores }

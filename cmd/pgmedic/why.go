@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/retention"
+)
+
+// reasons are what retention does with each backup in the chosen store, by id. Of a
+// store that is not configured the first one's policy is taken.
+func (a *app) reasons(ctx context.Context, f catalog.Filter) map[string]retention.Decision {
+	stores := a.readStores(ctx, f)
+	defer stores.close()
+	name := ""
+	for _, s := range stores {
+		if s.Place == a.cfg.Backup.Place() {
+			name = s.Name
+		}
+	}
+	if name == "" {
+		other := &heldStore{StoreOf: config.StoreOf{Name: a.cfg.Backup.Store, Retention: a.cfg.Retention}}
+		other.catalog, other.closed, other.err = a.openPlace(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3, true)
+		if other.err == nil {
+			other.listing, other.err = other.catalog.List(ctx, a.trusting(f))
+		}
+		name, stores = other.Name, append(stores, other)
+		defer retained{other}.close()
+	}
+	all := map[string]retention.Decision{}
+	for _, s := range a.planRetention(stores, retentionScope{staleAfter: a.flagged("retention.stale_after", a.cfg.Retention.StaleAfter)}) {
+		if s.Store != name {
+			continue
+		}
+		for _, d := range s.Decisions {
+			all[d.ID] = d
+		}
+	}
+	return all
+}
+
+// printReasons prints what retention does with each backup.
+func (a *app) printReasons(listing catalog.Listing, reasons map[string]retention.Decision) {
+	for _, e := range listing.Entries {
+		if d, ok := reasons[e.Backup.ID]; ok {
+			a.printf("%s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, false), render.Clean(d.ID), render.Clean(a.decisionWords(d)))
+		}
+	}
+}
+
+// keepingWords say that a backup is held, or marked for deletion, for a table.
+func keepingWords(e catalog.Entry, now time.Time) string {
+	words := ""
+	if len(e.Held(now)) > 0 {
+		words += ", held"
+	}
+	if e.Mark != nil {
+		words += ", marked"
+	}
+	return words
+}
+
+// heldWords say what holds a backup, those that have ended included.
+func heldWords(e catalog.Entry, now time.Time) string {
+	var words []string
+	for _, h := range e.Holds {
+		one := h.Name + " by " + h.By + " " + render.Ago(now, h.At) + ": " + h.Reason
+		if h.Odd != "" {
+			one = h.Name + ", of which nothing else is known: " + h.Odd
+		}
+		switch {
+		case h.Until.IsZero():
+		case h.Holds(now):
+			one += ", until " + h.Until.UTC().Format("2006-01-02 15:04Z")
+		default:
+			one += ", ended " + render.Ago(now, h.Until)
+		}
+		words = append(words, render.Clean(one))
+	}
+	return strings.Join(words, "; ")
+}
+
+// markWords say since when a backup is marked for deletion, and why.
+func markWords(e catalog.Entry, now time.Time) string {
+	if e.Mark == nil {
+		return ""
+	}
+	words := "for deletion, " + render.Ago(now, e.Mark.Since())
+	if e.Mark.Reason != "" {
+		words += ": " + render.Clean(e.Mark.Reason)
+	}
+	return words
+}
