@@ -103,4 +103,3 @@ func idsIn(out string) []string {
 	slices.Sort(ids)
 	return ids
 }
-

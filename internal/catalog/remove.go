@@ -61,6 +61,7 @@ func (c *Catalog) Mark(ctx context.Context, folder string, m Mark) error {
 	if err := c.putNote(ctx, folder+"/"+markName, m); err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("mark %s for deletion: %w", folder, err)
 	}
+	failpoint.Hit(ctx, "prune-marked")
 	return nil
 }
 
@@ -73,6 +74,7 @@ func (c *Catalog) Unmark(ctx context.Context, b *pgmedic.Backup, m Mark) error {
 	if err := c.store.Delete(ctx, Key(b, markName)); err != nil {
 		return fmt.Errorf("take the mark off backup %s: %w", b.ID, err)
 	}
+	failpoint.Hit(ctx, "prune-unmarked")
 	// Remove looks for the mark once more when the manifest is gone.
 	err := c.mustExist(ctx, b)
 	if pgmedic.KindOf(err) == pgmedic.KindNotFound && err != nil {
@@ -160,6 +162,7 @@ func (c *Catalog) RemoveOrphan(ctx context.Context, o Orphan) (kept string, err 
 func (c *Catalog) removeRest(ctx context.Context, folder string) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(removeJobs)
+	first := true
 	for object, err := range c.store.List(ctx, folder+"/") {
 		if err != nil {
 			return errors.Join(fmt.Errorf("list %s: %w", folder, err), group.Wait())
@@ -167,11 +170,15 @@ func (c *Catalog) removeRest(ctx context.Context, folder string) error {
 		if object.Key == folder+"/"+markName {
 			continue
 		}
+		one := first
+		first = false
 		group.Go(func() error {
 			if err := c.store.Delete(groupCtx, object.Key); err != nil {
 				return fmt.Errorf("delete %s: %w", object.Key, err)
 			}
-			failpoint.Hit(groupCtx, "prune-data-deleted")
+			if one {
+				failpoint.Hit(groupCtx, "prune-data-deleted")
+			}
 			return nil
 		})
 	}
