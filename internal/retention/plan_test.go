@@ -280,7 +280,9 @@ func TestReplay(t *testing.T) {
 		}{
 			{"hourly", p.Hourly, "2006-01-02 15", func(t time.Time, n int) time.Time { return t.Add(-time.Duration(n) * time.Hour) }},
 			{"daily", p.Daily, time.DateOnly, func(t time.Time, n int) time.Time { return t.AddDate(0, 0, -n) }},
-			{"monthly", p.Monthly, "2006-01", func(t time.Time, n int) time.Time { return time.Date(t.Year(), t.Month()-time.Month(n), 28, 0, 0, 0, 0, t.Location()) }},
+			{"monthly", p.Monthly, "2006-01", func(t time.Time, n int) time.Time {
+				return time.Date(t.Year(), t.Month()-time.Month(n), 28, 0, 0, 0, 0, t.Location())
+			}},
 		} {
 			there := map[string]bool{}
 			for _, b := range all {
