@@ -16,6 +16,7 @@ import (
 // TestRetentionInCopies: each store has a policy of its own, a hold and a proof count in
 // all of them, and no copy is made that its store would delete again.
 func TestRetentionInCopies(t *testing.T) {
+	t.Parallel()
 	s3 := s3test.Start(t, s3test.Options{})
 	b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id")
 	bucket := s3.Bucket()

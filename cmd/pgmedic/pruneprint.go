@@ -72,6 +72,13 @@ func (a *app) printSeries(plan *pruneResult, keeps bool) {
 		a.printf("  %s  %s, in %s: no manifest, %s in %s: %s\n", a.verdict(o.Verdict, false, o.Done), render.Clean(o.Folder), render.Clean(o.Store),
 			render.Bytes(o.SizeBytes), count(o.Objects, "object"), render.Clean(o.Reason))
 	}
+	if plan.FreedBytes+plan.MarkedBytes > 0 {
+		word := "would free"
+		if !keeps {
+			word = "freed"
+		}
+		a.printf("%s %s now, and %s when the marks are old enough\n", word, render.Bytes(plan.FreedBytes), render.Bytes(plan.MarkedBytes))
+	}
 	if len(plan.Databases)+len(plan.Rescued)+len(plan.Series)+len(plan.Orphans)+len(plan.Unread) == 0 {
 		a.printf("there is nothing to prune: no backups, no database that was set aside, and nothing that a restore or a rescue left\n")
 	}

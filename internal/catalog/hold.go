@@ -134,7 +134,7 @@ func (c *Catalog) putNote(ctx context.Context, key string, note any) error {
 	return err
 }
 
-// readHold reads a hold. What is none of pgmedic's holds as well: it is odd.
+// readHold reads a hold. What is not valid as one holds as well: it is odd.
 func (c *Catalog) readHold(ctx context.Context, key string) (Hold, error) {
 	name := holdName(path.Base(key))
 	data, err := c.read(ctx, key, maxNoteBytes)
@@ -144,15 +144,19 @@ func (c *Catalog) readHold(ctx context.Context, key string) (Hold, error) {
 	case err != nil:
 		return Hold{}, err
 	}
+	return parseHold(name, data), nil
+}
+
+func parseHold(name string, data []byte) Hold {
 	var h Hold
-	if json.Unmarshal(data, &h) != nil || h.Format < 1 {
-		return Hold{Name: name, Odd: "it is not valid"}, nil
-	}
-	if h.Format > noteFormat {
-		return Hold{Name: name, Odd: "a newer pgmedic made it"}, nil
+	switch err := json.Unmarshal(data, &h); {
+	case err != nil || h.Format < 1:
+		return Hold{Name: name, Odd: "it is not valid"}
+	case h.Format > noteFormat:
+		return Hold{Name: name, Odd: "a newer pgmedic made it"}
 	}
 	h.Name, h.Odd = name, ""
-	return h, nil
+	return h
 }
 
 // readHolds reads the holds and the mark of a backup into its entry.

@@ -46,11 +46,13 @@ func (m Mark) Since() time.Time {
 func (c *Catalog) readMark(ctx context.Context, object store.Object) (Mark, error) {
 	m := Mark{StoredAt: object.ModifiedAt}
 	data, err := c.read(ctx, object.Key, maxNoteBytes)
-	if err != nil && !errors.Is(err, errTooLarge) {
+	if errors.Is(err, errTooLarge) {
+		return m, nil
+	} else if err != nil {
 		return m, err
 	}
-	if err != nil || json.Unmarshal(data, &m) != nil {
-		return Mark{StoredAt: object.ModifiedAt}, nil
+	if valid := json.Unmarshal(data, &m) == nil; !valid {
+		m = Mark{StoredAt: object.ModifiedAt}
 	}
 	return m, nil
 }

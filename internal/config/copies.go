@@ -129,7 +129,7 @@ func (l *loader) copies(cfg *Config) error {
 // chooseStore makes the store that a flag names by the name or the place of a
 // copy reachable as the copy is, and refuses two copies in one place.
 func (l *loader) chooseStore(cfg *Config) error {
-	given := l.lookup(fieldOf("backup.store"))
+	given := l.lookup(storeField())
 	named := slices.IndexFunc(cfg.Copies, func(c Copy) bool {
 		return given.origin.Source > SourceFile && c.Name == given.text && c.Name != c.Store
 	})
@@ -182,10 +182,10 @@ func (c *Config) copyHint(text, hint string) string {
 	return hint
 }
 
-// fieldOf returns the setting of a key that there is.
-func fieldOf(key string) field {
+// storeField is the setting backup.store.
+func storeField() field {
 	all := fields()
-	return all[slices.IndexFunc(all, func(f field) bool { return f.key == key })]
+	return all[slices.IndexFunc(all, func(f field) bool { return f.key == "backup.store" })]
 }
 
 // ParseCopy returns the copy that text names: by its name, or by its place as

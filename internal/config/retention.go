@@ -174,12 +174,12 @@ func (c *Config) Stores() []StoreOf { return c.stores }
 // allStores notes the stores before a flag chooses among them.
 func (l *loader) allStores(cfg *Config) error {
 	configured := *cfg
-	if given := l.lookup(fieldOf("backup.store")); given.origin.Source == SourceFlag {
+	if given := l.lookup(storeField()); given.origin.Source == SourceFlag {
 		below := *l
 		below.flags = nil
-		r := below.lookup(fieldOf("backup.store"))
+		r := below.lookup(storeField())
 		configured.Backup.Store = ""
-		if err := l.set(fieldOf("backup.store"), r, reflect.ValueOf(&configured.Backup.Store).Elem()); err != nil {
+		if err := l.set(storeField(), r, reflect.ValueOf(&configured.Backup.Store).Elem()); err != nil {
 			return err
 		}
 	}

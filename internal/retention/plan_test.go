@@ -15,7 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
-var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 func length(t testing.TB, text string) pgmedic.Length {
 	t.Helper()
