@@ -15,6 +15,8 @@ ALL_TAGS := failpoint
 # Tests start servers of their own, so not many packages at once; in memory, since
 # those write and remove files by the thousand.
 TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
+# Tests write here that they are skipped; scripts/skipped.sh counts them at the end.
+COUNT_SKIPS = skips=$$(mktemp) && trap 'rm -f "$$skips"' EXIT && export PGMEDIC_TEST_SKIPS=$$skips
 # The race detector makes what hashes, compresses and encrypts several times as slow: it
 # has a part of what make test runs, of the packages whose goroutines share the most.
 RACE := ./cmd/... ./internal/backup ./internal/catalog ./internal/restore ./internal/store/... ./pool/... ./test/pool
@@ -41,14 +43,15 @@ demo: ## show a backup, its proof and a restore, on servers of its own
 # answer, so nothing comes from the cache of test results.
 .PHONY: test
 test: setup ## run the tests on one PostgreSQL
-	@$(TEST) -count=1 $(ALL) && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
+	@$(COUNT_SKIPS); $(TEST) -count=1 $(ALL) && scripts/skipped.sh "$$skips" && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
 
 .PHONY: test-all
 test-all: ## run what make test leaves out, on every supported PostgreSQL, and the race detector
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@scripts/regression-tests.sh --versions "$(CACHE)"
-	@PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' $(ALL) && \
+	@$(COUNT_SKIPS); PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' $(ALL) && \
+		scripts/skipped.sh "$$skips" && \
 		$(TEST) -race -count=1 -tags '$(ALL_TAGS)' $(RACE) && \
 		echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
@@ -68,8 +71,8 @@ bench: setup ## measure pgmedic side by side with pg_dump, and the pool with pgx
 chaos: setup ## break everything midway, and write docs/reliability.md
 	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
 		grep --line-buffered -v -e '^{"level":' -e '^=== '
-	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool ./internal/postgres ./internal/monitor -p 1 \
-		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor)$$' -count=1 -timeout 600m -v | grep -v '^=== '
+	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool/dumpsql ./internal/postgres ./internal/monitor -p 1 \
+		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory)$$' -count=1 -timeout 600m -v | grep -v '^=== '
 
 .PHONY: lint
 lint: ## check form and common mistakes

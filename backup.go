@@ -252,15 +252,6 @@ type Column struct {
 	Type string `json:"type"` // as format_type prints it
 }
 
-// CountedAs is the quoted name under which the table's rows are compared: its
-// topmost partitioned parent, or itself.
-func (t Table) CountedAs() string {
-	if t.RootName != "" {
-		return QuoteQualified(t.RootSchema, t.RootName)
-	}
-	return QuoteQualified(t.Schema, t.Name)
-}
-
 // Seal says how the bytes of a backup were transformed on their way out.
 type Seal struct {
 	Compression string `json:"compression"` // gzip, zstd or none

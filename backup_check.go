@@ -186,23 +186,23 @@ func (b *Backup) checkTables() error {
 		case t.Name == "" || len(t.Name)+len(t.Schema) > maxNameBytes:
 			return contradiction("a table without a name")
 		case seen[full] && !unclear:
-			return contradiction("table %s is listed twice", QuoteQualified(t.Schema, t.Name))
+			return contradiction("table %q.%q is listed twice", t.Schema, t.Name)
 		case (t.RootName == "") != (t.RootSchema == ""):
-			return contradiction("table %s has half a parent", QuoteQualified(t.Schema, t.Name))
+			return contradiction("table %q.%q has half a parent", t.Schema, t.Name)
 		case t.Rows < 0 || t.Rows > maxSum || t.SizeBytes < 0 || t.SizeBytes > maxSum:
-			return contradiction("table %s has an impossible number of rows or size", QuoteQualified(t.Schema, t.Name))
+			return contradiction("table %q.%q has an impossible number of rows or size", t.Schema, t.Name)
 		case t.WithoutRows && (t.Rows != 0 || b.Scope == nil):
-			return contradiction("table %s has rows that were left out", QuoteQualified(t.Schema, t.Name))
+			return contradiction("table %q.%q has rows that were left out", t.Schema, t.Name)
 		case t.Format != "" && t.Format != CopyText && t.Format != CopyBinary:
-			return contradiction("table %s has the unknown format %.40q", QuoteQualified(t.Schema, t.Name), t.Format)
+			return contradiction("table %q.%q has the unknown format %.40q", t.Schema, t.Name, t.Format)
 		case t.Format != "" && b.Method != MethodParallel:
-			return contradiction("a %s backup has table %s in chunks", b.Method, QuoteQualified(t.Schema, t.Name))
+			return contradiction("a %s backup has table %q.%q in chunks", b.Method, t.Schema, t.Name)
 		case t.Format == "" && len(t.Columns) > 0:
-			return contradiction("table %s has columns and no format", QuoteQualified(t.Schema, t.Name))
+			return contradiction("table %q.%q has columns and no format", t.Schema, t.Name)
 		}
 		for _, c := range t.Columns {
 			if c.Name == "" || c.Type == "" || len(c.Name)+len(c.Type) > maxNameBytes {
-				return contradiction("table %s has a column without a name or a type", QuoteQualified(t.Schema, t.Name))
+				return contradiction("table %q.%q has a column without a name or a type", t.Schema, t.Name)
 			}
 		}
 		seen[full] = true
@@ -260,7 +260,7 @@ func (b *Backup) checkChunks() error {
 	}
 	for i, t := range b.Tables {
 		if t.Format != "" && rows[i] != t.Rows {
-			return contradiction("table %s has %d rows, and its chunks %d", QuoteQualified(t.Schema, t.Name), t.Rows, rows[i])
+			return contradiction("table %q.%q has %d rows, and its chunks %d", t.Schema, t.Name, t.Rows, rows[i])
 		}
 	}
 	return b.checkOverlap()

@@ -11,7 +11,11 @@ import (
 var (
 	testFunc = regexp.MustCompile(`(?ms)^func (\w+)\([^\n]*\{\n(.*?)^\}`)
 	// aloneInTestAll is what make test does not run, or not by that name.
-	aloneInTestAll = regexp.MustCompile(`testkit\.OnlyAll\(|scratchtest\.(Ends|Majors|EachComplete\w*)\(|onMajors\(`)
+	aloneInTestAll = regexp.MustCompile(`testkit\.OnlyAll\(|scratchtest\.(Ends|EndsWith15|Majors|EachComplete\w*)\(|onMajors\(`)
+	// onlyAll is what make test does not run, and leavesOut15 what make test-all does not
+	// run on PostgreSQL 15, since make test does.
+	onlyAll     = regexp.MustCompile(`testkit\.OnlyAll\(`)
+	leavesOut15 = regexp.MustCompile(`scratchtest\.(Ends|Majors|EachComplete)\(`)
 	// sampled is what takes in make test-all the cases that make test leaves out.
 	sampled = regexp.MustCompile(`testkit\.Some(Of)?\(|fixture\.Methods\(`)
 )
@@ -26,6 +30,9 @@ func TestSamplesAreWhole(t *testing.T) {
 		}
 		text, err := os.ReadFile(name)
 		for _, f := range testFunc.FindAllSubmatch(text, -1) {
+			if onlyAll.Match(f[2]) && leavesOut15.Match(f[2]) {
+				t.Errorf("%s: %s is run on PostgreSQL 15 neither by make test nor by make test-all: use scratchtest.EndsWith15", name, f[1])
+			}
 			if !sampled.Match(f[2]) {
 				continue
 			}
@@ -41,10 +48,35 @@ func TestSamplesAreWhole(t *testing.T) {
 	}
 }
 
-// TestSamplesCheckCanFail shows the check a test that it must find.
+// TestSamplesCheckCanFail shows the check tests that it must find.
 func TestSamplesCheckCanFail(t *testing.T) {
-	f := testFunc.FindSubmatch([]byte("func TestX(t *testing.T) {\n\ttestkit.OnlyAll(t, \"long\")\n\tfor range fixture.Methods(t, 2) {\n\t}\n}\n"))
-	if f == nil || !sampled.Match(f[2]) || !aloneInTestAll.Match(f[2]) {
+	f := testFunc.FindSubmatch([]byte("func TestX(t *testing.T) {\n\ttestkit.OnlyAll(t, \"long\")\n\tfor range fixture.Methods(t, 2) {\n\t\tscratchtest.Ends(t)\n\t}\n}\n"))
+	if f == nil || !sampled.Match(f[2]) || !aloneInTestAll.Match(f[2]) || !onlyAll.Match(f[2]) || !leavesOut15.Match(f[2]) {
 		t.Error("it is not found")
+	}
+}
+
+// skips is how a test skips itself without saying whether it would have to run where
+// everything is asked for.
+var skips = regexp.MustCompile(`\b(t|tb|b)\.Skip(f|Now)?\(`)
+
+// TestSkipsAreCounted finds tests that skip past testkit, which counts them and fails
+// them in make test-all for what is missing.
+func TestSkipsAreCounted(t *testing.T) {
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasPrefix(name, "internal/testkit/") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if skipping := skips.Find(text); skipping != nil {
+			t.Errorf("%s: %s…): use testkit.OnlyAll, Missing or Elsewhere", name, skipping)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if !skips.MatchString("\tt.Skipf(\"%v\", err)") {
+		t.Error("the check finds nothing")
 	}
 }

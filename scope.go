@@ -31,11 +31,5 @@ type ForeignKey struct {
 	OID int64 `json:"oid"`
 }
 
-// String names the foreign key in words: visits_patient_fkey of
-// "public"."visits" to "public"."patients".
-func (k ForeignKey) String() string {
-	return QuoteIdent(k.Name) + " of " + QuoteQualified(k.Schema, k.Table) + " to " + QuoteQualified(k.ToSchema, k.ToTable)
-}
-
 // Partial reports whether the backup holds less than the whole database.
 func (b *Backup) Partial() bool { return b.Scope != nil }

@@ -25,19 +25,19 @@ var (
 	connecting = []string{"internal/postgres/connect.go"}
 	// pathSetting may set a search path; each file says why where it does.
 	pathSetting = []string{
-		"internal/postgres/session.go",    // the one place
-		"internal/postgres/pooler.go",     // the first statement of a session, which empties it
-		"internal/restore/search_path.go", // what was refused without one; nothing of ours follows that is not qualified
-		"internal/backup/recover.go",      // the same, in recover.sh
-		"internal/monitor/collect.go",     // pg_catalog, pg_temp
-		"internal/monitor/plans.go",       // EXPLAIN of the role's own statements, never a superuser's
-		"cmd/pgmedic/demo.go",             // the sample clinic
-		"cmd/pgmedic/init.go",             // empties it
+		"internal/postgres/session.go",        // the one place
+		"internal/postgres/pooler.go",         // the first statement of a session, which empties it
+		"internal/restore/search_path.go",     // what was refused without one; nothing of ours follows that is not qualified
+		"internal/backup/recover.go",          // the same, in recover.sh
+		"internal/monitor/collect/collect.go", // pg_catalog, pg_temp
+		"internal/monitor/collect/plans.go",   // EXPLAIN of the role's own statements, never a superuser's
+		"cmd/pgmedic/demo.go",                 // the sample clinic
+		"cmd/pgmedic/init.go",                 // empties it
 	}
 	// carried hold SQL that runs in sessions of others: pasted by a person, or in
 	// a script that is stored. Hints of errors do so everywhere.
 	carried = []string{
-		"internal/monitor/findings_*.go", "internal/monitor/quote.go", "internal/restore/rescue_sql.go",
+		"internal/monitor/judge/*.go", "internal/sqltext/printable.go", "internal/restore/rescue_sql.go",
 	}
 	// sessionSQL are constants in those files that run in a session of ours.
 	sessionSQL = []string{"describeTable", "describeColumns"}
@@ -216,16 +216,16 @@ func folded(e ast.Expr) (text string, ok bool) {
 // TestSQLNamesChecker shows that each rule can be broken.
 func TestSQLNamesChecker(t *testing.T) {
 	for name, test := range map[string]struct{ file, text, want string }{
-		"qualified":          {"internal/monitor/findings_x.go", "`SELECT pg_catalog.count(*) FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) 1::pg_catalog.oid`", ""},
-		"prose":              {"internal/monitor/findings_x.go", "`a SELECT takes locks (and keeps them)`", ""},
-		"elsewhere":          {"internal/monitor/sql.go", "`SELECT count(*) FROM pg_class WHERE oid = 1`", ""},
-		"function":           {"internal/monitor/findings_x.go", "`SELECT count(*) FROM t`", "function count"},
-		"operator":           {"internal/monitor/findings_x.go", "`SELECT FROM t WHERE a = 1`", "operator ="},
-		"a sum":              {"internal/monitor/findings_x.go", "`SELECT FROM t ` + x + ` WHERE a ` + `= 1`", "operator ="},
-		"like":               {"internal/monitor/findings_x.go", "`SELECT FROM t WHERE a LIKE 'b'`", "LIKE"},
-		"join":               {"internal/monitor/findings_x.go", "`SELECT FROM t JOIN u USING (a)`", "USING"},
-		"type":               {"internal/monitor/findings_x.go", "`SELECT a::regclass FROM t`", "type regclass"},
-		"relation":           {"internal/monitor/findings_x.go", "`SELECT FROM pg_class `", "relation pg_class"},
+		"qualified":          {"internal/monitor/judge/findings_x.go", "`SELECT pg_catalog.count(*) FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) 1::pg_catalog.oid`", ""},
+		"prose":              {"internal/monitor/judge/findings_x.go", "`a SELECT takes locks (and keeps them)`", ""},
+		"elsewhere":          {"internal/monitor/collect/sql.go", "`SELECT count(*) FROM pg_class WHERE oid = 1`", ""},
+		"function":           {"internal/monitor/judge/findings_x.go", "`SELECT count(*) FROM t`", "function count"},
+		"operator":           {"internal/monitor/judge/findings_x.go", "`SELECT FROM t WHERE a = 1`", "operator ="},
+		"a sum":              {"internal/monitor/judge/findings_x.go", "`SELECT FROM t ` + x + ` WHERE a ` + `= 1`", "operator ="},
+		"like":               {"internal/monitor/judge/findings_x.go", "`SELECT FROM t WHERE a LIKE 'b'`", "LIKE"},
+		"join":               {"internal/monitor/judge/findings_x.go", "`SELECT FROM t JOIN u USING (a)`", "USING"},
+		"type":               {"internal/monitor/judge/findings_x.go", "`SELECT a::regclass FROM t`", "type regclass"},
+		"relation":           {"internal/monitor/judge/findings_x.go", "`SELECT FROM pg_class `", "relation pg_class"},
 		"reset":              {"internal/drill/x.go", "`RESET search_path`", "sets the search path"},
 		"set":                {"internal/drill/x.go", "`set local search_path = public`", "sets the search path"},
 		"function that sets": {"internal/drill/x.go", "`SELECT pg_catalog.set_config('search_path', 'x', false)`", "sets the search path"},

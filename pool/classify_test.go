@@ -2,6 +2,8 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +57,7 @@ func TestClassify(t *testing.T) {
 		"unknown":                               {fmt.Errorf("%w: %w", ErrOutcomeUnknown, state("57P01")), ClassOutcomeUnknown},
 		"read-only":                             {state("25006"), ClassReadOnly},
 		"unique":                                {state("23505"), ClassConstraint},
+		"a certificate":                         {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, ClassPermission},
 		"password":                              {state("28P01"), ClassPermission},
 		"privilege":                             {state("42501"), ClassPermission},
 		"syntax":                                {state("42601"), ClassInvalid},

@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"regexp"
@@ -138,10 +140,7 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 	}
 	conn, err := pgx.ParseConfig(text)
 	if err != nil {
-		return nil, s, &ConfigError{
-			field, "can't be read as a connection string",
-			"write it as postgres://user:password@host:5432/database?sslmode=verify-full, with special characters of the password percent-encoded; files that it names must be there",
-		}
+		return nil, s, unreadable(field, err)
 	}
 	if several(conn) {
 		return nil, s, &ConfigError{
@@ -163,10 +162,7 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 			return nil, s, &ConfigError{field, fmt.Sprintf("parameter %s is not taken", name), advice}
 		}
 		if !slices.Contains(passedOn, lower) {
-			return nil, s, &ConfigError{
-				field, fmt.Sprintf("unknown parameter %.40q", name),
-				"taken are host, port, dbname, user, password, passfile, service, sslmode and its relatives, connect_timeout, " + strings.Join(slices.Sorted(maps.Keys(parameters)), ", ") + ", and " + strings.Join(passedOn, ", "),
-			}
+			return nil, s, &ConfigError{field, fmt.Sprintf("unknown parameter %.40q", name), likely(lower)}
 		}
 	}
 	if conn.ValidateConnect != nil {
@@ -174,6 +170,60 @@ func parseConnString(field, text string) (*pgx.ConnConfig, settings, error) {
 	}
 	s.connectTimeout = conn.ConnectTimeout
 	return conn, s, nil
+}
+
+// unreadable is the error for a connection string that pgx can't read. Pgx quotes the
+// string in its own.
+func unreadable(field string, err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return &ConfigError{
+			field, fmt.Sprintf("the file %s can't be read: %v", file.Path, file.Err),
+			"correct the path (sslrootcert, sslcert, sslkey, service), and see that this user may read the file",
+		}
+	}
+	return &ConfigError{
+		field, "can't be read as a connection string",
+		"write it as postgres://user:password@host:5432/database?sslmode=verify-full, with special characters of the password percent-encoded; sslmode is one of disable, allow, prefer, require, verify-ca and verify-full",
+	}
+}
+
+// ofLibpq are the parameters that pgx knows by itself.
+var ofLibpq = []string{
+	"host", "port", "dbname", "user", "password", "passfile", "service", "connect_timeout",
+	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslsni",
+}
+
+// likely is the advice for a parameter that is not known: the one that was meant, or
+// all of them.
+func likely(name string) string {
+	ours := slices.Sorted(maps.Keys(parameters))
+	for _, known := range slices.Concat(ofLibpq, ours, passedOn) {
+		if oneSlip(name, known) {
+			return "did you mean " + known + "?"
+		}
+	}
+	return "taken are " + strings.Join(ofLibpq, ", ") + ", " + strings.Join(ours, ", ") + ", and " + strings.Join(passedOn, ", ")
+}
+
+// oneSlip says whether two words differ by one letter that is missing, too many, wrong,
+// or in its neighbour's place.
+func oneSlip(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	a, b = a[i:], b[i:]
+	switch {
+	case len(a) < len(b):
+		return a == b[1:]
+	case len(a) > 1 && a[0] == b[1] && a[1] == b[0]:
+		return a[2:] == b[2:]
+	}
+	return a != "" && a[1:] == b[1:]
 }
 
 // several says whether a connection string names more than one server: with several
@@ -226,7 +276,7 @@ func serverNames(conns []*pgx.ConnConfig) ([]string, error) {
 func count(to *int, value string, least int) error {
 	n, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || n < int64(least) {
-		return fmt.Errorf("is no number from %d on", least)
+		return fmt.Errorf("must be a whole number, at least %d", least)
 	}
 	*to = int(n)
 	return nil
@@ -235,7 +285,7 @@ func count(to *int, value string, least int) error {
 func seconds(to *time.Duration, value string) error {
 	n, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || n < 1 {
-		return fmt.Errorf("is no number of seconds from 1 on")
+		return fmt.Errorf("must be a whole number of seconds, at least 1")
 	}
 	*to = time.Duration(n) * time.Second
 	return nil
@@ -244,7 +294,7 @@ func seconds(to *time.Duration, value string) error {
 func duration(to *time.Duration, value string) error {
 	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
-		return fmt.Errorf("is no duration such as 30m")
+		return fmt.Errorf("must be a duration such as 30m")
 	}
 	*to = d
 	return nil

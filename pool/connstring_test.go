@@ -120,6 +120,23 @@ func TestConnStringRefused(t *testing.T) {
 	}
 }
 
+// TestConnStringAdvice: what is wrong is named, and what was meant.
+func TestConnStringAdvice(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"postgres://u@h/d?sslmod=require":                           {`unknown parameter "sslmod"`, "did you mean sslmode?"},
+		"postgres://u@h/d?connection_limits=5":                      {`unknown parameter "connection_limits"`, "did you mean connection_limit?"},
+		"postgres://u@h/d?serach_path=x":                            {`unknown parameter "serach_path"`, "did you mean search_path?"},
+		"postgres://u@h/d?what=ever":                                {`unknown parameter "what"`, "taken are host, port, "},
+		"postgres://u@h/d?sslmode=no-verify":                        {"can't be read", "sslmode is one of disable, "},
+		"postgres://u@h/d?sslmode=verify-full&sslrootcert=/no/file": {"the file /no/file can't be read", "correct the path "},
+	} {
+		_, _, err := parseConnString("DATABASE_URL", text)
+		if err == nil || !strings.HasPrefix(err.Error(), "DATABASE_URL: "+want[0]) || !strings.HasPrefix(Hint(err), want[1]) && !strings.Contains(Hint(err), "; "+want[1]) {
+			t.Errorf("%s: %v (%s)", text, err, Hint(err))
+		}
+	}
+}
+
 func TestConfigCheck(t *testing.T) {
 	for field, c := range map[string]Config{
 		"MaxConns":              {MaxConns: -1},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,6 +190,8 @@ func noPrimaryAtStart(t topology) error {
 	}
 	hint := "check that the server runs and that host, port and network are right; set StartDegraded to start without it"
 	switch {
+	case first == nil && slices.ContainsFunc(t.views, func(v view) bool { return v.standby }):
+		hint = "name the primary as PrimaryURL (DATABASE_URL), or promote a standby; set StartDegraded to start without it"
 	case isCertificateError(first):
 		hint = "check that sslrootcert names the authority that signed the server's certificate, and that the host is a name in it"
 	case errors.Is(first, errUnprepared):

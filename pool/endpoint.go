@@ -376,7 +376,7 @@ func (e *endpoint) poolTimeout(waited time.Duration) error {
 	holders := e.holders()
 	return &AcquireTimeoutError{
 		Server: e.name, Waited: waited, InUse: min(len(holders), inside), Max: e.config.MaxConns, Waiting: waiting,
-		Holders: holders[:min(3, len(holders))],
+		Holders: holders[:min(holdersNamed, len(holders))],
 	}
 }
 

@@ -68,10 +68,19 @@ func (e *environment) refuse(name, problem, advice string) {
 	e.problems = append(e.problems, &ConfigError{name, problem, advice})
 }
 
+// refuseString refuses a connection string that Open would refuse, by the name of its
+// variable.
+func (e *environment) refuseString(name, text string) {
+	if _, _, err := parseConnString(name, text); err != nil {
+		e.problems = append(e.problems, err)
+	}
+}
+
 // primary is the connection string of DATABASE_URL, or one made of the single
 // variables.
 func (e *environment) primary() string {
 	if text := e.getenv("DATABASE_URL"); text != "" {
+		e.refuseString("DATABASE_URL", text)
 		return text
 	}
 	name, user := e.getenv("DB_NAME"), e.getenv("DB_USER")
@@ -81,7 +90,7 @@ func (e *environment) primary() string {
 	}
 	host, port := orDefault(e.getenv("DB_HOST"), "localhost"), orDefault(e.getenv("DB_PORT"), "5432")
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		e.refuse("DB_PORT", fmt.Sprintf("%.20q is no port", port), "give a number from 1 to 65535")
+		e.refuse("DB_PORT", fmt.Sprintf("%.20q is not a port", port), "give a number from 1 to 65535")
 		return ""
 	}
 	u := url.URL{Scheme: "postgres", Path: "/" + name, User: url.User(user)}
@@ -111,6 +120,7 @@ func (e *environment) replicas() (all []string) {
 			e.refuse("DB_READ_REPLICA_URL", "has a part that is not a URL", "give URLs, postgres://user@host/database, with spaces or commas between them")
 			return nil
 		}
+		e.refuseString("DB_READ_REPLICA_URL", one)
 		all = append(all, one)
 	}
 	return all
@@ -123,7 +133,7 @@ func (e *environment) number(name string, least int) int {
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < int64(least) {
-		e.refuse(name, fmt.Sprintf("%.20q is no number from %d on", text, least), "leave it unset for the default")
+		e.refuse(name, fmt.Sprintf("%.20q is not a whole number of at least %d", text, least), "leave it unset for the default")
 		return 0
 	}
 	return int(n)
@@ -136,7 +146,7 @@ func (e *environment) factor(name string) float64 {
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(f >= 1 && f <= 100) {
-		e.refuse(name, fmt.Sprintf("%.20q is no factor from 1 to 100", text), "leave it unset for 2")
+		e.refuse(name, fmt.Sprintf("%.20q is not a factor from 1 to 100", text), "leave it unset for 2")
 		return 0
 	}
 	return f
@@ -155,7 +165,7 @@ func (e *environment) duration(name string, unit time.Duration, canBeOff bool) t
 	}
 	switch {
 	case err != nil || d < 0 || d == 0 && !canBeOff:
-		e.refuse(name, fmt.Sprintf("%.20q is no duration", text), fmt.Sprintf("give a number (one is %s) or a duration such as 30s", unit))
+		e.refuse(name, fmt.Sprintf("%.20q is not a duration", text), fmt.Sprintf("give a number (one is %s) or a duration such as 30s", unit))
 		return 0
 	case d == 0:
 		return -1

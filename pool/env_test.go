@@ -70,9 +70,8 @@ func TestEnvReplicas(t *testing.T) {
 		"postgres://a/1":                {"postgres://a/1"},
 		"postgres://a/1 postgres://b/2": {"postgres://a/1", "postgres://b/2"},
 		"postgres://a/1,postgres://b/2": {"postgres://a/1", "postgres://b/2"},
-		" postgres://a/1, \n postgresql://b/2 , ":   {"postgres://a/1", "postgresql://b/2"},
-		"postgres://u:p,w@a/1,postgres://b/2?x=1,2": {"postgres://u:p,w@a/1", "postgres://b/2?x=1,2"},
-		"postgres://a,b/1":                          {"postgres://a,b/1"}, // which is refused later
+		" postgres://a/1, \n postgresql://b/2 , ":      {"postgres://a/1", "postgresql://b/2"},
+		"postgres://u:p,w@a/1,postgres://b/2?user=1,2": {"postgres://u:p,w@a/1", "postgres://b/2?user=1,2"},
 	} {
 		c, err := fromEnv(env("DATABASE_URL", "postgres://u@h/d", "DB_READ_REPLICA_URL", text))
 		if err != nil || !slices.Equal(c.ReplicaURLs, want) {
@@ -94,6 +93,14 @@ func TestEnvRefused(t *testing.T) {
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in: %v", name, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"DATABASE_URL": "postgres://u:hunter2%zz@h/d", "DB_READ_REPLICA_URL": "postgres://a,b/1",
+	} {
+		_, err := fromEnv(env(name, text, "DB_NAME", "d", "DB_USER", "u"))
+		if !errors.Is(err, ErrConfig) || !strings.HasPrefix(err.Error(), name+": ") || strings.Contains(err.Error(), "hunter2") || Hint(err) == "" {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := fromEnv(env()); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "DATABASE_URL") {

@@ -68,7 +68,16 @@ func (e *AcquireTimeoutError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "no connection to %s within %s: %d of %d in use, %d more callers waiting",
 		e.Server, e.Waited.Round(time.Millisecond), e.InUse, e.Max, e.Waiting)
-	for i, h := range e.Holders {
+	writeHolders(&b, e.Holders)
+	return b.String()
+}
+
+// holdersNamed is how many of those that hold connections an error names.
+const holdersNamed = 3
+
+// writeHolders adds the first few of those that hold connections.
+func writeHolders(b *strings.Builder, holders []Holder) {
+	for i, h := range holders[:min(len(holders), holdersNamed)] {
 		state := "idle after"
 		if h.Running {
 			state = "running"
@@ -76,9 +85,8 @@ func (e *AcquireTimeoutError) Error() string {
 		if i == 0 {
 			b.WriteString("; held longest by:")
 		}
-		fmt.Fprintf(&b, " (%d) %s, %s %q", i+1, h.Held.Round(time.Millisecond), state, h.SQL)
+		fmt.Fprintf(b, " (%d) %s, %s %q", i+1, h.Held.Round(time.Millisecond), state, h.SQL)
 	}
-	return b.String()
 }
 
 // Is says that the error is an ErrPoolTimeout.
@@ -121,13 +129,25 @@ type ShutdownError struct {
 	Err error
 }
 
-// Error says how many were cut off.
+// Error says how many were cut off, and what the first of them did.
 func (e *ShutdownError) Error() string {
-	return fmt.Sprintf("shutdown: %d connections were cut while in use: %v", len(e.Cut), e.Err)
+	were := "1 connection was"
+	if len(e.Cut) != 1 {
+		were = fmt.Sprintf("%d connections were", len(e.Cut))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "shutdown: %s cut while in use: %v", were, e.Err)
+	writeHolders(&b, e.Cut)
+	return b.String()
 }
 
 // Unwrap returns Err.
 func (e *ShutdownError) Unwrap() error { return e.Err }
+
+// Hint says what can be done.
+func (e *ShutdownError) Hint() string {
+	return "close rows and end transactions before Shutdown, or give its context more time"
+}
 
 // hinted is an error with advice.
 type hinted struct {
@@ -143,6 +163,9 @@ func Hint(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
 		return h.Hint()
+	}
+	if Classify(err) == ClassReadOnly {
+		return "reads refuse writes: send this one by the DB itself, or in InTx without Read"
 	}
 	return ""
 }

@@ -65,7 +65,7 @@ func ExampleOpen() {
 	fmt.Println(errors.Is(err, pool.ErrConfig))
 	fmt.Println(pool.Hint(err))
 	// Output:
-	// PrimaryURL: parameter connection_limit: is no number from 1 on
+	// PrimaryURL: parameter connection_limit: must be a whole number, at least 1
 	// true
 	// correct it, or leave it out
 }

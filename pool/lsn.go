@@ -20,7 +20,7 @@ func ParseLSN(text string) (LSN, error) {
 			return LSN(h<<32 | l), nil
 		}
 	}
-	return 0, fmt.Errorf("%.40q is no LSN, such as 16/B374D848", text)
+	return 0, fmt.Errorf("%.40q is not an LSN, such as 16/B374D848", text)
 }
 
 // String returns the LSN as PostgreSQL writes it.

@@ -176,8 +176,12 @@ func (m *monitor) tell(ctx context.Context, i int, before, after topology, c cha
 		if after.primary < 0 {
 			log(slog.LevelError, "no server is the primary")
 		} else {
-			log(slog.LevelWarn, "writes go to this primary from now on",
-				slog.String("server", m.endpoints[after.primary].name), slog.Int64("timeline", after.timeline), slog.Bool("first", before.timeline == 0))
+			first, level := before.timeline == 0, slog.LevelWarn
+			if first {
+				level = slog.LevelInfo // as every start
+			}
+			log(level, "writes go to this primary from now on",
+				slog.String("server", m.endpoints[after.primary].name), slog.Int64("timeline", after.timeline), slog.Bool("first", first))
 		}
 	}
 	was, is := before.views[i], after.views[i]

@@ -1,8 +1,12 @@
 package pool
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -340,5 +344,34 @@ func TestOtherCluster(t *testing.T) {
 	s.probe(0, primaryAt(0, 100, 1)).probe(1, of(7, standbyAt(0, 100)))
 	if s.primary != 0 || !s.views[1].readable() {
 		t.Fatalf("unknown: %+v", s.topology)
+	}
+}
+
+// TestNoPrimaryAtStart: what is to be done is about what is wrong.
+func TestNoPrimaryAtStart(t *testing.T) {
+	for want, views := range map[string][]view{
+		"check that the server runs ":     {{probe: probe{err: errors.New("connection refused")}, probed: true}, {probe: probe{standby: true}, probed: true}},
+		"check that sslrootcert names ":   {{probe: probe{err: fmt.Errorf("connect: %w", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}})}, probed: true}},
+		"name the primary as PrimaryURL ": {{probe: probe{standby: true}, probed: true}},
+	} {
+		err := noPrimaryAtStart(topology{primary: -1, views: views})
+		if !errors.Is(err, ErrNoPrimary) || !strings.HasPrefix(Hint(err), want) {
+			t.Errorf("%v (%s)", err, Hint(err))
+		}
+	}
+}
+
+// TestShutdownErrorNames: who was cut off is in the text.
+func TestShutdownErrorNames(t *testing.T) {
+	held := Holder{Held: time.Second, SQL: "select ?", Running: true}
+	for want, cut := range map[string][]Holder{
+		`shutdown: 1 connection was cut while in use: late; held longest by: (1) 1s, running "select ?"`: {held},
+		`shutdown: 4 connections were cut while in use: late; held longest by: (1) 1s, running "select ?" (2) 1s, running "select ?" (3) 1s, running "select ?"`: {
+			held, held, held, held},
+	} {
+		err := &ShutdownError{Cut: cut, Err: errors.New("late")}
+		if err.Error() != want || Hint(err) == "" {
+			t.Errorf("%v (%s)", err, Hint(err))
+		}
 	}
 }

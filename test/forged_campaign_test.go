@@ -29,7 +29,7 @@ const forgedSeed = 20261122
 //
 // 20 edits are made, in make test-all 100, and in make chaos 1,000.
 func TestForgedStore(t *testing.T) {
-	edits := testkit.Amount(20, 100, 1000)
+	edits := testkit.Amount(20, 60, 1000)
 	seed := uint64(forgedSeed)
 	if text := os.Getenv("PGMEDIC_FORGE_SEED"); text != "" {
 		var err error

@@ -12,8 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	_ "modernc.org/sqlite"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/monitor/history"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -84,7 +84,7 @@ func TestHistoryKnowsSinceWhenAnIndexIsUnused(t *testing.T) {
 	if strings.Contains(text, "DROP INDEX") {
 		t.Fatal("the index can be dropped without a past: the test shows nothing")
 	}
-	old, err := monitor.Decode(strings.NewReader(text))
+	old, err := reading.Decode(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

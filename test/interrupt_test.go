@@ -145,7 +145,7 @@ func interruptions() []struct {
 
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("processes are looked for in /proc")
+		testkit.Elsewhere(t, "processes are looked for in /proc")
 	}
 	for i, m := range testkit.SomeOf(t, 3, interruptions()) {
 		s := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
@@ -225,7 +225,7 @@ func TestReaderGone(t *testing.T) {
 // run removes the rest.
 func TestKill(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the kernel ends the children of a killed program on Linux only")
+		testkit.Elsewhere(t, "the kernel ends the children of a killed program on Linux only")
 	}
 	for _, m := range testkit.SomeOf(t, 3, interruptions()) {
 		t.Run(m.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,7 @@ func TestLanguages(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	localedef, err := exec.LookPath("localedef")
 	if err != nil {
-		t.Skip("no localedef here to make locales with")
+		testkit.Missing(t, "no localedef here to make locales with")
 	}
 	// Not t.TempDir: the server's user has to get in.
 	dir, err := os.MkdirTemp("", "e2e-locales-") //nolint:usetesting // see above
@@ -33,7 +34,7 @@ func TestLanguages(t *testing.T) {
 	languages := []string{"de_DE", "fr_FR", "ja_JP"}
 	for _, name := range languages {
 		if out, err := exec.Command(localedef, "--no-archive", "-i", name, "-f", "UTF-8", filepath.Join(dir, name+".UTF-8")).CombinedOutput(); err != nil {
-			t.Skipf("the sources of locale %s are not here: %v: %s", name, err, out)
+			testkit.Missing(t, fmt.Sprintf("the sources of locale %s are not here: %v: %s", name, err, out))
 		}
 	}
 	t.Setenv("LOCPATH", dir)
@@ -49,7 +50,7 @@ func TestLanguages(t *testing.T) {
 			_, err = conn.Exec(t.Context(), "SELECT 1 / 0")
 			_ = conn.Close(t.Context())
 			if err == nil || strings.Contains(err.Error(), "division by zero") {
-				t.Skipf("PostgreSQL has no messages in %s here: %v", name, err)
+				testkit.Missing(t, fmt.Sprintf("PostgreSQL has no messages in %s here: %v", name, err))
 			}
 			w.report()
 			w.round(false, "parallel")

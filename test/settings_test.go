@@ -13,9 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -112,7 +112,7 @@ func (a adverse) list() string {
 	if a.name == "search_path" || a.name == "DateStyle" || a.name == "temp_tablespaces" || a.name == "createrole_self_grant" {
 		return a.value
 	}
-	return pgmedic.QuoteLiteral(a.value)
+	return sqltext.QuoteLiteral(a.value)
 }
 
 // at leaves out what a server or a level does not know.
@@ -219,7 +219,7 @@ func settingsServer(t *testing.T) *scratch.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := executeAt(s.DSN("postgres"), "CREATE TABLESPACE elsewhere LOCATION "+pgmedic.QuoteLiteral(dir)); err != nil {
+	if err := executeAt(s.DSN("postgres"), "CREATE TABLESPACE elsewhere LOCATION "+sqltext.QuoteLiteral(dir)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -276,7 +276,7 @@ func newWorld(t *testing.T, s *scratch.Server, settings []adverse, levels ...lev
 	w := &world{bench: b, server: s, role: "of_" + b.database}
 	b.store = filepath.Join(b.dir, "store")
 	b.tmp = t.TempDir()
-	w.exec("postgres", "CREATE DATABASE "+b.database+" TEMPLATE template0", "CREATE ROLE "+w.role+" SUPERUSER LOGIN PASSWORD "+pgmedic.QuoteLiteral(password))
+	w.exec("postgres", "CREATE DATABASE "+b.database+" TEMPLATE template0", "CREATE ROLE "+w.role+" SUPERUSER LOGIN PASSWORD "+sqltext.QuoteLiteral(password))
 	more := computed
 	if slices.Contains(levels, ofRole) { // values that depend on who writes a row are nothing that anyone can restore
 		more = ""
@@ -340,7 +340,7 @@ func (w *world) inForce(settings []adverse) {
 		if slices.Contains(patient, a.name) || a.name == "client_encoding" { // pgx asks for UTF8
 			continue
 		}
-		results, err := conn.PgConn().Exec(ctx, "SELECT pg_catalog.current_setting("+pgmedic.QuoteLiteral(a.name)+")").ReadAll()
+		results, err := conn.PgConn().Exec(ctx, "SELECT pg_catalog.current_setting("+sqltext.QuoteLiteral(a.name)+")").ReadAll()
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -430,7 +430,7 @@ func (w *world) content(database string) string {
 func (w *world) sums(database, schema string) string {
 	w.t.Helper()
 	const sum = "SELECT count(*) || ' rows ' || md5(string_agg(t::text, '|' ORDER BY id)) || ' ' FROM %s.%s AS t"
-	schema = pgmedic.QuoteIdent(schema)
+	schema = sqltext.QuoteIdent(schema)
 	return w.ask(database, fmt.Sprintf(sum, schema, "visits")) + w.ask(database, fmt.Sprintf(sum, schema, "bills"))
 }
 
@@ -491,9 +491,9 @@ func (w *world) round(drill bool, methods ...string) {
 func (w *world) rescued(schema string) {
 	w.t.Helper()
 	const sql = "SELECT md5(string_agg(ROW(id, at, gap, x, y, b, tags, doc::text, fee, note)::text, '|' ORDER BY id)) FROM %s.visits"
-	want, got := w.ask(w.database, fmt.Sprintf(sql, "public")), w.ask(w.database, fmt.Sprintf(sql, pgmedic.QuoteIdent(schema)))
+	want, got := w.ask(w.database, fmt.Sprintf(sql, "public")), w.ask(w.database, fmt.Sprintf(sql, sqltext.QuoteIdent(schema)))
 	if got != want {
 		w.t.Error("the rescued rows are other ones")
 	}
-	w.exec(w.database, "DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE")
+	w.exec(w.database, "DROP SCHEMA "+sqltext.QuoteIdent(schema)+" CASCADE")
 }

@@ -24,7 +24,7 @@ import (
 // could call by a bare name is a trap, on a search path that has the traps first,
 // set for the database and for the role.
 func TestTraps(t *testing.T) {
-	for _, major := range scratchtest.Majors(t) {
+	for _, major := range scratchtest.Ends(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			var extra map[string]string
 			if major >= 13 { // what --plans reads
@@ -32,7 +32,7 @@ func TestTraps(t *testing.T) {
 			}
 			s := scratchtest.New(t, scratch.Options{Major: major, TCP: true, Password: password, Settings: extra})
 			trapped := newTrapped(t, s)
-			for _, c := range reading() {
+			for _, c := range aReading() {
 				trapped.run(c...)
 			}
 			trapped.pasteAdvice()
@@ -51,7 +51,7 @@ func TestTraps(t *testing.T) {
 }
 
 // reading are the commands that no client program is needed for.
-func reading() [][]string {
+func aReading() [][]string {
 	return [][]string{
 		{"report"}, {"report", "--interval", "10ms", "--exact-bloat", "--plans", "--all-databases", "--no-history"},
 		{"report", "--format", "prometheus", "--no-history"}, {"report", "--format", "html", "--no-history"},

@@ -17,9 +17,11 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // app is one run of the program: its streams, its environment, and the flags
@@ -78,7 +80,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if errors.As(err, &silent) {
 		return silent.code
 	}
-	a.printError(err)
+	if a.global.json || asksJSON(args) {
+		a.printJSONError(err)
+	} else {
+		a.printError(err)
+	}
 	return exitCode(pgmedic.KindOf(err))
 }
 
@@ -128,9 +134,9 @@ func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.co
 // printError prints an error on one line and, below it, what to do.
 func (a *app) printError(err error) {
 	paint := a.paint(a.stderrTTY)
-	fmt.Fprintf(a.stderr, "%s %s\n", paint.bad("error:"), oneLine(err.Error()))
+	fmt.Fprintf(a.stderr, "%s %s\n", paint.bad("error:"), words.OneLine(err.Error()))
 	if hint := pgmedic.HintOf(err); hint != "" {
-		fmt.Fprintf(a.stderr, "%s %s\n", paint.dim("hint:"), oneLine(hint))
+		fmt.Fprintf(a.stderr, "%s %s\n", paint.dim("hint:"), words.OneLine(hint))
 	}
 	var unredacted interface{ Unredacted() string }
 	if a.global.showData && errors.As(err, &unredacted) {
@@ -157,11 +163,6 @@ func (a *app) shownData() func(object, words string) {
 	return func(object, words string) {
 		fmt.Fprintf(a.stderr, "data: %s: %s\n", render.Clean(object), cleanLines(words))
 	}
-}
-
-// oneLine makes a message one line that can't drive a terminal.
-func oneLine(s string) string {
-	return render.Clean(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
 }
 
 // exitCode is the one place where errors become exit codes; docs/exit-codes.md
@@ -217,6 +218,8 @@ health. ` + "`pgmedic demo`" + ` shows all of it on a private server, with no co
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = a.version // what --version prints, as `pgmedic version` does
+	root.SetVersionTemplate("pgmedic {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	// Between words: where a terminal breaks a line it breaks words.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", a.helpWidth())))
@@ -282,9 +285,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := "see `" + cmd.CommandPath() + " --help`"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if name := unknown.GetSpecifiedName(); cmd.Name() == "restore" && (name == "file" || name == "f") {
-			hint = "pgmedic restores its own backups; for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
-		} else if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+		if name := unknown.GetSpecifiedName(); (name == "file" || name == "f") && cmd.Parent() == cmd.Root() {
+			hint = "pgmedic reads its own backups, named by their ids (`pgmedic list`); " + catalog.ForeignDump
+		} else if near := nearestFlag(cmd, name); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 	}

@@ -13,8 +13,11 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type backupFlags struct{ labels []string }
@@ -88,7 +91,7 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			return errors.Join(err, problem)
 		}
 		if err != nil {
-			failures = append(failures, backupFailure{Database: name, Error: oneLine(err.Error()), Hint: pgmedic.HintOf(err), err: err})
+			failures = append(failures, backupFailure{Database: name, Error: words.OneLine(err.Error()), Hint: pgmedic.HintOf(err), err: err})
 			continue
 		}
 		if !a.global.json {
@@ -192,10 +195,10 @@ func (a *app) failedBackups(failures []backupFailure, of int) error {
 	}
 	names := make([]string, len(failures))
 	for i, f := range failures {
-		names[i] = pgmedic.QuoteIdent(f.Database)
+		names[i] = sqltext.QuoteIdent(f.Database)
 		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), render.Clean(f.Database), f.Error)
 		if f.Hint != "" {
-			fmt.Fprintf(a.stderr, "       %s\n", oneLine(f.Hint))
+			fmt.Fprintf(a.stderr, "       %s\n", words.OneLine(f.Hint))
 		}
 	}
 	return pgmedic.Errorf(pgmedic.KindOf(failures[0].err), "the lines above say why",
@@ -215,11 +218,11 @@ func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 
 // shrunkSince compares a backup with the one before it, and warns where it can't.
 func (a *app) shrunkSince(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) *catalog.Shrunk {
-	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	ctx, cancel := context.WithTimeout(ctx, inspect.StorePatience)
 	defer cancel()
 	s, err := c.ShrunkSince(ctx, b)
 	if err != nil {
-		a.log.Warn("the backup was not compared with the one before it", "backup", b.ID, "error", oneLine(err.Error()))
+		a.log.Warn("the backup was not compared with the one before it", "backup", b.ID, "error", words.OneLine(err.Error()))
 	}
 	return s
 }
@@ -278,7 +281,7 @@ func leftOutWords(b *pgmedic.Backup) string {
 	}
 	var words, keys []string
 	for _, k := range b.Scope.LeftOutForeignKeys {
-		keys = append(keys, k.String())
+		keys = append(keys, sqltext.ForeignKey(k))
 	}
 	if len(keys) > 0 {
 		words = append(words, "foreign keys to rows that are not in it: "+render.Clean(few(keys)))

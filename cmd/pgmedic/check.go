@@ -16,6 +16,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -62,7 +64,7 @@ func (l *checklist) fail(name string, err error) {
 	if !l.failed {
 		l.failed, l.kind = true, pgmedic.KindOf(err)
 	}
-	l.add(name, pgmedic.OutcomeFailed, oneLine(err.Error()), pgmedic.HintOf(err))
+	l.add(name, pgmedic.OutcomeFailed, words.OneLine(err.Error()), pgmedic.HintOf(err))
 }
 
 func (a *app) check(ctx context.Context, args []string) error {
@@ -194,7 +196,7 @@ func (a *app) checkRead(ctx context.Context, l *checklist, conn *pgx.Conn) error
 	}
 	for _, schema := range rescued {
 		l.add("rescued", pgmedic.OutcomeWarn, "schema "+schema+" was left by a rescue; no backup holds it",
-			"when it is no longer needed: DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE;")
+			"when it is no longer needed: DROP SCHEMA "+sqltext.QuoteIdent(schema)+" CASCADE;")
 	}
 	err = conn.QueryRow(ctx, `
 WITH t AS (
@@ -215,7 +217,7 @@ SELECT current_user::text, coalesce(array_agg(name ORDER BY name) FILTER (WHERE 
 	if err != nil {
 		return err
 	}
-	user := pgmedic.QuoteIdent(role)
+	user := sqltext.QuoteIdent(role)
 	switch {
 	case len(tables) > 0:
 		l.fail("may read", pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT pg_read_all_data TO "+user+"; (PostgreSQL 14 and later)",

@@ -6,6 +6,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // checkCage makes the cage of a drill's server, and says which of its walls are
@@ -18,7 +19,7 @@ func (a *app) checkCage(ctx context.Context, l *checklist) {
 	} else {
 		walls, err := scratch.TryCage(ctx, scratch.Options{Parent: a.cfg.Drill.ScratchDir, Logger: a.log})
 		if err != nil {
-			l.add(name, pgmedic.OutcomeWarn, oneLine(err.Error()), pgmedic.HintOf(err))
+			l.add(name, pgmedic.OutcomeWarn, words.OneLine(err.Error()), pgmedic.HintOf(err))
 			return
 		}
 		s.Walls, s.MissingWalls = walls.Standing, walls.Missing

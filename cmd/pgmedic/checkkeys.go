@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // checkSettings says where settings come from, and which of them do nothing here.
@@ -146,7 +147,7 @@ func (a *app) checkNewest(ctx context.Context, l *checklist, c *catalog.Catalog,
 	_, key, err := a.wholeBackup(ctx, c, e)
 	switch {
 	case err != nil && (open || pgmedic.KindOf(err) == pgmedic.KindUsage): // tonight's may be another matter
-		l.add("newest backup", pgmedic.OutcomeWarn, oneLine(err.Error()), pgmedic.HintOf(err))
+		l.add("newest backup", pgmedic.OutcomeWarn, words.OneLine(err.Error()), pgmedic.HintOf(err))
 	case err != nil:
 		l.fail("newest backup", err)
 	case open:

@@ -12,7 +12,8 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -24,7 +25,7 @@ const completionPatience = 500 * time.Millisecond
 // holds them against what the commands accept.
 func fixedValues() map[string][]string {
 	return map[string][]string{
-		"report --format": {"text", "html", "json", "prometheus"}, "report --fail-on": {"warn", "critical"}, "report --section": monitor.Sections(),
+		"report --format": {"text", "html", "json", "prometheus"}, "report --fail-on": {"warn", "critical"}, "report --section": reading.Sections(),
 		"prune --only": {"backups", "databases"}, "restore --compare": {"values", "counts"}, "restore --globals": {"missing", "all"},
 		"demo --size": {"small", "medium", "large"}, "init --preset": config.Presets(),
 	}
@@ -60,7 +61,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 				return a.databaseNames(ctx, c)
 			})
 		case strings.Contains(use, "FINDING"):
-			cmd.ValidArgs = monitor.IDs()
+			cmd.ValidArgs = judge.IDs()
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { a.completeFlag(cmd, name, f) })
 	}

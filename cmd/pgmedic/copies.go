@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // copyLookTimeout bounds how long a listing waits for a store of copies.
@@ -74,7 +75,7 @@ func (a *app) lookAtCopy(ctx context.Context, target config.Copy, f catalog.Filt
 		found.have, err = c.Presences(ctx, f)
 	}
 	if err != nil {
-		found.Error = oneLine(err.Error())
+		found.Error = words.OneLine(err.Error())
 	}
 	return found
 }

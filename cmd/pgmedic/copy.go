@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type copyFlags struct {
@@ -136,7 +136,7 @@ func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.
 		copied, err := a.copyEntry(ctx, from, to, e)
 		row := copyRow{ID: e.Backup.ID, To: target.Name, Store: location(to), Copied: copied}
 		if err != nil {
-			row.Error = oneLine(err.Error())
+			row.Error = words.OneLine(err.Error())
 			problem = errors.Join(problem, err)
 		}
 		rows = append(rows, row)
@@ -196,9 +196,9 @@ func (a *app) copyTaken(ctx context.Context, from *catalog.Catalog, b *pgmedic.B
 		case ctx.Err() != nil:
 			return row, errors.Join(problem, context.Cause(ctx))
 		default:
-			hint := "backup " + b.ID + " stands; `pgmedic copy " + b.ID + "` completes the copy"
+			hint := "`pgmedic copy " + b.ID + "` completes the copy"
 			if cause := pgmedic.HintOf(err); cause != "" {
-				hint = strings.TrimSuffix(cause, ".") + "; then: " + hint
+				hint = cause + "; then " + hint
 			}
 			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, hint,
 				"backup %s is taken, and its copy is not whole: %w", b.ID, err))

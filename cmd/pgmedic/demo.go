@@ -18,11 +18,13 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/drill"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -190,7 +192,7 @@ func (d *demo) load(ctx context.Context, patients string) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	script := "SET search_path = public; SET clinic.patients = " + pgmedic.QuoteLiteral(patients) + ";\n" + clinicSQL
+	script := "SET search_path = public; SET clinic.patients = " + sqltext.QuoteLiteral(patients) + ";\n" + clinicSQL
 	if _, err := conn.PgConn().Exec(ctx, script).ReadAll(); err != nil {
 		return postgres.Wrap(err, "load the sample clinic")
 	}
@@ -315,10 +317,10 @@ ANALYZE public.audit_log`
 
 // mutes silence what is so on purpose: a server that is thrown away needs no
 // disk to be waited for.
-func (d *demo) mutes() []monitor.Mute {
-	var all []monitor.Mute
+func (d *demo) mutes() []judge.Mute {
+	var all []judge.Mute
 	for _, id := range []string{"fsync-off", "full-page-writes-off", "checksums-off"} {
-		all = append(all, monitor.Mute{ID: id, Reason: "the demo's server is thrown away", Until: d.now().Add(time.Hour)})
+		all = append(all, judge.Mute{ID: id, Reason: "the demo's server is thrown away", Until: d.now().Add(time.Hour)})
 	}
 	return all
 }
@@ -332,17 +334,17 @@ func (d *demo) health(ctx context.Context) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	reading, err := monitor.Collect(ctx, conn, monitor.CollectOptions{Now: d.now, TopTables: 6, Logger: d.log})
+	got, err := collect.Collect(ctx, conn, collect.Options{Now: d.now, TopTables: 6, Logger: d.log})
 	if err != nil {
 		return err
 	}
-	findings := monitor.Analyse(reading, nil, monitor.DefaultThresholds())
+	findings := judge.Analyse(got, nil, judge.DefaultThresholds())
 	d.result.Findings = findings
 	if d.global.json {
 		return nil
 	}
 	d.headline(7, "Its health", "a morning's work later, as `pgmedic report` prints it:\n")
-	return render.Text(d.rawOut, render.NewReport(d.now(), reading, findings, d.mutes()...), d.textOptions(true))
+	return render.Text(d.rawOut, render.NewReport(d.now(), got, findings, d.mutes()...), d.textOptions(true))
 }
 
 func (d *demo) exec(ctx context.Context, sql string) error {

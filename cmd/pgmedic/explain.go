@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/docs"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) explainCommand() *cobra.Command {
@@ -84,7 +85,7 @@ func (a *app) listFindings(sections []findingSection) error {
 	}
 	for _, s := range sections {
 		first, _, _ := strings.Cut(withoutMarkup(s.Text), ". ")
-		a.printf("%-28s %s\n", s.ID, strings.TrimSuffix(oneLine(first), ".")+".")
+		a.printf("%-28s %s\n", s.ID, strings.TrimSuffix(words.OneLine(first), ".")+".")
 	}
 	return nil
 }

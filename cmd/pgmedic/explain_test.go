@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/docs"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 func TestEveryFindingIsExplained(t *testing.T) {
@@ -17,7 +17,7 @@ func TestEveryFindingIsExplained(t *testing.T) {
 		}
 	}
 	slices.Sort(explained)
-	if !slices.Equal(explained, monitor.IDs()) {
-		t.Errorf("explained are\n%v, and found can be\n%v", explained, monitor.IDs())
+	if !slices.Equal(explained, judge.IDs()) {
+		t.Errorf("explained are\n%v, and found can be\n%v", explained, judge.IDs())
 	}
 }

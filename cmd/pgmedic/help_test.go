@@ -30,7 +30,7 @@ func TestDefaultsInHelp(t *testing.T) {
 			}
 			i := slices.IndexFunc(config.Keys(), func(k config.Key) bool { return k.Key == keys[0] })
 			if i < 0 {
-				t.Errorf("%s --%s sets %s, which is no setting", cmd.CommandPath(), f.Name, keys[0])
+				t.Errorf("%s --%s sets %s, which is not a setting", cmd.CommandPath(), f.Name, keys[0])
 				return
 			}
 			want, got := config.Keys()[i].Default, ""

@@ -7,9 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -95,7 +96,7 @@ func (a *app) initServer(ctx context.Context) owned {
 	}
 	o, err := readOwned(ctx, t)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", oneLine(err.Error()))
+		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", words.OneLine(err.Error()))
 		return assumed
 	}
 	return o
@@ -125,7 +126,7 @@ WHERE d.datname = current_database()`).
 // rolesSQL is the SQL of three roles with the least privileges that their work
 // needs, in one database of a server.
 func rolesSQL(o owned, maintenance string) string {
-	database, maintenance := pgmedic.QuoteIdent(o.database), pgmedic.QuoteIdent(maintenance)
+	database, maintenance := sqltext.QuoteIdent(o.database), sqltext.QuoteIdent(maintenance)
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("-- Roles for pgmedic on PostgreSQL %s, database %s.", o.version, database)
@@ -159,7 +160,7 @@ func rolesSQL(o owned, maintenance string) string {
 	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", database)
 	line("GRANT CONNECT ON DATABASE %s TO pgmedic_restore;", maintenance)
 	for _, owner := range o.owners {
-		line("GRANT %s TO pgmedic_restore;", pgmedic.QuoteIdent(owner))
+		line("GRANT %s TO pgmedic_restore;", sqltext.QuoteIdent(owner))
 	}
 	if o.superuser {
 		line("-- The database belongs to a superuser, whose rights pgmedic_restore must not have:")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // inUseFor is when a hold of a run that was killed ends by itself: no restore takes longer.
@@ -30,7 +31,7 @@ func (a *app) holdInUse(ctx context.Context, c *catalog.Catalog, e catalog.Entry
 		return nil, err
 	case err != nil:
 		if e.Mark != nil {
-			a.log.Warn("the backup is marked for deletion and can't be held: a prune may delete it meanwhile", "backup", e.Backup.ID, "error", oneLine(err.Error()))
+			a.log.Warn("the backup is marked for deletion and can't be held: a prune may delete it meanwhile", "backup", e.Backup.ID, "error", words.OneLine(err.Error()))
 		}
 		return func() {}, nil
 	}
@@ -38,10 +39,10 @@ func (a *app) holdInUse(ctx context.Context, c *catalog.Catalog, e catalog.Entry
 		a.log.Warn("the backup is marked for deletion: it is held while it is read", "backup", e.Backup.ID, "hint", "to keep it: pgmedic hold "+e.Backup.ID+" --reason …")
 	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), inspect.StorePatience)
 		defer cancel()
 		if err := c.RemoveHold(ctx, e.Backup, h.Name); err != nil {
-			a.log.Warn("the hold of a backup that was read is left; it ends by itself", "backup", e.Backup.ID, "hold", h.Name, "until", h.Until, "error", oneLine(err.Error()))
+			a.log.Warn("the hold of a backup that was read is left; it ends by itself", "backup", e.Backup.ID, "hold", h.Name, "until", h.Until, "error", words.OneLine(err.Error()))
 		}
 	}, nil
 }

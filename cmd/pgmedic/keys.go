@@ -129,7 +129,7 @@ func (a *app) keysRemoveCommand() *cobra.Command {
 Who has opened the backup before, or kept a copy of the wrap, can still read a
 copy of the data: removing a key takes nothing back that was read.`,
 		Example: "  pgmedic keys remove latest recipient-1a2b3c4d",
-		Args:    cobra.ExactArgs(2),
+		Args:    backupAndKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -454,47 +454,4 @@ func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup,
 	}
 	*wraps = append(*wraps, catalog.Wrap{Name: name, Data: wrapped})
 	return name, nil
-}
-
-func (a *app) printKeyChanges(rows []keysRow, change keyChange) error {
-	if a.global.json {
-		return a.printJSON(map[string]any{"backups": rows})
-	}
-	for _, r := range rows {
-		var words []string
-		switch {
-		case r.Error != "":
-			words = append(words, a.paint(a.stdoutTTY).bad("failed")+": "+oneLine(r.Error))
-		case r.Skipped != "":
-			words = append(words, "skipped: "+render.Clean(r.Skipped))
-		default:
-			if r.Added != "" {
-				words = append(words, "opened by "+r.Added)
-			}
-			if r.Removed != "" {
-				words = append(words, "no longer by "+render.Clean(r.Removed))
-			}
-		}
-		if a.global.quiet && r.Error == "" {
-			words = nil
-		}
-		if len(words) > 0 {
-			a.printf("%s  %s\n", r.ID, strings.Join(words, ", "))
-		}
-	}
-	if a.global.quiet {
-		return nil
-	}
-	if len(a.cfg.Copies) > 0 {
-		fmt.Fprintln(a.stderr, "copies keep their own keys: pgmedic copy brings new ones there, and keys remove with --store takes old ones away")
-	}
-	if change.remove == "" {
-		return nil
-	}
-	for _, text := range a.cfg.Backup.Recipients {
-		if recipientName(text) == change.remove {
-			fmt.Fprintln(a.stderr, "new backups still get that key: take it out of backup.recipients")
-		}
-	}
-	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -67,4 +69,12 @@ func waysBeside(wraps catalog.Wraps, name string) (ways int) {
 		}
 	}
 	return ways
+}
+
+// backupAndKey refuses other than two arguments.
+func backupAndKey(_ *cobra.Command, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("takes a backup and the name of a key, and got %s", count(len(args), "name"))
+	}
+	return nil
 }

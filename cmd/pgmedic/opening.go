@@ -234,7 +234,7 @@ func (t *tries) fit(w catalog.Wrap, m *catalog.Manifest) (key *seal.Key, why str
 	with := t.with
 	switch kind {
 	case seal.WrapUnknown:
-		return nil, "not a key", pgmedic.Errorf(pgmedic.KindIntegrity, "", "key %.80q is none", w.Name)
+		return nil, "not a key", pgmedic.Errorf(pgmedic.KindIntegrity, "", "%.80q is not a key", w.Name)
 	case seal.WrapPassphrase:
 		with = t.passphraseIdentities()
 		if len(with) == 0 {

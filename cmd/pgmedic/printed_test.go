@@ -18,7 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
@@ -261,8 +261,8 @@ func TestPrintedLines(t *testing.T) {
 // TestPrintedReports: so it is with reports, as text and as JSON, and with what
 // commands print as JSON.
 func TestPrintedReports(t *testing.T) {
-	reading := filled[monitor.Reading](drives)
-	report := render.NewReport(time.Unix(1_800_000_000, 0), &reading, []pgmedic.Finding{filled[pgmedic.Finding](drives)})
+	got := filled[reading.Reading](drives)
+	report := render.NewReport(time.Unix(1_800_000_000, 0), &got, []pgmedic.Finding{filled[pgmedic.Finding](drives)})
 	for _, format := range []string{"text", "json"} {
 		a, out := printer(t, false)
 		if err := a.writeReport(t.Context(), report, reportFlags{format: format}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // prunedStore is one configured store in the JSON of prune.
@@ -116,7 +117,7 @@ func (p *pruning) plan(ctx context.Context) error {
 	for _, s := range p.stores {
 		row := prunedStore{Name: s.Name}
 		if s.err != nil {
-			row.Error = oneLine(s.err.Error())
+			row.Error = words.OneLine(s.err.Error())
 		}
 		b.Stores = append(b.Stores, row)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // printPlan prints the plan, with what is kept, if asked, and why.
@@ -35,7 +36,7 @@ func (a *app) printDatabases(plan *pruneResult) {
 			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
 	}
 	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), oneLine(u.Reason))
+		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), words.OneLine(u.Reason))
 	}
 }
 

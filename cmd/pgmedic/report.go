@@ -13,13 +13,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
-	"github.com/pgmedic/pgmedic/internal/monitor"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/inspect"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -53,7 +55,7 @@ the reason. In a folder the report's name is performance_report_ and the time in
   pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for
   pgmedic report --section locks,connections
   pgmedic report --format prometheus --output /var/lib/node_exporter/pgmedic.prom`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
@@ -114,22 +116,22 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 		return err
 	}
 	// Of a server that went away midway there is a part of a report, and an error.
-	reading, gone := a.reading(ctx, args, flags)
+	got, gone := a.reading(ctx, args, flags)
 	if gone != nil && flags.format == "prometheus" && flags.input == "" {
 		return errors.Join(gone, a.writeDown(ctx, args, flags, gone))
 	}
-	if reading == nil || ctx.Err() != nil {
+	if got == nil || ctx.Err() != nil {
 		return gone
 	}
-	var earlier remembered
+	var earlier inspect.Earlier
 	if gone == nil {
-		if earlier, err = a.remember(ctx, reading, args, flags, since); err != nil {
+		if earlier, err = a.remember(ctx, got, args, flags, since); err != nil {
 			return err
 		}
 	}
-	findings := monitor.Analyse(reading, earlier.judged, a.thresholds())
-	report := render.NewReport(a.now(), reading, findings, a.mutes()...)
-	report.Trends = monitor.TrendsOf(reading, earlier.shown, a.thresholds())
+	findings := judge.Analyse(got, earlier.Judged, a.thresholds())
+	report := render.NewReport(a.now(), got, findings, a.mutes()...)
+	report.Trends = judge.TrendsOf(got, earlier.Shown, a.thresholds())
 	if err := a.writeReport(ctx, report, flags); err != nil {
 		return err
 	}
@@ -141,13 +143,13 @@ func (a *app) report(ctx context.Context, args []string, flags reportFlags) erro
 
 // reading looks at the server, or reads a file that an earlier report wrote. There
 // are both a reading and an error of a server that went away midway.
-func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*monitor.Reading, error) {
+func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*reading.Reading, error) {
 	if flags.input != "" {
-		reading, err := readReading(flags.input)
+		got, err := readReading(flags.input)
 		if err != nil {
 			return nil, err
 		}
-		return reading, reading.Narrow(flags.sections)
+		return got, got.Narrow(flags.sections)
 	}
 	named := ""
 	if len(args) > 0 {
@@ -157,56 +159,52 @@ func (a *app) reading(ctx context.Context, args []string, flags reportFlags) (*m
 	if err != nil {
 		return nil, err
 	}
-	conn, err := postgres.Connect(ctx, t)
+	replicas, err := a.replicas()
 	if err != nil {
 		return nil, err
 	}
-	defer postgres.Close(ctx, conn)
-	opts := monitor.CollectOptions{
-		Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
-		ExactBloat: flags.exactBloat, Plans: flags.plans,
-		Sections: flags.sections, Numbers: flags.format == "prometheus",
+	return inspect.Server(ctx, inspect.Options{
+		Target: t, AllDatabases: flags.allDatabases, Replicas: replicas,
+		Collect: collect.Options{
+			Now: a.now, Logger: a.log, Interval: flags.interval, ShowLiterals: flags.showLiterals,
+			ExactBloat: flags.exactBloat, Plans: flags.plans,
+			Sections: flags.sections, Numbers: flags.format == "prometheus",
+		},
+		Host:    inspect.Stated{MemoryMB: a.cfg.Report.ServerMemoryMB, DiskMB: a.cfg.Report.ServerDiskMB},
+		Backups: inspect.Backups{Missing: a.missingStore(), Server: a.cfg.Server, List: a.listBackups},
+	})
+}
+
+// missingStore says why there is no store of backups, if there is none.
+func (a *app) missingStore() string {
+	place := a.cfg.Backup.Place()
+	if place.Dir == "" {
+		return ""
 	}
-	reading, err := monitor.Collect(ctx, conn, opts)
+	// Opening the store would make the folder.
+	if _, err := os.Stat(place.Dir); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if !a.cfg.Origin("backup.dir").Given() && !a.cfg.Origin("backup.store").Given() {
+		return "none is configured, and there is no folder " + place.Dir + ": name it with --store, backup.dir or backup.store"
+	}
+	return "there is no folder of backups " + place.Dir
+}
+
+func (a *app) listBackups(ctx context.Context, f catalog.Filter) (catalog.Listing, error) {
+	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
-		return reading, err
+		return catalog.Listing{}, err
 	}
-	reading.Cost.Statements += statementsOfConnect
-	a.readHost(ctx, conn, reading)
-	if err := a.readReplicas(ctx, reading, opts); err != nil {
-		return nil, err
-	}
-	if flags.allDatabases {
-		reading.Cost.Queries, reading.Cost.Statements = reading.Cost.Queries+1, reading.Cost.Statements+1
-		names, err := postgres.ListDatabases(ctx, conn)
-		if err != nil {
-			return nil, err
-		}
-		if names, err = a.connectable(ctx, conn, reading, names); err != nil {
-			return nil, err
-		}
-		err = a.otherDatabases(ctx, reading, opts, names, func(name string) (*pgx.Conn, func(), error) {
-			other, err := postgres.Connect(ctx, t.WithDatabase(name))
-			if err != nil {
-				return nil, nil, err
-			}
-			return other, func() { postgres.Close(ctx, other) }, nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if !reading.Wants(monitor.SectionBackups) {
-		return reading, nil
-	}
-	return reading, a.readBackups(ctx, reading)
+	defer closed()
+	return c.List(ctx, a.trusting(f))
 }
 
 // mutes are those of the configuration.
-func (a *app) mutes() []monitor.Mute {
-	var all []monitor.Mute
+func (a *app) mutes() []judge.Mute {
+	var all []judge.Mute
 	for _, m := range a.cfg.Report.Mute {
-		all = append(all, monitor.Mute{ID: m.Finding, Object: m.Object, Reason: m.Reason, Until: m.Until})
+		all = append(all, judge.Mute{ID: m.Finding, Object: m.Object, Reason: m.Reason, Until: m.Until})
 	}
 	return all
 }
@@ -217,7 +215,7 @@ const longestReading = 128 << 20
 
 // readReading reads what `pgmedic report --json` wrote, or the reading in it
 // alone.
-func readReading(path string) (*monitor.Reading, error) {
+func readReading(path string) (*reading.Reading, error) {
 	const hint = "give a file that `pgmedic report --json` wrote"
 	file, err := os.Open(path)
 	if err != nil {
@@ -238,19 +236,19 @@ func readReading(path string) (*monitor.Reading, error) {
 	if json.Unmarshal(data, &report) == nil && len(report.Reading) > 0 {
 		data = report.Reading
 	}
-	reading, err := monitor.Decode(bytes.NewReader(data))
+	got, err := reading.Decode(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	// Any JSON with a format could be one; an empty reading would look healthy.
-	if reading.TakenAt.IsZero() || reading.Server.VersionNum == 0 {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is no reading of a server", path)
+	if got.TakenAt.IsZero() || got.Server.VersionNum == 0 {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it is not a reading of a server", path)
 	}
-	return reading, nil
+	return got, nil
 }
 
-func (a *app) thresholds() monitor.Thresholds {
-	t, c := monitor.DefaultThresholds(), a.cfg.Report.Thresholds
+func (a *app) thresholds() judge.Thresholds {
+	t, c := judge.DefaultThresholds(), a.cfg.Report.Thresholds
 	t.ConnectionsWarnPercent, t.ConnectionsCriticalPercent = c.ConnectionsWarnPercent, c.ConnectionsCriticalPercent
 	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent

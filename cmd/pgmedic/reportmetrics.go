@@ -10,20 +10,17 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
-// statementsOfConnect is what postgres.Connect sends to set a session up.
-const statementsOfConnect = 1
-
 // reportSections checks what --section names; nil is all.
 func (a *app) reportSections(flags reportFlags) ([]string, error) {
-	sections, err := monitor.ParseSections(flags.sections)
+	sections, err := reading.ParseSections(flags.sections)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(sections, monitor.SectionWaits) && flags.interval == 0 && flags.input == "" {
+	if slices.Contains(sections, reading.SectionWaits) && flags.interval == 0 && flags.input == "" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "add --interval 10s", "--section waits without --interval: waits are sampled over a time")
 	}
 	return sections, nil

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // rescue brings single tables back beside the living ones.
@@ -79,7 +79,7 @@ func (a *app) printRescuedTable(t restore.RescuedTable, dryRun bool) {
 	if len(t.AsText) > 0 {
 		names := make([]string, len(t.AsText))
 		for i, name := range t.AsText {
-			names[i] = pgmedic.QuoteIdent(name)
+			names[i] = sqltext.QuoteIdent(name)
 		}
 		a.comment(t.Table + ": as text, because the type is not known here: " + strings.Join(names, ", "))
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 type restoreFlags struct {
@@ -185,7 +186,7 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if o.CountsOnly, err = a.countsOnly(ctx, c, e.Backup, flags.compare); err != nil {
 		return err
 	}
-	o.Without, o.Globals = pgtool.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}, restore.GlobalsMode(flags.globals)
+	o.Without, o.Globals = dumpsql.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}, restore.GlobalsMode(flags.globals)
 	if flags.into != "" {
 		o.ConfirmGlobals = func(g restore.Globals) error { return a.confirmGlobals(ctx, g) }
 		if o.Into = flags.into; flags.dryRun {
@@ -277,7 +278,7 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	access := ""
 	if done.Withheld {
 		access = "its owner and superusers only, because something that protects rows is missing; to open it: GRANT CONNECT ON DATABASE " +
-			render.Clean(pgmedic.QuoteIdent(done.Database)) + " TO …"
+			render.Clean(sqltext.QuoteIdent(done.Database)) + " TO …"
 	}
 	a.fields("globals", globalsWords(done.Globals), "access", access)
 	return receiptErr

@@ -15,6 +15,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) restoreSwap(ctx context.Context, o restore.Options, live string, flags restoreFlags) error {
@@ -75,11 +77,11 @@ func (a *app) replicas() ([]postgres.Target, error) {
 	for _, u := range a.cfg.ReadReplicas() {
 		if strings.ContainsAny(u.Reveal(), " \t\n") && strings.Contains(u.Reveal(), "://") {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "separate URLs by commas or spaces, and percent-encode a space in one as %20",
-				"database.read_replica_url: a part of it is no URL")
+				"%s: a part of it is not a URL", a.cfg.Origin("database.read_replica_url"))
 		}
 		t, err := postgres.ParseTarget(u.Reveal())
 		if err != nil {
-			return nil, fmt.Errorf("database.read_replica_url: %w", err)
+			return nil, fmt.Errorf("%s: %w", a.cfg.Origin("database.read_replica_url"), err)
 		}
 		targets = append(targets, t)
 	}
@@ -129,7 +131,7 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 		a.before("the copy", "is "+render.Clean(p.Resumed)+", which a restore left that was cut short")
 	}
 	if p.SafetySkipped != "" {
-		a.before("safety backup", "skipped: "+oneLine(p.SafetySkipped))
+		a.before("safety backup", "skipped: "+words.OneLine(p.SafetySkipped))
 	}
 	a.printOutside(p)
 	a.printGlobals(p.Globals)
@@ -201,11 +203,11 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	}
 	safety := done.SafetyBackup
 	if safety == "" && done.SafetySkipped != "" {
-		safety = "skipped: " + oneLine(done.SafetySkipped)
+		safety = "skipped: " + words.OneLine(done.SafetySkipped)
 	}
 	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
 	if done.Closed {
-		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(pgmedic.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
+		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(sqltext.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
 	}
 	for _, e := range done.Standbys {
 		if e.Problem == "" {

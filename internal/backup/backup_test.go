@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -179,7 +180,7 @@ func TestUnderWriteLoad(t *testing.T) {
 		t.Errorf("accounts %d do not hold what their transfers say", wrong)
 	}
 	for _, table := range b.Tables {
-		if got := fixture.Query[int64](t, server.DSN(name), "SELECT count(*) FROM "+table.CountedAs())[0]; got != table.Rows {
+		if got := fixture.Query[int64](t, server.DSN(name), "SELECT count(*) FROM "+sqltext.CountedAs(table))[0]; got != table.Rows {
 			t.Errorf("%s has %d rows in the copy and %d in the manifest", table.Name, got, table.Rows)
 		}
 	}

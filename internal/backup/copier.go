@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // packSize is where a worker begins a new pack: few objects for many tables,
@@ -44,7 +45,7 @@ func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers
 	c := &copier{run: r, snapshot: s}
 	total := int64(0)
 	for _, t := range tables {
-		m := &r.Manifest.Tables[index[pgmedic.QuoteQualified(t.Schema, t.Name)]]
+		m := &r.Manifest.Tables[index[sqltext.QuoteQualified(t.Schema, t.Name)]]
 		m.Format, m.Columns = t.Format, t.Columns
 		total += t.SizeBytes
 	}
@@ -309,7 +310,7 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 
 // part copies one job into the pack's open chunk.
 func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error {
-	name := pgmedic.QuoteQualified(j.table.Schema, j.table.Name)
+	name := sqltext.QuoteQualified(j.table.Schema, j.table.Name)
 	if err := p.begin(); err != nil {
 		return fmt.Errorf("begin a chunk of %s: %w", p.name, err)
 	}

@@ -8,14 +8,15 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // hearing counts and sums what pg_dump writes, as it passes.
 type hearing struct {
 	run     *Run
-	counter *pgtool.RowCounter
+	counter *dumpsql.RowCounter
 	tables  []summed       // in the manifest's order
 	named   map[string]int // by the name that pg_dump gives them
 	objects digest.LargeObject
@@ -50,7 +51,7 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 	}
 	names, roots := make([]string, len(described)), make([]string, len(described))
 	for i, t := range snapshot.Tables {
-		names[i], roots[i] = pgmedic.QuoteQualified(t.Schema, t.Name), t.CountedAs()
+		names[i], roots[i] = sqltext.QuoteQualified(t.Schema, t.Name), sqltext.CountedAs(t)
 		columns := make([]string, len(described[i].Columns))
 		for j, c := range described[i].Columns {
 			columns[j] = c.Name
@@ -77,10 +78,10 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 			h.named[root] = i
 		}
 	}
-	calls := pgtool.Calls{LargeObject: &h.objects, Sequence: func(name string, value int64, called bool) {
+	calls := dumpsql.Calls{LargeObject: &h.objects, Sequence: func(name string, value int64, called bool) {
 		r.sums.Sequences = append(r.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
 	}}
-	h.counter = &pgtool.RowCounter{OnRows: h.rows, OnCall: calls.Take}
+	h.counter = &dumpsql.RowCounter{OnRows: h.rows, OnCall: calls.Take}
 	return h, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Parallel is the method that takes the rows of ordinary tables over several
@@ -100,11 +101,11 @@ const littleObjects = 1 << 20
 func littleRest(ctx context.Context, snapshot *postgres.Snapshot, taken []postgres.RowTable) (bool, error) {
 	names := make(map[string]bool, len(taken))
 	for _, t := range taken {
-		names[pgmedic.QuoteQualified(t.Schema, t.Name)] = true
+		names[sqltext.QuoteQualified(t.Schema, t.Name)] = true
 	}
 	for _, t := range snapshot.Tables {
 		empty := snapshot.Locked && t.SizeBytes == 0 // without locks the size is an estimate
-		if !empty && !t.WithoutRows && !names[pgmedic.QuoteQualified(t.Schema, t.Name)] {
+		if !empty && !t.WithoutRows && !names[sqltext.QuoteQualified(t.Schema, t.Name)] {
 			return false, nil
 		}
 	}
@@ -215,10 +216,10 @@ type job struct {
 func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
 	index := make(map[string]int, len(manifest))
 	for i, t := range manifest {
-		index[pgmedic.QuoteQualified(t.Schema, t.Name)] = i
+		index[sqltext.QuoteQualified(t.Schema, t.Name)] = i
 	}
 	for _, t := range tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		if _, known := index[name]; !known {
 			return nil, pgmedic.Errorf(pgmedic.KindIntegrity, "run the backup again while no migration changes the schema",
 				"table %s is to be copied, and the snapshot does not list it", name)
@@ -231,7 +232,7 @@ func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[stri
 func planJobs(tables []postgres.RowTable, index map[string]int, size int64, versionNum int) []job {
 	var jobs []job
 	for _, t := range tables {
-		i := index[pgmedic.QuoteQualified(t.Schema, t.Name)]
+		i := index[sqltext.QuoteQualified(t.Schema, t.Name)]
 		blocks := t.HeapBlocks
 		if len(t.Columns) == 0 {
 			blocks = 1

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Plain is the method of one pg_dump SQL stream in one object. What it writes
@@ -90,12 +91,12 @@ func withRows(tables []pgmedic.Table, counts map[string]int64) ([]pgmedic.Table,
 	known := make(map[string]bool, len(tables))
 	for i := range tables {
 		t := &tables[i]
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		known[name] = true
 		t.Rows = counts[name]
 		// pg_dump loads partitions by an enum's hash through their root and
 		// writes its name; those rows are counted once, with the first leaf.
-		if root := t.CountedAs(); root != name && !known[root] {
+		if root := sqltext.CountedAs(*t); root != name && !known[root] {
 			known[root] = true
 			t.Rows += counts[root]
 		}

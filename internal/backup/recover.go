@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -130,7 +131,7 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		v.Encoding = "SQL_ASCII"
 	}
 	if locale, option := postgres.MoneyLocale(b); locale != "" {
-		v.MoneySQL = "SELECT pg_catalog.set_config('lc_monetary', " + pgmedic.QuoteLiteral(locale) + ", false)"
+		v.MoneySQL = "SELECT pg_catalog.set_config('lc_monetary', " + sqltext.QuoteLiteral(locale) + ", false)"
 		v.MoneyOption = " " + option
 		v.MoneyWarning = "the server lacks the locale " + locale + ", in which the backup has amounts of type money: compare them"
 	}
@@ -212,12 +213,12 @@ func (v *recovery) addTables(b *pgmedic.Backup) {
 			return int(min(max(a.Offset-b.Offset, -1), 1))
 		})
 		row := recoveryTable{
-			Copy:  postgres.CopyInSQL(pgmedic.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
-			Path:  "SET search_path = " + pgmedic.QuoteIdent(t.Schema) + ", public",
+			Copy:  postgres.CopyInSQL(sqltext.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
+			Path:  "SET search_path = " + sqltext.QuoteIdent(t.Schema) + ", public",
 			Parts: parts[i],
 		}
 		if t.RootName != "" {
-			row.Root = postgres.CopyInSQL(t.CountedAs(), t.Columns, t.Format, b.Database.Encoding)
+			row.Root = postgres.CopyInSQL(sqltext.CountedAs(t), t.Columns, t.Format, b.Database.Encoding)
 		}
 		v.Tables = append(v.Tables, row)
 	}
@@ -249,12 +250,12 @@ func majorOf(version string) int {
 
 // missingSQL lists the roles and tablespaces that the server lacks.
 func missingSQL(d pgmedic.Database) string {
-	roles, spaces := []string{pgmedic.QuoteLiteral(d.Owner)}, []string{pgmedic.QuoteLiteral(d.Tablespace)}
+	roles, spaces := []string{sqltext.QuoteLiteral(d.Owner)}, []string{sqltext.QuoteLiteral(d.Tablespace)}
 	for _, r := range d.Roles {
-		roles = append(roles, pgmedic.QuoteLiteral(r.Name))
+		roles = append(roles, sqltext.QuoteLiteral(r.Name))
 	}
 	for _, s := range d.Tablespaces {
-		spaces = append(spaces, pgmedic.QuoteLiteral(s))
+		spaces = append(spaces, sqltext.QuoteLiteral(s))
 	}
 	// Sets are compared by the type's own operators, whatever the search path.
 	return "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.n), ', ') FROM (" +

@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -153,9 +156,9 @@ cat >/dev/null
 	quoted := `dbname='` + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(evil) + `'`
 	for _, want := range []string{
 		" <db=" + evil + ">", quoted,
-		"<-c> <COPY " + pgmedic.QuoteQualified(evil, evil) + " (" + pgmedic.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')>\n" + strings.Repeat("x", 12) + "\n",
-		`CREATE DATABASE :"db" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE ` + pgmedic.QuoteLiteral(evil),
-		`COMMENT ON DATABASE :"db" IS ` + pgmedic.QuoteLiteral(evil) + ";",
+		"<-c> <COPY " + sqltext.QuoteQualified(evil, evil) + " (" + sqltext.QuoteIdent(evil) + ") FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')>\n" + strings.Repeat("x", 12) + "\n",
+		`CREATE DATABASE :"db" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE ` + sqltext.QuoteLiteral(evil),
+		`COMMENT ON DATABASE :"db" IS ` + sqltext.QuoteLiteral(evil) + ";",
 	} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("psql was not given %q; it was given\n%s", want, data)
@@ -166,7 +169,7 @@ cat >/dev/null
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%v: scripts/setup.sh installs it", err)
+		testkit.Missing(t, fmt.Sprintf("%v: scripts/setup.sh installs it", err))
 	}
 	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", name, err, out)

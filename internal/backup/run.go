@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -111,13 +112,10 @@ func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Contex
 
 // Step measures one part of the run and records how long it took.
 func (r *Run) Step(name string, do func() error) error {
-	began := r.Now()
-	r.report(pgmedic.Event{Step: name})
-	err := do()
+	took, err := progress.Step{Name: name, Report: r.report, Now: r.Now}.Do(do)
 	r.mu.Lock()
-	r.Manifest.Steps = append(r.Manifest.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
-	r.mu.Unlock()
-	r.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
+	defer r.mu.Unlock()
+	r.Manifest.Steps = append(r.Manifest.Steps, took)
 	return err
 }
 
@@ -127,10 +125,6 @@ func (r *Run) report(e pgmedic.Event) {
 		defer r.mu.Unlock()
 		r.Progress(e)
 	}
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // storeInventory stores the list of the database's objects, by which a drill

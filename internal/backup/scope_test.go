@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -138,7 +139,7 @@ func TestPartial(t *testing.T) {
 				copied := server.DSN(name)
 				for table, want := range tt.rows {
 					schema, name, _ := strings.Cut(table, ".")
-					if got := fixture.Query[int](t, copied, "SELECT count(*) FROM ONLY "+pgmedic.QuoteQualified(schema, name))[0]; got != want {
+					if got := fixture.Query[int](t, copied, "SELECT count(*) FROM ONLY "+sqltext.QuoteQualified(schema, name))[0]; got != want {
 						t.Errorf("%s has %d rows in the copy, want %d", table, got, want)
 					}
 				}
@@ -200,7 +201,7 @@ func TestPartialRefused(t *testing.T) {
 		{"no such table to leave out", postgres.Patterns{ExcludeTables: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table"},
 		{"no such rows to leave out", postgres.Patterns{ExcludeTableData: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table-data"},
 		{"a system catalogue", postgres.Patterns{Tables: []string{"pg_catalog.pg_class"}}, pgmedic.KindNotFound, "--table"},
-		{"not an expression", postgres.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is no pattern"},
+		{"not an expression", postgres.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is not valid"},
 		{"three parts", postgres.Patterns{Tables: []string{"clinic.app.visits"}}, pgmedic.KindUsage, "too many dots"},
 		{"a schema with a dot", postgres.Patterns{Schemas: []string{"app.visits"}}, pgmedic.KindUsage, "too many dots"},
 		{"nothing", postgres.Patterns{Tables: []string{""}}, pgmedic.KindUsage, "names nothing"},

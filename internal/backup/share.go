@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // shares makes progress of streams whose length nobody knows before: of each
@@ -11,7 +13,7 @@ import (
 // piece that has ended counts whole; one that goes on, as the pieces before it
 // did.
 type shares struct {
-	meter *pgmedic.Meter
+	meter *progress.Meter
 
 	mu sync.Mutex
 	// size and seen are of all pieces that have ended: on the server, and in the
@@ -22,7 +24,7 @@ type shares struct {
 }
 
 func (r *Run) newShares(step string, total int64) *shares {
-	return &shares{meter: pgmedic.NewMeter(pgmedic.MeterOptions{Step: step, TotalBytes: total, Report: r.report, Now: r.Now})}
+	return &shares{meter: progress.NewMeter(progress.MeterOptions{Step: step, TotalBytes: total, Report: r.report, Now: r.Now})}
 }
 
 // share begins a piece.
@@ -35,7 +37,7 @@ func (s *shares) share(object string, size int64) *share {
 func (s *shares) tables(all []pgmedic.Table) (onTable func(name string)) {
 	sizes := make(map[string]int64, len(all))
 	for _, t := range all {
-		sizes[pgmedic.QuoteQualified(t.Schema, t.Name)] = t.SizeBytes
+		sizes[sqltext.QuoteQualified(t.Schema, t.Name)] = t.SizeBytes
 	}
 	return func(name string) {
 		s.now.end(true)

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // sums gathers the sums of the database's values while they are read.
@@ -111,7 +112,7 @@ func sumRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 func (r *Run) sum(ctx context.Context, snapshot *postgres.Snapshot, t postgres.RowTable, sql string) (int64, digest.Sum, error) {
 	rows := &digest.Rows{Format: t.Format}
 	_, err := snapshot.Conn().PgConn().CopyTo(ctx, rows, sql)
-	return rows.Count(), rows.Sum(), postgres.Wrap(err, "read table "+pgmedic.QuoteQualified(t.Schema, t.Name))
+	return rows.Count(), rows.Sum(), postgres.Wrap(err, "read table "+sqltext.QuoteQualified(t.Schema, t.Name))
 }
 
 // sumGenerated sums whole rows of a table that has generated columns.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // watchPause is the time between two looks at who waits for us.
@@ -45,7 +47,7 @@ func (r *Run) watched(ctx context.Context, do func(context.Context) error) error
 		s := w.waiting[0]
 		return pgmedic.Errorf(pgmedic.KindConflict, "run the backup again when that is done",
 			"%w; process %d (user %q, application %q, database %q) waits to change table %s, and others wait behind it",
-			err, s.PID, s.User, s.Application, r.Manifest.Database.Name, pgmedic.QuoteQualified(s.Schema, s.Table))
+			err, s.PID, s.User, s.Application, r.Manifest.Database.Name, sqltext.QuoteQualified(s.Schema, s.Table))
 	}
 	return err
 }
@@ -183,7 +185,7 @@ func (w *watch) look(ctx context.Context) error {
 		if waited >= watchWorthy && !sight.warned {
 			sight.warned = true
 			w.run.Logger.Warn("a session waits for the backup to end, and others may wait behind it", "pid", s.PID, "user", s.User,
-				"application", s.Application, "table", pgmedic.QuoteQualified(s.Schema, s.Table), "lock", s.Mode, "waited", waited.Round(time.Second))
+				"application", s.Application, "table", sqltext.QuoteQualified(s.Schema, s.Table), "lock", s.Mode, "waited", waited.Round(time.Second))
 		}
 		w.seen[key] = sight
 	}
@@ -192,7 +194,7 @@ func (w *watch) look(ctx context.Context) error {
 
 // load is what the run asked of the server, once it has ended.
 func (w *watch) load(held time.Duration) *pgmedic.Load {
-	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: seconds(held), WALBytes: w.grew, LongestWaitSeconds: seconds(w.longest)}
+	l := &pgmedic.Load{Connections: w.run.most, SnapshotSeconds: progress.Seconds(held), WALBytes: w.grew, LongestWaitSeconds: progress.Seconds(w.longest)}
 	for _, o := range w.run.Manifest.Objects {
 		if o.Role != pgmedic.RoleInventory && o.Role != pgmedic.RoleSums && o.Role != pgmedic.RoleRecovery {
 			l.ReadBytes += o.PlainBytes

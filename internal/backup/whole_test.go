@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -47,13 +48,13 @@ func wholeSchemas(t *testing.T, major int, each bool) {
 	}
 	dsn := scratchtest.Database(t, s)
 	for _, schema := range []string{"bare", "serial", "Odd.Name"} {
-		sql := []string{"CREATE SCHEMA " + pgmedic.QuoteIdent(schema)}
+		sql := []string{"CREATE SCHEMA " + sqltext.QuoteIdent(schema)}
 		for i, name := range awkward {
-			sql = append(sql, "CREATE TABLE "+pgmedic.QuoteQualified(schema, name)+fmt.Sprintf(" AS SELECT generate_series(1, %d) AS n", i+1))
+			sql = append(sql, "CREATE TABLE "+sqltext.QuoteQualified(schema, name)+fmt.Sprintf(" AS SELECT generate_series(1, %d) AS n", i+1))
 		}
 		if schema != "bare" {
-			sql = append(sql, "CREATE TABLE "+pgmedic.QuoteIdent(schema)+".people (id int GENERATED ALWAYS AS IDENTITY, other serial)",
-				"INSERT INTO "+pgmedic.QuoteIdent(schema)+".people SELECT FROM generate_series(1, 7)")
+			sql = append(sql, "CREATE TABLE "+sqltext.QuoteIdent(schema)+".people (id int GENERATED ALWAYS AS IDENTITY, other serial)",
+				"INSERT INTO "+sqltext.QuoteIdent(schema)+".people SELECT FROM generate_series(1, 7)")
 		}
 		if schema == "Odd.Name" && each { // its own choice of a name: pg_dump has to be told of each table
 			sql = append(sql, `CREATE SEQUENCE "Odd.Name".numbers`, `SELECT setval('"Odd.Name".numbers', 42)`)

@@ -145,7 +145,7 @@ func (c *Catalog) readKey(ctx context.Context, b *pgmedic.Backup, name string) (
 // to keep another one: without any, nobody opens the backup again.
 func (c *Catalog) RemoveKey(ctx context.Context, b *pgmedic.Backup, name string) error {
 	if name == "" || strings.ContainsAny(name, "/\\") {
-		return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "%q is no key's name", name)
+		return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "%q is not the name of a key", name)
 	}
 	if err := c.store.Delete(ctx, Key(b, keysFolder+"/"+name+".age")); err != nil {
 		return fmt.Errorf("remove key %q of backup %s: %w", name, b.ID, err)

@@ -14,8 +14,7 @@ import (
 
 func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return counts(e.Backup) })
-	// An id has the second only: of two in one second the damaged one counts.
-	if len(l.Damaged) > 0 && (i < 0 || second(l.Damaged[0].ID) >= second(l.Entries[i].Backup.ID)) {
+	if len(l.Damaged) > 0 && (i < 0 || l.Damaged[0].MayBeNewer(l.Entries[i].Backup.ID)) {
 		var e *pgmedic.Error
 		if err := l.Damaged[0].Err; i >= 0 && errors.As(err, &e) {
 			return Entry{}, pgmedic.Errorf(e.Kind, "to use the one before it, name it: "+l.Entries[i].Backup.ID, "%w", err)
@@ -37,7 +36,7 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 			return Entry{}, err
 		}
 		// Of a damaged one only the clock's word is known.
-		if last != i && len(l.Damaged) > 0 && second(l.Damaged[0].ID) >= second(l.Entries[last].Backup.ID) {
+		if last != i && len(l.Damaged) > 0 && l.Damaged[0].MayBeNewer(l.Entries[last].Backup.ID) {
 			return Entry{}, pgmedic.Errorf(pgmedic.KindIntegrity, "to use the one that is, name it: "+l.Entries[last].Backup.ID,
 				"backup %s may be the latest, and is damaged: %w", l.Damaged[0].ID, l.Damaged[0].Err)
 		}
@@ -52,6 +51,10 @@ func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
 	}
 	return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, hint, "no backup%s in %s", what, c.store)
 }
+
+// MayBeNewer reports whether the damaged backup can be newer than another one. An id has
+// the second only, and of two backups in one second the damaged one counts as newer.
+func (d Damaged) MayBeNewer(id string) bool { return second(d.ID) >= second(id) }
 
 // counts reports whether a backup can be the latest: one that somebody asked for,
 // of the whole database.

@@ -20,6 +20,9 @@ import (
 // Latest is the reference to the newest regular backup of a whole database.
 const Latest = "latest"
 
+// ForeignDump is what to do with a dump that no backup of pgmedic is, as a hint.
+const ForeignDump = "for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
+
 // Filter narrows a listing. Empty fields match everything.
 type Filter struct {
 	// Server is the name that backups are filed under.
@@ -414,8 +417,11 @@ func (l Listing) find(c *Catalog, ref string, f Filter) (Entry, error) {
 					"backup %s was never finished, or its manifest is gone", o.ID)
 			}
 		}
-		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic list` shows what is there",
-			"no backup %q in %s", ref, c.store)
+		hint := "`pgmedic list` shows what is there"
+		if strings.ContainsAny(ref, "./") {
+			hint = "name a backup by its id (`pgmedic list`); " + ForeignDump
+		}
+		return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, hint, "no backup %q in %s", ref, c.store)
 	case 1:
 		return entry, match
 	}

@@ -96,17 +96,29 @@ func (c *Catalog) ShrunkSince(ctx context.Context, b *pgmedic.Backup) (*Shrunk, 
 		return nil, fmt.Errorf("look for the backup before %s: %w", b.ID, err)
 	}
 	slices.SortFunc(folders, func(x, y *folder) int { return cmp.Compare(y.id, x.id) })
+	// An id has the second only; which of two in one second is the earlier their
+	// manifests say.
+	var before *Entry
 	for _, d := range folders {
-		if d.id >= b.ID || !d.manifest {
+		if before != nil && second(d.id) < second(before.Backup.ID) {
+			break
+		}
+		if second(d.id) > second(b.ID) || d.id == b.ID || !d.manifest {
 			continue
 		}
 		e, err := c.load(ctx, d, &loading{limits: newLimits(), bare: true})
 		switch kind := pgmedic.KindOf(err); {
-		case err == nil && counts(e.Backup):
-			return shrunkSince(e, Entry{Backup: b, Rows: b.Rows(), Tables: len(b.Tables)}), nil
-		case err != nil && kind != pgmedic.KindIntegrity && kind != pgmedic.KindUsage && kind != pgmedic.KindNotFound:
+		case err == nil:
+			earlier := counts(e.Backup) && e.Backup.StartedAt.Before(b.StartedAt)
+			if earlier && (before == nil || e.Backup.StartedAt.After(before.Backup.StartedAt)) {
+				before = &e
+			}
+		case kind != pgmedic.KindIntegrity && kind != pgmedic.KindUsage && kind != pgmedic.KindNotFound:
 			return nil, fmt.Errorf("read the backup before %s: %w", b.ID, err)
 		}
 	}
-	return nil, nil
+	if before == nil {
+		return nil, nil
+	}
+	return shrunkSince(*before, Entry{Backup: b, Rows: b.Rows(), Tables: len(b.Tables)}), nil
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
@@ -92,5 +93,34 @@ func TestLatestThatShrank(t *testing.T) {
 	}
 	if words := e.Shrunk.String(); strings.Contains(words, "tables") {
 		t.Errorf("no table is gone: %s", words)
+	}
+}
+
+// TestShrunkInOneSecond: of two backups in one second it is not their ids that say
+// which came first.
+func TestShrunkInOneSecond(t *testing.T) {
+	f := newFixture(t)
+	inOneSecond := func(suffix string, after time.Duration, rows int64) *pgmedic.Backup {
+		b := holding(backup(1), 3, rows)
+		b.ID, b.StartedAt = b.ID[:len(b.ID)-6]+suffix, b.StartedAt.Add(after)
+		return f.commit(t, b)
+	}
+	first := inOneSecond("ffffff", 0, 5000)
+	before := inOneSecond("eeeeee", 300*time.Millisecond, 2000)
+	now := inOneSecond("cccccc", 600*time.Millisecond, 100)
+	inOneSecond("dddddd", 900*time.Millisecond, 100)
+	if s, err := f.ShrunkSince(t.Context(), now); err != nil || s == nil || s.Before != before.ID {
+		t.Errorf("since %+v, %v", s, err)
+	}
+	if s, err := f.ShrunkSince(t.Context(), before); err != nil || s == nil || s.Before != first.ID {
+		t.Errorf("since %+v, %v", s, err)
+	}
+	if s, err := f.ShrunkSince(t.Context(), first); err != nil || s != nil {
+		t.Errorf("since %+v, %v", s, err)
+	}
+	for _, e := range f.list(t, catalog.Filter{}).Entries {
+		if e.Backup.ID == now.ID && (e.Shrunk == nil || e.Shrunk.Before != before.ID) {
+			t.Errorf("in a list: since %+v", e.Shrunk)
+		}
 	}
 }

@@ -74,5 +74,5 @@ func TestAssertionErrors(t *testing.T) {
 		})
 	}
 	_, err := config.Load(config.Options{Dir: t.TempDir(), Flags: []config.Flag{{Key: "drill.assertions", Name: "--x", Value: "y"}}})
-	wantUsage(t, err, "which is no setting")
+	wantUsage(t, err, "which is not a setting")
 }

@@ -237,7 +237,7 @@ func checkBucket(text string) (bucket, hint string, err error) {
 	bucket = strings.TrimSuffix(strings.TrimPrefix(text, s3Scheme), "/")
 	name, _, _ := strings.Cut(bucket, "/")
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(name) {
-		return "", "write bucket or bucket/prefix", fmt.Errorf("is no bucket's name")
+		return "", "write bucket or bucket/prefix", fmt.Errorf("is not a bucket's name")
 	}
 	if _, _, err := checkStore(s3Scheme+bucket, ""); err != nil {
 		return "", "write bucket or bucket/prefix", err

@@ -126,7 +126,7 @@ func TestBadCopies(t *testing.T) {
 		"a store twice":  {"copies:\n  - name: a\n    store: /x\n  - name: b\n    store: /x\n", nil, "has the name or the store of another copy"},
 		"the store":      {"backup:\n  store: /x\ncopies:\n  - store: /x/\n", nil, "is the store that backups go to anyway"},
 		"the cloud":      {"", []string{"CLOUD_STORAGE_ENABLED=1", "AWS_S3_BUCKET=b", "PGMEDIC_STORE=s3://b"}, "is the store that backups go to anyway"},
-		"a bucket":       {"", []string{"AWS_S3_BUCKET=a bucket"}, "AWS_S3_BUCKET is no bucket's name"},
+		"a bucket":       {"", []string{"AWS_S3_BUCKET=a bucket"}, "AWS_S3_BUCKET is not a bucket's name"},
 		"a switch":       {"", []string{"CLOUD_STORAGE_ENABLED=ture"}, "CLOUD_STORAGE_ENABLED must be true or false"},
 		"a provider":     {"", []string{"CLOUD_STORAGE_PROVIDER=asw"}, "CLOUD_STORAGE_PROVIDER must be one of aws, azure, gcp"},
 		"misspelt above": {"copeis:\n  - store: /x\n", nil, `did you mean "copies"?`},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // wantUsage checks that err is one line of KindUsage that holds want and not
@@ -113,7 +114,7 @@ func TestOtherErrors(t *testing.T) {
 		{name: "env file quote", dotenv: "A='x\ny'\nDB_PASSWORD=\"hunter2\n", want: ".env:3: is not NAME=value"},
 		{name: "flag", opts: config.Options{Flags: flag("database.port", "--port", "hunter2")}, want: "--port must be a whole number"},
 		{name: "empty flag", opts: config.Options{Flags: flag("database.host", "--host", "")}, want: "--host is empty"},
-		{name: "flag of no setting", opts: config.Options{Flags: flag("database.hots", "--hots", "x")}, want: "no setting"},
+		{name: "flag of no setting", opts: config.Options{Flags: flag("database.hots", "--hots", "x")}, want: "not a setting"},
 		{name: "password in a flag", opts: config.Options{Flags: flag("database.password", "--password", "hunter2")}, want: "on the command line"},
 		{name: "password in a flag's URL", opts: config.Options{Flags: flag("database.url", "--url", "postgres://u:hunter2@h/db")}, want: "on the command line"},
 		{name: "password in a flag's parameter", opts: config.Options{Flags: flag("database.url", "--url", "postgres://h/db?password=hunter2")}, want: "on the command line"},
@@ -133,7 +134,7 @@ func TestOtherErrors(t *testing.T) {
 
 func TestUnreadableFile(t *testing.T) {
 	if os.Getuid() == 0 {
-		t.Skip("root reads everything")
+		testkit.Elsewhere(t, "root reads everything")
 	}
 	dir := t.TempDir()
 	if err := os.Chmod(write(t, dir, "pgmedic.yaml", "server: a\n"), 0); err != nil {

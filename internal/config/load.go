@@ -123,7 +123,7 @@ func (l *loader) readFlags(flags []Flag) error {
 	for _, flag := range flags {
 		known := func(f field) bool { return f.key == flag.Key && !f.isMap() && !f.isAssertions() && !f.isMutes() }
 		if !slices.ContainsFunc(fields(), known) {
-			return usage(fmt.Sprintf("flag %s sets %q, which is no setting", flag.Name, flag.Key), "")
+			return usage(fmt.Sprintf("flag %s sets %q, which is not a setting", flag.Name, flag.Key), "")
 		}
 		if flag.Value == "" && len(flag.Items) == 0 {
 			// Going on with a lower source could mean another database.

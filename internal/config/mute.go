@@ -67,7 +67,7 @@ func (y *yamlFile) mute(f field, node ast.Node) (m Mute, err error) {
 	case badDay != nil:
 		err = y.errorf(node, "add until: and a day such as 2027-01-31", "an item of %s has no day until which it is silent", f.key)
 	case badPattern != nil:
-		err = y.errorf(node, "a backslash before [ and * takes them as they are", "an item of %s has an object that is no pattern", f.key)
+		err = y.errorf(node, "a backslash before [ and * takes them as they are", "an item of %s has an object that is not a pattern", f.key)
 	}
 	return m, err
 }

@@ -40,7 +40,7 @@ func TestMutesThatSayTooLittleAreRefused(t *testing.T) {
 		"no such day":   {"finding: x, reason: y, until: 2027-02-31", "has no day"},
 		"for ever":      {"finding: x, reason: y, until: never", "has no day"},
 		"misspelt":      {"findng: x, reason: y, until: 2027-01-31", "unknown key in report.mute"},
-		"bad pattern":   {"finding: x, object: '[', reason: y, until: 2027-01-31", "no pattern"},
+		"bad pattern":   {"finding: x, object: '[', reason: y, until: 2027-01-31", "not a pattern"},
 		"not a mapping": {"x", "report.mute"},
 	} {
 		t.Run(name, func(t *testing.T) {

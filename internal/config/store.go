@@ -51,7 +51,7 @@ func checkStore(text, base string) (store, hint string, err error) {
 	switch {
 	case strings.Contains(text, "://"):
 	case urlLike(text):
-		return "", form + ", or a folder", fmt.Errorf("begins like a URL and is none")
+		return "", form + ", or a folder", fmt.Errorf("begins like a URL and is not one")
 	case isBareWord(text):
 		return "", "write ./NAME for a folder here, or s3://bucket/prefix", fmt.Errorf("must be a path, a URL, or the name of a configured copy, and is a single word that names none")
 	default:
@@ -66,7 +66,7 @@ func checkStore(text, base string) (store, hint string, err error) {
 		return "", form + "; the rest is set in backup.s3 (PGMEDIC_S3_ENDPOINT and others), credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 			fmt.Errorf("has more than a bucket and a prefix")
 	case bucket == "" || strings.ContainsAny(rest, " \\\n\r\t\x00") || strings.Contains(prefix, "//") || strings.HasPrefix(prefix, "/"):
-		return "", form, fmt.Errorf("has no bucket, or a prefix that is none")
+		return "", form, fmt.Errorf("has no bucket, or a prefix that is not valid")
 	}
 	return text, "", nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // amcheck has PostgreSQL's own checker read every B-tree, and hold every row of
@@ -153,7 +154,7 @@ func (a *amchecker) install(ctx context.Context, conn *pgx.Conn) (why string, er
 	case !available:
 		return "the extension amcheck is not installed on the scratch server's host (it is part of PostgreSQL's contrib)", nil
 	default:
-		a.schema = pgmedic.QuoteIdent("pgmedic_amcheck_" + strings.ToLower(rand.Text()[:8]))
+		a.schema = sqltext.QuoteIdent("pgmedic_amcheck_" + strings.ToLower(rand.Text()[:8]))
 		err := postgres.WithoutEventTriggers(ctx, conn, func() error {
 			for _, sql := range []string{"CREATE SCHEMA " + a.schema, "CREATE EXTENSION amcheck SCHEMA " + a.schema} {
 				if _, err := conn.Exec(ctx, sql); err != nil {

@@ -45,7 +45,7 @@ func (r *rehearsal) refuseSyntax(ctx context.Context) error {
 		switch code := postgres.Code(err); {
 		case code == "42601":
 			return pgmedic.Errorf(pgmedic.KindUsage, "correct it in drill.assertions; it must be one query",
-				"assertion %q is no SQL that the server understands", a.Name)
+				"assertion %q is not SQL that the server understands", a.Name)
 		case err != nil && code == "":
 			return postgres.Wrap(err, "parse the assertions")
 		}
@@ -191,7 +191,7 @@ func (a Assertion) outside(got answer) string {
 	}
 	n, ok := new(big.Rat).SetString(*value)
 	if !ok || !number(got.oid) {
-		return "is no number, which min and max need"
+		return "is not a number, which min and max need"
 	}
 	if a.Min != nil && n.Cmp(new(big.Rat).SetFloat64(*a.Min)) < 0 {
 		return fmt.Sprintf("is %s, expected at least %v", *value, *a.Min)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // assertionSession opens the session in which assertions are asked. Names in
@@ -59,7 +60,7 @@ func (r *rehearsal) makeReader(ctx context.Context) (role string, err error) {
 	role = "pgmedic_reader_" + strings.ToLower(rand.Text()[:8])
 	statements := []string{
 		"CREATE ROLE " + role + " LOGIN BYPASSRLS",
-		"GRANT CONNECT ON DATABASE " + pgmedic.QuoteIdent(r.place.database) + " TO " + role,
+		"GRANT CONNECT ON DATABASE " + sqltext.QuoteIdent(r.place.database) + " TO " + role,
 		// As in this session: what the database set would act in the role's, too.
 		"ALTER ROLE " + role + " SET session_preload_libraries FROM CURRENT",
 		"ALTER ROLE " + role + " SET local_preload_libraries FROM CURRENT",

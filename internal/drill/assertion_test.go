@@ -52,7 +52,7 @@ func TestAssertions(t *testing.T) {
 		{drill.Assertion{SQL: "SELECT count(*) FROM patients", Min: bound(3001)}, "is 3000, expected at least 3001"},
 		{drill.Assertion{SQL: "SELECT count(*) FROM patients", Max: bound(2999.5)}, "is 3000, expected at most 2999.5"},
 		{drill.Assertion{SQL: "SELECT name FROM patients WHERE id = 7", Expect: []string{"Joe"}}, "differs from what is expected"},
-		{drill.Assertion{SQL: "SELECT name FROM patients WHERE id = 7", Min: bound(1)}, "is no number, which min and max need"},
+		{drill.Assertion{SQL: "SELECT name FROM patients WHERE id = 7", Min: bound(1)}, "is not a number, which min and max need"},
 		{drill.Assertion{SQL: "SELECT max(id) FROM patients WHERE false", Min: bound(1)}, "is null, expected a number"},
 		{drill.Assertion{SQL: "SELECT name FROM patients", Expect: []string{"a", "b"}}, "returns 3,000 rows, expected 2"},
 		{drill.Assertion{SQL: "SELECT id FROM patients ORDER BY id LIMIT 2", Expect: []string{"1", "3"}}, "row 2 differs from what is expected"},

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -116,23 +117,23 @@ func (s *surroundings) script() string {
 func (s *surroundings) function(script string) string {
 	sql := func(what, statement string) string {
 		return fmt.Sprintf("BEGIN EXECUTE %s; said := said || '%s %s ' ; EXCEPTION WHEN OTHERS THEN said := said || '%s: ' || SQLERRM || chr(10); END;",
-			pgmedic.QuoteLiteral(statement), reached, what, what)
+			sqltext.QuoteLiteral(statement), reached, what, what)
 	}
 	return "CREATE FUNCTION public.attack(i int) RETURNS boolean LANGUAGE plpgsql AS $f$ DECLARE said text := 'RAN SQL' || chr(10); BEGIN " +
 		"IF current_database() LIKE 'pgmedic_drill%' THEN " +
-		sql("key", "SELECT pg_read_file("+pgmedic.QuoteLiteral(s.key)+")") +
+		sql("key", "SELECT pg_read_file("+sqltext.QuoteLiteral(s.key)+")") +
 		sql("environment", "SELECT pg_read_file('/proc/"+strconv.Itoa(os.Getpid())+"/environ')") +
-		sql("copied key", "CREATE TEMP TABLE loot_key (a text); COPY loot_key FROM "+pgmedic.QuoteLiteral(s.key)) +
-		sql("folder", "SELECT pg_ls_dir("+pgmedic.QuoteLiteral(s.dir)+")") +
-		sql("imported key", "SELECT lo_unlink(lo_import("+pgmedic.QuoteLiteral(s.key)+"))") +
+		sql("copied key", "CREATE TEMP TABLE loot_key (a text); COPY loot_key FROM "+sqltext.QuoteLiteral(s.key)) +
+		sql("folder", "SELECT pg_ls_dir("+sqltext.QuoteLiteral(s.dir)+")") +
+		sql("imported key", "SELECT lo_unlink(lo_import("+sqltext.QuoteLiteral(s.key)+"))") +
 		"PERFORM lo_from_bytea(424242, 'x'); " +
-		sql("export", "SELECT lo_export(424242, "+pgmedic.QuoteLiteral(s.dir+"/exported")+")") +
+		sql("export", "SELECT lo_export(424242, "+sqltext.QuoteLiteral(s.dir+"/exported")+")") +
 		"PERFORM lo_unlink(424242); " +
-		sql("copy out", "COPY (SELECT 1) TO "+pgmedic.QuoteLiteral(s.dir+"/copied")) +
-		sql("library", "LOAD "+pgmedic.QuoteLiteral(s.key)) +
+		sql("copy out", "COPY (SELECT 1) TO "+sqltext.QuoteLiteral(s.dir+"/copied")) +
+		sql("library", "LOAD "+sqltext.QuoteLiteral(s.key)) +
 		sql("owner", "SELECT pg_read_file('../socket/../owner')") +
 		"EXECUTE 'COPY (SELECT ' || quote_literal(said) || ') TO ' || quote_literal(current_setting('data_directory') || '/loot.sql'); " +
-		"EXECUTE 'COPY (SELECT 1) TO PROGRAM ' || quote_literal(" + pgmedic.QuoteLiteral("cat >/dev/null; { "+script+"\n} > loot") + "); " +
+		"EXECUTE 'COPY (SELECT 1) TO PROGRAM ' || quote_literal(" + sqltext.QuoteLiteral("cat >/dev/null; { "+script+"\n} > loot") + "); " +
 		"END IF; RETURN true; END $f$"
 }
 

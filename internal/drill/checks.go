@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // constraints looks at what the server says of the copy's constraints. It made
@@ -64,9 +65,9 @@ func (r *rehearsal) extensions(ctx context.Context, conn *pgx.Conn) error {
 	for _, e := range r.Backup.Database.Extensions {
 		switch version, ok := have[e.Name]; {
 		case !ok:
-			missing = append(missing, pgmedic.QuoteIdent(e.Name))
+			missing = append(missing, sqltext.QuoteIdent(e.Name))
 		case version != e.Version:
-			other = append(other, fmt.Sprintf("%s is %s here, %s in the source", pgmedic.QuoteIdent(e.Name), version, e.Version))
+			other = append(other, fmt.Sprintf("%s is %s here, %s in the source", sqltext.QuoteIdent(e.Name), version, e.Version))
 		}
 	}
 	switch {
@@ -119,8 +120,8 @@ func (r *rehearsal) cutOff(ctx context.Context) error {
 	if len(wrappers) > 0 {
 		err := postgres.WithoutEventTriggers(ctx, conn, func() error {
 			for _, name := range wrappers {
-				if _, err := conn.Exec(ctx, "ALTER FOREIGN DATA WRAPPER "+pgmedic.QuoteIdent(name)+" NO HANDLER"); err != nil {
-					return postgres.Wrap(err, "cut off foreign-data wrapper "+pgmedic.QuoteIdent(name))
+				if _, err := conn.Exec(ctx, "ALTER FOREIGN DATA WRAPPER "+sqltext.QuoteIdent(name)+" NO HANDLER"); err != nil {
+					return postgres.Wrap(err, "cut off foreign-data wrapper "+sqltext.QuoteIdent(name))
 				}
 			}
 			return nil

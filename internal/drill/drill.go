@@ -13,9 +13,11 @@ import (
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Options say what is drilled, where, and what is asked of the copy. Required:
@@ -195,7 +197,7 @@ func (r *rehearsal) compare(ctx context.Context) error {
 	tables := map[string]bool{}
 	for _, t := range r.Backup.Tables {
 		if t.Extension == "" {
-			tables[t.CountedAs()] = true
+			tables[sqltext.CountedAs(t)] = true
 			r.receipt.Counted.Rows += t.Rows
 		}
 	}
@@ -232,11 +234,8 @@ func (r *rehearsal) add(name string, outcome pgmedic.Outcome, detail string) {
 
 // step measures one part of the drill.
 func (r *rehearsal) step(name string, do func() error) error {
-	began := r.Now()
-	r.report(pgmedic.Event{Step: name})
-	err := do()
-	r.receipt.Steps = append(r.receipt.Steps, pgmedic.Step{Name: name, Seconds: seconds(r.Now().Sub(began))})
-	r.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
+	took, err := progress.Step{Name: name, Report: r.report, Now: r.Now}.Do(do)
+	r.receipt.Steps = append(r.receipt.Steps, took)
 	return err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -88,7 +89,7 @@ func checkMutant(t *testing.T, o drill.Options, restored string, loaded *restore
 	name := fixture.Name(t, server)
 	admin := fixture.Connect(t, server.DSN("postgres"))
 	database := o.Backup.Database
-	fixture.Exec(t, server.DSN("postgres"), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, restored, pgmedic.QuoteIdent(database.Owner)))
+	fixture.Exec(t, server.DSN("postgres"), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, restored, sqltext.QuoteIdent(database.Owner)))
 	defer fixture.Exec(t, server.DSN("postgres"), "DROP DATABASE "+name+" WITH (FORCE)")
 	if _, err := postgres.ApplySettings(t.Context(), admin, name, database); err != nil {
 		t.Fatal(err)
@@ -289,9 +290,9 @@ ORDER BY 1, 2`)
 				s := choose[sequence](m, `SELECT c.oid::regclass::text AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 					WHERE c.relkind = 'S' AND n.nspname !~ '^(pg_|information_schema)' AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1`)
 				ways := [][]string{
-					{"SELECT nextval(" + pgmedic.QuoteLiteral(s.Name) + ")"},
-					{"SELECT setval(" + pgmedic.QuoteLiteral(s.Name) + ", last_value + 1, is_called) FROM " + s.Name},
-					{"SELECT setval(" + pgmedic.QuoteLiteral(s.Name) + ", last_value, NOT is_called) FROM " + s.Name},
+					{"SELECT nextval(" + sqltext.QuoteLiteral(s.Name) + ")"},
+					{"SELECT setval(" + sqltext.QuoteLiteral(s.Name) + ", last_value + 1, is_called) FROM " + s.Name},
+					{"SELECT setval(" + sqltext.QuoteLiteral(s.Name) + ", last_value, NOT is_called) FROM " + s.Name},
 				}
 				m.pick.Shuffle(len(ways), func(i, j int) { ways[i], ways[j] = ways[j], ways[i] })
 				return s.Name, ways

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -119,7 +120,7 @@ func TestOnServerSweeps(t *testing.T) {
 	c, b, _ := take(t, dsn, backup.Plain{})
 	admin := fixture.Connect(t, server.DSN("postgres"))
 	left := func(name string, s postgres.Story) string {
-		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+pgmedic.QuoteIdent(name)+" TEMPLATE template0")
+		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
 		t.Cleanup(func() { fixture.DropAll(t, server, name) })
 		if s.Pgmedic != "" {
 			if err := postgres.SetStory(t.Context(), admin, name, s); err != nil {
@@ -171,7 +172,7 @@ func TestOnServerRefuses(t *testing.T) {
 	name := "pgmedic_drill_" + b.ID
 
 	t.Run("its name is taken", func(t *testing.T) {
-		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+pgmedic.QuoteIdent(name)+" TEMPLATE template0")
+		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
 		defer fixture.DropAll(t, server, name)
 		receipt, err := run(t.Context(), t, onServer(t, options(t, c, b), pgmedic.ScratchOnServer))
 		fixture.WantKind(t, err, pgmedic.KindConflict, name)
@@ -222,7 +223,7 @@ func TestOnServerPlainRole(t *testing.T) {
 	source := scratchtest.Database(t, server)
 	name := fixture.Query[string](t, source, "SELECT current_database()::text")[0]
 	fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" OWNER TO drill_owner")
-	defer fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" OWNER TO "+pgmedic.QuoteIdent(server.Superuser()))
+	defer fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" OWNER TO "+sqltext.QuoteIdent(server.Superuser()))
 	fixture.Exec(t, source, "ALTER SCHEMA public OWNER TO drill_owner", "SET ROLE drill_owner; CREATE TABLE mine AS SELECT 1 AS id")
 	c, b, _ := take(t, source, backup.Plain{})
 	o := options(t, c, b)

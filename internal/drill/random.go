@@ -20,7 +20,7 @@ func Sample(l catalog.Listing, n int, intn func(int) int) (catalog.Entry, error)
 		if e.Backup.Purpose == pgmedic.PurposeSafety {
 			continue
 		}
-		for len(damaged) > 0 && damaged[0].ID > e.Backup.ID {
+		for len(damaged) > 0 && damaged[0].MayBeNewer(e.Backup.ID) {
 			all = append(all, candidate{err: damaged[0].Err})
 			damaged = damaged[1:]
 		}

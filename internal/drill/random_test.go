@@ -40,6 +40,12 @@ func TestSample(t *testing.T) {
 			t.Errorf("newest %d, number %d: %+v, %v", tt.n, tt.pick, got.Backup, err)
 		}
 	}
-	_, err := drill.Sample(catalog.Listing{}, 3, func(int) int { return 0 })
+	// Of two that began in one second the damaged one counts as newer.
+	inOneSecond := catalog.Listing{
+		Entries: []catalog.Entry{entry("20261129T160320Z-ffffff", pgmedic.PurposeRegular)}, Damaged: []catalog.Damaged{{ID: "20261129T160320Z-aaaaaa", Err: bad}},
+	}
+	_, err := drill.Sample(inOneSecond, 1, func(int) int { return 0 })
+	fixture.WantKind(t, err, pgmedic.KindIntegrity, "damaged")
+	_, err = drill.Sample(catalog.Listing{}, 3, func(int) int { return 0 })
 	fixture.WantKind(t, err, pgmedic.KindNotFound)
 }

@@ -17,10 +17,12 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // VerifyOptions say what is verified. Required: Catalog, Backup, Now.
@@ -72,7 +74,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 		return nil, fmt.Errorf("verify backup %s: %w", o.Backup.ID, err)
 	}
 	receipt.Checks = append(receipt.Checks, checks...)
-	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: seconds(o.Now().Sub(began))}}
+	receipt.Steps = []pgmedic.Step{{Name: "read", Seconds: progress.Seconds(o.Now().Sub(began))}}
 	if o.Sample != nil {
 		reached = pgmedic.ProofTaken // some objects prove nothing of a backup
 	}
@@ -109,7 +111,7 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 	for _, object := range objects {
 		total += bytesToRead(object, sealed)
 	}
-	m := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
+	m := progress.NewMeter(progress.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
 	checks := make([][]pgmedic.Check, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(postgres.Jobs(o.Jobs), maxVerifyJobs))
@@ -220,7 +222,7 @@ func AddReceipt(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key 
 // means that it could not be read.
 func verifyObject(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
 	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
-	var counter pgtool.RowCounter
+	var counter dumpsql.RowCounter
 	dst := m
 	if object.Role == pgmedic.RoleDump {
 		dst = io.MultiWriter(m, &counter)
@@ -354,7 +356,7 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 		if n := counters[i].Rows(); n != p.Rows || !counters[i].Complete() {
 			t := o.Backup.Tables[p.Table]
 			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
-				pgmedic.QuoteQualified(t.Schema, t.Name), n, p.Rows)
+				sqltext.QuoteQualified(t.Schema, t.Name), n, p.Rows)
 		}
 	}
 	return nil
@@ -362,7 +364,7 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 
 // countedRows compares the rows in a dump with those that the manifest says it
 // holds.
-func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
+func countedRows(b *pgmedic.Backup, counter *dumpsql.RowCounter) pgmedic.Check {
 	check := pgmedic.Check{Name: "row counts", Outcome: pgmedic.OutcomeOK}
 	want, have := b.Rows(), int64(0)
 	for _, n := range counter.Counts() {
@@ -375,7 +377,7 @@ func countedRows(b *pgmedic.Backup, counter *pgtool.RowCounter) pgmedic.Check {
 		return check
 	}
 	for _, t := range b.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		if got, ok := counter.Counts()[name]; ok && t.RootName == "" && got != t.Rows {
 			check.Outcome = pgmedic.OutcomeFailed
 			check.Detail = fmt.Sprintf("%s has %d rows in the dump, %d in the manifest", name, got, t.Rows)
@@ -396,7 +398,7 @@ func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
 	var want, have []int64
 	known := make(map[string]bool, len(b.Tables))
 	for _, t := range b.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		known[name] = true
 		if _, ok := counts[name]; ok {
 			continue
@@ -416,10 +418,6 @@ func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
 	slices.Sort(want)
 	slices.Sort(have)
 	return slices.Equal(want, have)
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // copyContext is io.Copy that stops soon after ctx ends.

@@ -10,27 +10,29 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // reading returns a Reading in which nothing is wrong, changed.
-func reading(change func(r *monitor.Reading)) *monitor.Reading {
-	r := &monitor.Reading{
-		Format: monitor.ReadingFormat, TakenAt: noon, Database: "clinic",
-		Server: monitor.Server{
-			Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7",
-			Settings: []monitor.Setting{
+func aReading(change func(r *reading.Reading)) *reading.Reading {
+	r := &reading.Reading{
+		Format: reading.ReadingFormat, TakenAt: noon, Database: "clinic",
+		Server: reading.Server{
+			Version: "15.20", VersionNum: 150020, Role: reading.RolePrimary, SystemIdentifier: "7",
+			Settings: []reading.Setting{
 				{Name: "autovacuum", Value: "on"}, {Name: "autovacuum_vacuum_scale_factor", Value: "0.2"},
 				{Name: "autovacuum_vacuum_threshold", Value: "50"},
 			},
 		},
-		Connections: &monitor.Connections{Used: 10, MaxConnections: 103, SuperuserReserved: 3},
-		Cache:       &monitor.Cache{LifetimeHits: 999_000, LifetimeReads: 1000},
-		Tables:      &monitor.Tables{},
-		Indexes:     &monitor.Indexes{},
-		Skipped:     []monitor.Skipped{},
+		Connections: &reading.Connections{Used: 10, MaxConnections: 103, SuperuserReserved: 3},
+		Cache:       &reading.Cache{LifetimeHits: 999_000, LifetimeReads: 1000},
+		Tables:      &reading.Tables{},
+		Indexes:     &reading.Indexes{},
+		Skipped:     []reading.Skipped{},
 	}
 	if change != nil {
 		change(r)
@@ -38,35 +40,35 @@ func reading(change func(r *monitor.Reading)) *monitor.Reading {
 	return r
 }
 
-func analyse(r *monitor.Reading, earlier ...*monitor.Reading) []pgmedic.Finding {
-	return monitor.Analyse(r, earlier, monitor.DefaultThresholds())
+func analyse(r *reading.Reading, earlier ...*reading.Reading) []pgmedic.Finding {
+	return judge.Analyse(r, earlier, judge.DefaultThresholds())
 }
 
 func TestAnalyseThresholds(t *testing.T) {
-	used := func(n, reserved int) func(*monitor.Reading) {
-		return func(r *monitor.Reading) { r.Connections.Used, r.Connections.Reserved = n, reserved }
+	used := func(n, reserved int) func(*reading.Reading) {
+		return func(r *reading.Reading) { r.Connections.Used, r.Connections.Reserved = n, reserved }
 	}
-	idle := func(seconds float64) func(*monitor.Reading) {
-		return func(r *monitor.Reading) {
-			r.Connections.IdleInTransaction = []monitor.IdleSession{{PID: 7, User: "app", IdleSeconds: seconds, TransactionSeconds: seconds}}
+	idle := func(seconds float64) func(*reading.Reading) {
+		return func(r *reading.Reading) {
+			r.Connections.IdleInTransaction = []reading.IdleSession{{PID: 7, User: "app", IdleSeconds: seconds, TransactionSeconds: seconds}}
 		}
 	}
-	dead := func(live, dead int64) func(*monitor.Reading) {
-		return func(r *monitor.Reading) {
-			r.Tables.Items = []monitor.Table{{Schema: "s", Name: "t", LiveTuples: live, DeadTuples: dead, EstimatedRows: live}}
+	dead := func(live, dead int64) func(*reading.Reading) {
+		return func(r *reading.Reading) {
+			r.Tables.Items = []reading.Table{{Schema: "s", Name: "t", LiveTuples: live, DeadTuples: dead, EstimatedRows: live}}
 		}
 	}
-	key := func(rows int64) func(*monitor.Reading) {
-		return func(r *monitor.Reading) {
-			r.Indexes.ForeignKeysWithoutIndex = []monitor.ForeignKey{{Schema: "s", Table: "t", Columns: []string{"c"}, EstimatedRows: rows}}
+	key := func(rows int64) func(*reading.Reading) {
+		return func(r *reading.Reading) {
+			r.Indexes.ForeignKeysWithoutIndex = []reading.ForeignKey{{Schema: "s", Table: "t", Columns: []string{"c"}, EstimatedRows: rows}}
 		}
 	}
-	cache := func(hits, reads int64) func(*monitor.Reading) {
-		return func(r *monitor.Reading) { r.Cache = &monitor.Cache{LifetimeHits: hits, LifetimeReads: reads} }
+	cache := func(hits, reads int64) func(*reading.Reading) {
+		return func(r *reading.Reading) { r.Cache = &reading.Cache{LifetimeHits: hits, LifetimeReads: reads} }
 	}
 	tests := []struct {
 		name   string
-		change func(*monitor.Reading)
+		change func(*reading.Reading)
 		id     string
 		want   pgmedic.Severity // empty: no finding
 	}{
@@ -93,7 +95,7 @@ func TestAnalyseThresholds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			findings := analyse(reading(tt.change))
+			findings := analyse(aReading(tt.change))
 			if tt.want == "" {
 				if len(findings) > 0 {
 					t.Fatalf("found %s", names(findings))
@@ -112,21 +114,21 @@ func TestAnalyseThresholds(t *testing.T) {
 }
 
 func TestAnalyseOfNothingFindsNothing(t *testing.T) {
-	findings := analyse(&monitor.Reading{}, nil, &monitor.Reading{})
+	findings := analyse(&reading.Reading{}, nil, &reading.Reading{})
 	if findings == nil || len(findings) != 0 {
 		t.Errorf("found %v", findings)
 	}
 }
 
 func TestAnalyseSortsTheSameWayEveryTime(t *testing.T) {
-	r := reading(func(r *monitor.Reading) {
+	r := aReading(func(r *reading.Reading) {
 		r.Connections.Used = 100
-		r.Connections.IdleInTransaction = []monitor.IdleSession{{PID: 1, IdleSeconds: 400}, {PID: 2, IdleSeconds: 500}}
-		r.Tables.Items = []monitor.Table{
+		r.Connections.IdleInTransaction = []reading.IdleSession{{PID: 1, IdleSeconds: 400}, {PID: 2, IdleSeconds: 500}}
+		r.Tables.Items = []reading.Table{
 			{Schema: "s", Name: "small", LiveTuples: 1, DeadTuples: 9999, EstimatedBytes: 10},
 			{Schema: "s", Name: "large", LiveTuples: 1, DeadTuples: 9999, EstimatedBytes: 1 << 40},
 		}
-		r.Indexes.ForeignKeysWithoutIndex = []monitor.ForeignKey{
+		r.Indexes.ForeignKeysWithoutIndex = []reading.ForeignKey{
 			{Schema: "s", Table: "b", Columns: []string{"c"}, EstimatedRows: 1e6, EstimatedBytes: 1000},
 			{Schema: "s", Table: "a", Columns: []string{"c"}, EstimatedRows: 1e6, EstimatedBytes: 1000},
 			{Schema: "s", Table: "tiny", Columns: []string{"c"}},
@@ -154,23 +156,23 @@ func TestAutovacuumTrigger(t *testing.T) {
 		options []string
 		last    *time.Time
 		rows    int64
-		setting monitor.Setting
+		setting reading.Setting
 		at, say string
 	}{
-		{"due and never there", nil, nil, 10_000, monitor.Setting{}, "2050", "has never been here"},
-		{"due again", nil, &yesterday, 10_000, monitor.Setting{}, "2050", "last here on 2026-11-21"},
-		{"not due", nil, nil, 1_000_000, monitor.Setting{}, "200050", "has not been due"},
-		{"the table's own", []string{"autovacuum_vacuum_scale_factor=0.01", "autovacuum_vacuum_threshold=7"}, nil, 10_000, monitor.Setting{}, "107", "due"},
-		{"capped from 18", nil, nil, 1e9, monitor.Setting{Name: "autovacuum_vacuum_max_threshold", Value: "4000"}, "4000", "due"},
-		{"never analyzed", nil, nil, -1, monitor.Setting{}, "50", "due"},
-		{"off for the table", []string{"fillfactor=70", "autovacuum_enabled=OFF"}, nil, 10_000, monitor.Setting{}, "2050", "off for this table"},
-		{"on for the table", []string{"autovacuum_enabled=on"}, nil, 10_000, monitor.Setting{}, "2050", "never been here"},
+		{"due and never there", nil, nil, 10_000, reading.Setting{}, "2050", "has never been here"},
+		{"due again", nil, &yesterday, 10_000, reading.Setting{}, "2050", "last here on 2026-11-21"},
+		{"not due", nil, nil, 1_000_000, reading.Setting{}, "200050", "has not been due"},
+		{"the table's own", []string{"autovacuum_vacuum_scale_factor=0.01", "autovacuum_vacuum_threshold=7"}, nil, 10_000, reading.Setting{}, "107", "due"},
+		{"capped from 18", nil, nil, 1e9, reading.Setting{Name: "autovacuum_vacuum_max_threshold", Value: "4000"}, "4000", "due"},
+		{"never analyzed", nil, nil, -1, reading.Setting{}, "50", "due"},
+		{"off for the table", []string{"fillfactor=70", "autovacuum_enabled=OFF"}, nil, 10_000, reading.Setting{}, "2050", "off for this table"},
+		{"on for the table", []string{"autovacuum_enabled=on"}, nil, 10_000, reading.Setting{}, "2050", "never been here"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			findings := analyse(reading(func(r *monitor.Reading) {
+			findings := analyse(aReading(func(r *reading.Reading) {
 				r.Server.Settings = append(r.Server.Settings, tt.setting)
-				r.Tables.Items = []monitor.Table{{
+				r.Tables.Items = []reading.Table{{
 					Schema: "s", Name: "t", LiveTuples: 6000, DeadTuples: 5000, EstimatedRows: tt.rows,
 					Options: tt.options, LastAutovacuum: tt.last,
 				}}
@@ -184,11 +186,11 @@ func TestAutovacuumTrigger(t *testing.T) {
 }
 
 func TestCacheIsJudgedFromWhatHappenedSince(t *testing.T) {
-	low := func(r *monitor.Reading) { r.Cache = &monitor.Cache{LifetimeHits: 10_000_000, LifetimeReads: 5_000_000} }
-	before := func(ago time.Duration, hits, reads int64, change func(*monitor.Reading)) *monitor.Reading {
-		return reading(func(r *monitor.Reading) {
+	low := func(r *reading.Reading) { r.Cache = &reading.Cache{LifetimeHits: 10_000_000, LifetimeReads: 5_000_000} }
+	before := func(ago time.Duration, hits, reads int64, change func(*reading.Reading)) *reading.Reading {
+		return aReading(func(r *reading.Reading) {
 			r.TakenAt = noon.Add(-ago)
-			r.Cache = &monitor.Cache{LifetimeHits: hits, LifetimeReads: reads}
+			r.Cache = &reading.Cache{LifetimeHits: hits, LifetimeReads: reads}
 			if change != nil {
 				change(r)
 			}
@@ -197,27 +199,27 @@ func TestCacheIsJudgedFromWhatHappenedSince(t *testing.T) {
 	reset := noon.Add(-time.Minute)
 	tests := []struct {
 		name    string
-		earlier []*monitor.Reading
+		earlier []*reading.Reading
 		want    string // part of the summary, empty: no finding
 	}{
 		{"nothing earlier", nil, "a lifetime average"},
-		{"well since", []*monitor.Reading{before(time.Hour, 9_000_000, 4_999_999, nil)}, ""},
-		{"badly since", []*monitor.Reading{before(3*time.Hour, 9_900_000, 4_900_000, nil)}, "50.0 % of block accesses were found in shared_buffers (in the last 3 hours)"},
-		{"too quiet since the newest", []*monitor.Reading{
+		{"well since", []*reading.Reading{before(time.Hour, 9_000_000, 4_999_999, nil)}, ""},
+		{"badly since", []*reading.Reading{before(3*time.Hour, 9_900_000, 4_900_000, nil)}, "50.0 % of block accesses were found in shared_buffers (in the last 3 hours)"},
+		{"too quiet since the newest", []*reading.Reading{
 			before(5*time.Minute, 9_999_999, 4_999_999, nil), before(3*time.Hour, 9_900_000, 4_900_000, nil),
 		}, "in the last 3 hours"},
-		{"the newest that will do", []*monitor.Reading{
+		{"the newest that will do", []*reading.Reading{
 			before(9*time.Hour, 0, 0, nil), before(3*time.Hour, 9_900_000, 4_900_000, nil), before(5*time.Hour, 1, 1, nil),
 		}, "in the last 3 hours"},
-		{"another database", []*monitor.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *monitor.Reading) { r.Database = "x" })}, "lifetime"},
-		{"another server", []*monitor.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *monitor.Reading) { r.Server.SystemIdentifier = "8" })}, "lifetime"},
-		{"reset between", []*monitor.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *monitor.Reading) { r.Cache.StatsReset = &reset })}, "lifetime"},
-		{"counters went back", []*monitor.Reading{before(time.Hour, 99_000_000, 4_999_999, nil)}, "lifetime"},
-		{"later, not earlier", []*monitor.Reading{before(-time.Hour, 9_000_000, 4_999_999, nil)}, "lifetime"},
+		{"another database", []*reading.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *reading.Reading) { r.Database = "x" })}, "lifetime"},
+		{"another server", []*reading.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *reading.Reading) { r.Server.SystemIdentifier = "8" })}, "lifetime"},
+		{"reset between", []*reading.Reading{before(time.Hour, 9_000_000, 4_999_999, func(r *reading.Reading) { r.Cache.StatsReset = &reset })}, "lifetime"},
+		{"counters went back", []*reading.Reading{before(time.Hour, 99_000_000, 4_999_999, nil)}, "lifetime"},
+		{"later, not earlier", []*reading.Reading{before(-time.Hour, 9_000_000, 4_999_999, nil)}, "lifetime"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			findings := analyse(reading(low), tt.earlier...)
+			findings := analyse(aReading(low), tt.earlier...)
 			if tt.want == "" && len(findings) > 0 || tt.want != "" && (len(findings) != 1 || !strings.Contains(findings[0].Summary, tt.want)) {
 				t.Errorf("found %+v", findings)
 			}
@@ -226,10 +228,10 @@ func TestCacheIsJudgedFromWhatHappenedSince(t *testing.T) {
 }
 
 func TestAdviceOnAStandbySaysWhereToRunIt(t *testing.T) {
-	findings := analyse(reading(func(r *monitor.Reading) {
-		r.Server.Role = monitor.RoleStandby
-		r.Indexes.ForeignKeysWithoutIndex = []monitor.ForeignKey{{Schema: "s", Table: "t", Columns: []string{"c"}}}
-		r.Tables.WithoutPrimaryKey = []monitor.KeylessTable{{Schema: "s", Name: "u", FreeColumn: "id"}}
+	findings := analyse(aReading(func(r *reading.Reading) {
+		r.Server.Role = reading.RoleStandby
+		r.Indexes.ForeignKeysWithoutIndex = []reading.ForeignKey{{Schema: "s", Table: "t", Columns: []string{"c"}}}
+		r.Tables.WithoutPrimaryKey = []reading.KeylessTable{{Schema: "s", Name: "u", FreeColumn: "id"}}
 	}))
 	if len(findings) != 2 {
 		t.Fatalf("found %s", names(findings))
@@ -244,11 +246,11 @@ func TestAdviceOnAStandbySaysWhereToRunIt(t *testing.T) {
 func TestAPartitionThatHasAnIndexKeepsTheParentsAway(t *testing.T) {
 	// Its index may differ from ours, and then the parent would build one more
 	// under a lock.
-	k := monitor.ForeignKey{
+	k := reading.ForeignKey{
 		Schema: "s", Table: "t", Columns: []string{"c"}, Partitioned: true, OnParent: true, Partitions: 2,
-		PartitionsWithout: []monitor.Relation{{Schema: "s", Name: "t1"}}, PartitionsWithoutTotal: 1,
+		PartitionsWithout: []reading.Relation{{Schema: "s", Name: "t1"}}, PartitionsWithoutTotal: 1,
 	}
-	f := analyse(reading(func(r *monitor.Reading) { r.Indexes.ForeignKeysWithoutIndex = []monitor.ForeignKey{k} }))[0]
+	f := analyse(aReading(func(r *reading.Reading) { r.Indexes.ForeignKeysWithoutIndex = []reading.ForeignKey{k} }))[0]
 	if f.Fix != `CREATE INDEX CONCURRENTLY ON "s"."t1" ("c");` {
 		t.Errorf("fix: %s", f.Fix)
 	}
@@ -257,12 +259,12 @@ func TestAPartitionThatHasAnIndexKeepsTheParentsAway(t *testing.T) {
 func TestReadingSurvivesJSON(t *testing.T) {
 	conn := connect(t, shared.DSN("postgres"))
 	exec(t, conn, "CREATE TEMP TABLE x (i int)")
-	r := look(t, conn, monitor.CollectOptions{Now: func() time.Time { return noon }})
+	r := look(t, conn, collect.Options{Now: func() time.Time { return noon }})
 	first, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := monitor.Decode(bytes.NewReader(first))
+	back, err := reading.Decode(bytes.NewReader(first))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +272,7 @@ func TestReadingSurvivesJSON(t *testing.T) {
 		t.Errorf("went in\n%+v and came out\n%+v", r, back)
 	}
 	report := `{"format": 1, "findings": [], "reading": ` + string(first) + "}"
-	within, err := monitor.Decode(strings.NewReader(report))
+	within, err := reading.Decode(strings.NewReader(report))
 	if err != nil || !reflect.DeepEqual(r, within) {
 		t.Errorf("within a report it came out as\n%+v, %v", within, err)
 	}
@@ -281,13 +283,13 @@ func TestReadingSurvivesJSON(t *testing.T) {
 
 func TestDecodeRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, text := range []string{"", "[]", "{}", `{"format": 2}`, `{"format": "1"}`} {
-		if _, err := monitor.Decode(strings.NewReader(text)); pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
+		if _, err := reading.Decode(strings.NewReader(text)); pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
 			t.Errorf("%q: %v", text, err)
 		} else if strings.Contains(err.Error(), "Go ") {
 			t.Errorf("%q: %v speaks of Go's types", text, err)
 		}
 	}
-	if _, err := monitor.Decode(strings.NewReader(`{"format": 1, "of_tomorrow": true}`)); err != nil {
+	if _, err := reading.Decode(strings.NewReader(`{"format": 1, "of_tomorrow": true}`)); err != nil {
 		t.Errorf("a new field is refused: %v", err)
 	}
 }

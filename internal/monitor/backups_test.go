@@ -6,44 +6,45 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 func TestBackups(t *testing.T) {
 	now := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
-	state := func(age time.Duration, proof pgmedic.Proof) *monitor.BackupState {
-		return &monitor.BackupState{ID: "20261122T020000Z-7f3a9c", SnapshotAt: now.Add(-age), Proof: proof, ProofAt: now.Add(-age)}
+	state := func(age time.Duration, proof pgmedic.Proof) *reading.BackupState {
+		return &reading.BackupState{ID: "20261122T020000Z-7f3a9c", SnapshotAt: now.Add(-age), Proof: proof, ProofAt: now.Add(-age)}
 	}
 	const day = 24 * time.Hour
 	for name, tt := range map[string]struct {
-		backups *monitor.Backups
+		backups *reading.Backups
 		want    []string // id and severity
 	}{
 		"not looked at": {nil, nil},
-		"none":          {&monitor.Backups{}, []string{"backup-missing critical"}},
-		"fresh and proven": {&monitor.Backups{Count: 1, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven)},
+		"none":          {&reading.Backups{}, []string{"backup-missing critical"}},
+		"fresh and proven": {&reading.Backups{Count: 1, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven)},
 			nil},
-		"at the lines": {&monitor.Backups{Count: 2, Newest: state(26*time.Hour, pgmedic.ProofTaken), Proven: state(8*day, pgmedic.ProofProven)},
+		"at the lines": {&reading.Backups{Count: 2, Newest: state(26*time.Hour, pgmedic.ProofTaken), Proven: state(8*day, pgmedic.ProofProven)},
 			nil},
-		"beyond the lines": {&monitor.Backups{Count: 2, Newest: state(26*time.Hour+time.Second, pgmedic.ProofTaken), Proven: state(8*day+time.Second, pgmedic.ProofProven)},
+		"beyond the lines": {&reading.Backups{Count: 2, Newest: state(26*time.Hour+time.Second, pgmedic.ProofTaken), Proven: state(8*day+time.Second, pgmedic.ProofProven)},
 			[]string{"backup-old warn", "backup-unproven warn"}},
-		"never proven": {&monitor.Backups{Count: 2, Newest: state(time.Hour, pgmedic.ProofVerified)},
+		"never proven": {&reading.Backups{Count: 2, Newest: state(time.Hour, pgmedic.ProofVerified)},
 			[]string{"backup-unproven warn"}},
-		"failed": {&monitor.Backups{Count: 2, Newest: state(time.Hour, pgmedic.ProofFailed), Proven: state(2*day, pgmedic.ProofProven)},
+		"failed": {&reading.Backups{Count: 2, Newest: state(time.Hour, pgmedic.ProofFailed), Proven: state(2*day, pgmedic.ProofProven)},
 			[]string{"backup-failed critical"}},
-		"shrunk": {&monitor.Backups{
+		"shrunk": {&reading.Backups{
 			Count: 2, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven),
-			Shrunk: &monitor.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7 * day), Before: "old", RowsBefore: 10, Rows: 1},
+			Shrunk: &reading.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7 * day), Before: "old", RowsBefore: 10, Rows: 1},
 		}, []string{"backup-shrunk warn"}},
-		"shrunk long ago": {&monitor.Backups{
+		"shrunk long ago": {&reading.Backups{
 			Count: 2, Newest: state(time.Hour, pgmedic.ProofProven), Proven: state(time.Hour, pgmedic.ProofProven),
-			Shrunk: &monitor.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7*day - time.Second), Before: "old", RowsBefore: 10, Rows: 1},
+			Shrunk: &reading.ShrunkBackup{ID: "new", SnapshotAt: now.Add(-7*day - time.Second), Before: "old", RowsBefore: 10, Rows: 1},
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reading := &monitor.Reading{TakenAt: now, Database: "clinic", Backups: tt.backups}
+			r := &reading.Reading{TakenAt: now, Database: "clinic", Backups: tt.backups}
 			var got []string
-			for _, f := range monitor.Analyse(reading, nil, monitor.DefaultThresholds()) {
+			for _, f := range judge.Analyse(r, nil, judge.DefaultThresholds()) {
 				got = append(got, f.ID+" "+string(f.Severity))
 				if f.Object != "database clinic" || f.Summary == "" || f.Fix == "" || f.Docs != "findings.md#"+f.ID || f.Evidence == nil {
 					t.Errorf("%+v", f)

@@ -5,7 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
@@ -31,10 +32,10 @@ func BenchmarkCollect(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		r, err := monitor.Collect(b.Context(), conn, monitor.CollectOptions{})
+		r, err := collect.Collect(b.Context(), conn, collect.Options{})
 		if err != nil {
 			b.Fatal(err)
 		}
-		monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 }

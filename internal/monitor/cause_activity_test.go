@@ -11,14 +11,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 func testADeadlockIsCounted(t *testing.T, dsn string) {
 	conn, one, two := connect(t, dsn), connect(t, dsn), connect(t, dsn)
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 0), (2, 0)")
-	object := "database " + look(t, conn, monitor.CollectOptions{}).Database
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	object := "database " + look(t, conn, collect.Options{}).Database
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	mustNotFind(t, findings(), "deadlocks-seen", object)
 	exec(t, one, "SET deadlock_timeout = '10ms'", "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
 	exec(t, two, "SET deadlock_timeout = '10ms'", "BEGIN", "UPDATE t SET n = 1 WHERE id = 2")
@@ -40,7 +41,7 @@ func testADeadlockIsCounted(t *testing.T, dsn string) {
 
 func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	database := look(t, conn, monitor.CollectOptions{}).Database
+	database := look(t, conn, collect.Options{}).Database
 	exec(t, conn, "ALTER DATABASE "+database+" SET work_mem = '64kB'")
 	sort := func() {
 		worker := connect(t, dsn)
@@ -51,7 +52,7 @@ func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
 	object := "database " + database
 	// A session of its own, for which the setting is new.
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, connect(t, dsn), func(l *monitor.Thresholds) { l.TempBytes = 100 << 10 })
+		return judgeBy(t, connect(t, dsn), func(l *judge.Thresholds) { l.TempBytes = 100 << 10 })
 	}
 	f := comes(t, "temp-files", object, findings)
 	paste(t, conn, f.Fix)
@@ -71,7 +72,7 @@ func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT pg_sleep(0.2)")
 	heavy := func() (pgmedic.Finding, bool) {
-		return about(judgeBy(t, conn, func(l *monitor.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
+		return about(judgeBy(t, conn, func(l *judge.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
 	}
 	f, found := heavy()
 	if !found {
@@ -110,10 +111,10 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 			}
 		}
 	}()
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.RegressionCalls = 3
 	watcher := &counting{Conn: conn, second: func() { close(begun) }}
-	findings := monitor.Analyse(look(t, watcher, monitor.CollectOptions{Interval: 500 * time.Millisecond}), nil, limits)
+	findings := judge.Analyse(look(t, watcher, collect.Options{Interval: 500 * time.Millisecond}), nil, limits)
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -125,7 +126,7 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 	if f.Fix != "" {
 		paste(t, conn, f.Fix)
 	}
-	quiet := monitor.Analyse(look(t, conn, monitor.CollectOptions{Interval: time.Millisecond}), nil, limits)
+	quiet := judge.Analyse(look(t, conn, collect.Options{Interval: time.Millisecond}), nil, limits)
 	mustNotFind(t, quiet, "statement-regressed", f.Object)
 }
 
@@ -167,7 +168,7 @@ func testStatementsThatAreThrownAwayAreFound(t *testing.T, dsn string) {
 	for i := range 600 {
 		exec(t, conn, "SELECT 1"+strings.Repeat(", 1", i))
 	}
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, comes(t, "statements-evicted", "pg_stat_statements", findings).Fix)
 	exec(t, conn, "SELECT pg_stat_statements_reset()")
 	goes(t, "statements-evicted", "pg_stat_statements", findings)

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -24,7 +26,7 @@ func testNeedlessIndexesAreFoundAndDropped(t *testing.T, dsn string) {
 		`CREATE INDEX supporting ON "T" (p)`, `CREATE INDEX expression ON "T" (lower(b))`, `CREATE INDEX hashed ON "T" USING hash (a)`,
 		`CREATE INDEX ranges ON "T" USING brin (id) WITH (pages_per_range = 4)`, `CREATE INDEX wide_ranges ON "T" USING brin (id)`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
 	}
 	all := findings()
 	for _, object := range []string{odd + `."Sec ond"`, odd + ".same_as_key"} {
@@ -52,7 +54,7 @@ func testNeedlessIndexesAreFoundAndDropped(t *testing.T, dsn string) {
 		t.Errorf("the statistics of an expression are to be dropped: %+v", f)
 	}
 	// Of an index that is too young nothing is advised.
-	if f := mustFind(t, judgeBy(t, conn, func(l *monitor.Thresholds) { l.UnusedIndexBytes = 0 }), "index-unused", odd+".hashed"); f.Fix != "" {
+	if f := mustFind(t, judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexBytes = 0 }), "index-unused", odd+".hashed"); f.Fix != "" {
 		t.Errorf("a new index is to be dropped: %+v", f)
 	}
 }
@@ -64,7 +66,7 @@ func testAMissingIndexIsFoundAndBuilt(t *testing.T, dsn string) {
 	for range 55 {
 		exec(t, conn, `SELECT note FROM visits v WHERE v."Patient" = 7 AND note = 'secret'`)
 	}
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	const object = `public.visits ("Patient")`
 	f := comes(t, "index-missing", object, findings)
 	if !strings.Contains(f.Risk, "heuristic") {
@@ -83,7 +85,7 @@ func testSlowStatementsAreFound(t *testing.T, dsn string) {
 		}
 	}
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.SlowStatement, l.StatementsMinTime = 5*time.Millisecond, 0 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlowStatement, l.StatementsMinTime = 5*time.Millisecond, 0 })
 	}
 	f, found := about(findings(), "statement-slow", "pg_sleep")
 	if !found || evidenceOf(f, "calls") != "5" {
@@ -129,7 +131,7 @@ func testAFailingArchiverIsFound(t *testing.T, dsn string) {
 	exec(t, conn, "ALTER SYSTEM SET archive_command = 'false'", "SELECT pg_reload_conf()")
 	findings := func() []pgmedic.Finding {
 		exec(t, conn, "SELECT txid_current()", "SELECT pg_switch_wal()")
-		return judge(t, conn)
+		return judgeNow(t, conn)
 	}
 	f := comes(t, "archiver-failing", "server", findings)
 	paste(t, conn, f.Fix)
@@ -141,14 +143,14 @@ func testAMissingSynchronousStandbyIsFoundAndGivenUp(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	restored(t, conn, "synchronous_standby_names")
 	exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, comes(t, "synchronous-standby-missing", "server", findings).Fix)
 	goes(t, "synchronous-standby-missing", "server", findings)
 }
 
 func testASettingIsFoundAndMended(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	for name, id := range map[string]string{"full_page_writes": "full-page-writes-off", "autovacuum": "autovacuum-off", "random_page_cost": "random-page-cost-default"} {
 		restored(t, conn, name)
 		if name == "autovacuum" {
@@ -162,17 +164,17 @@ func testASettingIsFoundAndMended(t *testing.T, dsn string) {
 
 func testStatementsThatNobodyCountsAreCounted(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	findings := judge(t, conn)
-	object := "database " + look(t, conn, monitor.CollectOptions{}).Database
+	findings := judgeNow(t, conn)
+	object := "database " + look(t, conn, collect.Options{}).Database
 	paste(t, conn, mustFind(t, findings, "statements-not-tracked", object).Fix)
-	mustNotFind(t, judge(t, conn), "statements-not-tracked", object)
+	mustNotFind(t, judgeNow(t, conn), "statements-not-tracked", object)
 }
 
 func testASuperusersApplicationIsFound(t *testing.T, dsn string) {
 	conn, app := connect(t, dsn), connect(t, dsn)
 	exec(t, app, "SET application_name = 'billing'")
 	used := func() bool {
-		return slices.ContainsFunc(judge(t, conn), func(f pgmedic.Finding) bool {
+		return slices.ContainsFunc(judgeNow(t, conn), func(f pgmedic.Finding) bool {
 			return f.ID == "superuser-sessions" && f.Object == "role postgres" && evidenceOf(f, "application") == "billing"
 		})
 	}
@@ -187,8 +189,8 @@ func testADisabledSubscriptionIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, `CREATE SUBSCRIPTION "Sub one" CONNECTION 'host=127.0.0.1 password=secret' PUBLICATION p WITH (connect = false, slot_name = NONE)`)
 	defer exec(t, conn, `DROP SUBSCRIPTION "Sub one"`)
-	r := look(t, conn, monitor.CollectOptions{})
-	f := mustFind(t, monitor.Analyse(r, nil, monitor.DefaultThresholds()), "subscription-down", `subscription "Sub one"`)
+	r := look(t, conn, collect.Options{})
+	f := mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "subscription-down", `subscription "Sub one"`)
 	if f.Severity != pgmedic.SeverityInfo || f.Fix != "" || !strings.Contains(f.Risk, "detached") {
 		t.Errorf("without a slot it can't be enabled: %+v", f)
 	}
@@ -197,10 +199,10 @@ func testADisabledSubscriptionIsFound(t *testing.T, dsn string) {
 func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	restored(t, conn, "max_wal_size")
-	var before *monitor.Reading
+	var before *reading.Reading
 	// Before 15 a new database's statistics begin with the first report of them.
 	eventually(t, "the database is counted", func() bool {
-		before = look(t, conn, monitor.CollectOptions{})
+		before = look(t, conn, collect.Options{})
 		return before.Transactions != nil && before.Transactions.Commits > 0
 	})
 	// Many, for before 15 they may be counted late, and each look commits.
@@ -208,10 +210,10 @@ func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 		exec(t, conn, "BEGIN", "SELECT txid_current()", "ROLLBACK")
 	}
 	exec(t, conn, "CHECKPOINT")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.RollbackMin, limits.CheckpointsMin = 10, 1
 	findings := func() []pgmedic.Finding {
-		return monitor.Analyse(look(t, conn, monitor.CollectOptions{}), []*monitor.Reading{before}, limits)
+		return judge.Analyse(look(t, conn, collect.Options{}), []*reading.Reading{before}, limits)
 	}
 	object := "database " + before.Database
 	eventually(t, "the rollbacks of the window are counted", func() bool {
@@ -225,13 +227,13 @@ func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 // all lines crossed.
 func looksRun(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	r := look(t, conn, monitor.CollectOptions{})
-	r.Host = &monitor.Host{MemoryBytes: 1 << 30, DiskBytes: 100, DiskFreeBytes: 1, Source: "stated"}
+	r := look(t, conn, collect.Options{})
+	r.Host = &reading.Host{MemoryBytes: 1 << 30, DiskBytes: 100, DiskFreeBytes: 1, Source: "stated"}
 	if p := r.Replication.Replay; p != nil {
 		p.ReceiverStatus = ""
 	}
 	run := 0
-	for _, f := range monitor.Analyse(r, nil, monitor.Thresholds{HeldBackTransactions: -1, LagWarnBytes: -1, SlotRetainedBytes: -1}) {
+	for _, f := range judge.Analyse(r, nil, judge.Thresholds{HeldBackTransactions: -1, LagWarnBytes: -1, SlotRetainedBytes: -1}) {
 		if strings.HasPrefix(f.Risk, "Changes nothing") {
 			paste(t, conn, f.Fix)
 			run++
@@ -247,20 +249,20 @@ func testAStandbyIsReadAndJudged(t *testing.T, dsn string, primary *scratch.Serv
 	conn := connect(t, dsn)
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})
 	there := connect(t, standby.DSN("postgres"))
-	r := look(t, there, monitor.CollectOptions{})
+	r := look(t, there, collect.Options{})
 	if wrong := unexpected(r.Skipped); len(wrong) > 0 {
 		t.Errorf("skipped on the standby: %+v", wrong)
 	}
-	if r.Server.Role != monitor.RoleStandby || r.Replication.Replay == nil || r.Replication.Replay.ReceiverStatus != "streaming" ||
+	if r.Server.Role != reading.RoleStandby || r.Replication.Replay == nil || r.Replication.Replay.ReceiverStatus != "streaming" ||
 		r.Replication.Conflicts == nil || r.Replication.CurrentBytes == nil {
 		t.Errorf("standby: %+v", r.Replication)
 	}
-	name := look(t, conn, monitor.CollectOptions{}).Replication.Standbys[0].Application
+	name := look(t, conn, collect.Options{}).Replication.Standbys[0].Application
 	here := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LagWarnBytes = 1 << 16 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LagWarnBytes = 1 << 16 })
 	}
 	goes(t, "standby-lagging", "standby "+name, here)
-	mustNotFind(t, judge(t, there), "replay-paused", "server")
+	mustNotFind(t, judgeNow(t, there), "replay-paused", "server")
 	for _, c := range []*pgx.Conn{conn, there} {
 		looksRun(t, c)
 	}
@@ -268,15 +270,15 @@ func testAStandbyIsReadAndJudged(t *testing.T, dsn string, primary *scratch.Serv
 	exec(t, there, "SELECT pg_wal_replay_pause()")
 	exec(t, conn, "CREATE TABLE written AS SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i")
 	comes(t, "standby-lagging", "standby "+name, here)
-	f := comes(t, "replay-paused", "server", func() []pgmedic.Finding { return judge(t, there) })
+	f := comes(t, "replay-paused", "server", func() []pgmedic.Finding { return judgeNow(t, there) })
 	paste(t, there, f.Fix)
-	mustFind(t, judge(t, there), "replay-paused", "server")
+	mustFind(t, judgeNow(t, there), "replay-paused", "server")
 	exec(t, there, "SELECT pg_wal_replay_resume()")
-	goes(t, "replay-paused", "server", func() []pgmedic.Finding { return judge(t, there) })
+	goes(t, "replay-paused", "server", func() []pgmedic.Finding { return judgeNow(t, there) })
 	goes(t, "standby-lagging", "standby "+name, here)
 	// With a replica that nobody has looked at, no index is called droppable.
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, a int)", "CREATE INDEX maybe ON t (a)")
-	unused := judgeBy(t, conn, func(l *monitor.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
+	unused := judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
 	if f := mustFind(t, unused, "index-unused", "public.maybe"); f.Fix != "" || !strings.Contains(f.Summary, "replicas") {
 		t.Errorf("%+v", f)
 	}

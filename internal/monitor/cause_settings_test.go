@@ -8,14 +8,16 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
 func testSettingsThatLoseDataAreFoundAndMended(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	restored(t, conn, "track_counts")
 	exec(t, conn, "ALTER SYSTEM SET track_counts = off", "SELECT pg_reload_conf()")
 	paste(t, conn, comes(t, "track-counts-off", "track_counts", findings).Fix)
@@ -31,10 +33,10 @@ func testMemorySettingsAreFoundAndMended(t *testing.T, dsn string) {
 	restored(t, conn, "shared_buffers")
 	restored(t, conn, "effective_cache_size")
 	findings := func() []pgmedic.Finding {
-		r := look(t, conn, monitor.CollectOptions{})
-		r.Host = &monitor.Host{MemoryBytes: 128 << 30, Source: "stated"}
+		r := look(t, conn, collect.Options{})
+		r.Host = &reading.Host{MemoryBytes: 128 << 30, Source: "stated"}
 		r.Size.DatabaseBytes = 64 << 30
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	f := comes(t, "effective-cache-size", "effective_cache_size", findings)
 	if !strings.Contains(f.Fix, "'98304MB'") || evidenceOf(f, "memory_source") != "stated" {
@@ -49,9 +51,9 @@ func testMemorySettingsAreFoundAndMended(t *testing.T, dsn string) {
 	exec(t, conn, "ALTER SYSTEM RESET shared_buffers", "SELECT pg_reload_conf()")
 	goes(t, "restart-pending", "shared_buffers", findings)
 	fits := func() []pgmedic.Finding {
-		r := look(t, conn, monitor.CollectOptions{})
-		r.Host = &monitor.Host{MemoryBytes: 512 << 20, Source: "stated"}
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		r := look(t, conn, collect.Options{})
+		r.Host = &reading.Host{MemoryBytes: 512 << 20, Source: "stated"}
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	mustNotFind(t, fits(), "shared-buffers-size", "shared_buffers")
 }
@@ -60,7 +62,7 @@ func testPasswordsKeptAsMD5AreFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "SET password_encryption = md5", "CREATE ROLE old_fashioned LOGIN PASSWORD 'synthetic'")
 	defer exec(t, conn, "DROP ROLE old_fashioned")
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, mustFind(t, findings(), "passwords-md5", "server").Fix)
 	exec(t, conn, "SET password_encryption = 'scram-sha-256'", "ALTER ROLE old_fashioned PASSWORD 'synthetic'")
 	mustNotFind(t, findings(), "passwords-md5", "server")
@@ -75,8 +77,8 @@ func testADatabaseNearWraparoundIsFoundAndFrozen(t *testing.T, dsn string) {
 		exec(t, conn, "UPDATE pg_database SET datfrozenxid = ((pg_catalog.txid_current() + 4294967296 - 1400000000) % 4294967296)::text::xid "+
 			"WHERE datname = current_database()")
 	}
-	object := "database " + look(t, conn, monitor.CollectOptions{}).Database
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	object := "database " + look(t, conn, collect.Options{}).Database
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	f := comes(t, "wraparound-database", object, func() []pgmedic.Finding {
 		grow()
 		return findings()
@@ -90,15 +92,15 @@ func testADatabaseNearWraparoundIsFoundAndFrozen(t *testing.T, dsn string) {
 
 func testAVersionWithoutFixesIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	r := look(t, conn, monitor.CollectOptions{})
+	r := look(t, conn, collect.Options{})
 	if r.Server.VersionNum/10000 <= 13 {
-		mustFind(t, monitor.Analyse(r, nil, monitor.DefaultThresholds()), "version-unsupported", "server")
+		mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
 	}
 	// As it was on the day after its first release.
 	r.TakenAt = noon.AddDate(-8, 0, 0)
-	mustNotFind(t, monitor.Analyse(r, nil, monitor.DefaultThresholds()), "version-unsupported", "server")
+	mustNotFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
 	r.TakenAt = noon.AddDate(20, 0, 0)
-	mustFind(t, monitor.Analyse(r, nil, monitor.DefaultThresholds()), "version-unsupported", "server")
+	mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
 }
 
 // testAServerWithChecksums also has a small pg_stat_statements.
@@ -115,7 +117,7 @@ func testAServerWithChecksums(t *testing.T, _ string, other *scratch.Server) {
 // testADamagedPageIsFound adds a page with a wrong checksum to a table's file.
 func testADamagedPageIsFound(t *testing.T, server *scratch.Server) {
 	conn := connect(t, server.DSN("postgres"))
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	mustNotFind(t, findings(), "checksums-off", "data_checksums")
 	mustNotFind(t, findings(), "checksum-failures", "database postgres")
 	exec(t, conn, "CREATE TABLE damaged (id int)")
@@ -146,8 +148,8 @@ func testMissingChecksumsAreFound(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	if on == "off" {
-		mustFind(t, judge(t, conn), "checksums-off", "data_checksums")
+		mustFind(t, judgeNow(t, conn), "checksums-off", "data_checksums")
 	} else {
-		mustNotFind(t, judge(t, conn), "checksums-off", "data_checksums")
+		mustNotFind(t, judgeNow(t, conn), "checksums-off", "data_checksums")
 	}
 }

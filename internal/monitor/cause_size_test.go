@@ -8,9 +8,12 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // storyOf is the comment that pgmedic writes, as an SQL literal.
@@ -20,7 +23,7 @@ func storyOf(t *testing.T, s postgres.Story) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pgmedic.QuoteLiteral(string(text))
+	return sqltext.QuoteLiteral(string(text))
 }
 
 func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
@@ -31,9 +34,9 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	for _, n := range []string{name, renamed} {
-		exec(t, conn, "CREATE DATABASE "+pgmedic.QuoteIdent(n)+" TEMPLATE template0")
+		exec(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(n)+" TEMPLATE template0")
 		t.Cleanup(func() {
-			if _, err := conn.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+pgmedic.QuoteIdent(n)); err != nil {
+			if _, err := conn.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+sqltext.QuoteIdent(n)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -42,17 +45,17 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	exec(t, conn, "COMMENT ON DATABASE "+renamed+" IS "+
 		storyOf(t, postgres.Story{Pgmedic: postgres.StoryKept, Name: "old", Of: "shop", By: "restore", Since: now.Add(-time.Hour * 1000)}))
 	tell := func(state string, age time.Duration) []pgmedic.Finding {
-		exec(t, conn, "COMMENT ON DATABASE "+pgmedic.QuoteIdent(name)+" IS "+
+		exec(t, conn, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+
 			storyOf(t, postgres.Story{Pgmedic: state, Name: name, Of: "shop", By: "restore", Since: now.Add(-age)}))
-		r := look(t, conn, monitor.CollectOptions{})
-		i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
-		if i < 0 || slices.ContainsFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == renamed }) {
+		r := look(t, conn, collect.Options{})
+		i := slices.IndexFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == name })
+		if i < 0 || slices.ContainsFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == renamed }) {
 			t.Fatalf("kept: %+v", r.Size.Kept)
 		}
 		if k := r.Size.Kept[i]; k.Bytes == nil || *k.Bytes < 1<<20 || k.Of != "shop" || k.State != state || k.AgeSeconds < age.Seconds() {
 			t.Errorf("%+v", k)
 		}
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	const id, object = "database-kept", "database " + name
 	week := 7 * 24 * time.Hour
@@ -63,19 +66,19 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	mustNotFind(t, tell(postgres.StoryLoading, time.Hour), id, object)
 	mustFind(t, tell(postgres.StoryReady, 25*time.Hour), id, object)
 	// A role that may not measure it, nor connect, is told of it all the same.
-	exec(t, conn, "REVOKE CONNECT ON DATABASE "+pgmedic.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
-	r := look(t, conn, monitor.CollectOptions{})
-	i := slices.IndexFunc(r.Size.Kept, func(k monitor.KeptDatabase) bool { return k.Name == name })
+	exec(t, conn, "REVOKE CONNECT ON DATABASE "+sqltext.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
+	r := look(t, conn, collect.Options{})
+	i := slices.IndexFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == name })
 	if i < 0 || r.Size.Kept[i].Bytes != nil {
 		t.Errorf("kept: %+v", r.Size.Kept)
 	}
-	if !slices.ContainsFunc(r.Skipped, func(s monitor.Skipped) bool {
-		return s.Section == monitor.SectionSize && s.Query == "size of database "+pgmedic.QuoteIdent(name)
+	if !slices.ContainsFunc(r.Skipped, func(s reading.Skipped) bool {
+		return s.Section == reading.SectionSize && s.Query == "size of database "+sqltext.QuoteIdent(name)
 	}) {
 		t.Errorf("nothing says that its size is not known: %+v", r.Skipped)
 	}
-	exec(t, conn, "RESET ROLE", "DROP ROLE onlooker", "DROP DATABASE "+pgmedic.QuoteIdent(name))
-	mustNotFind(t, judge(t, conn), id, object)
+	exec(t, conn, "RESET ROLE", "DROP ROLE onlooker", "DROP DATABASE "+sqltext.QuoteIdent(name))
+	mustNotFind(t, judgeNow(t, conn), id, object)
 }
 
 func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
@@ -93,11 +96,11 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE SCHEMA "+others, "COMMENT ON SCHEMA "+others+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", By: postgres.ByRescue, Backup: backup, Since: now}))
 	tell := func(age time.Duration) []pgmedic.Finding {
 		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", Of: "shop", By: postgres.ByRescue, Backup: backup, Since: now.Add(-age)}))
-		r := look(t, conn, monitor.CollectOptions{})
+		r := look(t, conn, collect.Options{})
 		if s := r.Size.Rescued; len(s) != 1 || s[0].Name != schema || s[0].Backup != backup || s[0].Tables != 1 {
 			t.Fatalf("rescued: %+v", s)
 		}
-		return monitor.Analyse(r, nil, monitor.DefaultThresholds())
+		return judge.Analyse(r, nil, judge.DefaultThresholds())
 	}
 	const id = "rescue-left"
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)
@@ -105,14 +108,14 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 		t.Errorf("the fix is %s", fix)
 	}
 	exec(t, conn, "DROP SCHEMA "+schema+" CASCADE")
-	mustNotFind(t, judge(t, conn), id, "schema "+schema)
+	mustNotFind(t, judgeNow(t, conn), id, "schema "+schema)
 }
 
 func testDisksOfTablespacesAreListed(t *testing.T, dsn string, server *scratch.Server) {
 	conn := connect(t, dsn)
 	listed := func() bool {
-		return slices.ContainsFunc(look(t, conn, monitor.CollectOptions{}).Skipped, func(s monitor.Skipped) bool {
-			return s.Section == monitor.SectionSize && s.Query == `the disk of tablespace "else where"`
+		return slices.ContainsFunc(look(t, conn, collect.Options{}).Skipped, func(s reading.Skipped) bool {
+			return s.Section == reading.SectionSize && s.Query == `the disk of tablespace "else where"`
 		})
 	}
 	if listed() {
@@ -122,7 +125,7 @@ func testDisksOfTablespacesAreListed(t *testing.T, dsn string, server *scratch.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, conn, `CREATE TABLESPACE "else where" LOCATION `+pgmedic.QuoteLiteral(dir))
+	exec(t, conn, `CREATE TABLESPACE "else where" LOCATION `+sqltext.QuoteLiteral(dir))
 	if !listed() {
 		t.Error("nothing says that its disk is not measured")
 	}

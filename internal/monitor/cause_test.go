@@ -10,15 +10,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 // judgeBy looks and analyses with thresholds that are changed.
-func judgeBy(t *testing.T, conn monitor.Conn, change func(*monitor.Thresholds)) []pgmedic.Finding {
+func judgeBy(t *testing.T, conn collect.Conn, change func(*judge.Thresholds)) []pgmedic.Finding {
 	t.Helper()
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	change(&limits)
-	return monitor.Analyse(look(t, conn, monitor.CollectOptions{}), nil, limits)
+	return judge.Analyse(look(t, conn, collect.Options{}), nil, limits)
 }
 
 // comes waits until a finding is there.
@@ -80,7 +81,7 @@ func testASessionThatBlocksIsFoundAndEnded(t *testing.T, dsn string) {
 	exec(t, root, "BEGIN", "UPDATE "+odd+`."T 1" SET ssn = '078-05-1120'`)
 	middleEnds := run(t, middle, "UPDATE "+odd+`."T 1" SET ssn = '078-05-1120'`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LockWaitWarn = time.Millisecond })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LockWaitWarn = time.Millisecond })
 	}
 	comes(t, "lock-wait", process(root), findings)
 	lastEnds := run(t, last, "TRUNCATE "+odd+`."T 1"`)
@@ -109,7 +110,7 @@ func testALongTransactionIsFoundAndCancelled(t *testing.T, dsn string) {
 	conn, long := connect(t, dsn), connect(t, dsn)
 	ends := run(t, long, "SELECT pg_sleep(600)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LongTransaction = time.Millisecond })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LongTransaction = time.Millisecond })
 	}
 	f := comes(t, "long-transaction", process(long), findings)
 	paste(t, conn, f.Fix)
@@ -123,7 +124,7 @@ func testAPreparedTransactionIsFoundAndFinished(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)", `PREPARE TRANSACTION 'O''dd \ one'`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.PreparedTransaction, l.HeldBackTransactions = time.Millisecond, -1 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.PreparedTransaction, l.HeldBackTransactions = time.Millisecond, -1 })
 	}
 	const object = `prepared transaction "O'dd \ one"`
 	paste(t, conn, comes(t, "vacuum-held-back", object, findings).Fix)
@@ -141,7 +142,7 @@ func testAPreparedTransactionIsFoundAndFinished(t *testing.T, dsn string) {
 func testASlotThatNobodyReadsIsFoundAndDropped(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "SELECT pg_create_physical_replication_slot('left_behind', true)")
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	f := comes(t, "slot-inactive", "replication slot left_behind", findings)
 	if f.Severity != pgmedic.SeverityInfo || evidenceOf(f, "retained_bytes") == "" {
 		t.Errorf("%+v", f)
@@ -149,7 +150,7 @@ func testASlotThatNobodyReadsIsFoundAndDropped(t *testing.T, dsn string) {
 	// While it keeps little, its standby may only be restarting.
 	paste(t, conn, f.Fix)
 	f = comes(t, "slot-inactive", "replication slot left_behind", func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.SlotRetainedBytes = -1 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlotRetainedBytes = -1 })
 	})
 	if f.Severity != pgmedic.SeverityWarn {
 		t.Errorf("%+v", f)
@@ -168,7 +169,7 @@ func testATableNearWraparoundIsFoundAndFrozen(t *testing.T, dsn string) {
 	// 1.4 thousand million transactions ago, which is 65 % of what there is.
 	const age = `((pg_catalog.txid_current() + 4294967296 - 1400000000) % 4294967296)::text::xid`
 	exec(t, conn, "UPDATE pg_class SET relfrozenxid = "+age+" WHERE oid = '"+strings.ReplaceAll(odd+`."O ld"`, "'", "''")+"'::regclass")
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	f := mustFind(t, findings(), "wraparound-table", odd+`."O ld"`)
 	if f.Severity != pgmedic.SeverityWarn {
 		t.Errorf("%+v", f)
@@ -186,7 +187,7 @@ func testASequenceNearItsEndIsFoundAndWidened(t *testing.T, dsn string) {
 		`CREATE SEQUENCE free`, `CREATE TABLE taken (id int PRIMARY KEY DEFAULT nextval('free'))`, `SELECT setval('free', 1400000000)`,
 		`CREATE SEQUENCE bounded MAXVALUE 100`, `SELECT setval('bounded', 90)`,
 		`CREATE SEQUENCE round MAXVALUE 100 CYCLE`, `SELECT setval('round', 90)`)
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	all := findings()
 	for object, want := range map[string]struct {
 		severity pgmedic.Severity
@@ -214,7 +215,7 @@ func testABloatedTableIsFoundAndRewritten(t *testing.T, dsn string) {
 		"DELETE FROM swollen WHERE id % 10 <> 0", "VACUUM (ANALYZE) swollen",
 		"CREATE TABLE dense (id int PRIMARY KEY, t text)", "INSERT INTO dense SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i", "VACUUM (ANALYZE) dense")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.BloatMinBytes = 1 << 20 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 1 << 20 })
 	}
 	f := mustFind(t, findings(), "table-bloat", "public.swollen")
 	mustNotFind(t, findings(), "table-bloat", "public.dense")
@@ -227,7 +228,7 @@ func testABloatedIndexIsFoundAndRebuilt(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, n bigint) WITH (autovacuum_enabled = off)", "CREATE INDEX spread ON t (n)",
 		"INSERT INTO t SELECT i, i FROM generate_series(1, 50000) i", "DELETE FROM t WHERE id % 20 <> 0", "VACUUM (ANALYZE) t")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.BloatMinBytes = 256 << 10 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 256 << 10 })
 	}
 	paste(t, conn, mustFind(t, findings(), "index-bloat", "public.spread").Fix)
 	goes(t, "index-bloat", "public.spread", findings)
@@ -238,7 +239,7 @@ func testATableNeverAnalyzedIsFoundAndAnalyzed(t *testing.T, dsn string) {
 	exec(t, conn, `CREATE TABLE "Un known" (id int PRIMARY KEY) WITH (autovacuum_enabled = off)`,
 		`INSERT INTO "Un known" SELECT generate_series(1, 5000)`, `DELETE FROM "Un known"`)
 	flushed(t, conn, `"Un known"`, 5000)
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, comes(t, "table-never-analyzed", `public."Un known"`, findings).Fix)
 	goes(t, "table-never-analyzed", `public."Un known"`, findings)
 }
@@ -247,7 +248,7 @@ func testATableNeverVacuumedIsFoundAndVacuumed(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, `CREATE TABLE "Log" (id int PRIMARY KEY) WITH (autovacuum_enabled = off)`, `INSERT INTO "Log" SELECT generate_series(1, 5000)`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.NeverVacuumedRows = 4000 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.NeverVacuumedRows = 4000 })
 	}
 	paste(t, conn, comes(t, "table-never-vacuumed", `public."Log"`, findings).Fix)
 	goes(t, "table-never-vacuumed", `public."Log"`, findings)
@@ -260,7 +261,7 @@ func testAnInvalidIndexIsFoundAndRebuilt(t *testing.T, dsn string) {
 		t.Fatal("the index was built")
 	}
 	exec(t, conn, `DELETE FROM "T"`)
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	f := mustFind(t, findings(), "index-invalid", odd+`."Bro ken"`)
 	if strings.Contains(f.Fix, "DROP") {
 		t.Errorf("what somebody wanted is to be dropped: %s", f.Fix)

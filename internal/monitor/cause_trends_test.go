@@ -4,19 +4,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // at looks with a clock that says how long before noon it is.
-func at(before time.Duration) monitor.CollectOptions {
-	return monitor.CollectOptions{Now: func() time.Time { return noon.Add(-before) }}
+func at(before time.Duration) collect.Options {
+	return collect.Options{Now: func() time.Time { return noon.Add(-before) }}
 }
 
 func testWaitsThatRecurAreFound(t *testing.T, dsn string) {
 	conn, holder, waiter := connect(t, dsn), connect(t, dsn), connect(t, dsn)
 	restored(t, conn, "log_lock_waits")
 	exec(t, conn, "CREATE TABLE wanted (id int PRIMARY KEY)")
-	var earlier []*monitor.Reading
+	var earlier []*reading.Reading
 	for i := range 3 {
 		exec(t, holder, "BEGIN", "LOCK TABLE wanted")
 		ends := run(t, waiter, "SELECT count(*) FROM wanted")
@@ -36,32 +38,32 @@ func testWaitsThatRecurAreFound(t *testing.T, dsn string) {
 		earlier = append(earlier, look(t, conn, at(moment-time.Hour)))
 	}
 	now := look(t, conn, at(0))
-	f := mustFind(t, monitor.Analyse(now, earlier, monitor.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
+	f := mustFind(t, judge.Analyse(now, earlier, judge.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
 	if evidenceOf(f, "episodes") != "3" {
 		t.Errorf("%+v", f)
 	}
 	paste(t, conn, f.Fix)
-	mustNotFind(t, monitor.Analyse(now, earlier[:2], monitor.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
+	mustNotFind(t, judge.Analyse(now, earlier[:2], judge.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
 	// A day later nobody has waited again.
-	mustNotFind(t, monitor.Analyse(look(t, conn, at(-25*time.Hour)), append(earlier, now), monitor.DefaultThresholds()),
+	mustNotFind(t, judge.Analyse(look(t, conn, at(-25*time.Hour)), append(earlier, now), judge.DefaultThresholds()),
 		"lock-waits-recurring", "public.wanted")
 }
 
 func testAStatementThatIsNewIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT count(*) FROM pg_class")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.StatementsMinTime = 0
 	before := look(t, conn, at(26*time.Hour))
 	exec(t, conn, "SELECT pg_sleep(0.5), 'new'")
 	now := look(t, conn, at(0))
-	f, found := about(monitor.Analyse(now, []*monitor.Reading{before}, limits), "statement-new", "pg_sleep")
+	f, found := about(judge.Analyse(now, []*reading.Reading{before}, limits), "statement-new", "pg_sleep")
 	if !found {
-		t.Fatalf("no statement-new among %s", names(monitor.Analyse(now, []*monitor.Reading{before}, limits)))
+		t.Fatalf("no statement-new among %s", names(judge.Analyse(now, []*reading.Reading{before}, limits)))
 	}
 	if f.Fix != "" {
 		paste(t, conn, f.Fix)
 	}
 	later := look(t, conn, at(-26*time.Hour))
-	mustNotFind(t, monitor.Analyse(later, []*monitor.Reading{before, now}, limits), "statement-new", f.Object)
+	mustNotFind(t, judge.Analyse(later, []*reading.Reading{before, now}, limits), "statement-new", f.Object)
 }

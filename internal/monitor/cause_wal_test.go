@@ -15,7 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -38,7 +39,7 @@ func testAnArchiverThatIsBehindIsFound(t *testing.T, dsn string) {
 	defer goOn()
 	exec(t, conn, "ALTER SYSTEM SET archive_command = 'until test -e "+name+"; do sleep 0.05; done'", "SELECT pg_reload_conf()")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.ArchiveBacklog = 2 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.ArchiveBacklog = 2 })
 	}
 	for range 4 {
 		exec(t, conn, "SELECT txid_current()", "SELECT pg_switch_wal()")
@@ -79,7 +80,7 @@ func testASlotWhoseReaderIsBehindIsFound(t *testing.T, dsn string) {
 	}
 	exec(t, conn, "CREATE TABLE written AS SELECT repeat('x', 100) FROM generate_series(1, 10000)", "SELECT pg_switch_wal()")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.SlotRetainedBytes = 64 << 10 })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlotRetainedBytes = 64 << 10 })
 	}
 	const object = "replication slot slow_reader"
 	paste(t, conn, comes(t, "slot-behind", object, findings).Fix)
@@ -106,7 +107,7 @@ func testASlotThatLosesItsWALIsFoundAndDropped(t *testing.T, dsn string) {
 	const object = "replication slot too_late"
 	findings := func() []pgmedic.Finding {
 		exec(t, conn, "SELECT txid_current()", "SELECT pg_switch_wal()", "CHECKPOINT")
-		return judge(t, conn)
+		return judgeNow(t, conn)
 	}
 	var f pgmedic.Finding
 	eventually(t, "the slot is lost", func() bool {
@@ -129,7 +130,7 @@ func testReplicationSlotsThatAreAllTakenAreFound(t *testing.T, dsn string) {
 		}
 	}
 	defer drop()
-	findings := func() []pgmedic.Finding { return judge(t, conn) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, comes(t, "workers-exhausted", "max_replication_slots", findings).Fix)
 	drop()
 	goes(t, "workers-exhausted", "max_replication_slots", findings)
@@ -140,13 +141,13 @@ func testASubscriptionThatFailsIsFound(t *testing.T, dsn string, server *scratch
 	subscriber := connect(t, scratchtest.Database(t, server))
 	exec(t, publisher, "CREATE TABLE t (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE t",
 		"SELECT pg_create_logical_replication_slot('sub', 'pgoutput')")
-	database := look(t, publisher, monitor.CollectOptions{}).Database
+	database := look(t, publisher, collect.Options{}).Database
 	exec(t, subscriber, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)",
 		"CREATE SUBSCRIPTION s CONNECTION '"+strings.ReplaceAll(server.DSN(database), "'", "''")+
 			"' PUBLICATION p WITH (create_slot = false, slot_name = 'sub', copy_data = false)")
 	defer exec(t, publisher, "DROP PUBLICATION p")
 	defer exec(t, subscriber, "DROP SUBSCRIPTION s")
-	findings := func() []pgmedic.Finding { return judge(t, subscriber) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, subscriber) }
 	goes(t, "subscription-down", "subscription s", findings)
 	// The row is there already: the worker fails, and again, and again. It is
 	// started anew every 5 s and lives for a moment, in which it counts as running.
@@ -185,9 +186,9 @@ func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scr
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"max_standby_streaming_delay": "10ms"}})
 	conn, there := connect(t, primary.DSN("postgres")), connect(t, standby.DSN("postgres"))
 	t.Run("silent", func(t *testing.T) {
-		name := "standby " + look(t, conn, monitor.CollectOptions{}).Replication.Standbys[0].Application
+		name := "standby " + look(t, conn, collect.Options{}).Replication.Standbys[0].Application
 		findings := func() []pgmedic.Finding {
-			return judgeBy(t, conn, func(l *monitor.Thresholds) { l.StandbySilence = 2500 * time.Millisecond })
+			return judgeBy(t, conn, func(l *judge.Thresholds) { l.StandbySilence = 2500 * time.Millisecond })
 		}
 		mustNotFind(t, findings(), "standby-silent", name)
 		var receiver int
@@ -202,7 +203,7 @@ func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scr
 		paste(t, conn, f.Fix)
 		mustNotFind(t, findings(), "standby-lagging", name)
 		there := func() []pgmedic.Finding {
-			return judgeBy(t, there, func(l *monitor.Thresholds) { l.StandbySilence = time.Second })
+			return judgeBy(t, there, func(l *judge.Thresholds) { l.StandbySilence = time.Second })
 		}
 		paste(t, connect(t, standby.DSN("postgres")), comes(t, "standby-not-receiving", "server", there).Fix)
 		if err := syscall.Kill(receiver, syscall.SIGCONT); err != nil {
@@ -219,7 +220,7 @@ func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scr
 		if primary.Major() < 13 {
 			return // there primary_conninfo changes at a restart only
 		}
-		findings := func() []pgmedic.Finding { return judge(t, there) }
+		findings := func() []pgmedic.Finding { return judgeNow(t, there) }
 		mustNotFind(t, findings(), "standby-not-receiving", "server")
 		exec(t, there, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
 		paste(t, there, comes(t, "standby-not-receiving", "server", findings).Fix)
@@ -246,7 +247,7 @@ func testReplayConflicts(t *testing.T, conn, there *pgx.Conn, standby *scratchte
 	if !cancelled() {
 		t.Fatal("no query was cancelled")
 	}
-	findings := func() []pgmedic.Finding { return judge(t, there) }
+	findings := func() []pgmedic.Finding { return judgeNow(t, there) }
 	paste(t, there, comes(t, "replay-conflicts", "server", findings).Fix)
 	eventually(t, "the standby reports what its queries need", func() bool {
 		var feedback string

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 // notCaused says of each finding that no test of this package causes on a real
@@ -30,7 +30,7 @@ func notCaused() map[string]string {
 func TestEveryFindingIsCaused(t *testing.T) {
 	caused := causedFindings(t)
 	excused := notCaused()
-	for _, id := range monitor.IDs() {
+	for _, id := range judge.IDs() {
 		reason, ok := excused[id]
 		switch {
 		case caused[id] && ok:
@@ -62,7 +62,7 @@ func causedFindings(t *testing.T) map[string]bool {
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok {
 				literals, calls := inFunction(fn)
-				if calls["look"]+calls["judge"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["eventually"] == 0 ||
+				if calls["look"]+calls["judgeNow"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["eventually"] == 0 ||
 					calls["goes"]+calls["mustNotFind"]+calls["eventually"] == 0 {
 					continue
 				}
@@ -73,7 +73,7 @@ func causedFindings(t *testing.T) map[string]bool {
 		}
 	}
 	for id := range ids {
-		if !slices.Contains(monitor.IDs(), id) {
+		if !slices.Contains(judge.IDs(), id) {
 			delete(ids, id)
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -26,14 +28,14 @@ func testEveryQueryAnswersOnEveryVersion(t *testing.T, dsn string) {
 	// As a report's own session: what isn't the system's is closed to it.
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements",
 		"SELECT set_config(name, 'view,foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-	r := look(t, conn, monitor.CollectOptions{})
+	r := look(t, conn, collect.Options{})
 	if wrong := unexpected(r.Skipped); len(wrong) > 0 {
 		t.Errorf("skipped: %+v", wrong)
 	}
 	if major(t, conn) >= 14 && (r.Statements == nil || r.Statements.StatsReset == nil || r.Statements.Evicted == nil) {
 		t.Errorf("statements: %+v", r.Statements)
 	}
-	if r.Server.VersionNum/10000 < 12 || r.Server.Role != monitor.RolePrimary || r.Server.SystemIdentifier == "" ||
+	if r.Server.VersionNum/10000 < 12 || r.Server.Role != reading.RolePrimary || r.Server.SystemIdentifier == "" ||
 		r.Server.UptimeSeconds <= 0 || len(r.Server.Settings) < 25 || len(r.Server.Extensions) == 0 {
 		t.Errorf("server: %+v", r.Server)
 	}
@@ -61,8 +63,8 @@ func testEveryQueryAnswersOnEveryVersion(t *testing.T, dsn string) {
 
 // unexpected are skips for another reason than that a version or an extension
 // doesn't know.
-func unexpected(all []monitor.Skipped) []monitor.Skipped {
-	return slices.DeleteFunc(slices.Clone(all), func(s monitor.Skipped) bool { return strings.HasPrefix(s.Reason, "needs ") })
+func unexpected(all []reading.Skipped) []reading.Skipped {
+	return slices.DeleteFunc(slices.Clone(all), func(s reading.Skipped) bool { return strings.HasPrefix(s.Reason, "needs ") })
 }
 
 func TestARoleWithoutPrivilegesGetsAReport(t *testing.T) {
@@ -75,7 +77,7 @@ func TestARoleWithoutPrivilegesGetsAReport(t *testing.T) {
 		_, _ = owner.Exec(ctx, "GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
 		_, _ = owner.Exec(ctx, "DROP ROLE nobody_special")
 	})
-	r := look(t, connect(t, dsn, "nobody_special"), monitor.CollectOptions{})
+	r := look(t, connect(t, dsn, "nobody_special"), collect.Options{})
 	if reason := skipReason(r, "system identifier"); !strings.Contains(reason, "lacks EXECUTE") {
 		t.Errorf("refused query: %q", reason)
 	}
@@ -103,7 +105,7 @@ func TestOneFailingQueryLosesNothingElse(t *testing.T) {
 
 	t.Run("lock", func(t *testing.T) {
 		exec(t, locker, "BEGIN", "LOCK TABLE pg_catalog.pg_constraint IN ACCESS EXCLUSIVE MODE")
-		r := look(t, conn, monitor.CollectOptions{})
+		r := look(t, conn, collect.Options{})
 		exec(t, locker, "ROLLBACK")
 		if reason := skipReason(r, "foreign keys without index"); !strings.Contains(reason, "55P03") || !strings.Contains(reason, "lock") {
 			t.Errorf("reason: %q of %+v", reason, r.Skipped)
@@ -120,7 +122,7 @@ func TestOneFailingQueryLosesNothingElse(t *testing.T) {
 		exec(t, conn, "CREATE TABLE slow (id int PRIMARY KEY)",
 			"CREATE FUNCTION pg_catalog.pg_total_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT pg_sleep(60); SELECT 1::bigint'")
 		// A new session, which has not prepared the query yet.
-		r := look(t, connect(t, dsn), monitor.CollectOptions{QueryTimeout: 300 * time.Millisecond})
+		r := look(t, connect(t, dsn), collect.Options{QueryTimeout: 300 * time.Millisecond})
 		if reason := skipReason(r, "exact table sizes"); !strings.Contains(reason, "300ms") || !strings.Contains(reason, "57014") {
 			t.Errorf("reason: %q of %+v", reason, r.Skipped)
 		}
@@ -135,7 +137,7 @@ func TestALockedTableIsNotMeasuredAndTheOthersAre(t *testing.T) {
 	conn, locker := connect(t, dsn), connect(t, dsn)
 	exec(t, conn, "CREATE TABLE free (id int PRIMARY KEY)", "CREATE TABLE held (id int PRIMARY KEY)", "CREATE TABLE reindexed (id int PRIMARY KEY)")
 	exec(t, locker, "BEGIN", "LOCK TABLE held IN ACCESS EXCLUSIVE MODE", "REINDEX INDEX reindexed_pkey")
-	r := look(t, conn, monitor.CollectOptions{})
+	r := look(t, conn, collect.Options{})
 	exact := map[string]bool{}
 	for _, x := range r.Tables.Items {
 		exact[x.Name] = x.Exact
@@ -151,7 +153,7 @@ func TestALockedTableIsNotMeasuredAndTheOthersAre(t *testing.T) {
 func TestCollectLeavesNothingBehind(t *testing.T) {
 	conn := connect(t, scratchtest.Database(t, shared))
 	exec(t, conn, "SET statement_timeout = '77s'", "SET search_path = public")
-	look(t, conn, monitor.CollectOptions{})
+	look(t, conn, collect.Options{})
 	var timeout, path, status string
 	err := conn.QueryRow(t.Context(), "SELECT current_setting('statement_timeout'), current_setting('search_path'), "+
 		"count(*)::text FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation > 16383").
@@ -174,7 +176,7 @@ func TestCollectSaysThatItLooksAtNobodysFunctions(t *testing.T) {
 		"CREATE FUNCTION public.greatest_(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
 		"CREATE TABLE a (id name PRIMARY KEY)", "CREATE TABLE b (id name REFERENCES a)",
 		"SET search_path = public, pg_catalog")
-	if wrong := unexpected(look(t, conn, monitor.CollectOptions{}).Skipped); len(wrong) > 0 {
+	if wrong := unexpected(look(t, conn, collect.Options{}).Skipped); len(wrong) > 0 {
 		t.Errorf("skipped: %+v", wrong)
 	}
 }
@@ -184,16 +186,16 @@ func TestCollectFailsWithAKind(t *testing.T) {
 		conn := connect(t, scratchtest.Database(t, shared))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := monitor.Collect(ctx, conn, monitor.CollectOptions{}); pgmedic.KindOf(err) != pgmedic.KindInterrupted {
+		if _, err := collect.Collect(ctx, conn, collect.Options{}); pgmedic.KindOf(err) != pgmedic.KindInterrupted {
 			t.Errorf("kind %s of %v", pgmedic.KindOf(err), err)
 		}
 	})
 	t.Run("connection lost half-way", func(t *testing.T) {
 		conn := connect(t, scratchtest.Database(t, shared))
 		killer := connect(t, shared.DSN("postgres"))
-		_, err := monitor.Collect(t.Context(), &dying{Conn: conn, kill: func() {
+		_, err := collect.Collect(t.Context(), &dying{Conn: conn, kill: func() {
 			exec(t, killer, "SELECT pg_terminate_backend("+itoa(conn.PgConn().PID())+")")
-		}}, monitor.CollectOptions{})
+		}}, collect.Options{})
 		if pgmedic.KindOf(err) != pgmedic.KindUnreachable {
 			t.Errorf("kind %s of %v", pgmedic.KindOf(err), err)
 		}
@@ -219,11 +221,11 @@ func TestConnectionsAndCacheOfARealServer(t *testing.T) {
 		"max_connections": "10", "superuser_reserved_connections": "3", "max_wal_senders": "0", "shared_buffers": "1MB",
 	}})
 	conn := connect(t, server.DSN("postgres"))
-	mustNotFind(t, judge(t, conn), "connections-near-limit", "server")
+	mustNotFind(t, judgeNow(t, conn), "connections-near-limit", "server")
 	for range 6 {
 		connect(t, server.DSN("postgres"))
 	}
-	f := mustFind(t, judge(t, conn), "connections-near-limit", "server")
+	f := mustFind(t, judgeNow(t, conn), "connections-near-limit", "server")
 	if f.Severity != pgmedic.SeverityCritical {
 		t.Errorf("7 of 7 are %s", f.Severity)
 	}
@@ -231,13 +233,13 @@ func TestConnectionsAndCacheOfARealServer(t *testing.T) {
 
 	// 20 MB read over and over do not fit into 1 MB.
 	exec(t, conn, "CREATE TABLE wide AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.CacheMinAccesses = 10000
-	before := look(t, conn, monitor.CollectOptions{})
+	before := look(t, conn, collect.Options{})
 	var findings []pgmedic.Finding
 	eventually(t, "the reads are in the statistics", func() bool {
 		exec(t, conn, "SELECT count(*) FROM wide", "SELECT count(*) FROM wide", "SELECT count(*) FROM wide", "SELECT count(*) FROM wide")
-		findings = monitor.Analyse(look(t, conn, monitor.CollectOptions{}), []*monitor.Reading{before}, limits)
+		findings = judge.Analyse(look(t, conn, collect.Options{}), []*reading.Reading{before}, limits)
 		found, ok := find(findings, "cache-hit-low", "database postgres")
 		return ok && strings.Contains(found.Summary, "in the last")
 	})

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/pgmedic/pgmedic/internal/monitor"
 )
 
 func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
@@ -18,7 +20,7 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 		"INSERT INTO "+odd+`."Swol len" SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i`,
 		"DELETE FROM "+odd+`."Swol len" WHERE id % 10 <> 0`, "VACUUM (ANALYZE) "+odd+`."Swol len"`,
 		"CREATE TABLE half (id int PRIMARY KEY, t text) WITH (fillfactor = 50)", "INSERT INTO half SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i")
-	r := look(t, conn, monitor.CollectOptions{ExactBloat: true})
+	r := look(t, conn, collect.Options{ExactBloat: true})
 	for _, query := range []string{"exact bloat of tables", "exact bloat of indexes"} {
 		if reason := skipReason(r, query); query == "exact bloat of tables" && !strings.Contains(reason, "CREATE EXTENSION pgstattuple;") {
 			t.Errorf("%s: %q of %+v", query, reason, r.Skipped)
@@ -26,15 +28,15 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 	}
 	// In a schema that is on nobody's search path.
 	exec(t, conn, "CREATE EXTENSION pgstattuple SCHEMA "+odd)
-	if b := tableOf(t, look(t, conn, monitor.CollectOptions{}), "Swol len").Bloat; b.Method != "estimate" {
+	if b := tableOf(t, look(t, conn, collect.Options{}), "Swol len").Bloat; b.Method != "estimate" {
 		t.Errorf("measured without being asked: %+v", b)
 	}
-	r = look(t, conn, monitor.CollectOptions{ExactBloat: true})
+	r = look(t, conn, collect.Options{ExactBloat: true})
 	if wrong := unexpected(r.Skipped); len(wrong) > 0 {
 		t.Errorf("skipped: %+v", wrong)
 	}
 	swollen, half := tableOf(t, r, "Swol len"), tableOf(t, r, "half")
-	for _, x := range []*monitor.Table{swollen, half} {
+	for _, x := range []*reading.Table{swollen, half} {
 		if x.Bloat == nil || x.Bloat.Method != "pgstattuple" || x.Bloat.Confidence != "high" {
 			t.Fatalf("%s: %+v", x.Name, x.Bloat)
 		}
@@ -50,9 +52,9 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 			t.Errorf("%+v", x)
 		}
 	}
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.BloatMinBytes = 100 << 10
-	findings := monitor.Analyse(r, nil, limits)
+	findings := judge.Analyse(r, nil, limits)
 	if f := mustFind(t, findings, "table-bloat", odd+`."Swol len"`); evidenceOf(f, "method") != "pgstattuple" || evidenceOf(f, "confidence") != "high" {
 		t.Errorf("%+v", f)
 	}
@@ -64,7 +66,7 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 	locker := connect(t, dsn)
 	exec(t, conn, "CREATE TABLE empty (id int)")
 	exec(t, locker, "BEGIN", "LOCK TABLE half, empty IN ACCESS EXCLUSIVE MODE")
-	r = look(t, conn, monitor.CollectOptions{ExactBloat: true})
+	r = look(t, conn, collect.Options{ExactBloat: true})
 	exec(t, locker, "ROLLBACK")
 	mustSkip(t, r, map[string]string{"exact bloat of tables (public.half)": "55P03", "exact bloat of tables (public.empty)": "55P03"})
 	if tableOf(t, r, "Swol len").Bloat.Method != "pgstattuple" {
@@ -72,7 +74,7 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 	}
 }
 
-func tableOf(t *testing.T, r *monitor.Reading, name string) *monitor.Table {
+func tableOf(t *testing.T, r *reading.Reading, name string) *reading.Table {
 	t.Helper()
 	for i := range r.Tables.Items {
 		if r.Tables.Items[i].Name == name {
@@ -92,7 +94,7 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 		"CREATE ROLE other_app", "CREATE ROLE app LOGIN IN ROLE pg_read_all_stats", "GRANT USAGE ON SCHEMA clinic TO app",
 		"GRANT ALL ON ALL TABLES IN SCHEMA clinic TO app", "GRANT USAGE ON SCHEMA clinic TO other_app", "GRANT SELECT ON visits TO other_app", "ANALYZE visits")
 	defer exec(t, conn, "DROP OWNED BY other_app, app", "DROP ROLE other_app, app")
-	r := look(t, conn, monitor.CollectOptions{})
+	r := look(t, conn, collect.Options{})
 	exec(t, conn, "ALTER DATABASE "+r.Database+" SET search_path = clinic", "SELECT public.pg_stat_statements_reset()")
 	app, other := connectAs(t, dsn, "app"), connect(t, dsn, "other_app")
 	for range 50 {
@@ -103,7 +105,7 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 	// A session that is set up as pgmedic's are.
 	looker := connectAs(t, dsn, "app")
 	exec(t, looker, "SET search_path = ''")
-	r = look(t, looker, monitor.CollectOptions{Plans: true})
+	r = look(t, looker, collect.Options{Plans: true})
 	if major(t, conn) < 16 {
 		if reason := skipReason(r, "plans of statements"); reason != "needs PostgreSQL 16 or later" {
 			t.Errorf("%q", reason)
@@ -118,7 +120,7 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 			t.Errorf("%s: %q, skipped %+v", start, plan, r.Skipped)
 		}
 	}
-	super := look(t, conn, monitor.CollectOptions{Plans: true})
+	super := look(t, conn, collect.Options{Plans: true})
 	if reason := skipReason(super, "plans of statements"); !strings.Contains(reason, "superuser") || planOf(super, "UPDATE visits") != "" {
 		t.Errorf("a superuser: %q", reason)
 	}
@@ -131,7 +133,7 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 	if s, err := json.Marshal(r); err != nil || strings.Contains(string(s), secret) {
 		t.Errorf("a literal of a view: %v, %s", err, planOf(r, "SELECT count(*) FROM secret"))
 	}
-	shown := look(t, looker, monitor.CollectOptions{Plans: true, ShowLiterals: true})
+	shown := look(t, looker, collect.Options{Plans: true, ShowLiterals: true})
 	if !strings.Contains(planOf(shown, "SELECT count(*) FROM secret"), secret) {
 		t.Error("the secret is nowhere, even where it was asked for: the test shows nothing")
 	}
@@ -142,7 +144,7 @@ func testPlansAreShownOnRequest(t *testing.T, dsn string) {
 }
 
 // planOf is the plan of the statement that begins with start.
-func planOf(r *monitor.Reading, start string) string {
+func planOf(r *reading.Reading, start string) string {
 	for _, s := range r.Statements.Items {
 		if strings.HasPrefix(s.Query, start) {
 			return strings.Join(s.Plan, "\n")
@@ -176,7 +178,7 @@ func testAPlanRunsNothingOfAnotherRole(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = looker.Close(t.Context()) }()
-	look(t, looker, monitor.CollectOptions{Plans: true})
+	look(t, looker, collect.Options{Plans: true})
 	if !slices.Contains(called, "ours") {
 		t.Errorf("planning calls no function: the test shows nothing: %v", called)
 	}

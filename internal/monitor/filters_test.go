@@ -3,7 +3,7 @@ package monitor_test
 import (
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // TestTheColumnThatAStatementFiltersBy asks of a table that is read whole, of
@@ -28,11 +28,11 @@ func TestTheColumnThatAStatementFiltersBy(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.query, func(t *testing.T) {
-			r := reading(func(r *monitor.Reading) {
-				r.Tables.Items = []monitor.Table{{
+			r := aReading(func(r *reading.Reading) {
+				r.Tables.Items = []reading.Table{{
 					Schema: "clinic", Name: "visits", SeqScans: 1000, SeqTuplesRead: 1e9, LiveTuples: 1, Unindexed: []string{"patient", "note", "Ward"},
 				}}
-				r.Statements = &monitor.Statements{Items: []monitor.Statement{
+				r.Statements = &reading.Statements{Items: []reading.Statement{
 					{QueryID: "1", Database: "elsewhere", Query: "SELECT * FROM visits WHERE patient = $1"},
 					{QueryID: "2", Database: "clinic", Query: tt.query},
 				}}

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
@@ -23,7 +24,7 @@ const (
 	// bell names a table with characters that a terminal obeys; U& is how SQL
 	// writes it in print.
 	bell        = "\"ring\a\x1b[31m ↯\""
-	bellInPrint = `U&"ring\+000007\+00001B[31m ↯"`
+	bellInPrint = `U&"ring\0007\001b[31m ↯"`
 )
 
 func testADeadTableIsFoundAndVacuumed(t *testing.T, dsn string) {
@@ -34,13 +35,13 @@ func testADeadTableIsFoundAndVacuumed(t *testing.T, dsn string) {
 		"INSERT INTO "+table+" SELECT generate_series(1, 5000)",
 		"DELETE FROM "+table+" WHERE id <= 3000")
 	flushed(t, conn, table, 3000)
-	f := mustFind(t, judge(t, conn), "table-dead-tuples", table)
+	f := mustFind(t, judgeNow(t, conn), "table-dead-tuples", table)
 	if !strings.Contains(f.Summary, "60 %") || !strings.Contains(f.Summary, "switched off for this table") {
 		t.Errorf("summary: %s", f.Summary)
 	}
 	paste(t, conn, f.Fix)
 	eventually(t, "the finding goes", func() bool {
-		_, there := find(judge(t, conn), "table-dead-tuples", table)
+		_, there := find(judgeNow(t, conn), "table-dead-tuples", table)
 		return !there
 	})
 }
@@ -51,12 +52,12 @@ func testForeignKeysWithoutIndexAreFoundAndMended(t *testing.T, dsn string) {
 		`CREATE TABLE parent (id int PRIMARY KEY, b int NOT NULL, UNIQUE (id, b))`,
 		`CREATE TABLE "Ch""ild" (id int PRIMARY KEY, "Par ent" int REFERENCES parent, x int, y int, FOREIGN KEY (x, y) REFERENCES parent (id, b))`,
 		"CREATE TABLE "+bell+" (id int PRIMARY KEY, p int REFERENCES parent)")
-	findings := judge(t, conn)
+	findings := judgeNow(t, conn)
 	for _, object := range []string{
 		odd + `."Ch""ild" ("Par ent")`, odd + `."Ch""ild" (x, y)`, odd + "." + bellInPrint + " (p)",
 	} {
 		paste(t, conn, mustFind(t, findings, "foreign-key-without-index", object).Fix)
-		mustNotFind(t, judge(t, conn), "foreign-key-without-index", object)
+		mustNotFind(t, judgeNow(t, conn), "foreign-key-without-index", object)
 	}
 }
 
@@ -72,7 +73,7 @@ func testForeignKeysOfPartitionsAreOneFinding(t *testing.T, dsn string) {
 		`CREATE TABLE "Part 3" PARTITION OF "Part" FOR VALUES FROM (3) TO (9) PARTITION BY RANGE (d)`,
 		`CREATE TABLE "Part 3a" PARTITION OF "Part 3" FOR VALUES FROM (3) TO (4)`)
 	object := odd + `."Part" ("P")`
-	findings := judge(t, conn)
+	findings := judgeNow(t, conn)
 	f := mustFind(t, findings, "foreign-key-without-index", object)
 	if n := strings.Count(names(findings), "foreign-key-without-index"); n != 1 {
 		t.Errorf("%d findings for one key: %s", n, names(findings))
@@ -81,7 +82,7 @@ func testForeignKeysOfPartitionsAreOneFinding(t *testing.T, dsn string) {
 		t.Errorf("%d of 3 partitions: %s", n, f.Fix)
 	}
 	paste(t, conn, f.Fix)
-	mustNotFind(t, judge(t, conn), "foreign-key-without-index", object)
+	mustNotFind(t, judgeNow(t, conn), "foreign-key-without-index", object)
 	// Each partition has one index more and the parent adopted it.
 	var indexes, attached int
 	if err := conn.QueryRow(t.Context(), `SELECT count(*), count(*) FILTER (WHERE c.relispartition) FROM pg_index i
@@ -126,7 +127,7 @@ func TestWhatSupportsAForeignKey(t *testing.T) {
 			if tt.index != "" {
 				exec(t, conn, tt.index)
 			}
-			if _, found := find(judge(t, conn), "foreign-key-without-index", "public.child (x, y)"); found == tt.supported {
+			if _, found := find(judgeNow(t, conn), "foreign-key-without-index", "public.child (x, y)"); found == tt.supported {
 				t.Errorf("found: %t", found)
 			}
 		})
@@ -135,7 +136,7 @@ func TestWhatSupportsAForeignKey(t *testing.T) {
 		exec(t, conn,
 			"CREATE TABLE hashed (id int PRIMARY KEY, n text REFERENCES names)", "CREATE INDEX ON hashed USING hash (n)",
 			`CREATE TABLE collated (id int PRIMARY KEY, n text REFERENCES names)`, `CREATE INDEX ON collated (n COLLATE "POSIX")`)
-		findings := judge(t, conn)
+		findings := judgeNow(t, conn)
 		mustNotFind(t, findings, "foreign-key-without-index", "public.hashed (n)")
 		mustFind(t, findings, "foreign-key-without-index", "public.collated (n)")
 	})
@@ -152,7 +153,7 @@ func testTablesWithoutPrimaryKeyAreFoundAndMended(t *testing.T, dsn string) {
 		`CREATE TABLE keyed1 PARTITION OF keyed (PRIMARY KEY (d)) FOR VALUES FROM (1) TO (2)`,
 		"CREATE TEMP TABLE passing (i int)", "CREATE EXTENSION IF NOT EXISTS plpgsql")
 	const id = "table-without-primary-key"
-	findings := judge(t, conn)
+	findings := judgeNow(t, conn)
 	for object, severity := range map[string]pgmedic.Severity{
 		`."No Key"`: pgmedic.SeverityWarn, "." + bellInPrint: pgmedic.SeverityWarn, ".lazy": pgmedic.SeverityWarn,
 		".nearly": pgmedic.SeverityInfo,
@@ -162,7 +163,7 @@ func testTablesWithoutPrimaryKeyAreFoundAndMended(t *testing.T, dsn string) {
 			t.Errorf("%s is %s", object, f.Severity)
 		}
 		paste(t, conn, f.Fix)
-		mustNotFind(t, judge(t, conn), id, odd+object)
+		mustNotFind(t, judgeNow(t, conn), id, odd+object)
 	}
 	if f := mustFind(t, findings, id, odd+".formal"); f.Severity != pgmedic.SeverityInfo || f.Fix != "" {
 		t.Errorf("formal: %+v", f)
@@ -180,13 +181,13 @@ func testASessionIdleInTransactionIsFoundAndEnded(t *testing.T, dsn string) {
 	conn, idler, dump := connect(t, dsn), connect(t, dsn), connect(t, dsn)
 	exec(t, idler, "SET application_name = 'O''Brien; --'", "BEGIN", "SELECT 1")
 	exec(t, dump, "SET application_name = 'pg_dump'", "BEGIN", "SELECT 1")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.IdleInTransaction = time.Millisecond
 	object := func(c *pgx.Conn) string {
 		return fmt.Sprintf("process %d (role postgres)", c.PgConn().PID())
 	}
 	seen := func(c *pgx.Conn) (pgmedic.Finding, bool) {
-		findings := monitor.Analyse(look(t, conn, monitor.CollectOptions{}), nil, limits)
+		findings := judge.Analyse(look(t, conn, collect.Options{}), nil, limits)
 		return find(findings, "idle-in-transaction", object(c))
 	}
 	var stale pgmedic.Finding
@@ -227,7 +228,7 @@ func TestManyPartitionsPrintTheirStatements(t *testing.T) {
 		exec(t, conn, fmt.Sprintf("CREATE TABLE \"P %d\" PARTITION OF %s FOR VALUES FROM (%d) TO (%d)", i, bell, i, i+1))
 	}
 	object := odd + "." + bellInPrint + ` ("O'P")`
-	f := mustFind(t, judge(t, conn), "foreign-key-without-index", object)
+	f := mustFind(t, judgeNow(t, conn), "foreign-key-without-index", object)
 	rows, err := conn.Query(t.Context(), f.Fix)
 	if err != nil {
 		t.Fatal(err)
@@ -237,5 +238,5 @@ func TestManyPartitionsPrintTheirStatements(t *testing.T) {
 		t.Fatalf("%v: %v", statements, err)
 	}
 	exec(t, conn, statements...)
-	mustNotFind(t, judge(t, conn), "foreign-key-without-index", object)
+	mustNotFind(t, judgeNow(t, conn), "foreign-key-without-index", object)
 }

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 var update = flag.Bool("update", false, "write the findings of the recorded readings anew")
@@ -21,8 +22,8 @@ var update = flag.Bool("update", false, "write the findings of the recorded read
 const readings = "testdata/readings"
 
 // goldenThresholds are lines that a server of some seconds' age can cross.
-func goldenThresholds() monitor.Thresholds {
-	l := monitor.DefaultThresholds()
+func goldenThresholds() judge.Thresholds {
+	l := judge.DefaultThresholds()
 	l.IdleInTransaction, l.LongTransaction, l.PreparedTransaction = time.Millisecond, time.Millisecond, time.Millisecond
 	l.LockWaitWarn, l.LockWaitCritical = time.Millisecond, 5*time.Second
 	l.BloatMinBytes, l.UnusedIndexAge, l.UnusedIndexBytes = 256<<10, 0, 0
@@ -44,14 +45,14 @@ func TestRecordedReadings(t *testing.T) {
 					t.Fatalf("%v: record it, see TestRecordReadings", err)
 				}
 				defer func() { _ = file.Close() }()
-				r, err := monitor.Decode(file)
+				r, err := reading.Decode(file)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if r.Server.VersionNum/10000 != major || string(r.Server.Role) != role {
 					t.Fatalf("it is of a %s of PostgreSQL %s", r.Server.Role, r.Server.Version)
 				}
-				findings := monitor.Analyse(r, nil, goldenThresholds())
+				findings := judge.Analyse(r, nil, goldenThresholds())
 				got := inWords(r, findings)
 				golden := filepath.Join(readings, name+".findings.txt")
 				if *update {
@@ -73,7 +74,7 @@ func TestRecordedReadings(t *testing.T) {
 }
 
 // inWords writes findings for people who compare them.
-func inWords(r *monitor.Reading, findings []pgmedic.Finding) []byte {
+func inWords(r *reading.Reading, findings []pgmedic.Finding) []byte {
 	var b bytes.Buffer
 	for _, f := range findings {
 		fmt.Fprintf(&b, "%s %s: %s\n  %s\n", f.Severity, f.ID, f.Object, f.Summary)

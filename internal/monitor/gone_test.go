@@ -10,7 +10,9 @@ import (
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -23,14 +25,14 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 	watch := connect(t, server.DSN("postgres"))
 	tests := []struct {
 		name string
-		opts monitor.CollectOptions
+		opts collect.Options
 		gone func(t *testing.T, p *toxiproxy.Proxy)
 	}{
-		{"cut", monitor.CollectOptions{QueryTimeout: time.Minute}, func(_ *testing.T, p *toxiproxy.Proxy) { p.Stop() }},
-		{"silent", monitor.CollectOptions{QueryTimeout: 2 * time.Second, Patience: 200 * time.Millisecond}, func(t *testing.T, p *toxiproxy.Proxy) {
+		{"cut", collect.Options{QueryTimeout: time.Minute}, func(_ *testing.T, p *toxiproxy.Proxy) { p.Stop() }},
+		{"silent", collect.Options{QueryTimeout: 2 * time.Second, Patience: 200 * time.Millisecond}, func(t *testing.T, p *toxiproxy.Proxy) {
 			fixture.Poison(t, p, `{"name": "silent", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)
 		}},
-		{"killed", monitor.CollectOptions{QueryTimeout: time.Minute}, func(t *testing.T, _ *toxiproxy.Proxy) {
+		{"killed", collect.Options{QueryTimeout: time.Minute}, func(t *testing.T, _ *toxiproxy.Proxy) {
 			if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -60,12 +62,12 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 			through.Host, through.Path = "127.0.0.1:"+port, "/"+database
 			conn := connect(t, through.String())
 			type outcome struct {
-				reading *monitor.Reading
+				reading *reading.Reading
 				err     error
 			}
 			done := make(chan outcome, 1)
 			go func() {
-				r, err := monitor.Collect(t.Context(), conn, tt.opts)
+				r, err := collect.Collect(t.Context(), conn, tt.opts)
 				done <- outcome{r, err}
 			}()
 			eventually(t, "the look is midway", func() bool {
@@ -90,7 +92,7 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 					t.Errorf("%s: %q", query, reason)
 				}
 			}
-			monitor.Analyse(r, nil, monitor.DefaultThresholds())
+			judge.Analyse(r, nil, judge.DefaultThresholds())
 		})
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -21,10 +23,10 @@ func subscribe(t *testing.T, server *scratch.Server, publisher *pgx.Conn, tables
 	t.Helper()
 	subscriber = connect(t, scratchtest.Database(t, server))
 	exec(t, subscriber, tables)
-	name := look(t, subscriber, monitor.CollectOptions{Sections: []string{}}).Database
+	name := look(t, subscriber, collect.Options{Sections: []string{}}).Database
 	slot := "of_" + strings.ToLower(name)
 	exec(t, publisher, "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')")
-	from := look(t, publisher, monitor.CollectOptions{Sections: []string{}}).Database
+	from := look(t, publisher, collect.Options{Sections: []string{}}).Database
 	exec(t, subscriber, "CREATE SUBSCRIPTION s CONNECTION '"+strings.ReplaceAll(server.DSN(from), "'", "''")+
 		"' PUBLICATION p WITH (create_slot = false, slot_name = '"+slot+"'"+options+")")
 	return subscriber
@@ -48,7 +50,7 @@ func testFixesHurtNobodyAround(t *testing.T, dsn string, server *scratch.Server)
 	defer exec(t, subscriber, "DROP SUBSCRIPTION s")
 	standby := scratchtest.NewStandby(t, server, scratch.StandbyOptions{})
 
-	findings := judgeBy(t, conn, func(l *monitor.Thresholds) {
+	findings := judgeBy(t, conn, func(l *judge.Thresholds) {
 		l.UnusedIndexAge, l.UnusedIndexBytes, l.NeverAnalyzedRows, l.DeadTuplesMin, l.BloatMinBytes = 0, 0, 0, 0, 0
 	})
 	for _, name := range []string{"nopk", "nearly", "audited"} {
@@ -97,9 +99,9 @@ func testAFirstCopyThatFailsIsFound(t *testing.T, dsn string, server *scratch.Se
 	exec(t, conn, `CREATE TABLE "T" (id int PRIMARY KEY)`, `INSERT INTO "T" VALUES (1)`, `CREATE PUBLICATION p FOR TABLE "T"`)
 	subscriber := subscribe(t, server, conn, `CREATE TABLE "T" (id int PRIMARY KEY); INSERT INTO "T" VALUES (1)`, "")
 	defer exec(t, subscriber, "DROP SUBSCRIPTION s")
-	var earlier []*monitor.Reading
+	var earlier []*reading.Reading
 	findings := func() []pgmedic.Finding {
-		r := look(t, subscriber, monitor.CollectOptions{})
+		r := look(t, subscriber, collect.Options{})
 		// The subscription may be there before its tables are, and a try be under way.
 		if subscriptions := r.Replication.Subscriptions; len(earlier) == 0 && len(subscriptions) > 0 && len(subscriptions[0].NotReady) > 0 && subscriptions[0].SyncWorkers == 0 {
 			before := *r
@@ -107,9 +109,9 @@ func testAFirstCopyThatFailsIsFound(t *testing.T, dsn string, server *scratch.Se
 			earlier = append(earlier, &before)
 		}
 		if server.Major() >= 15 {
-			return monitor.Analyse(r, nil, monitor.DefaultThresholds()) // one look is enough
+			return judge.Analyse(r, nil, judge.DefaultThresholds()) // one look is enough
 		}
-		return monitor.Analyse(r, earlier, monitor.DefaultThresholds())
+		return judge.Analyse(r, earlier, judge.DefaultThresholds())
 	}
 	f := comes(t, "subscription-down", "subscription s", findings)
 	for f.Severity != pgmedic.SeverityWarn || !strings.Contains(f.Summary, "first copy") {
@@ -140,7 +142,7 @@ func testALockedTableHidesItselfOnly(t *testing.T, dsn string) {
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'awaited'::regclass").Scan(&n)
 		return err == nil && n == 1
 	})
-	r := look(t, conn, monitor.CollectOptions{})
+	r := look(t, conn, collect.Options{})
 	exec(t, holder, "ROLLBACK")
 	exec(t, reader, "ROLLBACK")
 	if err := ends(); err != nil {
@@ -164,9 +166,9 @@ func testALockedTableHidesItselfOnly(t *testing.T, dsn string) {
 			t.Errorf("%s: %q", x.Name, x.Definition)
 		}
 	}
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
-	for _, f := range monitor.Analyse(r, nil, limits) {
+	for _, f := range judge.Analyse(r, nil, limits) {
 		if strings.Contains(f.Object, "awaited") && strings.Contains(f.Fix, "DROP") {
 			t.Errorf("an index whose definition is not known is to be dropped: %+v", f)
 		}
@@ -181,7 +183,7 @@ func testMaintenanceIsNoLongTransaction(t *testing.T, dsn string) {
 	exec(t, idler, "BEGIN", "INSERT INTO big VALUES (1)")
 	built := run(t, builder, "CREATE INDEX CONCURRENTLY big_a ON big (a)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *monitor.Thresholds) { l.LongTransaction = time.Millisecond })
+		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LongTransaction = time.Millisecond })
 	}
 	f := comes(t, "long-transaction", process(builder), findings)
 	if f.Severity != pgmedic.SeverityInfo || !strings.Contains(f.Risk, "INVALID") || strings.Contains(f.Summary, "VACUUM can't") {
@@ -215,7 +217,7 @@ func testLooksRollNothingBack(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		look(t, connect(t, dsn), monitor.CollectOptions{Interval: 10 * time.Millisecond})
+		look(t, connect(t, dsn), collect.Options{Interval: 10 * time.Millisecond})
 	}
 	eventually(t, "the looks are counted", func() bool {
 		var commits, rollbacks int
@@ -241,7 +243,7 @@ func testUncountedStatementsAreFound(t *testing.T, dsn string) {
 	findings := func() []pgmedic.Finding {
 		c := connect(t, dsn)
 		defer func() { _ = c.Close(t.Context()) }()
-		return judge(t, c)
+		return judgeNow(t, c)
 	}
 	for name, off := range settings {
 		restored(t, conn, name)
@@ -258,7 +260,7 @@ func testAColumnsOwnLimitCounts(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE DOMAIN pos AS int CHECK (value > 0)", `CREATE DOMAIN "Pos 2" AS pos`, "CREATE SEQUENCE s", "CREATE SEQUENCE n", "CREATE SEQUENCE w",
 		`CREATE TABLE t (id "Pos 2" PRIMARY KEY DEFAULT nextval('s'), n numeric(6, 2) DEFAULT nextval('n'), w numeric DEFAULT nextval('w'))`,
 		"SELECT setval('s', 2000000000), setval('n', 9000), setval('w', 2000000000)")
-	findings := judge(t, conn)
+	findings := judgeNow(t, conn)
 	for object, percent := range map[string]string{"public.s": "93 %", "public.n": "90 %"} {
 		f := mustFind(t, findings, "sequence-near-end", object)
 		if !strings.HasPrefix(f.Summary, percent) || f.Fix != "" || !strings.Contains(f.Risk, "no larger number") {
@@ -274,7 +276,7 @@ func testADroppedColumnIsNotCalledEmpty(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, c text) WITH (autovacuum_enabled = off)", "INSERT INTO t SELECT i, repeat('c', 200) FROM generate_series(1, 20000) i",
 		"ALTER TABLE t DROP c", "VACUUM (ANALYZE) t")
-	f := mustFind(t, judgeBy(t, conn, func(l *monitor.Thresholds) { l.BloatMinBytes = 1 << 20 }), "table-bloat", "public.t")
+	f := mustFind(t, judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 1 << 20 }), "table-bloat", "public.t")
 	if f.Severity != pgmedic.SeverityInfo || f.Fix != "" || evidenceOf(f, "confidence") != "low" || strings.Contains(f.Summary, "VACUUM makes") {
 		t.Errorf("%+v", f)
 	}
@@ -287,7 +289,7 @@ func testTwinsAreFound(t *testing.T, dsn string) {
 		"CREATE UNIQUE INDEX b_1 ON t (b)", "CREATE UNIQUE INDEX b_2 ON t (b)", "CREATE UNIQUE INDEX half ON t (c) WHERE c > 0", "CREATE UNIQUE INDEX other ON t (c) WHERE c > 1",
 		"CREATE TABLE p (d int, PRIMARY KEY (d)) PARTITION BY RANGE (d)", "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)",
 		"CREATE INDEX p_d ON p (d)")
-	findings := judge(t, conn)
+	findings := judgeNow(t, conn)
 	for _, object := range []string{"public.twin", "public.b_2", "public.p_d"} {
 		if f := mustFind(t, findings, "index-duplicate", object); f.Fix != "" || f.Severity != pgmedic.SeverityInfo {
 			t.Errorf("%+v", f)
@@ -298,7 +300,7 @@ func testTwinsAreFound(t *testing.T, dsn string) {
 	}
 	if major(t, conn) >= 15 {
 		exec(t, conn, "CREATE UNIQUE INDEX distinct_nulls ON t (b) NULLS NOT DISTINCT")
-		mustNotFind(t, judge(t, conn), "index-duplicate", "public.distinct_nulls")
+		mustNotFind(t, judgeNow(t, conn), "index-duplicate", "public.distinct_nulls")
 	}
 }
 
@@ -308,7 +310,7 @@ func testStatisticsThatAreHiddenAreSaidToBe(t *testing.T, dsn string) {
 	exec(t, owner, "CREATE ROLE reads_nothing", "GRANT pg_monitor TO reads_nothing", "CREATE TABLE t (id int PRIMARY KEY, a int)",
 		"INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i", "ANALYZE t", "CREATE SCHEMA ext", "CREATE EXTENSION pg_stat_statements SCHEMA ext")
 	defer exec(t, owner, "DROP OWNED BY reads_nothing", "DROP ROLE reads_nothing")
-	as := func() *monitor.Reading { return look(t, connect(t, dsn, "reads_nothing"), monitor.CollectOptions{}) }
+	as := func() *reading.Reading { return look(t, connect(t, dsn, "reads_nothing"), collect.Options{}) }
 	r := as()
 	for _, query := range []string{"bloat of tables", "bloat of indexes"} {
 		if !strings.Contains(skipReason(r, query), "pg_read_all_data") {

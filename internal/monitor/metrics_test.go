@@ -14,17 +14,20 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // metricsOf renders a look as metrics, which must be as Prometheus wants them.
-func metricsOf(t *testing.T, r *monitor.Reading) (text string, families map[string]*dto.MetricFamily) {
+func metricsOf(t *testing.T, r *reading.Reading) (text string, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	var b bytes.Buffer
-	report := render.NewReport(r.TakenAt, r, monitor.Analyse(r, nil, monitor.DefaultThresholds()))
+	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, judge.DefaultThresholds()))
 	if err := render.Prometheus(&b, report, render.PrometheusOptions{Server: "s"}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +58,10 @@ func series(f *dto.MetricFamily, name, value string) (values []float64) {
 func testMetricsOfEveryVersionAreClean(t *testing.T, dsn string) {
 	const hostile = "a\"b\\c\nd} 1"
 	conn := connect(t, dsn)
-	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE "+pgmedic.QuoteIdent(hostile)+" (id serial PRIMARY KEY, s text)",
-		"INSERT INTO "+pgmedic.QuoteIdent(hostile)+" (s) SELECT 'PLANTED' FROM generate_series(1, 100)",
-		"SELECT count(*) FROM "+pgmedic.QuoteIdent(hostile)+" WHERE s = 'PLANTED'", "SET application_name = 'e''{}\"'")
-	text, families := metricsOf(t, look(t, conn, monitor.CollectOptions{Numbers: true, Interval: 10 * time.Millisecond}))
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE "+sqltext.QuoteIdent(hostile)+" (id serial PRIMARY KEY, s text)",
+		"INSERT INTO "+sqltext.QuoteIdent(hostile)+" (s) SELECT 'PLANTED' FROM generate_series(1, 100)",
+		"SELECT count(*) FROM "+sqltext.QuoteIdent(hostile)+" WHERE s = 'PLANTED'", "SET application_name = 'e''{}\"'")
+	text, families := metricsOf(t, look(t, conn, collect.Options{Numbers: true, Interval: 10 * time.Millisecond}))
 	if strings.Contains(text, "PLANTED") || strings.Contains(text, "count(*)") {
 		t.Errorf("a statement is in\n%s", text)
 	}
@@ -96,13 +99,13 @@ func TestMetricsOfADatabaseInNoEncoding(t *testing.T) {
 	}
 	defer func() { _ = ascii.Close(t.Context()) }()
 	exec(t, ascii, "CREATE TABLE \"a\xff\" (id int)", "CREATE TABLE \"a\xfe\" (id int)")
-	_, families := metricsOf(t, look(t, connect(t, server.DSN("ascii")), monitor.CollectOptions{Numbers: true}))
+	_, families := metricsOf(t, look(t, connect(t, server.DSN("ascii")), collect.Options{Numbers: true}))
 	for _, name := range []string{`a\xff`, `a\xfe`} {
 		if len(series(families["pgmedic_table_bytes"], "table", name)) != 1 {
 			t.Errorf("%s: %v", name, families["pgmedic_table_bytes"])
 		}
 	}
-	r := look(t, utf8, monitor.CollectOptions{})
+	r := look(t, utf8, collect.Options{})
 	if reason := skipReason(r, "texts of statements"); !strings.Contains(reason, "another encoding") || r.Statements == nil {
 		t.Errorf("texts in another encoding: %q", reason)
 	}
@@ -113,7 +116,7 @@ func TestMetricsOfAStandby(t *testing.T) {
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})
 	standby.CatchUp(t)
 	of := func(s *scratch.Server) map[string]*dto.MetricFamily {
-		_, families := metricsOf(t, look(t, connect(t, s.DSN("postgres")), monitor.CollectOptions{Numbers: true}))
+		_, families := metricsOf(t, look(t, connect(t, s.DSN("postgres")), collect.Options{Numbers: true}))
 		return families
 	}
 	eventually(t, "both see each other", func() bool {
@@ -132,18 +135,18 @@ func TestASectionIsReadAlone(t *testing.T) {
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE wide (id int, s text)", "CREATE INDEX spare ON wide (s)", "CREATE INDEX spare2 ON wide (s)",
 		"INSERT INTO wide SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i", "ANALYZE wide",
 		"SELECT count(*) FROM wide WHERE id = 5", "SELECT count(*) FROM wide WHERE id = 6")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.UnusedIndexBytes, limits.SeqScans, limits.SeqScanRows, limits.TempBytes = 0, 1, 10, 0
 	eventually(t, "the scans are in the statistics", func() bool {
 		scans := 0
 		err := conn.QueryRow(t.Context(), "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'wide'").Scan(&scans)
 		return err == nil && scans >= 2
 	})
-	whole := look(t, conn, monitor.CollectOptions{})
-	all := monitor.Analyse(whole, nil, limits)
-	for _, section := range monitor.Sections() {
-		r := look(t, conn, monitor.CollectOptions{Sections: []string{section}})
-		if section != monitor.SectionTrends && r.Cost.Queries >= whole.Cost.Queries {
+	whole := look(t, conn, collect.Options{})
+	all := judge.Analyse(whole, nil, limits)
+	for _, section := range reading.Sections() {
+		r := look(t, conn, collect.Options{Sections: []string{section}})
+		if section != reading.SectionTrends && r.Cost.Queries >= whole.Cost.Queries {
 			t.Errorf("%s alone asks %d queries, all of them %d", section, r.Cost.Queries, whole.Cost.Queries)
 		}
 		want := []string{}
@@ -153,7 +156,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 			}
 		}
 		got := []string{}
-		for _, f := range monitor.Analyse(r, nil, limits) {
+		for _, f := range judge.Analyse(r, nil, limits) {
 			got = append(got, f.ID+" "+f.Object)
 		}
 		if !slices.Equal(got, want) {
@@ -172,15 +175,15 @@ func TestASectionIsReadAlone(t *testing.T) {
 }
 
 func TestSectionsAreNamed(t *testing.T) {
-	got, err := monitor.ParseSections([]string{"Locks, connections", "locks"})
-	if err != nil || !slices.Equal(got, []string{monitor.SectionConnections, monitor.SectionLocks}) {
+	got, err := reading.ParseSections([]string{"Locks, connections", "locks"})
+	if err != nil || !slices.Equal(got, []string{reading.SectionConnections, reading.SectionLocks}) {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got, err := monitor.ParseSections(nil); got != nil || err != nil {
+	if got, err := reading.ParseSections(nil); got != nil || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	for _, wrong := range []string{"lock", "", "locks,", "all"} {
-		if _, err := monitor.ParseSections([]string{wrong}); pgmedic.KindOf(err) != pgmedic.KindUsage || !strings.Contains(pgmedic.HintOf(err), monitor.SectionReplication) {
+		if _, err := reading.ParseSections([]string{wrong}); pgmedic.KindOf(err) != pgmedic.KindUsage || !strings.Contains(pgmedic.HintOf(err), reading.SectionReplication) {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}
@@ -201,7 +204,7 @@ func TestALookSaysWhatItCost(t *testing.T) {
 	}
 	defer func() { _ = conn.Close(t.Context()) }()
 	exec(t, conn, "CREATE TABLE t (id int)")
-	for _, opts := range []monitor.CollectOptions{{}, {Numbers: true}, {Interval: 10 * time.Millisecond}, {Sections: []string{monitor.SectionLocks}}} {
+	for _, opts := range []collect.Options{{}, {Numbers: true}, {Interval: 10 * time.Millisecond}, {Sections: []string{reading.SectionLocks}}} {
 		sent.n = 0
 		r := look(t, conn, opts)
 		if r.Cost.Statements != sent.n || r.Cost.Connections != 1 || r.Cost.Queries >= sent.n || r.Cost.Seconds <= 0 {

@@ -16,7 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -51,7 +52,7 @@ var busySchema = []string{
 // are the server's.
 func TestRecordReadings(t *testing.T) {
 	if !*record {
-		t.Skip("readings are recorded with -record")
+		return // readings are recorded with -record
 	}
 	for _, major := range scratchtest.Majors(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
@@ -67,13 +68,13 @@ func TestRecordReadings(t *testing.T) {
 			exec(t, there, "SELECT count(*) FROM clinic.patients")
 			standby.Pause(t)
 			disturb(t, server, conn)
-			r := look(t, conn, monitor.CollectOptions{Interval: 100 * time.Millisecond, ExactBloat: true, Plans: true})
+			r := look(t, conn, collect.Options{Interval: 100 * time.Millisecond, ExactBloat: true, Plans: true})
 			known := askWho(t, standby.URL("postgres"), r)
-			if err := monitor.CollectReplica(t.Context(), there, r, known, monitor.CollectOptions{}); err != nil {
+			if err := collect.Replica(t.Context(), there, r, known, collect.Options{}); err != nil {
 				t.Fatal(err)
 			}
 			keep(t, r, fmt.Sprintf("%d-primary", major))
-			keep(t, look(t, there, monitor.CollectOptions{Interval: 100 * time.Millisecond}), fmt.Sprintf("%d-standby", major))
+			keep(t, look(t, there, collect.Options{Interval: 100 * time.Millisecond}), fmt.Sprintf("%d-standby", major))
 			standby.Resume(t)
 			exec(t, conn, "ROLLBACK PREPARED 'half'", "SELECT pg_drop_replication_slot('left_behind')")
 		})
@@ -110,12 +111,12 @@ func disturb(t *testing.T, server *scratch.Server, conn *pgx.Conn) {
 }
 
 // keep writes a reading with what differs from run to run made the same.
-func keep(t *testing.T, r *monitor.Reading, name string) {
+func keep(t *testing.T, r *reading.Reading, name string) {
 	t.Helper()
 	taken := r.TakenAt
 	if s := r.Statements; s != nil {
 		// Ours say nothing of a server, and change with every change of ours.
-		s.Items = slices.DeleteFunc(s.Items, func(x monitor.Statement) bool {
+		s.Items = slices.DeleteFunc(s.Items, func(x reading.Statement) bool {
 			return !strings.Contains(x.Query, "clinic") && !strings.Contains(x.Query, "pg_sleep")
 		})
 	}

@@ -8,7 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -22,21 +24,21 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, a int, b int)", "INSERT INTO t SELECT i, i, i FROM generate_series(1, 5000) i",
 		"CREATE INDEX used_there ON t (a)", "CREATE INDEX used_nowhere ON t (b)", "ANALYZE t")
 	standby.CatchUp(t)
-	database := look(t, conn, monitor.CollectOptions{}).Database
+	database := look(t, conn, collect.Options{}).Database
 	there := connect(t, standby.DSN(database))
 	exec(t, there, "SELECT * FROM t WHERE a = 7")
 
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
 	read := func(ask bool) []pgmedic.Finding {
-		r := look(t, conn, monitor.CollectOptions{})
+		r := look(t, conn, collect.Options{})
 		if ask {
 			known := askWho(t, standby.URL("postgres"), r)
-			if err := monitor.CollectReplica(t.Context(), there, r, known, monitor.CollectOptions{}); err != nil {
+			if err := collect.Replica(t.Context(), there, r, known, collect.Options{}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return monitor.Analyse(r, nil, limits)
+		return judge.Analyse(r, nil, limits)
 	}
 	unasked := read(false)
 	for _, name := range []string{"public.used_there", "public.used_nowhere"} {
@@ -67,8 +69,8 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 	}
 	// What a replica knows is as old as its statistics are.
 	limits.UnusedIndexAge = time.Hour
-	r := look(t, conn, monitor.CollectOptions{})
-	if err := monitor.CollectReplica(t.Context(), there, r, askWho(t, standby.URL("postgres"), r), monitor.CollectOptions{}); err != nil {
+	r := look(t, conn, collect.Options{})
+	if err := collect.Replica(t.Context(), there, r, askWho(t, standby.URL("postgres"), r), collect.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	long := r.TakenAt.Add(-24 * time.Hour)
@@ -76,22 +78,22 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 	for i := range r.Indexes.Unused {
 		r.Indexes.Unused[i].ChangedAt = &long
 	}
-	if f := mustFind(t, monitor.Analyse(r, nil, limits), "index-unused", "public.later"); f.Fix != "" {
+	if f := mustFind(t, judge.Analyse(r, nil, limits), "index-unused", "public.later"); f.Fix != "" {
 		t.Errorf("the replica has counted for some seconds only: %+v", f)
 	}
 
 	// The primary is no replica of itself, nor is another database one of this.
 	other := connect(t, standby.DSN("postgres"))
 	for _, wrong := range []*pgx.Conn{conn, other} {
-		r := look(t, conn, monitor.CollectOptions{})
-		if err := monitor.CollectReplica(t.Context(), wrong, r, monitor.Replica{}, monitor.CollectOptions{}); err == nil || len(r.Replicas) != 0 {
+		r := look(t, conn, collect.Options{})
+		if err := collect.Replica(t.Context(), wrong, r, reading.Replica{}, collect.Options{}); err == nil || len(r.Replicas) != 0 {
 			t.Errorf("it was taken for a replica: %v", err)
 		}
 	}
 }
 
 // askWho says by what stream a replica is known.
-func askWho(t *testing.T, url string, r *monitor.Reading) monitor.Replica {
+func askWho(t *testing.T, url string, r *reading.Reading) reading.Replica {
 	t.Helper()
 	target, err := postgres.ParseTarget(url)
 	if err != nil {
@@ -101,5 +103,5 @@ func askWho(t *testing.T, url string, r *monitor.Reading) monitor.Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return monitor.Replica{Name: "standby", Application: who.Stream.Name, Slot: who.Stream.Slot}
+	return reading.Replica{Name: "standby", Application: who.Stream.Name, Slot: who.Stream.Slot}
 }

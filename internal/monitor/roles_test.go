@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // testRolesSeeWhatTheyMay looks as a superuser, as pg_monitor and as a role with
@@ -15,7 +17,7 @@ func testRolesSeeWhatTheyMay(t *testing.T, dsn string) {
 	exec(t, owner, "CREATE EXTENSION pg_stat_statements", "CREATE EXTENSION pgstattuple", "CREATE ROLE watcher", "GRANT pg_monitor TO watcher", "CREATE ROLE nothing",
 		"CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t VALUES (DEFAULT)", "ANALYZE t")
 	defer exec(t, owner, "DROP ROLE watcher, nothing")
-	opts := monitor.CollectOptions{ExactBloat: true}
+	opts := collect.Options{ExactBloat: true}
 	if r := look(t, owner, opts); len(unexpected(r.Skipped)) > 0 || *r.Security.MD5Roles < 0 {
 		t.Errorf("a superuser did not see %+v", r.Skipped)
 	}
@@ -43,7 +45,7 @@ func testRolesSeeWhatTheyMay(t *testing.T, dsn string) {
 		t.Errorf("sections are missing: %+v", nothing)
 	}
 	// Nothing that a role can't see is an accusation.
-	for _, f := range monitor.Analyse(nothing, nil, monitor.DefaultThresholds()) {
+	for _, f := range judge.Analyse(nothing, nil, judge.DefaultThresholds()) {
 		if f.ID == "standby-silent" || f.ID == "synchronous-standby-missing" || f.ID == "statements-not-tracked" || f.ID == "index-unused" {
 			t.Errorf("found without a look: %+v", f)
 		}
@@ -51,7 +53,7 @@ func testRolesSeeWhatTheyMay(t *testing.T, dsn string) {
 }
 
 // mustSkip wants queries to have been skipped, for reasons that hold some words.
-func mustSkip(t *testing.T, r *monitor.Reading, want map[string]string) {
+func mustSkip(t *testing.T, r *reading.Reading, want map[string]string) {
 	t.Helper()
 	for query, words := range want {
 		if reason := skipReason(r, query); !strings.Contains(reason, words) {
@@ -64,7 +66,7 @@ func mustSkip(t *testing.T, r *monitor.Reading, want map[string]string) {
 // the server can install, back to 1.4, and without it.
 func testEveryVersionOfTheStatements(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	without := look(t, conn, monitor.CollectOptions{})
+	without := look(t, conn, collect.Options{})
 	if without.Statements != nil || !strings.Contains(skipReason(without, "statements"), "not installed") {
 		t.Errorf("without the extension: %+v, %+v", without.Statements, without.Skipped)
 	}
@@ -82,11 +84,11 @@ func testEveryVersionOfTheStatements(t *testing.T, dsn string) {
 			exec(t, conn, `CREATE EXTENSION pg_stat_statements VERSION '`+v+`'`)
 			defer exec(t, conn, "DROP EXTENSION pg_stat_statements")
 			exec(t, conn, "SELECT pg_stat_statements_reset()", "SELECT 'marked', count(*) FROM pg_class a, pg_class b")
-			r := look(t, connect(t, dsn), monitor.CollectOptions{})
+			r := look(t, connect(t, dsn), collect.Options{})
 			if wrong := unexpected(r.Skipped); len(wrong) > 0 || r.Statements == nil || r.Statements.Version != v || r.Statements.ExecSeconds <= 0 {
 				t.Fatalf("skipped %+v, %+v", wrong, r.Statements)
 			}
-			var marked *monitor.Statement
+			var marked *reading.Statement
 			for i := range r.Statements.Items {
 				if strings.HasPrefix(r.Statements.Items[i].Query, "SELECT $1, count(*) FROM pg_class a") {
 					marked = &r.Statements.Items[i]

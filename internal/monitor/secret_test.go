@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -52,15 +53,15 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 	exec(t, idle, "BEGIN", "UPDATE t SET s = 'PLANTED'")
 	busyEnds := run(t, busy, "SELECT pg_sleep(600), 'PLANTED'")
 	blockedEnds := run(t, blocked, "UPDATE t SET s = 'PLANTED"+strings.Repeat("x", 1100)+"'")
-	limits := monitor.DefaultThresholds()
+	limits := judge.DefaultThresholds()
 	limits.LockWaitWarn, limits.LongTransaction, limits.IdleInTransaction, limits.SlowStatement, limits.SlowStatementCalls = 0, 0, 0, 0, 0
 	limits.UnusedIndexBytes, limits.SmallTableRows, limits.StatementsMinTime, limits.StatementSharePercent = 0, 0, 0, 0
-	all := func(opts monitor.CollectOptions) string {
+	all := func(opts collect.Options) string {
 		var log bytes.Buffer
 		opts.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		opts.Plans, opts.ExactBloat = true, true
 		r := look(t, conn, opts)
-		text, err := json.Marshal(map[string]any{"reading": r, "findings": monitor.Analyse(r, nil, limits), "log": log.String()})
+		text, err := json.Marshal(map[string]any{"reading": r, "findings": judge.Analyse(r, nil, limits), "log": log.String()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +69,7 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 	}
 	var text string
 	eventually(t, "both sessions are seen", func() bool {
-		text = all(monitor.CollectOptions{Interval: time.Millisecond})
+		text = all(collect.Options{Interval: time.Millisecond})
 		return strings.Contains(text, "lock-wait") && strings.Contains(text, "pg_sleep(?), ?")
 	})
 	for _, word := range []string{secret, strings.ToLower(secret) + `"`, secretNumber} {
@@ -76,7 +77,7 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 			t.Errorf("a literal: …%s…", text[max(0, at-200):min(len(text), at+50)])
 		}
 	}
-	if shown := all(monitor.CollectOptions{ShowLiterals: true}); !strings.Contains(shown, secret) || !strings.Contains(shown, secretNumber) {
+	if shown := all(collect.Options{ShowLiterals: true}); !strings.Contains(shown, secret) || !strings.Contains(shown, secretNumber) {
 		t.Error("the secrets are nowhere, even where they were asked for: the test shows nothing")
 	}
 	exec(t, conn, "SELECT pg_terminate_backend("+itoa(busy.PgConn().PID())+")", "SELECT pg_terminate_backend("+itoa(blocked.PgConn().PID())+")")
@@ -85,7 +86,7 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 	// A standby is told its primary's password, and keeps it to itself.
 	exec(t, conn, "ALTER SYSTEM RESET primary_conninfo")
 	standby := scratchtest.NewStandby(t, server, scratch.StandbyOptions{})
-	there, err := json.Marshal(look(t, connect(t, standby.DSN("postgres")), monitor.CollectOptions{ShowLiterals: true}))
+	there, err := json.Marshal(look(t, connect(t, standby.DSN("postgres")), collect.Options{ShowLiterals: true}))
 	if err != nil {
 		t.Fatal(err)
 	}

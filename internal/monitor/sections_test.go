@@ -5,7 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // testEverySectionIsRead looks at a server on which there is something for
@@ -25,7 +26,7 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&n)
 		return err == nil && n == 1
 	})
-	r := look(t, conn, monitor.CollectOptions{Interval: time.Second})
+	r := look(t, conn, collect.Options{Interval: time.Second})
 	exec(t, conn, fmt.Sprintf("SELECT pg_cancel_backend(%d)", busy.PgConn().PID()))
 	if slept() == nil {
 		t.Error("the session that slept was not cancelled")
@@ -72,7 +73,7 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 }
 
 // seenRecently reports whether some statement was counted in the interval.
-func seenRecently(r *monitor.Reading) bool {
+func seenRecently(r *reading.Reading) bool {
 	for _, s := range r.Statements.Items {
 		if s.Recent != nil && s.Recent.Calls > 0 {
 			return true

@@ -12,9 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 var shared *scratch.Server
@@ -45,7 +48,7 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	for _, r := range role {
 		// Unlike SET ROLE, this changes what the session's own privileges are.
-		exec(t, conn, "SET SESSION AUTHORIZATION "+pgmedic.QuoteIdent(r))
+		exec(t, conn, "SET SESSION AUTHORIZATION "+sqltext.QuoteIdent(r))
 	}
 	return conn
 }
@@ -86,19 +89,19 @@ func paste(t *testing.T, conn *pgx.Conn, fix string) {
 	exec(t, conn, strings.Split(fix, "\n")...)
 }
 
-func look(t *testing.T, conn monitor.Conn, opts monitor.CollectOptions) *monitor.Reading {
+func look(t *testing.T, conn collect.Conn, opts collect.Options) *reading.Reading {
 	t.Helper()
-	reading, err := monitor.Collect(t.Context(), conn, opts)
+	got, err := collect.Collect(t.Context(), conn, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reading
+	return got
 }
 
-// judge looks and analyses with the default thresholds.
-func judge(t *testing.T, conn monitor.Conn) []pgmedic.Finding {
+// judgeNow looks and analyses with the default thresholds.
+func judgeNow(t *testing.T, conn collect.Conn) []pgmedic.Finding {
 	t.Helper()
-	return monitor.Analyse(look(t, conn, monitor.CollectOptions{}), nil, monitor.DefaultThresholds())
+	return judge.Analyse(look(t, conn, collect.Options{}), nil, judge.DefaultThresholds())
 }
 
 func find(findings []pgmedic.Finding, id, object string) (pgmedic.Finding, bool) {
@@ -163,7 +166,7 @@ func flushed(t *testing.T, conn *pgx.Conn, table string, least int64) {
 }
 
 // skipReason returns why a query was skipped.
-func skipReason(r *monitor.Reading, query string) string {
+func skipReason(r *reading.Reading, query string) string {
 	for _, s := range r.Skipped {
 		if s.Query == query {
 			return s.Reason

@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/monitor/collect"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/jackc/pgx/v5"
 )
 
 func collectTexts(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) }
@@ -19,7 +20,7 @@ func testTheServerOfTomorrowIsRead(t *testing.T, dsn string) {
 		"ALTER FUNCTION pg_catalog.current_setting(text) RENAME TO true_setting",
 		"CREATE FUNCTION pg_catalog.current_setting(text) RETURNS text STABLE LANGUAGE sql AS "+
 			"$$ SELECT CASE $1 WHEN 'server_version_num' THEN '190001' WHEN 'server_version' THEN '19.1' ELSE pg_catalog.true_setting($1) END $$")
-	today := look(t, connect(t, dsn), monitor.CollectOptions{})
+	today := look(t, connect(t, dsn), collect.Options{})
 	if today.Server.VersionNum != 190001 || today.Server.Version != "19.1" {
 		t.Fatalf("it says it is %s", today.Server.Version)
 	}
@@ -28,12 +29,12 @@ func testTheServerOfTomorrowIsRead(t *testing.T, dsn string) {
 	}
 	exec(t, conn, "ALTER FUNCTION pg_catalog.pg_stat_get_numscans(oid) RENAME TO gone_numscans",
 		"ALTER FUNCTION pg_catalog.pg_ls_waldir() RENAME TO gone_waldir")
-	r := look(t, connect(t, dsn), monitor.CollectOptions{})
+	r := look(t, connect(t, dsn), collect.Options{})
 	mustSkip(t, r, map[string]string{"size of WAL": "no such view, column or function", "indexes": "no such view, column or function"})
 	if r.Connections == nil || r.Limits == nil || r.Cache == nil {
 		t.Errorf("the rest is lost: %+v", r.Skipped)
 	}
-	for _, f := range monitor.Analyse(r, nil, monitor.DefaultThresholds()) {
+	for _, f := range judge.Analyse(r, nil, judge.DefaultThresholds()) {
 		if strings.HasPrefix(f.ID, "version-") {
 			t.Errorf("of a version that it doesn't know it says %+v", f)
 		}
@@ -48,7 +49,7 @@ func testALookUnderLocksIsQuick(t *testing.T, dsn string) {
 		"CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a)", "CREATE INDEX ON b (a)", "CREATE MATERIALIZED VIEW m AS SELECT * FROM a",
 		"INSERT INTO a SELECT FROM generate_series(1, 100)", "ANALYZE")
 	exec(t, locker, "BEGIN", "LOCK TABLE a, b IN ACCESS EXCLUSIVE MODE", "REINDEX TABLE b", "ALTER SEQUENCE a_id_seq CACHE 2", "ALTER MATERIALIZED VIEW m RENAME TO n")
-	opts := monitor.CollectOptions{ExactBloat: true, Plans: true}
+	opts := collect.Options{ExactBloat: true, Plans: true}
 	r := look(t, conn, opts)
 	if r.Tables == nil || len(r.Tables.Items) != 3 || r.Indexes == nil || r.Limits == nil {
 		t.Errorf("sections are missing: %+v", r.Skipped)

@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 const gib = 1 << 30
 
 // past returns Readings one step apart until noon, the last of which is now, each
 // changed; i counts from 0 for the oldest.
-func past(n int, step time.Duration, change func(i int, r *monitor.Reading)) (now *monitor.Reading, earlier []*monitor.Reading) {
+func past(n int, step time.Duration, change func(i int, r *reading.Reading)) (now *reading.Reading, earlier []*reading.Reading) {
 	for i := range n {
-		r := reading(nil)
+		r := aReading(nil)
 		r.TakenAt = noon.Add(-time.Duration(n-1-i) * step)
 		change(i, r)
 		earlier = append(earlier, r)
@@ -28,12 +29,12 @@ func past(n int, step time.Duration, change func(i int, r *monitor.Reading)) (no
 	return earlier[n-1], earlier[:n-1]
 }
 
-func trendsOf(now *monitor.Reading, earlier []*monitor.Reading) *monitor.Trends {
-	return monitor.TrendsOf(now, earlier, monitor.DefaultThresholds())
+func trendsOf(now *reading.Reading, earlier []*reading.Reading) *judge.Trends {
+	return judge.TrendsOf(now, earlier, judge.DefaultThresholds())
 }
 
 func TestTrendsNeedTheSameDatabase(t *testing.T) {
-	now, earlier := past(4, time.Hour, func(i int, r *monitor.Reading) {
+	now, earlier := past(4, time.Hour, func(i int, r *reading.Reading) {
 		switch i {
 		case 0:
 			r.Database = "billing"
@@ -52,15 +53,15 @@ func TestTrendsNeedTheSameDatabase(t *testing.T) {
 }
 
 func TestRates(t *testing.T) {
-	counters := func(i int, r *monitor.Reading) {
+	counters := func(i int, r *reading.Reading) {
 		n := int64(i)
 		r.Server.StartedAt = noon.Add(-1000 * time.Hour)
-		r.Transactions = &monitor.Transactions{Commits: 6000 * n, Rollbacks: 600 * n, TempBytes: 60 * n, Deadlocks: n}
-		r.Cache = &monitor.Cache{LifetimeHits: 900 * n, LifetimeReads: 100 * n}
-		r.WAL = &monitor.WAL{Bytes: 6000 * n}
+		r.Transactions = &reading.Transactions{Commits: 6000 * n, Rollbacks: 600 * n, TempBytes: 60 * n, Deadlocks: n}
+		r.Cache = &reading.Cache{LifetimeHits: 900 * n, LifetimeReads: 100 * n}
+		r.WAL = &reading.WAL{Bytes: 6000 * n}
 		r.Connections.WaitingForLock = i
 	}
-	now, earlier := past(4, time.Minute, func(i int, r *monitor.Reading) { counters(i, r) })
+	now, earlier := past(4, time.Minute, func(i int, r *reading.Reading) { counters(i, r) })
 	slices.Reverse(earlier) // in any order
 	p := trendsOf(now, earlier).Points
 	if len(p) != 4 || !p[3].At.Equal(noon) || p[0].CommitsPerSecond != nil || p[0].CacheHitPercent != nil {
@@ -71,15 +72,15 @@ func TestRates(t *testing.T) {
 		t.Errorf("%v %+v", got, p[3])
 	}
 
-	for name, change := range map[string]func(r *monitor.Reading){
-		"a restart": func(r *monitor.Reading) { r.Server.StartedAt = noon.Add(-30 * time.Second) },
-		"a reset": func(r *monitor.Reading) {
+	for name, change := range map[string]func(r *reading.Reading){
+		"a restart": func(r *reading.Reading) { r.Server.StartedAt = noon.Add(-30 * time.Second) },
+		"a reset": func(r *reading.Reading) {
 			r.Transactions.StatsReset, r.Cache.StatsReset, r.WAL.StatsReset = &noon, &noon, &noon
 		},
-		"a crash": func(r *monitor.Reading) {
-			r.Transactions, r.Cache, r.WAL = &monitor.Transactions{Commits: 5}, &monitor.Cache{LifetimeHits: 3}, &monitor.WAL{Bytes: 2}
+		"a crash": func(r *reading.Reading) {
+			r.Transactions, r.Cache, r.WAL = &reading.Transactions{Commits: 5}, &reading.Cache{LifetimeHits: 3}, &reading.WAL{Bytes: 2}
 		},
-		"another role": func(r *monitor.Reading) { r.Server.Role = monitor.RoleStandby },
+		"another role": func(r *reading.Reading) { r.Server.Role = reading.RoleStandby },
 	} {
 		now, earlier := past(4, time.Minute, counters)
 		change(now)
@@ -94,9 +95,9 @@ func TestRates(t *testing.T) {
 	}
 
 	// Before PostgreSQL 14 the position in the WAL stands for its bytes.
-	now, earlier = past(2, time.Minute, func(i int, r *monitor.Reading) {
+	now, earlier = past(2, time.Minute, func(i int, r *reading.Reading) {
 		at := int64(60 * i)
-		r.Replication = &monitor.Replication{CurrentBytes: &at}
+		r.Replication = &reading.Replication{CurrentBytes: &at}
 	})
 	if last := trendsOf(now, earlier).Points[1]; last.WALBytesPerSecond == nil || *last.WALBytesPerSecond != 1 {
 		t.Errorf("%+v", last)
@@ -104,11 +105,11 @@ func TestRates(t *testing.T) {
 }
 
 func TestPointsAreBounded(t *testing.T) {
-	now, earlier := past(2500, 5*time.Minute, func(i int, r *monitor.Reading) {
-		r.Transactions = &monitor.Transactions{Commits: int64(300 * i)}
+	now, earlier := past(2500, 5*time.Minute, func(i int, r *reading.Reading) {
+		r.Transactions = &reading.Transactions{Commits: int64(300 * i)}
 	})
 	got := trendsOf(now, earlier)
-	if got.Readings != 2500 || len(got.Points) > monitor.MaxPoints || len(got.Points) < monitor.MaxPoints/2 {
+	if got.Readings != 2500 || len(got.Points) > judge.MaxPoints || len(got.Points) < judge.MaxPoints/2 {
 		t.Fatal(got.Readings, len(got.Points))
 	}
 	last := got.Points[len(got.Points)-1]
@@ -123,9 +124,9 @@ func TestPointsAreBounded(t *testing.T) {
 }
 
 func TestGrowth(t *testing.T) {
-	grow := func(n int, step time.Duration, size func(days float64) float64) *monitor.Growth {
-		now, earlier := past(n, step, func(i int, r *monitor.Reading) {
-			r.Size = &monitor.Size{DatabaseBytes: int64(size((time.Duration(i) * step).Hours() / 24))}
+	grow := func(n int, step time.Duration, size func(days float64) float64) *judge.Growth {
+		now, earlier := past(n, step, func(i int, r *reading.Reading) {
+			r.Size = &reading.Size{DatabaseBytes: int64(size((time.Duration(i) * step).Hours() / 24))}
 		})
 		return trendsOf(now, earlier).Database
 	}
@@ -166,9 +167,9 @@ func TestGrowthInterval(t *testing.T) {
 		held, of := 0, 400
 		for range of {
 			noise := 0.0
-			now, earlier := past(57, 3*time.Hour, func(i int, r *monitor.Reading) {
+			now, earlier := past(57, 3*time.Hour, func(i int, r *reading.Reading) {
 				noise = memory*noise + random.NormFloat64()*gib
-				r.Size = &monitor.Size{DatabaseBytes: 500*gib + int64(float64(i)/8*gib+noise)}
+				r.Size = &reading.Size{DatabaseBytes: 500*gib + int64(float64(i)/8*gib+noise)}
 			})
 			if g := trendsOf(now, earlier).Database; g.LowPerDay <= gib && gib <= g.HighPerDay {
 				held++
@@ -181,9 +182,9 @@ func TestGrowthInterval(t *testing.T) {
 }
 
 func TestDiskForecast(t *testing.T) {
-	disk := func(n int, step time.Duration, used func(days float64) float64) (*monitor.Reading, []*monitor.Reading) {
-		return past(n, step, func(i int, r *monitor.Reading) {
-			r.Host = &monitor.Host{Source: "local", DiskBytes: 100 * gib}
+	disk := func(n int, step time.Duration, used func(days float64) float64) (*reading.Reading, []*reading.Reading) {
+		return past(n, step, func(i int, r *reading.Reading) {
+			r.Host = &reading.Host{Source: "local", DiskBytes: 100 * gib}
 			r.Host.DiskFreeBytes = r.Host.DiskBytes - int64(used((time.Duration(i)*step).Hours()/24))
 		})
 	}
@@ -232,17 +233,17 @@ func TestDiskForecast(t *testing.T) {
 }
 
 func TestTableGrowth(t *testing.T) {
-	now, earlier := past(10, 12*time.Hour, func(i int, r *monitor.Reading) {
+	now, earlier := past(10, 12*time.Hour, func(i int, r *reading.Reading) {
 		for n := range 30 {
-			r.Tables.Items = append(r.Tables.Items, monitor.Table{
+			r.Tables.Items = append(r.Tables.Items, reading.Table{
 				Schema: "public", Name: "t" + string(rune('A'+n)), Exact: true, TotalBytes: gib + int64(i*n)<<20,
 			})
 		}
 		r.Tables.Items = append(r.Tables.Items,
-			monitor.Table{Schema: "public", Name: "estimated", EstimatedBytes: int64(i) << 40},
-			monitor.Table{Schema: "public", Name: "shrinks", Exact: true, TotalBytes: 100*gib - int64(i)*gib})
+			reading.Table{Schema: "public", Name: "estimated", EstimatedBytes: int64(i) << 40},
+			reading.Table{Schema: "public", Name: "shrinks", Exact: true, TotalBytes: 100*gib - int64(i)*gib})
 		if i < 9 {
-			r.Tables.Items = append(r.Tables.Items, monitor.Table{Schema: "public", Name: "dropped", Exact: true, TotalBytes: int64(i) << 40})
+			r.Tables.Items = append(r.Tables.Items, reading.Table{Schema: "public", Name: "dropped", Exact: true, TotalBytes: int64(i) << 40})
 		}
 	})
 	got := trendsOf(now, earlier).Tables
@@ -259,13 +260,13 @@ func TestTableGrowth(t *testing.T) {
 // statements returns hourly Readings of so many days with one statement that is
 // called 100 times an hour, for as long as seconds says for each hour, and
 // another that takes most of the time.
-func statements(days int, seconds func(hour int) float64) (*monitor.Reading, []*monitor.Reading) {
+func statements(days int, seconds func(hour int) float64) (*reading.Reading, []*reading.Reading) {
 	total := 0.0
-	return past(24*days+1, time.Hour, func(i int, r *monitor.Reading) {
+	return past(24*days+1, time.Hour, func(i int, r *reading.Reading) {
 		total += 100 * seconds(i)
-		r.Statements = &monitor.Statements{Total: 2, ExecSeconds: total + float64(1000*i), Items: []monitor.Statement{
-			{QueryID: "-1", Database: "clinic", User: "app", Query: "SELECT other", StatementCounts: monitor.StatementCounts{Calls: int64(100000 * i), ExecSeconds: float64(1000 * i)}},
-			{QueryID: "42", Database: "clinic", User: "app", Query: "SELECT $1", StatementCounts: monitor.StatementCounts{Calls: int64(100 * (i + 1)), ExecSeconds: total}},
+		r.Statements = &reading.Statements{Total: 2, ExecSeconds: total + float64(1000*i), Items: []reading.Statement{
+			{QueryID: "-1", Database: "clinic", User: "app", Query: "SELECT other", StatementCounts: reading.StatementCounts{Calls: int64(100000 * i), ExecSeconds: float64(1000 * i)}},
+			{QueryID: "42", Database: "clinic", User: "app", Query: "SELECT $1", StatementCounts: reading.StatementCounts{Calls: int64(100 * (i + 1)), ExecSeconds: total}},
 		}}
 	})
 }
@@ -307,7 +308,7 @@ func TestStatementsAgainstTheSameHours(t *testing.T) {
 
 func TestNewStatements(t *testing.T) {
 	now, earlier := statements(3, func(int) float64 { return 0.05 })
-	fresh := monitor.Statement{QueryID: "7", Database: "clinic", User: "app", Query: "SELECT fresh", StatementCounts: monitor.StatementCounts{Calls: 10, ExecSeconds: 9000}}
+	fresh := reading.Statement{QueryID: "7", Database: "clinic", User: "app", Query: "SELECT fresh", StatementCounts: reading.StatementCounts{Calls: 10, ExecSeconds: 9000}}
 	now.Statements.Items = append(now.Statements.Items, fresh)
 	now.Statements.Total++
 	now.Statements.ExecSeconds += fresh.ExecSeconds
@@ -332,7 +333,7 @@ func TestNewStatements(t *testing.T) {
 	for _, r := range earlier {
 		r.Statements.Total = 100
 		for i := range 20 {
-			r.Statements.Items = append(r.Statements.Items, monitor.Statement{QueryID: "k" + string(rune('a'+i)), StatementCounts: monitor.StatementCounts{ExecSeconds: 5000}})
+			r.Statements.Items = append(r.Statements.Items, reading.Statement{QueryID: "k" + string(rune('a'+i)), StatementCounts: reading.StatementCounts{ExecSeconds: 5000}})
 		}
 	}
 	now.Statements.Items = append(now.Statements.Items, fresh)
@@ -368,10 +369,10 @@ func TestStatementsOfTheLastDay(t *testing.T) {
 
 func TestLockEpisodes(t *testing.T) {
 	waits := func(at ...int) []pgmedic.Finding {
-		now, earlier := past(100, 5*time.Minute, func(i int, r *monitor.Reading) {
-			r.Locks = &monitor.Locks{}
+		now, earlier := past(100, 5*time.Minute, func(i int, r *reading.Reading) {
+			r.Locks = &reading.Locks{}
 			if slices.Contains(at, i) {
-				r.Locks.Waiting = []monitor.LockWait{{Object: "public.queue", Mode: "ShareLock", WaitSeconds: float64(i) / 10}}
+				r.Locks.Waiting = []reading.LockWait{{Object: "public.queue", Mode: "ShareLock", WaitSeconds: float64(i) / 10}}
 			}
 		})
 		return analyse(now, earlier...)
@@ -391,8 +392,8 @@ func TestLockEpisodes(t *testing.T) {
 // TestWindowsOfADay holds what is judged to the last day, where a longer past is
 // known.
 func TestWindowsOfADay(t *testing.T) {
-	now, earlier := past(100, 12*time.Hour, func(i int, r *monitor.Reading) {
-		r.Transactions = &monitor.Transactions{Commits: int64(10_000 * i)}
+	now, earlier := past(100, 12*time.Hour, func(i int, r *reading.Reading) {
+		r.Transactions = &reading.Transactions{Commits: int64(10_000 * i)}
 		if i > 50 {
 			r.Transactions.Deadlocks = 1
 		}
@@ -418,30 +419,30 @@ func TestOutlinesSayTheSame(t *testing.T) {
 	now, whole := statements(7, func(i int) float64 { return 0.01 * (1 + float64(i)/50) })
 	for i, r := range append(whole, now) {
 		free := int64(50*gib - i*100<<20)
-		r.Size = &monitor.Size{DatabaseBytes: 40*gib + int64(i)<<20}
-		r.Host = &monitor.Host{DiskBytes: 100 * gib, DiskFreeBytes: free}
-		r.Transactions = &monitor.Transactions{Commits: int64(i * i), Deadlocks: int64(i)}
-		r.WAL = &monitor.WAL{Bytes: int64(i) << 20}
-		r.Cache = &monitor.Cache{LifetimeHits: int64(i * 1_000_000), LifetimeReads: int64(i * 300_000)}
-		r.Checkpoints = &monitor.Checkpoints{Timed: int64(i), Requested: int64(3 * i)}
-		r.Locks = &monitor.Locks{Waiting: []monitor.LockWait{{Object: "public.t", WaitSeconds: 2}}}
-		r.Replication = &monitor.Replication{Standbys: []monitor.Standby{{Application: "s", State: "streaming", ReplayLagSeconds: new(float64)}}}
-		r.Tables.Items = []monitor.Table{{Schema: "public", Name: "t", Exact: true, TotalBytes: int64(i) << 20}}
-		r.Connections.ByState = []monitor.StateCount{{State: "active", Connections: i}}
+		r.Size = &reading.Size{DatabaseBytes: 40*gib + int64(i)<<20}
+		r.Host = &reading.Host{DiskBytes: 100 * gib, DiskFreeBytes: free}
+		r.Transactions = &reading.Transactions{Commits: int64(i * i), Deadlocks: int64(i)}
+		r.WAL = &reading.WAL{Bytes: int64(i) << 20}
+		r.Cache = &reading.Cache{LifetimeHits: int64(i * 1_000_000), LifetimeReads: int64(i * 300_000)}
+		r.Checkpoints = &reading.Checkpoints{Timed: int64(i), Requested: int64(3 * i)}
+		r.Locks = &reading.Locks{Waiting: []reading.LockWait{{Object: "public.t", WaitSeconds: 2}}}
+		r.Replication = &reading.Replication{Standbys: []reading.Standby{{Application: "s", State: "streaming", ReplayLagSeconds: new(float64)}}}
+		r.Tables.Items = []reading.Table{{Schema: "public", Name: "t", Exact: true, TotalBytes: int64(i) << 20}}
+		r.Connections.ByState = []reading.StateCount{{State: "active", Connections: i}}
 	}
 	moments := make([]time.Time, len(whole))
 	for i, r := range whole {
 		moments[i] = r.TakenAt
 	}
-	wanted := monitor.DetailsWanted(now.TakenAt, moments)
+	wanted := judge.DetailsWanted(now.TakenAt, moments)
 	if len(wanted) > 40 || len(wanted) < 20 {
 		t.Errorf("details of %d readings", len(wanted))
 	}
-	kept := make([]*monitor.Reading, len(whole))
+	kept := make([]*reading.Reading, len(whole))
 	for i, r := range whole {
-		kept[i] = copied[monitor.Reading](t, r.Outline())
+		kept[i] = copied[reading.Reading](t, r.Outline())
 		if slices.ContainsFunc(wanted, r.TakenAt.Equal) {
-			kept[i].Fill(*copied[monitor.Detailed](t, r))
+			kept[i].Fill(*copied[reading.Detailed](t, r))
 		}
 	}
 	x, y := trendsOf(now, whole), trendsOf(now, kept)
@@ -465,17 +466,17 @@ func TestOutlinesWanted(t *testing.T) {
 	for at := noon.AddDate(0, 0, -30); at.Before(noon); at = at.Add(5 * time.Minute) {
 		moments = append(moments, at)
 	}
-	got := monitor.OutlinesWanted(noon, moments)
-	if len(got) != 300+monitor.MaxPoints/2 || !slices.Equal(got[len(got)-300:], moments[len(moments)-300:]) {
+	got := judge.OutlinesWanted(noon, moments)
+	if len(got) != 300+judge.MaxPoints/2 || !slices.Equal(got[len(got)-300:], moments[len(moments)-300:]) {
 		t.Errorf("%d of %d readings", len(got), len(moments))
 	}
 	if got[0].After(moments[0].AddDate(0, 0, 1)) || !slices.IsSortedFunc(got, time.Time.Compare) {
 		t.Errorf("they begin with %v", got[0])
 	}
-	if got := monitor.OutlinesWanted(noon, moments[:3]); len(got) != 3 {
+	if got := judge.OutlinesWanted(noon, moments[:3]); len(got) != 3 {
 		t.Errorf("%d of 3 readings", len(got))
 	}
-	if got := monitor.OutlinesWanted(noon, nil); len(got) != 0 {
+	if got := judge.OutlinesWanted(noon, nil); len(got) != 0 {
 		t.Error(got)
 	}
 }
@@ -511,7 +512,7 @@ func BenchmarkTrends(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		monitor.Analyse(now, earlier, monitor.DefaultThresholds())
-		monitor.TrendsOf(now, earlier, monitor.DefaultThresholds())
+		judge.Analyse(now, earlier, judge.DefaultThresholds())
+		judge.TrendsOf(now, earlier, judge.DefaultThresholds())
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // ArchiveOptions say what pg_dump writes into an archive of its own format.
@@ -57,7 +58,7 @@ func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 // ExcludeArgument is pg_dump's argument that leaves a table's rows out. A name
 // that is quoted is taken to the letter, patterns and all.
 func ExcludeArgument(t postgres.RowTable) string {
-	return "--exclude-table-data=" + pgmedic.QuoteQualified(t.Schema, t.Name)
+	return "--exclude-table-data=" + sqltext.QuoteQualified(t.Schema, t.Name)
 }
 
 // ExcludeSchemaArgument is pg_dump's argument that leaves out the rows that
@@ -72,7 +73,7 @@ func ExcludeSchemaArgument(w postgres.WholeSchema) string {
 	if w.Name == "" {
 		return "--exclude-table-data=*" + pattern
 	}
-	return "--exclude-table-data=" + pgmedic.QuoteIdent(w.Name) + pattern
+	return "--exclude-table-data=" + sqltext.QuoteIdent(w.Name) + pattern
 }
 
 // RestoreArchiveOptions say what pg_restore does.
@@ -92,7 +93,7 @@ type RestoreArchiveOptions struct {
 	// EventTriggersOff is that of LoadOptions.
 	EventTriggersOff bool
 	// Without is what is left out.
-	Without Without
+	Without dumpsql.Without
 }
 
 // RestoreArchive runs one section of an archive into a database. It goes on past
@@ -104,7 +105,7 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[s
 	c := Command{
 		Tool: o.Tool, Target: o.Target, watch: watch, Options: loadSettings(o.EventTriggersOff),
 		// Only a verbose one says which entry an error is of.
-		Args: append([]string{"--verbose", "--section=" + o.Section}, o.Without.arguments()...),
+		Args: append([]string{"--verbose", "--section=" + o.Section}, withoutArguments(o.Without)...),
 	}
 	if o.List != "" {
 		c.Args = append(c.Args, "--use-list="+o.List)
@@ -116,10 +117,10 @@ func RestoreArchive(ctx context.Context, o RestoreArchiveOptions) (refused map[s
 		c.Args = append(c.Args, o.File)
 		return watch.refused(Run(ctx, c))
 	}
-	in := &remember{r: o.Stdin}
+	in := &dumpsql.Source{Reader: o.Stdin}
 	c.Stdin = in
 	err = Run(ctx, c)
-	if cause := in.failure(); cause != nil {
+	if cause := in.Failure(); cause != nil {
 		return nil, cause
 	}
 	return watch.refused(err)
@@ -134,8 +135,8 @@ func (w *entryWatch) refused(err error) (map[string]bool, error) {
 	return nil, err
 }
 
-// arguments are pg_restore's for what is left out.
-func (w Without) arguments() (args []string) {
+// withoutArguments are pg_restore's for what is left out.
+func withoutArguments(w dumpsql.Without) (args []string) {
 	if w.Owners {
 		args = append(args, "--no-owner", "--no-privileges")
 	}

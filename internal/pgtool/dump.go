@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // DumpOptions say what pg_dump writes.
@@ -60,16 +60,16 @@ const readingOptions = "-c TimeZone=UTC -c bytea_output=hex"
 func LeaveOutArguments(l postgres.LeftOut) []string {
 	var args []string
 	for _, s := range l.Schemas {
-		args = append(args, "--exclude-schema="+pgmedic.QuoteIdent(s))
+		args = append(args, "--exclude-schema="+sqltext.QuoteIdent(s))
 	}
 	for _, r := range l.Tables {
 		if slices.Contains(l.Schemas, r.Schema) {
 			continue
 		}
-		args = append(args, "--exclude-table="+pgmedic.QuoteQualified(r.Schema, r.Name))
+		args = append(args, "--exclude-table="+sqltext.QuoteQualified(r.Schema, r.Name))
 	}
 	for _, r := range l.WithoutRows {
-		args = append(args, "--exclude-table-data="+pgmedic.QuoteQualified(r.Schema, r.Name))
+		args = append(args, "--exclude-table-data="+sqltext.QuoteQualified(r.Schema, r.Name))
 	}
 	if l.LargeObjects {
 		args = append(args, "--no-blobs")

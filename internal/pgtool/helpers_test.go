@@ -1,14 +1,11 @@
 package pgtool_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -26,18 +23,6 @@ func TestMain(m *testing.M) {
 	os.Exit(scratchtest.Main(m, scratch.Options{TCP: true}, func(s *scratch.Server) { server = s }))
 }
 
-// database makes a database and a session with it.
-func database(t *testing.T) (postgres.Target, *pgx.Conn) {
-	t.Helper()
-	target := parse(t, scratchtest.Database(t, server))
-	conn, err := pgx.Connect(t.Context(), target.Conninfo())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return target, conn
-}
-
 func parse(t *testing.T, dsn string) postgres.Target {
 	t.Helper()
 	target, err := postgres.ParseTarget(dsn)
@@ -45,13 +30,6 @@ func parse(t *testing.T, dsn string) postgres.Target {
 		t.Fatal(err)
 	}
 	return target
-}
-
-func exec(t *testing.T, conn *pgx.Conn, sql string) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // tool finds a real client program that works with the server.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 // pgConstraint is the OID of the catalogue of constraints, in every version.
@@ -160,7 +161,7 @@ func StartScript(ctx context.Context, tool Tool, archive, list string) (*Process
 
 // StartEntries is StartScript with the number of each entry in a comment above it,
 // as EachStatement reads it.
-func StartEntries(ctx context.Context, tool Tool, archive, list string, without Without) (*Process, error) {
-	args := append([]string{"--verbose", "--file=-", "--use-list=" + list}, without.arguments()...)
+func StartEntries(ctx context.Context, tool Tool, archive, list string, without dumpsql.Without) (*Process, error) {
+	args := append([]string{"--verbose", "--file=-", "--use-list=" + list}, withoutArguments(without)...)
 	return Start(ctx, Command{Tool: tool, Offline: true, Args: append(args, archive)})
 }

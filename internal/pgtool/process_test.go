@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // helperVariable makes the test binary a program that starts the named script
@@ -160,7 +161,7 @@ func TestClose(t *testing.T) {
 
 func TestKilledParent(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux ends a child with its parent")
+		testkit.Elsewhere(t, "only Linux ends a child with its parent")
 	}
 	script := write(t, t.TempDir(), "pg_dump", "echo $$ 0; exec sleep 600")
 	cmd := osexec.Command(os.Args[0])
@@ -236,7 +237,7 @@ func TestEnvironment(t *testing.T) {
 // TestNoPasswordInArguments looks where every user of the machine can.
 func TestNoPasswordInArguments(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("looks into /proc")
+		testkit.Elsewhere(t, "looks into /proc")
 	}
 	target := parse(t, "host=h password=its-own sslpassword=of-the-key dbname=d")
 	p := start(t, t.Context(), pgtool.Command{Tool: fake(t, "pg_dump", "echo $$ 0; exec sleep 600"), Target: target})

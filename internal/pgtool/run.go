@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Command is one run of a client program.
@@ -188,7 +188,7 @@ func setSQL(options string) string {
 	var statements []string
 	for _, word := range strings.Fields(options) {
 		if name, value, ok := strings.Cut(word, "="); ok {
-			statements = append(statements, "SET "+name+" = "+pgmedic.QuoteLiteral(value))
+			statements = append(statements, "SET "+name+" = "+sqltext.QuoteLiteral(value))
 		}
 	}
 	return strings.Join(statements, "; ")

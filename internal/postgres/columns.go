@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // columnsSQL reads the columns of tables. Those of a partition are in the order of
@@ -62,7 +63,7 @@ func (t *RowTable) take(columns []tableColumn, utf8 bool) {
 	for _, c := range columns {
 		// Of a table with generated columns all are read, and in one format.
 		if !slices.Contains(stableBinary(), c.TypeOID) && t.TextFor == "" {
-			t.Format, t.TextFor = pgmedic.CopyText, "column "+pgmedic.QuoteIdent(c.Name)+" is of type "+c.Type
+			t.Format, t.TextFor = pgmedic.CopyText, "column "+sqltext.QuoteIdent(c.Name)+" is of type "+c.Type
 		}
 		if c.Generated {
 			t.Generated = append(t.Generated, c.Name)
@@ -84,7 +85,7 @@ func (s *Snapshot) Describe(ctx context.Context, tables []pgmedic.Table) ([]RowT
 	}
 	wanted := make([]uint32, len(tables))
 	for i, t := range tables {
-		wanted[i] = oids[pgmedic.QuoteQualified(t.Schema, t.Name)]
+		wanted[i] = oids[sqltext.QuoteQualified(t.Schema, t.Name)]
 	}
 	var columns map[uint32][]tableColumn
 	err := elseInBytes(ctx, s.conn, func() (err error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readBuffer is how much is read from a connection at a time.
@@ -55,19 +56,20 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	if _, ok := t.params["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "pgmedic"
 	}
-	cfg.DialFunc = t.dialer().DialContext
+	var said greeting
+	cfg.DialFunc = said.dial(t.dialer())
 	// Statements are few and long; a cache of prepared ones would only get in
 	// the way of a pooler.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	// Each read is a system call.
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(newPaced(r), readBuffer), w)
+		return pgproto3.NewFrontend(bufio.NewReaderSize(newPaced(said.hear(r)), readBuffer), w)
 	}
 	seen, _ := t.known.get(t.address())
 	for try := 1; ; try++ {
 		conn, err := connectUnhurried(ctx, cfg, t, seen.major)
 		if err != nil {
-			return nil, connectError(ctx, cfg, err)
+			return nil, connectError(ctx, cfg, said, err)
 		}
 		seen.major = majorOf(conn)
 		if err = t.setUp(ctx, conn, settings); err == nil {
@@ -104,7 +106,7 @@ func refuseSharing(ctx context.Context, conn *pgx.Conn, t Target) error {
 	err = asked.keepsSessions(ctx, conn, s, func(ctx context.Context) (*pgx.Conn, error) {
 		another, err := pgx.ConnectConfig(ctx, conn.Config())
 		if err != nil {
-			return nil, connectError(ctx, conn.Config(), err)
+			return nil, connectError(ctx, conn.Config(), greeting{}, err)
 		}
 		return another, nil
 	})
@@ -199,7 +201,7 @@ func parseError(err error) error {
 	return badTarget(reason)
 }
 
-func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
+func connectError(ctx context.Context, cfg *pgx.ConnConfig, said greeting, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", context.Cause(ctx))
 	}
@@ -208,24 +210,29 @@ func connectError(ctx context.Context, cfg *pgx.ConnConfig, err error) error {
 	if errors.As(err, &pgErr) {
 		return connectRefused(cfg, where, pgErr)
 	}
-	reason, hint := connectFailure(err, cfg.TLSConfig != nil)
+	reason, hint := connectFailure(err, said, cfg.TLSConfig != nil)
 	return pgmedic.Errorf(pgmedic.KindUnreachable, hint, "connect to %s: %s", where, reason)
 }
 
-// connectFailure says why no server answered, from the type of the error. A server
-// that refuses TLS is the one case that has none: it answered, and encrypted is
-// true where that was asked for.
-func connectFailure(err error, encrypted bool) (reason, hint string) {
+// connectFailure says why no server answered, from the type of the error and from what
+// was said. A server that refuses TLS is the one case that has none: it answered, and
+// encrypted is true where that was asked for.
+func connectFailure(err error, said greeting, encrypted bool) (reason, hint string) {
 	hint = "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
 	switch {
 	case isTLSError(err):
 		return "TLS could not be agreed on", "check sslmode and sslrootcert in the connection string"
+	case said.stranger():
+		return "what answers there is not PostgreSQL", "correct the port in DATABASE_URL or DB_PORT"
 	case errors.As(err, &dnsErr):
 		return "no such host", "check the host's name in DATABASE_URL or DB_HOST"
 	case errors.As(err, &opErr) && !opErr.Timeout():
 		return strings.TrimPrefix(opErr.Err.Error(), "connect: "), hint
+	case said.accepted && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &opErr)):
+		return "timed out: the connection was accepted, and no answer came",
+			"check that PostgreSQL listens on that port, not another program, and that the server is not overloaded"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &opErr):
 		return "timed out", hint
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -268,7 +275,7 @@ func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error 
 		hint = "the server is starting up or shutting down: try again in a moment"
 	case "42501":
 		hint = fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;",
-			pgmedic.QuoteIdent(cfg.Database), pgmedic.QuoteIdent(cfg.User))
+			sqltext.QuoteIdent(cfg.Database), sqltext.QuoteIdent(cfg.User))
 	}
 	return pgmedic.Errorf(kind, hint, "connect to %s: %w", where, &refusal{e.Code, e.Message})
 }

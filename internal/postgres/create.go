@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // MaxNameBytes is the longest name that PostgreSQL keeps (NAMEDATALEN less the
@@ -34,7 +35,7 @@ func DatabaseExists(ctx context.Context, conn *pgx.Conn, name string) (bool, err
 	var exists bool
 	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", name).
 		Scan(&exists)
-	return exists, Wrap(err, "look for database "+pgmedic.QuoteIdent(name))
+	return exists, Wrap(err, "look for database "+sqltext.QuoteIdent(name))
 }
 
 // MissingRoles returns those of the roles that the server does not have.
@@ -54,12 +55,12 @@ func MissingRoles(ctx context.Context, conn *pgx.Conn, roles []pgmedic.Role) ([]
 
 // CreateRole makes a role that can't log in, to own what a copy holds.
 func CreateRole(ctx context.Context, conn *pgx.Conn, r pgmedic.Role) error {
-	sql := "CREATE ROLE " + pgmedic.QuoteIdent(r.Name) + " NOLOGIN"
+	sql := "CREATE ROLE " + sqltext.QuoteIdent(r.Name) + " NOLOGIN"
 	if r.Superuser {
 		sql += " SUPERUSER"
 	}
 	_, err := conn.Exec(ctx, sql)
-	return Wrap(err, "create role "+pgmedic.QuoteIdent(r.Name))
+	return Wrap(err, "create role "+sqltext.QuoteIdent(r.Name))
 }
 
 // CreateDatabase makes an empty database named name with d's encoding, locale,
@@ -68,19 +69,19 @@ func CreateRole(ctx context.Context, conn *pgx.Conn, r pgmedic.Role) error {
 // ApplyAccess and ApplySettings, last: they would act on the sessions that load
 // the rows, and let others in.
 func CreateDatabase(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database, versionNum int) error {
-	_, err := conn.Exec(ctx, CreateDatabaseSQL(pgmedic.QuoteIdent(name), d, versionNum)+" ALLOW_CONNECTIONS false")
+	_, err := conn.Exec(ctx, CreateDatabaseSQL(sqltext.QuoteIdent(name), d, versionNum)+" ALLOW_CONNECTIONS false")
 	if Code(err) == "42P04" {
 		return pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first",
 			"database %q exists already", name)
 	}
-	return Wrap(err, "create database "+pgmedic.QuoteIdent(name))
+	return Wrap(err, "create database "+sqltext.QuoteIdent(name))
 }
 
 // OpenDatabase opens what CreateDatabase made to its owner and to superusers, and
 // to nobody else: until all is loaded, rows lie open that row-level security and
 // access lists are yet to cover.
 func OpenDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
-	target := pgmedic.QuoteIdent(name)
+	target := sqltext.QuoteIdent(name)
 	for _, sql := range []string{"REVOKE ALL ON DATABASE " + target + " FROM PUBLIC", "ALTER DATABASE " + target + " ALLOW_CONNECTIONS true"} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return Wrap(err, "open database "+target+" to its owner")
@@ -93,25 +94,25 @@ func OpenDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
 // written into it as it is.
 func CreateDatabaseSQL(target string, d pgmedic.Database, versionNum int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE DATABASE %s TEMPLATE template0 ENCODING %s", target, pgmedic.QuoteLiteral(d.Encoding))
-	fmt.Fprintf(&b, " LC_COLLATE %s LC_CTYPE %s", pgmedic.QuoteLiteral(d.Collate), pgmedic.QuoteLiteral(d.CType))
+	fmt.Fprintf(&b, "CREATE DATABASE %s TEMPLATE template0 ENCODING %s", target, sqltext.QuoteLiteral(d.Encoding))
+	fmt.Fprintf(&b, " LC_COLLATE %s LC_CTYPE %s", sqltext.QuoteLiteral(d.Collate), sqltext.QuoteLiteral(d.CType))
 	if versionNum >= 150000 && d.LocaleProvider != "" {
 		fmt.Fprintf(&b, " LOCALE_PROVIDER %s", d.LocaleProvider)
 		switch {
 		case d.LocaleProvider == "icu":
-			fmt.Fprintf(&b, " ICU_LOCALE %s", pgmedic.QuoteLiteral(d.ICULocale))
+			fmt.Fprintf(&b, " ICU_LOCALE %s", sqltext.QuoteLiteral(d.ICULocale))
 			if d.ICURules != "" && versionNum >= 160000 {
-				fmt.Fprintf(&b, " ICU_RULES %s", pgmedic.QuoteLiteral(d.ICURules))
+				fmt.Fprintf(&b, " ICU_RULES %s", sqltext.QuoteLiteral(d.ICURules))
 			}
 		case d.LocaleProvider == "builtin" && versionNum >= 170000:
-			fmt.Fprintf(&b, " BUILTIN_LOCALE %s", pgmedic.QuoteLiteral(d.ICULocale))
+			fmt.Fprintf(&b, " BUILTIN_LOCALE %s", sqltext.QuoteLiteral(d.ICULocale))
 		}
 	}
 	if d.Owner != "" {
-		fmt.Fprintf(&b, " OWNER %s", pgmedic.QuoteIdent(d.Owner))
+		fmt.Fprintf(&b, " OWNER %s", sqltext.QuoteIdent(d.Owner))
 	}
 	if d.Tablespace != "" && d.Tablespace != "pg_default" {
-		fmt.Fprintf(&b, " TABLESPACE %s", pgmedic.QuoteIdent(d.Tablespace))
+		fmt.Fprintf(&b, " TABLESPACE %s", sqltext.QuoteIdent(d.Tablespace))
 	}
 	return b.String()
 }
@@ -124,24 +125,24 @@ const dropPatience = 15 * time.Minute
 // neither there nor gone, so that the end of ctx comes before it or not at all.
 func drop(ctx context.Context, conn *pgx.Conn, name, sql string) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(name), context.Cause(ctx))
+		return fmt.Errorf("drop database %s: %w", sqltext.QuoteIdent(name), context.Cause(ctx))
 	}
 	failpoint.Hit(ctx, "database-drop")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropPatience)
 	defer cancel()
 	_, err := conn.Exec(ctx, sql)
-	return Wrap(err, "drop database "+pgmedic.QuoteIdent(name))
+	return Wrap(err, "drop database "+sqltext.QuoteIdent(name))
 }
 
 // DropDatabase drops a database and ends its sessions. A database that is not
 // there is no error. Once begun it is not interrupted by the end of ctx.
 func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum int) error {
-	sql := "DROP DATABASE IF EXISTS " + pgmedic.QuoteIdent(name)
+	sql := "DROP DATABASE IF EXISTS " + sqltext.QuoteIdent(name)
 	if versionNum >= 130000 {
 		sql += " WITH (FORCE)"
 	} else if _, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid)
 		FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, name); err != nil {
-		return Wrap(err, "end the sessions of database "+pgmedic.QuoteIdent(name))
+		return Wrap(err, "end the sessions of database "+sqltext.QuoteIdent(name))
 	}
 	return drop(ctx, conn, name, sql)
 }
@@ -149,7 +150,7 @@ func DropDatabase(ctx context.Context, conn *pgx.Conn, name string, versionNum i
 // ApplyAccess gives database name, which OpenDatabase opened, the access list and
 // connection limit of d.
 func ApplyAccess(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
-	target := pgmedic.QuoteIdent(name)
+	target := sqltext.QuoteIdent(name)
 	statements := []string{"GRANT CONNECT, TEMPORARY ON DATABASE " + target + " TO PUBLIC"} // PostgreSQL's default
 	if !d.DefaultACL {
 		statements = aclSQL(target, d)
@@ -173,9 +174,9 @@ func ApplyCreate(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Dat
 		if g.Privilege != "CREATE" || g.Grantee == "" || g.Grantee == d.Owner {
 			continue
 		}
-		sql := "GRANT CREATE ON DATABASE " + pgmedic.QuoteIdent(name) + " TO " + pgmedic.QuoteIdent(g.Grantee)
+		sql := "GRANT CREATE ON DATABASE " + sqltext.QuoteIdent(name) + " TO " + sqltext.QuoteIdent(g.Grantee)
 		if _, err := conn.Exec(ctx, sql); err != nil {
-			return Wrap(err, "let "+pgmedic.QuoteIdent(g.Grantee)+" create in database "+pgmedic.QuoteIdent(name))
+			return Wrap(err, "let "+sqltext.QuoteIdent(g.Grantee)+" create in database "+sqltext.QuoteIdent(name))
 		}
 	}
 	return nil
@@ -185,7 +186,7 @@ func ApplyCreate(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Dat
 // refuses are returned and not applied; they do not fail a restore, since the rows
 // are there. They are as ReadDatabase read them: conn is of ConnectBytes.
 func ApplySettings(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) (refused []string, err error) {
-	target := pgmedic.QuoteIdent(name)
+	target := sqltext.QuoteIdent(name)
 	for _, s := range d.Settings {
 		if _, err := conn.Exec(ctx, settingSQL(target, s)); err != nil {
 			if Code(err) == "" {
@@ -209,7 +210,7 @@ func PropertiesSQL(target string, d pgmedic.Database) []string {
 	}
 	statements = append(statements, SettingsSQL(target, d)...)
 	if d.Comment != "" {
-		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+pgmedic.QuoteLiteral(d.Comment))
+		statements = append(statements, "COMMENT ON DATABASE "+target+" IS "+sqltext.QuoteLiteral(d.Comment))
 	}
 	for _, l := range d.SecurityLabels {
 		statements = append(statements, labelSQL(target, l))
@@ -230,12 +231,12 @@ func SettingsSQL(target string, d pgmedic.Database) []string {
 func aclSQL(target string, d pgmedic.Database) []string {
 	statements := []string{
 		"REVOKE ALL ON DATABASE " + target + " FROM PUBLIC",
-		"REVOKE ALL ON DATABASE " + target + " FROM " + pgmedic.QuoteIdent(d.Owner),
+		"REVOKE ALL ON DATABASE " + target + " FROM " + sqltext.QuoteIdent(d.Owner),
 	}
 	for _, g := range d.ACL {
 		grantee := "PUBLIC"
 		if g.Grantee != "" {
-			grantee = pgmedic.QuoteIdent(g.Grantee)
+			grantee = sqltext.QuoteIdent(g.Grantee)
 		}
 		sql := fmt.Sprintf("GRANT %s ON DATABASE %s TO %s", g.Privilege, target, grantee)
 		if g.Grantable && g.Grantee != d.Owner {
@@ -250,7 +251,7 @@ func aclSQL(target string, d pgmedic.Database) []string {
 // settings that are lists of names with each name quoted already (search_path:
 // "$user", public), so that those must not be quoted as one string.
 func settingSQL(target string, s pgmedic.Setting) string {
-	value := pgmedic.QuoteLiteral(s.Value)
+	value := sqltext.QuoteLiteral(s.Value)
 	switch strings.ToLower(s.Name) {
 	case "local_preload_libraries", "search_path", "session_preload_libraries",
 		"shared_preload_libraries", "temp_tablespaces", "unix_socket_directories":
@@ -258,7 +259,7 @@ func settingSQL(target string, s pgmedic.Setting) string {
 	}
 	name := quoteSettingName(s.Name)
 	if s.Role != "" {
-		return fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s TO %s", pgmedic.QuoteIdent(s.Role), target, name, value)
+		return fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s TO %s", sqltext.QuoteIdent(s.Role), target, name, value)
 	}
 	return fmt.Sprintf("ALTER DATABASE %s SET %s TO %s", target, name, value)
 }
@@ -267,7 +268,7 @@ func settingSQL(target string, s pgmedic.Setting) string {
 func quoteSettingName(name string) string {
 	parts := strings.Split(name, ".")
 	for i := range parts {
-		parts[i] = pgmedic.QuoteIdent(parts[i])
+		parts[i] = sqltext.QuoteIdent(parts[i])
 	}
 	return strings.Join(parts, ".")
 }
@@ -277,7 +278,7 @@ func quoteNameList(list string) string {
 	var b strings.Builder
 	quoted := false
 	flush := func() {
-		names = append(names, pgmedic.QuoteLiteral(b.String()))
+		names = append(names, sqltext.QuoteLiteral(b.String()))
 		b.Reset()
 	}
 	for i := 0; i < len(list); i++ {
@@ -306,14 +307,14 @@ func CountRows(ctx context.Context, conn *pgx.Conn, tables []pgmedic.Table) (map
 	for _, t := range tables {
 		// Leaf by leaf and ONLY: neither the rows of tables that inherit from
 		// it, nor those of partitions that are on other servers.
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		var rows int64
 		switch err := conn.QueryRow(ctx, "SELECT count(*) FROM ONLY "+name).Scan(&rows); {
 		case Code(err) == "42P01" || Code(err) == "3F000":
 		case err != nil:
 			return nil, Wrap(err, "count the rows of "+name)
 		default:
-			counts[t.CountedAs()] += rows
+			counts[sqltext.CountedAs(t)] += rows
 		}
 	}
 	return counts, nil
@@ -337,12 +338,12 @@ func MissingTablespaces(ctx context.Context, conn *pgx.Conn, d pgmedic.Database)
 
 // CreateTablespace makes a tablespace in an empty folder of the server's.
 func CreateTablespace(ctx context.Context, conn *pgx.Conn, name, dir string) error {
-	_, err := conn.Exec(ctx, "CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION "+pgmedic.QuoteLiteral(dir))
-	return Wrap(err, "create tablespace "+pgmedic.QuoteIdent(name))
+	_, err := conn.Exec(ctx, "CREATE TABLESPACE "+sqltext.QuoteIdent(name)+" LOCATION "+sqltext.QuoteLiteral(dir))
+	return Wrap(err, "create tablespace "+sqltext.QuoteIdent(name))
 }
 
 // DropUnused drops a database unless somebody is connected to it, which is an
 // error with SQLSTATE 55006. Once begun it is not interrupted by the end of ctx.
 func DropUnused(ctx context.Context, conn *pgx.Conn, name string) error {
-	return drop(ctx, conn, name, "DROP DATABASE "+pgmedic.QuoteIdent(name))
+	return drop(ctx, conn, name, "DROP DATABASE "+sqltext.QuoteIdent(name))
 }

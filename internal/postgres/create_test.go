@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // TestPropertiesRoundTrip gives a new database what was read of another one,
@@ -18,9 +19,9 @@ func TestPropertiesRoundTrip(t *testing.T) {
 	for _, name := range []string{"prop owner", "prop_guest", `prop "q"`} {
 		role(t, conn, name, "")
 	}
-	db := pgmedic.QuoteIdent(target.Database())
+	db := sqltext.QuoteIdent(target.Database())
 	t.Cleanup(func() {
-		run(t, conn, "ALTER DATABASE "+db+" OWNER TO "+pgmedic.QuoteIdent(server.Superuser()), `DROP OWNED BY "prop owner", prop_guest, "prop ""q"""`)
+		run(t, conn, "ALTER DATABASE "+db+" OWNER TO "+sqltext.QuoteIdent(server.Superuser()), `DROP OWNED BY "prop owner", prop_guest, "prop ""q"""`)
 	})
 	set := "ALTER DATABASE " + db + " SET "
 	run(t, conn, "ALTER DATABASE "+db+" OWNER TO \"prop owner\"",

@@ -4,15 +4,15 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // TestListDatabases sees which databases a backup of all of them takes.
 func TestListDatabases(t *testing.T) {
 	_, conn := admin(t)
 	for _, name := range []string{"list_plain", `list "odd" name`, "list_template", "list_closed", "list_kept", "list_loading", "list_spoken_of"} {
-		quoted := pgmedic.QuoteIdent(name)
+		quoted := sqltext.QuoteIdent(name)
 		run(t, conn, "CREATE DATABASE "+quoted+" TEMPLATE template0")
 		defer run(t, conn, "ALTER DATABASE "+quoted+" IS_TEMPLATE false", "DROP DATABASE "+quoted)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // clockSlack is how far ahead of the server's clock a story may be: a standby that
@@ -33,7 +33,7 @@ func (k Kept) Distrust(owners ...string) string {
 	case k.OwnerSuperuser, k.OwnerUs, k.LiveOwner != "" && k.Owner == k.LiveOwner, slices.Contains(owners, k.Owner):
 		return ""
 	case k.LiveOwner == "":
-		return fmt.Sprintf("its owner %q is no superuser, and there is no database %q whose owner it could be: any role with CREATEDB can write such a story", k.Owner, k.Story.Of)
+		return fmt.Sprintf("its owner %q is not a superuser, and there is no database %q whose owner it could be: any role with CREATEDB can write such a story", k.Owner, k.Story.Of)
 	}
 	return fmt.Sprintf("its owner %q is neither a superuser nor %q, which owns database %q: any role with CREATEDB can write such a story", k.Owner, k.LiveOwner, k.Story.Of)
 }
@@ -66,7 +66,7 @@ func ServerTime(ctx context.Context, conn *pgx.Conn) (time.Time, error) {
 func DatabaseOwner(ctx context.Context, conn *pgx.Conn, name string) (string, error) {
 	owners, err := ownersByDatabase(ctx, conn)
 	if err != nil {
-		return "", fmt.Errorf("look for the owner of database %s: %w", pgmedic.QuoteIdent(name), err)
+		return "", fmt.Errorf("look for the owner of database %s: %w", sqltext.QuoteIdent(name), err)
 	}
 	return owners[name], nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // bytesEncoding is the client encoding in which a server converts nothing.
@@ -35,7 +36,7 @@ func ConnectBytes(ctx context.Context, t Target) (*pgx.Conn, error) {
 }
 
 func setEncoding(ctx context.Context, conn *pgx.Conn, encoding string) error {
-	return Wrap(execSimple(ctx, conn, "SET client_encoding = "+pgmedic.QuoteLiteral(encoding)), "set the session's encoding")
+	return Wrap(execSimple(ctx, conn, "SET client_encoding = "+sqltext.QuoteLiteral(encoding)), "set the session's encoding")
 }
 
 // inBytes does something for which the server converts no text.
@@ -133,7 +134,7 @@ type TextArray []string
 func (a *TextArray) Scan(src any) error {
 	text, ok := src.(string)
 	if !ok || !strings.HasPrefix(text, "{") || !strings.HasSuffix(text, "}") {
-		return fmt.Errorf("a %T is no array of text", src)
+		return fmt.Errorf("a %T is not an array of text", src)
 	}
 	*a = TextArray{}
 	if text = text[1 : len(text)-1]; text == "" {
@@ -216,7 +217,7 @@ func refuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error 
 // untranslatableName is the error for something that can't be named in UTF8.
 func untranslatableName(said, encoding string) error {
 	return pgmedic.Errorf(pgmedic.KindUsage, "give it a name that UTF8 has (ALTER … RENAME), or back this database up with pg_dump; docs/limits.md says what works in which encoding",
-		"the name of %s has bytes in %s that are no character in UTF8", pgmedic.PrintableBytes(said), encoding)
+		"the name of %s has bytes in %s that are not a character in UTF8", pgmedic.PrintableBytes(said), encoding)
 }
 
 // refuseColumns returns an error for a column that can't be named in UTF8. The
@@ -234,7 +235,7 @@ func refuseColumns(ctx context.Context, conn *pgx.Conn, schema, table string, co
 			return err
 		})
 		if untranslatable(err) {
-			return untranslatableName("column "+pgmedic.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
+			return untranslatableName("column "+sqltext.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
 		}
 		if err != nil {
 			return err

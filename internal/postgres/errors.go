@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // ServerError is an error that PostgreSQL reported, without anything that can
@@ -154,12 +155,12 @@ func safeText(e *pgconn.PgError) string {
 	text := Condition(e.Code)
 	switch {
 	case e.ConstraintName != "":
-		text += " on constraint " + pgmedic.QuoteIdent(e.ConstraintName)
+		text += " on constraint " + sqltext.QuoteIdent(e.ConstraintName)
 	case e.ColumnName != "":
-		text += " in column " + pgmedic.QuoteIdent(e.ColumnName)
+		text += " in column " + sqltext.QuoteIdent(e.ColumnName)
 	}
 	if e.TableName != "" {
-		text += " of table " + pgmedic.QuoteQualified(e.SchemaName, e.TableName)
+		text += " of table " + sqltext.QuoteQualified(e.SchemaName, e.TableName)
 	}
 	return text
 }

@@ -94,7 +94,35 @@ func TestConnectCancelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_, err = postgres.Connect(t.Context(), target.With("connect_timeout", "1"))
-	wantError(t, err, pgmedic.KindUnreachable, "timed out")
+	wantError(t, err, pgmedic.KindUnreachable, "timed out: the connection was accepted, and no answer came", "PostgreSQL listens on that port")
+}
+
+// TestConnectToAnotherProgram: a server that answers, and is none of PostgreSQL.
+func TestConnectToAnotherProgram(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			// As web servers do with what is no request.
+			_, _ = conn.Read(make([]byte, 1024))
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = listener.Close(); <-stopped })
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	for _, mode := range []string{"disable", "prefer"} {
+		_, err := postgres.Connect(t.Context(), parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port+" sslmode="+mode))
+		wantError(t, err, pgmedic.KindUnreachable, "127.0.0.1:"+port+": what answers there is not PostgreSQL", "DB_PORT")
+	}
 }
 
 func TestSession(t *testing.T) {

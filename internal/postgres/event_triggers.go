@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // LocalWithoutEventTriggers begins a superuser's transaction in which event triggers
@@ -44,8 +45,8 @@ FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_r
 	}
 	var off, on []string
 	for _, t := range triggers { // no event trigger fires for these statements
-		off = append(off, "ALTER EVENT TRIGGER "+pgmedic.QuoteIdent(t.Name)+" DISABLE")
-		on = append(on, "ALTER EVENT TRIGGER "+pgmedic.QuoteIdent(t.Name)+t.Enabled)
+		off = append(off, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(t.Name)+" DISABLE")
+		on = append(on, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(t.Name)+t.Enabled)
 	}
 	if err := execSimple(ctx, conn, "BEGIN; "+strings.Join(off, "; ")); err != nil {
 		rollback(ctx, conn)
@@ -93,7 +94,7 @@ ORDER BY 1`, tags, fires)
 	}
 	quoted, statements := make([]string, len(names)), make([]string, len(names))
 	for i, name := range names {
-		quoted[i] = pgmedic.QuoteIdent(name)
+		quoted[i] = sqltext.QuoteIdent(name)
 		statements[i] = "ALTER EVENT TRIGGER " + quoted[i] + " DISABLE;"
 	}
 	which := "event trigger " + quoted[0] + ", which fires in every session, refuses it"

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 var server *scratch.Server
@@ -81,8 +82,8 @@ func query[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) T {
 // role makes a role that is dropped at the end of the test.
 func role(t *testing.T, conn *pgx.Conn, name, attributes string) {
 	t.Helper()
-	run(t, conn, "CREATE ROLE "+pgmedic.QuoteIdent(name)+" "+attributes)
-	t.Cleanup(func() { run(t, conn, "DROP ROLE "+pgmedic.QuoteIdent(name)) })
+	run(t, conn, "CREATE ROLE "+sqltext.QuoteIdent(name)+" "+attributes)
+	t.Cleanup(func() { run(t, conn, "DROP ROLE "+sqltext.QuoteIdent(name)) })
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {

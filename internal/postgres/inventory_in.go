@@ -6,13 +6,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // ReadInventoryIn is ReadInventoryWithout and ReadLabels in an exported snapshot, in a
 // transaction of conn's that has ended when it returns.
 func ReadInventoryIn(ctx context.Context, conn *pgx.Conn, snapshot string, versionNum int, without LeftOut) (*Inventory, error) {
-	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+pgmedic.QuoteLiteral(snapshot))
+	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+sqltext.QuoteLiteral(snapshot))
 	if err != nil {
 		return nil, Wrap(err, "enter the snapshot")
 	}

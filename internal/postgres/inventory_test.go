@@ -172,6 +172,8 @@ func changes() map[string]string {
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT INSERT ON TABLES TO inv_reader":                          "default privileges",
 		"COMMENT ON TABLE s.people IS '(other)'":                                                             "comment table s.people changed",
 		"COMMENT ON COLUMN s.people.name IS NULL":                                                            "comment table column s.people.name missing",
+		"GRANT SELECT ON LARGE OBJECT 424242 TO PUBLIC":                                                      "large objects owners and privileges changed",
+		"ALTER LARGE OBJECT 424242 OWNER TO inv_reader":                                                      "large objects owners and privileges changed",
 		"SELECT lo_unlink(424242)":                                                                           "large objects count changed",
 		"DROP OPERATOR s.=== (integer, integer)":                                                             "operator s.===(integer,integer) missing",
 		"DROP CAST (s.mood AS integer)":                                                                      "cast (s.mood AS integer) missing",

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // labelKind is the kind of a Definition that is a security label. Its identity
@@ -16,7 +17,7 @@ import (
 const labelKind = "security label"
 
 // LabelsOf is how the identity of each label of a provider begins.
-func LabelsOf(provider string) string { return pgmedic.QuoteIdent(provider) + " on " }
+func LabelsOf(provider string) string { return sqltext.QuoteIdent(provider) + " on " }
 
 // labelsQuery finds the labels of what a dump carries, and those of the database
 // itself, whose name is another after a restore. Labels that the script of an
@@ -70,13 +71,13 @@ func queryLabels(ctx context.Context, conn *pgx.Conn, without LeftOut) ([]Defini
 func MissingLabelProviders(ctx context.Context, conn *pgx.Conn, providers []string) (missing []string, err error) {
 	for _, p := range providers {
 		// The provider is looked up first, and asked for nothing: there is no such role.
-		_, err := conn.Exec(ctx, "SECURITY LABEL FOR "+pgmedic.QuoteIdent(p)+" ON ROLE \"no role of pgmedic's\" IS NULL")
+		_, err := conn.Exec(ctx, "SECURITY LABEL FOR "+sqltext.QuoteIdent(p)+" ON ROLE \"no role of pgmedic's\" IS NULL")
 		switch Code(err) {
 		case "42704": // undefined_object: the role
 		case "22023": // invalid_parameter_value: the provider
 			missing = append(missing, p)
 		default:
-			return nil, Wrap(err, "look for security label provider "+pgmedic.QuoteIdent(p))
+			return nil, Wrap(err, "look for security label provider "+sqltext.QuoteIdent(p))
 		}
 	}
 	return missing, nil
@@ -86,15 +87,15 @@ func MissingLabelProviders(ctx context.Context, conn *pgx.Conn, providers []stri
 // read them: conn is of ConnectBytes.
 func ApplyLabels(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database) error {
 	for _, l := range d.SecurityLabels {
-		if _, err := conn.Exec(ctx, labelSQL(pgmedic.QuoteIdent(name), l)); err != nil {
-			return Wrap(err, fmt.Sprintf("set the security label of provider %s on database %s", pgmedic.QuoteIdent(l.Provider), pgmedic.QuoteIdent(name)))
+		if _, err := conn.Exec(ctx, labelSQL(sqltext.QuoteIdent(name), l)); err != nil {
+			return Wrap(err, fmt.Sprintf("set the security label of provider %s on database %s", sqltext.QuoteIdent(l.Provider), sqltext.QuoteIdent(name)))
 		}
 	}
 	return nil
 }
 
 func labelSQL(target string, l pgmedic.SecurityLabel) string {
-	return "SECURITY LABEL FOR " + pgmedic.QuoteIdent(l.Provider) + " ON DATABASE " + target + " IS " + pgmedic.QuoteLiteral(l.Label)
+	return "SECURITY LABEL FOR " + sqltext.QuoteIdent(l.Provider) + " ON DATABASE " + target + " IS " + sqltext.QuoteLiteral(l.Label)
 }
 
 const databaseLabels = `

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // SwapObstacles returns what makes a swap of the live database unsafe, each as
@@ -49,16 +50,16 @@ func databaseObstacles(ctx context.Context, conn *pgx.Conn, live string) (obstac
 		return nil, nil
 	}
 	if err != nil {
-		return nil, Wrap(err, "look at database "+pgmedic.QuoteIdent(live))
+		return nil, Wrap(err, "look at database "+sqltext.QuoteIdent(live))
 	}
 	if template {
 		obstacles = append(obstacles, pgmedic.Errorf(pgmedic.KindConflict,
-			"ALTER DATABASE "+pgmedic.QuoteIdent(live)+" IS_TEMPLATE false; first, and make the new one a template after the swap",
+			"ALTER DATABASE "+sqltext.QuoteIdent(live)+" IS_TEMPLATE false; first, and make the new one a template after the swap",
 			"swap: database %q is a template, from which others may be made at any moment", live))
 	}
 	if limit == -2 { // DROP DATABASE marks it so before it removes files
 		obstacles = append(obstacles, pgmedic.Errorf(pgmedic.KindConflict,
-			"finish that: DROP DATABASE "+pgmedic.QuoteIdent(live)+"; then run the command again",
+			"finish that: DROP DATABASE "+sqltext.QuoteIdent(live)+"; then run the command again",
 			"swap: database %q is what an interrupted DROP DATABASE left, and can't be kept", live))
 	}
 	return obstacles, nil

@@ -2,17 +2,16 @@ package postgres
 
 import (
 	"context"
-	"strings"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
-// Patterns choose what of a database a backup holds. Each is written as psql and
-// pg_dump take it: letters are folded to lower case and * and ? stand for any
-// text and any letter, unless in "double quotes"; a dot separates schema and
-// name; what else has a meaning in regular expressions has it here, but $.
+// Patterns choose what of a database a backup holds. Each is written as
+// sqltext.Pattern says.
 //
 // They choose tables, and what pg_dump counts with them: views, materialized
 // views, sequences and foreign tables.
@@ -37,7 +36,7 @@ func (p Patterns) Empty() bool {
 func (p Patterns) Check() error {
 	for _, kind := range p.kinds() {
 		for _, text := range kind.patterns {
-			if _, err := parsePattern(text, kind.schema); err != nil {
+			if _, err := kind.parse(text); err != nil {
 				return err
 			}
 		}
@@ -60,63 +59,11 @@ func (p Patterns) kinds() []patternKind {
 	}
 }
 
-// regexes are what a pattern means to the server. An empty schema is none.
-type regexes struct{ schema, name string }
-
-// parsePattern translates a pattern into anchored regular expressions. That of a
-// schema has only a name.
-func parsePattern(text string, schema bool) (regexes, error) {
-	bad := func(why, hint string) (regexes, error) {
-		return regexes{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "pattern %q %s", text, why)
+func (k patternKind) parse(text string) (sqltext.Pattern, error) {
+	if k.schema {
+		return sqltext.ParseSchemaPattern(text)
 	}
-	var parts []string
-	var b strings.Builder
-	quoted := false
-	runes := []rune(text)
-	for i := 0; i < len(runes); i++ {
-		c := runes[i]
-		next := rune(0)
-		if i+1 < len(runes) {
-			next = runes[i+1]
-		}
-		switch {
-		case c == '"' && quoted && next == '"':
-			b.WriteRune('"')
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == '$', quoted && strings.ContainsRune(`|*+?()[]{}.^\`, c), c == '[' && next == ']':
-			// [] is the end of an array type's name and no set of letters.
-			b.WriteString(`\` + string(c))
-		case quoted:
-			b.WriteRune(c)
-		case c == '*':
-			b.WriteString(".*")
-		case c == '?':
-			b.WriteString(".")
-		case c == '.':
-			parts = append(parts, b.String())
-			b.Reset()
-		case c >= 'A' && c <= 'Z': // as the server folds names
-			b.WriteRune(c - 'A' + 'a')
-		default:
-			b.WriteRune(c)
-		}
-	}
-	parts = append(parts, b.String())
-	switch {
-	case quoted:
-		return bad("has no closing quote", `quote a name as SQL does: "Name"`)
-	case schema && len(parts) > 1, len(parts) > 2:
-		return bad("has too many dots", `a dot that belongs to a name is written in quotes: "a.b"`)
-	case strings.ContainsRune(text, 0), parts[len(parts)-1] == "", parts[0] == "":
-		return bad("names nothing", "write a name, or * for all")
-	}
-	r := regexes{name: "^(" + parts[len(parts)-1] + ")$"}
-	if len(parts) == 2 {
-		r.schema = "^(" + parts[0] + ")$"
-	}
-	return r, nil
+	return sqltext.ParseTablePattern(text)
 }
 
 // matching is what the server finds for a pattern. Without a schema a table
@@ -170,19 +117,18 @@ func (p Patterns) lookUpAll(ctx context.Context, conn *pgx.Conn, m *matched, pat
 }
 
 func lookUp(ctx context.Context, conn *pgx.Conn, text string, kind patternKind, path []string) ([]int64, error) {
-	r, err := parsePattern(text, kind.schema)
+	p, err := kind.parse(text)
 	if err != nil {
 		return nil, err
 	}
 	var oids []int64
 	if kind.schema {
-		oids, err = collectScalar[int64](ctx, conn, matchingSchemas, r.name)
+		oids, err = collectScalar[int64](ctx, conn, matchingSchemas, p.NameRegex())
 	} else {
-		oids, err = collectScalar[int64](ctx, conn, matching, r.name, r.schema, path)
+		oids, err = collectScalar[int64](ctx, conn, matching, p.NameRegex(), p.SchemaRegex(), path)
 	}
 	if Code(err) == "2201B" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, `a name with special characters is written in quotes: "a(b)"`,
-			"pattern %q of %s is no pattern", text, kind.flag)
+		return nil, fmt.Errorf("%s: %w", kind.flag, p.NoPattern())
 	}
 	if err != nil {
 		return nil, Wrap(err, "look for what a pattern names")

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // How a pooler is told. A session with the server itself has the server process's
@@ -292,6 +293,6 @@ func startFresh(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	name := conn.Config().RuntimeParams["application_name"]
-	_, err := hurriedRow(ctx, conn, "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('application_name', "+pgmedic.QuoteLiteral(name)+", false)")
+	_, err := hurriedRow(ctx, conn, "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('application_name', "+sqltext.QuoteLiteral(name)+", false)")
 	return Wrap(err, "begin a session through a pooler")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // refuseUnreadable returns an error of KindUnreachable that names tables which
@@ -42,7 +43,7 @@ ORDER BY 4, 5, 2, 3 LIMIT 100`, oids)
 	var names []string
 	for _, r := range rows {
 		if r.MayUse == first.MayUse && r.MayRead == first.MayRead {
-			names = append(names, pgmedic.QuoteQualified(r.Schema, r.Name))
+			names = append(names, sqltext.QuoteQualified(r.Schema, r.Name))
 		}
 	}
 	more := ""
@@ -50,12 +51,12 @@ ORDER BY 4, 5, 2, 3 LIMIT 100`, oids)
 		more = fmt.Sprintf(" and %d more", len(names)-3)
 		names = names[:3]
 	}
-	role, all := pgmedic.QuoteIdent(first.Role), strings.Join(names, ", ")
+	role, all := sqltext.QuoteIdent(first.Role), strings.Join(names, ", ")
 	switch {
 	case !first.MayUse:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s; or, from PostgreSQL 14 on, GRANT pg_read_all_data TO %[2]s;",
-			pgmedic.QuoteIdent(first.Schema), role), "permission denied for schema %s: role %s may not read table %s%s",
-			pgmedic.QuoteIdent(first.Schema), role, all, more)
+			sqltext.QuoteIdent(first.Schema), role), "permission denied for schema %s: role %s may not read table %s%s",
+			sqltext.QuoteIdent(first.Schema), role, all, more)
 	case !first.MayRead:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s; or, from PostgreSQL 14 on, GRANT pg_read_all_data TO %[2]s;",
 			all, role), "permission denied for table %s%s: role %s may not read it", all, more, role)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // RowTable is a table whose rows COPY can take out and bring back exactly.
@@ -131,7 +132,7 @@ func (r BlockRange) Whole() bool { return r.From == 0 && r.To == 0 }
 // CopyOutSQL is the COPY that takes a part of a table's rows out. The encoding
 // is the database's own, so that nothing is converted on the way.
 func CopyOutSQL(t RowTable, r BlockRange, encoding string) string {
-	source := pgmedic.QuoteQualified(t.Schema, t.Name) + " (" + columnList(t.Columns) + ")"
+	source := sqltext.QuoteQualified(t.Schema, t.Name) + " (" + columnList(t.Columns) + ")"
 	if !r.Whole() || len(t.Columns) == 0 {
 		source = selectPart(t, t.Columns, r)
 	}
@@ -147,7 +148,7 @@ func selectPart(t RowTable, columns []pgmedic.Column, r BlockRange) string {
 	if r.To > 0 {
 		where = append(where, fmt.Sprintf("ctid < '(%d,0)'::tid", r.To))
 	}
-	source := "(SELECT " + columnList(columns) + " FROM ONLY " + pgmedic.QuoteQualified(t.Schema, t.Name)
+	source := "(SELECT " + columnList(columns) + " FROM ONLY " + sqltext.QuoteQualified(t.Schema, t.Name)
 	if len(where) > 0 {
 		source += " WHERE " + strings.Join(where, " AND ")
 	}
@@ -172,13 +173,13 @@ func CopyInFrozenSQL(table string, columns []pgmedic.Column, format pgmedic.Copy
 }
 
 func copyOptions(format pgmedic.CopyFormat, encoding string) string {
-	return fmt.Sprintf("WITH (FORMAT %s, ENCODING %s)", format, pgmedic.QuoteLiteral(encoding))
+	return fmt.Sprintf("WITH (FORMAT %s, ENCODING %s)", format, sqltext.QuoteLiteral(encoding))
 }
 
 func columnList(columns []pgmedic.Column) string {
 	names := make([]string, len(columns))
 	for i, c := range columns {
-		names[i] = pgmedic.QuoteIdent(c.Name)
+		names[i] = sqltext.QuoteIdent(c.Name)
 	}
 	return strings.Join(names, ", ")
 }
@@ -193,7 +194,7 @@ func columnList(columns []pgmedic.Column) string {
 func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, tables []RowTable) error {
 	names := quotedNames(tables)
 	err := execSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
-		pgmedic.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+strings.Join(names, ", ONLY ")+" IN ACCESS SHARE MODE NOWAIT")
+		sqltext.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+strings.Join(names, ", ONLY ")+" IN ACCESS SHARE MODE NOWAIT")
 	if err != nil {
 		return Wrap(err, "lock table "+strings.Join(names, ", "))
 	}
@@ -228,7 +229,7 @@ func refuseOthers(ctx context.Context, conn *pgx.Conn, tables []RowTable, names 
 func quotedNames(tables []RowTable) []string {
 	names := make([]string, len(tables))
 	for i, t := range tables {
-		names[i] = pgmedic.QuoteQualified(t.Schema, t.Name)
+		names[i] = sqltext.QuoteQualified(t.Schema, t.Name)
 	}
 	return names
 }
@@ -285,7 +286,7 @@ func (s *Snapshot) Conn() *pgx.Conn { return s.conn }
 // can be read. Unlogged tables have none on a standby, which can't even be asked for
 // them; pg_dump leaves their rows out there, too.
 func (s *Snapshot) Readable(ctx context.Context, t RowTable) (bool, error) {
-	name := pgmedic.QuoteQualified(t.Schema, t.Name)
+	name := sqltext.QuoteQualified(t.Schema, t.Name)
 	if err := s.hold(ctx, name); err != nil {
 		return false, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // TestSessionOfHostileDatabase opens a session with a database whose settings
@@ -21,7 +22,7 @@ func TestSessionOfHostileDatabase(t *testing.T) {
 		"client_encoding": "LATIN1", "row_security": "on", "jit": "on",
 	}
 	for name, value := range hostile {
-		if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+" SET "+name+" = "+settingValue(name, value)); err != nil {
+		if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+sqltext.QuoteIdent(target.Database())+" SET "+name+" = "+settingValue(name, value)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,13 +49,13 @@ func settingValue(name, value string) string {
 	if name == "search_path" || name == "datestyle" {
 		return value
 	}
-	return pgmedic.QuoteLiteral(value)
+	return sqltext.QuoteLiteral(value)
 }
 
 // TestOwnPath gives a session the path that the database sets.
 func TestOwnPath(t *testing.T) {
 	target, conn := database(t)
-	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+pgmedic.QuoteIdent(target.Database())+` SET search_path = "we ""ird", public`); err != nil {
+	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+sqltext.QuoteIdent(target.Database())+` SET search_path = "we ""ird", public`); err != nil {
 		t.Fatal(err)
 	}
 	conn = connect(t, target)

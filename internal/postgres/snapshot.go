@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // SnapshotOptions say how a snapshot is taken.
@@ -211,7 +212,7 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o SnapshotOptions) (*Snaps
 	s.Tables, s.filenodes, s.names = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before)), make(map[uint32]string, len(before))
 	s.LeftOut = leftOut
 	for _, t := range before {
-		s.filenodes[t.OID], s.names[t.OID] = t.Filenode, pgmedic.QuoteQualified(t.Schema, t.Name)
+		s.filenodes[t.OID], s.names[t.OID] = t.Filenode, sqltext.QuoteQualified(t.Schema, t.Name)
 	}
 	keep = true
 	return s, nil
@@ -335,7 +336,7 @@ func lockTables(ctx context.Context, conn *pgx.Conn, tables []snapshotTable) (go
 	for batch := range slices.Chunk(tables, 200) {
 		names := make([]string, len(batch))
 		for i, t := range batch {
-			names[i] = "ONLY " + pgmedic.QuoteQualified(t.Schema, t.Name)
+			names[i] = "ONLY " + sqltext.QuoteQualified(t.Schema, t.Name)
 		}
 		err := execSimple(ctx, conn, "LOCK TABLE "+strings.Join(names, ", ")+" IN ACCESS SHARE MODE")
 		switch Code(err) {
@@ -386,7 +387,7 @@ ORDER BY l.granted DESC, l.pid LIMIT 1`, oids).Scan(&pid, &schema, &table, &user
 	return pgmedic.Errorf(pgmedic.KindConflict,
 		fmt.Sprintf("let it finish, or end it: SELECT pg_catalog.pg_terminate_backend(%d);", pid),
 		"lock table %s: process %d (user %q, application %q, database %q) holds it or waits for it exclusively",
-		pgmedic.QuoteQualified(schema, table), pid, user, app, database)
+		sqltext.QuoteQualified(schema, table), pid, user, app, database)
 }
 
 // execSimple sends statements by the simple protocol, several at once if need

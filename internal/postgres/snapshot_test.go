@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 func snapshot(t *testing.T, conn *pgx.Conn, timeout time.Duration) *postgres.Snapshot {
@@ -35,7 +36,7 @@ func TestSnapshot(t *testing.T) {
 	s := snapshot(t, conn, 0)
 	var got []string
 	for _, table := range s.Tables {
-		got = append(got, table.Schema+"/"+table.Name+"/"+table.CountedAs())
+		got = append(got, table.Schema+"/"+table.Name+"/"+sqltext.CountedAs(table))
 		if (table.SizeBytes > 0) != (table.Name == "leaf") {
 			t.Errorf("%s has %d bytes", table.Name, table.SizeBytes)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Story is what pgmedic writes into the comment of a database that it made or
@@ -207,7 +208,7 @@ func SetStory(ctx context.Context, conn *pgx.Conn, database string, s Story) err
 		return err
 	}
 	_, err = conn.Exec(ctx, sql)
-	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
+	return Wrap(err, "comment on database "+sqltext.QuoteIdent(database))
 }
 
 // SetLastingStory is SetStory that waits until the story, and all that was
@@ -227,7 +228,7 @@ func SetComment(ctx context.Context, conn *pgx.Conn, database, comment string) e
 	if err != nil {
 		_ = execSimple(ctx, conn, "ROLLBACK") // or the session stays in the failed transaction
 	}
-	return Wrap(err, "comment on database "+pgmedic.QuoteIdent(database))
+	return Wrap(err, "comment on database "+sqltext.QuoteIdent(database))
 }
 
 // SetOwnComment gives a database its own comment, as ReadDatabase read it, through
@@ -253,7 +254,7 @@ func says(ctx context.Context, conn *pgx.Conn, database, text string) (same bool
 	}
 	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_encoding_to_char(encoding) = pg_catalog.current_setting('server_encoding')
 		FROM pg_catalog.pg_database WHERE datname = $1`, database).Scan(&same)
-	return same, Wrap(err, "look at the encoding of database "+pgmedic.QuoteIdent(database))
+	return same, Wrap(err, "look at the encoding of database "+sqltext.QuoteIdent(database))
 }
 
 func storySQL(database string, s Story) (string, error) {
@@ -276,9 +277,9 @@ func storyText(database string, s Story) (string, error) {
 func commentSQL(database, comment string) string {
 	value := "NULL"
 	if comment != "" {
-		value = pgmedic.QuoteLiteral(comment)
+		value = sqltext.QuoteLiteral(comment)
 	}
-	return "COMMENT ON DATABASE " + pgmedic.QuoteIdent(database) + " IS " + value
+	return "COMMENT ON DATABASE " + sqltext.QuoteIdent(database) + " IS " + value
 }
 
 // Nameless returns the databases whose names begin with a prefix and that are as

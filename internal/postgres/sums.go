@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Extent is what there is of a table to read.
@@ -82,7 +82,7 @@ FROM pg_catalog.unnest($1::text[]) AS t (name)
 			if i > 0 {
 				sql.WriteString(" UNION ALL ")
 			}
-			sql.WriteString("SELECT " + pgmedic.QuoteLiteral(s.Name) + "::text AS name, last_value AS value, is_called AS called FROM " + s.Quoted)
+			sql.WriteString("SELECT " + sqltext.QuoteLiteral(s.Name) + "::text AS name, last_value AS value, is_called AS called FROM " + s.Quoted)
 		}
 		type value struct {
 			Name string

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // pair makes a live and an incoming database that each say who they are.
@@ -34,7 +35,7 @@ func pair(t *testing.T, live, incoming string) (postgres.SwapOptions, *pgx.Conn)
 		}
 	})
 	for name, who := range map[string]string{live: "old", incoming: "new"} {
-		run(t, conn, "CREATE DATABASE "+pgmedic.QuoteIdent(name)+" TEMPLATE template0")
+		run(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
 		other := connect(t, target.WithDatabase(name))
 		run(t, other, "CREATE TABLE public.who (name text); INSERT INTO public.who VALUES ('"+who+"')")
 		postgres.Close(t.Context(), other)
@@ -188,7 +189,7 @@ func TestSwapDenied(t *testing.T) {
 	role(t, conn, "swapper", "LOGIN CREATEDB")
 	for _, name := range []string{o.Live, o.Incoming} {
 		run(t, conn, "ALTER DATABASE "+name+" OWNER TO swapper")
-		t.Cleanup(func() { run(t, conn, "ALTER DATABASE "+name+" OWNER TO "+pgmedic.QuoteIdent(server.Superuser())) })
+		t.Cleanup(func() { run(t, conn, "ALTER DATABASE "+name+" OWNER TO "+sqltext.QuoteIdent(server.Superuser())) })
 	}
 	client := connect(t, o.Target.WithDatabase(o.Live))
 	as := o
@@ -217,7 +218,7 @@ func TestSwapOwners(t *testing.T) {
 	t.Cleanup(func() {
 		for _, name := range []string{o.Live, o.Incoming, o.Kept} {
 			if there, err := postgres.DatabaseExists(context.WithoutCancel(t.Context()), conn, name); there && err == nil {
-				run(t, conn, "ALTER DATABASE "+name+" OWNER TO "+pgmedic.QuoteIdent(server.Superuser()))
+				run(t, conn, "ALTER DATABASE "+name+" OWNER TO "+sqltext.QuoteIdent(server.Superuser()))
 			}
 		}
 	})
@@ -234,7 +235,7 @@ func TestSwapOwners(t *testing.T) {
 	back.Incoming, back.Kept, back.IncomingOwner = o.Kept, o.Incoming, "owner_lost"
 	client := connect(t, o.Target.WithDatabase(o.Live))
 	_, err := postgres.Swap(t.Context(), back)
-	wantError(t, err, pgmedic.KindUnreachable, `no member of "owner_lost"`)
+	wantError(t, err, pgmedic.KindUnreachable, `not a member of "owner_lost"`)
 	run(t, client, "SELECT 1") // nobody was ended for it
 	back.IncomingOwner = story.Owner
 	if _, err := postgres.Swap(t.Context(), back); err != nil {

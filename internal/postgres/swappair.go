@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // swapped is one of the databases of a swap.
@@ -89,8 +90,8 @@ func (p *swapPair) refuseOwner(ctx context.Context, conn *pgx.Conn, owner string
 		return Wrap(err, "look for the owner of the incoming database")
 	}
 	if !member {
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(owner)+" TO "+pgmedic.QuoteIdent(p.me)+";",
-			"swap: role %s is no member of %s, which owned database %q", pgmedic.QuoteIdent(p.me), pgmedic.QuoteIdent(owner), p.incoming.Name)
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+sqltext.QuoteIdent(owner)+" TO "+sqltext.QuoteIdent(p.me)+";",
+			"swap: role %s is not a member of %s, which owned database %q", sqltext.QuoteIdent(p.me), sqltext.QuoteIdent(owner), p.incoming.Name)
 	}
 	return nil
 }
@@ -101,17 +102,17 @@ func (d *swapped) refuse(me string, superuser, creates bool) error {
 	case d == nil:
 		return nil
 	case d.Invalid:
-		return pgmedic.Errorf(pgmedic.KindConflict, "finish that: DROP DATABASE "+pgmedic.QuoteIdent(d.Name)+";",
+		return pgmedic.Errorf(pgmedic.KindConflict, "finish that: DROP DATABASE "+sqltext.QuoteIdent(d.Name)+";",
 			"swap: database %q is what an interrupted DROP DATABASE left", d.Name)
 	case d.Prepared > 0:
 		return pgmedic.Errorf(pgmedic.KindConflict, "COMMIT PREPARED or ROLLBACK PREPARED it; it blocks the rename",
 			"swap: database %q has a prepared transaction", d.Name)
 	case !superuser && !creates:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+pgmedic.QuoteIdent(me)+" CREATEDB;",
-			"swap: role %s may not rename databases", pgmedic.QuoteIdent(me))
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+sqltext.QuoteIdent(me)+" CREATEDB;",
+			"swap: role %s may not rename databases", sqltext.QuoteIdent(me))
 	case !superuser && !d.Ours:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(d.Owner)+" TO "+pgmedic.QuoteIdent(me)+";",
-			"swap: role %s is no member of %s, which owns database %q", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(d.Owner), d.Name)
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+sqltext.QuoteIdent(d.Owner)+" TO "+sqltext.QuoteIdent(me)+";",
+			"swap: role %s is not a member of %s, which owns database %q", sqltext.QuoteIdent(me), sqltext.QuoteIdent(d.Owner), d.Name)
 	}
 	return nil
 }
@@ -161,15 +162,15 @@ WHERE a.datid = ANY ($1) AND a.pid <> pg_catalog.pg_backend_pid() AND (r.rolsupe
 	}
 	words := make([]string, len(held))
 	for i, s := range held {
-		words[i] = fmt.Sprintf("%d of %s", s.PID, pgmedic.QuoteIdent(s.Role))
+		words[i] = fmt.Sprintf("%d of %s", s.PID, sqltext.QuoteIdent(s.Role))
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict, "stop these clients, or swap as a role that may end them, then run the command again",
-		"swap: database %q is in use by sessions that role %s may not end: %s", held[0].Name, pgmedic.QuoteIdent(p.me), strings.Join(words, ", "))
+		"swap: database %q is in use by sessions that role %s may not end: %s", held[0].Name, sqltext.QuoteIdent(p.me), strings.Join(words, ", "))
 }
 
 // statements are those of the swap's transaction.
 func (p *swapPair) statements(o SwapOptions) ([]string, error) {
-	live, incoming, kept := pgmedic.QuoteIdent(o.Live), pgmedic.QuoteIdent(o.Incoming), pgmedic.QuoteIdent(o.Kept)
+	live, incoming, kept := sqltext.QuoteIdent(o.Live), sqltext.QuoteIdent(o.Incoming), sqltext.QuoteIdent(o.Kept)
 	closed := o.Closed
 	var statements []string
 	if p.live != nil {
@@ -183,7 +184,7 @@ func (p *swapPair) statements(o SwapOptions) ([]string, error) {
 		if p.live.Owner != owner && p.live.Owner != p.me && !p.live.OwnerSuperuser {
 			// Or no rollback could tell it from one that anybody made; see Kept.Distrust.
 			o.Story.Owner = p.live.Owner
-			statements = append(statements, "ALTER DATABASE "+kept+" OWNER TO "+pgmedic.QuoteIdent(p.me))
+			statements = append(statements, "ALTER DATABASE "+kept+" OWNER TO "+sqltext.QuoteIdent(p.me))
 		}
 		story, err := storySQL(o.Kept, o.Story)
 		if err != nil {
@@ -197,7 +198,7 @@ func (p *swapPair) statements(o SwapOptions) ([]string, error) {
 	}
 	statements = append(statements, commentSQL(o.Live, o.IncomingComment))
 	if o.IncomingOwner != "" && o.IncomingOwner != p.incoming.Owner { // last: from then on it may be another's
-		statements = append(statements, "ALTER DATABASE "+live+" OWNER TO "+pgmedic.QuoteIdent(o.IncomingOwner))
+		statements = append(statements, "ALTER DATABASE "+live+" OWNER TO "+sqltext.QuoteIdent(o.IncomingOwner))
 	}
 	return statements, nil
 }

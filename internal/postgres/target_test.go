@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -66,7 +69,7 @@ func TestParseTarget(t *testing.T) {
 			}
 			theirs, err := pgx.ParseConfig(strings.Split(test.in, "?schema")[0])
 			if err != nil {
-				t.Skipf("pgx does not read it: %v", err)
+				testkit.Elsewhere(t, fmt.Sprintf("pgx does not read it: %v", err))
 			}
 			if ours.Host != theirs.Host || ours.Port != theirs.Port || ours.Database != theirs.Database || ours.User != theirs.User || len(ours.Fallbacks) != len(theirs.Fallbacks) {
 				t.Errorf("pgx makes %s:%d/%s of it, and of ours %s:%d/%s", theirs.Host, theirs.Port, theirs.Database, ours.Host, ours.Port, ours.Database)
@@ -144,8 +147,8 @@ func TestConninfo(t *testing.T) {
 	_, conn := admin(t)
 	for _, name := range []string{`it's "a" \ b=c`, "postgres://x", "größe"} {
 		t.Run(name, func(t *testing.T) {
-			run(t, conn, "CREATE DATABASE "+pgmedic.QuoteIdent(name)+" TEMPLATE template0")
-			t.Cleanup(func() { run(t, conn, "DROP DATABASE "+pgmedic.QuoteIdent(name)) })
+			run(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
+			t.Cleanup(func() { run(t, conn, "DROP DATABASE "+sqltext.QuoteIdent(name)) })
 			target := parse(t, server.DSN("postgres")).WithDatabase(name)
 			out, err := exec.Command(filepath.Join(server.BinDir(), "psql"), "-XAt", "-c", "SELECT current_database()", "-d", target.Conninfo()).Output()
 			if err != nil || strings.TrimSpace(string(out)) != name {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // ValueSettings are the settings of the server's configuration on which values
@@ -38,7 +39,7 @@ ORDER BY s.name`, ValueSettings())
 // none of its own. It returns those that the server refused.
 func GiveToAll(ctx context.Context, conn *pgx.Conn, settings []pgmedic.Setting) (refused []string, err error) {
 	for _, s := range settings {
-		sql := "ALTER ROLE ALL SET " + quoteSettingName(s.Name) + " TO " + pgmedic.QuoteLiteral(s.Value)
+		sql := "ALTER ROLE ALL SET " + quoteSettingName(s.Name) + " TO " + sqltext.QuoteLiteral(s.Value)
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			if Code(err) == "" {
 				return refused, Wrap(err, "set "+s.Name)

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // connections are who is connected.
@@ -27,9 +28,9 @@ func (s *sheet) connections(x *htmlSection) {
 		htmlFact{Name: "Connections' age", Value: seconds(c.AverageConnectionSeconds) + " on average, oldest " + seconds(c.OldestConnectionSeconds)},
 	)...)
 	s.addChart(x, s.chart(chartOptions{title: "Connections", write: compact, zero: true, limit: float64(c.Usable()), limitName: "can be had:"},
-		series{"connected", "line-a", func(p monitor.Point) *float64 { return number(p.Connections) }},
-		series{"active", "line-b", func(p monitor.Point) *float64 { return number(p.Active) }},
-		series{"waiting for a lock", "line-c", func(p monitor.Point) *float64 { return number(p.Waiting) }}))
+		series{"connected", "line-a", func(p judge.Point) *float64 { return number(p.Connections) }},
+		series{"active", "line-b", func(p judge.Point) *float64 { return number(p.Active) }},
+		series{"waiting for a lock", "line-c", func(p judge.Point) *float64 { return number(p.Waiting) }}))
 	t := htmlTable{Caption: "By state", Columns: columns("State", "Connections#", "Share#")}
 	for _, k := range c.ByState {
 		t.Rows = append(t.Rows, []cell{text(k.State), text(whole(k.Connections)), share(float64(k.Connections), float64(c.Used), "fill")})
@@ -53,7 +54,7 @@ func (s *sheet) connections(x *htmlSection) {
 }
 
 // sessionTable lists sessions, with their last statements.
-func sessionTable(caption string, all []monitor.Session) htmlTable {
+func sessionTable(caption string, all []reading.Session) htmlTable {
 	t := htmlTable{Caption: caption, Columns: columns("Process", "Statement", "State", "Waits for", "Transaction#", "Connected#")}
 	for _, k := range all {
 		pid := text(strconv.Itoa(k.PID))
@@ -64,7 +65,7 @@ func sessionTable(caption string, all []monitor.Session) htmlTable {
 }
 
 // sessionOwner says whose a session is.
-func sessionOwner(k monitor.Session) string {
+func sessionOwner(k reading.Session) string {
 	if k.Application == "" {
 		return k.User
 	}
@@ -125,7 +126,7 @@ func (s *sheet) cache(x *htmlSection) {
 	)...)
 	x.note("What PostgreSQL reads may still come from the operating system's cache, which it can't see.")
 	s.addChart(x, s.chart(chartOptions{title: "Blocks found in shared_buffers", write: percent, top: 100},
-		series{"found", "line-a", func(p monitor.Point) *float64 { return p.CacheHitPercent }}))
+		series{"found", "line-a", func(p judge.Point) *float64 { return p.CacheHitPercent }}))
 	t := htmlTable{Caption: "Tables with the most reads", Columns: columns("Table", "Found#", "Reads#", "Heap#", "Indexes#", "TOAST#")}
 	for _, k := range c.Tables {
 		if k.Reads() > 0 {
@@ -163,14 +164,14 @@ func (s *sheet) transactions(x *htmlSection) {
 	x.facts(sessionFacts(n)...)
 	s.addChart(x,
 		s.chart(chartOptions{title: "Transactions per second", write: compact, zero: true},
-			series{"commits", "line-a", func(p monitor.Point) *float64 { return p.CommitsPerSecond }},
-			series{"rollbacks", "line-c", func(p monitor.Point) *float64 { return p.RollbacksPerSecond }}),
+			series{"commits", "line-a", func(p judge.Point) *float64 { return p.CommitsPerSecond }},
+			series{"rollbacks", "line-c", func(p judge.Point) *float64 { return p.RollbacksPerSecond }}),
 		s.chart(chartOptions{title: "Temporary files per second", write: writeBytes, bytes: true, zero: true},
-			series{"written", "line-a", func(p monitor.Point) *float64 { return p.TempBytesPerSecond }}))
+			series{"written", "line-a", func(p judge.Point) *float64 { return p.TempBytesPerSecond }}))
 }
 
 // rates are the transactions of the interval that was watched, per second.
-func (s *sheet) rates(n *monitor.Transactions) []htmlFact {
+func (s *sheet) rates(n *reading.Transactions) []htmlFact {
 	b := s.r.Before
 	if b == nil || b.Transactions == nil || !b.TakenAt.Before(s.r.TakenAt) {
 		return nil
@@ -186,7 +187,7 @@ func (s *sheet) rates(n *monitor.Transactions) []htmlFact {
 }
 
 // sessionFacts say how sessions ended, from PostgreSQL 14.
-func sessionFacts(n *monitor.Transactions) []htmlFact {
+func sessionFacts(n *reading.Transactions) []htmlFact {
 	if n.Sessions == nil || n.SessionSeconds == nil || *n.Sessions == 0 {
 		return nil
 	}
@@ -224,7 +225,7 @@ func (s *sheet) waits(x *htmlSection) {
 }
 
 // waitName is a wait's type and event, or a word for none.
-func waitName(w monitor.WaitCount) string {
+func waitName(w reading.WaitCount) string {
 	if w.Type == "" {
 		return "working, not waiting"
 	}

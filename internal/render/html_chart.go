@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 // The plane that lines are drawn on. It is stretched to the room there is;
@@ -43,7 +43,7 @@ type chartLine struct{ Class, Path string }
 // series is one line's numbers; those that are nil are not known.
 type series struct {
 	name, class string
-	value       func(monitor.Point) *float64
+	value       func(judge.Point) *float64
 }
 
 // chartOptions say how numbers are drawn.
@@ -59,7 +59,7 @@ type chartOptions struct {
 	limit     float64
 	limitName string
 	// ahead is a growth to draw beyond the last point.
-	ahead *monitor.Growth
+	ahead *judge.Growth
 }
 
 // chart draws series over the points of the trends, or returns nil where there
@@ -101,7 +101,7 @@ func (s *sheet) chart(o chartOptions, all ...series) *lineChart {
 
 // frame places moments and numbers on the plane.
 type frame struct {
-	points          []monitor.Point
+	points          []judge.Point
 	options         chartOptions
 	from, to        time.Time
 	low, high, step float64
@@ -195,7 +195,7 @@ func (f *frame) dates() [3]string {
 }
 
 // path draws a line that breaks where a number is not known.
-func (f *frame) path(value func(monitor.Point) *float64) string {
+func (f *frame) path(value func(judge.Point) *float64) string {
 	var b strings.Builder
 	begun := false
 	for _, p := range f.points {
@@ -219,7 +219,7 @@ func (f *frame) path(value func(monitor.Point) *float64) string {
 }
 
 // area is what lies below an unbroken line, or nothing.
-func (f *frame) area(value func(monitor.Point) *float64) string {
+func (f *frame) area(value func(judge.Point) *float64) string {
 	first, last := -1, -1
 	var b strings.Builder
 	for i, p := range f.points {
@@ -245,7 +245,7 @@ func (f *frame) area(value func(monitor.Point) *float64) string {
 }
 
 // last is the last number that is known, and when it was so.
-func (f *frame) last(value func(monitor.Point) *float64) (time.Time, *float64) {
+func (f *frame) last(value func(judge.Point) *float64) (time.Time, *float64) {
 	for i := len(f.points) - 1; i >= 0; i-- {
 		if v := value(f.points[i]); v != nil {
 			return f.points[i].At, v
@@ -255,7 +255,7 @@ func (f *frame) last(value func(monitor.Point) *float64) (time.Time, *float64) {
 }
 
 // forecast draws where the line goes, and between which bounds.
-func (f *frame) forecast(c *lineChart, value func(monitor.Point) *float64) {
+func (f *frame) forecast(c *lineChart, value func(judge.Point) *float64) {
 	at, now := f.last(value)
 	if now == nil {
 		return
@@ -315,7 +315,7 @@ func (f *frame) table(all []series) htmlTable {
 }
 
 // growthWords says how fast something grows.
-func growthWords(g *monitor.Growth) string {
+func growthWords(g *judge.Growth) string {
 	return perDay(g.BytesPerDay) + " a day (between " + perDay(g.LowPerDay) + " and " + perDay(g.HighPerDay) + ")"
 }
 

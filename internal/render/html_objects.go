@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // statements are those that take the most time.
@@ -111,7 +112,7 @@ func (s *sheet) replicaTable() htmlTable {
 	return t
 }
 
-func indexTable(caption string, all []monitor.Index) htmlTable {
+func indexTable(caption string, all []reading.Index) htmlTable {
 	t := htmlTable{Caption: caption, Columns: columns("Index", "Size#", "Bloat#", "Scans#", "Method", "Must stay, since")}
 	for _, i := range all {
 		n := name(i.Schema + "." + i.Name)
@@ -167,7 +168,7 @@ func (s *sheet) tables(x *htmlSection) {
 	x.table(v, most, 0)
 }
 
-func (s *sheet) tableCells(k monitor.Table) []cell {
+func (s *sheet) tableCells(k reading.Table) []cell {
 	now := s.r.TakenAt
 	n := name(k.Schema + "." + k.Name)
 	if k.Kind != "table" {
@@ -207,12 +208,12 @@ func (s *sheet) size(x *htmlSection) {
 		facts = append(facts, htmlFact{Name: "Disk", Value: Bytes(h.DiskFreeBytes) + " free of " + Bytes(h.DiskBytes)})
 	}
 	x.facts(append(facts, s.forecastFacts()...)...)
-	var ahead *monitor.Growth
+	var ahead *judge.Growth
 	if s.trends != nil {
 		ahead = s.trends.Database
 	}
 	s.addChart(x, s.chart(chartOptions{title: "Size of the database", write: writeBytes, bytes: true, ahead: ahead},
-		series{"size", "line-a", func(p monitor.Point) *float64 { return number(p.DatabaseBytes) }}))
+		series{"size", "line-a", func(p judge.Point) *float64 { return number(p.DatabaseBytes) }}))
 	if n := s.r.Tables; n != nil {
 		x.table(s.sizeTable("Largest tables: heap, indexes and TOAST", n.Items), most, n.Total)
 	}
@@ -262,13 +263,13 @@ func (s *sheet) forecastFacts() []htmlFact {
 }
 
 // sizeTable splits tables into what they consist of.
-func (s *sheet) sizeTable(caption string, items []monitor.Table) htmlTable {
+func (s *sheet) sizeTable(caption string, items []reading.Table) htmlTable {
 	t := htmlTable{
 		Caption: caption, Columns: columns("Table", "Size#", "Heap#", "Indexes#", "TOAST#"),
 		Legend: []htmlKey{{"heap", "heap"}, {"index", "indexes"}, {"toast", "TOAST"}},
 	}
 	items = slices.Clone(items)
-	slices.SortStableFunc(items, func(a, b monitor.Table) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
+	slices.SortStableFunc(items, func(a, b reading.Table) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
 	for _, k := range items {
 		size := text("~" + Bytes(k.EstimatedBytes))
 		parts := []cell{text("?"), text("?"), text("?")}

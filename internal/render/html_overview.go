@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // htmlTile is one number at the top of the page, with where it leads.
@@ -40,7 +41,7 @@ func (s *sheet) headFacts() []htmlFact {
 // tiles are the few numbers that everybody asks for first.
 func (s *sheet) tiles() []htmlTile {
 	var all []htmlTile
-	add := func(t htmlTile, value func(monitor.Point) *float64) {
+	add := func(t htmlTile, value func(judge.Point) *float64) {
 		x := &htmlSection{ID: t.Section}
 		s.judge(x)
 		t.Severity = x.Worst
@@ -51,36 +52,36 @@ func (s *sheet) tiles() []htmlTile {
 	}
 	if c := s.r.Connections; c != nil && c.Usable() > 0 {
 		add(htmlTile{
-			Section: monitor.SectionConnections, Name: "Connections", Value: percent(100 * float64(c.Used) / float64(c.Usable())),
+			Section: reading.SectionConnections, Name: "Connections", Value: percent(100 * float64(c.Used) / float64(c.Usable())),
 			Sub:   fmt.Sprintf("%s of %s taken", Count(int64(c.Used)), Count(int64(c.Usable()))),
 			Meter: newBar(float64(c.Usable()), []string{"fill"}, float64(c.Used)),
-		}, func(p monitor.Point) *float64 { return number(p.Connections) })
+		}, func(p judge.Point) *float64 { return number(p.Connections) })
 	}
 	if value, sub := s.hitRatio(); value != "" {
-		add(htmlTile{Section: monitor.SectionCache, Name: "Cache hits", Value: value, Sub: sub},
-			func(p monitor.Point) *float64 { return p.CacheHitPercent })
+		add(htmlTile{Section: reading.SectionCache, Name: "Cache hits", Value: value, Sub: sub},
+			func(p judge.Point) *float64 { return p.CacheHitPercent })
 	}
 	if z := s.r.Size; z != nil {
 		sub := fmt.Sprintf("database %s", Clean(cut(s.r.Database, 40)))
 		if s.trends != nil && s.trends.Database != nil {
 			sub = perDay(s.trends.Database.BytesPerDay) + " a day"
 		}
-		add(htmlTile{Section: monitor.SectionSize, Name: "Size", Value: Bytes(z.DatabaseBytes), Sub: sub},
-			func(p monitor.Point) *float64 { return number(p.DatabaseBytes) })
+		add(htmlTile{Section: reading.SectionSize, Name: "Size", Value: Bytes(z.DatabaseBytes), Sub: sub},
+			func(p judge.Point) *float64 { return number(p.DatabaseBytes) })
 	}
 	if c := s.r.Connections; c != nil {
 		sub := "no session waits for a lock"
 		if c.WaitingForLock > 0 {
 			sub = plural(c.WaitingForLock, "session") + " waiting for a lock"
 		}
-		add(htmlTile{Section: monitor.SectionLocks, Name: "Oldest transaction", Value: seconds(c.OldestTransactionSeconds), Sub: sub}, nil)
+		add(htmlTile{Section: reading.SectionLocks, Name: "Oldest transaction", Value: seconds(c.OldestTransactionSeconds), Sub: sub}, nil)
 	}
 	if value, sub := s.behind(); value != "" {
-		add(htmlTile{Section: monitor.SectionReplication, Name: "Replication", Value: value, Sub: sub},
-			func(p monitor.Point) *float64 { return p.LagSeconds })
+		add(htmlTile{Section: reading.SectionReplication, Name: "Replication", Value: value, Sub: sub},
+			func(p judge.Point) *float64 { return p.LagSeconds })
 	}
 	if b := s.r.Backups; b != nil {
-		t := htmlTile{Section: monitor.SectionBackups, Name: "Last backup", Value: "none", Sub: "nothing proven"}
+		t := htmlTile{Section: reading.SectionBackups, Name: "Last backup", Value: "none", Sub: "nothing proven"}
 		if b.Newest != nil {
 			t.Value = Ago(s.r.TakenAt, b.Newest.SnapshotAt)
 		}
@@ -145,7 +146,7 @@ func (s *sheet) behind() (value, of string) {
 
 // spark is the path of a small line, or nothing where there are too few
 // numbers.
-func spark(points []monitor.Point, value func(monitor.Point) *float64) string {
+func spark(points []judge.Point, value func(judge.Point) *float64) string {
 	const width, height = 100.0, 24.0
 	f := frame{points: points}
 	if !f.fit([]series{{value: value}}) {
@@ -187,7 +188,7 @@ func (s *sheet) overview(x *htmlSection) {
 }
 
 // hostWords write what is known of a machine.
-func hostWords(h *monitor.Host) string {
+func hostWords(h *reading.Host) string {
 	var parts []string
 	if h.CPUs > 0 {
 		parts = append(parts, plural(h.CPUs, "processor"))
@@ -236,7 +237,7 @@ func (s *sheet) backups(x *htmlSection) {
 	}
 	x.facts(htmlFact{Name: "Backups", Value: Count(int64(b.Count))})
 	t := htmlTable{Caption: "Backups that count", Columns: columns("Backup", "Holds", "Age#", "Proof", "Recovers in#")}
-	add := func(what string, k *monitor.BackupState) {
+	add := func(what string, k *reading.BackupState) {
 		if k == nil {
 			return
 		}

@@ -3,7 +3,8 @@ package render
 import (
 	"fmt"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // replication is what the server sends, receives and archives.
@@ -20,7 +21,7 @@ func (s *sheet) replication(x *htmlSection) {
 	x.facts(s.archiverFacts(r)...)
 	x.facts(s.replayFacts(r)...)
 	s.addChart(x, s.chart(chartOptions{title: "Lag, in seconds", write: compact, zero: true},
-		series{"behind", "line-a", func(p monitor.Point) *float64 { return p.LagSeconds }}))
+		series{"behind", "line-a", func(p judge.Point) *float64 { return p.LagSeconds }}))
 	t := htmlTable{
 		Caption: "Standbys", Columns: columns("Standby", "State", "Sync", "Not sent#", "Not written#", "Not flushed#", "Not replayed#", "Behind#", "Heard of#"),
 		Note: "A lag in seconds is the server's own measure, which is - while nothing is written. ? is not known, and no zero.",
@@ -66,7 +67,7 @@ func (s *sheet) replication(x *htmlSection) {
 func heard(s float64) string { return seconds(s) + " ago" }
 
 // archiverFacts say what became of finished WAL, where it is archived.
-func (s *sheet) archiverFacts(r *monitor.Replication) []htmlFact {
+func (s *sheet) archiverFacts(r *reading.Replication) []htmlFact {
 	w := r.Archiver
 	if mode, _ := s.r.Server.Setting("archive_mode"); w == nil || mode == "off" {
 		return nil
@@ -82,7 +83,7 @@ func (s *sheet) archiverFacts(r *monitor.Replication) []htmlFact {
 }
 
 // replayFacts say how a standby follows.
-func (s *sheet) replayFacts(r *monitor.Replication) []htmlFact {
+func (s *sheet) replayFacts(r *reading.Replication) []htmlFact {
 	k := r.Replay
 	if k == nil {
 		return nil
@@ -117,7 +118,7 @@ func (s *sheet) checkpoints(x *htmlSection) {
 	}
 	x.facts(s.walFacts()...)
 	s.addChart(x, s.chart(chartOptions{title: "WAL per second", write: writeBytes, bytes: true, zero: true},
-		series{"written", "line-a", func(p monitor.Point) *float64 { return p.WALBytesPerSecond }}))
+		series{"written", "line-a", func(p judge.Point) *float64 { return p.WALBytesPerSecond }}))
 	t := htmlTable{Caption: "I/O by process", Columns: columns("Process", "Object", "Context", "Read#", "Written#", "Extended#", "Hits#", "Fsyncs#")}
 	for _, k := range r.IO {
 		if k.ReadBytes+k.WriteBytes+k.Extended > 0 {
@@ -198,7 +199,7 @@ func (s *sheet) limits(x *htmlSection) {
 }
 
 // workers are bounded processes and slots, and prepared transactions.
-func (s *sheet) workers(x *htmlSection, l *monitor.Limits) {
+func (s *sheet) workers(x *htmlSection, l *reading.Limits) {
 	t := htmlTable{Caption: "Processes and slots", Columns: columns("Kind", "Taken#", "Share#", "Bound by")}
 	for _, w := range l.Workers {
 		if w.Max > 0 {

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -19,7 +20,7 @@ func htmlReports(t *testing.T) map[string]render.Report {
 	t.Helper()
 	crowded := busy()
 	crowded.Connections.Used, crowded.Connections.WaitingForLock, crowded.Connections.OldestTransactionSeconds = 57, 1, 180
-	crowded.Connections.ByState = []monitor.StateCount{{State: "idle", Connections: 44}, {State: "active", Connections: 11}, {State: "idle in transaction", Connections: 2}}
+	crowded.Connections.ByState = []reading.StateCount{{State: "idle", Connections: 44}, {State: "active", Connections: 11}, {State: "idle in transaction", Connections: 2}}
 	trended := report(crowded)
 	trended.Trends = growing()
 	muted := busy()
@@ -28,13 +29,13 @@ func htmlReports(t *testing.T) map[string]render.Report {
 		"healthy":  report(healthy()),
 		"busy":     report(busy()),
 		"trended":  trended,
-		"muted": render.NewReport(noon, muted, monitor.Analyse(muted, nil, monitor.DefaultThresholds()), monitor.Mute{
+		"muted": render.NewReport(noon, muted, judge.Analyse(muted, nil, judge.DefaultThresholds()), judge.Mute{
 			ID: "slot-inactive", Reason: "the standby <b>comes</b> back", Until: noon.Add(48 * time.Hour),
 		}),
 		"recorded": report(recorded(t)),
 		"standby":  report(standby()),
 		"skipped":  report(skipped()),
-		"nothing":  report(&monitor.Reading{Format: 1, TakenAt: noon, Database: "d", Server: monitor.Server{Version: "19beta1", Role: monitor.RoleStandby}}),
+		"nothing":  report(&reading.Reading{Format: 1, TakenAt: noon, Database: "d", Server: reading.Server{Version: "19beta1", Role: reading.RoleStandby}}),
 		"huge":     report(huge()),
 		"hostile":  hostile(),
 	}
@@ -62,13 +63,13 @@ func explain(id string) string {
 }
 
 // recorded is a reading of a real server, a clinic of synthetic people.
-func recorded(t *testing.T) *monitor.Reading {
+func recorded(t *testing.T) *reading.Reading {
 	t.Helper()
 	text, err := os.ReadFile("testdata/reading.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := monitor.Decode(bytes.NewReader(text))
+	r, err := reading.Decode(bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,17 +77,17 @@ func recorded(t *testing.T) *monitor.Reading {
 }
 
 // growing are the trends of thirty days, with a gap and a restart in them.
-func growing() *monitor.Trends {
+func growing() *judge.Trends {
 	const hours, points = 720, 240
-	trends := &monitor.Trends{
+	trends := &judge.Trends{
 		Since: noon.Add(-hours * time.Hour), Readings: 2100,
-		Database: &monitor.Growth{Name: "clinic", Bytes: 5 << 30, BytesPerDay: 37 << 20, LowPerDay: 31 << 20, HighPerDay: 43 << 20},
-		Tables: []monitor.Growth{
+		Database: &judge.Growth{Name: "clinic", Bytes: 5 << 30, BytesPerDay: 37 << 20, LowPerDay: 31 << 20, HighPerDay: 43 << 20},
+		Tables: []judge.Growth{
 			{Name: "clinic.observations", Bytes: 3 << 30, BytesPerDay: 25 << 20, LowPerDay: 22 << 20, HighPerDay: 28 << 20},
 			{Name: "clinic.claims", Bytes: 780 << 20, BytesPerDay: -2 << 20, LowPerDay: -4 << 20, HighPerDay: 1 << 18},
 		},
-		Disk: &monitor.DiskForecast{FreeBytes: 40 << 30, Days: 1107, SoonestDays: 950},
-		Statements: []monitor.StatementChange{
+		Disk: &judge.DiskForecast{FreeBytes: 40 << 30, Days: 1107, SoonestDays: 950},
+		Statements: []judge.StatementChange{
 			{QueryID: "1", Query: "select * from observations where patient_id = $1 order by taken_at desc limit $2", Calls: 5200, MeanSeconds: .3, BeforeCalls: 30000, BeforeMeanSeconds: .041},
 			{QueryID: "2", Query: "refresh materialized view concurrently daily_claims", Calls: 24, MeanSeconds: 4.2},
 		},
@@ -96,7 +97,7 @@ func growing() *monitor.Trends {
 		day := 0.5 + 0.5*math.Sin(2*math.Pi*float64(at.Unix())/86400-1.5)
 		wave := math.Sin(float64(i)*1.7) * math.Cos(float64(i)*.61)
 		burst := math.Pow(math.Max(0, wave), 12)
-		p := monitor.Point{
+		p := judge.Point{
 			At: at, DatabaseBytes: of(int64(5<<30 - (points-i)*(37<<20)*30/points + int(wave*9e6))), DiskFreeBytes: of(int64(40 << 30)),
 			Connections: of(20 + int(40*day+6*wave)), Active: of(3 + int(9*day+2*wave)), Waiting: of(max(0, int(3*wave-1))),
 			LagSeconds: of(.2 + 9*burst), CacheHitPercent: of(99.6 - .4*day - .2*math.Abs(wave)),
@@ -112,36 +113,36 @@ func growing() *monitor.Trends {
 }
 
 // standby is a reading of a standby whose replay is paused.
-func standby() *monitor.Reading {
+func standby() *reading.Reading {
 	r := healthy()
-	r.Server.Role = monitor.RoleStandby
-	r.Replication = &monitor.Replication{
-		CurrentBytes: of(int64(8 << 30)), Standbys: []monitor.Standby{}, Slots: []monitor.Slot{},
-		Replay: &monitor.Replay{
+	r.Server.Role = reading.RoleStandby
+	r.Replication = &reading.Replication{
+		CurrentBytes: of(int64(8 << 30)), Standbys: []reading.Standby{}, Slots: []reading.Slot{},
+		Replay: &reading.Replay{
 			ReceiverStatus: "streaming", SenderHost: "10.0.0.1", ReceivedBytes: of(int64(9 << 30)), ReplayedBytes: of(int64(8 << 30)),
 			MessageSeconds: of(2.5), LastReplayedAt: at(20 * time.Minute), DelaySeconds: of(1200.0), Paused: true,
 		},
-		Conflicts:     &monitor.Conflicts{Snapshot: 4},
-		Subscriptions: []monitor.Subscription{{Name: "from_the_ward", Enabled: true, TablesNotReady: 2}},
+		Conflicts:     &reading.Conflicts{Snapshot: 4},
+		Subscriptions: []reading.Subscription{{Name: "from_the_ward", Enabled: true, TablesNotReady: 2}},
 	}
 	return r
 }
 
 // skipped is a reading in which every section is missing, with a reason.
-func skipped() *monitor.Reading {
-	r := &monitor.Reading{Format: 1, TakenAt: noon, Database: "clinic", Server: monitor.Server{Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary}}
+func skipped() *reading.Reading {
+	r := &reading.Reading{Format: 1, TakenAt: noon, Database: "clinic", Server: reading.Server{Version: "15.20", VersionNum: 150020, Role: reading.RolePrimary}}
 	for _, s := range []string{
-		monitor.SectionConnections, monitor.SectionLocks, monitor.SectionReplication, monitor.SectionLimits, monitor.SectionTables, monitor.SectionIndexes,
-		monitor.SectionStatements, monitor.SectionCache, monitor.SectionSize, monitor.SectionTransactions, monitor.SectionCheckpoints,
-		monitor.SectionWaits, monitor.SectionSettings, monitor.SectionBackups, "of a later version",
+		reading.SectionConnections, reading.SectionLocks, reading.SectionReplication, reading.SectionLimits, reading.SectionTables, reading.SectionIndexes,
+		reading.SectionStatements, reading.SectionCache, reading.SectionSize, reading.SectionTransactions, reading.SectionCheckpoints,
+		reading.SectionWaits, reading.SectionSettings, reading.SectionBackups, "of a later version",
 	} {
-		r.Skipped = append(r.Skipped, monitor.Skipped{Section: s, Query: "what " + s + " needs", Reason: "this role lacks pg_monitor (SQLSTATE 42501)"})
+		r.Skipped = append(r.Skipped, reading.Skipped{Section: s, Query: "what " + s + " needs", Reason: "this role lacks pg_monitor (SQLSTATE 42501)"})
 	}
 	return r
 }
 
 // huge is a reading with every list as long as Collect makes it.
-func huge() *monitor.Reading {
+func huge() *reading.Reading {
 	r := busy()
 	r.Tables.Total, r.Indexes.Total, r.Indexes.UnusedTotal, r.Indexes.ForeignKeysWithoutIndexTotal = 10_000, 20_000, 9000, 4000
 	r.Tables.WithoutPrimaryKeyTotal, r.Statements.Total, r.Limits.SequencesTotal = 8000, 5000, 10_000
@@ -156,8 +157,8 @@ func huge() *monitor.Reading {
 		r.Tables.Items = append(r.Tables.Items, k)
 	})
 	fill(200, func(name string) {
-		r.Tables.WithoutPrimaryKey = append(r.Tables.WithoutPrimaryKey, monitor.KeylessTable{Schema: "clinic", Name: name, EstimatedBytes: 1 << 30, EstimatedRows: 1e6, FreeColumn: "id"})
-		r.Indexes.ForeignKeysWithoutIndex = append(r.Indexes.ForeignKeysWithoutIndex, monitor.ForeignKey{
+		r.Tables.WithoutPrimaryKey = append(r.Tables.WithoutPrimaryKey, reading.KeylessTable{Schema: "clinic", Name: name, EstimatedBytes: 1 << 30, EstimatedRows: 1e6, FreeColumn: "id"})
+		r.Indexes.ForeignKeysWithoutIndex = append(r.Indexes.ForeignKeysWithoutIndex, reading.ForeignKey{
 			Schema: "clinic", Table: name, Name: name + "_fkey", Columns: []string{"patient_id"}, ReferencedSchema: "clinic", ReferencedTable: "patients", EstimatedRows: 1e7, EstimatedBytes: 1 << 30,
 		})
 	})
@@ -165,9 +166,9 @@ func huge() *monitor.Reading {
 		k := r.Indexes.Largest[0]
 		k.Name, k.Table = name+"_idx", name
 		r.Indexes.Unused = append(r.Indexes.Unused, k)
-		r.Indexes.Redundant = append(r.Indexes.Redundant, monitor.IndexPair{Redundant: k, Kept: r.Indexes.Largest[0]})
+		r.Indexes.Redundant = append(r.Indexes.Redundant, reading.IndexPair{Redundant: k, Kept: r.Indexes.Largest[0]})
 		r.Indexes.Largest = append(r.Indexes.Largest, k)
-		r.Databases = append(r.Databases, &monitor.Reading{Database: name, Size: &monitor.Size{DatabaseBytes: 1 << 30}, Tables: r.Tables, Skipped: []monitor.Skipped{}})
+		r.Databases = append(r.Databases, &reading.Reading{Database: name, Size: &reading.Size{DatabaseBytes: 1 << 30}, Tables: r.Tables, Skipped: []reading.Skipped{}})
 		r.Locks.Waiting = append(r.Locks.Waiting, r.Locks.Waiting[0])
 	})
 	fill(60, func(name string) {
@@ -198,36 +199,36 @@ func hostile() render.Report {
 	r.Database = strings.Join(planted[:2], "")
 	r.Server.Version, r.Server.SystemIdentifier = next(), next()
 	for _, p := range planted {
-		r.Server.Settings = append(r.Server.Settings, monitor.Setting{Name: p, Value: p, Unit: p, Source: p})
-		r.Server.Extensions = append(r.Server.Extensions, monitor.Extension{Name: p, Version: p, Schema: p})
-		r.Connections.ByUser = append(r.Connections.ByUser, monitor.UserCount{User: p, Application: p, Connections: 1})
-		r.Connections.ByClient = append(r.Connections.ByClient, monitor.ClientCount{Client: p, Connections: 1})
-		r.Connections.ByState = append(r.Connections.ByState, monitor.StateCount{State: p, Connections: 1})
-		session := monitor.Session{PID: 1, User: p, Database: p, Application: p, Client: p, State: p, WaitEvent: p, Query: p}
+		r.Server.Settings = append(r.Server.Settings, reading.Setting{Name: p, Value: p, Unit: p, Source: p})
+		r.Server.Extensions = append(r.Server.Extensions, reading.Extension{Name: p, Version: p, Schema: p})
+		r.Connections.ByUser = append(r.Connections.ByUser, reading.UserCount{User: p, Application: p, Connections: 1})
+		r.Connections.ByClient = append(r.Connections.ByClient, reading.ClientCount{Client: p, Connections: 1})
+		r.Connections.ByState = append(r.Connections.ByState, reading.StateCount{State: p, Connections: 1})
+		session := reading.Session{PID: 1, User: p, Database: p, Application: p, Client: p, State: p, WaitEvent: p, Query: p}
 		r.Connections.Longest = append(r.Connections.Longest, session)
 		r.Locks.Blockers = append(r.Locks.Blockers, session)
-		r.Locks.Waiting = append(r.Locks.Waiting, monitor.LockWait{Session: session, LockType: p, Mode: p, Object: p})
-		r.Tables.Items = append(r.Tables.Items, monitor.Table{Schema: p, Name: p, Kind: p, LiveTuples: 1000, DeadTuples: 9000, Exact: true})
-		r.Tables.WithoutPrimaryKey = append(r.Tables.WithoutPrimaryKey, monitor.KeylessTable{Schema: p, Name: p, EstimatedRows: 100})
-		r.Indexes.Largest = append(r.Indexes.Largest, monitor.Index{Schema: p, Name: p, TableSchema: p, Table: p, Method: p, Valid: true})
+		r.Locks.Waiting = append(r.Locks.Waiting, reading.LockWait{Session: session, LockType: p, Mode: p, Object: p})
+		r.Tables.Items = append(r.Tables.Items, reading.Table{Schema: p, Name: p, Kind: p, LiveTuples: 1000, DeadTuples: 9000, Exact: true})
+		r.Tables.WithoutPrimaryKey = append(r.Tables.WithoutPrimaryKey, reading.KeylessTable{Schema: p, Name: p, EstimatedRows: 100})
+		r.Indexes.Largest = append(r.Indexes.Largest, reading.Index{Schema: p, Name: p, TableSchema: p, Table: p, Method: p, Valid: true})
 		q := r.Statements.Items[0]
 		q.Query, q.User, q.Database, q.QueryID = p, p, p, p
 		r.Statements.Items = append(r.Statements.Items, q)
-		r.Replication.Slots = append(r.Replication.Slots, monitor.Slot{Name: p, Type: p, Database: p, WALStatus: p, InvalidationReason: p, RetainedBytes: of(int64(1 << 40))})
-		r.Replication.Standbys = append(r.Replication.Standbys, monitor.Standby{Application: p, Client: p, State: p, SyncState: p})
-		r.Limits.Sequences = append(r.Limits.Sequences, monitor.Sequence{Schema: p, Name: p, TableSchema: p, Table: p, Column: p, ColumnType: p, UsedPercent: 99, Limit: 100, LastValue: 99})
-		r.Limits.Holders = append(r.Limits.Holders, monitor.Holder{Kind: p, Name: p, Database: p})
-		r.Waits.Statements = append(r.Waits.Statements, monitor.StatementWait{WaitCount: monitor.WaitCount{Type: p, Event: p, Seen: 1}, Query: p})
-		r.Databases = append(r.Databases, &monitor.Reading{Database: p, Skipped: []monitor.Skipped{{Section: p, Query: p, Reason: p}}})
-		r.Skipped = append(r.Skipped, monitor.Skipped{Section: p, Query: p, Reason: p}, monitor.Skipped{Section: "tables", Query: p, Reason: p})
+		r.Replication.Slots = append(r.Replication.Slots, reading.Slot{Name: p, Type: p, Database: p, WALStatus: p, InvalidationReason: p, RetainedBytes: of(int64(1 << 40))})
+		r.Replication.Standbys = append(r.Replication.Standbys, reading.Standby{Application: p, Client: p, State: p, SyncState: p})
+		r.Limits.Sequences = append(r.Limits.Sequences, reading.Sequence{Schema: p, Name: p, TableSchema: p, Table: p, Column: p, ColumnType: p, UsedPercent: 99, Limit: 100, LastValue: 99})
+		r.Limits.Holders = append(r.Limits.Holders, reading.Holder{Kind: p, Name: p, Database: p})
+		r.Waits.Statements = append(r.Waits.Statements, reading.StatementWait{WaitCount: reading.WaitCount{Type: p, Event: p, Seen: 1}, Query: p})
+		r.Databases = append(r.Databases, &reading.Reading{Database: p, Skipped: []reading.Skipped{{Section: p, Query: p, Reason: p}}})
+		r.Skipped = append(r.Skipped, reading.Skipped{Section: p, Query: p, Reason: p}, reading.Skipped{Section: "tables", Query: p, Reason: p})
 	}
-	findings := monitor.Analyse(r, nil, monitor.DefaultThresholds())
+	findings := judge.Analyse(r, nil, judge.DefaultThresholds())
 	for _, p := range planted {
 		findings = append(findings, pgmedic.Finding{
 			ID: p, Section: p, Severity: pgmedic.SeverityInfo, Database: p, Object: p, Summary: p, Fix: p, Risk: p, Docs: p, Evidence: []pgmedic.Evidence{{Name: p, Value: p}},
 		})
 	}
-	out := render.NewReport(noon, r, findings, monitor.Mute{ID: "index-unused", Reason: planted[0], Until: noon.Add(time.Hour)})
+	out := render.NewReport(noon, r, findings, judge.Mute{ID: "index-unused", Reason: planted[0], Until: noon.Add(time.Hour)})
 	out.Trends = growing()
 	out.Trends.Tables[0].Name, out.Trends.Statements[0].Query = planted[0], planted[1]
 	return out

@@ -6,14 +6,15 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // sheet makes the sections of an HTML report.
 type sheet struct {
 	report Report
-	r      *monitor.Reading
-	trends *monitor.Trends
+	r      *reading.Reading
+	trends *judge.Trends
 	charts int
 }
 
@@ -196,7 +197,7 @@ func (x *htmlSection) note(format string, args ...any) {
 }
 
 // plan adds the plan of a statement, where one was asked for.
-func (x *htmlSection) plan(k monitor.Statement) {
+func (x *htmlSection) plan(k reading.Statement) {
 	if len(k.Plan) == 0 {
 		return
 	}
@@ -232,12 +233,12 @@ func (x *htmlSection) table(t htmlTable, shown, all int) {
 // sectionNames are the sections in the order of the page.
 func sectionNames() [][2]string {
 	return [][2]string{
-		{monitor.SectionOverview, "Overview"}, {monitor.SectionConnections, "Connections"}, {monitor.SectionStatements, "Slow queries"},
-		{monitor.SectionIndexes, "Indexes"}, {monitor.SectionTables, "Tables and bloat"}, {monitor.SectionLocks, "Locks"},
-		{monitor.SectionCache, "Cache"}, {monitor.SectionSize, "Size and growth"}, {monitor.SectionTransactions, "Transactions"},
-		{monitor.SectionReplication, "Replication"}, {monitor.SectionCheckpoints, "Checkpoints, WAL and I/O"},
-		{monitor.SectionLimits, "Wraparound and limits"}, {monitor.SectionWaits, "Waits"}, {monitor.SectionTrends, "Trends"}, {monitor.SectionSettings, "Recommendations"},
-		{monitor.SectionBackups, "Backups"},
+		{reading.SectionOverview, "Overview"}, {reading.SectionConnections, "Connections"}, {reading.SectionStatements, "Slow queries"},
+		{reading.SectionIndexes, "Indexes"}, {reading.SectionTables, "Tables and bloat"}, {reading.SectionLocks, "Locks"},
+		{reading.SectionCache, "Cache"}, {reading.SectionSize, "Size and growth"}, {reading.SectionTransactions, "Transactions"},
+		{reading.SectionReplication, "Replication"}, {reading.SectionCheckpoints, "Checkpoints, WAL and I/O"},
+		{reading.SectionLimits, "Wraparound and limits"}, {reading.SectionWaits, "Waits"}, {reading.SectionTrends, "Trends"}, {reading.SectionSettings, "Recommendations"},
+		{reading.SectionBackups, "Backups"},
 	}
 }
 
@@ -265,15 +266,15 @@ func sectionAnchor(id string) string {
 // sections makes all sections, in order.
 func (s *sheet) sections() []*htmlSection {
 	fill := map[string]func(*htmlSection){
-		monitor.SectionOverview: s.overview, monitor.SectionConnections: s.connections, monitor.SectionStatements: s.statements,
-		monitor.SectionIndexes: s.indexes, monitor.SectionTables: s.tables, monitor.SectionLocks: s.locks, monitor.SectionCache: s.cache,
-		monitor.SectionSize: s.size, monitor.SectionTransactions: s.transactions, monitor.SectionReplication: s.replication,
-		monitor.SectionCheckpoints: s.checkpoints, monitor.SectionLimits: s.limits, monitor.SectionWaits: s.waits, monitor.SectionTrends: s.trendsSection,
-		monitor.SectionSettings: s.settings, monitor.SectionBackups: s.backups,
+		reading.SectionOverview: s.overview, reading.SectionConnections: s.connections, reading.SectionStatements: s.statements,
+		reading.SectionIndexes: s.indexes, reading.SectionTables: s.tables, reading.SectionLocks: s.locks, reading.SectionCache: s.cache,
+		reading.SectionSize: s.size, reading.SectionTransactions: s.transactions, reading.SectionReplication: s.replication,
+		reading.SectionCheckpoints: s.checkpoints, reading.SectionLimits: s.limits, reading.SectionWaits: s.waits, reading.SectionTrends: s.trendsSection,
+		reading.SectionSettings: s.settings, reading.SectionBackups: s.backups,
 	}
 	var all []*htmlSection
 	for _, names := range sectionNames() {
-		x := &htmlSection{ID: names[0], Title: names[1], Judged: names[0] != monitor.SectionOverview}
+		x := &htmlSection{ID: names[0], Title: names[1], Judged: names[0] != reading.SectionOverview}
 		fill[x.ID](x)
 		s.judge(x)
 		s.skipped(x)
@@ -304,7 +305,7 @@ func (s *sheet) judge(x *htmlSection) {
 func (s *sheet) skipped(x *htmlSection) {
 	for _, k := range s.r.Skipped {
 		// What belongs to no section of ours is said in the first.
-		if k.Section == x.ID || x.ID == monitor.SectionOverview && sectionAnchor(k.Section) == "" {
+		if k.Section == x.ID || x.ID == reading.SectionOverview && sectionAnchor(k.Section) == "" {
 			x.Skipped = append(x.Skipped, htmlFact{Name: cut(Clean(k.Query), longestCell), Value: cut(Clean(k.Reason), longestCell)})
 		}
 	}
@@ -312,11 +313,11 @@ func (s *sheet) skipped(x *htmlSection) {
 		return
 	}
 	switch x.ID {
-	case monitor.SectionWaits:
+	case reading.SectionWaits:
 		x.Absent = "Waits are sampled over an interval: pgmedic report --interval 10s."
-	case monitor.SectionTrends:
+	case reading.SectionTrends:
 		x.Absent = "There are no earlier readings here, so there are no charts: from the second reading that the history keeps, they show how the server got here."
-	case monitor.SectionBackups:
+	case reading.SectionBackups:
 		x.Absent = "No store of backups was looked at."
 	default:
 		x.Absent = "Not part of this report."

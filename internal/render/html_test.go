@@ -13,7 +13,8 @@ import (
 	"unicode"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -143,9 +144,9 @@ func TestHTMLChartsBreakAtGaps(t *testing.T) {
 	wal := regexp.MustCompile(`(?s)>WAL per second</title>.*?<path class="line line-a" d="([^"]*)"`)
 	draw := func(points ...*float64) []string {
 		r := report(busy())
-		r.Trends = &monitor.Trends{Since: noon.Add(-time.Hour), Readings: len(points)}
+		r.Trends = &judge.Trends{Since: noon.Add(-time.Hour), Readings: len(points)}
 		for i, p := range points {
-			r.Trends.Points = append(r.Trends.Points, monitor.Point{At: noon.Add(time.Duration(i) * time.Minute), WALBytesPerSecond: p})
+			r.Trends.Points = append(r.Trends.Points, judge.Point{At: noon.Add(time.Duration(i) * time.Minute), WALBytesPerSecond: p})
 		}
 		return wal.FindStringSubmatch(htmlOf(t, r))
 	}
@@ -167,16 +168,16 @@ func TestHTMLChartsBreakAtGaps(t *testing.T) {
 func TestHTMLShowsPlansReplicasAndMethods(t *testing.T) {
 	r := busy()
 	r.Connections.AverageTransactionSeconds, r.Connections.AverageQuerySeconds = 33, 44
-	r.Statements = &monitor.Statements{Total: 1, ExecSeconds: 5, Items: []monitor.Statement{{
+	r.Statements = &reading.Statements{Total: 1, ExecSeconds: 5, Items: []reading.Statement{{
 		QueryID: "1", Query: "select <b> from claims", Plan: []string{"Sort (cost 2, rows 1)", "  Seq Scan on claims (cost 1, rows 1)"},
 	}}}
-	x := monitor.Index{OID: 77, Schema: "public", Name: "claims_old", TableSchema: "public", Table: "claims", Valid: true, BloatBytes: of(int64(3 << 20))}
+	x := reading.Index{OID: 77, Schema: "public", Name: "claims_old", TableSchema: "public", Table: "claims", Valid: true, BloatBytes: of(int64(3 << 20))}
 	x.BloatMethod, x.BloatConfidence = "estimate", "medium"
 	y := x
 	y.OID, y.Name, y.BloatMethod, y.BloatConfidence = 78, "claims_measured", "pgstattuple", "high"
-	r.Indexes = &monitor.Indexes{Total: 2, Largest: []monitor.Index{x, y}, Unused: []monitor.Index{x, y}, UnusedTotal: 2}
-	r.Replicas = []monitor.Replica{
-		{Name: "db2:5432", StartedAt: noon.Add(-time.Hour), StatsReset: at(30 * time.Minute), Indexes: []monitor.ReplicaIndex{{OID: 77, Scans: 12}, {OID: 78}}},
+	r.Indexes = &reading.Indexes{Total: 2, Largest: []reading.Index{x, y}, Unused: []reading.Index{x, y}, UnusedTotal: 2}
+	r.Replicas = []reading.Replica{
+		{Name: "db2:5432", StartedAt: noon.Add(-time.Hour), StatsReset: at(30 * time.Minute), Indexes: []reading.ReplicaIndex{{OID: 77, Scans: 12}, {OID: 78}}},
 		{Name: "db3:5432", StartedAt: noon.Add(-time.Hour)},
 	}
 	page := html.UnescapeString(htmlOf(t, report(r)))

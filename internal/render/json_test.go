@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -145,8 +145,8 @@ func fill(v reflect.Value, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		// A reading within a reading is filled once.
-		if v.Type() == reflect.TypeFor[*monitor.Reading]() && depth > 1 {
-			v.Set(reflect.ValueOf(&monitor.Reading{Server: monitor.Server{Role: monitor.RolePrimary}, Skipped: []monitor.Skipped{}}))
+		if v.Type() == reflect.TypeFor[*reading.Reading]() && depth > 1 {
+			v.Set(reflect.ValueOf(&reading.Reading{Server: reading.Server{Role: reading.RolePrimary}, Skipped: []reading.Skipped{}}))
 			return
 		}
 		v.Set(reflect.New(v.Type().Elem()))
@@ -190,7 +190,7 @@ func TestJSONAndItsSchemaAgree(t *testing.T) {
 	s := readSchema(t)
 	var full render.Report
 	fill(reflect.ValueOf(&full).Elem(), 0)
-	for _, r := range []*monitor.Reading{full.Reading, full.Reading.Before, full.Reading.Databases[0]} {
+	for _, r := range []*reading.Reading{full.Reading, full.Reading.Before, full.Reading.Databases[0]} {
 		r.Tables.Items[0].Kind = "table"
 	}
 	for name, r := range map[string]render.Report{"full": full, "troubled": report(clinic()), "healthy": report(healthy())} {

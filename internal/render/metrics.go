@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // The metrics that are there when the server is not.
@@ -75,7 +75,7 @@ func reportMetrics() []metricRow {
 }
 
 // part reads a metric from a section, where that was read.
-func part[T any](of func(*monitor.Reading) *T, read func(x *T, put put)) func(source, put) {
+func part[T any](of func(*reading.Reading) *T, read func(x *T, put put)) func(source, put) {
 	return func(s source, put put) {
 		if x := of(s.reading); x != nil {
 			read(x, put)
@@ -101,16 +101,16 @@ func countFindings(all []pgmedic.Finding, severity pgmedic.Severity, id string) 
 }
 
 func overviewMetrics() []metricRow {
-	of := func(name, help string, labels []string, read func(x *monitor.Server, put put)) metricRow {
-		return metricRow{once: true, Metric: Metric{Name: name, Section: monitor.SectionOverview, Labels: labels, Help: help},
+	of := func(name, help string, labels []string, read func(x *reading.Server, put put)) metricRow {
+		return metricRow{once: true, Metric: Metric{Name: name, Section: reading.SectionOverview, Labels: labels, Help: help},
 			read: func(s source, put put) {
-				if s.reading.Wants(monitor.SectionOverview) {
+				if s.reading.Wants(reading.SectionOverview) {
 					read(&s.reading.Server, put)
 				}
 			}}
 	}
-	setting := func(unit string) func(x *monitor.Server, put put) {
-		return func(x *monitor.Server, put put) {
+	setting := func(unit string) func(x *reading.Server, put put) {
+		return func(x *reading.Server, put put) {
 			for _, set := range x.Settings {
 				if value, in := baseUnit(set); in == unit {
 					put(value, set.Name)
@@ -120,13 +120,13 @@ func overviewMetrics() []metricRow {
 	}
 	return []metricRow{
 		of("pgmedic_server_info", "The server; always 1.", []string{"version", "role", "system_identifier"},
-			func(x *monitor.Server, put put) { put(1, x.Version, string(x.Role), x.SystemIdentifier) }),
+			func(x *reading.Server, put put) { put(1, x.Version, string(x.Role), x.SystemIdentifier) }),
 		of("pgmedic_server_standby", "Whether the server is a standby.", nil,
-			func(x *monitor.Server, put put) { flag(put, x.Role == monitor.RoleStandby) }),
+			func(x *reading.Server, put put) { flag(put, x.Role == reading.RoleStandby) }),
 		of("pgmedic_server_start_timestamp_seconds", "When the server was started.", nil,
-			func(x *monitor.Server, put put) { moment(put, &x.StartedAt) }),
+			func(x *reading.Server, put put) { moment(put, &x.StartedAt) }),
 		of("pgmedic_settings_pending_restart", "Settings that change at the next restart, of those that are looked at.", nil,
-			func(x *monitor.Server, put put) {
+			func(x *reading.Server, put put) {
 				if x.Settings == nil {
 					return
 				}
@@ -145,7 +145,7 @@ func overviewMetrics() []metricRow {
 
 // baseUnit returns a setting in bytes or seconds, where it is a size or a time.
 // A negative one means that there is none.
-func baseUnit(s monitor.Setting) (value float64, unit string) {
+func baseUnit(s reading.Setting) (value float64, unit string) {
 	n, err := strconv.ParseFloat(s.Value, 64)
 	if err != nil || n < 0 {
 		return 0, ""
@@ -170,32 +170,32 @@ func baseUnit(s monitor.Setting) (value float64, unit string) {
 }
 
 func connectionMetrics() []metricRow {
-	of := func(name, help string, labels []string, read func(x *monitor.Connections, put put)) metricRow {
-		return metricRow{Metric: Metric{Name: name, Section: monitor.SectionConnections, Labels: labels, Help: help},
-			read: part(func(r *monitor.Reading) *monitor.Connections { return r.Connections }, read)}
+	of := func(name, help string, labels []string, read func(x *reading.Connections, put put)) metricRow {
+		return metricRow{Metric: Metric{Name: name, Section: reading.SectionConnections, Labels: labels, Help: help},
+			read: part(func(r *reading.Reading) *reading.Connections { return r.Connections }, read)}
 	}
 	// These numbers are of one query; the lists are of others.
-	number := func(name, help string, value func(x *monitor.Connections) float64) metricRow {
-		return of(name, help, nil, func(x *monitor.Connections, put put) {
+	number := func(name, help string, value func(x *reading.Connections) float64) metricRow {
+		return of(name, help, nil, func(x *reading.Connections, put put) {
 			if x.MaxConnections > 0 {
 				put(value(x))
 			}
 		})
 	}
 	return []metricRow{
-		number("pgmedic_connections_used", "Client sessions, this one included.", func(x *monitor.Connections) float64 { return float64(x.Used) }),
-		number("pgmedic_connections_max", "max_connections.", func(x *monitor.Connections) float64 { return float64(x.MaxConnections) }),
-		number("pgmedic_connections_usable", "Connections that ordinary roles can have.", func(x *monitor.Connections) float64 { return float64(x.Usable()) }),
-		number("pgmedic_connections_hidden", "Sessions whose state the role may not see.", func(x *monitor.Connections) float64 { return float64(x.Hidden) }),
+		number("pgmedic_connections_used", "Client sessions, this one included.", func(x *reading.Connections) float64 { return float64(x.Used) }),
+		number("pgmedic_connections_max", "max_connections.", func(x *reading.Connections) float64 { return float64(x.MaxConnections) }),
+		number("pgmedic_connections_usable", "Connections that ordinary roles can have.", func(x *reading.Connections) float64 { return float64(x.Usable()) }),
+		number("pgmedic_connections_hidden", "Sessions whose state the role may not see.", func(x *reading.Connections) float64 { return float64(x.Hidden) }),
 		number("pgmedic_connections_waiting_for_lock", "Sessions that wait for a heavyweight lock.",
-			func(x *monitor.Connections) float64 { return float64(x.WaitingForLock) }),
-		number("pgmedic_connection_oldest_seconds", "Age of the oldest session.", func(x *monitor.Connections) float64 { return x.OldestConnectionSeconds }),
+			func(x *reading.Connections) float64 { return float64(x.WaitingForLock) }),
+		number("pgmedic_connection_oldest_seconds", "Age of the oldest session.", func(x *reading.Connections) float64 { return x.OldestConnectionSeconds }),
 		number("pgmedic_transaction_oldest_seconds", "Age of the oldest open transaction, 0 without one.",
-			func(x *monitor.Connections) float64 { return x.OldestTransactionSeconds }),
+			func(x *reading.Connections) float64 { return x.OldestTransactionSeconds }),
 		number("pgmedic_query_oldest_seconds", "Age of the oldest statement that runs, 0 without one.",
-			func(x *monitor.Connections) float64 { return x.OldestQuerySeconds }),
+			func(x *reading.Connections) float64 { return x.OldestQuerySeconds }),
 		of("pgmedic_idle_in_transaction_oldest_seconds", "How long the session that idles longest in a transaction does, 0 without one.", nil,
-			func(x *monitor.Connections, put put) {
+			func(x *reading.Connections, put put) {
 				if x.IdleInTransaction == nil {
 					return
 				}
@@ -206,13 +206,13 @@ func connectionMetrics() []metricRow {
 				put(longest)
 			}),
 		of("pgmedic_connections_by_state", "Client sessions by state; hidden is a state that the role may not see.", []string{"state"},
-			func(x *monitor.Connections, put put) {
+			func(x *reading.Connections, put put) {
 				for _, c := range x.ByState {
 					put(float64(c.Connections), c.State)
 				}
 			}),
 		of("pgmedic_connections_by_user", "Client sessions by role and application: the 20 pairs with most, and others.", []string{"user", "application"},
-			func(x *monitor.Connections, put put) {
+			func(x *reading.Connections, put put) {
 				rest := x.Used
 				for _, c := range x.ByUser {
 					put(float64(c.Connections), c.User, c.Application)
@@ -227,25 +227,25 @@ func connectionMetrics() []metricRow {
 }
 
 func lockMetrics() []metricRow {
-	of := func(name, help string, labels []string, read func(x *monitor.Locks, put put)) metricRow {
-		return metricRow{Metric: Metric{Name: name, Section: monitor.SectionLocks, Labels: labels, Help: help},
-			read: part(func(r *monitor.Reading) *monitor.Locks { return r.Locks }, read)}
+	of := func(name, help string, labels []string, read func(x *reading.Locks, put put)) metricRow {
+		return metricRow{Metric: Metric{Name: name, Section: reading.SectionLocks, Labels: labels, Help: help},
+			read: part(func(r *reading.Reading) *reading.Locks { return r.Locks }, read)}
 	}
 	return []metricRow{
 		of("pgmedic_locks", "Heavyweight locks of other sessions, the 50 most frequent kinds.", []string{"type", "mode", "granted"},
-			func(x *monitor.Locks, put put) {
+			func(x *reading.Locks, put put) {
 				for _, l := range x.Counts {
 					put(float64(l.Locks), l.Type, l.Mode, word(l.Granted))
 				}
 			}),
 		of("pgmedic_lock_waiting_sessions", "Sessions that wait for a heavyweight lock.", nil,
-			func(x *monitor.Locks, put put) {
+			func(x *reading.Locks, put put) {
 				if x.Waiting != nil {
 					put(float64(x.WaitingTotal))
 				}
 			}),
 		of("pgmedic_lock_longest_wait_seconds", "How long the session that waits longest for a lock does, 0 without one.", nil,
-			func(x *monitor.Locks, put put) {
+			func(x *reading.Locks, put put) {
 				if x.Waiting == nil {
 					return
 				}

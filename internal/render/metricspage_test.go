@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -20,7 +20,7 @@ const (
 // metricsTables are the tables of the page, a section each.
 func metricsTables() string {
 	var b strings.Builder
-	for _, section := range append([]string{""}, monitor.Sections()...) {
+	for _, section := range append([]string{""}, reading.Sections()...) {
 		var rows strings.Builder
 		for _, m := range render.Metrics() {
 			if m.Section != section {

@@ -11,10 +11,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-
-	"github.com/pgmedic/pgmedic/internal/monitor"
 )
 
 // PrometheusOptions say whose metrics they are.
@@ -78,7 +78,7 @@ type put func(value float64, labels ...string)
 // source is what metrics are read from.
 type source struct {
 	report  Report
-	reading *monitor.Reading
+	reading *reading.Reading
 	opts    PrometheusOptions
 }
 
@@ -91,11 +91,11 @@ func Prometheus(w io.Writer, report Report, opts PrometheusOptions) error {
 	families := []*dto.MetricFamily{}
 	for _, row := range metricTable() {
 		f := newFamily(row.Metric)
-		for i, reading := range append([]*monitor.Reading{report.Reading}, report.Reading.Databases...) {
+		for i, got := range append([]*reading.Reading{report.Reading}, report.Reading.Databases...) {
 			if i > 0 && row.once {
 				break
 			}
-			row.read(source{report: report, reading: reading, opts: opts}, f.put(opts.Server, reading.Database))
+			row.read(source{report: report, reading: got, opts: opts}, f.put(opts.Server, got.Database))
 		}
 		families = append(families, f.family())
 	}

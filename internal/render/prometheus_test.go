@@ -17,7 +17,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -73,7 +74,7 @@ func fullReport() render.Report {
 	full.Reading.Sections, full.Reading.Databases[0].Sections = nil, nil
 	full.Reading.Database, full.Reading.Databases[0].Database = "clinic", "billing"
 	for i, unit := range []string{"kB", "ms"} {
-		full.Reading.Server.Settings = append(full.Reading.Server.Settings, monitor.Setting{Name: fmt.Sprint("s", i), Value: "8", Unit: unit})
+		full.Reading.Server.Settings = append(full.Reading.Server.Settings, reading.Setting{Name: fmt.Sprint("s", i), Value: "8", Unit: unit})
 	}
 	full.Reading.Indexes.Total = 2
 	return full
@@ -107,7 +108,7 @@ func TestEveryMetricIsWrittenAndClean(t *testing.T) {
 }
 
 func TestMetricsGolden(t *testing.T) {
-	for name, r := range map[string]*monitor.Reading{"troubled": clinic(), "busy": busy(), "healthy": healthy()} {
+	for name, r := range map[string]*reading.Reading{"troubled": clinic(), "busy": busy(), "healthy": healthy()} {
 		t.Run(name, func(t *testing.T) {
 			text := metrics(t, report(r))
 			lint(t, text)
@@ -144,23 +145,23 @@ func TestTheSameReportGivesTheSameMetrics(t *testing.T) {
 }
 
 func TestWhatIsUnknownIsAbsent(t *testing.T) {
-	families := parsed(t, metrics(t, render.NewReport(noon, &monitor.Reading{TakenAt: noon, Skipped: []monitor.Skipped{}}, nil)))
+	families := parsed(t, metrics(t, render.NewReport(noon, &reading.Reading{TakenAt: noon, Skipped: []reading.Skipped{}}, nil)))
 	for _, m := range render.Metrics() {
-		if m.Section != "" && m.Section != monitor.SectionOverview && families[m.Name] != nil {
+		if m.Section != "" && m.Section != reading.SectionOverview && families[m.Name] != nil {
 			t.Errorf("%s of a reading without %s", m.Name, m.Section)
 		}
 	}
 	// A section of which one list alone was read.
-	r := &monitor.Reading{
-		TakenAt: noon, Skipped: []monitor.Skipped{},
-		Connections: &monitor.Connections{}, Locks: &monitor.Locks{}, Limits: &monitor.Limits{}, Tables: &monitor.Tables{},
-		Indexes: &monitor.Indexes{}, Statements: &monitor.Statements{}, Cache: &monitor.Cache{}, Size: &monitor.Size{},
-		Waits: &monitor.Waits{}, Security: &monitor.Security{}, Host: &monitor.Host{},
-		Replication: &monitor.Replication{
-			Standbys: []monitor.Standby{{Application: "a"}}, Slots: []monitor.Slot{{Name: "s"}},
-			Replay: &monitor.Replay{ReceiverStatus: "hidden"}, Subscriptions: []monitor.Subscription{{Name: "u"}},
+	r := &reading.Reading{
+		TakenAt: noon, Skipped: []reading.Skipped{},
+		Connections: &reading.Connections{}, Locks: &reading.Locks{}, Limits: &reading.Limits{}, Tables: &reading.Tables{},
+		Indexes: &reading.Indexes{}, Statements: &reading.Statements{}, Cache: &reading.Cache{}, Size: &reading.Size{},
+		Waits: &reading.Waits{}, Security: &reading.Security{}, Host: &reading.Host{},
+		Replication: &reading.Replication{
+			Standbys: []reading.Standby{{Application: "a"}}, Slots: []reading.Slot{{Name: "s"}},
+			Replay: &reading.Replay{ReceiverStatus: "hidden"}, Subscriptions: []reading.Subscription{{Name: "u"}},
 		},
-		Backups: &monitor.Backups{},
+		Backups: &reading.Backups{},
 	}
 	families = parsed(t, metrics(t, render.NewReport(noon, r, nil)))
 	known := []string{
@@ -168,7 +169,7 @@ func TestWhatIsUnknownIsAbsent(t *testing.T) {
 		"pgmedic_subscription_running", "pgmedic_subscription_tables_not_ready", "pgmedic_backups",
 	}
 	for _, m := range render.Metrics() {
-		if m.Section != "" && m.Section != monitor.SectionOverview && families[m.Name] != nil && !slices.Contains(known, m.Name) {
+		if m.Section != "" && m.Section != reading.SectionOverview && families[m.Name] != nil && !slices.Contains(known, m.Name) {
 			t.Errorf("%s, of which nothing is known: %v", m.Name, families[m.Name])
 		}
 	}
@@ -185,10 +186,10 @@ func TestHostileNamesSurviveInLabels(t *testing.T) {
 	r := healthy()
 	r.Tables.Items = nil
 	for i, name := range names {
-		r.Tables.Items = append(r.Tables.Items, monitor.Table{Schema: name, Name: name, LiveTuples: int64(i)})
+		r.Tables.Items = append(r.Tables.Items, reading.Table{Schema: name, Name: name, LiveTuples: int64(i)})
 	}
 	// As a database in SQL_ASCII can hold it, beside the name that it becomes.
-	r.Tables.Items = append(r.Tables.Items, monitor.Table{Schema: "s", Name: "a\xff", LiveTuples: 7}, monitor.Table{Schema: "s", Name: `a\xff`, LiveTuples: 9})
+	r.Tables.Items = append(r.Tables.Items, reading.Table{Schema: "s", Name: "a\xff", LiveTuples: 7}, reading.Table{Schema: "s", Name: `a\xff`, LiveTuples: 9})
 	text := metrics(t, report(r))
 	lint(t, text)
 	f := parsed(t, text)["pgmedic_table_live_rows"]
@@ -208,11 +209,11 @@ func TestSeriesAreBounded(t *testing.T) {
 	r := busy()
 	for i := range 3000 {
 		name := fmt.Sprint("x", i)
-		r.Statements.Items = append(r.Statements.Items, monitor.Statement{QueryID: name, StatementCounts: monitor.StatementCounts{Calls: 1}})
-		r.Limits.Databases = append(r.Limits.Databases, monitor.DatabaseAge{Name: name})
-		r.Replication.Slots = append(r.Replication.Slots, monitor.Slot{Name: name})
-		r.Replication.Standbys = append(r.Replication.Standbys, monitor.Standby{Application: name})
-		r.Replication.Subscriptions = append(r.Replication.Subscriptions, monitor.Subscription{Name: name})
+		r.Statements.Items = append(r.Statements.Items, reading.Statement{QueryID: name, StatementCounts: reading.StatementCounts{Calls: 1}})
+		r.Limits.Databases = append(r.Limits.Databases, reading.DatabaseAge{Name: name})
+		r.Replication.Slots = append(r.Replication.Slots, reading.Slot{Name: name})
+		r.Replication.Standbys = append(r.Replication.Standbys, reading.Standby{Application: name})
+		r.Replication.Subscriptions = append(r.Replication.Subscriptions, reading.Subscription{Name: name})
 	}
 	r.Indexes.Total, r.Indexes.EstimatedBytes = 4000, 1<<40
 	families := parsed(t, metrics(t, report(r)))
@@ -301,7 +302,7 @@ func TestMutedFindingsAreNotCounted(t *testing.T) {
 		{ID: "fsync-off", Severity: pgmedic.SeverityCritical, Object: "fsync"},
 		{ID: "index-unused", Severity: pgmedic.SeverityInfo, Object: "a"}, {ID: "index-unused", Severity: pgmedic.SeverityInfo, Object: "b"},
 	}
-	r := render.NewReport(noon, healthy(), findings, monitor.Mute{ID: "fsync-off", Reason: "known", Until: noon.AddDate(1, 0, 0)})
+	r := render.NewReport(noon, healthy(), findings, judge.Mute{ID: "fsync-off", Reason: "known", Until: noon.AddDate(1, 0, 0)})
 	text := metrics(t, r)
 	for _, want := range []string{
 		`pgmedic_findings{server="db1:5432",database="clinic",severity="critical"} 0`,

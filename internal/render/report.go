@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // ReportFormat is the format number of a Report's JSON, whose schema is
@@ -28,23 +29,23 @@ type Report struct {
 	GeneratedAt time.Time `json:"generated_at"`
 	// Verdict is one line.
 	Verdict  string            `json:"verdict"`
-	Reading  *monitor.Reading  `json:"reading"`
+	Reading  *reading.Reading  `json:"reading"`
 	Findings []pgmedic.Finding `json:"findings"`
 	// Trends is nil without earlier readings.
-	Trends *monitor.Trends `json:"trends"`
+	Trends *judge.Trends `json:"trends"`
 	// Muted are the findings that the configuration silences for a time.
-	Muted []monitor.Muted `json:"muted"`
+	Muted []judge.Muted `json:"muted"`
 }
 
 // NewReport makes a Report, with its verdict. Findings that a mute covers at
 // now are told apart from the others and don't count.
-func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Finding, mutes ...monitor.Mute) Report {
-	shown, muted := monitor.Silence(findings, mutes, now)
+func NewReport(now time.Time, got *reading.Reading, findings []pgmedic.Finding, mutes ...judge.Mute) Report {
+	shown, muted := judge.Silence(findings, mutes, now)
 	return Report{
 		Format:      ReportFormat,
 		GeneratedAt: now.UTC(),
-		Verdict:     verdict(shown, len(reading.Skipped)),
-		Reading:     reading,
+		Verdict:     verdict(shown, len(got.Skipped)),
+		Reading:     got,
 		Findings:    shown,
 		Muted:       muted,
 	}
@@ -52,7 +53,7 @@ func NewReport(now time.Time, reading *monitor.Reading, findings []pgmedic.Findi
 
 // visible is the report as it is shown: with the sections that were asked for.
 func (r Report) visible() Report {
-	if !r.Reading.Wants(monitor.SectionTrends) {
+	if !r.Reading.Wants(reading.SectionTrends) {
 		r.Trends = nil
 	}
 	r.Reading = r.Reading.Visible()
@@ -66,17 +67,27 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 	for _, f := range findings {
 		counts[f.Severity]++
 	}
-	line := plural(counts[pgmedic.SeverityCritical], "critical") + ", " + plural(counts[pgmedic.SeverityWarn], "warning")
-	if n := counts[pgmedic.SeverityInfo]; n > 0 {
-		line += ", " + plural(n, "note")
+	var parts []string
+	for _, c := range []struct {
+		severity pgmedic.Severity
+		word     string
+	}{{pgmedic.SeverityCritical, "critical"}, {pgmedic.SeverityWarn, "warning"}, {pgmedic.SeverityInfo, "note"}} {
+		if n := counts[c.severity]; n > 0 {
+			parts = append(parts, plural(n, c.word))
+		}
 	}
-	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] == 0 {
-		line += ": nothing needs doing now"
-	} else {
-		line += fmt.Sprintf(": first %s, %s", strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	line := "Nothing needs doing now."
+	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] > 0 {
+		line = fmt.Sprintf("%s. Most urgent: %s (%s).", strings.Join(parts, ", "), strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	} else if parts != nil {
+		line += " " + parts[0] + "."
 	}
-	if skipped > 0 {
-		line += fmt.Sprintf("; %s could not be looked at", plural(skipped, "thing"))
+	switch skipped {
+	case 0:
+	case 1:
+		line += " 1 check was skipped."
+	default:
+		line += " " + plural(skipped, "check") + " were skipped."
 	}
 	return line
 }

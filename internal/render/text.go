@@ -178,7 +178,7 @@ func (p *page) finding(f pgmedic.Finding) {
 	if f.Risk != "" {
 		p.prose(4, plainly, "Risk: "+f.Risk)
 	}
-	p.prose(4, p.paint.faint, "More: docs/"+f.Docs)
+	p.prose(4, p.paint.faint, "More: pgmedic explain "+f.ID)
 }
 
 // fact writes one piece of evidence for a reader. The end of its name says its

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // most is how many lines a table of a section has.
@@ -95,7 +95,7 @@ func (p *page) statements() {
 }
 
 // plan writes the plan of a statement, where one was asked for.
-func (p *page) plan(s monitor.Statement) {
+func (p *page) plan(s reading.Statement) {
 	if len(s.Plan) == 0 {
 		return
 	}
@@ -241,7 +241,7 @@ func (p *page) size() {
 }
 
 // keptWords say what a database is that pgmedic set aside or left.
-func keptWords(k monitor.KeptDatabase) string {
+func keptWords(k reading.KeptDatabase) string {
 	size := "size unknown"
 	if k.Bytes != nil {
 		size = Bytes(*k.Bytes)
@@ -250,7 +250,7 @@ func keptWords(k monitor.KeptDatabase) string {
 }
 
 // keptAs says it without the name and the size.
-func keptAs(k monitor.KeptDatabase) string {
+func keptAs(k reading.KeptDatabase) string {
 	words := "a restore or a drill of " + k.Of + " made it"
 	switch k.State {
 	case "kept":
@@ -261,7 +261,7 @@ func keptAs(k monitor.KeptDatabase) string {
 	return words + ", " + agedWords(k.AgeSeconds)
 }
 
-func rescuedWords(r monitor.RescuedSchema) string {
+func rescuedWords(r reading.RescuedSchema) string {
 	return fmt.Sprintf("schema %s: %s rescued from backup %s, %s", r.Name, plural(r.Tables, "table"), r.Backup, agedWords(r.AgeSeconds))
 }
 

@@ -2,7 +2,7 @@ package render
 
 import (
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // backups writes how far back the database could be brought, and how that is
@@ -39,7 +39,7 @@ func (p *page) backups() {
 }
 
 // claimed says that this host could not tell who wrote a proof.
-func claimed(b *monitor.BackupState) string {
+func claimed(b *reading.BackupState) string {
 	if b.Claimed {
 		return "claimed: "
 	}
@@ -47,6 +47,6 @@ func claimed(b *monitor.BackupState) string {
 }
 
 // ago is a backup's age when the reading was taken.
-func (p *page) ago(b *monitor.BackupState) string {
+func (p *page) ago(b *reading.BackupState) string {
 	return Ago(p.report.Reading.TakenAt, b.SnapshotAt)
 }

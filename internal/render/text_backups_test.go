@@ -6,15 +6,15 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
 func TestBackupsInText(t *testing.T) {
-	state := func(id string, age time.Duration, proof pgmedic.Proof) *monitor.BackupState {
-		return &monitor.BackupState{ID: id, SnapshotAt: healthy().TakenAt.Add(-age), Proof: proof}
+	state := func(id string, age time.Duration, proof pgmedic.Proof) *reading.BackupState {
+		return &reading.BackupState{ID: id, SnapshotAt: healthy().TakenAt.Add(-age), Proof: proof}
 	}
-	for want, backups := range map[string]*monitor.Backups{
+	for want, backups := range map[string]*reading.Backups{
 		"":                          nil,
 		"  none of this database\n": {},
 		"  1 backup · newest 3 h ago, taken · none proven\n  newest a\n": {

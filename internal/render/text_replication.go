@@ -3,7 +3,7 @@ package render
 import (
 	"fmt"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // maybe writes a number that may not be known.
@@ -81,7 +81,7 @@ func lag(s *float64) string {
 }
 
 // archiver writes what became of finished WAL.
-func (p *page) archiver(r *monitor.Replication) {
+func (p *page) archiver(r *reading.Replication) {
 	w := r.Archiver
 	if mode, _ := p.report.Reading.Server.Setting("archive_mode"); w == nil || mode == "off" {
 		return

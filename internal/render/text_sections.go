@@ -5,13 +5,13 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // server writes the overview.
 func (p *page) server() {
 	r := p.report.Reading
-	if !r.Wants(monitor.SectionOverview) {
+	if !r.Wants(reading.SectionOverview) {
 		return
 	}
 	p.title("Server")
@@ -52,7 +52,7 @@ func (p *page) server() {
 }
 
 // settingValue writes a setting with the unit that a reader wants.
-func settingValue(s monitor.Setting) string {
+func settingValue(s reading.Setting) string {
 	n, err := strconv.ParseInt(s.Value, 10, 64)
 	if err != nil || n < 0 {
 		return s.Value
@@ -232,7 +232,7 @@ func (p *page) tables() {
 }
 
 // tableRow writes one table. An estimate is marked as such.
-func tableRow(t monitor.Table, now time.Time) []string {
+func tableRow(t reading.Table, now time.Time) []string {
 	dead := "-"
 	if all := t.LiveTuples + t.DeadTuples; all > 0 {
 		dead = percent(100 * float64(t.DeadTuples) / float64(all))

@@ -13,7 +13,8 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
@@ -27,60 +28,60 @@ func at(d time.Duration) *time.Time {
 }
 
 // clinic is a reading of a server with one of each trouble.
-func clinic() *monitor.Reading {
-	table := func(name string, live, dead, heap, index, toast int64, vacuumed *time.Time) monitor.Table {
-		return monitor.Table{
+func clinic() *reading.Reading {
+	table := func(name string, live, dead, heap, index, toast int64, vacuumed *time.Time) reading.Table {
+		return reading.Table{
 			Schema: "clinic", Name: name, Kind: "table", Exact: true, LiveTuples: live, DeadTuples: dead, EstimatedRows: live,
 			TotalBytes: heap + index + toast, TableBytes: heap, IndexBytes: index, ToastBytes: toast, LastAutovacuum: vacuumed,
 		}
 	}
 	locked := table("imports", 1_000_000, 0, 0, 0, 0, nil)
 	locked.Exact, locked.EstimatedBytes = false, 64<<20
-	return &monitor.Reading{
-		Format: monitor.ReadingFormat, TakenAt: noon, Database: "clinic",
-		Server: monitor.Server{
-			Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7711137567784477118",
+	return &reading.Reading{
+		Format: reading.ReadingFormat, TakenAt: noon, Database: "clinic",
+		Server: reading.Server{
+			Version: "15.20", VersionNum: 150020, Role: reading.RolePrimary, SystemIdentifier: "7711137567784477118",
 			StartedAt: noon.Add(-27 * time.Hour), UptimeSeconds: 27 * 3600,
-			Settings: []monitor.Setting{
+			Settings: []reading.Setting{
 				{Name: "autovacuum", Value: "on", Source: "default"}, {Name: "fsync", Value: "on", Source: "default"},
 				{Name: "max_connections", Value: "100", Source: "configuration file", PendingRestart: true},
 				{Name: "max_wal_size", Value: "1024", Unit: "MB", Source: "default"},
 				{Name: "shared_buffers", Value: "16384", Unit: "8kB", Source: "configuration file"},
 				{Name: "work_mem", Value: "4096", Unit: "kB", Source: "default"},
 			},
-			Extensions: []monitor.Extension{{Name: "pg_stat_statements", Version: "1.10", Schema: "public"}, {Name: "plpgsql", Version: "1.0", Schema: "pg_catalog"}},
+			Extensions: []reading.Extension{{Name: "pg_stat_statements", Version: "1.10", Schema: "public"}, {Name: "plpgsql", Version: "1.0", Schema: "pg_catalog"}},
 		},
-		Connections: &monitor.Connections{
+		Connections: &reading.Connections{
 			Used: 92, MaxConnections: 100, SuperuserReserved: 3, Hidden: 2, WaitingForLock: 1, OldestTransactionSeconds: 11535,
-			ByState: []monitor.StateCount{{State: "idle", Connections: 88}, {State: "hidden", Connections: 2}, {State: "active", Connections: 1}, {State: "idle in transaction", Connections: 1}},
-			ByUser: []monitor.UserCount{
+			ByState: []reading.StateCount{{State: "idle", Connections: 88}, {State: "hidden", Connections: 2}, {State: "active", Connections: 1}, {State: "idle in transaction", Connections: 1}},
+			ByUser: []reading.UserCount{
 				{User: "clinic_app", Application: "Prisma", Connections: 80}, {User: "postgres", Connections: 2},
 				{User: "evil\x1b[2J", Application: "x\a\u202ey", Connections: 1},
 			},
-			IdleInTransaction: []monitor.IdleSession{{
+			IdleInTransaction: []reading.IdleSession{{
 				PID: 4242, User: "clinic_app", Database: "clinic", Application: "Prisma", BackendStart: noon.Add(-5 * time.Hour),
 				TransactionStart: noon.Add(-11535 * time.Second), IdleSeconds: 11520, TransactionSeconds: 11535,
 			}},
 		},
-		Cache: &monitor.Cache{LifetimeHits: 97_300_000, LifetimeReads: 2_700_000, StatsReset: at(30 * 24 * time.Hour)},
-		Size:  &monitor.Size{DatabaseBytes: 5 << 30},
-		Tables: &monitor.Tables{
+		Cache: &reading.Cache{LifetimeHits: 97_300_000, LifetimeReads: 2_700_000, StatsReset: at(30 * 24 * time.Hour)},
+		Size:  &reading.Size{DatabaseBytes: 5 << 30},
+		Tables: &reading.Tables{
 			Total: 6, WithoutPrimaryKeyTotal: 2,
-			Items: []monitor.Table{
+			Items: []reading.Table{
 				table("observations", 12_345_678, 61_000, 2<<30, 900<<20, 8192, at(3*time.Hour)),
 				table("claims", 400_000, 600_000, 700<<20, 80<<20, 0, nil),
 				table("診療記録_とても長い名前のテーブルで端末の幅を超えるものです_次の行", 1, 0, 65536, 16384, 0, at(49*time.Hour)),
 				locked,
 				table("boom\x1b]0;owned\a", 10, 0, 8192, 0, 0, nil),
 			},
-			WithoutPrimaryKey: []monitor.KeylessTable{
+			WithoutPrimaryKey: []reading.KeylessTable{
 				{Schema: "clinic", Name: "imports", EstimatedBytes: 64 << 20, EstimatedRows: 1_000_000, FreeColumn: "id"},
 				{Schema: "clinic", Name: "boom\x1b]0;owned\a", EstimatedRows: 10, UniqueIndex: "boom_key", UniqueIndexUsable: true},
 			},
 		},
-		Indexes: &monitor.Indexes{
+		Indexes: &reading.Indexes{
 			ForeignKeysWithoutIndexTotal: 2,
-			ForeignKeysWithoutIndex: []monitor.ForeignKey{
+			ForeignKeysWithoutIndex: []reading.ForeignKey{
 				{
 					Schema: "clinic", Table: "observations", Name: "observations_patient_id_fkey", Columns: []string{"patient_id"},
 					ReferencedSchema: "clinic", ReferencedTable: "patients", EstimatedBytes: 2 << 30, EstimatedRows: 12_345_678,
@@ -88,24 +89,24 @@ func clinic() *monitor.Reading {
 				{
 					Schema: "clinic", Table: "Visits", Name: "visits_fk", Columns: []string{"Ward", "bed"},
 					ReferencedSchema: "clinic", ReferencedTable: "beds", EstimatedRows: 12, Partitioned: true, OnParent: true, Partitions: 2,
-					PartitionsWithout:      []monitor.Relation{{Schema: "clinic", Name: "visits_2025"}, {Schema: "clinic", Name: "visits_2026"}},
+					PartitionsWithout:      []reading.Relation{{Schema: "clinic", Name: "visits_2025"}, {Schema: "clinic", Name: "visits_2026"}},
 					PartitionsWithoutTotal: 2,
 				},
 			},
 		},
-		Skipped: []monitor.Skipped{
-			{Section: monitor.SectionTables, Query: "exact size of clinic.imports", Reason: "somebody holds it locked, or it is being dropped"},
-			{Section: monitor.SectionConnections, Query: "sessions of other roles", Reason: "the state of 2 sessions is hidden from this role: grant it pg_monitor"},
+		Skipped: []reading.Skipped{
+			{Section: reading.SectionTables, Query: "exact size of clinic.imports", Reason: "somebody holds it locked, or it is being dropped"},
+			{Section: reading.SectionConnections, Query: "sessions of other roles", Reason: "the state of 2 sessions is hidden from this role: grant it pg_monitor"},
 		},
-		Cost: monitor.Cost{Queries: 14, Seconds: 0.0457},
+		Cost: reading.Cost{Queries: 14, Seconds: 0.0457},
 	}
 }
 
-func report(r *monitor.Reading) render.Report {
-	return render.NewReport(noon.Add(2*time.Second), r, monitor.Analyse(r, nil, monitor.DefaultThresholds()))
+func report(r *reading.Reading) render.Report {
+	return render.NewReport(noon.Add(2*time.Second), r, judge.Analyse(r, nil, judge.DefaultThresholds()))
 }
 
-func text(t *testing.T, r *monitor.Reading, opts render.TextOptions) string {
+func text(t *testing.T, r *reading.Reading, opts render.TextOptions) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := render.Text(&b, report(r), opts); err != nil {
@@ -114,32 +115,32 @@ func text(t *testing.T, r *monitor.Reading, opts render.TextOptions) string {
 	return b.String()
 }
 
-func healthy() *monitor.Reading {
+func healthy() *reading.Reading {
 	r := clinic()
-	r.Server.Settings = []monitor.Setting{
+	r.Server.Settings = []reading.Setting{
 		{Name: "autovacuum", Value: "on", Source: "default"}, {Name: "fsync", Value: "on", Source: "default"},
 		{Name: "max_wal_size", Value: "1024", Unit: "MB", Source: "default"},
 		{Name: "shared_buffers", Value: "131072", Unit: "8kB", Source: "configuration file"},
 	}
-	r.Connections = &monitor.Connections{Used: 5, MaxConnections: 100, SuperuserReserved: 3, ByState: []monitor.StateCount{{State: "idle", Connections: 5}}}
-	r.Cache = &monitor.Cache{LifetimeHits: 999_000, LifetimeReads: 1000}
-	r.Tables = &monitor.Tables{Total: 1, Items: r.Tables.Items[:1], WithoutPrimaryKey: []monitor.KeylessTable{}}
-	r.Indexes = &monitor.Indexes{}
-	r.Skipped = []monitor.Skipped{}
-	proven := &monitor.BackupState{
+	r.Connections = &reading.Connections{Used: 5, MaxConnections: 100, SuperuserReserved: 3, ByState: []reading.StateCount{{State: "idle", Connections: 5}}}
+	r.Cache = &reading.Cache{LifetimeHits: 999_000, LifetimeReads: 1000}
+	r.Tables = &reading.Tables{Total: 1, Items: r.Tables.Items[:1], WithoutPrimaryKey: []reading.KeylessTable{}}
+	r.Indexes = &reading.Indexes{}
+	r.Skipped = []reading.Skipped{}
+	proven := &reading.BackupState{
 		ID: "20261122T090000Z-7f3a9c", SnapshotAt: r.TakenAt.Add(-3 * time.Hour), Proof: pgmedic.ProofProven,
 		ProofAt: r.TakenAt.Add(-2 * time.Hour), RecoverySeconds: 74,
 	}
-	r.Backups = &monitor.Backups{Count: 12, Newest: proven, Proven: proven}
+	r.Backups = &reading.Backups{Count: 12, Newest: proven, Proven: proven}
 	return r
 }
 
 func TestTextGolden(t *testing.T) {
-	tests := map[string]*monitor.Reading{
+	tests := map[string]*reading.Reading{
 		"troubled": clinic(),
 		"healthy":  healthy(),
 		"busy":     busy(),
-		"nothing":  {Format: 1, TakenAt: noon, Database: "d", Server: monitor.Server{Version: "19beta1", Role: monitor.RoleStandby}},
+		"nothing":  {Format: 1, TakenAt: noon, Database: "d", Server: reading.Server{Version: "19beta1", Role: reading.RoleStandby}},
 	}
 	for name, r := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -218,10 +219,10 @@ func TestNamesCannotDriveTheTerminal(t *testing.T) {
 }
 
 func TestVerdictCountsAndNamesTheWorst(t *testing.T) {
-	if v := report(clinic()).Verdict; v != "1 critical, 5 warnings, 5 notes: first connections near limit, server; 2 things could not be looked at" {
+	if v := report(clinic()).Verdict; v != "1 critical, 5 warnings, 5 notes. Most urgent: connections near limit (server). 2 checks were skipped." {
 		t.Error(v)
 	}
-	if v := report(healthy()).Verdict; v != "0 criticals, 0 warnings: nothing needs doing now" {
+	if v := report(healthy()).Verdict; v != "Nothing needs doing now." {
 		t.Error(v)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 )
 
 const (
@@ -51,7 +51,7 @@ func (p *page) trends() {
 }
 
 // growth writes how the database grows, and when the disk is full.
-func (p *page) growth(t *monitor.Trends) {
+func (p *page) growth(t *judge.Trends) {
 	if g := t.Database; g != nil {
 		p.items(2, plainly, []string{
 			"database " + Bytes(g.Bytes), perDay(g.BytesPerDay) + " a day (95 %: " + perDay(g.LowPerDay) + " to " + perDay(g.HighPerDay) + ")",
@@ -71,7 +71,7 @@ func (p *page) growth(t *monitor.Trends) {
 }
 
 // rates writes what happened since the reading before.
-func (p *page) rates(last monitor.Point, span time.Duration) {
+func (p *page) rates(last judge.Point, span time.Duration) {
 	var facts []string
 	add := func(value *float64, write func(float64) string, what string) {
 		if value != nil {

@@ -10,29 +10,29 @@ import (
 
 	"charm.land/lipgloss/v2"
 
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/render"
 )
 
 // trends are of a week.
-func trends() *monitor.Trends {
+func trends() *judge.Trends {
 	latest := 43.5
-	t := &monitor.Trends{
+	t := &judge.Trends{
 		Since: noon.AddDate(0, 0, -7), Readings: 712,
-		Points: []monitor.Point{
+		Points: []judge.Point{
 			{At: noon.Add(-5 * time.Minute)},
 			{
 				At: noon, CacheHitPercent: of(99.31), CommitsPerSecond: of(312.4), RollbacksPerSecond: of(0.25),
 				WALBytesPerSecond: of(1.5 * (1 << 20)), TempBytesPerSecond: of(0.0), Deadlocks: of(int64(2)),
 			},
 		},
-		Database: &monitor.Growth{Name: "clinic", Bytes: 80 << 30, BytesPerDay: 1.2 * (1 << 30), LowPerDay: -200 << 20, HighPerDay: 2.6 * (1 << 30)},
-		Disk:     &monitor.DiskForecast{FreeBytes: 40 << 30, Days: 33.3, SoonestDays: 9.87, LatestDays: &latest},
-		Tables: []monitor.Growth{
+		Database: &judge.Growth{Name: "clinic", Bytes: 80 << 30, BytesPerDay: 1.2 * (1 << 30), LowPerDay: -200 << 20, HighPerDay: 2.6 * (1 << 30)},
+		Disk:     &judge.DiskForecast{FreeBytes: 40 << 30, Days: 33.3, SoonestDays: 9.87, LatestDays: &latest},
+		Tables: []judge.Growth{
 			{Name: "public.observations", Bytes: 30 << 30, BytesPerDay: 900 << 20, LowPerDay: 850 << 20, HighPerDay: 950 << 20},
 			{Name: "public." + strings.Repeat("long_", 40), Bytes: 30 << 20, BytesPerDay: 0.2, LowPerDay: -5, HighPerDay: 5.4},
 		},
-		Statements: []monitor.StatementChange{
+		Statements: []judge.StatementChange{
 			{QueryID: "42", Query: "SELECT * FROM observations WHERE encounter_id = $1 AND taken_at > $2 ORDER BY taken_at DESC", Calls: 12345, MeanSeconds: 0.0312, BeforeCalls: 70000, BeforeMeanSeconds: 0.0081},
 			{QueryID: "43", Query: "SELECT 1\x1b[2J", Calls: 3, MeanSeconds: 95},
 		},
@@ -41,7 +41,7 @@ func trends() *monitor.Trends {
 }
 
 func TestTextTrends(t *testing.T) {
-	write := func(trends *monitor.Trends, width int) string {
+	write := func(trends *judge.Trends, width int) string {
 		r := report(healthy())
 		r.Trends = trends
 		var b bytes.Buffer
@@ -74,7 +74,7 @@ func TestTextTrends(t *testing.T) {
 		}
 	}
 
-	few := &monitor.Trends{Since: noon.Add(-time.Minute), Readings: 2, Points: []monitor.Point{{At: noon.Add(-time.Minute)}, {At: noon}}}
+	few := &judge.Trends{Since: noon.Add(-time.Minute), Readings: 2, Points: []judge.Point{{At: noon.Add(-time.Minute)}, {At: noon}}}
 	if got := write(few, 100); !strings.Contains(got, "Too few readings") || !strings.Contains(got, "began anew") {
 		t.Error(got)
 	}

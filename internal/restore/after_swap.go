@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // nameBound is what a copy lacks because extensions can be made only in a database
@@ -91,7 +92,7 @@ func (b nameBound) expects(r Refusal) bool {
 // expectsLine is expects for what the comparison found.
 func (b nameBound) expectsLine(line string) bool {
 	for _, name := range b.extensions {
-		for _, identity := range []string{name, pgmedic.QuoteIdent(name)} { // which is quoted where it must be
+		for _, identity := range []string{name, sqltext.QuoteIdent(name)} { // which is quoted where it must be
 			if line == "extension "+identity+" missing" || line == "comment extension "+identity+" missing" {
 				return true
 			}
@@ -171,7 +172,7 @@ func (b nameBound) lacking(refused []Refusal) (names []string) {
 func byHand(names []string, recorded []pgmedic.Extension) (sql []string) {
 	for _, e := range recorded {
 		if slices.Contains(names, e.Name) {
-			sql = append(sql, fmt.Sprintf("CREATE EXTENSION %s WITH SCHEMA %s;", pgmedic.QuoteIdent(e.Name), pgmedic.QuoteIdent(e.Schema)))
+			sql = append(sql, fmt.Sprintf("CREATE EXTENSION %s WITH SCHEMA %s;", sqltext.QuoteIdent(e.Name), sqltext.QuoteIdent(e.Schema)))
 		}
 	}
 	return sql
@@ -190,7 +191,7 @@ func (s *Session) analyzeMade(ctx context.Context, objects []Refusal) error {
 		if m.entry.Type != "TABLE DATA" {
 			continue
 		}
-		t := analyzed{schema: m.entry.Schema, name: pgmedic.QuoteQualified(m.entry.Schema, m.entry.Name)}
+		t := analyzed{schema: m.entry.Schema, name: sqltext.QuoteQualified(m.entry.Schema, m.entry.Name)}
 		if err := s.analyzeOne(ctx, conn, t); err != nil {
 			return err
 		}
@@ -247,12 +248,12 @@ func (s *Session) came(ctx context.Context, conn *pgx.Conn, done *Swapped) (func
 		if i < 0 {
 			continue
 		}
-		root := s.Backup.Tables[i].CountedAs()
+		root := sqltext.CountedAs(s.Backup.Tables[i])
 		if _, counted := want[root]; counted {
 			continue
 		}
 		for _, t := range s.Backup.Tables {
-			if t.CountedAs() == root {
+			if sqltext.CountedAs(t) == root {
 				want[root] += t.Rows
 				tables = append(tables, t)
 			}
@@ -318,7 +319,7 @@ func unmadeCheck(extensions []string) *pgmedic.Check {
 	}
 	lines := make([]string, len(extensions))
 	for i, name := range extensions {
-		lines[i] = fmt.Sprintf("extension %s: to be made once the database had its name, and not known to be whole", pgmedic.QuoteIdent(name))
+		lines[i] = fmt.Sprintf("extension %s: to be made once the database had its name, and not known to be whole", sqltext.QuoteIdent(name))
 	}
 	c := failedCheck(checkRestores, lines)
 	c.Hint = "docs/limits.md says how it, and its rows, come back"

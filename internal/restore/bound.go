@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // boundExtension can be made only in the database that cron.database_name names.
@@ -27,12 +28,12 @@ func BoundCheck(d pgmedic.Database, allowed, copied, live string) *pgmedic.Check
 	c := &pgmedic.Check{
 		Name: "bound extension", Outcome: pgmedic.OutcomeWarn,
 		Detail: fmt.Sprintf("the server makes %s in database %s only (cron.database_name), and a copy has another name while it is loaded: it can't have the extension and its jobs",
-			boundExtension, pgmedic.QuoteIdent(allowed)),
+			boundExtension, sqltext.QuoteIdent(allowed)),
 		Hint: "docs/limits.md says how the jobs come back",
 	}
 	if allowed == live {
 		c.Detail = fmt.Sprintf("the server makes %s in database %s only (cron.database_name): the extension and its jobs are made right after the swap",
-			boundExtension, pgmedic.QuoteIdent(allowed))
+			boundExtension, sqltext.QuoteIdent(allowed))
 		c.Hint = "clients may see the database without it for a moment; docs/limits.md says more"
 	}
 	return c

@@ -13,7 +13,9 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // CompareOptions say what is compared with what. Required: Catalog and Backup of
@@ -28,7 +30,7 @@ type CompareOptions struct {
 	// CountsOnly, if not empty, is why rows are only counted.
 	CountsOnly string
 	// Without is what was left out of the copy on purpose.
-	Without pgtool.Without
+	Without dumpsql.Without
 	// Private is true where the copy has no access list and no connection limit yet.
 	Private bool
 	// RefusedSettings are settings that the server did not take.
@@ -134,7 +136,7 @@ func (c *comparison) notCompared(ctx context.Context, conn *pgx.Conn) error {
 		summed[t.Index] = true
 	}
 	for i, t := range c.Backup.Tables {
-		name := pgmedic.QuoteQualified(t.Schema, t.Name)
+		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		switch {
 		case summed[i] || t.WithoutRows:
 		case t.Extension != "":
@@ -174,9 +176,9 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 			ofExtensions++
 			continue
 		}
-		want[t.CountedAs()] += t.Rows
+		want[sqltext.CountedAs(t)] += t.Rows
 		tables = append(tables, t)
-		if _, done := counted[t.CountedAs()]; !done {
+		if _, done := counted[sqltext.CountedAs(t)]; !done {
 			uncounted = append(uncounted, t)
 		}
 	}
@@ -188,7 +190,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 	var wrong []string
 	var total int64
 	for _, t := range tables {
-		name := t.CountedAs()
+		name := sqltext.CountedAs(t)
 		expected, pending := want[name]
 		if !pending {
 			continue // a further partition of a table already compared
@@ -215,7 +217,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 
 // compareDefinitions compares the definitions of objects, and their security labels
 // where there are any. What was left out of a copy on purpose may be missing.
-func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without pgtool.Without) ([]pgmedic.Check, error) {
+func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without dumpsql.Without) ([]pgmedic.Check, error) {
 	source, err := readInventory(ctx, s)
 	if errors.Is(err, errManyDefinitions) {
 		return []pgmedic.Check{{
@@ -238,7 +240,7 @@ func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pg
 	return checks, err
 }
 
-func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without pgtool.Without) (pgmedic.Check, error) {
+func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without dumpsql.Without) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
 	if server.Major() != b.Server.Major() {
 		// Another major version prints definitions in its own way.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // compareDatabase compares what the server knows of the database outside it: locale,
@@ -78,7 +79,7 @@ func differingSettings(want, have []pgmedic.Setting, refused []string) (wrong []
 		}
 		setting := "setting " + k.name
 		if k.role != "" {
-			setting += " of role " + pgmedic.QuoteIdent(k.role)
+			setting += " of role " + sqltext.QuoteIdent(k.role)
 		}
 		switch {
 		case v[0] == "":

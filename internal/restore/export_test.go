@@ -14,9 +14,6 @@ func ComesBack(ctx context.Context, conn *pgx.Conn, database, kind string, wait 
 	return comesBack(ctx, conn, database, kind, wait)
 }
 
-// Printable is printable, for tests.
-func Printable(sql string) string { return printable(sql) }
-
 // Chosen returns what patterns name, by the names in the rescue's schema.
 func Chosen(b *pgmedic.Backup, patterns ...string) (map[string]string, error) {
 	names, err := chooseTables(b, patterns)

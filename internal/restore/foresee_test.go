@@ -39,7 +39,7 @@ func TestForeseeAsReplace(t *testing.T) {
 			fixture.Connect(t, server.DSN(left)) // somebody
 		}, pgmedic.KindConflict, "would be dropped"},
 		"a role that makes no databases": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_powerless") }, pgmedic.KindUnreachable, "neither make nor rename"},
-		"a role that is not the owner's": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_maker") }, pgmedic.KindUnreachable, "is no member of"},
+		"a role that is not the owner's": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_maker") }, pgmedic.KindUnreachable, "is not a member of"},
 	}) {
 		t.Run(name, func(t *testing.T) {
 			live, o := liveClinic(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -38,7 +39,7 @@ func forge(t *testing.T, role, name string, s postgres.Story) {
 	fixture.Exec(t, as("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0")
 	t.Cleanup(func() { fixture.DropAll(t, server, name) })
 	fixture.Exec(t, as(name), "CREATE SCHEMA mine", "CREATE TABLE mine.patients AS SELECT generate_series(1, 666)")
-	fixture.Exec(t, as("postgres"), "COMMENT ON DATABASE "+name+" IS "+pgmedic.QuoteLiteral(string(text)),
+	fixture.Exec(t, as("postgres"), "COMMENT ON DATABASE "+name+" IS "+sqltext.QuoteLiteral(string(text)),
 		"ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // piece is what one connection loads at a time: one chunk, or all chunks of a table.
@@ -71,7 +72,7 @@ func pieces(b *pgmedic.Backup, jobs int) []piece {
 // one by one.
 func (l *rowLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done bool, err error) {
 	t := l.Backup.Tables[p.table]
-	name := pgmedic.QuoteQualified(t.Schema, t.Name)
+	name := sqltext.QuoteQualified(t.Schema, t.Name)
 	passed := &passing{to: l.progress}
 	err = inTransaction(ctx, conn, func() error {
 		// Only a table that this transaction made, or emptied, takes frozen rows.

@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // GlobalsMode says what becomes of the roles and tablespaces of the backup's
@@ -124,7 +125,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	for _, g := range plan.roles {
 		if _, err := tx.Exec(ctx, g.SQL); err != nil {
 			// The statement may hold a password's hash.
-			return nil, errors.Join(postgres.Wrap(err, "make role "+pgmedic.QuoteIdent(g.Roles[len(g.Roles)-1])), tx.Rollback(ctx))
+			return nil, errors.Join(postgres.Wrap(err, "make role "+sqltext.QuoteIdent(g.Roles[len(g.Roles)-1])), tx.Rollback(ctx))
 		}
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -132,7 +133,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	}
 	for _, g := range plan.tablespaces { // CREATE TABLESPACE can't run in a transaction
 		if _, err := conn.Exec(ctx, g.SQL); err != nil {
-			return nil, postgres.Wrap(err, "make tablespace "+pgmedic.QuoteIdent(g.Tablespace))
+			return nil, postgres.Wrap(err, "make tablespace "+sqltext.QuoteIdent(g.Tablespace))
 		}
 	}
 	return &plan.Globals, nil
@@ -184,7 +185,7 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 	}
 	for _, r := range roles {
 		if !slices.Contains(after.Made, r.Name) && after.roles == nil {
-			after.roles = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE ROLE "+pgmedic.QuoteIdent(r.Name)+";",
+			after.roles = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE ROLE "+sqltext.QuoteIdent(r.Name)+";",
 				"the server lacks role %q, and so do the backup's globals", r.Name)
 		}
 	}
@@ -194,14 +195,14 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 	}
 	for _, name := range tablespaces {
 		if !slices.Contains(after.Tablespaces, name) && after.tablespaces == nil {
-			after.tablespaces = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION '…';",
+			after.tablespaces = pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+sqltext.QuoteIdent(name)+" LOCATION '…';",
 				"the server lacks tablespace %q, and so do the backup's globals", name)
 		}
 	}
 	return after, nil
 }
 
-func (s *Session) readGlobals(ctx context.Context) (script pgtool.GlobalsScript, err error) {
+func (s *Session) readGlobals(ctx context.Context) (script dumpsql.GlobalsScript, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleGlobals)
 	if !ok {
 		return script, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
@@ -210,7 +211,7 @@ func (s *Session) readGlobals(ctx context.Context) (script pgtool.GlobalsScript,
 	if err != nil {
 		return script, err
 	}
-	script, err = pgtool.ReadGlobals(r)
+	script, err = dumpsql.ReadGlobals(r)
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", object.Name, err)
 	}
@@ -232,12 +233,12 @@ func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 // globalsPlan is what will be run, in this order.
 type globalsPlan struct {
 	Globals
-	roles, tablespaces []pgtool.GlobalStatement
+	roles, tablespaces []dumpsql.GlobalStatement
 }
 
 // planGlobals chooses the statements that make what is missing, and in the mode
 // for all also those that change what is there.
-func planGlobals(script pgtool.GlobalsScript, there present, mode GlobalsMode) globalsPlan {
+func planGlobals(script dumpsql.GlobalsScript, there present, mode GlobalsMode) globalsPlan {
 	statements := script.Statements
 	p := globalsPlan{Globals: Globals{NotRun: script.Unknown}}
 	for _, g := range statements {
@@ -278,7 +279,7 @@ func planGlobals(script pgtool.GlobalsScript, there present, mode GlobalsMode) g
 			case touched(member):
 				p.roles = append(p.roles, g)
 			case slices.Contains(p.Made, group):
-				p.NotGranted = append(p.NotGranted, pgmedic.QuoteIdent(group)+" to "+pgmedic.QuoteIdent(member))
+				p.NotGranted = append(p.NotGranted, sqltext.QuoteIdent(group)+" to "+sqltext.QuoteIdent(member))
 			}
 		case touched(g.Roles[0]):
 			p.roles = append(p.roles, g)
@@ -300,15 +301,15 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 	if err != nil {
 		return err
 	}
-	left := func(g pgtool.GlobalStatement) bool {
+	left := func(g dumpsql.GlobalStatement) bool {
 		if g.Provider == "" || !slices.Contains(missing, g.Provider) {
 			return false
 		}
-		what := "tablespace " + pgmedic.QuoteIdent(g.Tablespace)
+		what := "tablespace " + sqltext.QuoteIdent(g.Tablespace)
 		if g.Tablespace == "" {
-			what = "role " + pgmedic.QuoteIdent(g.Roles[0])
+			what = "role " + sqltext.QuoteIdent(g.Roles[0])
 		}
-		p.NotLabelled = append(p.NotLabelled, fmt.Sprintf("%s (provider %s)", what, pgmedic.QuoteIdent(g.Provider)))
+		p.NotLabelled = append(p.NotLabelled, fmt.Sprintf("%s (provider %s)", what, sqltext.QuoteIdent(g.Provider)))
 		return true
 	}
 	p.roles, p.tablespaces = slices.DeleteFunc(p.roles, left), slices.DeleteFunc(p.tablespaces, left)
@@ -316,9 +317,9 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 }
 
 // defaults sets a role to what pg_dumpall does not write out.
-func defaults(role string) []pgtool.GlobalStatement {
-	alter := "ALTER ROLE " + pgmedic.QuoteIdent(role)
-	return []pgtool.GlobalStatement{
+func defaults(role string) []dumpsql.GlobalStatement {
+	alter := "ALTER ROLE " + sqltext.QuoteIdent(role)
+	return []dumpsql.GlobalStatement{
 		{SQL: alter + " CONNECTION LIMIT -1 VALID UNTIL 'infinity'", Roles: []string{role}},
 		{SQL: alter + " RESET ALL", Roles: []string{role}},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
 // Restored is what a restore into a new database did.
@@ -80,7 +81,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 		return nil, errors.Join(err, dropLeftover(ctx, o))
 	}
 	done.Steps = s.steps
-	done.Seconds = loaded.Seconds + seconds(o.Now().Sub(began))
+	done.Seconds = loaded.Seconds + progress.Seconds(o.Now().Sub(began))
 	return done, nil
 }
 

@@ -137,7 +137,7 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 	case t == nil: // null: there are none
 		return nil
 	case t != json.Delim('['):
-		return fmt.Errorf("definitions are no list")
+		return fmt.Errorf("definitions are not a list")
 	}
 	*into = []postgres.Definition{} // an empty list is not none
 	kinds := map[string]string{}    // few, and each many times

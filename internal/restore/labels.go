@@ -9,8 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // prepareLabels refuses a server that has not loaded the libraries of the backup's
@@ -35,7 +36,7 @@ func (s *Session) prepareLabels(ctx context.Context) error {
 
 // compareLabels holds the security labels of a copy against those that the backup
 // recorded. Nil means that neither has any.
-func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, without pgtool.Without) (*pgmedic.Check, error) {
+func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, without dumpsql.Without) (*pgmedic.Check, error) {
 	copied, err := postgres.ReadLabels(ctx, conn, postgres.LeftOut{})
 	if err != nil || len(copied) == 0 && len(source.SecurityLabels) == 0 {
 		return nil, err
@@ -77,7 +78,7 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 func quoted(names []string) []string {
 	all := make([]string, len(names))
 	for i, name := range names {
-		all[i] = pgmedic.QuoteIdent(name)
+		all[i] = sqltext.QuoteIdent(name)
 	}
 	return all
 }

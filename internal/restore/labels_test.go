@@ -14,7 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -212,7 +212,7 @@ func withoutLibrary(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, role st
 			t.Fatal(err)
 		}
 		fixture.WantKind(t, p.Obstacle(), pgmedic.KindUsage, `"dummy"`)
-		o.Without = pgtool.Without{Owners: true}
+		o.Without = dumpsql.Without{Owners: true}
 		done, err := restore.Into(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

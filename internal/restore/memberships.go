@@ -6,8 +6,9 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // giveMemberships makes the roles that a private server was given members of the
@@ -49,7 +50,7 @@ func (s *Session) giveMemberships(ctx context.Context, made []string) error {
 	}
 	for _, g := range statements {
 		if _, err := conn.Exec(ctx, g.SQL); err != nil {
-			return postgres.Wrap(err, "give role "+pgmedic.QuoteIdent(g.Roles[len(g.Roles)-1])+" what it could do")
+			return postgres.Wrap(err, "give role "+sqltext.QuoteIdent(g.Roles[len(g.Roles)-1])+" what it could do")
 		}
 	}
 	return nil
@@ -58,7 +59,7 @@ func (s *Session) giveMemberships(ctx context.Context, made []string) error {
 // memberships chooses of the statements that make a server's roles those by which
 // the given ones can read what they could, through groups of groups too, and names
 // the groups.
-func memberships(all []pgtool.GlobalStatement, roles []string) (chosen []pgtool.GlobalStatement, groups []string) {
+func memberships(all []dumpsql.GlobalStatement, roles []string) (chosen []dumpsql.GlobalStatement, groups []string) {
 	wanted := slices.Clone(roles)
 	for i := 0; i < len(wanted); i++ {
 		for _, g := range all {
@@ -79,7 +80,7 @@ func memberships(all []pgtool.GlobalStatement, roles []string) (chosen []pgtool.
 		_, attributes, found := cutLast(g.SQL, " WITH ")
 		for _, word := range []string{"BYPASSRLS", "NOINHERIT"} {
 			if found && slices.Contains(strings.Fields(attributes), word) {
-				chosen = append(chosen, pgtool.GlobalStatement{SQL: "ALTER ROLE " + pgmedic.QuoteIdent(g.Roles[0]) + " " + word, Roles: g.Roles})
+				chosen = append(chosen, dumpsql.GlobalStatement{SQL: "ALTER ROLE " + sqltext.QuoteIdent(g.Roles[0]) + " " + word, Roles: g.Roles})
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // refuseStandby refuses a server that can't be written to.
@@ -51,7 +52,7 @@ func (s *Session) prepareRoles(ctx context.Context) error {
 	if !s.CreateRoles && len(missing) > 0 {
 		names := make([]string, len(missing))
 		for i, r := range missing {
-			names[i] = pgmedic.QuoteIdent(r.Name)
+			names[i] = sqltext.QuoteIdent(r.Name)
 		}
 		return pgmedic.Errorf(pgmedic.KindNotFound,
 			"restore with --globals, which makes them as the backup has them, or create them first: CREATE ROLE "+strings.Join(names, "; CREATE ROLE ")+";",
@@ -86,11 +87,11 @@ func (s *Session) refusePowerless(ctx context.Context) error {
 func powerless(me, owner string, creates, owns bool) error {
 	switch {
 	case !creates:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+pgmedic.QuoteIdent(me)+" CREATEDB; (`pgmedic init --roles-only` prints all that a restore takes)",
-			"role %s may neither make nor rename databases", pgmedic.QuoteIdent(me))
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "ALTER ROLE "+sqltext.QuoteIdent(me)+" CREATEDB; (`pgmedic init --roles-only` prints all that a restore takes)",
+			"role %s may neither make nor rename databases", sqltext.QuoteIdent(me))
 	case !owns:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+pgmedic.QuoteIdent(owner)+" TO "+pgmedic.QuoteIdent(me)+";",
-			"role %s is no member of %s, which owns the database", pgmedic.QuoteIdent(me), pgmedic.QuoteIdent(owner))
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "GRANT "+sqltext.QuoteIdent(owner)+" TO "+sqltext.QuoteIdent(me)+";",
+			"role %s is not a member of %s, which owns the database", sqltext.QuoteIdent(me), sqltext.QuoteIdent(owner))
 	}
 	return nil
 }
@@ -102,7 +103,7 @@ func (s *Session) prepareTablespaces(ctx context.Context) error {
 	}
 	for _, name := range missing {
 		if s.TablespaceDir == nil {
-			return pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+pgmedic.QuoteIdent(name)+" LOCATION '…';",
+			return pgmedic.Errorf(pgmedic.KindNotFound, "create it first: CREATE TABLESPACE "+sqltext.QuoteIdent(name)+" LOCATION '…';",
 				"the server lacks tablespace %q, which the backup needs", name)
 		}
 		dir, err := s.TablespaceDir(name)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -59,7 +59,7 @@ func TestNotOurs(t *testing.T) {
 	})
 	t.Run("without rows", func(t *testing.T) {
 		live, o := liveClinic(t)
-		o.Without = pgtool.Without{Rows: true}
+		o.Without = dumpsql.Without{Rows: true}
 		_, err := restore.Replace(t.Context(), o)
 		fixture.WantKind(t, err, pgmedic.KindUsage, "can't take a live database's place")
 		o.Live = live

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -268,10 +269,10 @@ type restLoad struct {
 // pass tries the entries with the numbers in ids, and reports whether one went in.
 func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err error) {
 	still := map[string]*refusal{}
-	sql := pgtool.NewScript(script)
-	err = pgtool.EachStatement(sql, func(st *pgtool.Statement) error {
+	sql := dumpsql.NewScript(script)
+	err = dumpsql.EachStatement(sql, func(st *dumpsql.Statement) error {
 		if !d.ids[st.Entry.ID] {
-			if st.Entry == (pgtool.Entry{}) {
+			if st.Entry == (dumpsql.Entry{}) {
 				return st.Run(ctx, d.conn) // the dump's settings
 			}
 			return nil

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 )
 
 // plain loads the one SQL stream of a plain backup, statement by statement.
@@ -78,7 +78,7 @@ func (l *plainLoad) load(ctx context.Context) error {
 	}
 	m := l.meter("load", object.PlainBytes)
 	counts, err := l.read(ctx, object, m, m.Object, func(script io.Reader) error {
-		return pgtool.EachStatement(script, func(st *pgtool.Statement) error { return l.statement(ctx, st) })
+		return dumpsql.EachStatement(script, func(st *dumpsql.Statement) error { return l.statement(ctx, st) })
 	})
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (l *plainLoad) read(ctx context.Context, object pgmedic.Object, m io.Writer
 	if err != nil {
 		return nil, err
 	}
-	sql := pgtool.NewScript(r)
+	sql := dumpsql.NewScript(r)
 	sql.Without, sql.Rows.OnTable = l.Without, onTable
 	script := &lockedReader{r: fixedCloser{sql, r}}
 	err = do(io.TeeReader(script, m))
@@ -112,7 +112,7 @@ func (l *plainLoad) read(ctx context.Context, object pgmedic.Object, m io.Writer
 	return sql.Rows.Counts(), err
 }
 
-func (l *plainLoad) statement(ctx context.Context, st *pgtool.Statement) error {
+func (l *plainLoad) statement(ctx context.Context, st *dumpsql.Statement) error {
 	if l.rowsRefused && st.Entry.IsPostData() {
 		l.rowsRefused = false
 		if err := l.again(ctx); err != nil {
@@ -140,7 +140,7 @@ func (l *plainLoad) again(ctx context.Context) error {
 		}
 		wentIn := false
 		_, err := l.read(ctx, object, io.Discard, nil, func(script io.Reader) (err error) {
-			wentIn, err = l.rowsAgain(ctx, script, func(st *pgtool.Statement) *refusal {
+			wentIn, err = l.rowsAgain(ctx, script, func(st *dumpsql.Statement) *refusal {
 				i := slices.IndexFunc(l.refused, func(f *refusal) bool { return f.number == st.Number && f.table != "" })
 				if i < 0 {
 					return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // plan looks at everything that a person should know, or that stands in the way,
@@ -41,7 +42,7 @@ func (r *swapRun) plan(ctx context.Context, o *SwapOptions, kept string) (Plan, 
 		return p, nil
 	}
 	if err != nil {
-		return p, postgres.Wrap(err, "look for database "+pgmedic.QuoteIdent(o.Live))
+		return p, postgres.Wrap(err, "look for database "+sqltext.QuoteIdent(o.Live))
 	}
 	p.LiveExists = true
 	if err := powerless(me, owner, creates, owns); err != nil {
@@ -117,7 +118,7 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 			return known, pgmedic.Errorf(pgmedic.KindOf(err), "start it or correct database.read_replica_url; or end the sessions on it yourself after the swap, and say --standbys-handled",
 				"ask the read replica whose sessions are to be ended: %w", err)
 		case !replica.Standby:
-			o.Logger.Warn("a read replica is no standby of this server; its sessions are left alone", "replica", address(t))
+			o.Logger.Warn("a read replica is not a standby of this server; its sessions are left alone", "replica", address(t))
 		case replica.Paused:
 			return known, pgmedic.Errorf(pgmedic.KindConflict, "SELECT pg_catalog.pg_wal_replay_resume(); there, or say --standbys-handled",
 				"standby %s does not replay: sessions on it would go on reading the old database", address(t))

@@ -3,17 +3,17 @@ package restore
 import (
 	"sync/atomic"
 
-	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
 // meter makes progress of a step's bytes.
-func (s *Session) meter(step string, total int64) *pgmedic.Meter {
-	return pgmedic.NewMeter(pgmedic.MeterOptions{Step: step, TotalBytes: total, Report: s.report, Now: s.Now})
+func (s *Session) meter(step string, total int64) *progress.Meter {
+	return progress.NewMeter(progress.MeterOptions{Step: step, TotalBytes: total, Report: s.report, Now: s.Now})
 }
 
 // passing counts bytes that may have to be taken back.
 type passing struct {
-	to *pgmedic.Meter
+	to *progress.Meter
 	n  atomic.Int64 // a read may go on for a moment when a COPY has failed
 }
 

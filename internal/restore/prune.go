@@ -13,6 +13,8 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // PrunePolicy says which databases of ours may be dropped.
@@ -50,7 +52,7 @@ func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
 	for _, k := range found {
 		d := Pruned{
 			Database: k.Name, Of: k.Story.Of, State: k.Story.Pgmedic, Since: k.Story.Since.UTC(),
-			AgeSeconds: seconds(p.Now.Sub(k.Story.Since)), SizeBytes: k.SizeBytes, oid: k.OID,
+			AgeSeconds: progress.Seconds(p.Now.Sub(k.Story.Since)), SizeBytes: k.SizeBytes, oid: k.OID,
 		}
 		d.Drop, d.Reason = judge(k, p)
 		plan = append(plan, d)
@@ -220,7 +222,7 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 // gone that looks whole, and a rollback would take it.
 func dropKept(ctx context.Context, conn *pgx.Conn, k postgres.Kept) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("drop database %s: %w", pgmedic.QuoteIdent(k.Name), context.Cause(ctx))
+		return fmt.Errorf("drop database %s: %w", sqltext.QuoteIdent(k.Name), context.Cause(ctx))
 	}
 	whole := context.WithoutCancel(ctx) // from here to the end of it or back
 	begun := k.Story

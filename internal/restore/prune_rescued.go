@@ -11,6 +11,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // PrunedSchema is a schema that a rescue of single tables made, and what is to become
@@ -147,7 +149,7 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 			continue // it has the name of one and is somebody else's
 		}
 		plan = append(plan, PrunedSchema{
-			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
+			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: progress.Seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
 			Reason: "no rescue is dropped unless it is asked for: --rescued " + f.Schema,
 		})
 	}
@@ -203,13 +205,13 @@ func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
 		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
 	}
 	for i, name := range tables {
-		tables[i] = pgmedic.QuoteQualified(p.Schema, name)
+		tables[i] = sqltext.QuoteQualified(p.Schema, name)
 	}
 	sql := quiet + "SET LOCAL lock_timeout = '5s'; "
 	if len(tables) > 0 {
 		sql += "DROP TABLE " + strings.Join(tables, ", ") + "; "
 	}
-	err = together(ctx, conn, sql+"DROP SCHEMA "+pgmedic.QuoteIdent(p.Schema))
+	err = together(ctx, conn, sql+"DROP SCHEMA "+sqltext.QuoteIdent(p.Schema))
 	switch postgres.Code(err) {
 	case "2BP01": // dependent_objects_still_exist
 		return refuse("something else depends on its tables, or is in it: look, and drop it by hand")

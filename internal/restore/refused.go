@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -26,7 +26,7 @@ type Refusal struct {
 	// something about the server and nothing about the backup.
 	Extension bool `json:"-"`
 
-	entry pgtool.Entry // zero for a statement that has none
+	entry dumpsql.Entry // zero for a statement that has none
 }
 
 // String returns one line.
@@ -50,7 +50,7 @@ func (r Refusal) protects() bool {
 	return slices.Contains([]string{"ROW SECURITY", "POLICY", "ACL", "DEFAULT ACL", "SECURITY LABEL"}, r.entry.Type)
 }
 
-func refusalOf(entry pgtool.Entry, object string, rows int64, err error) Refusal {
+func refusalOf(entry dumpsql.Entry, object string, rows int64, err error) Refusal {
 	code := postgres.Code(err)
 	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: entry.Type == "EXTENSION", entry: entry}
 	if code != "" {
@@ -61,7 +61,7 @@ func refusalOf(entry pgtool.Entry, object string, rows int64, err error) Refusal
 
 // refuse notes what stays refused, with the error of the last try. Of several refusals
 // of one object the first counts, or else one that says more than that it is there.
-func (s *Session) refuse(entry pgtool.Entry, object string, rows int64, err error) {
+func (s *Session) refuse(entry dumpsql.Entry, object string, rows int64, err error) {
 	r := refusalOf(entry, object, rows, err)
 	var server *postgres.ServerError
 	if s.ShowData != nil && errors.As(err, &server) {

@@ -14,6 +14,8 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // RescueOptions say which tables of a backup are brought back beside the living
@@ -136,7 +138,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if err := r.run(ctx); err != nil {
 		return nil, errors.Join(err, r.drop(ctx))
 	}
-	r.done.Steps, r.done.Seconds = r.steps, seconds(o.Now().Sub(began))
+	r.done.Steps, r.done.Seconds = r.steps, progress.Seconds(o.Now().Sub(began))
 	return r.done, nil
 }
 
@@ -189,7 +191,7 @@ func (r *rescue) plan(dryRun bool) {
 	}
 	streamed := false
 	for _, n := range r.names {
-		t := RescuedTable{Table: n.String(), As: pgmedic.QuoteQualified(r.schema, n.as)}
+		t := RescuedTable{Table: n.String(), As: sqltext.QuoteQualified(r.schema, n.as)}
 		for _, i := range n.tables {
 			t.Rows += r.Backup.Tables[i].Rows
 			t.FetchBytes += fetch[i]
@@ -331,6 +333,6 @@ func (r *rescue) finish(ctx context.Context) error {
 	if _, err := r.conn.PgConn().Exec(ctx, strings.Join(append(statements, "COMMIT"), "; ")).ReadAll(); err != nil {
 		return postgres.Wrap(err, "finish the rescue")
 	}
-	r.done.CleanUp = printable("DROP SCHEMA " + pgmedic.QuoteIdent(r.schema) + " CASCADE;")
+	r.done.CleanUp = sqltext.Printable("DROP SCHEMA " + sqltext.QuoteIdent(r.schema) + " CASCADE;")
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -35,7 +36,7 @@ func TestRescueEventTrigger(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				fixture.Exec(t, dsn, `ALTER EVENT TRIGGER "Frozen" DISABLE`, "ALTER EVENT TRIGGER other DISABLE", "ALTER EVENT TRIGGER silent DISABLE", "DROP SCHEMA "+pgmedic.QuoteIdent(done.Schema)+" CASCADE")
+				fixture.Exec(t, dsn, `ALTER EVENT TRIGGER "Frozen" DISABLE`, "ALTER EVENT TRIGGER other DISABLE", "ALTER EVENT TRIGGER silent DISABLE", "DROP SCHEMA "+sqltext.QuoteIdent(done.Schema)+" CASCADE")
 				return
 			}
 			fixture.WantKind(t, err, pgmedic.KindConflict, `event trigger "Frozen", which fires in every session, refuses it`)

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -19,7 +20,7 @@ func TestRescueFrozen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dsn, c, b := ward(t, method, "CREATE TABLE lists (id int PRIMARY KEY, l text[])", "INSERT INTO lists VALUES (1, ARRAY['a', NULL, '\\x']), (2, NULL)",
 				"CREATE TABLE others (LIKE lists) PARTITION BY LIST (id)", "CREATE TABLE others_1 PARTITION OF others DEFAULT", "INSERT INTO others SELECT * FROM lists")
-			database := pgmedic.QuoteIdent(fixture.Target(t, dsn).Database())
+			database := sqltext.QuoteIdent(fixture.Target(t, dsn).Database())
 			for _, set := range []string{
 				"default_transaction_read_only = on", "array_nulls = off", "default_transaction_isolation = 'serializable'",
 				"default_transaction_deferrable = on", "standard_conforming_strings = off", "quote_all_identifiers = on",
@@ -49,12 +50,12 @@ func TestRescueForgedSchema(t *testing.T) {
 	schema := mustRescue(t, rescueOptions(t, dsn, c, b, "notes")).Schema
 	comment := fixture.Query[string](t, dsn, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema)[0]
 	creator(t, "schemer")
-	fixture.Exec(t, dsn, "DROP SCHEMA "+pgmedic.QuoteIdent(schema)+" CASCADE",
-		"CREATE SCHEMA "+pgmedic.QuoteIdent(schema)+" AUTHORIZATION schemer", "COMMENT ON SCHEMA "+pgmedic.QuoteIdent(schema)+" IS "+pgmedic.QuoteLiteral(comment))
-	t.Cleanup(func() { fixture.Exec(t, dsn, "DROP SCHEMA "+pgmedic.QuoteIdent(schema)) })
+	fixture.Exec(t, dsn, "DROP SCHEMA "+sqltext.QuoteIdent(schema)+" CASCADE",
+		"CREATE SCHEMA "+sqltext.QuoteIdent(schema)+" AUTHORIZATION schemer", "COMMENT ON SCHEMA "+sqltext.QuoteIdent(schema)+" IS "+sqltext.QuoteLiteral(comment))
+	t.Cleanup(func() { fixture.Exec(t, dsn, "DROP SCHEMA "+sqltext.QuoteIdent(schema)) })
 	_, err := restore.Rescue(t.Context(), rescueOptions(t, dsn, c, b, "notes"))
 	fixture.WantKind(t, err, pgmedic.KindConflict, schema, `belongs to role "schemer"`)
-	if n := fixture.Query[int](t, dsn, "SELECT count(*) FROM pg_class WHERE relnamespace = $1::text::regnamespace", pgmedic.QuoteIdent(schema))[0]; n != 0 {
+	if n := fixture.Query[int](t, dsn, "SELECT count(*) FROM pg_class WHERE relnamespace = $1::text::regnamespace", sqltext.QuoteIdent(schema))[0]; n != 0 {
 		t.Errorf("there are %d relations in it", n)
 	}
 }

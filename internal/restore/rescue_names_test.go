@@ -70,19 +70,3 @@ func TestRescuePatterns(t *testing.T) {
 		}
 	}
 }
-
-// TestPrintable keeps SQL as it is but for names that could drive a terminal.
-func TestPrintable(t *testing.T) {
-	for sql, want := range map[string]string{
-		`SELECT b."a", 'x';`:            `SELECT b."a", 'x';`,
-		`"a""b".` + "\n" + `"c"`:        `"a""b".` + "\n" + `"c"`,
-		"\"new\nline\".\"b\"":           `U&"new\000aline"."b"`,
-		"\"\x1b[2J\\\"\"x\"":            `U&"\001b[2J\\""x"`,
-		"\"\u202e\U000e0001\" AS \"ü\"": `U&"\202e\+0e0001" AS "ü"`,
-		`x."plain\"`:                    `x."plain\"`,
-	} {
-		if got := restore.Printable(sql); got != want {
-			t.Errorf("%q: got %s, want %s", sql, got, want)
-		}
-	}
-}

@@ -4,71 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
-
-// tablePattern names tables in the way that psql's \d takes names: * is any
-// text and ? any character, what is not in double quotes is folded to lower
-// case, and a name without a schema is looked for in all of them.
-type tablePattern struct {
-	text         string
-	schema, name *regexp.Regexp // schema is nil for any
-}
-
-func parseTablePattern(text string) (tablePattern, error) {
-	refuse := func(why string) (tablePattern, error) {
-		return tablePattern{}, pgmedic.Errorf(pgmedic.KindUsage, `write schema.table, a name with capitals or dots in double quotes: '"My Schema".t*'`,
-			"--table %s: %s", text, why)
-	}
-	parts := []string{""}
-	quoted := false
-	runes := []rune(text)
-	for i := 0; i < len(runes); i++ {
-		last := &parts[len(parts)-1]
-		switch r := runes[i]; {
-		case quoted && r == '"' && i+1 < len(runes) && runes[i+1] == '"':
-			*last += `"`
-			i++
-		case r == '"':
-			quoted = !quoted
-		case quoted:
-			*last += regexp.QuoteMeta(string(r))
-		case r == '.':
-			parts = append(parts, "")
-		case r == '*':
-			*last += ".*"
-		case r == '?':
-			*last += "."
-		case r >= 'A' && r <= 'Z':
-			*last += string(r - 'A' + 'a')
-		default:
-			*last += regexp.QuoteMeta(string(r))
-		}
-	}
-	switch {
-	case quoted:
-		return refuse("a double quote is not closed")
-	case slices.Contains(parts, ""):
-		return refuse("a part of the name is empty")
-	case len(parts) > 2:
-		return refuse("more than a schema and a table")
-	}
-	whole := func(s string) *regexp.Regexp { return regexp.MustCompile(`(?s)\A(?:` + s + `)\z`) }
-	p := tablePattern{text: text, name: whole(parts[len(parts)-1])}
-	if len(parts) == 2 {
-		p.schema = whole(parts[0])
-	}
-	return p, nil
-}
-
-func (p tablePattern) matches(schema, name string) bool {
-	return (p.schema == nil || p.schema.MatchString(schema)) && p.name.MatchString(name)
-}
 
 // rescueName is a table that a backup can give back by itself: an ordinary one,
 // a partition, or the topmost partitioned table with all of its partitions.
@@ -83,7 +25,7 @@ type rescueName struct {
 	as string
 }
 
-func (n rescueName) String() string { return pgmedic.QuoteQualified(n.schema, n.name) }
+func (n rescueName) String() string { return sqltext.QuoteQualified(n.schema, n.name) }
 
 // rescueNames lists all that a backup can give back, by schema and name, each
 // with a name of its own. The names depend on the backup alone, so that a later
@@ -96,10 +38,10 @@ func rescueNames(b *pgmedic.Backup) []rescueName {
 		if t.RootName == "" {
 			continue
 		}
-		at, known := roots[t.CountedAs()]
+		at, known := roots[sqltext.CountedAs(t)]
 		if !known {
 			at = len(names)
-			roots[t.CountedAs()] = at
+			roots[sqltext.CountedAs(t)] = at
 			names = append(names, rescueName{schema: t.RootSchema, name: t.RootName, root: true})
 		}
 		names[at].tables = append(names[at].tables, i)
@@ -147,14 +89,14 @@ func chooseTables(b *pgmedic.Backup, patterns []string) ([]rescueName, error) {
 	all := rescueNames(b)
 	chosen := make([]bool, len(all))
 	for _, text := range patterns {
-		p, err := parseTablePattern(text)
+		matches, err := matcher(text)
 		if err != nil {
 			return nil, err
 		}
 		found, ofExtension := false, ""
 		for i, n := range all {
 			switch {
-			case !p.matches(n.schema, n.name):
+			case !matches(n.schema, n.name):
 			case n.extension != "":
 				ofExtension = n.extension
 			default:
@@ -186,6 +128,18 @@ func chooseTables(b *pgmedic.Backup, patterns []string) ([]rescueName, error) {
 		}
 	}
 	return out, nil
+}
+
+func matcher(text string) (func(schema, name string) bool, error) {
+	p, err := sqltext.ParseTablePattern(text)
+	if err != nil {
+		return nil, fmt.Errorf("--table: %w", err)
+	}
+	matches, err := p.Matcher()
+	if err != nil {
+		return nil, fmt.Errorf("--table: %w", err)
+	}
+	return matches, nil
 }
 
 // rescueSchema is the schema that a backup's tables are rescued into.

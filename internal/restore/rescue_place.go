@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // storyRescued is the state in the comment of a schema and of tables that a
@@ -26,7 +27,7 @@ func (r *rescue) story(of, state string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write what the schema is: %w", err)
 	}
-	return pgmedic.QuoteLiteral(string(text)), nil
+	return sqltext.QuoteLiteral(string(text)), nil
 }
 
 // place looks at the schema of the rescue, which may be there from an earlier
@@ -95,7 +96,7 @@ func (r *rescue) sweep(ctx context.Context, dryRun bool) error {
 		return postgres.Wrap(err, "list the tables of schema "+r.schema)
 	}
 	for _, f := range found {
-		table := pgmedic.QuoteQualified(r.schema, f.Name)
+		table := sqltext.QuoteQualified(r.schema, f.Name)
 		if s, ok := readStory(f.Comment); ok && s.Pgmedic == postgres.StoryLoading {
 			if dryRun {
 				continue
@@ -107,7 +108,7 @@ func (r *rescue) sweep(ctx context.Context, dryRun bool) error {
 			continue
 		}
 		if slices.ContainsFunc(r.names, func(n rescueName) bool { return n.as == f.Name }) {
-			return pgmedic.Errorf(pgmedic.KindConflict, "look into it, or take it away first: "+printable("DROP TABLE "+table+";"),
+			return pgmedic.Errorf(pgmedic.KindConflict, "look into it, or take it away first: "+sqltext.Printable("DROP TABLE "+table+";"),
 				"%s is there already", table)
 		}
 	}
@@ -131,7 +132,7 @@ func (r *rescue) makeTables(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		schema := pgmedic.QuoteIdent(r.schema)
+		schema := sqltext.QuoteIdent(r.schema)
 		_, err = r.conn.PgConn().Exec(kept, "BEGIN; "+r.quiet+"CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+comment).ReadAll()
 		if err == nil {
 			err = r.closeSchema(kept)
@@ -170,7 +171,7 @@ func (r *rescue) closeSchema(ctx context.Context) error {
 	}
 	sql := "COMMIT"
 	for _, g := range grantees {
-		sql = "REVOKE ALL ON SCHEMA " + pgmedic.QuoteIdent(r.schema) + " FROM " + g + "; " + sql
+		sql = "REVOKE ALL ON SCHEMA " + sqltext.QuoteIdent(r.schema) + " FROM " + g + "; " + sql
 	}
 	_, err = r.conn.PgConn().Exec(ctx, sql).ReadAll()
 	return err
@@ -197,7 +198,7 @@ func (r *rescue) makeTable(ctx context.Context, k int, columns []pgmedic.Column)
 			typ = "text"
 		}
 		// A line each: the type's text is not ours.
-		lines[i] = "\n" + pgmedic.QuoteIdent(c.Name) + " " + typ + "\n"
+		lines[i] = "\n" + sqltext.QuoteIdent(c.Name) + " " + typ + "\n"
 	}
 	r.made = append(r.made, t.As)
 	sql := r.quiet + "CREATE " + kind + t.As + " (" + strings.Join(lines, ",") + "); COMMENT ON TABLE " + t.As + " IS " + comment
@@ -227,7 +228,7 @@ func (r *rescue) typesOfChunks(ctx context.Context) error {
 			}
 			if first.Format == pgmedic.CopyBinary {
 				return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup",
-					"the manifest gives column %s of %s a type that PostgreSQL does not have", pgmedic.QuoteIdent(c.Name), n)
+					"the manifest gives column %s of %s a type that PostgreSQL does not have", sqltext.QuoteIdent(c.Name), n)
 			}
 			r.done.Tables[k].AsText = append(r.done.Tables[k].AsText, c.Name)
 		}
@@ -249,7 +250,7 @@ WITH RECURSIVE chain AS (
 SELECT EXISTS (SELECT FROM chain), coalesce((SELECT pg_catalog.format_type(typbasetype, typtypmod) FROM chain
 	WHERE typtype = 'd' ORDER BY depth DESC LIMIT 1), $1)`, name).Scan(&known, &typ)
 	if code := postgres.Code(err); code != "" && (strings.HasPrefix(code, "42") || strings.HasPrefix(code, "22")) {
-		return "", false, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names a type that is none")
+		return "", false, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names a type that is not valid")
 	}
 	return typ, known, postgres.Wrap(err, "look for a type")
 }
@@ -263,7 +264,7 @@ func (r *rescue) drop(ctx context.Context) error {
 	defer cancel()
 	err := r.dropMade(ctx)
 	if err != nil {
-		err = pgmedic.Errorf(pgmedic.KindOf(err), "drop them: "+printable("DROP SCHEMA "+pgmedic.QuoteIdent(r.schema)+" CASCADE;"),
+		err = pgmedic.Errorf(pgmedic.KindOf(err), "drop them: "+sqltext.Printable("DROP SCHEMA "+sqltext.QuoteIdent(r.schema)+" CASCADE;"),
 			"what was rescued so far is still there, in schema %s: %w", r.schema, err)
 	}
 	return err
@@ -288,7 +289,7 @@ func (r *rescue) dropMade(ctx context.Context) error {
 		statements = append(statements, "DROP TABLE IF EXISTS "+table)
 	}
 	if r.madeSchema {
-		statements = append(statements, "DROP SCHEMA IF EXISTS "+pgmedic.QuoteIdent(r.schema))
+		statements = append(statements, "DROP SCHEMA IF EXISTS "+sqltext.QuoteIdent(r.schema))
 	}
 	var errs []error
 	for _, sql := range statements {

@@ -3,15 +3,13 @@ package restore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // tableShape is a table as the catalogue shows it. It is read without a lock.
@@ -79,7 +77,7 @@ func describe(ctx context.Context, conn *pgx.Conn, schema, name string) (*tableS
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, nil
 	}
-	what := "look at table " + pgmedic.QuoteQualified(schema, name)
+	what := "look at table " + sqltext.QuoteQualified(schema, name)
 	if err != nil {
 		return nil, postgres.Wrap(err, what)
 	}
@@ -147,7 +145,7 @@ func newSQLWriter(n rescueName, as string, live, saved *tableShape) *sqlWriter {
 	for _, c := range saved.columns {
 		l, ok := live.column(c.name)
 		if !ok || l.generated {
-			lost = append(lost, pgmedic.QuoteIdent(c.name))
+			lost = append(lost, sqltext.QuoteIdent(c.name))
 			continue
 		}
 		w.identity = w.identity || l.identity
@@ -155,7 +153,7 @@ func newSQLWriter(n rescueName, as string, live, saved *tableShape) *sqlWriter {
 	}
 	for _, l := range live.columns {
 		if _, ok := saved.column(l.name); !ok && !l.generated {
-			added = append(added, pgmedic.QuoteIdent(l.name))
+			added = append(added, sqltext.QuoteIdent(l.name))
 		}
 	}
 	if len(lost) > 0 {
@@ -220,7 +218,7 @@ func inText(sql string) string {
 func (w *sqlWriter) texts(of, as string) string {
 	list := make([]string, len(w.columns))
 	for i, c := range w.columns {
-		name := pgmedic.QuoteIdent(c.name)
+		name := sqltext.QuoteIdent(c.name)
 		list[i] = of + name + `::pg_catalog.text COLLATE pg_catalog."C"`
 		if as != "" {
 			list[i] += " AS " + name
@@ -234,14 +232,14 @@ func (w *sqlWriter) match() string {
 	conditions := make([]string, len(w.key))
 	for i, k := range w.key {
 		at := slices.IndexFunc(w.columns, func(p pair) bool { return p.name == k })
-		conditions[i] = "l." + pgmedic.QuoteIdent(k) + " " + w.equal[i] + " " + w.value("b", w.columns[at])
+		conditions[i] = "l." + sqltext.QuoteIdent(k) + " " + w.equal[i] + " " + w.value("b", w.columns[at])
 	}
 	return strings.Join(conditions, " AND ")
 }
 
 // value is a column of the rescued rows as the living table takes it.
 func (w *sqlWriter) value(of string, c pair) string {
-	name := of + "." + pgmedic.QuoteIdent(c.name)
+	name := of + "." + sqltext.QuoteIdent(c.name)
 	switch {
 	case of == "m":
 		return name + "::" + c.live.cast
@@ -255,7 +253,7 @@ func (w *sqlWriter) value(of string, c pair) string {
 func (w *sqlWriter) insert(of string) string {
 	names, values := make([]string, len(w.columns)), make([]string, len(w.columns))
 	for i, c := range w.columns {
-		names[i], values[i] = pgmedic.QuoteIdent(c.name), w.value(of, c)
+		names[i], values[i] = sqltext.QuoteIdent(c.name), w.value(of, c)
 	}
 	overriding := ""
 	if w.identity {
@@ -265,50 +263,5 @@ func (w *sqlWriter) insert(of string) string {
 }
 
 func (s *RescueSQL) printable() *RescueSQL {
-	return &RescueSQL{Missing: printable(s.Missing), Added: printable(s.Added), Changed: printable(s.Changed), PutBack: printable(s.PutBack)}
-}
-
-// printable writes the quoted names of an SQL text that hold characters which
-// could drive a terminal, or be lost on one, as U&"\…". The SQL means the same.
-func printable(sql string) string {
-	var out strings.Builder
-	for {
-		open := strings.IndexByte(sql, '"')
-		if open < 0 {
-			out.WriteString(sql)
-			return out.String()
-		}
-		end := open + 1
-		for end < len(sql) && (sql[end] != '"' || strings.HasPrefix(sql[end:], `""`)) {
-			if sql[end] == '"' {
-				end++
-			}
-			end++
-		}
-		out.WriteString(sql[:open])
-		out.WriteString(escapeName(sql[open+1 : end]))
-		sql = sql[min(end+1, len(sql)):]
-	}
-}
-
-// escapeName writes a name, whose quotes are doubled already, in quotes.
-func escapeName(name string) string {
-	hostile := func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
-	if !strings.ContainsFunc(name, hostile) {
-		return `"` + name + `"`
-	}
-	var b strings.Builder
-	for _, r := range name {
-		switch {
-		case r == '\\':
-			b.WriteString(`\\`)
-		case !hostile(r):
-			b.WriteRune(r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\+%06x`, r)
-		}
-	}
-	return `U&"` + b.String() + `"`
+	return &RescueSQL{Missing: sqltext.Printable(s.Missing), Added: sqltext.Printable(s.Added), Changed: sqltext.Printable(s.Changed), PutBack: sqltext.Printable(s.PutBack)}
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readyStream looks for what it takes to read rows that are in no chunk: those
@@ -85,11 +87,11 @@ func (r *rescue) loadStream(ctx context.Context) error {
 			if t.Format != "" {
 				continue
 			}
-			l.want[pgmedic.QuoteQualified(t.Schema, t.Name)] = k
+			l.want[sqltext.QuoteQualified(t.Schema, t.Name)] = k
 			if n.root {
 				l.want[n.String()] = k
 			} else if t.RootName != "" {
-				l.through[t.CountedAs()] = n.String()
+				l.through[sqltext.CountedAs(t)] = n.String()
 			}
 		}
 	}
@@ -106,13 +108,13 @@ func (r *rescue) loadStream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.failure(ctx, l.load(ctx, pgtool.NewBlocks(s))); err != nil {
+	if err := s.failure(ctx, l.load(ctx, dumpsql.NewBlocks(s))); err != nil {
 		return err
 	}
 	return l.makeEmpty(ctx)
 }
 
-func (l *streamLoad) load(ctx context.Context, blocks *pgtool.Blocks) error {
+func (l *streamLoad) load(ctx context.Context, blocks *dumpsql.Blocks) error {
 	for {
 		b, err := blocks.Next()
 		if errors.Is(err, io.EOF) {
@@ -140,15 +142,15 @@ func (l *streamLoad) load(ctx context.Context, blocks *pgtool.Blocks) error {
 
 // decode returns a block with its names as the manifest has them: in a dump they
 // are in the database's encoding.
-func (l *streamLoad) decode(ctx context.Context, b pgtool.Block) (pgtool.Block, error) {
+func (l *streamLoad) decode(ctx context.Context, b dumpsql.Block) (dumpsql.Block, error) {
 	names, err := postgres.Decode(ctx, l.rescue.conn, l.Backup.Database.Encoding, append([]string{b.Table}, b.Columns...))
 	if err != nil {
 		return b, err
 	}
-	return pgtool.Block{Table: names[0], Columns: names[1:]}, nil
+	return dumpsql.Block{Table: names[0], Columns: names[1:]}, nil
 }
 
-func (l *streamLoad) block(ctx context.Context, blocks *pgtool.Blocks, k int, b pgtool.Block) error {
+func (l *streamLoad) block(ctx context.Context, blocks *dumpsql.Blocks, k int, b dumpsql.Block) error {
 	columns := make([]pgmedic.Column, len(b.Columns))
 	for i, name := range b.Columns {
 		columns[i].Name = name

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -157,7 +158,7 @@ func TestRescuePlain(t *testing.T) {
 			t.Errorf("%s: as text: %q", table.Table, table.AsText)
 		}
 	}
-	s := pgmedic.QuoteIdent(done.Schema)
+	s := sqltext.QuoteIdent(done.Schema)
 	if want := []string{s + `."audit.patients"`, s + `."nobody"`, s + `."notes"`, s + `."public.patients"`}; !slices.Equal(names, want) {
 		t.Errorf("made %q, want %q", names, want)
 	}
@@ -371,9 +372,9 @@ func TestRescueRefuses(t *testing.T) {
 		"no such table":   {func(o *restore.RescueOptions) { o.Tables = []string{"patients", "nurses"} }, pgmedic.KindNotFound, "no table nurses"},
 		"other schema":    {func(o *restore.RescueOptions) { o.Tables = []string{"audit.*"} }, pgmedic.KindNotFound, "audit.*"},
 		"folded":          {func(o *restore.RescueOptions) { o.Tables = []string{`"PATIENTS"`} }, pgmedic.KindNotFound, `"PATIENTS"`},
-		"open quote":      {func(o *restore.RescueOptions) { o.Tables = []string{`"patients`} }, pgmedic.KindUsage, "not closed"},
-		"empty part":      {func(o *restore.RescueOptions) { o.Tables = []string{`public.`} }, pgmedic.KindUsage, "empty"},
-		"three parts":     {func(o *restore.RescueOptions) { o.Tables = []string{`a.b.c`} }, pgmedic.KindUsage, "more than"},
+		"open quote":      {func(o *restore.RescueOptions) { o.Tables = []string{`"patients`} }, pgmedic.KindUsage, "no closing quote"},
+		"empty part":      {func(o *restore.RescueOptions) { o.Tables = []string{`public.`} }, pgmedic.KindUsage, "names nothing"},
+		"three parts":     {func(o *restore.RescueOptions) { o.Tables = []string{`a.b.c`} }, pgmedic.KindUsage, "too many dots"},
 		"other database":  {func(o *restore.RescueOptions) { o.Target = o.Target.WithDatabase("postgres") }, pgmedic.KindUsage, "is of database"},
 		"no key":          {func(o *restore.RescueOptions) { changed := *b; changed.Seal.Encryption = "age"; o.Backup = &changed }, pgmedic.KindUsage, ""},
 		"forged type":     {func(o *restore.RescueOptions) { o.Backup = withType(b, "int); DROP TABLE public.patients; --") }, pgmedic.KindIntegrity, ""},

@@ -21,7 +21,9 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -62,7 +64,7 @@ type Options struct {
 	ConfirmGlobals func(Globals) error
 	// Without leaves rows, or owners and access lists, out of the copy. With the
 	// owners the roles go, too: all is the restoring role's.
-	Without pgtool.Without
+	Without dumpsql.Without
 	// LabelsOptional has security labels left out where the server has not loaded
 	// their providers' libraries; else that is an error. For scratch servers.
 	LabelsOptional bool
@@ -324,7 +326,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
-	loaded := &Loaded{loader: s.loader, Seconds: seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
+	loaded := &Loaded{loader: s.loader, Seconds: progress.Seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
 	// Last, for they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := s.applyLate(ctx)
@@ -425,11 +427,8 @@ func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
 
 // Step measures one part of the restore and records how long it took.
 func (s *Session) Step(name string, do func() error) error {
-	began := s.Now()
-	s.report(pgmedic.Event{Step: name})
-	err := do()
-	s.steps = append(s.steps, pgmedic.Step{Name: name, Seconds: seconds(s.Now().Sub(began))})
-	s.report(pgmedic.Event{Step: name, Finished: err == nil, Failed: err != nil})
+	took, err := progress.Step{Name: name, Report: s.report, Now: s.Now}.Do(do)
+	s.steps = append(s.steps, took)
 	return err
 }
 
@@ -437,10 +436,6 @@ func (s *Session) report(e pgmedic.Event) {
 	if s.Progress != nil {
 		s.Progress(e)
 	}
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // Drop drops a database that a restore made, also when ctx has ended. What leads to

@@ -9,6 +9,8 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // Rollback puts the newest database that a swap set aside back into its place.
@@ -62,7 +64,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	done := &Swapped{
-		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, OutageSeconds: seconds(outage), Seconds: seconds(o.Now().Sub(began)),
+		Database: o.Live, Incoming: plan.Incoming, Since: plan.Since, OutageSeconds: progress.Seconds(outage), Seconds: progress.Seconds(o.Now().Sub(began)),
 		PassedOver: passedOver, Closed: run.closed(ctx, &o),
 	}
 	if plan.LiveExists {
@@ -96,7 +98,7 @@ func (r *swapRun) newestKept(ctx context.Context, live string) (kept postgres.Ke
 	}
 	hint := "a swap keeps the old database until it is dropped; psql -l shows databases named " + live + "__before_…"
 	if len(passedOver) > 0 {
-		hint = "look into what was passed over; what is to come back can be renamed by hand: ALTER DATABASE … RENAME TO " + pgmedic.QuoteIdent(live) + ";"
+		hint = "look into what was passed over; what is to come back can be renamed by hand: ALTER DATABASE … RENAME TO " + sqltext.QuoteIdent(live) + ";"
 	}
 	return kept, passedOver, pgmedic.Errorf(pgmedic.KindNotFound, hint,
 		"nothing is kept of database %q to roll back to%s", live, passedOverWords(passedOver))
@@ -128,11 +130,11 @@ func refuseKept(k postgres.Kept, now time.Time) error {
 	switch {
 	case k.FromFuture(now):
 		return pgmedic.Errorf(pgmedic.KindConflict,
-			"look at the server's clock; or rename by hand what is to come back: ALTER DATABASE "+pgmedic.QuoteIdent(k.Name)+" RENAME TO "+pgmedic.QuoteIdent(k.Story.Of)+";",
+			"look at the server's clock; or rename by hand what is to come back: ALTER DATABASE "+sqltext.QuoteIdent(k.Name)+" RENAME TO "+sqltext.QuoteIdent(k.Story.Of)+";",
 			"database %q says that it was set aside at %s, and the server's clock says that it is %s", k.Name,
 			k.Story.Since.UTC().Format(layout), now.UTC().Format(layout))
 	case k.Open:
-		return pgmedic.Errorf(pgmedic.KindConflict, "if it is still what is to come back: ALTER DATABASE "+pgmedic.QuoteIdent(k.Name)+" ALLOW_CONNECTIONS false",
+		return pgmedic.Errorf(pgmedic.KindConflict, "if it is still what is to come back: ALTER DATABASE "+sqltext.QuoteIdent(k.Name)+" ALLOW_CONNECTIONS false",
 			"database %q was set aside and somebody has opened it to connections since", k.Name)
 	}
 	return nil

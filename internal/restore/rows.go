@@ -9,14 +9,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // rowLoader brings chunks back over several connections.
 type rowLoader struct {
 	*Session
-	progress *pgmedic.Meter
+	progress *progress.Meter
 
 	mu     sync.Mutex
 	failed []refusedPart // to be tried once more after all others
@@ -106,7 +108,7 @@ func (l *rowLoader) own(c pgmedic.Chunk) []string {
 	into := make([]string, len(c.Parts))
 	for i, p := range c.Parts {
 		t := l.Backup.Tables[p.Table]
-		into[i] = pgmedic.QuoteQualified(t.Schema, t.Name)
+		into[i] = sqltext.QuoteQualified(t.Schema, t.Name)
 	}
 	return into
 }
@@ -143,12 +145,12 @@ func (l *rowLoader) again(ctx context.Context) error {
 			return err
 		}
 	}
-	rows, why := map[pgtool.Entry]int64{}, map[pgtool.Entry]error{}
-	var tables []pgtool.Entry
+	rows, why := map[dumpsql.Entry]int64{}, map[dumpsql.Entry]error{}
+	var tables []dumpsql.Entry
 	for _, f := range l.failed {
 		p := f.chunk.Parts[f.part]
 		t := l.Backup.Tables[p.Table]
-		entry := pgtool.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}
+		entry := dumpsql.Entry{Type: "TABLE DATA", Schema: t.Schema, Name: t.Name}
 		if why[entry] == nil {
 			tables, why[entry] = append(tables, entry), f.err
 		}
@@ -180,7 +182,7 @@ func (l *rowLoader) againOnce(ctx context.Context) error {
 		}
 		err := l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, ""))
 		if t.RootName != "" && postgres.Code(err) == "23514" {
-			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, t.CountedAs()))
+			err = l.chunk(ctx, conn, f.chunk, l.alone(f.chunk, f.part, sqltext.CountedAs(t)))
 		}
 		switch {
 		case refusedContent(err):

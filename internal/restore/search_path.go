@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // retryPath is the search path with which what was refused is tried again: the
@@ -17,7 +17,7 @@ import (
 func retryPath(schema, own string) string {
 	path := []string{own, "public"}
 	if schema != "" {
-		path = append([]string{pgmedic.QuoteIdent(schema)}, path...)
+		path = append([]string{sqltext.QuoteIdent(schema)}, path...)
 	}
 	// Nothing is found before what PostgreSQL brings along, whatever the path says.
 	if strings.Contains(strings.ToLower(own), "pg_catalog") {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -35,7 +36,7 @@ type statementLoader struct {
 // refusal is a statement that was refused, or one of an archive's entry with which
 // something went wrong.
 type refusal struct {
-	entry    pgtool.Entry
+	entry    dumpsql.Entry
 	sql      string // empty for rows, and for what is not tried again
 	defaults map[string]string
 	number   int    // in the dump
@@ -84,7 +85,7 @@ func (l *statementLoader) isDefault(sql string) bool {
 }
 
 // run gives a statement to the server for the first time.
-func (l *statementLoader) run(ctx context.Context, st *pgtool.Statement) error {
+func (l *statementLoader) run(ctx context.Context, st *dumpsql.Statement) error {
 	aborted := l.conn.PgConn().TxStatus() == 'E'
 	err := st.Run(ctx, l.conn)
 	switch {
@@ -101,7 +102,7 @@ func (l *statementLoader) run(ctx context.Context, st *pgtool.Statement) error {
 }
 
 // hold keeps a statement to be tried again.
-func (l *statementLoader) hold(st *pgtool.Statement, err error) {
+func (l *statementLoader) hold(st *dumpsql.Statement, err error) {
 	f := &refusal{entry: st.Entry, number: st.Number, line: st.Line, table: st.Table, err: err}
 	inTransaction := l.conn.PgConn().TxStatus() != 'I' // which is not made again
 	if st.Table == "" && !inTransaction && l.held+len(st.SQL) <= maxHeldStatements {
@@ -127,7 +128,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 			if err := l.searchFor(ctx, f); err != nil {
 				return err
 			}
-			err := postgres.Wrap(pgtool.RunStatement(ctx, l.conn, f.sql), "load "+f.entry.String())
+			err := postgres.Wrap(dumpsql.RunStatement(ctx, l.conn, f.sql), "load "+f.entry.String())
 			switch {
 			case err == nil:
 				progress = true
@@ -160,7 +161,7 @@ func (l *statementLoader) searchFor(ctx context.Context, f *refusal) error {
 
 func (l *statementLoader) setDefaults(ctx context.Context, defaults map[string]string) error {
 	for _, sql := range defaults {
-		if err := pgtool.RunStatement(ctx, l.conn, sql); err != nil {
+		if err := dumpsql.RunStatement(ctx, l.conn, sql); err != nil {
 			return postgres.Wrap(err, "set up the session")
 		}
 	}
@@ -196,8 +197,8 @@ func (l *statementLoader) entriesAgain(ctx context.Context, tool pgtool.Tool, ar
 	if err != nil {
 		return err
 	}
-	err = pgtool.EachStatement(pgtool.NewScript(script), func(st *pgtool.Statement) error {
-		if st.Entry == (pgtool.Entry{}) || l.isDefault(st.SQL) {
+	err = dumpsql.EachStatement(dumpsql.NewScript(script), func(st *dumpsql.Statement) error {
+		if st.Entry == (dumpsql.Entry{}) || l.isDefault(st.SQL) {
 			return st.Run(ctx, l.conn) // the dump's settings
 		}
 		l.hold(st, nil)
@@ -223,7 +224,7 @@ func (l *statementLoader) note() {
 			f.err = errTooMany
 		}
 		object := f.entry.String()
-		switch named := f.entry != (pgtool.Entry{}); { // pg_dump names all but the settings at the beginning
+		switch named := f.entry != (dumpsql.Entry{}); { // pg_dump names all but the settings at the beginning
 		case !named && f.table != "":
 			object = "TABLE DATA " + f.table
 		case !named:
@@ -238,9 +239,9 @@ var errTooMany = errors.New("refused")
 
 // rowsAgain reads a dump once more for the rows that were refused, and reports
 // whether any went in. Wanted says which statements are run.
-func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted func(*pgtool.Statement) *refusal) (wentIn bool, err error) {
+func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted func(*dumpsql.Statement) *refusal) (wentIn bool, err error) {
 	went := map[*refusal]bool{}
-	err = pgtool.EachStatement(dump, func(st *pgtool.Statement) error {
+	err = dumpsql.EachStatement(dump, func(st *dumpsql.Statement) error {
 		f := wanted(st)
 		if f == nil {
 			return nil

@@ -6,8 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // detachSubscriptions disables the subscriptions of a restored database and
@@ -44,7 +44,7 @@ func eachSubscription(ctx context.Context, t postgres.Target, verb string, then 
 
 func alterSubscriptions(ctx context.Context, conn *pgx.Conn, names []string, verb string, then func(name string) []string) error {
 	for _, name := range names {
-		quoted := pgmedic.QuoteIdent(name)
+		quoted := sqltext.QuoteIdent(name)
 		statements := append([]string{
 			"ALTER SUBSCRIPTION " + quoted + " DISABLE",
 			"ALTER SUBSCRIPTION " + quoted + " SET (slot_name = NONE)",

@@ -13,7 +13,9 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
 // SwapOptions say how a backup replaces a live database. Options.Into and
@@ -249,7 +251,7 @@ func (o *SwapOptions) refusePart() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, and take from there what is needed",
 			"backup %s holds a part of the database only: in its place the rest would be missing", o.Backup.ID)
 	}
-	if o.Without != (pgtool.Without{}) {
+	if o.Without != (dumpsql.Without{}) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME",
 			"a copy without rows, or without owners and rights, can't take a live database's place")
 	}
@@ -402,7 +404,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	r.awaitCron(ctx, o, cron, done)
 	done.Standbys = r.endOnStandbys(ctx, o, plan)
 	done.Steps = s.steps
-	done.Seconds = seconds(o.Now().Sub(began)) + loaded.Seconds
+	done.Seconds = progress.Seconds(o.Now().Sub(began)) + loaded.Seconds
 	return done, nil
 }
 
@@ -443,7 +445,7 @@ func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, unmade []
 	if err != nil {
 		return err
 	}
-	done.OutageSeconds, done.Closed = seconds(outage), r.closed(ctx, o)
+	done.OutageSeconds, done.Closed = progress.Seconds(outage), r.closed(ctx, o)
 	return nil
 }
 

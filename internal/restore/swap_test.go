@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -49,7 +50,7 @@ func story(t *testing.T, database string) postgres.Story {
 
 func open(t *testing.T, database string) {
 	t.Helper()
-	fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+pgmedic.QuoteIdent(database)+" ALLOW_CONNECTIONS true")
+	fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+sqltext.QuoteIdent(database)+" ALLOW_CONNECTIONS true")
 }
 
 // wantUntouched fails the test unless the live database is as it was and

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -47,7 +47,7 @@ func TestEverySettingIsInForce(t *testing.T) {
 			}
 			quoted := make([]string, len(changed))
 			for i, name := range changed {
-				quoted[i] = pgmedic.QuoteLiteral(name)
+				quoted[i] = sqltext.QuoteLiteral(name)
 			}
 			fixture.Exec(t, dsn, "SET default_transaction_read_only = off",
 				"CREATE TABLE said (name text, value text GENERATED ALWAYS AS (setting_of(name)) STORED)",
@@ -106,11 +106,11 @@ func changeSettings(t *testing.T, dsn, database string) (changed []string) {
 		if slices.Contains([]string{"transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed", "role", "session_authorization", "local_preload_libraries"}, s.name) {
 			continue
 		}
-		value := pgmedic.QuoteLiteral(s.value)
+		value := sqltext.QuoteLiteral(s.value)
 		if s.name == "DateStyle" || s.name == "search_path" {
 			value = s.value
 		}
-		if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+pgmedic.QuoteIdent(database)+" SET "+s.name+" TO "+value); err == nil {
+		if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+sqltext.QuoteIdent(database)+" SET "+s.name+" TO "+value); err == nil {
 			changed = append(changed, s.name)
 		}
 	}

@@ -14,7 +14,10 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/progress"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // readSums reads the sums that the backup recorded, or nil where there are none that
@@ -135,7 +138,7 @@ func (c *comparison) compareRows(ctx context.Context) error {
 	for _, p := range parts {
 		total += p.bytes
 	}
-	meter := pgmedic.NewMeter(pgmedic.MeterOptions{Step: "compare", TotalBytes: total, Report: c.Progress, Now: c.Now})
+	meter := progress.NewMeter(progress.MeterOptions{Step: "compare", TotalBytes: total, Report: c.Progress, Now: c.Now})
 	queue := make(chan reading, len(parts))
 	for _, p := range parts {
 		queue <- p
@@ -161,7 +164,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	}
 	names := make([]string, len(c.sums.Tables))
 	for i, t := range c.sums.Tables {
-		names[i] = pgmedic.QuoteQualified(c.Backup.Tables[t.Index].Schema, c.Backup.Tables[t.Index].Name)
+		names[i] = sqltext.QuoteQualified(c.Backup.Tables[t.Index].Schema, c.Backup.Tables[t.Index].Name)
 	}
 	extents, err := postgres.ReadExtents(ctx, conn, names)
 	if err != nil {
@@ -171,10 +174,10 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	whole := readWhole(extents, c.jobs())
 	for i, t := range c.sums.Tables {
 		m := c.Backup.Tables[t.Index]
-		root, known := c.roots[m.CountedAs()]
+		root, known := c.roots[sqltext.CountedAs(m)]
 		if !known {
 			root = &rootSum{at: t.Index, generated: t.Generated}
-			c.roots[m.CountedAs()] = root
+			c.roots[sqltext.CountedAs(m)] = root
 		}
 		want := tableSum{rows: t.Rows, sum: t.Sum}
 		if t.GeneratedSum != nil {
@@ -211,14 +214,14 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	return parts, nil
 }
 
-func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *pgmedic.Meter) error {
+func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *progress.Meter) error {
 	conn, err := postgres.Connect(ctx, c.Target)
 	if err != nil {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
 	for p := range queue {
-		name := pgmedic.QuoteQualified(p.table.Schema, p.table.Name)
+		name := sqltext.QuoteQualified(p.table.Schema, p.table.Name)
 		meter.Object(name)
 		sql := postgres.CopyOutSQL(p.table, p.blocks, c.Backup.Database.Encoding)
 		if p.generated {
@@ -297,10 +300,10 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 	}
 	in := &lockedReader{r: r}
 	var objects digest.LargeObject
-	calls := pgtool.Calls{LargeObject: &objects, Sequence: func(name string, value int64, called bool) {
+	calls := dumpsql.Calls{LargeObject: &objects, Sequence: func(name string, value int64, called bool) {
 		c.sums.Sequences = append(c.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
 	}}
-	counter := &pgtool.RowCounter{OnCall: calls.Take}
+	counter := &dumpsql.RowCounter{OnCall: calls.Take}
 	process, err := pgtool.StartArchiveScript(ctx, tool, "", in)
 	if err == nil {
 		_, err = io.Copy(counter, process)

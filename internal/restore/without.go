@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -20,17 +20,17 @@ func (o *Options) comparing(loaded *Loaded) CompareOptions {
 // expected reports whether a difference is what was asked for. Owners and access
 // lists are part of most definitions, so that without them only the presence of
 // objects can be compared.
-func expected(d postgres.Difference, w pgtool.Without) bool {
+func expected(d postgres.Difference, w dumpsql.Without) bool {
 	return w.Owners && (d.What == "changed" || d.Kind == "default privileges") ||
 		w.Rows && (d.Kind == "large objects" || d.Kind == "filled materialized view" || d.Kind == "comment" && strings.HasPrefix(d.Identity, "large object "))
 }
 
-func withoutExpected(diffs []postgres.Difference, w pgtool.Without) []postgres.Difference {
+func withoutExpected(diffs []postgres.Difference, w dumpsql.Without) []postgres.Difference {
 	return slices.DeleteFunc(diffs, func(d postgres.Difference) bool { return expected(d, w) })
 }
 
 // definitionWords says what the comparison of definitions found to be right.
-func definitionWords(n int, w pgtool.Without) string {
+func definitionWords(n int, w dumpsql.Without) string {
 	if w.Owners {
 		return pgmedic.Count(n) + " objects are there; without owners their definitions can't be compared"
 	}

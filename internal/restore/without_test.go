@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/pgtool"
+	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
@@ -29,7 +29,7 @@ func TestWithout(t *testing.T) {
 			o := fixture.RestoreOptions(t, there, c, b, "ownerless_"+name)
 			_, err := restore.Into(t.Context(), o)
 			fixture.WantKind(t, err, pgmedic.KindNotFound, `"night nurse"`)
-			o.Without = pgtool.Without{Owners: true}
+			o.Without = dumpsql.Without{Owners: true}
 			done, err := restore.Into(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
@@ -43,7 +43,7 @@ func TestWithout(t *testing.T) {
 			}
 
 			o = fixture.RestoreOptions(t, server, c, b, fixture.Name(t, server))
-			o.Without = pgtool.Without{Rows: true}
+			o.Without = dumpsql.Without{Rows: true}
 			done, err = restore.Into(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)

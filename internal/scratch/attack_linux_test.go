@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -228,7 +229,7 @@ func program(t *testing.T, server *scratch.Server, command string) string {
 		t.Fatal(err)
 	}
 	// Its status is no matter: what it printed is.
-	if _, err := conn.Exec(t.Context(), "COPY said FROM PROGRAM "+pgmedic.QuoteLiteral("( "+command+"\n) 2>&1 || true")); err != nil {
+	if _, err := conn.Exec(t.Context(), "COPY said FROM PROGRAM "+sqltext.QuoteLiteral("( "+command+"\n) 2>&1 || true")); err != nil {
 		t.Fatal(err)
 	}
 	var text *string

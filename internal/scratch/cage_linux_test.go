@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestMissingWalls takes parts of what the system offers away, and looks that the
@@ -21,7 +22,7 @@ func TestMissingWalls(t *testing.T) {
 	}
 	scratchtest.NeedCage(t)
 	if !canUnshare() {
-		t.Skip("this machine lets us make no namespaces")
+		testkit.Elsewhere(t, "this machine lets us make no namespaces")
 	}
 	all := scratch.Kernel{Landlock: 1 << 10, Seccomp: true, Namespaces: true, NoNewPrivileges: true, OwnUser: true, Limits: true}
 	root := as == "root"

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -38,7 +39,7 @@ func TestCagedServerWorks(t *testing.T) {
 				t.Fatal(err)
 			}
 			use(t, server.DSN("postgres"),
-				"CREATE TABLESPACE fast LOCATION "+pgmedic.QuoteLiteral(dir),
+				"CREATE TABLESPACE fast LOCATION "+sqltext.QuoteLiteral(dir),
 				"CREATE DATABASE copied TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TABLESPACE fast",
 				"ALTER DATABASE copied SET TABLESPACE pg_default", "CHECKPOINT")
 			statements := []string{
@@ -157,7 +158,7 @@ func TestCageExcludesTCP(t *testing.T) {
 func TestCageInClosedFolder(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		t.Skip("only root's servers have a user of their own")
+		testkit.Elsewhere(t, "only root's servers have a user of their own")
 	}
 	closed := filepath.Join(parentDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {

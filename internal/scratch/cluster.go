@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // plainName matches the names that initdb takes as they are. Its set-up
@@ -92,7 +93,7 @@ func (s *Server) configure(opts Options) error {
 		setting("cluster_name", "pgmedic scratch"),
 		setting("listen_addresses", map[bool]string{true: "127.0.0.1"}[s.tcp]),
 		// A list of names in double quotes, for a path may hold spaces.
-		setting("unix_socket_directories", pgmedic.QuoteIdent(s.SocketDir())),
+		setting("unix_socket_directories", sqltext.QuoteIdent(s.SocketDir())),
 		setting("unix_socket_permissions", "0700"),
 		// Messages of errors are in English, so that they can be recognised,
 		// and hold no rows: neither details nor statements.
@@ -180,7 +181,7 @@ func (s *Server) setUpRoles(ctx context.Context) error {
 	}
 	return s.run(ctx, s.superuser,
 		"SET password_encryption = 'scram-sha-256'",
-		"ALTER ROLE "+pgmedic.QuoteIdent(s.superuser)+" PASSWORD "+pgmedic.QuoteLiteral(s.password))
+		"ALTER ROLE "+sqltext.QuoteIdent(s.superuser)+" PASSWORD "+sqltext.QuoteLiteral(s.password))
 }
 
 // renameSuperuser renames the bootstrap role. No role can rename itself, so a
@@ -190,7 +191,7 @@ func (s *Server) renameSuperuser(ctx context.Context) error {
 	if err := s.run(ctx, initialUser, "CREATE ROLE "+helper+" SUPERUSER LOGIN"); err != nil {
 		return err
 	}
-	rename := "ALTER ROLE " + initialUser + " RENAME TO " + pgmedic.QuoteIdent(s.superuser)
+	rename := "ALTER ROLE " + initialUser + " RENAME TO " + sqltext.QuoteIdent(s.superuser)
 	if err := s.run(ctx, helper, rename); err != nil {
 		return fmt.Errorf("name the superuser %q: %w", s.superuser, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -259,7 +260,7 @@ func checkPsql(ctx context.Context, server *scratch.Server, name string) error {
 
 func TestServerUser(t *testing.T) {
 	if !exists("/proc/self/status") {
-		t.Skip("needs a /proc")
+		testkit.Elsewhere(t, "needs a /proc")
 	}
 	want := map[string]string{"": strconv.Itoa(os.Geteuid())}
 	if os.Geteuid() == 0 {
@@ -298,7 +299,7 @@ func TestServerUser(t *testing.T) {
 
 func TestRootIsRefusedAsServerUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can choose the server's user")
+		testkit.Elsewhere(t, "only root can choose the server's user")
 	}
 	for _, name := range []string{"root", "no-such-user"} {
 		_, err := scratch.Start(t.Context(), scratch.Options{OSUser: name, SearchDirs: scratchtest.SearchDirs()})
@@ -310,7 +311,7 @@ func TestRootIsRefusedAsServerUser(t *testing.T) {
 
 func TestUnreachableParent(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("an ordinary user's server reaches what the user reaches")
+		testkit.Elsewhere(t, "an ordinary user's server reaches what the user reaches")
 	}
 	closed := filepath.Join(parentDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {
@@ -371,7 +372,7 @@ func TestTablespaceDir(t *testing.T) {
 		if again, err := server.TablespaceDir(name); err != nil || again != dir {
 			t.Errorf("asked again: %s, %v", again, err)
 		}
-		sql := "CREATE TABLESPACE " + pgmedic.QuoteIdent(name) + " LOCATION " + pgmedic.QuoteLiteral(dir)
+		sql := "CREATE TABLESPACE " + sqltext.QuoteIdent(name) + " LOCATION " + sqltext.QuoteLiteral(dir)
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}

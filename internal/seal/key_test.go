@@ -273,7 +273,7 @@ func hashOf(data []byte) string {
 func TestChunkOfAnotherBackup(t *testing.T) {
 	eachMethod(t, func(t *testing.T, o seal.Options) {
 		if o.Encryption != seal.EncryptionAge {
-			t.Skip("not encrypted")
+			return
 		}
 		stored, sum := sealed(t, rows(1000, 1), o)
 		o.Key = newKey(t)

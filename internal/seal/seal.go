@@ -78,7 +78,7 @@ func (o Options) check() error {
 	case CompressionNone, CompressionGzip, CompressionZstd:
 	default:
 		return pgmedic.Errorf(pgmedic.KindUsage,
-			"Known methods are gzip, zstd and none; a newer pgmedic may know more.",
+			"known methods are gzip, zstd and none; a newer pgmedic may know more",
 			"unknown compression %q", string(o.Compression))
 	}
 	switch o.Encryption {
@@ -86,17 +86,17 @@ func (o Options) check() error {
 	case EncryptionAge, EncryptionAES256CBC:
 		if o.Key == nil || (o.Key.phrase != "") != (o.Encryption == EncryptionAES256CBC) {
 			return pgmedic.Errorf(pgmedic.KindUsage,
-				"Give this host a key that opens it: PGMEDIC_IDENTITY_FILES or BACKUP_ENCRYPTION_KEY.",
+				"give this host a key that opens it: PGMEDIC_IDENTITY_FILES or BACKUP_ENCRYPTION_KEY",
 				"the bytes are encrypted and no key is at hand")
 		}
 	default:
-		return pgmedic.Errorf(pgmedic.KindUsage, "Update pgmedic on this host.", "unknown encryption %q", string(o.Encryption))
+		return pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host", "unknown encryption %q", string(o.Encryption))
 	}
 	switch o.Level {
 	case "", LevelFastest, LevelDefault, LevelBetter:
 		return nil
 	}
-	return pgmedic.Errorf(pgmedic.KindUsage, "Known levels are fastest, default and better.",
+	return pgmedic.Errorf(pgmedic.KindUsage, "known levels are fastest, default and better",
 		"unknown compression level %q", string(o.Level))
 }
 
@@ -155,6 +155,6 @@ func (s Sum) check() error {
 // "corrupt: ".
 func corrupt(format string, args ...any) error {
 	return pgmedic.Errorf(pgmedic.KindIntegrity,
-		"Use another copy of this backup, or another backup; these bytes are not those that were written.",
+		"use another copy of this backup, or another backup; these bytes are not those that were written",
 		"corrupt: "+format, args...)
 }

@@ -3,6 +3,7 @@ package seal_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func TestOptionsRefused(t *testing.T) {
@@ -80,7 +82,7 @@ func filter(t *testing.T, in []byte, command ...string) []byte {
 	t.Helper()
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		t.Skipf("%v: scripts/setup.sh installs it", err)
+		testkit.Missing(t, fmt.Sprintf("%v: scripts/setup.sh installs it", err))
 	}
 	cmd := exec.CommandContext(t.Context(), path, command[1:]...)
 	cmd.Stdin = bytes.NewReader(in)

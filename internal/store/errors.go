@@ -61,18 +61,18 @@ func failed(op, key, dir string, err error) error {
 		err = linkErr.Err
 	}
 	kind := pgmedic.KindUnreachable
-	hint := fmt.Sprintf("Check that %s is mounted and healthy; the system's log may say more.", dir)
+	hint := fmt.Sprintf("check that %s is mounted and healthy; the system's log may say more", dir)
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		kind = pgmedic.KindFailed
-		hint = fmt.Sprintf("Free space on %s, or raise the quota (look at inodes, too: df -i).", dir)
+		hint = fmt.Sprintf("free space on %s, or raise the quota (look at inodes, too: df -i)", dir)
 	case errors.Is(err, syscall.EFBIG):
 		kind = pgmedic.KindFailed
-		hint = fmt.Sprintf("Raise the limit on file sizes (ulimit -f), or use a file system on %s that can hold larger files; if neither is the cause, free space.", dir)
+		hint = fmt.Sprintf("raise the limit on file sizes (ulimit -f), or use a file system on %s that can hold larger files; if neither is the cause, free space", dir)
 	case errors.Is(err, fs.ErrPermission):
-		hint = fmt.Sprintf("Let the user who runs pgmedic read and write all of %s (it runs as uid %d).", dir, os.Getuid())
+		hint = fmt.Sprintf("let the user who runs pgmedic read and write all of %s (it runs as uid %d)", dir, os.Getuid())
 	case errors.Is(err, syscall.EROFS):
-		hint = fmt.Sprintf("%s is mounted read-only; remount it writable.", dir)
+		hint = fmt.Sprintf("%s is mounted read-only; remount it writable", dir)
 	}
 	if key != "" {
 		op += " " + key

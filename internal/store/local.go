@@ -66,7 +66,7 @@ var _ Store = (*Local)(nil)
 // NewLocal returns a Store of the files below a folder. The caller closes it.
 func NewLocal(o LocalOptions) (*Local, error) {
 	if o.Dir == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Say in which folder backups are kept.", "local store: no folder is given")
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "say in which folder backups are kept", "local store: no folder is given")
 	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -83,7 +83,7 @@ func NewLocal(o LocalOptions) (*Local, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "Check the path, and that the disk that holds it is mounted.",
+		return nil, pgmedic.Errorf(pgmedic.KindNotFound, "check the path, and that the disk that holds it is mounted",
 			"folder %s does not exist", dir)
 	} else if err != nil {
 		return nil, failed("open folder", dir, dir, err)

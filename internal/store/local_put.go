@@ -186,7 +186,7 @@ func (l *Local) publish(folder, temp, key string, info fs.FileInfo) error {
 		if err := renameNoReplace(l.root, temp, key); errors.Is(err, fs.ErrExist) {
 			return exists(key)
 		} else if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-			return pgmedic.Errorf(pgmedic.KindUsage, "Keep backups on a file system that has hard links, such as ext4, XFS, ZFS or NFS.",
+			return pgmedic.Errorf(pgmedic.KindUsage, "keep backups on a file system that has hard links, such as ext4, XFS, ZFS or NFS",
 				"put %s: the file system of %s can neither link files nor rename them without replacing", key, l.dir)
 		} else if err != nil {
 			return failed("put", key, l.dir, err)

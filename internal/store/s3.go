@@ -18,8 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
-	"gocloud.dev/blob"
-	"gocloud.dev/blob/s3blob"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -106,11 +104,10 @@ type S3Options struct {
 // times, and never with another object of the same name.
 //
 // A key with the Prefix before it must fit into S3's 1024 bytes. "../" within a
-// key, as in "x../y", is stored as gocloud.dev stores it: "x..__0x2f__y", by
-// which it is sorted, too.
+// key, as in "x../y", is stored as "x..__0x2f__y", by which it is sorted,
+// too.
 type S3 struct {
 	client *s3.Client
-	bucket *blob.Bucket
 	o      S3Options
 	prefix string // of all names in the bucket: empty, or ending in a slash
 	name   string
@@ -152,11 +149,11 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials.",
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials",
 			"read the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" && o.Endpoint == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "Set AWS_REGION, or backup.s3.region.", "no region is given for %s", o.String())
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION in the environment (export it: a .env file is not read for it), or backup.s3.region", "no region is given for %s", o.String())
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
@@ -178,9 +175,6 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	if s.bucket, err = s3blob.OpenBucket(ctx, s.client, o.Bucket, nil); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.name, err)
-	}
 	return s, nil
 }
 
@@ -190,17 +184,17 @@ func (o *S3Options) complete() error {
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "S3 store: "+format, args...)
 	}
 	if o.Bucket == "" || strings.ContainsAny(o.Bucket, "/?#@: ") {
-		return bad("Write s3://bucket/prefix.", "%q is no name of a bucket", o.Bucket)
+		return bad("write s3://bucket/prefix", "%q is not the name of a bucket", o.Bucket)
 	}
 	if o.Prefix != "" {
 		if err := CheckKey(o.Prefix); err != nil {
-			return bad("Write s3://bucket/prefix without empty parts.", "%w", err)
+			return bad("write s3://bucket/prefix without empty parts", "%w", err)
 		}
 	}
 	if u, err := url.Parse(o.Endpoint); o.Endpoint != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-		return bad("Write it as https://host:port.", "the endpoint is no URL")
+		return bad("write it as https://host:port", "the endpoint is not a URL")
 	} else if o.Endpoint != "" && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
-		return bad("Credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile.", "the endpoint has more than scheme, host, port and path")
+		return bad("put credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", "the endpoint has more than scheme, host, port and path")
 	}
 	switch o.ServerSideEncryption {
 	case "", "AES256", "aws:kms":
@@ -208,7 +202,7 @@ func (o *S3Options) complete() error {
 		return bad("", "server-side encryption is AES256 or aws:kms, not %q", o.ServerSideEncryption)
 	}
 	if o.KMSKeyID != "" && o.ServerSideEncryption != "aws:kms" {
-		return bad("Set server-side encryption to aws:kms.", "a KMS key is given but not used")
+		return bad("set server-side encryption to aws:kms", "a KMS key is given but not used")
 	}
 	if o.PartSizeBytes == 0 {
 		o.PartSizeBytes = DefaultPartSizeBytes
@@ -250,13 +244,13 @@ func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
 		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "read the certificates to trust: %w", err)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "read the certificates to trust: %w", err)
 		}
 		if pool, err = x509.SystemCertPool(); err != nil {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, pgmedic.Errorf(pgmedic.KindUsage, "Look at backup.s3.ca_file.", "%s holds no PEM certificate", o.CACertFile)
+			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "%s holds no PEM certificate", o.CACertFile)
 		}
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
@@ -290,9 +284,8 @@ func (c *impatientConn) Write(p []byte) (int, error) {
 
 // Close ends idle connections. No method may be called afterwards.
 func (s *S3) Close() error {
-	err := s.bucket.Close()
 	s.idle()
-	return err
+	return nil
 }
 
 // String names the bucket, the prefix and the server.
@@ -308,7 +301,16 @@ func (s *S3) begin(ctx context.Context, op, key string) (name string, err error)
 		return "", fmt.Errorf("%s %s: %w", op, key, err)
 	}
 	if len(s.prefix)+len(key) > MaxKeyBytes {
-		return "", pgmedic.Errorf(pgmedic.KindUsage, "Use a shorter prefix.", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "use a shorter prefix", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
 	}
-	return s.prefix + key, nil
+	return escapeDots(s.prefix + key), nil
 }
+
+// escapeDots gives a name without "../", which S3's clients and some servers take for a
+// way up.
+func escapeDots(name string) string { return strings.ReplaceAll(name, "../", escapedDots) }
+
+// unescapeDots undoes escapeDots.
+func unescapeDots(name string) string { return strings.ReplaceAll(name, escapedDots, "../") }
+
+const escapedDots = "..__0x2f__"

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +58,7 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	u := &upload{s: s, key: key, name: escapeDots(name), owner: rand.Text()}
+	u := &upload{s: s, key: key, name: name, owner: rand.Text()}
 	first, last, err := u.fill(ctx, r, s.spare(), s.o.partSize(1))
 	switch {
 	case err != nil:
@@ -261,10 +260,10 @@ func (u *upload) settle(ctx context.Context, err error) error {
 	}
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
 	defer cancel()
-	attrs, lookErr := u.s.bucket.Attributes(look, u.s.prefix+u.key)
+	there, lookErr := u.s.head(look, u.name)
 	taken := isPrecondition(err) || hasCode(err, "ConditionalRequestConflict")
 	switch {
-	case lookErr == nil && attrs.Metadata[ownerMeta] == u.owner && attrs.Size == u.size:
+	case lookErr == nil && there.Metadata[ownerMeta] == u.owner && aws.ToInt64(there.ContentLength) == u.size:
 		return nil
 	case (taken || lookErr == nil && unanswered(ctx, err)) && ended(ctx) == nil:
 		return exists(u.key)
@@ -289,14 +288,6 @@ func pause(ctx context.Context, try int) bool {
 		return false
 	}
 }
-
-// escapeDots is what gocloud.dev makes of a name that CheckKey accepts.
-func escapeDots(name string) string { return strings.ReplaceAll(name, "../", escapedDots) }
-
-// unescapeDots undoes escapeDots.
-func unescapeDots(name string) string { return strings.ReplaceAll(name, escapedDots, "../") }
-
-const escapedDots = "..__0x2f__"
 
 var errAbandoned = errors.New("the upload was abandoned")
 
@@ -355,7 +346,7 @@ func (m *multipart) refuseMore(r io.Reader) error {
 		m.wg.Wait()
 		return m.outcome(err)
 	}
-	return pgmedic.Errorf(pgmedic.KindFailed, "Raise backup.s3.part_size_mib.",
+	return pgmedic.Errorf(pgmedic.KindFailed, "raise backup.s3.part_size_mib",
 		"put %s: the object is larger than %d bytes, all that 10,000 growing parts hold", m.u.key, size)
 }
 

@@ -8,14 +8,13 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"gocloud.dev/blob"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -34,28 +33,44 @@ func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	attrs, err := s.bucket.Attributes(ctx, name)
+	there, err := s.head(ctx, name)
 	if isAbsent(err) {
 		err = s.confirmAbsent(ctx, name, err)
 	}
 	if err != nil {
 		return Object{}, s.failed(ctx, op, key, err)
 	}
-	return Object{Key: key, SizeBytes: attrs.Size, ModifiedAt: seconds(attrs.ModTime)}, nil
+	return Object{Key: key, SizeBytes: aws.ToInt64(there.ContentLength), ModifiedAt: seconds(aws.ToTime(there.LastModified))}, nil
+}
+
+func (s *S3) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {
+	return s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name})
 }
 
 // confirmAbsent returns the error that says why name could not be asked about.
 // The answer to a HEAD has no room for more than a status, and 404 is that of a
 // missing bucket, too, and with some servers of a missing account.
 func (s *S3) confirmAbsent(ctx context.Context, name string, absent error) error {
-	r, err := s.bucket.NewRangeReader(ctx, name, 0, 0, nil)
+	there, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name, Range: byteRange(0, 0)})
 	switch {
 	case err == nil:
-		return errors.Join(absent, r.Close()) // it came meanwhile
+		return errors.Join(absent, there.Body.Close()) // it came meanwhile
 	case hasCode(err, "InvalidRange"): // likewise, and empty
 		return absent
 	}
 	return err
+}
+
+// byteRange is the header that asks for length bytes; a negative length is all that is
+// left. It can't ask for none, and then asks for one.
+func byteRange(offset, length int64) *string {
+	switch {
+	case offset == 0 && length < 0:
+		return nil
+	case length < 0:
+		return aws.String(fmt.Sprintf("bytes=%d-", offset))
+	}
+	return aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+max(length, 1)-1))
 }
 
 // seconds is a time as every kind of request tells it.
@@ -71,37 +86,36 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 			return
 		}
 		before := ""
-		objects := s.bucket.List(&blob.ListOptions{Prefix: s.prefix + prefix})
-		for {
+		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + prefix))})
+		for pages.HasMorePages() {
 			if err := ended(ctx); err != nil {
 				yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
 				return
 			}
-			found, err := objects.Next(ctx)
-			if err == io.EOF { // itself, as it is documented
-				return
-			} else if err != nil {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
 				yield(Object{}, s.failed(ctx, "list", prefix, err))
 				return
 			}
-			var raw types.Object
-			if !found.As(&raw) {
-				continue
-			}
-			// What the server has, not what gocloud.dev reads into it.
-			name := aws.ToString(raw.Key)
-			if name <= before {
-				yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "Use another server, or a general purpose bucket: directory buckets list in no order.",
-					"list %s: %s lists objects out of order", prefix, s.name))
-				return
-			}
-			before = name
-			key := strings.TrimPrefix(unescapeDots(name), s.prefix)
-			if CheckKey(key) != nil {
-				continue
-			}
-			if !yield(Object{Key: key, SizeBytes: found.Size, ModifiedAt: seconds(found.ModTime)}, nil) {
-				return
+			for _, found := range page.Contents {
+				if err := ended(ctx); err != nil {
+					yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
+					return
+				}
+				name := aws.ToString(found.Key)
+				if name <= before {
+					yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "use another server, or a general purpose bucket: directory buckets list in no order",
+						"list %s: %s lists objects out of order", prefix, s.name))
+					return
+				}
+				before = name
+				key := strings.TrimPrefix(unescapeDots(name), s.prefix)
+				if CheckKey(key) != nil {
+					continue
+				}
+				if !yield(Object{Key: key, SizeBytes: aws.ToInt64(found.Size), ModifiedAt: seconds(aws.ToTime(found.LastModified))}, nil) {
+					return
+				}
 			}
 		}
 	}
@@ -115,7 +129,7 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	err = s.bucket.Delete(ctx, name)
+	_, err = s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: &name})
 	if isAbsent(err) {
 		err = s.confirmAbsent(ctx, name, err)
 	}
@@ -156,7 +170,7 @@ type s3Reader struct {
 	s         *S3
 	key, name string
 
-	body   *blob.Reader
+	body   io.ReadCloser
 	cancel context.CancelFunc // of body's request
 	etag   string             // of the object that was opened
 	at     int64              // of the next byte
@@ -173,35 +187,39 @@ func (r *s3Reader) open(ctx context.Context, length int64) error {
 		length = r.end - r.at
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	body, err := r.s.bucket.NewRangeReader(ctx, r.name, r.at, length, &blob.ReaderOptions{
-		BeforeRead: func(as func(any) bool) error {
-			var in *s3.GetObjectInput
-			if as(&in) && !first {
-				in.IfMatch = &r.etag // the object may have become another
-			}
-			return nil
-		},
-	})
+	in := &s3.GetObjectInput{Bucket: &r.s.o.Bucket, Key: &r.name, Range: byteRange(r.at, length)}
+	if !first {
+		in.IfMatch = &r.etag // the object may have become another
+	}
+	out, err := r.s.client.GetObject(ctx, in)
 	if err != nil {
 		cancel()
 		return err
 	}
-	var out s3.GetObjectOutput
-	if r.at > 0 && (!body.As(&out) || !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", r.at))) {
+	if r.at > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", r.at)) {
 		cancel()
-		return errors.Join(errWrongRange, body.Close())
+		return errors.Join(errWrongRange, out.Body.Close())
 	}
 	if first {
-		body.As(&out)
 		r.etag = aws.ToString(out.ETag)
-		r.end = max(r.at, body.Size())
+		r.end = max(r.at, sizeOf(out))
 		if length >= 0 {
 			r.end = min(r.end, r.at+length)
 		}
 		r.since = r.at
 	}
-	r.body, r.cancel = body, cancel
+	r.body, r.cancel = out.Body, cancel
 	return nil
+}
+
+// sizeOf returns the size of the whole object of which a server sent a part.
+func sizeOf(out *s3.GetObjectOutput) int64 {
+	if _, total, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok {
+		if n, err := strconv.ParseInt(total, 10, 64); err == nil {
+			return n
+		}
+	}
+	return aws.ToInt64(out.ContentLength)
 }
 
 var errWrongRange = errors.New("the server gave another range than was asked for")
@@ -282,7 +300,7 @@ func (r *s3Reader) resume(why error) error {
 // readFailed is failed for an object that was opened and can't be read on.
 func (s *S3) readFailed(ctx context.Context, key string, err error) error {
 	if isPrecondition(err) || isAbsent(err) {
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "Something else deletes or replaces objects in the store; find out what.",
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "something else deletes or replaces objects in the store; find out what",
 			"read %s: %w: the object was deleted while it was read", key, io.ErrUnexpectedEOF)
 	}
 	return s.failed(ctx, "read", key, err)

@@ -86,7 +86,7 @@ func TestS3Prefixes(t *testing.T) {
 	if _, err := under(strings.Repeat("p", 200)).Put(t.Context(), long+"y", nil); pgmedic.KindOf(err) != pgmedic.KindUsage {
 		t.Errorf("key that is too long with its prefix: %v", err)
 	}
-	// Dots before a slash are gocloud.dev's special case.
+	// Dots before a slash are stored otherwise.
 	if _, err := a.Put(t.Context(), "x../y", strings.NewReader("dots")); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ package testkit
 import (
 	"cmp"
 	"flag"
+	"fmt"
 	"hash/fnv"
 	"maps"
 	"os"
@@ -16,6 +17,10 @@ import (
 
 // allVariable asks for what make test leaves out, as make test-all does.
 const allVariable = "PGMEDIC_TEST_ALL"
+
+// skipsVariable names a file that gets a line for each test that is skipped, with the
+// reason: go test is silent about them.
+const skipsVariable = "PGMEDIC_TEST_SKIPS"
 
 // campaignVariable asks for whole campaigns, as make chaos does.
 const campaignVariable = "PGMEDIC_CAMPAIGNS"
@@ -62,7 +67,7 @@ func campaign() bool { return os.Getenv(campaignVariable) == "1" }
 func OnlyAll(tb testing.TB, reason string) {
 	tb.Helper()
 	if !All() {
-		tb.Skip(reason + ": make test-all runs it")
+		skip(tb, "left to make test-all", reason)
 	}
 }
 
@@ -73,7 +78,26 @@ func Missing(tb testing.TB, what string) {
 	if All() {
 		tb.Fatalf("%s, and %s=1 wants it", what, allVariable)
 	}
-	tb.Skip(what)
+	skip(tb, "something is missing", what)
+}
+
+// Elsewhere skips a test of what this machine, this user or this run can't show, however
+// much is asked for.
+func Elsewhere(tb testing.TB, reason string) {
+	tb.Helper()
+	skip(tb, "not to be shown here", reason)
+}
+
+// skip skips a test, and tells whoever counts.
+func skip(tb testing.TB, kind, reason string) {
+	tb.Helper()
+	if name := os.Getenv(skipsVariable); name != "" {
+		if f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			_, _ = fmt.Fprintf(f, "%s\t%s\t%s\n", kind, tb.Name(), strings.ReplaceAll(reason, "\n", " "))
+			_ = f.Close()
+		}
+	}
+	tb.Skip(kind + ": " + reason)
 }
 
 // Some returns n cases of a test that has many alike, spread over their names, half as

@@ -16,6 +16,11 @@ import (
 // one. Everything else, emoji and combining marks included, stays.
 func Clean(s string) string { return Keep{}.Clean(s) }
 
+// OneLine makes a message one line that can't drive a terminal.
+func OneLine(s string) string {
+	return Clean(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
+}
+
 // Keep says what Clean leaves as it is beside text.
 type Keep struct {
 	// Lines are line ends and tabs: the text is more than one value.

@@ -120,7 +120,7 @@ func TestOnlyStandbys(t *testing.T) {
 	name := nameOf(t, scratchtest.Database(t, primary))
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{})
 	config := pool.Config{PrimaryURL: standby.URL(name), AcquireTimeout: 5 * time.Second, HealthInterval: 50 * time.Millisecond}
-	if _, err := pool.Open(t.Context(), config); !errors.Is(err, pool.ErrNoPrimary) || !strings.Contains(err.Error(), "standby") {
+	if _, err := pool.Open(t.Context(), config); !errors.Is(err, pool.ErrNoPrimary) || !strings.Contains(err.Error(), "standby") || !strings.HasPrefix(pool.Hint(err), "name the primary ") {
 		t.Errorf("%v", err)
 	}
 	config.StartDegraded, config.MaxLag, config.MaxRetries = true, -1, -1

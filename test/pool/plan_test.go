@@ -40,7 +40,7 @@ func prepared(t *testing.T, db *pool.DB, conns int, query string) {
 func TestPlansThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	const conns, query = 8, "SELECT * FROM t WHERE n = $1"
-	collect := func(rows pgx.Rows, err error) error {
+	collected := func(rows pgx.Rows, err error) error {
 		if err != nil {
 			return err
 		}
@@ -48,12 +48,12 @@ func TestPlansThatDoNotFit(t *testing.T) {
 		return err
 	}
 	ways := map[string]func(ctx context.Context, db *pool.DB) error{
-		"query":     func(ctx context.Context, db *pool.DB) error { return collect(db.Query(ctx, query, 1)) },
-		"read":      func(ctx context.Context, db *pool.DB) error { return collect(db.Read(ctx).Query(ctx, query, 1)) },
+		"query":     func(ctx context.Context, db *pool.DB) error { return collected(db.Query(ctx, query, 1)) },
+		"read":      func(ctx context.Context, db *pool.DB) error { return collected(db.Read(ctx).Query(ctx, query, 1)) },
 		"exec":      func(ctx context.Context, db *pool.DB) error { _, err := db.Exec(ctx, query, 1); return err },
 		"query row": func(ctx context.Context, db *pool.DB) error { return db.QueryRow(ctx, query, 1).Scan(pgxAny{}) },
 		"transaction": func(ctx context.Context, db *pool.DB) error {
-			return db.InTx(ctx, pool.TxOptions{}, func(tx pgx.Tx) error { return collect(tx.Query(ctx, query, 1)) })
+			return db.InTx(ctx, pool.TxOptions{}, func(tx pgx.Tx) error { return collected(tx.Query(ctx, query, 1)) })
 		},
 		"database/sql": func(ctx context.Context, db *pool.DB) error {
 			rows, err := db.Stdlib().QueryContext(ctx, query, 1)

@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,9 @@ func TestReadsDoNotWrite(t *testing.T) {
 		} {
 			if pool.Classify(err) != pool.ClassReadOnly {
 				t.Errorf("%s: %s: %v", how, pool.Classify(err), err)
+			}
+			if hint := pool.Hint(err); !strings.HasPrefix(hint, "reads refuse writes: ") && hint != "use CopyFrom of the DB" {
+				t.Errorf("%s: hint %q", how, hint)
 			}
 		}
 		if got := one[int](t, read, "SELECT $1::int", 1); got != 1 {

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -161,7 +162,7 @@ func wantSums(t *testing.T, source fixture.Place, c *catalog.Catalog, b *pgmedic
 	}
 	summed := map[string]bool{}
 	for _, table := range sums.Tables {
-		summed[pgmedic.QuoteQualified(b.Tables[table.Index].Schema, b.Tables[table.Index].Name)] = true
+		summed[sqltext.QuoteQualified(b.Tables[table.Index].Schema, b.Tables[table.Index].Name)] = true
 	}
 	for _, name := range fixture.Query[string](t, source.DSN(), `SELECT format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))
 		FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

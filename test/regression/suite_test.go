@@ -14,10 +14,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -44,7 +44,7 @@ func newSuite(t *testing.T) suite {
 		if err == nil && slices.Contains(strings.Fields(string(system)), "ID=debian") {
 			t.Fatal("PostgreSQL's regression tests are missing: run scripts/setup.sh --all")
 		}
-		t.Skip("no regression tests of PostgreSQL here: scripts/setup.sh --all gets them on Debian")
+		testkit.Elsewhere(t, "no regression tests of PostgreSQL here: scripts/setup.sh --all gets them on Debian")
 	}
 	slices.Sort(fetched)
 	tests := fetched[len(fetched)-1]
@@ -71,7 +71,7 @@ func (s suite) tools() pgtool.Finder { return pgtool.Finder{Dirs: []string{s.ins
 // database makes a database as pg_regress does, and drops it at the test's end.
 func (s suite) database(t *testing.T, server *scratch.Server, name string) fixture.Place {
 	t.Helper()
-	quoted := pgmedic.QuoteIdent(name)
+	quoted := sqltext.QuoteIdent(name)
 	statements := []string{"CREATE DATABASE " + quoted + " TEMPLATE template0"}
 	for _, setting := range []string{
 		"lc_messages TO 'C'", "lc_monetary TO 'C'", "lc_numeric TO 'C'", "lc_time TO 'C'", "bytea_output TO 'hex'",

@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -29,7 +30,7 @@ func TestDatabaseLocales(t *testing.T) {
 			}
 			t.Run(of.name, func(t *testing.T) {
 				source := fixture.Place{Server: server, Database: of.name}
-				fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+pgmedic.QuoteIdent(of.name)+" TEMPLATE template0 ENCODING 'UTF8' "+of.locale)
+				fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+sqltext.QuoteIdent(of.name)+" TEMPLATE template0 ENCODING 'UTF8' "+of.locale)
 				fixture.Exec(t, source.DSN(), "CREATE TABLE words (w text PRIMARY KEY, u text GENERATED ALWAYS AS (upper(w)) STORED) PARTITION BY RANGE (w)",
 					"CREATE TABLE words_1 PARTITION OF words FOR VALUES FROM (MINVALUE) TO ('m')",
 					"CREATE TABLE words_2 PARTITION OF words FOR VALUES FROM ('m') TO (MAXVALUE)",

@@ -3,6 +3,7 @@ package torture_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -74,7 +76,7 @@ func recoverByScript(t *testing.T, installation scratch.Installation) {
 		t.Run(way.name, func(t *testing.T) {
 			for _, program := range append(way.programs, "bash") {
 				if _, err := exec.LookPath(program); err != nil {
-					t.Skipf("%v: scripts/setup.sh installs it", err)
+					testkit.Missing(t, fmt.Sprintf("%v: scripts/setup.sh installs it", err))
 				}
 			}
 			c, dir := fixture.NewCatalogIn(t)
@@ -180,7 +182,7 @@ func wantSafeText(t *testing.T, folder string) {
 		}
 	}
 	if _, err := exec.LookPath("shellcheck"); err != nil {
-		t.Skipf("%v: scripts/setup.sh installs it", err)
+		testkit.Missing(t, fmt.Sprintf("%v: scripts/setup.sh installs it", err))
 	}
 	if out, err := exec.CommandContext(t.Context(), "shellcheck", filepath.Join(folder, "recover.sh")).CombinedOutput(); err != nil {
 		t.Errorf("shellcheck: %v\n%s", err, out)

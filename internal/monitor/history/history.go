@@ -24,7 +24,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // Options say where a history is.
@@ -135,7 +135,7 @@ func (h *History) prepareFile() error {
 	info, err := os.Stat(h.opts.Path)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		return pgmedic.Errorf(pgmedic.KindUsage, "name another with report.history, or off", "%s is no file", h.opts.Path)
+		return pgmedic.Errorf(pgmedic.KindUsage, "name another with report.history, or off", "%s is not a file", h.opts.Path)
 	case err == nil, h.opts.ReadOnly:
 		return err
 	case !errors.Is(err, fs.ErrNotExist):
@@ -235,6 +235,6 @@ func (h *History) wrap(ctx context.Context, doing string, err error) error {
 }
 
 // KeyOf is the key of a Reading that was taken of a node.
-func KeyOf(node string, r *monitor.Reading) Key {
+func KeyOf(node string, r *reading.Reading) Key {
 	return Key{Node: node, SystemIdentifier: r.Server.SystemIdentifier, Database: r.Database}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
 	"github.com/pgmedic/pgmedic/internal/monitor/history"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -26,26 +26,26 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 const node = "db.internal:5432"
 
 // reading is of a database with some tables and statements.
-func reading(at time.Time) *monitor.Reading {
-	r := &monitor.Reading{
-		Format: monitor.ReadingFormat, TakenAt: at, Database: "clinic", Skipped: []monitor.Skipped{},
-		Server: monitor.Server{Version: "15.20", VersionNum: 150020, Role: monitor.RolePrimary, SystemIdentifier: "7"},
-		Size:   &monitor.Size{DatabaseBytes: at.Unix()}, Transactions: &monitor.Transactions{Commits: at.Unix()},
-		Connections: &monitor.Connections{Used: 10, MaxConnections: 100, ByState: []monitor.StateCount{{State: "active", Connections: 3}}},
-		Cache:       &monitor.Cache{LifetimeHits: 999_000, LifetimeReads: 1000},
-		Tables:      &monitor.Tables{}, Statements: &monitor.Statements{Total: 60, ExecSeconds: float64(at.Unix())},
-		Before: &monitor.Reading{Database: "of the interval"},
+func aReading(at time.Time) *reading.Reading {
+	r := &reading.Reading{
+		Format: reading.ReadingFormat, TakenAt: at, Database: "clinic", Skipped: []reading.Skipped{},
+		Server: reading.Server{Version: "15.20", VersionNum: 150020, Role: reading.RolePrimary, SystemIdentifier: "7"},
+		Size:   &reading.Size{DatabaseBytes: at.Unix()}, Transactions: &reading.Transactions{Commits: at.Unix()},
+		Connections: &reading.Connections{Used: 10, MaxConnections: 100, ByState: []reading.StateCount{{State: "active", Connections: 3}}},
+		Cache:       &reading.Cache{LifetimeHits: 999_000, LifetimeReads: 1000},
+		Tables:      &reading.Tables{}, Statements: &reading.Statements{Total: 60, ExecSeconds: float64(at.Unix())},
+		Before: &reading.Reading{Database: "of the interval"},
 	}
 	for i := range 40 {
-		r.Tables.Items = append(r.Tables.Items, monitor.Table{
+		r.Tables.Items = append(r.Tables.Items, reading.Table{
 			Schema: "public", Name: fmt.Sprintf("table_%d", i), Exact: true, TotalBytes: int64(i) << 20,
-			Unindexed: []string{"a", "b", "c"}, Bloat: &monitor.Bloat{},
+			Unindexed: []string{"a", "b", "c"}, Bloat: &reading.Bloat{},
 		})
 	}
 	for i := range 60 {
-		r.Statements.Items = append(r.Statements.Items, monitor.Statement{
+		r.Statements.Items = append(r.Statements.Items, reading.Statement{
 			QueryID: strconv.Itoa(-i), Database: "clinic", User: "app", Query: "SELECT " + strings.Repeat("c, ", 200) + fmt.Sprint("$", i),
-			StatementCounts: monitor.StatementCounts{Calls: int64(i), ExecSeconds: float64(i)},
+			StatementCounts: reading.StatementCounts{Calls: int64(i), ExecSeconds: float64(i)},
 		})
 	}
 	return r
@@ -61,7 +61,7 @@ func open(t testing.TB, opts history.Options) *history.History {
 	return h
 }
 
-func add(t testing.TB, h *history.History, readings ...*monitor.Reading) {
+func add(t testing.TB, h *history.History, readings ...*reading.Reading) {
 	t.Helper()
 	for _, r := range readings {
 		if err := h.Add(t.Context(), node, r); err != nil {
@@ -71,7 +71,7 @@ func add(t testing.TB, h *history.History, readings ...*monitor.Reading) {
 }
 
 // earlier returns all that is kept of the clinic.
-func earlier(t testing.TB, h *history.History) []*monitor.Reading {
+func earlier(t testing.TB, h *history.History) []*reading.Reading {
 	t.Helper()
 	all, err := h.Earlier(t.Context(), history.Key{Node: node, SystemIdentifier: "7", Database: "clinic"}, time.Time{}, noon.AddDate(9, 0, 0))
 	if err != nil {
@@ -102,11 +102,11 @@ func file(t testing.TB) string {
 func TestAddAndEarlier(t *testing.T) {
 	path := file(t)
 	h := open(t, history.Options{Path: path, Now: func() time.Time { return noon }})
-	first, second := reading(noon.Add(-2*time.Hour)), reading(noon.Add(-time.Hour))
-	other := reading(noon.Add(-time.Hour))
+	first, second := aReading(noon.Add(-2*time.Hour)), aReading(noon.Add(-time.Hour))
+	other := aReading(noon.Add(-time.Hour))
 	other.Database = "billing"
-	second.Databases = []*monitor.Reading{other}
-	add(t, h, first, second, reading(noon))
+	second.Databases = []*reading.Reading{other}
+	add(t, h, first, second, aReading(noon))
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestAddAndEarlier(t *testing.T) {
 	if got, err := h.Earlier(t.Context(), key, time.Time{}, noon); len(got) != 2 || err != nil {
 		t.Error(len(got), err)
 	}
-	if err := h.Add(t.Context(), "copy.internal:5432", reading(noon)); err != nil {
+	if err := h.Add(t.Context(), "copy.internal:5432", aReading(noon)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := h.Earlier(t.Context(), key, time.Time{}, noon); len(got) != 0 || err != nil {
@@ -158,7 +158,7 @@ func TestAddAndEarlier(t *testing.T) {
 func TestFileIsPrivate(t *testing.T) {
 	path := file(t)
 	h := open(t, history.Options{Path: path})
-	add(t, h, reading(noon))
+	add(t, h, aReading(noon))
 	for _, name := range []string{path, filepath.Dir(path)} {
 		info, err := os.Stat(name)
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
@@ -173,12 +173,12 @@ func TestFileIsPrivate(t *testing.T) {
 
 func TestLiteralsAreNeverKept(t *testing.T) {
 	h := open(t, history.Options{Path: file(t)})
-	r := reading(noon)
+	r := aReading(noon)
 	r.Literals = true
 	if err := h.Add(t.Context(), node, r); err == nil {
 		t.Error("a reading with literals was kept")
 	}
-	r = reading(noon)
+	r = aReading(noon)
 	r.Server.SystemIdentifier = ""
 	if err := h.Add(t.Context(), node, r); err == nil {
 		t.Error("a reading of a server that nobody knows was kept")
@@ -192,7 +192,7 @@ func TestLiteralsAreNeverKept(t *testing.T) {
 func TestLongTextsAreCut(t *testing.T) {
 	path := file(t)
 	h := open(t, history.Options{Path: path})
-	r := reading(noon)
+	r := aReading(noon)
 	r.Statements.Items[0].Query = strings.Repeat("é", 100_000) + "the end"
 	add(t, h, r)
 	if r.Statements.Items[0].Query[len(r.Statements.Items[0].Query)-7:] != "the end" {
@@ -246,8 +246,8 @@ func TestNewest(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	for days := range 12 {
-		r := reading(noon.AddDate(0, 0, -days))
-		r.Indexes = &monitor.Indexes{Unused: []monitor.Index{{OID: uint32(days), Name: "spare"}}}
+		r := aReading(noon.AddDate(0, 0, -days))
+		r.Indexes = &reading.Indexes{Unused: []reading.Index{{OID: uint32(days), Name: "spare"}}}
 		add(t, h, r)
 	}
 	before := noon.AddDate(0, 0, -7)
@@ -266,12 +266,12 @@ func TestAWrongClockLosesNothing(t *testing.T) {
 	now := noon
 	h := open(t, history.Options{Path: file(t), Now: func() time.Time { return now }})
 	for hours := range 50 {
-		add(t, h, reading(noon.Add(time.Duration(hours-50)*time.Hour)))
+		add(t, h, aReading(noon.Add(time.Duration(hours-50)*time.Hour)))
 	}
 	now = time.Unix(60, 0).UTC()
-	add(t, h, reading(now))
+	add(t, h, aReading(now))
 	now = noon
-	add(t, h, reading(noon))
+	add(t, h, aReading(noon))
 	if n := len(earlier(t, h)); n != 51 {
 		t.Errorf("%d of 50 readings, and one of 1970, are left", n)
 	}
@@ -282,7 +282,7 @@ func TestBrokenFilesAreKeptAside(t *testing.T) {
 		path := file(t)
 		h := open(t, history.Options{Path: path, Now: func() time.Time { return noon }})
 		for i := range 50 {
-			add(t, h, reading(noon.Add(time.Duration(i-100)*time.Minute)))
+			add(t, h, aReading(noon.Add(time.Duration(i-100)*time.Minute)))
 		}
 		if err := h.Close(); err != nil {
 			t.Fatal(err)
@@ -347,7 +347,7 @@ func TestBrokenFilesAreKeptAside(t *testing.T) {
 			}
 			h := open(t, history.Options{Path: path, Now: func() time.Time { return noon }})
 			earlier(t, h) // it may show here, or in what follows
-			add(t, h, reading(noon))
+			add(t, h, aReading(noon))
 			if got := earlier(t, h); len(got) != 1 || !got[0].TakenAt.Equal(noon) {
 				t.Errorf("%d readings in the new file", len(got))
 			}
@@ -400,7 +400,7 @@ func TestFilesOfOthersAreLeftAlone(t *testing.T) {
 func TestUnreadableReadings(t *testing.T) {
 	path := file(t)
 	h := open(t, history.Options{Path: path, Now: func() time.Time { return noon }})
-	add(t, h, reading(noon.Add(-3*time.Hour)), reading(noon.Add(-2*time.Hour)), reading(noon.Add(-time.Hour)))
+	add(t, h, aReading(noon.Add(-3*time.Hour)), aReading(noon.Add(-2*time.Hour)), aReading(noon.Add(-time.Hour)))
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -455,11 +455,11 @@ func TestFileThatCannotBeMade(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	path := file(t)
 	h := open(t, history.Options{Path: path, Now: func() time.Time { return noon }})
-	add(t, h, reading(noon.Add(-time.Hour)))
+	add(t, h, aReading(noon.Add(-time.Hour)))
 	if err := history.Limit(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	err := h.Add(t.Context(), node, reading(noon))
+	err := h.Add(t.Context(), node, aReading(noon))
 	if pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "the disk is full") {
 		t.Error(err)
 	}
@@ -474,7 +474,7 @@ func TestSizeIsBounded(t *testing.T) {
 	h := open(t, history.Options{Path: path, Now: func() time.Time { return now }, MaxBytes: 400 << 10})
 	for range 300 {
 		now = now.Add(5 * time.Minute)
-		add(t, h, reading(now))
+		add(t, h, aReading(now))
 	}
 	got := earlier(t, h)
 	info, err := os.Stat(path)

@@ -54,7 +54,7 @@ func child(what, path string) error {
 		return err
 	}
 	for at := time.Now().Add(-24 * time.Hour); ; at = at.Add(time.Second) {
-		if err := h.Add(ctx, node, reading(at.UTC())); err != nil {
+		if err := h.Add(ctx, node, aReading(at.UTC())); err != nil {
 			return err
 		}
 		fmt.Println("added")
@@ -123,16 +123,16 @@ func TestLocked(t *testing.T) {
 	path := file(t)
 	opts := history.Options{Path: path, Wait: 50 * time.Millisecond, Now: func() time.Time { return noon }}
 	h := open(t, opts)
-	add(t, h, reading(noon.Add(-time.Hour)))
+	add(t, h, aReading(noon.Add(-time.Hour)))
 	cmd, input, output := start(t, "lock", path)
 	if !output.Scan() || output.Text() != "locked" {
 		t.Fatal(output.Text())
 	}
-	_, err := h.Earlier(t.Context(), history.KeyOf(node, reading(noon)), time.Time{}, noon)
+	_, err := h.Earlier(t.Context(), history.KeyOf(node, aReading(noon)), time.Time{}, noon)
 	if pgmedic.KindOf(err) != pgmedic.KindConflict {
 		t.Error("read", err)
 	}
-	if err := h.Add(t.Context(), node, reading(noon)); pgmedic.KindOf(err) != pgmedic.KindConflict {
+	if err := h.Add(t.Context(), node, aReading(noon)); pgmedic.KindOf(err) != pgmedic.KindConflict {
 		t.Error("add", err)
 	}
 	if _, err := history.Open(t.Context(), opts); pgmedic.KindOf(err) != pgmedic.KindConflict {
@@ -142,7 +142,7 @@ func TestLocked(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	add(t, h, reading(noon))
+	add(t, h, aReading(noon))
 	if got := earlier(t, h); len(got) != 2 || h.Notices() != nil {
 		t.Error(len(got), h.Notices())
 	}
@@ -157,7 +157,7 @@ func TestTogether(t *testing.T) {
 		all.Go(func() {
 			h, err := history.Open(t.Context(), history.Options{Path: path, Wait: time.Minute, Now: func() time.Time { return noon }})
 			if err == nil {
-				err = h.Add(t.Context(), node, reading(noon.Add(-time.Duration(i)*time.Hour)))
+				err = h.Add(t.Context(), node, aReading(noon.Add(-time.Duration(i)*time.Hour)))
 				_ = h.Close()
 			}
 			errs[i] = err
@@ -193,7 +193,7 @@ func BenchmarkReport(b *testing.B) {
 			step = 5 * time.Minute
 		}
 		now = at.Add(step)
-		add(b, h, reading(now))
+		add(b, h, aReading(now))
 	}
 	if err := h.Close(); err != nil {
 		b.Fatal(err)
@@ -207,7 +207,7 @@ func BenchmarkReport(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				now = now.Add(time.Minute)
-				r := reading(now)
+				r := aReading(now)
 				h := open(b, history.Options{Path: path, Now: func() time.Time { return now }})
 				all, err := h.Earlier(b.Context(), history.KeyOf(node, r), now.AddDate(0, 0, -days), now)
 				if err != nil {

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/monitor"
+	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // textMost is how much of a statement's text is kept.
@@ -21,8 +22,8 @@ const textMost = 1000
 // Earlier returns the Readings of a key that were taken from since until before
 // a moment, oldest first. They are Outlines; those of which trends compare more
 // have the sizes of tables and the counters of statements, too.
-func (h *History) Earlier(ctx context.Context, key Key, since, before time.Time) ([]*monitor.Reading, error) {
-	var all []*monitor.Reading
+func (h *History) Earlier(ctx context.Context, key Key, since, before time.Time) ([]*reading.Reading, error) {
+	var all []*reading.Reading
 	err := h.mended(ctx, "read", func() error {
 		var err error
 		all, err = h.earlier(ctx, key, since, before)
@@ -31,7 +32,7 @@ func (h *History) Earlier(ctx context.Context, key Key, since, before time.Time)
 	return all, err
 }
 
-func (h *History) earlier(ctx context.Context, key Key, since, before time.Time) ([]*monitor.Reading, error) {
+func (h *History) earlier(ctx context.Context, key Key, since, before time.Time) ([]*reading.Reading, error) {
 	// Of one moment, whatever another report adds and thins meanwhile; and a
 	// reader keeps nobody from reading.
 	tx, err := h.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -63,7 +64,7 @@ func (h *History) earlier(ctx context.Context, key Key, since, before time.Time)
 
 // Newest returns the newest Reading of a key that was taken before a moment, an
 // Outline with details; nil without one.
-func (h *History) Newest(ctx context.Context, key Key, before time.Time) (newest *monitor.Reading, err error) {
+func (h *History) Newest(ctx context.Context, key Key, before time.Time) (newest *reading.Reading, err error) {
 	var since time.Time
 	err = h.mended(ctx, "read", func() error {
 		tx, err := h.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -99,7 +100,7 @@ func outlinesWanted(ctx context.Context, tx *sql.Tx, series int64, since, before
 	if err != nil {
 		return nil, err
 	}
-	for _, moment := range monitor.OutlinesWanted(before, moments) {
+	for _, moment := range judge.OutlinesWanted(before, moments) {
 		if i, ok := slices.BinarySearchFunc(moments, moment, time.Time.Compare); ok {
 			wanted = append(wanted, ids[i])
 		}
@@ -126,7 +127,7 @@ func moments(ctx context.Context, tx *sql.Tx, where string, args ...any) (ids []
 
 // outlines reads the Outlines of some ids. Those that can't be read are left out
 // and counted.
-func (h *History) outlines(ctx context.Context, tx *sql.Tx, wanted []int64) (all []*monitor.Reading, ids []int64, broken int, err error) {
+func (h *History) outlines(ctx context.Context, tx *sql.Tx, wanted []int64) (all []*reading.Reading, ids []int64, broken int, err error) {
 	outline, err := tx.PrepareContext(ctx, "SELECT outline FROM reading WHERE id = ?")
 	if err != nil {
 		return nil, nil, 0, err
@@ -150,15 +151,15 @@ func (h *History) outlines(ctx context.Context, tx *sql.Tx, wanted []int64) (all
 
 // unpackOutlines unpacks Outlines on all cores, for that is most of what reading
 // a history takes. Those that can't be read are nil.
-func (h *History) unpackOutlines(packed [][]byte) []*monitor.Reading {
-	all := make([]*monitor.Reading, len(packed))
+func (h *History) unpackOutlines(packed [][]byte) []*reading.Reading {
+	all := make([]*reading.Reading, len(packed))
 	var workers sync.WaitGroup
 	cores := runtime.GOMAXPROCS(0)
 	for first := range cores {
 		workers.Go(func() {
 			for i := first; i < len(packed); i += cores {
-				r := new(monitor.Reading)
-				if h.unpack(packed[i], r) == nil && r.Format >= 1 && r.Format <= monitor.ReadingFormat {
+				r := new(reading.Reading)
+				if h.unpack(packed[i], r) == nil && r.Format >= 1 && r.Format <= reading.ReadingFormat {
 					all[i] = r
 				}
 			}
@@ -169,7 +170,7 @@ func (h *History) unpackOutlines(packed [][]byte) []*monitor.Reading {
 }
 
 // fill adds details to the Readings that need them.
-func (h *History) fill(ctx context.Context, tx *sql.Tx, now time.Time, all []*monitor.Reading, ids []int64) (broken int, err error) {
+func (h *History) fill(ctx context.Context, tx *sql.Tx, now time.Time, all []*reading.Reading, ids []int64) (broken int, err error) {
 	moments := make([]time.Time, len(all))
 	for i, r := range all {
 		moments[i] = r.TakenAt
@@ -179,7 +180,7 @@ func (h *History) fill(ctx context.Context, tx *sql.Tx, now time.Time, all []*mo
 		return 0, err
 	}
 	defer func() { _ = whole.Close() }()
-	for _, moment := range monitor.DetailsWanted(now, moments) {
+	for _, moment := range judge.DetailsWanted(now, moments) {
 		i, ok := slices.BinarySearchFunc(moments, moment, time.Time.Compare)
 		if !ok {
 			continue
@@ -192,7 +193,7 @@ func (h *History) fill(ctx context.Context, tx *sql.Tx, now time.Time, all []*mo
 		if err != nil {
 			return broken, err
 		}
-		var d monitor.Detailed
+		var d reading.Detailed
 		if h.unpack(packed, &d) != nil {
 			broken++
 			continue
@@ -226,7 +227,7 @@ func findSeries(ctx context.Context, tx *sql.Tx, key Key) (id int64, err error) 
 // Add keeps a Reading, and the looks at other databases in it, each under its
 // own name, and thins what is older: all of it or nothing. A Reading with
 // literals is refused, as is one whose server is not known.
-func (h *History) Add(ctx context.Context, node string, r *monitor.Reading) error {
+func (h *History) Add(ctx context.Context, node string, r *reading.Reading) error {
 	switch {
 	case h.opts.ReadOnly:
 		return pgmedic.Errorf(pgmedic.KindUsage, "", "the history %s is open for reading", h.opts.Path)
@@ -237,7 +238,7 @@ func (h *History) Add(ctx context.Context, node string, r *monitor.Reading) erro
 	}
 	return h.mended(ctx, "write", func() error {
 		return h.transact(ctx, func(tx *sql.Tx) error {
-			for _, one := range append([]*monitor.Reading{r}, r.Databases...) {
+			for _, one := range append([]*reading.Reading{r}, r.Databases...) {
 				if err := h.add(ctx, tx, KeyOf(node, one), one); err != nil {
 					return err
 				}
@@ -248,13 +249,13 @@ func (h *History) Add(ctx context.Context, node string, r *monitor.Reading) erro
 }
 
 // add keeps one Reading and thins its series.
-func (h *History) add(ctx context.Context, tx *sql.Tx, key Key, r *monitor.Reading) error {
+func (h *History) add(ctx context.Context, tx *sql.Tx, key Key, r *reading.Reading) error {
 	outline, err := h.pack(r.Outline())
 	if err != nil {
 		return err
 	}
 	kept := toKeep(r)
-	reading, err := h.pack(kept)
+	got, err := h.pack(kept)
 	if err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (h *History) add(ctx context.Context, tx *sql.Tx, key Key, r *monitor.Readi
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO whole (id, detail, reading) VALUES (?, ?, ?)", id, detail, reading); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO whole (id, detail, reading) VALUES (?, ?, ?)", id, detail, got); err != nil {
 		return err
 	}
 	return h.thin(ctx, tx, series)
@@ -342,7 +343,7 @@ func (h *History) makeRoom(ctx context.Context, tx *sql.Tx) error {
 
 // toKeep is a Reading without what is kept elsewhere or needed by its own report
 // only, and with long texts cut.
-func toKeep(r *monitor.Reading) *monitor.Reading {
+func toKeep(r *reading.Reading) *reading.Reading {
 	kept := *r
 	kept.Before, kept.Databases = nil, nil
 	if r.Statements != nil {
@@ -377,17 +378,17 @@ func (h *History) pack(v any) ([]byte, error) {
 }
 
 // packDetail packs what of a Reading is compared at some moments.
-func (h *History) packDetail(r *monitor.Reading) ([]byte, error) {
+func (h *History) packDetail(r *reading.Reading) ([]byte, error) {
 	// By the names in JSON, so that the two can't part.
 	text, err := json.Marshal(struct {
-		Tables     *monitor.Tables     `json:"tables"`
-		Indexes    *monitor.Indexes    `json:"indexes"`
-		Statements *monitor.Statements `json:"statements"`
+		Tables     *reading.Tables     `json:"tables"`
+		Indexes    *reading.Indexes    `json:"indexes"`
+		Statements *reading.Statements `json:"statements"`
 	}{r.Tables, r.Indexes, r.Statements})
 	if err != nil {
 		return nil, fmt.Errorf("pack a reading: %w", err)
 	}
-	var d monitor.Detailed
+	var d reading.Detailed
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("pack a reading: %w", err)
 	}

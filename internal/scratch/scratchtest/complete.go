@@ -1,6 +1,7 @@
 package scratchtest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,8 +22,9 @@ var clients = []string{"pg_dump", "pg_dumpall", "pg_restore", "psql"}
 // EachComplete runs a test once for each version that whole jobs are tested on,
 // with programs of that version alone: 15, or where that is not installed the
 // newest that has client programs, and if PGMEDIC_TEST_ALL is 1, 15, 17 and 18,
-// which scripts/client-programs.sh gets. It names the subtests by the major
-// version. One that can't be had is skipped, on Debian it fails.
+// which scripts/client-programs.sh gets; make test-all leaves 15 to make test, as
+// Majors does. It names the subtests by the major version. One that can't be had is
+// skipped, on Debian it fails.
 func EachComplete(t *testing.T, test func(t *testing.T, installation scratch.Installation)) {
 	t.Helper()
 	EachCompleteFrom(t, oldest, test)
@@ -33,9 +35,9 @@ func EachComplete(t *testing.T, test func(t *testing.T, installation scratch.Ins
 func EachCompleteFrom(t *testing.T, atLeast int, test func(t *testing.T, installation scratch.Installation)) {
 	t.Helper()
 	found := completeInstallations(t)
-	majors := slices.DeleteFunc(completeMajors(found), func(major int) bool { return major < atLeast })
+	majors := slices.DeleteFunc(others(completeMajors(found)), func(major int) bool { return major < atLeast })
 	if len(majors) == 0 {
-		t.Skipf("it takes PostgreSQL %d or newer, which PGMEDIC_TEST_ALL=1 has", atLeast)
+		testkit.OnlyAll(t, fmt.Sprintf("it takes PostgreSQL %d or newer", atLeast))
 	}
 	for _, major := range majors {
 		t.Run(strconv.Itoa(major), func(t *testing.T) { test(t, completeOf(t, found, major)) })
@@ -94,6 +96,6 @@ func completeOf(t *testing.T, found []scratch.Installation, major int) scratch.I
 	if err == nil && slices.Contains(strings.Fields(string(system)), "ID=debian") {
 		t.Fatalf("PostgreSQL %d with its own client programs is missing: run scripts/setup.sh --all", major)
 	}
-	t.Skipf("no PostgreSQL %d with its own client programs here: scripts/setup.sh --all gets it on Debian", major)
+	testkit.Elsewhere(t, fmt.Sprintf("no PostgreSQL %d with its own client programs here: scripts/setup.sh --all gets it on Debian", major))
 	return scratch.Installation{}
 }

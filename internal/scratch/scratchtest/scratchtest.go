@@ -109,7 +109,18 @@ func execute(tb testing.TB, server *scratch.Server, statements ...string) {
 // on the version: of those of Majors the oldest, 15 and the newest; in make chaos all.
 func Ends(tb testing.TB) []int {
 	tb.Helper()
-	majors := Majors(tb)
+	return others(ends(tb))
+}
+
+// EndsWith15 is Ends for a test that does more on 15 in make test-all than in make test.
+func EndsWith15(tb testing.TB) []int {
+	tb.Helper()
+	return ends(tb)
+}
+
+func ends(tb testing.TB) []int {
+	tb.Helper()
+	majors := all(tb)
 	if len(majors) == 1 || testkit.Amount(0, 0, 1) == 1 {
 		return majors
 	}
@@ -118,8 +129,22 @@ func Ends(tb testing.TB) []int {
 
 // Majors returns the major versions to test on: 15, or where that is not
 // installed the newest that is. If PGMEDIC_TEST_ALL is 1, it returns 12 to 18,
-// and a missing one fails the test.
+// and a missing one fails the test. In make test-all 15 is not among them, for make
+// test has run the same on it.
 func Majors(tb testing.TB) []int {
+	tb.Helper()
+	return others(all(tb))
+}
+
+// others leaves out what make test has run already.
+func others(majors []int) []int {
+	if !testkit.Rest() || len(majors) == 1 {
+		return majors
+	}
+	return slices.DeleteFunc(slices.Clone(majors), func(major int) bool { return major == preferred })
+}
+
+func all(tb testing.TB) []int {
 	tb.Helper()
 	installed := map[int]bool{}
 	found, err := scratch.Find(tb.Context(), scratch.FindOptions{SearchDirs: SearchDirs()})

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
+)
+
+// jsonError is how an error is printed with --json: a last line of standard error.
+// Standard output has the result, if there is one.
+type jsonError struct {
+	Error struct {
+		// Kind is the name of a pgmedic.Kind.
+		Kind    string `json:"kind"`
+		Message string `json:"message"`
+		Hint    string `json:"hint,omitempty"`
+		// Data are the server's own words with --show-data.
+		Data     string `json:"data,omitempty"`
+		ExitCode int    `json:"exit_code"`
+	} `json:"error"`
+}
+
+func (a *app) printJSONError(err error) {
+	var out jsonError
+	out.Error.Kind, out.Error.ExitCode = pgmedic.KindOf(err).String(), exitCode(pgmedic.KindOf(err))
+	out.Error.Message, out.Error.Hint = words.OneLine(err.Error()), words.OneLine(pgmedic.HintOf(err))
+	var unredacted interface{ Unredacted() string }
+	if a.global.showData && errors.As(err, &unredacted) {
+		out.Error.Data = cleanLines(unredacted.Unredacted())
+	}
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // it is read by people, too
+	if err := encoder.Encode(out); err != nil {
+		a.printError(err)
+		return
+	}
+	fmt.Fprint(a.stderr, text.String())
+}
+
+// asksJSON reports whether --json is among the arguments, for errors of arguments that
+// come before it and keep it from being read.
+func asksJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json")
+}

@@ -1,0 +1,41 @@
+package collect
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+)
+
+// TestDatabaseSizesWhileOneGoes reads sizes with a snapshot in which a database is
+// that somebody has dropped since.
+func TestDatabaseSizesWhileOneGoes(t *testing.T) {
+	for _, major := range scratchtest.Ends(t) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			server := scratchtest.New(t, scratch.Options{Major: major})
+			connect := func() func(sql string) {
+				conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close(t.Context()) })
+				return func(sql string) {
+					t.Helper()
+					if _, err := conn.Exec(t.Context(), sql); err != nil {
+						t.Fatalf("%s: %v", sql, err)
+					}
+				}
+			}
+			reader, other := connect(), connect()
+			other("CREATE DATABASE short_lived TEMPLATE template0")
+			reader("BEGIN ISOLATION LEVEL REPEATABLE READ")
+			reader("SELECT 1")
+			other("DROP DATABASE short_lived")
+			reader(sqlDatabaseSizes)
+			reader("COMMIT")
+		})
+	}
+}
