@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 

@@ -51,12 +51,12 @@ func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
 			prefix += EscapeName(f.Database) + "/"
 		}
 	}
-	return c.foldersBelow(ctx, prefix, f.Database)
+	return foldersBelow(ctx, c, prefix, f.Database)
 }
 
 // foldersBelow lists the backups' folders whose keys begin with prefix, of one
 // database if that is not empty.
-func (c *Catalog) foldersBelow(ctx context.Context, prefix, database string) ([]*folder, error) {
+func foldersBelow(ctx context.Context, c *Catalog, prefix, database string) ([]*folder, error) {
 	var all []*folder
 	byPath := map[string]*folder{}
 	for object, err := range c.store.List(ctx, prefix) {

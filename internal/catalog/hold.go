@@ -74,14 +74,14 @@ func (c *Catalog) AddHold(ctx context.Context, b *pgmedic.Backup, h Hold) error 
 	if !ValidHoldName.MatchString(h.Name) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "use 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first", "%q is not a valid name of a hold", h.Name)
 	}
-	if err := c.mustExist(ctx, b); err != nil {
+	if err := mustExist(ctx, c, b); err != nil {
 		return err
 	}
 	h.Format, h.Odd = noteFormat, ""
-	err := c.putNote(ctx, holdKey(b, h.Name), h)
+	err := putNote(ctx, c, holdKey(b, h.Name), h)
 	if errors.Is(err, store.ErrExists) {
 		var there Hold
-		if there, err = c.readHold(ctx, holdKey(b, h.Name)); err != nil {
+		if there, err = readHold(ctx, c, holdKey(b, h.Name)); err != nil {
 			return fmt.Errorf("read the hold that is there: %w", err)
 		}
 		if there.By != h.By || there.Reason != h.Reason || !there.Until.Equal(h.Until) {
@@ -95,7 +95,7 @@ func (c *Catalog) AddHold(ctx context.Context, b *pgmedic.Backup, h Hold) error 
 	}
 	// Remove looks for holds once more when the manifest is gone, and puts it back: one
 	// of the two sees the other.
-	if err := c.mustExist(ctx, b); err != nil {
+	if err := mustExist(ctx, c, b); err != nil {
 		return errors.Join(err, c.store.Delete(context.WithoutCancel(ctx), holdKey(b, h.Name)))
 	}
 	return nil
@@ -113,7 +113,7 @@ func (c *Catalog) RemoveHold(ctx context.Context, b *pgmedic.Backup, name string
 	return nil
 }
 
-func (c *Catalog) mustExist(ctx context.Context, b *pgmedic.Backup) error {
+func mustExist(ctx context.Context, c *Catalog, b *pgmedic.Backup) error {
 	there, err := c.Exists(ctx, b)
 	if err == nil && !there {
 		err = pgmedic.Errorf(pgmedic.KindNotFound, "`pgmedic list` shows what is there", "backup %s is not in %s any more", b.ID, c.store)
@@ -122,7 +122,7 @@ func (c *Catalog) mustExist(ctx context.Context, b *pgmedic.Backup) error {
 }
 
 // putNote stores a hold or a mark.
-func (c *Catalog) putNote(ctx context.Context, key string, note any) error {
+func putNote(ctx context.Context, c *Catalog, key string, note any) error {
 	data, err := json.MarshalIndent(note, "", "  ")
 	if err == nil && len(data) >= maxNoteBytes {
 		err = pgmedic.Errorf(pgmedic.KindUsage, "shorten the reason", "%s would have more than %d bytes", path.Base(key), maxNoteBytes)
@@ -135,7 +135,7 @@ func (c *Catalog) putNote(ctx context.Context, key string, note any) error {
 }
 
 // readHold reads a hold. What is not valid as one holds as well: it is odd.
-func (c *Catalog) readHold(ctx context.Context, key string) (Hold, error) {
+func readHold(ctx context.Context, c *Catalog, key string) (Hold, error) {
 	name := holdName(path.Base(key))
 	data, err := c.read(ctx, key, maxNoteBytes)
 	switch {
@@ -160,13 +160,13 @@ func parseHold(name string, data []byte) Hold {
 }
 
 // readHolds reads the holds and the mark of a backup into its entry.
-func (c *Catalog) readHolds(ctx context.Context, d *folder, e *Entry) error {
+func readHolds(ctx context.Context, c *Catalog, d *folder, e *Entry) error {
 	e.beside = besideOf(d.beside)
 	for i, object := range d.holds {
 		h := Hold{Name: holdName(path.Base(object.Key)), Odd: "there are too many"}
 		if i < maxHolds {
 			var err error
-			h, err = c.readHold(ctx, object.Key)
+			h, err = readHold(ctx, c, object.Key)
 			if errors.Is(err, store.ErrNotFound) { // released meanwhile
 				continue
 			} else if err != nil {
@@ -178,7 +178,7 @@ func (c *Catalog) readHolds(ctx context.Context, d *folder, e *Entry) error {
 	if d.mark.Key == "" {
 		return nil
 	}
-	m, err := c.readMark(ctx, d.mark)
+	m, err := readMark(ctx, c, d.mark)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	} else if err != nil {

@@ -281,7 +281,7 @@ func (c *Catalog) load(ctx context.Context, d *folder, l *loading) (Entry, error
 	if err != nil || l.bare {
 		return entry, err
 	}
-	if err := c.readHolds(ctx, d, &entry); err != nil {
+	if err := readHolds(ctx, c, d, &entry); err != nil {
 		return entry, err
 	}
 	return entry, c.readReceipts(ctx, d, &entry, l)

@@ -43,7 +43,7 @@ func (m Mark) Since() time.Time {
 }
 
 // readMark reads a mark. Of one that is not valid only the store's time is known.
-func (c *Catalog) readMark(ctx context.Context, object store.Object) (Mark, error) {
+func readMark(ctx context.Context, c *Catalog, object store.Object) (Mark, error) {
 	m := Mark{StoredAt: object.ModifiedAt}
 	data, err := c.read(ctx, object.Key, maxNoteBytes)
 	if errors.Is(err, errTooLarge) {
@@ -60,7 +60,7 @@ func (c *Catalog) readMark(ctx context.Context, object store.Object) (Mark, erro
 // Mark marks a folder for deletion. One that is marked already stays as it is.
 func (c *Catalog) Mark(ctx context.Context, folder string, m Mark) error {
 	m.Format = noteFormat
-	if err := c.putNote(ctx, folder+"/"+markName, m); err != nil && !errors.Is(err, store.ErrExists) {
+	if err := putNote(ctx, c, folder+"/"+markName, m); err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("mark %s for deletion: %w", folder, err)
 	}
 	failpoint.Hit(ctx, "prune-marked")
@@ -70,7 +70,7 @@ func (c *Catalog) Mark(ctx context.Context, folder string, m Mark) error {
 // Unmark takes the mark off a backup. One whose deletion has begun keeps it: the
 // error is of KindNotFound.
 func (c *Catalog) Unmark(ctx context.Context, b *pgmedic.Backup, m Mark) error {
-	if err := c.mustExist(ctx, b); err != nil {
+	if err := mustExist(ctx, c, b); err != nil {
 		return err
 	}
 	if err := c.store.Delete(ctx, Key(b, markName)); err != nil {
@@ -78,7 +78,7 @@ func (c *Catalog) Unmark(ctx context.Context, b *pgmedic.Backup, m Mark) error {
 	}
 	failpoint.Hit(ctx, "prune-unmarked")
 	// Remove looks for the mark once more when the manifest is gone.
-	err := c.mustExist(ctx, b)
+	err := mustExist(ctx, c, b)
 	if pgmedic.KindOf(err) == pgmedic.KindNotFound && err != nil {
 		return errors.Join(err, c.Mark(context.WithoutCancel(ctx), Folder(b.Server.Name, b.Database.Name, b.ID), m))
 	}
@@ -94,7 +94,7 @@ const removeJobs = 8
 // e was listed, or the mark is gone, nothing is deleted, and kept says why.
 func (c *Catalog) Remove(ctx context.Context, e Entry, now time.Time) (kept string, err error) {
 	b := e.Backup
-	d, err := c.folder(ctx, Folder(b.Server.Name, b.Database.Name, b.ID))
+	d, err := listFolder(ctx, c, Folder(b.Server.Name, b.Database.Name, b.ID))
 	if err != nil {
 		return "", fmt.Errorf("look at backup %s before it is deleted: %w", b.ID, err)
 	}
@@ -107,16 +107,16 @@ func (c *Catalog) Remove(ctx context.Context, e Entry, now time.Time) (kept stri
 		return "a receipt or a hold was added or removed meanwhile", nil
 	}
 	if d.manifest {
-		if kept, err := c.removeManifest(ctx, d, e, now); err != nil || kept != "" {
+		if kept, err := removeManifest(ctx, c, d, e, now); err != nil || kept != "" {
 			return kept, err
 		}
 	}
-	return "", c.removeRest(ctx, d.path)
+	return "", removeRest(ctx, c, d.path)
 }
 
 // removeManifest deletes the manifest, and puts it back where somebody held the backup
 // at this moment.
-func (c *Catalog) removeManifest(ctx context.Context, d *folder, e Entry, now time.Time) (kept string, err error) {
+func removeManifest(ctx context.Context, c *Catalog, d *folder, e Entry, now time.Time) (kept string, err error) {
 	if len(e.Held(now)) > 0 {
 		return "it is held", nil
 	}
@@ -130,7 +130,7 @@ func (c *Catalog) removeManifest(ctx context.Context, d *folder, e Entry, now ti
 		return "", fmt.Errorf("delete the manifest of backup %s: %w", d.id, err)
 	}
 	failpoint.Hit(ctx, "prune-manifest-deleted")
-	again, err := c.folder(ctx, d.path)
+	again, err := listFolder(ctx, c, d.path)
 	if err != nil {
 		return "", fmt.Errorf("look at backup %s once more: %w", d.id, err)
 	}
@@ -145,7 +145,7 @@ func (c *Catalog) removeManifest(ctx context.Context, d *folder, e Entry, now ti
 
 // RemoveOrphan deletes what has no manifest and is marked.
 func (c *Catalog) RemoveOrphan(ctx context.Context, o Orphan) (kept string, err error) {
-	d, err := c.folder(ctx, o.Folder)
+	d, err := listFolder(ctx, c, o.Folder)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("look at %s before it is deleted: %w", o.Folder, err)
@@ -157,11 +157,11 @@ func (c *Catalog) RemoveOrphan(ctx context.Context, o Orphan) (kept string, err 
 		return "its mark was taken off meanwhile", nil
 	}
 	failpoint.Hit(ctx, "prune-orphan")
-	return "", c.removeRest(ctx, d.path)
+	return "", removeRest(ctx, c, d.path)
 }
 
 // removeRest deletes all objects of a folder, the mark last.
-func (c *Catalog) removeRest(ctx context.Context, folder string) error {
+func removeRest(ctx context.Context, c *Catalog, folder string) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(removeJobs)
 	first := true
@@ -194,9 +194,9 @@ func (c *Catalog) removeRest(ctx context.Context, folder string) error {
 	return nil
 }
 
-// folder lists one folder. It is nil where nothing is there.
-func (c *Catalog) folder(ctx context.Context, folder string) (*folder, error) {
-	found, err := c.foldersBelow(ctx, folder+"/", "")
+// listFolder lists one folder. It is nil where nothing is there.
+func listFolder(ctx context.Context, c *Catalog, path string) (*folder, error) {
+	found, err := foldersBelow(ctx, c, path+"/", "")
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
