@@ -13,11 +13,12 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 func (a *app) showCommand() *cobra.Command {
-	var all bool
+	var all, why bool
 	cmd := &cobra.Command{
 		Use:   "show [ID|latest]",
 		Short: "Show one backup whole: steps, tables, objects, receipts",
@@ -30,15 +31,16 @@ be shortened to its beginning or to its last six digits.`,
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.show(cmd.Context(), args, all)
+			return a.show(cmd.Context(), args, all, why)
 		},
 	}
 	addStore(cmd)
+	cmd.Flags().BoolVar(&why, "why", false, "say what retention does with it, and why")
 	cmd.Flags().BoolVar(&all, "all-tables", false, "list every table, not only the largest")
 	return cmd
 }
 
-func (a *app) show(ctx context.Context, args []string, all bool) error {
+func (a *app) show(ctx context.Context, args []string, all, why bool) error {
 	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
@@ -53,8 +55,14 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return context.Cause(ctx)
 	}
 	e.Shrunk = a.shrunkSince(ctx, c, e.Backup)
+	var reason *retention.Decision
+	if why {
+		d := a.reasons(ctx, catalog.Filter{Server: e.Backup.Server.Name, Database: e.Backup.Database.Name})[e.Backup.ID]
+		reason = &d
+	}
 	if a.global.json {
 		return a.printJSON(map[string]any{
+			"why":    reason,
 			"shrunk": e.Shrunk, "backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
 			"holds": orEmpty(e.Holds), "mark": e.Mark,
 			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
@@ -65,6 +73,9 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return nil
 	}
 	a.printEntry(e, c, copies)
+	if reason != nil {
+		a.fields("retention", a.verdictWords(*reason))
+	}
 	a.printUnreadCopies(copies)
 	a.printTables(e.Backup, all)
 	a.printReceipts(e)

@@ -95,3 +95,11 @@ func markWords(e catalog.Entry, now time.Time) string {
 	}
 	return words
 }
+
+// verdictWords say in one line what retention does with a backup, and why.
+func (a *app) verdictWords(d retention.Decision) string {
+	if d.ID == "" {
+		return "not known: the store could not be read"
+	}
+	return string(d.Verdict) + ": " + render.Clean(a.decisionWords(d))
+}
