@@ -40,6 +40,8 @@ nothing is overwritten. What is there already and is the same is kept, so that a
 copy that broke off goes on where it was. A copy is complete by itself: all
 commands work on it with --store.
 
+With --all a backup that retention would delete there is left out.
+
 Without --to it goes to each store that copies: names in pgmedic.yaml, and to the
 bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
@@ -80,7 +82,11 @@ func (a *app) copy(ctx context.Context, args []string, flags copyFlags) error {
 	}
 	rows := []copyRow{}
 	for _, target := range targets {
-		done, err := a.copyAll(ctx, from, target, entries, true)
+		wanted := entries
+		if flags.all {
+			wanted = a.retainedCopies(ctx, target, entries)
+		}
+		done, err := a.copyAll(ctx, from, target, wanted, true)
 		rows = append(rows, done...)
 		problem = errors.Join(problem, err)
 		if ctx.Err() != nil {
