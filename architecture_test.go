@@ -50,10 +50,12 @@ var allowedImports = map[string][]string{
 	"internal/pgtool":             {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/pgtool/dumpsql"},
 	"internal/scratch":            {".", "internal/postgres", "internal/sqltext"},
 	"internal/store":              {"."},
-	"internal/catalog":            {".", "internal/store"},
-	"internal/backup":             engineImports,
-	"internal/restore":            engineImports,
-	"internal/drill":              slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
+	"internal/catalog":            {".", "internal/store", "internal/failpoint"},
+	// Which backups may go: a pure function.
+	"internal/retention": {".", "internal/catalog"},
+	"internal/backup":    engineImports,
+	"internal/restore":   engineImports,
+	"internal/drill":     slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
 	// What a stranger's dump is read by runs no programs.
 	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext"},
 	"internal/monitor/reading": {".", "internal/sqltext"},

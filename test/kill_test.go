@@ -150,6 +150,7 @@ func TestKillAtEveryPoint(t *testing.T) {
 			}
 		})
 	}
+	t.Run("prune", killPrunes)
 }
 
 func killOnce(t *testing.T, k killing) {
@@ -309,7 +310,7 @@ func TestPointsAreKilled(t *testing.T) {
 	for _, k := range killings() {
 		tested = append(tested, k.point)
 	}
-	tested = slices.Concat(tested, reportPoints(), dropPoints())
+	tested = slices.Concat(tested, reportPoints(), dropPoints(), prunePoints())
 	slices.Sort(tested)
 	var named []string
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {

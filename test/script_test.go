@@ -34,6 +34,8 @@ var update = flag.Bool("update", false, "write the outputs that the scripts comp
 //	normal FILE          writes the last standard output with what differs
 //	                     between runs replaced
 //	damage FILE          flips a bit in the middle of the one file that matches
+//	older ID NAME=HOURS… files the backup again as older ones, and sets variables
+//	                     to their ids
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil {
@@ -69,7 +71,7 @@ func runScripts(t *testing.T, on *scratch.Server, files ...string) {
 		Setup: func(env *testscript.Env) error { return setup(env, on) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"pgmedic": pgmedicCommand, "sql": sqlCommand, "json": jsonCommand, "id": idCommand,
-			"normal": normalCommand, "damage": damageCommand,
+			"normal": normalCommand, "damage": damageCommand, "older": olderCommand,
 		},
 	})
 }

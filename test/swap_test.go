@@ -140,7 +140,7 @@ func TestPruneDrops(t *testing.T) {
 	run("postgres", "CREATE DATABASE clinic")
 	b := newBench(t)
 	b.env = b.environ("DATABASE_URL=" + own.URL("clinic"))
-	if out := b.ok("prune", "--yes"); !strings.Contains(out, "nothing to drop") {
+	if out := b.ok("prune", "--yes"); !strings.Contains(out, "there is nothing to prune") {
 		t.Errorf("it says:\n%s", out)
 	}
 	b.backup()
@@ -150,7 +150,7 @@ func TestPruneDrops(t *testing.T) {
 	}
 	// As if somebody had held the answer back for a week.
 	b.env = append(b.env, "PGMEDIC_KEEP_DISPLACED=1ns")
-	if out := b.ok("prune"); !strings.Contains(out, "nothing was dropped; --yes does it") {
+	if out := b.ok("prune"); !strings.Contains(out, "nothing was changed; --yes does it") {
 		t.Errorf("without a terminal it says:\n%s", out)
 	}
 	if out := strings.TrimSpace(b.ok("prune", "--yes", "-q")); out != kept {

@@ -236,7 +236,7 @@ configuration.
 	addSetting(root, "log-file", "log.file", "file to log to (default: standard error)")
 	root.AddCommand(
 		a.demoCommand(), a.initCommand(), a.checkCommand(), a.backupCommand(), a.listCommand(), a.showCommand(),
-		a.verifyCommand(), a.drillCommand(), a.copyCommand(), a.restoreCommand(), a.rollbackCommand(), a.pruneCommand(), a.keysCommand(), a.reportCommand(), a.explainCommand(),
+		a.verifyCommand(), a.drillCommand(), a.copyCommand(), a.restoreCommand(), a.rollbackCommand(), a.pruneCommand(), a.holdCommand(), a.releaseCommand(), a.keysCommand(), a.reportCommand(), a.explainCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

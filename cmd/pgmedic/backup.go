@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,11 +72,6 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 	if err := a.prepareBackup(); err != nil {
 		return err
 	}
-	for _, u := range a.cfg.Unheeded() {
-		if !slices.Contains(a.cfg.Warnings, u.Text) { // else it was said
-			a.log.Warn(u.Text, "hint", u.Hint)
-		}
-	}
 	labels, err := mergeLabels(a.cfg.Backup.Labels, flags.labels)
 	if err != nil {
 		return err
@@ -114,8 +108,14 @@ func (a *app) backup(ctx context.Context, databases []string, flags backupFlags)
 			break
 		}
 	}
+	pruned, err := a.pruneAfterBackup(ctx, rows)
+	problem = errors.Join(problem, err)
 	if a.global.json {
-		if err := a.printJSON(map[string]any{"backups": rows, "failed": failures}); err != nil {
+		result := map[string]any{"backups": rows, "failed": failures}
+		if pruned != nil {
+			result["pruned"] = pruned.orEmpty()
+		}
+		if err := a.printJSON(result); err != nil {
 			return err
 		}
 	}

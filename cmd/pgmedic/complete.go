@@ -27,7 +27,7 @@ const completionPatience = 500 * time.Millisecond
 func fixedValues() map[string][]string {
 	return map[string][]string{
 		"report --format": {"text", "html", "json", "prometheus"}, "report --fail-on": {"warn", "critical"}, "report --section": reading.Sections(),
-		"restore --compare": {"values", "counts"}, "restore --globals": {"missing", "all"},
+		"prune --only": {"backups", "databases"}, "restore --compare": {"values", "counts"}, "restore --globals": {"missing", "all"},
 		"demo --size": {"small", "medium", "large"}, "init --preset": config.Presets(),
 	}
 }

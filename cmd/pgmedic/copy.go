@@ -40,8 +40,10 @@ manifest is written last, and nothing is overwritten. Objects that are already t
 and equal are kept, so an interrupted copy continues where it stopped. A copy is a
 complete store: all commands work on it with --store.
 
-Without --to, backups are copied to each store listed under copies: in pgmedic.yaml,
-and to the bucket of CLOUD_STORAGE_ENABLED.`,
+With --all a backup that retention would delete there is left out.
+
+Without --to it goes to each store that copies: names in pgmedic.yaml, and to the
+bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
   pgmedic copy --all --to s3://another-bucket/clinic
   pgmedic copy --all`,
@@ -80,7 +82,11 @@ func (a *app) copy(ctx context.Context, args []string, flags copyFlags) error {
 	}
 	rows := []copyRow{}
 	for _, target := range targets {
-		done, err := a.copyAll(ctx, from, target, entries, true)
+		wanted := entries
+		if flags.all {
+			wanted = a.retainedCopies(ctx, target, entries)
+		}
+		done, err := a.copyAll(ctx, from, target, wanted, true)
 		rows = append(rows, done...)
 		problem = errors.Join(problem, err)
 		if ctx.Err() != nil {

@@ -80,6 +80,11 @@ func (a *app) drill(ctx context.Context, args []string, flags drillFlags) error 
 	if e.Backup, err = c.Whole(ctx, e); err != nil {
 		return err
 	}
+	release, err := a.holdInUse(ctx, c, e, "drill")
+	if err != nil {
+		return err
+	}
+	defer release()
 	key, err := a.readKey(ctx, c, e.Backup)
 	if err != nil {
 		return err

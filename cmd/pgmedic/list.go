@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
@@ -43,6 +44,11 @@ type backupRow struct {
 	// Shrunk says that it has far fewer rows or tables than the one before it.
 	Shrunk *catalog.Shrunk   `json:"shrunk,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
+	// Holds keep it from being deleted, Mark says that it will be.
+	Holds []catalog.Hold `json:"holds,omitempty"`
+	Mark  *catalog.Mark  `json:"mark,omitempty"`
+	// Why says, with --why, what retention does with it.
+	Why *retention.Decision `json:"why,omitempty"`
 }
 
 // proofRow says how much is known of a backup, and since when.
@@ -65,7 +71,7 @@ func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 		Encryption: b.Seal.Encryption,
 		Proof:      proofOfEntry(e), Copies: copiesOf(b, copies), Keys: e.Keys,
 		Shrunk: e.Shrunk,
-		Labels: b.Labels,
+		Labels: b.Labels, Holds: e.Holds, Mark: e.Mark,
 	}
 	if drill, ok := e.LastDrill(); ok {
 		row.Proof.RecoverySeconds = drill.RecoverySeconds
@@ -92,39 +98,42 @@ func (r proofRow) words(now time.Time) string {
 
 func (a *app) listCommand() *cobra.Command {
 	var database string
-	var orphans bool
+	var orphans, why bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the backups and how far each is proven",
-		Long: `Lists the backups in the store, newest first, with age, database, size, encryption,
-proof and its age, and how many of the configured stores hold each backup. The proof
-of an encrypted backup is "claimed" if this host has no key to authenticate the
-receipts. With a passphrase, which is slow to try, only the newest few are
-authenticated; show authenticates any backup. A store of copies that cannot be read
-is named, and its contents count as unknown. A backup is "shrunk" if it has half the
-rows or a third of the tables fewer than the previous backup of the same database.
+		Short: "List the backups, with what is proven of each",
+		Long: `Lists the backups in the store, newest first: how old, of what, how large, how it
+is encrypted, what is proven of each and since when, and in how many of the
+configured stores it is. Of an encrypted backup a proof is "claimed" where this host
+has no key that tells who wrote the receipts; with a passphrase, which takes long to
+try, it is told of the newest few, and show tells of each. A store of copies that
+can't be read is named, and what is there counts as unknown. A backup is "shrunk" if
+it has half the rows or a third of the tables fewer than the one before it of the
+same database. With --why it says what retention does with each, and why.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
 now: these are not backups, but they use space.`,
 		Example: `  pgmedic list
   pgmedic list --database clinic --json
+  pgmedic list --why
   pgmedic list --orphans`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.list(cmd.Context(), catalog.Filter{Server: a.cfg.Server, Database: database}, orphans)
+			return a.list(cmd.Context(), catalog.Filter{Server: a.cfg.Server, Database: database}, orphans, why)
 		},
 	}
 	addStore(cmd)
 	addSetting(cmd, "server", "server", "only backups filed under this server's name")
+	cmd.Flags().BoolVar(&why, "why", false, "say what retention does with each backup, and why")
 	cmd.Flags().BoolVar(&orphans, "orphans", false, "list what has no manifest instead")
 	cmd.Flags().StringVar(&database, "database", "", "only backups of this database")
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
+func (a *app) list(ctx context.Context, f catalog.Filter, orphans, why bool) error {
 	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
@@ -139,13 +148,21 @@ func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 		return a.listOrphans(listing.Orphans)
 	}
 	copies := a.lookAtCopies(ctx, f)
+	var reasons map[string]retention.Decision
+	if why {
+		reasons = a.reasons(ctx, f)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if a.global.json {
 		rows := make([]backupRow, 0, len(listing.Entries))
 		for _, e := range listing.Entries {
-			rows = append(rows, rowOf(e, copies...))
+			row := rowOf(e, copies...)
+			if d, ok := reasons[e.Backup.ID]; ok {
+				row.Why = &d
+			}
+			rows = append(rows, row)
 		}
 		return a.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans),
 			"copy_stores": orEmpty(copies)})
@@ -157,6 +174,7 @@ func (a *app) list(ctx context.Context, f catalog.Filter, orphans bool) error {
 		return nil
 	}
 	a.printListing(listing, f, c, copies)
+	a.printReasons(listing, reasons)
 	return nil
 }
 
@@ -231,6 +249,7 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 		if r.Shrunk != nil {
 			proof += ", shrunk"
 		}
+		proof += keepingWords(e, now)
 		rows = append(rows, []string{r.ID, words.Ago(now, r.SnapshotAt), r.Server, r.Database, words.Bytes(r.StoredBytes),
 			ratio, method, r.Encryption, proof, r.Copies.String()})
 	}
@@ -254,6 +273,7 @@ func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns i
 		if r.Shrunk != nil {
 			proof += ", shrunk"
 		}
+		proof += keepingWords(e, now)
 		if r.Encryption == string(seal.EncryptionNone) && a.hasMeans() {
 			proof += ", not encrypted"
 		}

@@ -173,7 +173,7 @@ func screens(t *testing.T, text string) map[string]func(*app) {
 			a.printGlobals(&g)
 			_ = a.confirmGlobals(t.Context(), g)
 		},
-		"prune": func(a *app) { p := filled[pruneResult](text); a.printPlan(&p) },
+		"prune": func(a *app) { p := filled[pruneResult](text); a.printPlan(&p, true) },
 		"rescue": func(a *app) {
 			r := filled[restore.Rescued](text)
 			a.printRescued(&r)

@@ -3,56 +3,76 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"time"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/restore"
-	"github.com/pgmedic/pgmedic/internal/words"
 )
 
+type pruneFlags struct {
+	rescued []string
+	dryRun  bool
+	// only is backups, databases or empty; stores and database narrow what is pruned.
+	only, database string
+	stores         []string
+	allServers     bool
+	maxShare       string
+}
+
 func (a *app) pruneCommand() *cobra.Command {
-	var rescued []string
-	var dryRun bool
+	var flags pruneFlags
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Drop databases that swaps set aside, once their time is over; deletes no backups",
-		Long: `Drops databases that swaps set aside, what dead restores left, and schemas of rescues
-that you name. It deletes no backups: nothing in this version does.
+		Short: "Delete backups that retention does not keep, and databases that swaps set aside",
+		Long: `Prints what would go and why, and changes nothing unless --yes is given, or the
+question is answered on a terminal. With -q it prints the names of what it deleted.
 
-It prints what pgmedic made or set aside on the server, what it would drop, and why:
-databases that a swap or a rollback displaced longer than restore.keep_displaced
+Backups of this server, in its store and in all copies: retention in pgmedic.yaml
+says how long they are kept. A backup that is not kept is marked, and deleted by a
+prune that finds the mark older than retention.grace. Never deleted are the newest,
+the newest proven, the last 3, and what pgmedic hold keeps. Nothing of a database is
+deleted (exit code 1) if its backups have stopped, if more than half of the days that
+have a backup would lose their last one, or if a clock is wrong; and nothing at all if a
+configured store can't be read. What runs without a manifest left is deleted likewise.
+
+Databases that a swap or a rollback displaced longer than restore.keep_displaced
 ago, what an interrupted DROP DATABASE left of them, and copies that killed
-restores left. Ages are by the server's clock. On a terminal it asks; without one it
-drops nothing unless --yes is given. A database that somebody is connected to or
-opened, or that a replication slot, a subscription or a prepared transaction is
+restores left. Ages are by the server's clock. A database that somebody is connected to
+or opened, or that a replication slot, a subscription or a prepared transaction is
 bound to, is never dropped, nor one whose owner could have written its story for
 another's database, or that is of a database which is gone.
 
 Schemas that restore --table made are listed, in every database that the role may
 connect to. One is dropped only if you name it with --rescued, if it holds nothing
 but tables, and if nothing outside of it depends on them; else it is kept, and the
-exit code is 14.
-
-With -q it prints the names of the databases and schemas that it dropped.`,
-		Example: `  pgmedic prune --dry-run
+exit code is 14.`,
+		Example: `  pgmedic prune
   pgmedic prune --yes
+  pgmedic prune --only backups --database clinic
   pgmedic prune --rescued pgmedic_rescue_20261123t023506z_bb38d4`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.prune(cmd.Context(), rescued, dryRun)
+			return a.prune(cmd.Context(), flags)
 		},
 	}
 	addConnection(cmd)
 	addSetting(cmd, "keep-displaced", "restore.keep_displaced", "how long a database that was set aside is kept, such as 7d")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be dropped, and drop nothing")
-	cmd.Flags().StringArrayVar(&rescued, "rescued", nil, "drop this schema of a rescue, too: SCHEMA or DATABASE.SCHEMA; may be repeated")
+	addSetting(cmd, "stale-after", "retention.stale_after", "age of the newest backup from which nothing is deleted, such as 3d; off is no limit")
+	f := cmd.Flags()
+	f.BoolVar(&flags.dryRun, "dry-run", false, "show what would go, and change nothing, whatever --yes says")
+	f.StringVar(&flags.only, "only", "", "prune backups alone, or databases alone: backups, databases")
+	f.StringArrayVar(&flags.stores, "store", nil, "prune backups in this configured store alone, by its place or the name of a copy; may be repeated")
+	f.StringVar(&flags.database, "database", "", "prune backups of this database alone")
+	f.BoolVar(&flags.allServers, "all-servers", false, "prune backups of every server in the stores, not of the configured one alone")
+	f.StringVar(&flags.maxShare, "max-share", "50%", "share of the days with a backup that may lose their last one at once; 100% is no limit")
+	f.StringArrayVar(&flags.rescued, "rescued", nil, "drop this schema of a rescue, too: SCHEMA or DATABASE.SCHEMA; may be repeated")
 	return cmd
 }
 
@@ -62,6 +82,7 @@ type pruneResult struct {
 	Rescued   []restore.PrunedSchema `json:"rescued"`
 	// Unread are databases in which nobody looked for rescues.
 	Unread []restore.Unread `json:"unread"`
+	prunedBackups
 }
 
 func (p *pruneResult) wouldDrop() bool {
@@ -69,70 +90,143 @@ func (p *pruneResult) wouldDrop() bool {
 		slices.ContainsFunc(p.Rescued, func(s restore.PrunedSchema) bool { return s.Drop && !s.Dropped })
 }
 
-func (a *app) prune(ctx context.Context, rescued []string, dryRun bool) error {
+// check refuses flags that don't go together.
+func (f pruneFlags) check() (share float64, err error) {
+	switch {
+	case f.only != "" && f.only != "backups" && f.only != "databases":
+		return 0, pgmedic.Errorf(pgmedic.KindUsage, "say backups or databases, or leave it out for both", "--only is backups or databases, not %q", f.only)
+	case f.only == "databases" && (len(f.stores) > 0 || f.database != "" || f.allServers):
+		return 0, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--store, --database and --all-servers are about backups, and --only databases leaves those out")
+	case f.only == "backups" && len(f.rescued) > 0:
+		return 0, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--rescued is about schemas in databases, and --only backups leaves those out")
+	}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(f.maxShare, "%"), 64)
+	if err != nil || !(percent > 0 && percent <= 100) {
+		return 0, pgmedic.Errorf(pgmedic.KindUsage, "write it as --max-share 75%", "--max-share is not a percentage above 0 and up to 100")
+	}
+	return percent / 100, nil
+}
+
+func (a *app) prune(ctx context.Context, flags pruneFlags) error {
+	share, err := flags.check()
+	if err != nil {
+		return err
+	}
+	var done pruneResult
+	p := &pruning{app: a, flags: flags, share: share, done: &done}
+	defer p.close()
+	// What can't be pruned does not keep the rest from being shown and pruned.
+	databasesErr := p.planDatabases(ctx)
+	if databasesErr != nil && (flags.only == "databases" || pgmedic.KindOf(databasesErr) != pgmedic.KindUnreachable || ctx.Err() != nil) {
+		return databasesErr
+	}
+	backupsErr := p.planBackups(ctx)
+	if backupsErr != nil && ctx.Err() != nil {
+		return backupsErr
+	}
+	err = p.carryOut(ctx)
+	if printErr := p.print(err); err == nil {
+		err = printErr
+	}
+	return errors.Join(err, databasesErr, backupsErr, stopError(done.Series))
+}
+
+// pruning is one run of prune.
+type pruning struct {
+	app   *app
+	flags pruneFlags
+	share float64
+	done  *pruneResult
+	// shown is true where the plan was printed for the question, confirmed where it may
+	// be carried out.
+	shown, confirmed bool
+
+	options     restore.PruneOptions
+	stores      retained
+	scope       retentionScope
+	noDatabases bool // nothing is known of them
+}
+
+func (p *pruning) close() { p.stores.close() }
+
+// wet reports whether the plan may be carried out, once it is confirmed.
+func (p *pruning) wet() bool { return !p.flags.dryRun && (p.app.global.yes || p.app.stdinTTY) }
+
+// planDatabases plans for what swaps, restores and rescues left on the server.
+func (p *pruning) planDatabases(ctx context.Context) error {
+	p.noDatabases = true
+	if p.flags.only == "backups" {
+		return nil
+	}
+	a := p.app
 	t, err := a.target()
 	if err != nil {
 		return err
 	}
-	o := restore.PruneOptions{
+	p.options = restore.PruneOptions{
 		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Keep: a.cfg.Restore.KeepDisplaced, Logger: a.log,
 	}
-	var done pruneResult
-	if done.Rescued, done.Unread, err = restore.PlanRescued(ctx, o, rescued); err != nil {
+	if p.done.Rescued, p.done.Unread, err = restore.PlanRescued(ctx, p.options, p.flags.rescued); err != nil {
 		return err
 	}
-	shown := false
-	confirm := func(plan []restore.Pruned) error {
-		if a.global.yes || shown {
-			return nil
-		}
-		shown = true
-		done.Databases = plan
-		a.printPlan(&done)
-		return a.confirm(ctx, "Drop what is marked drop?", "drop")
-	}
-	if !dryRun && (a.global.yes || a.stdinTTY) {
-		o.Confirm = confirm
-	}
-	done.Databases, err = restore.Prune(ctx, o)
-	if done.Databases == nil {
-		return err
-	}
-	if err == nil && o.Confirm != nil {
-		err = a.dropRescued(ctx, o, &done)
-	}
-	switch {
-	case a.global.json:
-		if printErr := a.printJSON(done); err == nil {
-			err = printErr
-		}
-	case a.global.quiet:
-		for _, p := range done.Databases {
-			if p.Dropped {
-				a.printf("%s\n", p.Database)
-			}
-		}
-		for _, p := range done.Rescued {
-			if p.Dropped {
-				a.printf("%s.%s\n", p.Database, p.Schema)
-			}
-		}
-	case !shown || err == nil:
-		a.printPlan(&done)
-		if o.Confirm == nil && !dryRun && done.wouldDrop() {
-			a.printf("nothing was dropped; --yes does it\n")
-		}
+	if p.done.Databases, err = restore.Prune(ctx, p.options); err == nil {
+		p.noDatabases = false
 	}
 	return err
+}
+
+// carryOut asks, and does what the plan says.
+func (p *pruning) carryOut(ctx context.Context) error {
+	a := p.app
+	if !p.wet() || !p.done.wouldDrop() && !p.done.changes() {
+		return nil
+	}
+	if !a.global.yes {
+		p.shown = true
+		a.printPlan(p.done, true)
+		if err := a.confirm(ctx, "Drop, mark and delete what is marked so?", "prune"); err != nil {
+			return err
+		}
+	}
+	p.confirmed = true
+	var errs []error
+	if p.done.wouldDrop() {
+		p.options.Confirm = func([]restore.Pruned) error { return nil }
+		dropped, err := restore.Prune(ctx, p.options)
+		if dropped != nil {
+			p.done.Databases = dropped
+		}
+		if errs = append(errs, err); err == nil {
+			errs = append(errs, a.dropRescued(ctx, p.options, p.done))
+		}
+	}
+	if ctx.Err() == nil {
+		errs = append(errs, a.applyRetention(ctx, p.stores, p.done.Series, p.done.Orphans))
+	}
+	return errors.Join(errs...)
+}
+
+// print prints what was done, or the plan where nothing was.
+func (p *pruning) print(err error) error {
+	a := p.app
+	switch {
+	case a.global.json:
+		return a.printJSON(p.done.orEmpty())
+	case a.global.quiet:
+		a.printPruned(p.done)
+	case !p.shown || err == nil:
+		a.printPlan(p.done, !p.confirmed)
+		if !p.wet() && !p.flags.dryRun && (p.done.wouldDrop() || p.done.changes()) {
+			a.printf("nothing was changed; --yes does it\n")
+		}
+	}
+	return nil
 }
 
 // dropRescued drops the schemas of rescues that were asked for.
 func (a *app) dropRescued(ctx context.Context, o restore.PruneOptions, done *pruneResult) error {
 	if !slices.ContainsFunc(done.Rescued, func(s restore.PrunedSchema) bool { return s.Drop }) {
 		return nil
-	}
-	if err := o.Confirm(done.Databases); err != nil {
-		return err
 	}
 	var errs []error
 	for i := range done.Rescued {
@@ -147,37 +241,4 @@ func (a *app) dropRescued(ctx context.Context, o restore.PruneOptions, done *pru
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, context.Cause(ctx))...)
-}
-
-// printPlan prints each database and each schema with what is to become of it, and why.
-func (a *app) printPlan(plan *pruneResult) {
-	if len(plan.Databases)+len(plan.Rescued) == 0 {
-		a.printf("there is nothing to drop: no database was set aside, and no restore or rescue left anything\n")
-	}
-	paint := a.paint(a.stdoutTTY)
-	word := func(drop, dropped bool) string {
-		switch {
-		case dropped:
-			return paint.good("dropped")
-		case drop:
-			return paint.warn(fmt.Sprintf("%-7s", "drop"))
-		}
-		return paint.dim(fmt.Sprintf("%-7s", "keep"))
-	}
-	for _, p := range plan.Databases {
-		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Bytes(p.SizeBytes),
-			agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
-	}
-	for _, p := range plan.Rescued {
-		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Clean(p.Schema),
-			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
-	}
-	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
-	}
-}
-
-// agoSeconds says how long ago something was, by the server's clock.
-func agoSeconds(since time.Time, seconds float64) string {
-	return words.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
 }

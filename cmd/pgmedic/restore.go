@@ -165,6 +165,13 @@ func (a *app) restore(ctx context.Context, args []string, flags restoreFlags) er
 	if e.Backup, err = c.Whole(ctx, e); err != nil {
 		return err
 	}
+	if !flags.dryRun {
+		release, err := a.holdInUse(ctx, c, e, "restore")
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	key, err := a.readKey(ctx, c, e.Backup)
 	if err != nil {
 		return err

@@ -12,13 +12,14 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) showCommand() *cobra.Command {
-	var all bool
+	var all, why bool
 	cmd := &cobra.Command{
 		Use:   "show [ID|latest]",
 		Short: "Show everything about one backup: steps, tables, objects, receipts",
@@ -31,15 +32,16 @@ be shortened to its beginning or to its last six digits.`,
 			if err := a.load(cmd); err != nil {
 				return err
 			}
-			return a.show(cmd.Context(), args, all)
+			return a.show(cmd.Context(), args, all, why)
 		},
 	}
 	addStore(cmd)
+	cmd.Flags().BoolVar(&why, "why", false, "say what retention does with it, and why")
 	cmd.Flags().BoolVar(&all, "all-tables", false, "list every table, not only the largest")
 	return cmd
 }
 
-func (a *app) show(ctx context.Context, args []string, all bool) error {
+func (a *app) show(ctx context.Context, args []string, all, why bool) error {
 	c, closed, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
@@ -54,9 +56,16 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return context.Cause(ctx)
 	}
 	e.Shrunk = a.shrunkSince(ctx, c, e.Backup)
+	var reason *retention.Decision
+	if why {
+		d := a.reasons(ctx, catalog.Filter{Server: e.Backup.Server.Name, Database: e.Backup.Database.Name})[e.Backup.ID]
+		reason = &d
+	}
 	if a.global.json {
 		return a.printJSON(map[string]any{
+			"why":    reason,
 			"shrunk": e.Shrunk, "backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
+			"holds": orEmpty(e.Holds), "mark": e.Mark,
 			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
 		})
 	}
@@ -65,6 +74,9 @@ func (a *app) show(ctx context.Context, args []string, all bool) error {
 		return nil
 	}
 	a.printEntry(e, c, copies)
+	if reason != nil {
+		a.fields("retention", a.verdictWords(*reason))
+	}
 	a.printUnreadCopies(copies)
 	a.printTables(e.Backup, all)
 	a.printReceipts(e)
@@ -112,6 +124,8 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
 		"keys", keyWords(e),
+		"held", heldWords(e, a.now()),
+		"marked", markWords(e, a.now()),
 		"sampled", a.coverWords(e.Sampled(location(c))),
 		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, words.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),

@@ -50,8 +50,7 @@ const (
 )
 
 // CopyTo copies a backup, sealed as it is, into another catalogue: its objects,
-// then the ways to open it, then the manifest, by which the copy exists, then
-// its receipts. No key is needed. Sizes and hashes are checked on the way, so
+// then the ways to open it, then the manifest, by which the copy exists. No key is needed. Sizes and hashes are checked on the way, so
 // that what is damaged is not copied (KindIntegrity).
 //
 // It goes on where an earlier one stopped: an object that is there is read and
@@ -118,6 +117,9 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 	if err := k.receipts(ctx); err != nil {
 		return err
 	}
+	if err := k.holds(ctx); err != nil {
+		return err
+	}
 	for _, name := range []string{manifestHashName, manifestMACName} {
 		data, err := k.from.read(ctx, k.folder+"/"+name, 1024)
 		switch missing := errors.Is(err, store.ErrNotFound); {
@@ -132,7 +134,63 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 			return err
 		}
 	}
+	if k.committed { // it may be gone by now, by a prune, and must not come back
+		k.count(0, 1, 0)
+		return nil
+	}
+	if err := k.whole(ctx); err != nil {
+		return err
+	}
 	return k.small(ctx, manifestName, manifest)
+}
+
+// whole refuses a copy of which a prune took something away meanwhile.
+func (k *copier) whole(ctx context.Context) error {
+	there := map[string]bool{}
+	for object, err := range k.to.store.List(ctx, k.folder+"/") {
+		if err != nil {
+			return fmt.Errorf("list the copy before its manifest is written: %w", err)
+		}
+		there[object.Key] = true
+	}
+	if there[k.folder+"/"+markName] {
+		return errMarked(k.backup, k.to)
+	}
+	for _, o := range k.backup.Objects {
+		if !there[k.folder+"/"+o.Name] {
+			return pgmedic.Errorf(pgmedic.KindConflict, "copy it again", "%s was deleted while the backup was copied", o.Name)
+		}
+	}
+	return nil
+}
+
+// errMarked is the error of what would write a manifest where a prune deletes.
+func errMarked(b *pgmedic.Backup, in *Catalog) error {
+	return pgmedic.Errorf(pgmedic.KindConflict, "run `pgmedic prune --yes`, which deletes the rest of it, then try again",
+		"what is in %s of backup %s without a manifest is marked for deletion", in.store, b.ID)
+}
+
+// holds copies the holds that the copy has not.
+func (k *copier) holds(ctx context.Context) error {
+	for object, err := range k.from.store.List(ctx, k.folder+"/hold-") {
+		if err != nil {
+			return fmt.Errorf("list the holds: %w", err)
+		}
+		name := strings.TrimPrefix(object.Key, k.folder+"/")
+		if _, there := k.there[object.Key]; there || holdName(name) == "" || object.SizeBytes > maxNoteBytes {
+			continue
+		}
+		data, err := k.from.read(ctx, object.Key, maxNoteBytes)
+		if kind := pgmedic.KindOf(err); kind == pgmedic.KindIntegrity || kind == pgmedic.KindNotFound {
+			continue // released meanwhile
+		} else if err != nil {
+			return fmt.Errorf("read a hold: %w", err)
+		}
+		if err := k.small(ctx, name, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // manifest returns the bytes of the backup's manifest, which must be those that
@@ -158,6 +216,9 @@ func (k *copier) look(ctx context.Context, manifest []byte) error {
 		k.there[object.Key] = object.SizeBytes
 	}
 	if _, k.committed = k.there[k.folder+"/"+manifestName]; !k.committed {
+		if _, marked := k.there[k.folder+"/"+markName]; marked {
+			return errMarked(k.backup, k.to)
+		}
 		return nil
 	}
 	have, err := k.to.read(ctx, k.folder+"/"+manifestName, maxManifestBytes)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -53,6 +52,16 @@ type Entry struct {
 	// Shrunk says that the backup has far fewer rows or tables than the one before it
 	// in the listing, or, of Get, that the latest has.
 	Shrunk *Shrunk `json:"shrunk,omitempty"`
+	// Holds keep the backup from being deleted, Mark says that it will be.
+	Holds []Hold `json:"holds,omitempty"`
+	Mark  *Mark  `json:"mark,omitempty"`
+	// FolderBytes is what everything in the backup's folder takes.
+	FolderBytes int64 `json:"-"`
+	// Scope tells backups of different parts of a database apart. It is empty for one
+	// of the whole database.
+	Scope string `json:"-"`
+
+	beside string // the names of receipts and holds
 
 	facts []fact // of each receipt
 	// claims is true where the backup is encrypted and nothing tells who wrote its
@@ -86,6 +95,9 @@ type Orphan struct {
 	Objects   int       `json:"objects"`
 	SizeBytes int64     `json:"size_bytes"`
 	NewestAt  time.Time `json:"newest_at"`
+	// MarkedAt is when it was marked for deletion, by the store's clock. What is
+	// deleted loses its manifest first, and its mark last.
+	MarkedAt time.Time `json:"marked_at,omitzero"`
 }
 
 // Listing is what a store holds, newest backup first. Objects that are not
@@ -94,34 +106,6 @@ type Listing struct {
 	Entries []Entry   `json:"entries"`
 	Damaged []Damaged `json:"damaged,omitempty"`
 	Orphans []Orphan  `json:"orphans,omitempty"`
-}
-
-// folder is what a listing of keys shows of one backup.
-type folder struct {
-	path, id string
-	manifest bool
-	size     int64 // of the manifest
-	receipts []storedReceipt
-	keys     int
-	// finished is true where something is there that is written when the objects
-	// are: what lacks a manifest then had one, or was about to get it.
-	finished bool
-	orphan   Orphan
-}
-
-// commitTime is how long after its last object a run may take to write the manifest.
-const commitTime = time.Hour
-
-// lost reports whether a folder without a manifest is that of a backup, or of a copy,
-// that was whole, and not what a run left that never came so far. The zero time asks
-// no clock, and says no.
-func (d *folder) lost(now time.Time) bool {
-	return d.finished && !now.IsZero() && now.Sub(d.orphan.NewestAt) > commitTime
-}
-
-func lostManifest(d *folder) error {
-	return pgmedic.Errorf(pgmedic.KindIntegrity, "if another store has it, `pgmedic copy` from there completes it; else count on other backups, and find out what deletes files in the store",
-		"backup %s is damaged: its manifest is gone, or a copy of it broke off", d.id)
 }
 
 // List returns every backup that matches the filter, as a summary. A manifest that
@@ -253,53 +237,6 @@ func (l Listing) Costly() int {
 	return n
 }
 
-func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
-	prefix := ""
-	if f.Server != "" {
-		prefix = EscapeName(f.Server) + "/"
-		if f.Database != "" {
-			prefix += EscapeName(f.Database) + "/"
-		}
-	}
-	var all []*folder
-	byPath := map[string]*folder{}
-	for object, err := range c.store.List(ctx, prefix) {
-		if err != nil {
-			return nil, err
-		}
-		m := backupKey.FindStringSubmatch(object.Key)
-		if m == nil || f.Database != "" && path.Base(path.Dir(m[1])) != EscapeName(f.Database) {
-			continue
-		}
-		d := byPath[m[1]]
-		if d == nil {
-			d = &folder{path: m[1], id: m[2], orphan: Orphan{ID: m[2], Folder: m[1]}}
-			byPath[m[1]] = d
-			all = append(all, d)
-		}
-		switch name := m[3]; {
-		case name == manifestName:
-			d.manifest, d.size = true, object.SizeBytes
-		case name == manifestHashName, name == manifestMACName, slices.Contains(lastObjects(), name):
-			d.finished = true
-		case isReceipt(name):
-			d.finished = true
-			d.receipts = append(d.receipts, storedReceipt{object.Key, object.SizeBytes, object.ModifiedAt})
-		case strings.HasPrefix(name, keysFolder+"/") && strings.HasSuffix(name, ".age"):
-			d.keys++
-		}
-		d.orphan.Objects++
-		d.orphan.SizeBytes += object.SizeBytes
-		if object.ModifiedAt.After(d.orphan.NewestAt) {
-			d.orphan.NewestAt = object.ModifiedAt
-		}
-	}
-	return all, nil
-}
-
-// lastObjects are those that a backup writes when all rows are in the store.
-func lastObjects() []string { return []string{"recover.sh", "RECOVER.md"} }
-
 // limits are what all reads of one listing have together.
 type limits struct {
 	room   atomic.Int64 // for receipts
@@ -344,6 +281,9 @@ func (c *Catalog) load(ctx context.Context, d *folder, l *loading) (Entry, error
 	if err != nil || l.bare {
 		return entry, err
 	}
+	if err := readHolds(ctx, c, d, &entry); err != nil {
+		return entry, err
+	}
 	return entry, c.readReceipts(ctx, d, &entry, l)
 }
 
@@ -357,7 +297,7 @@ func (c *Catalog) loadManifest(ctx context.Context, d *folder, l *loading) (Entr
 	if err != nil {
 		return Entry{}, err
 	}
-	entry := Entry{Backup: b, Keys: d.keys, Rows: b.Rows(), Tables: len(b.Tables)}
+	entry := Entry{Backup: b, Keys: d.keys, Rows: b.Rows(), Tables: len(b.Tables), FolderBytes: d.orphan.SizeBytes, Scope: scopeOf(b)}
 	if err := c.authenticate(ctx, d, b, data, &entry, l); err != nil {
 		return Entry{}, err
 	}

@@ -44,9 +44,12 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manife
 				"%s is %d bytes in the store, %d were written", o.Name, stored.SizeBytes, o.StoredBytes)
 		}
 	}
-	for _, err := range c.store.List(ctx, Key(b, "")) {
+	for object, err := range c.store.List(ctx, Key(b, "")) {
 		if err != nil {
 			return fmt.Errorf("list the backup's objects before the manifest is written: %w", err)
+		}
+		if object.Key == Key(b, markName) {
+			return errMarked(b, c)
 		}
 	}
 	manifest, err := encodeManifest(b)

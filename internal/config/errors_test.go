@@ -39,7 +39,7 @@ func TestFileErrors(t *testing.T) {
 		{"misspelt section", "databse:\n  host: x\n", `pgmedic.yaml:1: unknown key "databse"; did you mean "database"?`},
 		{"key of another section", "compression: gzip\n", `did you mean "backup.compression"?`},
 		{"other spelling", "database:\n  directUrl: x\n", `did you mean "direct_url"?`},
-		{"retention", "backup:\n  retention: 30\n", "pgmedic.yaml:2: retention is not in this version / this version deletes no backups"},
+		{"retention", "backup:\n  retention: 30\n", "pgmedic.yaml:2: unknown key \"backup.retention\"; did you mean the section \"retention\"?"},
 		{"schedule", "schedule:\n  daily: x\n", "pgmedic.yaml:1: schedule is not in this version / this version starts nothing by itself"},
 		{"notifications", "notifications: {email: hunter2}\n", "pgmedic.yaml:1: notifications is not in this version"},
 		{"unlike any", "backup:\n  quarantine: 30\n", `unknown key "backup.quarantine" / the keys here are all_databases, allow_unencrypted, compression, dir, encryption,`},

@@ -23,6 +23,8 @@ func presets() []preset {
 				"report.thresholds.cache_hit_warn_percent":     "90",
 				"report.thresholds.cache_hit_critical_percent": "80",
 				"report.thresholds.idle_in_transaction_warn":   "30m",
+				"retention.daily": "7d",
+				"retention.days":  "0",
 			},
 			labels: map[string]string{"env": "development"},
 		},
@@ -32,6 +34,8 @@ func presets() []preset {
 				"log.format": "json",
 				"report.thresholds.cache_hit_warn_percent":     "95",
 				"report.thresholds.cache_hit_critical_percent": "90",
+				"retention.daily": "14d",
+				"retention.days":  "0",
 			},
 			labels: map[string]string{"env": "staging"},
 		},
@@ -41,6 +45,11 @@ func presets() []preset {
 				"log.format": "json",
 				"report.thresholds.connections_warn_percent": "70",
 				"report.thresholds.idle_in_transaction_warn": "1m",
+				"retention.hourly":                           "24h",
+				"retention.daily":                            "30d",
+				"retention.weekly":                           "90d",
+				"retention.monthly":                          "1y",
+				"retention.days":                             "0",
 			},
 			labels: map[string]string{"env": "production"},
 		},
@@ -87,7 +96,8 @@ func ExampleWith(name string, values map[string]string) ([]byte, error) {
 	}
 	b.WriteString(`
 # Further stores: each backup is copied to them, sealed as it is. Each has a store
-# as above, an s3: section of its own, and a name for pgmedic copy --to.
+# as above, an s3: section of its own, and a name for pgmedic copy --to. A retention:
+# section says how long copies are kept there, where that is another time.
 #
 #   copies:
 #     - name: offsite

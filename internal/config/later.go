@@ -19,8 +19,6 @@ type later struct {
 	what, but, hint string
 	// mild is true where backups are as good without it: a warning is enough.
 	mild bool
-	// rare is true where only commands that take or check backups warn.
-	rare bool
 }
 
 // laters returns what existing deployments may ask for and this version does
@@ -29,8 +27,6 @@ func laters() []later {
 	return []later{
 		{env: "NOTIFICATION_ENABLED", asks: wanted, mild: true,
 			what: "notifications are asked for", but: "this version sends none", hint: "have the job that runs pgmedic notify somebody when the exit code is not 0; docs/operations.md shows how"},
-		{env: "BACKUP_RETENTION_DAYS", asks: wanted, mild: true, rare: true,
-			what: "old backups are to be deleted", but: "this version deletes no backups", hint: "delete old ones yourself, by whole folders; docs/backup.md shows how"},
 	}
 }
 
@@ -118,8 +114,6 @@ func (l *loader) noteUnused(cfg *Config) {
 func missing(key string) string {
 	name := lastName(key)
 	switch {
-	case strings.HasPrefix(name, "retention"), name == "retain":
-		return "this version deletes no backups: take the key out; docs/backup.md shows how to delete old ones"
 	case name == "schedule", name == "schedules":
 		return "this version starts nothing by itself: take the key out, and use cron or systemd as docs/operations.md shows"
 	case strings.HasPrefix(name, "notif"):

@@ -232,7 +232,7 @@ func (l *loader) requests(cfg *Config) {
 		}
 	}
 	for _, r := range cfg.asked {
-		if r.mild && !r.rare {
+		if r.mild {
 			l.warn("%s", r.sentence())
 		}
 	}

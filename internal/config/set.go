@@ -131,6 +131,14 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`).MatchString(text) {
 			return "it becomes the name of a folder", fmt.Errorf("must be 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first")
 		}
+	case f.rule == "length" || f.rule == "days" || f.rule == "stale":
+		if text, hint, err = checkLength(f.rule, text); err != nil {
+			return hint, err
+		}
+	case f.rule == "timezone":
+		if _, err := time.LoadLocation(text); err != nil || text == "" || text == "Local" {
+			return "write UTC, or a name such as Europe/Berlin", fmt.Errorf("is not a known time zone")
+		}
 	case f.rule == "store" && text != "":
 		if text, hint, err = checkStore(text, r.base); err != nil {
 			return hint, err

@@ -272,6 +272,9 @@ func (y *yamlFile) unknown(section string, e entry) error {
 	if hint := missing(e.name); hint != "" {
 		return y.errorf(e.key, hint, "%s is not in this version", e.name)
 	}
+	if y.sections[e.name] && section != "" {
+		return y.errorf(e.key, "its lines begin at the margin", "unknown key %q; did you mean the section %q?", section+"."+e.name, e.name)
+	}
 	siblings := y.children(section)
 	guess := nearest(e.name, siblings)
 	if guess == "" {
