@@ -42,28 +42,37 @@ var allowedImports = map[string][]string{
 	"internal/config":   {"."},
 	"internal/seal":     {"."},
 	"internal/digest":   {"."},
-	"internal/postgres": {".", "internal/sqltext", "internal/failpoint"},
-	"internal/pgtool":   {".", "internal/postgres", "internal/sqltext", "internal/pgtool/dumpsql"},
-	"internal/scratch":  {".", "internal/postgres", "internal/sqltext"},
-	"internal/store":    {"."},
-	"internal/catalog":  {".", "internal/store", "internal/failpoint"},
+	"internal/postgres": {".", "internal/sqltext"},
+	// What is read at one moment, and what is done to databases as a whole, know
+	// nothing of each other.
+	"internal/postgres/snapshot":  {".", "internal/postgres", "internal/sqltext"},
+	"internal/postgres/databases": {".", "internal/postgres", "internal/sqltext", "internal/failpoint"},
+	"internal/pgtool":             {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/pgtool/dumpsql"},
+	"internal/scratch":            {".", "internal/postgres", "internal/sqltext"},
+	"internal/store":              {"."},
+	"internal/catalog":            {".", "internal/store", "internal/failpoint"},
 	// Which backups may go: a pure function.
 	"internal/retention": {".", "internal/catalog"},
 	"internal/backup":    engineImports,
 	"internal/restore":   engineImports,
 	"internal/drill":     slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
 	// What a stranger's dump is read by runs no programs.
-	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/sqltext"},
+	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext"},
 	"internal/monitor/reading": {".", "internal/sqltext"},
-	// A judgement is a pure function of readings. Of postgres it has names only: how a
-	// standby is told from another, and what a restore calls what it keeps.
-	"internal/monitor/judge": {".", "internal/monitor/reading", "internal/postgres", "internal/sqltext", "internal/words"},
-	// Texts of statements are read only of those that a judgement could be about.
-	"internal/monitor/collect": {".", "internal/monitor/reading", "internal/monitor/judge", "internal/postgres", "internal/sqltext", "internal/words"},
+	// A judgement is a pure function of readings; its fixes are SQL.
+	"internal/monitor/judge": {".", "internal/monitor/reading", "internal/sqltext", "internal/words"},
+	// Texts of statements are read only of those that a judgement could be about, which
+	// the thresholds of reading say.
+	"internal/monitor/collect": {".", "internal/monitor/reading", "internal/postgres", "internal/postgres/databases", "internal/sqltext", "internal/words"},
 	// SQLite stays out of the rest.
 	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge"},
-	"internal/inspect":         {".", "internal/postgres", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/words"},
+	"internal/inspect":         {".", "internal/postgres", "internal/postgres/databases", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/words"},
 	"internal/render":          {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	// Each form of a report knows nothing of the others.
+	"internal/render/text":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words", "internal/terminal"},
+	"internal/render/html":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	"internal/render/prometheus": {".", "internal/render", "internal/monitor/reading"},
+	"internal/terminal":          {".", "internal/words"},
 
 	// The pool is a module of its own.
 	"pool":                  {"pool/internal/sqltext"},
@@ -78,14 +87,16 @@ var allowedImports = map[string][]string{
 	"internal/failpoint": {},
 
 	// Support for tests: nothing but tests imports these.
-	"internal/scratch/scratchtest": {".", "internal/scratch", "internal/sqltext", "internal/testkit"},
-	"internal/store/storetest":     {".", "internal/store"},
-	"internal/store/s3test":        {".", "internal/store"},
-	"internal/testkit":             {},
+	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext"},
+	"internal/scratch/scratchtest":   {".", "internal/scratch", "internal/sqltext", "internal/testkit"},
+	"internal/store/storetest":       {".", "internal/store"},
+	"internal/store/s3test":          {".", "internal/store"},
+	"internal/testkit":               {},
+	"internal/render/rendertest":     {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge"},
 }
 
 var engineImports = []string{
-	".", "internal/sqltext", "internal/progress", "internal/postgres", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
+	".", "internal/sqltext", "internal/progress", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
 	"internal/words",
 }
 
@@ -95,8 +106,6 @@ var largePackages = map[string]string{
 	"cmd/pgmedic":              "commands are to become types of their own",
 	"internal/monitor/collect": "one table of queries, with their SQL and what reads the answers",
 	"internal/monitor/judge":   "one file of findings for each section",
-	"internal/postgres":        "snapshot and databases are to be packages",
-	"internal/render":          "text, html and prometheus are to be packages",
 	"internal/restore":         "swap and rescue are to be packages",
 	"internal/scratch":         "the cage has a file for each system call and platform",
 	"pool":                     "one package is what a service imports",

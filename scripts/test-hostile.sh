@@ -84,7 +84,7 @@ run_tests() { "${run[@]}" go test -p 2 -timeout 80m -count=1 "$@"; }
 case ${1-} in
   '') run_tests github.com/pgmedic/pgmedic/... ;;
   --part)
-    run_tests ./cmd/... ./internal/config/... ./internal/render/...
+    run_tests ./cmd/... ./internal/config/... ./internal/render/... ./internal/terminal/... ./internal/words/...
     run_tests -run '^TestRecover(KeepGoing|Texts|Traps)$' ./internal/backup
     run_tests -run '^TestScripts$/^(config|damage|drill|messages|output|report)$' ./test
     ;;

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -21,8 +22,8 @@ func TestAllDatabases(t *testing.T) {
 		"ALTER DATABASE closed ALLOW_CONNECTIONS false", "CREATE DATABASE pattern IS_TEMPLATE true",
 		"CREATE ROLE dumper LOGIN PASSWORD '"+password+"' IN ROLE pg_read_all_data")
 	fixture.Exec(t, own.DSN("clinic"), "CREATE TABLE patients AS SELECT generate_series(1, 10) AS id")
-	if err := postgres.SetStory(t.Context(), fixture.Connect(t, dsn), "loading",
-		postgres.Story{Pgmedic: postgres.StoryLoading, Of: "clinic", By: "restore"}); err != nil {
+	if err := databases.SetStory(t.Context(), fixture.Connect(t, dsn), "loading",
+		pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Of: "clinic", By: "restore"}); err != nil {
 		t.Fatal(err)
 	}
 	b := newBench(t)

@@ -49,7 +49,7 @@ func (c *chaos) damaged(method string, harm func(good, other []byte) []byte) {
 	id := c.backup()
 	mustExec(t, c.database, "INSERT INTO public.visits SELECT generate_series(1, 10)", "CREATE TABLE public.later (id int)")
 	other := c.backup()
-	before := databases(t, c.database)
+	before := databasesOf(t, c.database)
 	c.live(alive)
 	for _, object := range c.carried(id) {
 		path := filepath.Join(c.folder(id), object)
@@ -66,7 +66,7 @@ func (c *chaos) damaged(method string, harm func(good, other []byte) []byte) {
 			if r.code == 10 && object != "manifest.json" {
 				t.Errorf("%s: pgmedic %s says that there is nothing: %s", object, args[0], r.stderr)
 			}
-			if after := databases(t, c.database); !slices.Equal(after, before) {
+			if after := databasesOf(t, c.database); !slices.Equal(after, before) {
 				t.Errorf("%s: pgmedic %s: databases are %q instead of %q", object, args[0], after, before)
 			}
 			if t.Failed() {

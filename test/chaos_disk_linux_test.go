@@ -155,7 +155,7 @@ func (c *chaos) fullServer(args []string) {
 	before := state{backups: c.listed(), backedUp: c.sum(c.database)}
 	mustExec(t, c.database, "INSERT INTO public.visits SELECT generate_series(1, 10)")
 	before.live = c.sum(c.database)
-	left := databases(t, c.database)
+	left := databasesOf(t, c.database)
 	c.live(alive, backedUp)
 	fill := filepath.Join(dir, "fill")
 	free := unix.Statfs_t{}
@@ -170,7 +170,7 @@ func (c *chaos) fullServer(args []string) {
 		args = append(slices.Clone(args), c.database+"_copy")
 	}
 	c.refused(c.run(args...), 1, 12)
-	if now := databases(t, c.database); !slices.Equal(now, left) {
+	if now := databasesOf(t, c.database); !slices.Equal(now, left) {
 		t.Errorf("databases are %q instead of %q", now, left)
 	}
 	if c.sum(c.database) != before.live {

@@ -319,7 +319,7 @@ func (c *chaos) swapMends(before state) {
 	if now := c.sum(c.database); now != before.live {
 		c.silent("the database rolled back to has other rows")
 	}
-	if left := databases(c.t, c.database); len(left) != 2 {
+	if left := databasesOf(c.t, c.database); len(left) != 2 {
 		c.t.Errorf("databases are %q", left)
 	}
 }

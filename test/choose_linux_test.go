@@ -138,7 +138,7 @@ func TestChoose(t *testing.T) {
 	first := strings.TrimSpace(b.ok("backup", "-q", "--label", "release=seven"))
 	mustExec(t, b.database, "DELETE FROM patients WHERE id > 4")
 	second := strings.TrimSpace(b.ok("backup", "-q"))
-	copies := func() []string { return databases(t, b.database+"_") }
+	copies := func() []string { return databasesOf(t, b.database+"_") }
 
 	t.Run("search, new database", func(t *testing.T) {
 		term := b.terminal(t, 80, 24, "restore")
@@ -231,7 +231,7 @@ func TestAskForRoles(t *testing.T) {
 	if got := query(t, "postgres", "SELECT rolconnlimit::text FROM pg_roles WHERE rolname = '"+role+"'"); !slices.Equal(got, []string{"3"}) {
 		t.Errorf("the limit is %q", got)
 	}
-	if left := databases(t, b.database+"_"); len(left) > 0 {
+	if left := databasesOf(t, b.database+"_"); len(left) > 0 {
 		t.Errorf("databases %q", left)
 	}
 }

@@ -105,7 +105,7 @@ func (b *bench) wantRefused(r result, databasesBefore []string, codes ...int) {
 	if !slices.Contains(codes, r.code) || !strings.Contains(r.stderr, "error: ") {
 		b.t.Errorf("exit code %d, want %d\n%s%s", r.code, codes, r.stdout, r.stderr)
 	}
-	if after := databases(b.t, b.database); !slices.Equal(after, databasesBefore) {
+	if after := databasesOf(b.t, b.database); !slices.Equal(after, databasesBefore) {
 		b.t.Errorf("databases are %q instead of %q", after, databasesBefore)
 	}
 }
@@ -118,7 +118,7 @@ func TestDamageParallel(t *testing.T) {
 	mustExec(t, b.database, "INSERT INTO patients VALUES (-1, 'x')", "ALTER TABLE visits ADD more int")
 	other := strings.TrimSpace(b.ok("backup", "-q"))
 	b.ok("drill", id, "-q")
-	folder, before := b.folder(id), databases(t, b.database)
+	folder, before := b.folder(id), databasesOf(t, b.database)
 	objects := b.carried(id)
 	if len(objects) < 9 {
 		t.Fatalf("damaged are only %q", objects)
@@ -270,7 +270,7 @@ func damages(good, swapped []byte) []damage {
 func TestChunksMoved(t *testing.T) {
 	b := sealedBench(t, damagedRows()...)
 	id := strings.TrimSpace(b.ok("backup", "-q"))
-	folder, before, m := b.folder(id), databases(t, b.database), b.manifest(id)
+	folder, before, m := b.folder(id), databasesOf(t, b.database), b.manifest(id)
 	if len(m.Chunks) < 2 {
 		t.Fatalf("%d chunks", len(m.Chunks))
 	}
@@ -371,7 +371,7 @@ func TestWrongKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, filepath.Join(b.dir, "identity.txt"), []byte(stranger.String()+"\n"))
-	before := databases(t, b.database)
+	before := databasesOf(t, b.database)
 	for _, args := range [][]string{{"verify", id}, {"drill", id}, {"restore", id, "--into", b.database + "_copy"}, {"restore", id, "--swap", "--yes"}} {
 		r := b.run(args...)
 		b.wantRefused(r, before, 2)

@@ -17,7 +17,7 @@ func (r *runbook) first() {
 
 func (r *runbook) lostServer() {
 	r.says(r.follow("lost-server-look"), `^nothing was made`, `globals +made: nurse`)
-	if got := r.databases(r.spare); got != "" {
+	if got := r.databasesOf(r.spare); got != "" {
 		r.t.Errorf("a look made %s", got)
 	}
 	r.says(r.follow("lost-server"), `^restored backup `+r.id+` into database clinic in `, `ok +row counts`, `globals +made: nurse`)
@@ -95,7 +95,7 @@ func (r *runbook) deletedTable() {
 	r.live("INSERT INTO claims (patient) VALUES (1)")
 	r.follow("deleted-table-tidy")
 	r.noRescue()
-	if got := r.databases(r.old); got != "clinic" {
+	if got := r.databasesOf(r.old); got != "clinic" {
 		r.t.Errorf("databases are %s", got)
 	}
 }
@@ -203,7 +203,7 @@ func (r *runbook) fullDisk() {
 	r.says(r.follow("full-disk-kept"), `^keep +clinic__before_`)
 	r.blocks["full-disk-kept"] = strings.ReplaceAll(r.blocks["full-disk-kept"], "1h", "1ms")
 	r.says(r.follow("full-disk-kept"), `^dropped +clinic__before_`)
-	if got := r.databases(r.old); got != "clinic" {
+	if got := r.databasesOf(r.old); got != "clinic" {
 		r.t.Errorf("databases are %s", got)
 	}
 	r.follow("full-disk-temporary")
@@ -218,14 +218,14 @@ func (r *runbook) halfDone() {
 		eventually(r.t, 20*time.Second, "its sessions have ended", func() bool {
 			return fixture.Query[int64](r.t, r.old.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgmedic'")[0] == 0
 		})
-		if got := r.databases(r.old); !strings.Contains(got, "__restore_") {
+		if got := r.databasesOf(r.old); !strings.Contains(got, "__restore_") {
 			r.t.Errorf("databases are %s", got)
 		}
 		r.wantClaims(r.old, "clinic", 0)
 	}
 	die()
 	r.says(r.follow("half-done-no"), `__restore_`)
-	if got := r.databases(r.old); got != "clinic" {
+	if got := r.databasesOf(r.old); got != "clinic" {
 		r.t.Errorf("databases are %s", got)
 	}
 	die()

@@ -252,7 +252,7 @@ func (r *runbook) live(statements ...string) {
 	fixture.Exec(r.t, r.old.DSN("clinic"), statements...)
 }
 
-func (r *runbook) databases(s *scratch.Server) string {
+func (r *runbook) databasesOf(s *scratch.Server) string {
 	r.t.Helper()
 	return strings.Join(fixture.Query[string](r.t, s.DSN("postgres"), "SELECT datname::text FROM pg_database WHERE datname ~ '^clinic' ORDER BY 1"), " ")
 }

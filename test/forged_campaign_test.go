@@ -154,7 +154,7 @@ func (f *forger) trial(n int) {
 	}
 	copied := f.database + "_copy"
 	restored := f.bounded("restore", f.id, "--into", copied, "-q")
-	if len(databases(t, copied)) > 0 {
+	if len(databasesOf(t, copied)) > 0 {
 		defer dropAll(t, copied)
 	}
 	switch {
@@ -165,7 +165,7 @@ func (f *forger) trial(n int) {
 		}
 	case verified && !f.open:
 		fail("verified, and restore ended with %d: %s", restored.code, restored.stderr)
-	case len(databases(t, copied)) > 0:
+	case len(databasesOf(t, copied)) > 0:
 		fail("restore ended with %d and left a database", restored.code)
 	}
 	if n%3 != 0 {
@@ -186,7 +186,7 @@ func (f *forger) refusedWithKeys(what string) {
 			f.t.Errorf("%s: with keys %s ended with %d: %s", what, args[0], r.code, r.stderr)
 		}
 	}
-	if len(databases(f.t, f.database+"_keyed")) > 0 {
+	if len(databasesOf(f.t, f.database+"_keyed")) > 0 {
 		f.t.Errorf("%s: with keys there is a database", what)
 	}
 }

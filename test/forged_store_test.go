@@ -154,7 +154,7 @@ func TestUnencryptedForgery(t *testing.T) {
 		t.Fatal(err)
 	}
 	setManifest(t, folder, data)
-	before := databases(t, b.database)
+	before := databasesOf(t, b.database)
 	file, recipients := "", ""
 	for _, v := range sealed {
 		if strings.HasPrefix(v, "PGMEDIC_IDENTITY_FILES=") {
@@ -379,7 +379,7 @@ func TestBombs(t *testing.T) {
 	id := strings.TrimSpace(b.ok("backup", "-q"))
 	other := strings.TrimSpace(b.ok("backup", "-q"))
 	back := b.keep()
-	before := databases(t, b.database)
+	before := databasesOf(t, b.database)
 	repeat := func(item string, mib int) string {
 		return strings.Repeat(item+",", mib<<20/(len(item)+1)) + item
 	}
@@ -446,7 +446,7 @@ func TestBombs(t *testing.T) {
 			} else if r.code != 11 {
 				t.Errorf("restore: exit code %d\n%s", r.code, r.stderr)
 			}
-			if after := databases(t, b.database); !slices.Equal(after, before) {
+			if after := databasesOf(t, b.database); !slices.Equal(after, before) {
 				t.Errorf("databases are %q", after)
 			}
 			if r := b.bounded("verify", other); r.code != 0 {
@@ -495,7 +495,7 @@ func TestStoreGone(t *testing.T) {
 	for _, gone := range []string{b.store, b.folder(id)} {
 		back := b.keep()
 		c := b.start("restore", id, "--into", b.database+"_copy")
-		eventually(t, time.Minute, "a copy is made", func() bool { return len(databases(t, b.database)) > 1 })
+		eventually(t, time.Minute, "a copy is made", func() bool { return len(databasesOf(t, b.database)) > 1 })
 		if err := os.RemoveAll(gone); err != nil {
 			t.Fatal(err)
 		}
@@ -520,7 +520,7 @@ func TestContradictions(t *testing.T) {
 	b := newBench(t, "CREATE TABLE public.patients AS SELECT n AS id FROM generate_series(1, 10) AS n")
 	b.env = append(b.env, "BACKUP_METHOD=parallel")
 	id := strings.TrimSpace(b.ok("backup", "-q"))
-	manifest, before := readFile(t, filepath.Join(b.folder(id), "manifest.json")), databases(t, b.database)
+	manifest, before := readFile(t, filepath.Join(b.folder(id), "manifest.json")), databasesOf(t, b.database)
 	role := func(m *pgmedic.Backup, role pgmedic.ObjectRole) *pgmedic.Object {
 		i := slices.IndexFunc(m.Objects, func(o pgmedic.Object) bool { return o.Role == role })
 		return &m.Objects[i]

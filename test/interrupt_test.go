@@ -154,7 +154,7 @@ func TestInterrupt(t *testing.T) {
 			b := newBench(t)
 			b.asRole()
 			m.prepare(b)
-			before, backups := databases(t, b.database), b.manifests()
+			before, backups := databasesOf(t, b.database), b.manifests()
 			rows := ""
 			if len(backups) > 0 {
 				rows = b.visits()
@@ -175,7 +175,7 @@ func TestInterrupt(t *testing.T) {
 			if left := b.leftovers(); len(left) > 0 {
 				t.Errorf("files are left: %q", left)
 			}
-			if after := databases(t, b.database); !slices.Equal(after, before) {
+			if after := databasesOf(t, b.database); !slices.Equal(after, before) {
 				t.Errorf("databases are %q instead of %q", after, before)
 			}
 			if after := b.manifests(); len(after) != len(backups) {
@@ -194,7 +194,7 @@ func TestInterrupt(t *testing.T) {
 func TestReaderGone(t *testing.T) {
 	b := newBench(t, slow()...)
 	b.backup()
-	before := databases(t, b.database)
+	before := databasesOf(t, b.database)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestReaderGone(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 130 {
 		t.Errorf("it ended with %s", cmd.ProcessState)
 	}
-	if after := databases(t, b.database); !slices.Equal(after, before) {
+	if after := databasesOf(t, b.database); !slices.Equal(after, before) {
 		t.Errorf("databases are %q instead of %q", after, before)
 	}
 	if n := b.visits(); n != "500" {
@@ -278,7 +278,7 @@ func (b *bench) nextRun(args []string) {
 	if left := b.leftovers(); len(left) > 0 {
 		t.Errorf("files are left: %q", left)
 	}
-	for _, name := range databases(t, b.database) {
+	for _, name := range databasesOf(t, b.database) {
 		if strings.Contains(name, "__restore_") {
 			t.Errorf("database %s is left", name)
 		}

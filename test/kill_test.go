@@ -219,7 +219,7 @@ func (b *bench) mendRollback(k killing) {
 	if got := b.visits(); got != want {
 		b.t.Errorf("rolled back: %s visits, want %s", got, want)
 	}
-	if left := databases(b.t, b.database); len(left) != 2 {
+	if left := databasesOf(b.t, b.database); len(left) != 2 {
 		b.t.Errorf("databases are %q", left)
 	}
 }
@@ -268,7 +268,7 @@ func (b *bench) mendRestore(k killing) {
 	if got := b.visits(); got != alive {
 		t.Errorf("rolled back: %s visits", got)
 	}
-	if left := databases(t, b.database); len(left) != 2 || contains(left, "__restore_") {
+	if left := databasesOf(t, b.database); len(left) != 2 || contains(left, "__restore_") {
 		t.Errorf("databases are %q", left)
 	}
 }
@@ -284,7 +284,7 @@ func TestInterruptAtEveryPoint(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id")
 			b.prepareKill(k)
-			before := databases(t, b.database)
+			before := databasesOf(t, b.database)
 			r := b.at("interrupt", k)
 			if k.swapped || k.point == "swap-before-commit" {
 				if r.code != 0 || b.visits() != backedUp {
@@ -295,7 +295,7 @@ func TestInterruptAtEveryPoint(t *testing.T) {
 			if r.code != 130 || b.visits() != alive {
 				t.Errorf("exit code %d, %s visits\n%s", r.code, b.visits(), r.stderr)
 			}
-			if after := databases(t, b.database); !slices.Equal(after, before) {
+			if after := databasesOf(t, b.database); !slices.Equal(after, before) {
 				t.Errorf("databases are %q instead of %q", after, before)
 			}
 			b.noRunLock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // TestPruneOrphans: what a dead run left is marked and deleted; that of one that lives is
@@ -39,7 +40,7 @@ func TestPruneOrphans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock, err := postgres.AcquireRunLock(t.Context(), target, "postgres", b.database)
+	lock, err := databases.AcquireRunLock(t.Context(), target, "postgres", b.database)
 	if err != nil {
 		t.Fatal(err)
 	}

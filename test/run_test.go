@@ -272,14 +272,14 @@ func query(t *testing.T, database, sql string, args ...any) []string {
 	return all
 }
 
-// databases lists those whose names begin as the given one's.
-func databases(t *testing.T, name string) []string {
+// databasesOf lists those whose names begin as the given one's.
+func databasesOf(t *testing.T, name string) []string {
 	t.Helper()
 	return query(t, "postgres", "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, $1) ORDER BY 1", name)
 }
 
 func dropAll(t *testing.T, name string) {
-	for _, d := range databases(t, name) {
+	for _, d := range databasesOf(t, name) {
 		mustExec(t, "postgres", "DROP DATABASE IF EXISTS "+d+" WITH (FORCE)")
 	}
 }

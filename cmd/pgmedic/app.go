@@ -19,7 +19,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -149,7 +148,7 @@ func (a *app) printError(err error) {
 func cleanLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {
-		lines[i] = render.Clean(lines[i])
+		lines[i] = words.Clean(lines[i])
 	}
 	return strings.Join(lines, "\n")
 }
@@ -160,8 +159,8 @@ func (a *app) shownData() func(object, words string) {
 	if !a.global.showData {
 		return nil
 	}
-	return func(object, words string) {
-		fmt.Fprintf(a.stderr, "data: %s: %s\n", render.Clean(object), cleanLines(words))
+	return func(object, phrase string) {
+		fmt.Fprintf(a.stderr, "data: %s: %s\n", words.Clean(object), cleanLines(phrase))
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -145,7 +146,7 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	databases, err := postgres.ListDatabases(ctx, conn)
+	databases, err := databases.List(ctx, conn)
 	if err == nil && len(databases) == 0 {
 		err = pgmedic.Errorf(pgmedic.KindNotFound, "name them: pgmedic backup DATABASE…", "the server has no database to back up but those that are templates, closed or set aside")
 	}
@@ -171,9 +172,9 @@ func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, la
 
 // patterns are the configured ones. Other backups than those that somebody asks
 // for by this command are whole.
-func (a *app) patterns() postgres.Patterns {
+func (a *app) patterns() snapshot.Patterns {
 	b := a.cfg.Backup
-	return postgres.Patterns{
+	return snapshot.Patterns{
 		Tables: b.Tables, Schemas: b.Schemas, ExcludeTables: b.ExcludeTables, ExcludeSchemas: b.ExcludeSchemas,
 		ExcludeTableData: b.ExcludeTableData,
 	}
@@ -196,7 +197,7 @@ func (a *app) failedBackups(failures []backupFailure, of int) error {
 	names := make([]string, len(failures))
 	for i, f := range failures {
 		names[i] = sqltext.QuoteIdent(f.Database)
-		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), render.Clean(f.Database), f.Error)
+		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), words.Clean(f.Database), f.Error)
 		if f.Hint != "" {
 			fmt.Fprintf(a.stderr, "       %s\n", words.OneLine(f.Hint))
 		}
@@ -210,8 +211,8 @@ func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 		a.printf("%s\n", b.ID)
 		return
 	}
-	a.printf("%s %s in %s\n", a.paint(a.stdoutTTY).good("backed up"), render.Clean(b.Database.Name),
-		render.Duration(b.FinishedAt.Sub(b.StartedAt)))
+	a.printf("%s %s in %s\n", a.paint(a.stdoutTTY).good("backed up"), words.Clean(b.Database.Name),
+		words.Duration(b.FinishedAt.Sub(b.StartedAt)))
 	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
 		"load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
 }
@@ -237,20 +238,20 @@ func (a *app) tellShrunk(id string, s *catalog.Shrunk) {
 
 func sizeWords(b *pgmedic.Backup) string {
 	plain := plainBytes(b)
-	words := render.Bytes(b.StoredBytes())
+	phrase := words.Bytes(b.StoredBytes())
 	if plain > b.StoredBytes() {
-		words += " stored, " + render.Bytes(plain)
+		phrase += " stored, " + words.Bytes(plain)
 		if b.Method == pgmedic.MethodPlain {
-			words += " as SQL"
+			phrase += " as SQL"
 		} else {
-			words += " before compression"
+			phrase += " before compression"
 		}
 	}
-	return words
+	return phrase
 }
 
 func rowWords(b *pgmedic.Backup) string {
-	return render.Count(b.Rows()) + " in " + render.Count(int64(len(b.Tables))) + " tables"
+	return words.Count(b.Rows()) + " in " + words.Count(int64(len(b.Tables))) + " tables"
 }
 
 // scopeWords says what a partial backup was asked to hold; it is empty for a
@@ -259,7 +260,7 @@ func scopeWords(b *pgmedic.Backup) string {
 	if !b.Partial() {
 		return ""
 	}
-	var words []string
+	var phrase []string
 	for _, s := range []struct {
 		what     string
 		patterns []string
@@ -268,10 +269,10 @@ func scopeWords(b *pgmedic.Backup) string {
 		{"no schemas", b.Scope.ExcludeSchemas}, {"no rows of", b.Scope.ExcludeTableData},
 	} {
 		if len(s.patterns) > 0 {
-			words = append(words, s.what+" "+render.Clean(strings.Join(s.patterns, ", ")))
+			phrase = append(phrase, s.what+" "+words.Clean(strings.Join(s.patterns, ", ")))
 		}
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(phrase, "; ")
 }
 
 // leftOutWords says what a partial backup had to leave out for that.
@@ -279,17 +280,17 @@ func leftOutWords(b *pgmedic.Backup) string {
 	if !b.Partial() {
 		return ""
 	}
-	var words, keys []string
+	var phrase, keys []string
 	for _, k := range b.Scope.LeftOutForeignKeys {
 		keys = append(keys, sqltext.ForeignKey(k))
 	}
 	if len(keys) > 0 {
-		words = append(words, "foreign keys to rows that are not in it: "+render.Clean(few(keys)))
+		phrase = append(phrase, "foreign keys to rows that are not in it: "+words.Clean(few(keys)))
 	}
 	if b.Scope.WithoutLargeObjects {
-		words = append(words, "large objects")
+		phrase = append(phrase, "large objects")
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(phrase, "; ")
 }
 
 func plainBytes(b *pgmedic.Backup) int64 {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -109,9 +109,9 @@ func (a *app) printChecklist(l *checklist) error {
 				continue
 			}
 			const column = 26 // of the details: outcome and name come before
-			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), render.Clean(c.Name), a.fit(render.Clean(c.Detail), column))
+			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), words.Clean(c.Name), a.fit(words.Clean(c.Detail), column))
 			if c.Hint != "" {
-				a.printf("%*s%s\n", column, "", p.dim(a.fit(render.Clean(c.Hint), column)))
+				a.printf("%*s%s\n", column, "", p.dim(a.fit(words.Clean(c.Hint), column)))
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 	if server.Standby {
 		role = "standby"
 	}
-	l.ok("connection", "PostgreSQL %s, %s, database %s, %s", server.Version, role, database.Name, render.Bytes(database.SizeBytes))
+	l.ok("connection", "PostgreSQL %s, %s, database %s, %s", server.Version, role, database.Name, words.Bytes(database.SizeBytes))
 	if postgres.Pooled(conn) {
 		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through a pooler in session mode; a backup takes several of its sessions at once",
 			"set DIRECT_URL to the server itself")
@@ -159,7 +159,7 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 			return database.SizeBytes
 		}
 	}
-	if allowed, err := postgres.CronDatabase(ctx, conn); err != nil {
+	if allowed, err := databases.CronDatabase(ctx, conn); err != nil {
 		l.fail("connection", err)
 	} else if c := restore.BoundCheck(database, allowed, "", database.Name); c != nil {
 		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
@@ -291,7 +291,7 @@ WHERE r.rolname = current_user AND d.datname = current_database()`).Scan(&super,
 // log in can.
 func (a *app) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	database := conn.Config().Database
-	holder, err := postgres.RunLockHolder(ctx, conn, database)
+	holder, err := databases.RunLockHolder(ctx, conn, database)
 	switch {
 	case err != nil:
 		return err
@@ -310,7 +310,7 @@ func (a *app) checkClock(ctx context.Context, l *checklist, conn *pgx.Conn) erro
 		return err
 	}
 	if ahead.Abs() > 5*time.Second {
-		l.add("clock", pgmedic.OutcomeWarn, fmt.Sprintf("the server's clock differs from this host's by %s", render.Duration(ahead.Abs())),
+		l.add("clock", pgmedic.OutcomeWarn, fmt.Sprintf("the server's clock differs from this host's by %s", words.Duration(ahead.Abs())),
 			"run an NTP client on both: backups are found by their time")
 		return nil
 	}
@@ -352,9 +352,9 @@ func (a *app) checkSpace(ctx context.Context, l *checklist, name, dir string, ne
 	}
 	free := int64(usage.Free)
 	if free < needed {
-		l.add(name, pgmedic.OutcomeWarn, fmt.Sprintf("%s free in %s, the database is %s", render.Bytes(free), dir, render.Bytes(needed)),
+		l.add(name, pgmedic.OutcomeWarn, fmt.Sprintf("%s free in %s, the database is %s", words.Bytes(free), dir, words.Bytes(needed)),
 			"free space there, or name another folder")
 		return
 	}
-	l.ok(name, "%s free in %s", render.Bytes(free), dir)
+	l.ok(name, "%s free in %s", words.Bytes(free), dir)
 }

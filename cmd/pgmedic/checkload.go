@@ -9,7 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // room is what a server has room for, as a backup needs it. The limits of role
@@ -77,7 +77,7 @@ func (r room) connections(need int) pgmedic.Check {
 func (r room) locks() pgmedic.Check {
 	c := pgmedic.Check{Name: "locks", Outcome: pgmedic.OutcomeOK}
 	budget := r.Slots * r.PreparedAndBackend / 4
-	c.Detail = fmt.Sprintf("%s tables; up to %s are locked ahead of a backup", render.Count(int64(r.Tables)), render.Count(int64(budget)))
+	c.Detail = fmt.Sprintf("%s tables; up to %s are locked ahead of a backup", words.Count(int64(r.Tables)), words.Count(int64(budget)))
 	if r.Tables > budget {
 		c.Outcome = pgmedic.OutcomeWarn
 		c.Detail += ": with more, a migration meanwhile can make it fail"

@@ -12,7 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // canChoose reports whether there is a person at a terminal that can be drawn
@@ -224,7 +224,7 @@ func (m *chooser) enter() {
 			return
 		}
 		b := m.choice.entry.Backup
-		m.stage, m.name = stageName, postgres.DerivedName(b.Database.Name, "_"+b.SnapshotAt.UTC().Format("20060102_1504"))
+		m.stage, m.name = stageName, databases.DerivedName(b.Database.Name, "_"+b.SnapshotAt.UTC().Format("20060102_1504"))
 	case stageName:
 		if name := strings.TrimSpace(m.name); name != "" {
 			m.choice.into, m.end = name, endChosen

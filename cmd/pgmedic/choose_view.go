@@ -11,7 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -42,13 +42,13 @@ func (m *chooser) lines() []string {
 		return m.whatLines()
 	case stageName:
 		return []string{
-			m.paint.bold("Into a new database of which name?"), "", "  " + render.Clean(m.name) + "▏", "",
+			m.paint.bold("Into a new database of which name?"), "", "  " + words.Clean(m.name) + "▏", "",
 			m.paint.dim("enter: restore   esc: back"),
 		}
 	}
 	lines := []string{
 		m.paint.bold("Restore which backup?") + m.paint.dim(fmt.Sprintf("   %d of %d", len(m.shown), len(m.all))),
-		"search: " + render.Clean(m.search) + "▏",
+		"search: " + words.Clean(m.search) + "▏",
 	}
 	lines = append(lines, m.listLines()...)
 	lines = append(lines, "")
@@ -73,7 +73,7 @@ func (m *chooser) listLines() []string {
 		rows = append(rows, m.cells(e))
 	}
 	headers := []string{"AGE", "DATABASE", "SIZE", "PROOF", "ID"}
-	table := render.Table(headers, rows, render.TableOptions{Width: m.width - 2, Shrink: []int{1, 3}, Right: []int{2}})
+	table := terminal.Table(headers, rows, terminal.TableOptions{Width: m.width - 2, Shrink: []int{1, 3}, Right: []int{2}})
 	all := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
 	lines := []string{m.paint.bold("  " + all[0])}
 	for i := m.first; i < min(m.first+room, len(m.shown)); i++ {
@@ -88,9 +88,9 @@ func (m *chooser) listLines() []string {
 
 // cells are a backup's in the list.
 func (m *chooser) cells(e catalog.Entry) []string {
-	words := proofOfEntry(e).words(m.now)
+	phrase := proofOfEntry(e).words(m.now)
 	b := e.Backup
-	return []string{render.Ago(m.now, b.SnapshotAt), b.Database.Name, render.Bytes(b.StoredBytes()), words, b.ID}
+	return []string{words.Ago(m.now, b.SnapshotAt), b.Database.Name, words.Bytes(b.StoredBytes()), phrase, b.ID}
 }
 
 // details say more of a backup, in as many lines as detailLines.
@@ -110,20 +110,20 @@ func (m *chooser) details(e catalog.Entry) []string {
 	}
 	lines := []string{
 		fmt.Sprintf("data as of %s, server %s, PostgreSQL %s", b.SnapshotAt.UTC().Format("2006-01-02 15:04:05Z"), b.Server.Name, b.Server.Version),
-		fmt.Sprintf("%s rows in %d tables, %s on the server", render.Count(e.Rows), e.Tables, render.Bytes(b.Database.SizeBytes)),
+		fmt.Sprintf("%s rows in %d tables, %s on the server", words.Count(e.Rows), e.Tables, words.Bytes(b.Database.SizeBytes)),
 		kind,
 		sealWords(b) + "; " + recovers,
 		strings.Join(labels, ", "),
 	}
 	for i, l := range lines {
-		lines[i] = "  " + render.Clean(l)
+		lines[i] = "  " + words.Clean(l)
 	}
 	return lines
 }
 
 func (m *chooser) whatLines() []string {
 	b := m.choice.entry.Backup
-	lines := []string{m.paint.bold("Restore backup "+b.ID) + " of " + render.Clean(b.Database.Name), ""}
+	lines := []string{m.paint.bold("Restore backup "+b.ID) + " of " + words.Clean(b.Database.Name), ""}
 	for i, what := range []string{
 		"into a new database, beside the living one",
 		"in place of the living one, which is kept to go back to",

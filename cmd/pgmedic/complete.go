@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // completionPatience is how long a shell waits for words that a store or a server has
@@ -183,7 +184,7 @@ func (a *app) databaseNames(ctx context.Context, cmd *cobra.Command) []string {
 		return nil
 	}
 	defer postgres.Close(ctx, conn)
-	names, err := postgres.ListDatabases(ctx, conn)
+	names, err := databases.List(ctx, conn)
 	if err != nil {
 		return nil
 	}

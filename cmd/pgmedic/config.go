@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/terminal"
 )
 
 // settingRow is one setting in the JSON of pgmedic config.
@@ -48,7 +48,7 @@ func (a *app) printConfig(values []config.Value) error {
 	if a.global.json {
 		return a.printJSON(map[string]any{"settings": rows, "file": a.cfg.File, "env_file": a.cfg.EnvFile})
 	}
-	a.printf("%s", render.Table([]string{"SETTING", "FROM", "VALUE"}, cells, render.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	a.printf("%s", terminal.Table([]string{"SETTING", "FROM", "VALUE"}, cells, terminal.TableOptions{Color: a.paint(a.stdoutTTY).on}))
 	return nil
 }
 

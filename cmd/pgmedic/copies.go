@@ -10,7 +10,6 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -110,18 +109,18 @@ func copyWords(b *pgmedic.Backup, stores []copyStore) string {
 	if len(stores) == 0 {
 		return ""
 	}
-	words := []string{copiesOf(b, stores).String()}
+	phrase := []string{copiesOf(b, stores).String()}
 	for _, s := range statesOf(b, stores) {
-		words = append(words, render.Clean(s.Name)+" "+string(s.State))
+		phrase = append(phrase, words.Clean(s.Name)+" "+string(s.State))
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(phrase, "; ")
 }
 
 // printUnreadCopies says which stores of copies could not be read.
 func (a *app) printUnreadCopies(stores []copyStore) {
 	for _, s := range stores {
 		if s.Error != "" {
-			a.printf("%s %s: %s\n", a.paint(a.stdoutTTY).warn("copies unknown:"), render.Clean(s.Name), render.Clean(s.Error))
+			a.printf("%s %s: %s\n", a.paint(a.stdoutTTY).warn("copies unknown:"), words.Clean(s.Name), words.Clean(s.Error))
 		}
 	}
 }

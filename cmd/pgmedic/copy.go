@@ -10,7 +10,6 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -173,14 +172,14 @@ func (a *app) printCopy(r copyRow) {
 		a.printf("%s\n", r.ID)
 		return
 	}
-	words := fmt.Sprintf("%d objects, %s", r.Copied.Copied, render.Bytes(r.CopiedBytes))
+	phrase := fmt.Sprintf("%d objects, %s", r.Copied.Copied, words.Bytes(r.CopiedBytes))
 	switch {
 	case r.Copied.Copied == 0:
-		words = "was whole"
+		phrase = "was whole"
 	case r.Kept > 0:
-		words += fmt.Sprintf("; %d were there", r.Kept)
+		phrase += fmt.Sprintf("; %d were there", r.Kept)
 	}
-	a.printf("%s %s to %s: %s\n", a.paint(a.stdoutTTY).good("copied"), r.ID, render.Clean(r.Store), words)
+	a.printf("%s %s to %s: %s\n", a.paint(a.stdoutTTY).good("copied"), r.ID, words.Clean(r.Store), phrase)
 }
 
 // copyTaken copies a backup that was just taken to each configured copy. The

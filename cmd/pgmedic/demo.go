@@ -20,12 +20,15 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/text"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 //go:embed clinic.sql
@@ -205,8 +208,8 @@ SELECT (SELECT count(*) FROM public.patients), (SELECT count(*) FROM public.enco
 	if err != nil {
 		return postgres.Wrap(err, "count the sample clinic")
 	}
-	d.headline(1, "A database", "%s: %s patients, %s encounters, %s observations, %s claims", render.Bytes(size),
-		render.Count(counts[0]), render.Count(counts[1]), render.Count(counts[2]), render.Count(counts[3]))
+	d.headline(1, "A database", "%s: %s patients, %s encounters, %s observations, %s claims", words.Bytes(size),
+		words.Count(counts[0]), words.Count(counts[1]), words.Count(counts[2]), words.Count(counts[3]))
 	return nil
 }
 
@@ -216,8 +219,8 @@ func (d *demo) backup(ctx context.Context) error {
 		return err
 	}
 	d.result.BackupID = b.ID
-	d.headline(2, "Backed up", "%s in %s: %s rows, %s stored", d.paint.bold(b.ID), render.Duration(b.FinishedAt.Sub(b.StartedAt)),
-		render.Count(b.Rows()), render.Bytes(b.StoredBytes()))
+	d.headline(2, "Backed up", "%s in %s: %s rows, %s stored", d.paint.bold(b.ID), words.Duration(b.FinishedAt.Sub(b.StartedAt)),
+		words.Count(b.Rows()), words.Bytes(b.StoredBytes()))
 	return nil
 }
 
@@ -250,7 +253,7 @@ func (d *demo) lose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.headline(4, "A bad day", "DELETE FROM claims, without a WHERE: %s claims left", d.paint.bad(render.Count(n)))
+	d.headline(4, "A bad day", "DELETE FROM claims, without a WHERE: %s claims left", d.paint.bad(words.Count(n)))
 	return nil
 }
 
@@ -280,7 +283,7 @@ func (d *demo) restore(ctx context.Context) error {
 		return err
 	}
 	d.headline(5, "Restored", "%s claims are back, in %s: into a new database, compared, then swapped in",
-		d.paint.good(render.Count(n)), secondsWords(done.Seconds))
+		d.paint.good(words.Count(n)), secondsWords(done.Seconds))
 	d.more("clients waited %s; the old database is kept, and was backed up first", secondsWords(done.OutageSeconds))
 	return nil
 }
@@ -305,7 +308,7 @@ func (d *demo) undo(ctx context.Context) error {
 		return err
 	}
 	d.headline(6, "Undone", "a restore can be taken back: rolled back in %s (%s claims), and forward (%s claims)",
-		secondsWords(back.Seconds), render.Count(undone), render.Count(again))
+		secondsWords(back.Seconds), words.Count(undone), words.Count(again))
 	return nil
 }
 
@@ -338,13 +341,13 @@ func (d *demo) health(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	findings := judge.Analyse(got, nil, judge.DefaultThresholds())
+	findings := judge.Analyse(got, nil, reading.DefaultThresholds())
 	d.result.Findings = findings
 	if d.global.json {
 		return nil
 	}
 	d.headline(7, "Its health", "a morning's work later, as `pgmedic report` prints it:\n")
-	return render.Text(d.rawOut, render.NewReport(d.now(), got, findings, d.mutes()...), d.textOptions(true))
+	return text.Write(d.rawOut, render.NewReport(d.now(), got, findings, d.mutes()...), d.textOptions(true))
 }
 
 func (d *demo) exec(ctx context.Context, sql string) error {

@@ -10,8 +10,8 @@ import (
 	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // foresee says what a restore would do. What would stop it makes the exit code
@@ -37,18 +37,18 @@ func (a *app) foresee(ctx context.Context, o restore.SwapOptions) error {
 }
 
 func (a *app) printPreview(p *restore.Preview) {
-	what := "would be restored into a new database " + render.Clean(p.Database)
+	what := "would be restored into a new database " + words.Clean(p.Database)
 	if p.Swap {
-		what = "would replace database " + render.Clean(p.Database)
+		what = "would replace database " + words.Clean(p.Database)
 	}
 	a.printf("%s: backup %s %s\n", a.paint(a.stdoutTTY).bold("nothing was made"), p.BackupID, what)
-	a.fields("to fetch", render.Bytes(p.FetchBytes), "database", render.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
+	a.fields("to fetch", words.Bytes(p.FetchBytes), "database", words.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
 	a.printChecks(p.Checks)
 	for _, name := range p.Standbys {
-		a.printf("  %-14s %s\n", "standby", render.Clean(name))
+		a.printf("  %-14s %s\n", "standby", words.Clean(name))
 	}
 	for _, o := range p.Outside {
-		a.printf("  %-14s %s\n", render.Clean(o.Kind), a.fit(render.Clean(o.Name+": "+o.Note), 17))
+		a.printf("  %-14s %s\n", words.Clean(o.Kind), a.fit(words.Clean(o.Name+": "+o.Note), 17))
 	}
 }
 
@@ -67,6 +67,6 @@ func foreseeSpace(ctx context.Context, p *restore.Preview) pgmedic.Check {
 	if int64(usage.Free) < p.DatabaseBytes {
 		c.Outcome, c.Hint = pgmedic.OutcomeWarn, "free space there first"
 	}
-	c.Detail = fmt.Sprintf("%s free in %s of this host", render.Bytes(int64(usage.Free)), p.DataDirectory)
+	c.Detail = fmt.Sprintf("%s free in %s of this host", words.Bytes(int64(usage.Free)), p.DataDirectory)
 	return c
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"strings"
 
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // globalsWords says what became of the backup's roles and tablespaces, and
@@ -14,7 +14,7 @@ func globalsWords(g *restore.Globals) string {
 	if g == nil {
 		return ""
 	}
-	return render.Clean(g.String())
+	return words.Clean(g.String())
 }
 
 // confirmGlobals says which roles that are there would be changed, all of them,
@@ -33,10 +33,10 @@ func (a *app) printGlobals(g *restore.Globals) {
 		return
 	}
 	if len(g.Made) > 0 {
-		a.before("roles made", render.Clean(strings.Join(g.Made, ", ")))
+		a.before("roles made", words.Clean(strings.Join(g.Made, ", ")))
 	}
 	if len(g.Changed) > 0 {
-		a.before("roles changed", render.Clean(strings.Join(g.Changed, ", "))+
+		a.before("roles changed", words.Clean(strings.Join(g.Changed, ", "))+
 			": attributes, passwords and settings become the backup's, for every database of the server")
 	}
 }

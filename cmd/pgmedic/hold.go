@@ -14,7 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type holdFlags struct{ reason, name, until string }
@@ -298,23 +298,23 @@ func (a *app) printHeld(word string, r heldRow, name string) {
 		return
 	}
 	if a.global.quiet {
-		a.printf("%s\n", render.Clean(r.ID))
+		a.printf("%s\n", words.Clean(r.ID))
 		return
 	}
 	if name == "" {
 		word = "unmarked"
 	}
-	words := fmt.Sprintf("%s in %s", r.ID, r.Store)
+	text := fmt.Sprintf("%s in %s", r.ID, r.Store)
 	if name != "" {
-		words += fmt.Sprintf(", hold %q", name)
+		text += fmt.Sprintf(", hold %q", name)
 	}
 	if r.Unmarked && name != "" {
-		words += ", and its mark taken off"
+		text += ", and its mark taken off"
 	}
 	if n := len(r.Holds); word == "released" && n > 0 {
-		words += "; " + count(n, "hold") + " left"
+		text += "; " + count(n, "hold") + " left"
 	}
-	a.printf("%s %s\n", a.paint(a.stdoutTTY).good(word), a.value(words))
+	a.printf("%s %s\n", a.paint(a.stdoutTTY).good(word), a.value(text))
 }
 
 // endHold prints the JSON, and makes one error of the stores in which it was not done.

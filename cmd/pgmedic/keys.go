@@ -12,8 +12,9 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/terminal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // keysRow is what is known of the ways to open one backup, and what was done
@@ -236,7 +237,7 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		return a.printJSON(row)
 	}
 	if !row.Encrypted {
-		a.printf("backup %s has no keys of its own: %s\n", row.ID, render.Clean(sealWords(e.Backup)))
+		a.printf("backup %s has no keys of its own: %s\n", row.ID, words.Clean(sealWords(e.Backup)))
 		return nil
 	}
 	lines, unknown := make([][]string, 0, len(row.Keys)), false
@@ -252,10 +253,10 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		if public == "" && strings.HasPrefix(k.Name, recipientPrefix) {
 			public, unknown = "not known here", true
 		}
-		lines = append(lines, []string{render.Clean(k.Name), string(k.Kind), opens, public})
+		lines = append(lines, []string{words.Clean(k.Name), string(k.Kind), opens, public})
 	}
-	a.printf("%s", render.Table([]string{"NAME", "KIND", "THIS HOST OPENS IT", "PUBLIC KEY"}, lines,
-		render.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	a.printf("%s", terminal.Table([]string{"NAME", "KIND", "THIS HOST OPENS IT", "PUBLIC KEY"}, lines,
+		terminal.TableOptions{Color: a.paint(a.stdoutTTY).on}))
 	if unknown {
 		a.printf("%s\n", a.paint(a.stdoutTTY).dim("The store holds no public keys. A name ends in the first 8 digits of the SHA-256 of its key: printf %s age1… | sha256sum"))
 	}
@@ -381,7 +382,7 @@ func (a *app) confirmKeys(ctx context.Context, entries []catalog.Entry, change k
 	if change.all {
 		which = fmt.Sprintf("%d backups", len(entries))
 	}
-	return a.confirm(ctx, fmt.Sprintf("Key %q will no longer open %s.", render.Clean(change.remove), which), change.remove)
+	return a.confirm(ctx, fmt.Sprintf("Key %q will no longer open %s.", words.Clean(change.remove), which), change.remove)
 }
 
 // changeKey does a change to one backup. With --all, backups that it is not

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -18,13 +17,13 @@ func (a *app) printKeyChanges(rows []keysRow, change keyChange) error {
 		case r.Error != "":
 			parts = append(parts, a.paint(a.stdoutTTY).bad("failed")+": "+words.OneLine(r.Error))
 		case r.Skipped != "":
-			parts = append(parts, "skipped: "+render.Clean(r.Skipped))
+			parts = append(parts, "skipped: "+words.Clean(r.Skipped))
 		default:
 			if r.Added != "" {
 				parts = append(parts, "opened by "+r.Added)
 			}
 			if r.Removed != "" {
-				parts = append(parts, "no longer by "+render.Clean(r.Removed))
+				parts = append(parts, "no longer by "+words.Clean(r.Removed))
 			}
 		}
 		if a.global.quiet && r.Error == "" {

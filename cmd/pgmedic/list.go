@@ -13,9 +13,10 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/terminal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // backupRow is one backup in a listing's JSON.
@@ -85,14 +86,14 @@ func proofOfEntry(e catalog.Entry) proofRow {
 
 // words say what is known of a backup, and since when: claimed: proven 2 h ago.
 func (r proofRow) words(now time.Time) string {
-	words := string(r.State)
+	phrase := string(r.State)
 	if r.Claimed {
-		words = "claimed: " + words
+		phrase = "claimed: " + phrase
 	}
 	if r.State != pgmedic.ProofTaken {
-		words += " " + render.Ago(now, r.At)
+		phrase += " " + words.Ago(now, r.At)
 	}
-	return words
+	return phrase
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -182,21 +183,21 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 	if len(listing.Entries) == 0 {
 		of := ""
 		if f.Database != "" {
-			of = " of database " + render.Clean(f.Database)
+			of = " of database " + words.Clean(f.Database)
 		}
 		if f.Server != "" {
-			of += " of server " + render.Clean(f.Server)
+			of += " of server " + words.Clean(f.Server)
 		}
-		a.printf("no backups%s in %s; take one: pgmedic backup\n", of, render.Clean(location(c)))
+		a.printf("no backups%s in %s; take one: pgmedic backup\n", of, words.Clean(location(c)))
 	} else {
 		a.printf("%s", a.backupTable(listing.Entries, copies))
 	}
 	for _, d := range listing.Damaged {
-		a.printf("%s %s\n", p.bad("damaged:"), render.Clean(d.Reason))
+		a.printf("%s %s\n", p.bad("damaged:"), words.Clean(d.Reason))
 	}
 	for _, e := range listing.Entries {
 		if e.Shrunk != nil {
-			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, render.Clean(e.Shrunk.Before))
+			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, words.Clean(e.Shrunk.Before))
 		}
 	}
 	for _, e := range listing.Entries {
@@ -211,14 +212,14 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 	servers := listing.ServersByName()
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		ids := servers[name]
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), render.Clean(name), render.Clean(strings.Join(ids, ", ")))))
+		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), words.Clean(name), words.Clean(strings.Join(ids, ", ")))))
 	}
 	if n := len(listing.Orphans); n > 0 {
 		var size int64
 		for _, o := range listing.Orphans {
 			size += o.SizeBytes
 		}
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on (--orphans)", n, render.Bytes(size))))
+		a.printf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on (--orphans)", n, words.Bytes(size))))
 	}
 }
 
@@ -249,11 +250,11 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 			proof += ", shrunk"
 		}
 		proof += keepingWords(e, now)
-		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Server, r.Database, render.Bytes(r.StoredBytes),
+		rows = append(rows, []string{r.ID, words.Ago(now, r.SnapshotAt), r.Server, r.Database, words.Bytes(r.StoredBytes),
 			ratio, method, r.Encryption, proof, r.Copies.String()})
 	}
-	return render.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}, rows,
-		render.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
+	return terminal.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}, rows,
+		terminal.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
 }
 
 // narrowTable leaves out what show tells as well.
@@ -279,10 +280,10 @@ func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns i
 		if r.Copies.Complete < r.Copies.Wanted {
 			proof += ", copies " + r.Copies.String()
 		}
-		rows = append(rows, []string{r.ID, render.Ago(now, r.SnapshotAt), r.Database, render.Bytes(r.StoredBytes), proof})
+		rows = append(rows, []string{r.ID, words.Ago(now, r.SnapshotAt), r.Database, words.Bytes(r.StoredBytes), proof})
 	}
-	return render.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, rows,
-		render.TableOptions{Width: columns, Shrink: []int{2}, Right: []int{3}, Color: a.paint(true).on})
+	return terminal.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, rows,
+		terminal.TableOptions{Width: columns, Shrink: []int{2}, Right: []int{3}, Color: a.paint(true).on})
 }
 
 // listOrphans prints what has no manifest.
@@ -296,11 +297,11 @@ func (a *app) listOrphans(orphans []catalog.Orphan) error {
 			a.printf("%s\n", o.Folder)
 			continue
 		}
-		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), render.Bytes(o.SizeBytes), render.Ago(a.now(), o.NewestAt)})
+		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), words.Bytes(o.SizeBytes), words.Ago(a.now(), o.NewestAt)})
 	}
 	if len(rows) > 0 {
-		a.printf("%s", render.Table([]string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows,
-			render.TableOptions{Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
+		a.printf("%s", terminal.Table([]string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows,
+			terminal.TableOptions{Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
 	} else if !a.global.quiet {
 		a.printf("no orphans\n")
 	}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // addUnencrypted adds the flag of commands that use what is in a backup.
@@ -208,7 +208,7 @@ func (a *app) warnOdd(b *pgmedic.Backup, odd []string) {
 	if len(odd) > most {
 		names += fmt.Sprintf(" and %d more", len(odd)-most)
 	}
-	a.log.Warn("keys were passed over that do not open this backup: find out who can write to the store", "backup", b.ID, "keys", render.Clean(names))
+	a.log.Warn("keys were passed over that do not open this backup: find out who can write to the store", "backup", b.ID, "keys", words.Clean(names))
 }
 
 // maxPassphrases is how many wraps of a passphrase are tried: each takes a quarter

@@ -11,7 +11,6 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -144,7 +143,7 @@ func (p *progress) finished(step string, took time.Duration) {
 		p.app.log.Info("step done", "step", step, "seconds", took.Round(time.Millisecond).Seconds())
 		return
 	}
-	fmt.Fprintf(&p.app.screen, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", render.Clean(step))), render.Duration(took))
+	fmt.Fprintf(&p.app.screen, "  %s %s\n", p.paint.dim(fmt.Sprintf("%-13s", words.Clean(step))), words.Duration(took))
 }
 
 // tick tells of the last step again: time has passed.
@@ -180,7 +179,7 @@ func (p *progress) tell(s *stepState, now time.Time) {
 		p.app.log.Info("step goes on", "step", s.last.Step, "done_bytes", s.last.DoneBytes, "total_bytes", s.last.TotalBytes, "seconds", now.Sub(s.began).Round(time.Second).Seconds())
 		return
 	}
-	fmt.Fprintf(&p.app.screen, "  %-13s %s\n", render.Clean(s.last.Step), s.words(now))
+	fmt.Fprintf(&p.app.screen, "  %-13s %s\n", words.Clean(s.last.Step), s.words(now))
 }
 
 // percent is how much is done, or -1 where nobody can know. What goes on is
@@ -199,18 +198,18 @@ func (s *stepState) words(now time.Time) string {
 	if e.DoneBytes <= 0 {
 		return "…"
 	}
-	text := render.Bytes(e.DoneBytes)
+	text := words.Bytes(e.DoneBytes)
 	if e.TotalBytes > 0 {
-		text = fmt.Sprintf("%2d%%  %s of %s", s.percent(), text, render.Bytes(max(e.TotalBytes, e.DoneBytes)))
+		text = fmt.Sprintf("%2d%%  %s of %s", s.percent(), text, words.Bytes(max(e.TotalBytes, e.DoneBytes)))
 	}
 	if rate, ok := s.rate.at(now); ok {
-		text += fmt.Sprintf("  %s/s", render.Bytes(int64(rate)))
+		text += fmt.Sprintf("  %s/s", words.Bytes(int64(rate)))
 		if left, ok := timeLeft(e.TotalBytes-e.DoneBytes, rate); ok {
-			text += "  about " + render.Duration(left) + " left"
+			text += "  about " + words.Duration(left) + " left"
 		}
 	}
 	if e.Object != "" {
-		text += "  " + render.Clean(e.Object)
+		text += "  " + words.Clean(e.Object)
 	}
 	return text
 }

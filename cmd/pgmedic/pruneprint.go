@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -28,21 +27,21 @@ func (a *app) printDatabases(plan *pruneResult) {
 		return paint.dim(fmt.Sprintf("%-7s", "keep"))
 	}
 	for _, p := range plan.Databases {
-		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Bytes(p.SizeBytes),
-			agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Bytes(p.SizeBytes),
+			agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
 	}
 	for _, p := range plan.Rescued {
-		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), render.Clean(p.Database), render.Clean(p.Schema),
-			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), render.Clean(p.Reason))
+		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Clean(p.Schema),
+			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
 	}
 	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), render.Clean(u.Database), words.OneLine(u.Reason))
+		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
 	}
 }
 
 // agoSeconds says how long ago something was, by the server's clock.
 func agoSeconds(since time.Time, seconds float64) string {
-	return render.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
+	return words.Ago(since.Add(time.Duration(seconds*float64(time.Second))), since)
 }
 
 // printSeries prints what becomes of backups.
@@ -50,35 +49,35 @@ func (a *app) printSeries(plan *pruneResult, keeps bool) {
 	paint := a.paint(a.stdoutTTY)
 	for _, s := range plan.Stores {
 		if s.Error != "" {
-			a.printf("%s  %s: %s\n", paint.warn("unread "), render.Clean(s.Name), render.Clean(s.Error))
+			a.printf("%s  %s: %s\n", paint.warn("unread "), words.Clean(s.Name), words.Clean(s.Error))
 		}
 	}
 	for _, s := range plan.Series {
-		a.printf("%s  %s\n", paint.bold(render.Clean(seriesName(s)+", in "+s.Store)), seriesSums(s))
+		a.printf("%s  %s\n", paint.bold(words.Clean(seriesName(s)+", in "+s.Store)), seriesSums(s))
 		if s.Stopped != "" {
-			a.printf("  %s %s\n", paint.bad("nothing is deleted:"), render.Clean(s.Stopped))
+			a.printf("  %s %s\n", paint.bad("nothing is deleted:"), words.Clean(s.Stopped))
 		}
 		for _, d := range s.Decisions {
 			if d.Verdict == retention.Keep && !d.Unmark && (!keeps || s.Stopped != "") {
 				continue
 			}
-			a.printf("  %s  %s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, d.Done), render.Clean(d.ID), paint.dim(fmt.Sprintf("%-8s", render.Clean(string(d.Proof)))),
-				render.Clean(a.decisionWords(d)))
+			a.printf("  %s  %s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, d.Done), words.Clean(d.ID), paint.dim(fmt.Sprintf("%-8s", words.Clean(string(d.Proof)))),
+				words.Clean(a.decisionWords(d)))
 		}
 	}
 	for _, o := range plan.Orphans {
 		if o.Verdict == retention.Keep && !keeps {
 			continue
 		}
-		a.printf("  %s  %s, in %s: no manifest, %s in %s: %s\n", a.verdict(o.Verdict, false, o.Done), render.Clean(o.Folder), render.Clean(o.Store),
-			render.Bytes(o.SizeBytes), count(o.Objects, "object"), render.Clean(o.Reason))
+		a.printf("  %s  %s, in %s: no manifest, %s in %s: %s\n", a.verdict(o.Verdict, false, o.Done), words.Clean(o.Folder), words.Clean(o.Store),
+			words.Bytes(o.SizeBytes), count(o.Objects, "object"), words.Clean(o.Reason))
 	}
 	if plan.FreedBytes+plan.MarkedBytes > 0 {
 		word := "would free"
 		if !keeps {
 			word = "freed"
 		}
-		a.printf("%s %s now, and %s when the marks are old enough\n", word, render.Bytes(plan.FreedBytes), render.Bytes(plan.MarkedBytes))
+		a.printf("%s %s now, and %s when the marks are old enough\n", word, words.Bytes(plan.FreedBytes), words.Bytes(plan.MarkedBytes))
 	}
 	if len(plan.Databases)+len(plan.Rescued)+len(plan.Series)+len(plan.Orphans)+len(plan.Unread) == 0 {
 		a.printf("there is nothing to prune: no backups, no database that was set aside, and nothing that a restore or a rescue left\n")
@@ -87,7 +86,7 @@ func (a *app) printSeries(plan *pruneResult, keeps bool) {
 
 // seriesSums says how many backups of a series have which verdict.
 func seriesSums(s retention.Series) string {
-	var words []string
+	var text []string
 	for _, v := range []struct {
 		verdict retention.Verdict
 		word    string
@@ -96,12 +95,12 @@ func seriesSums(s retention.Series) string {
 		n, size := s.Count(v.verdict)
 		switch {
 		case n > 0 && v.size:
-			words = append(words, fmt.Sprintf("%s %d (%s)", v.word, n, render.Bytes(size)))
+			text = append(text, fmt.Sprintf("%s %d (%s)", v.word, n, words.Bytes(size)))
 		case n > 0:
-			words = append(words, fmt.Sprintf("%s %d", v.word, n))
+			text = append(text, fmt.Sprintf("%s %d", v.word, n))
 		}
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(text, ", ")
 }
 
 // verdict is the word at the beginning of a line.
@@ -115,7 +114,7 @@ func (a *app) verdict(v retention.Verdict, unmark, done bool) string {
 	case done:
 		word = map[retention.Verdict]string{retention.Mark: "marked", retention.Delete: "deleted"}[v]
 	}
-	word = fmt.Sprintf("%-8s", render.Clean(word))
+	word = fmt.Sprintf("%-8s", words.Clean(word))
 	switch {
 	case done:
 		return paint.good(word)
@@ -127,35 +126,35 @@ func (a *app) verdict(v retention.Verdict, unmark, done bool) string {
 
 // decisionWords says why, and of what is marked since when and until when.
 func (a *app) decisionWords(d retention.Decision) string {
-	words := d.Why()
+	text := d.Why()
 	if d.Verdict != retention.Keep {
-		words = render.Bytes(d.Bytes) + "; " + words
+		text = words.Bytes(d.Bytes) + "; " + text
 	}
 	if d.Verdict == retention.Wait || d.Verdict == retention.Delete {
-		words += "; marked " + render.Ago(a.now(), d.MarkedAt)
+		text += "; marked " + words.Ago(a.now(), d.MarkedAt)
 	}
 	if d.Verdict == retention.Wait {
-		words += ", may go at " + d.DeleteAfter.UTC().Format("2006-01-02 15:04Z")
+		text += ", may go at " + d.DeleteAfter.UTC().Format("2006-01-02 15:04Z")
 	}
-	return words
+	return text
 }
 
 // printPruned prints the names of what was dropped and deleted.
 func (a *app) printPruned(done *pruneResult) {
 	for _, p := range done.Databases {
 		if p.Dropped {
-			a.printf("%s\n", render.Clean(p.Database))
+			a.printf("%s\n", words.Clean(p.Database))
 		}
 	}
 	for _, p := range done.Rescued {
 		if p.Dropped {
-			a.printf("%s.%s\n", render.Clean(p.Database), render.Clean(p.Schema))
+			a.printf("%s.%s\n", words.Clean(p.Database), words.Clean(p.Schema))
 		}
 	}
 	for _, s := range done.Series {
 		for _, d := range s.Decisions {
 			if d.Verdict == retention.Delete && d.Done {
-				a.printf("%s\n", render.Clean(d.ID))
+				a.printf("%s\n", words.Clean(d.ID))
 			}
 		}
 	}

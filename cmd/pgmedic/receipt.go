@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // worse keeps an error that says more than that a receipt was not stored.
@@ -40,9 +40,9 @@ func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
 		a.printf("%s\n", r.BackupID)
 		return
 	}
-	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + render.Clean(b.Database.Name)
+	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + words.Clean(b.Database.Name)
 	if r.Sample != nil && r.Outcome == pgmedic.OutcomeOK {
-		line = "sampled: backup " + r.BackupID + " of " + render.Clean(b.Database.Name) + ", " + sampleWords(r)
+		line = "sampled: backup " + r.BackupID + " of " + words.Clean(b.Database.Name) + ", " + sampleWords(r)
 	}
 	if r.RecoverySeconds > 0 {
 		line += " recovers in " + p.bold(secondsWords(r.RecoverySeconds))

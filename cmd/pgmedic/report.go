@@ -23,6 +23,9 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/html"
+	"github.com/pgmedic/pgmedic/internal/render/prometheus"
+	"github.com/pgmedic/pgmedic/internal/render/text"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -227,7 +230,7 @@ func readReading(path string) (*reading.Reading, error) {
 		return nil, pgmedic.Errorf(pgmedic.KindUnreachable, hint, "read the reading: %w", err)
 	}
 	if len(data) > longestReading {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it has more than %s, and no reading has", path, render.Bytes(longestReading))
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, hint, "%s: it has more than %s, and no reading has", path, words.Bytes(longestReading))
 	}
 	var report struct {
 		Reading json.RawMessage `json:"reading"`
@@ -247,8 +250,8 @@ func readReading(path string) (*reading.Reading, error) {
 	return got, nil
 }
 
-func (a *app) thresholds() judge.Thresholds {
-	t, c := judge.DefaultThresholds(), a.cfg.Report.Thresholds
+func (a *app) thresholds() reading.Thresholds {
+	t, c := reading.DefaultThresholds(), a.cfg.Report.Thresholds
 	t.ConnectionsWarnPercent, t.ConnectionsCriticalPercent = c.ConnectionsWarnPercent, c.ConnectionsCriticalPercent
 	t.DeadTuplesPercent = c.DeadTuplesWarnPercent
 	t.CacheWarnPercent, t.CacheCriticalPercent = c.CacheHitWarnPercent, c.CacheHitCriticalPercent
@@ -274,11 +277,11 @@ func (a *app) writeReport(ctx context.Context, report render.Report, flags repor
 	case "json":
 		err = render.JSON(&b, report)
 	case "html":
-		err = render.HTML(&b, report, render.HTMLOptions{Explain: explanation})
+		err = html.Write(&b, report, html.Options{Explain: explanation})
 	case "prometheus":
-		err = render.Prometheus(&b, report, a.metricsOptions(flags))
+		err = prometheus.Write(&b, report, a.metricsOptions(flags))
 	default:
-		err = render.Text(&b, report, a.textOptions(flags.output == ""))
+		err = text.Write(&b, report, a.textOptions(flags.output == ""))
 	}
 	if err != nil {
 		return err
@@ -315,12 +318,12 @@ func (a *app) deliverReport(ctx context.Context, text []byte, flags reportFlags)
 }
 
 // textOptions fit a report to the terminal, if it is for one.
-func (a *app) textOptions(printed bool) render.TextOptions {
+func (a *app) textOptions(printed bool) text.Options {
 	if !printed || !a.stdoutTTY {
-		return render.TextOptions{}
+		return text.Options{}
 	}
 	// Prose is hard to read in lines of any length.
-	return render.TextOptions{Width: min(a.stdoutWidth(), 100), Color: a.paint(true).on}
+	return text.Options{Width: min(a.stdoutWidth(), 100), Color: a.paint(true).on}
 }
 
 // reportPath is the file that a report is written to: the one named, or one

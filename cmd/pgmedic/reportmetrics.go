@@ -11,7 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/prometheus"
 )
 
 // reportSections checks what --section names; nil is all.
@@ -29,8 +29,8 @@ func (a *app) reportSections(flags reportFlags) ([]string, error) {
 // metricsOptions name the server in metrics as it is named when it doesn't
 // answer: as the configuration does, else by its address. A reading from a file
 // can be of any server, and has its own name.
-func (a *app) metricsOptions(flags reportFlags) render.PrometheusOptions {
-	opts := render.PrometheusOptions{Version: a.version}
+func (a *app) metricsOptions(flags reportFlags) prometheus.Options {
+	opts := prometheus.Options{Version: a.version}
 	if flags.input != "" {
 		return opts
 	}
@@ -65,7 +65,7 @@ func (a *app) writeDown(ctx context.Context, args []string, flags reportFlags, c
 		return nil
 	}
 	var b bytes.Buffer
-	if err := render.PrometheusDown(&b, database, a.metricsOptions(flags)); err != nil {
+	if err := prometheus.WriteDown(&b, database, a.metricsOptions(flags)); err != nil {
 		return err
 	}
 	return a.deliverReport(ctx, b.Bytes(), flags)

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/terminal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // rescue brings single tables back beside the living ones.
@@ -45,24 +46,24 @@ func (a *app) printRescued(done *restore.Rescued) {
 		tables = "1 table"
 	}
 	if done.DryRun {
-		a.printf("%s: %s of backup %s would come into database %s\n", p.bold("nothing was made"), tables, done.BackupID, render.Clean(done.Database))
+		a.printf("%s: %s of backup %s would come into database %s\n", p.bold("nothing was made"), tables, done.BackupID, words.Clean(done.Database))
 	} else {
-		a.printf("%s %s of backup %s into database %s in %s\n", p.good("rescued"), tables, done.BackupID, render.Clean(done.Database), secondsWords(done.Seconds))
+		a.printf("%s %s of backup %s into database %s in %s\n", p.good("rescued"), tables, done.BackupID, words.Clean(done.Database), secondsWords(done.Seconds))
 	}
 	unlogged := ""
 	if done.Unlogged {
 		unlogged = "not logged, so that no publication of all tables sends them out; a crash of the server empties them"
 	}
-	a.fields("schema", done.Schema, "fetched", fmt.Sprintf("%s of %s", render.Bytes(done.FetchBytes), render.Bytes(done.StoredBytes)), "tables", unlogged)
+	a.fields("schema", done.Schema, "fetched", fmt.Sprintf("%s of %s", words.Bytes(done.FetchBytes), words.Bytes(done.StoredBytes)), "tables", unlogged)
 	rows := make([][]string, 0, len(done.Tables))
 	for _, t := range done.Tables {
 		fetched := "-"
 		if t.FetchBytes > 0 {
-			fetched = render.Bytes(t.FetchBytes)
+			fetched = words.Bytes(t.FetchBytes)
 		}
-		rows = append(rows, []string{t.Table, render.Count(t.Rows), fetched})
+		rows = append(rows, []string{t.Table, words.Count(t.Rows), fetched})
 	}
-	a.printf("\n%s", render.Table([]string{"TABLE", "ROWS", "FETCHED"}, rows, render.TableOptions{Indent: 2, Right: []int{1, 2}, Color: p.on}))
+	a.printf("\n%s", terminal.Table([]string{"TABLE", "ROWS", "FETCHED"}, rows, terminal.TableOptions{Indent: 2, Right: []int{1, 2}, Color: p.on}))
 	for _, t := range done.Tables {
 		a.printRescuedTable(t, done.DryRun)
 	}
@@ -106,7 +107,7 @@ func (a *app) printRescuedTable(t restore.RescuedTable, dryRun bool) {
 // comment prints a line that SQL passes over; an empty one stays empty.
 func (a *app) comment(text string) {
 	if text != "" {
-		text = a.paint(a.stdoutTTY).dim("-- " + render.Clean(text))
+		text = a.paint(a.stdoutTTY).dim("-- " + words.Clean(text))
 	}
 	a.printf("%s\n", text)
 }
@@ -117,6 +118,6 @@ func (a *app) printSQL(what, sql string) {
 	a.comment("")
 	a.comment(what)
 	for line := range strings.Lines(sql + "\n") {
-		a.printf("%s\n", render.Clean(strings.TrimSuffix(line, "\n")))
+		a.printf("%s\n", words.Clean(strings.TrimSuffix(line, "\n")))
 	}
 }

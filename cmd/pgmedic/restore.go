@@ -11,9 +11,9 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type restoreFlags struct {
@@ -272,13 +272,13 @@ func (a *app) restoreInto(ctx context.Context, o restore.Options) error {
 	if done.Incomplete {
 		what = a.paint(a.stdoutTTY).bad("restored, but not completely:")
 	}
-	a.printf("%s backup %s into database %s in %s\n", what, done.BackupID, render.Clean(done.Database), secondsWords(done.Seconds))
+	a.printf("%s backup %s into database %s in %s\n", what, done.BackupID, words.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
 	a.printMissing(done.Checks)
 	access := ""
 	if done.Withheld {
 		access = "its owner and superusers only, because something that protects rows is missing; to open it: GRANT CONNECT ON DATABASE " +
-			render.Clean(sqltext.QuoteIdent(done.Database)) + " TO …"
+			words.Clean(sqltext.QuoteIdent(done.Database)) + " TO …"
 	}
 	a.fields("globals", globalsWords(done.Globals), "access", access)
 	return receiptErr
@@ -295,11 +295,11 @@ func (a *app) printChecksAt(column int, checks []pgmedic.Check) {
 	p := a.paint(a.stdoutTTY)
 	width := 0
 	for _, c := range checks {
-		width = max(width, len(render.Clean(c.Name)))
+		width = max(width, len(words.Clean(c.Name)))
 	}
 	for _, c := range checks {
-		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, render.Clean(c.Name),
-			a.fit(wholeHash.ReplaceAllString(render.Clean(c.Detail), "$1…"), column+width+10))
+		a.printf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, words.Clean(c.Name),
+			a.fit(wholeHash.ReplaceAllString(words.Clean(c.Detail), "$1…"), column+width+10))
 	}
 }
 
@@ -315,7 +315,7 @@ func (a *app) printMissing(checks []pgmedic.Check) {
 	}
 	a.printf("missing or different:\n")
 	for _, line := range missing[:min(len(missing), mostMissing)] {
-		a.printf("  %s\n", render.Clean(line))
+		a.printf("  %s\n", words.Clean(line))
 	}
 	if n := len(missing) - mostMissing; n > 0 {
 		a.printf("  … and %s more: --json has all of them\n", pgmedic.Count(int64(n)))

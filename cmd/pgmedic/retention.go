@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/retention"
 )
 
@@ -217,7 +218,7 @@ func (a *app) deadness(ctx context.Context, server, database string) retention.D
 	if err != nil {
 		return unasked
 	}
-	lock, err := postgres.AcquireRunLock(ctx, t, a.cfg.Database.MaintenanceDatabase, database)
+	lock, err := databases.AcquireRunLock(ctx, t, a.cfg.Database.MaintenanceDatabase, database)
 	switch {
 	case pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil:
 		return retention.Dead{Living: "a run is at work on database " + database}

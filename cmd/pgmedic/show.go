@@ -12,9 +12,10 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/terminal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (a *app) showCommand() *cobra.Command {
@@ -85,36 +86,36 @@ func (a *app) show(ctx context.Context, args []string, all, why bool) error {
 func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore) {
 	b, p := e.Backup, a.paint(a.stdoutTTY)
 	standing := e.Standing()
-	words := p.proof(standing.Proof)
+	phrase := p.proof(standing.Proof)
 	if standing.Claimed {
-		words = "claimed: " + words
+		phrase = "claimed: " + phrase
 	}
 	if standing.Proof != pgmedic.ProofTaken {
-		words += ", " + render.Ago(a.now(), standing.At)
+		phrase += ", " + words.Ago(a.now(), standing.At)
 	}
 	if drill, ok := e.LastDrill(); ok {
-		words += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
+		phrase += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
 	}
-	a.printf("%s\n", p.bold("backup "+render.Clean(b.ID)))
+	a.printf("%s\n", p.bold("backup "+words.Clean(b.ID)))
 	purpose := ""
 	if b.Purpose == pgmedic.PurposeSafety {
 		purpose = "safety backup of a database that a restore replaced"
 	}
 	var labels []string
 	for _, k := range slices.Sorted(maps.Keys(b.Labels)) {
-		labels = append(labels, render.Clean(k+"="+b.Labels[k]))
+		labels = append(labels, words.Clean(k+"="+b.Labels[k]))
 	}
 	standby := ""
 	if b.Server.Standby {
 		standby = ", a standby"
 	}
 	a.fields(
-		"proof", words,
+		"proof", phrase,
 		"purpose", purpose,
-		"database", render.Clean(b.Database.Name),
-		"server", fmt.Sprintf("%s, PostgreSQL %s%s", render.Clean(b.Server.Name), b.Server.Version, standby),
-		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), render.Ago(a.now(), b.SnapshotAt)),
-		"took", fmt.Sprintf("%s (%s)", render.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
+		"database", words.Clean(b.Database.Name),
+		"server", fmt.Sprintf("%s, PostgreSQL %s%s", words.Clean(b.Server.Name), b.Server.Version, standby),
+		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), words.Ago(a.now(), b.SnapshotAt)),
+		"took", fmt.Sprintf("%s (%s)", words.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
 		"load", loadWords(b.Load),
 		"size", sizeWords(b),
 		"rows", rowWords(b),
@@ -126,7 +127,7 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 		"held", heldWords(e, a.now()),
 		"marked", markWords(e, a.now()),
 		"sampled", a.coverWords(e.Sampled(location(c))),
-		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, render.Clean(b.Host)),
+		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, words.Clean(b.Host)),
 		"labels", strings.Join(labels, ", "),
 		"store", location(c),
 		"copies", copyWords(b, copies),
@@ -139,7 +140,7 @@ func shrunkWords(s *catalog.Shrunk) string {
 	if s == nil {
 		return ""
 	}
-	return s.String() + " than backup " + render.Clean(s.Before) + ", the one before it"
+	return s.String() + " than backup " + words.Clean(s.Before) + ", the one before it"
 }
 
 func (a *app) printTables(b *pgmedic.Backup, all bool) {
@@ -151,15 +152,15 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 	}
 	rows := make([][]string, 0, len(shown))
 	for _, t := range shown {
-		count := render.Count(t.Rows)
+		count := words.Count(t.Rows)
 		if t.WithoutRows {
 			count = "left out"
 		}
-		rows = append(rows, []string{t.Schema + "." + t.Name, count, render.Bytes(t.SizeBytes)})
+		rows = append(rows, []string{t.Schema + "." + t.Name, count, words.Bytes(t.SizeBytes)})
 	}
 	if len(rows) > 0 {
-		a.printf("\n%s", render.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,
-			render.TableOptions{Indent: 2, Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
+		a.printf("\n%s", terminal.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,
+			terminal.TableOptions{Indent: 2, Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
 	}
 	if more := len(tables) - len(shown); more > 0 {
 		a.printf("  and %d smaller ones: --all-tables\n", more)
@@ -168,25 +169,25 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 
 func (a *app) printReceipts(e catalog.Entry) {
 	if len(e.Receipts) == 0 {
-		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", render.Clean(e.Backup.ID))
+		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", words.Clean(e.Backup.ID))
 		return
 	}
 	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
 	for i, r := range e.Receipts {
-		words := render.Clean(string(r.Kind)) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
+		phrase := words.Clean(string(r.Kind)) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
 		if r.Sample != nil {
-			words += ", " + sampleWords(&r)
+			phrase += ", " + sampleWords(&r)
 		}
 		if r.RecoverySeconds > 0 {
-			words += ", recovered in " + secondsWords(r.RecoverySeconds)
+			phrase += ", recovered in " + secondsWords(r.RecoverySeconds)
 		}
 		if failed, ok := r.Failed(); ok {
-			words += ": " + render.Clean(failed.Name+": "+failed.Detail)
+			phrase += ": " + words.Clean(failed.Name+": "+failed.Detail)
 		}
 		if why := oddReceipt(e, i); why != "" {
-			words += " (" + why + ")"
+			phrase += " (" + why + ")"
 		}
-		a.printf("  %s  %s on %s\n", r.At.Format(time.RFC3339), words, render.Clean(r.Host))
+		a.printf("  %s  %s on %s\n", r.At.Format(time.RFC3339), phrase, words.Clean(r.Host))
 	}
 }
 
@@ -255,9 +256,9 @@ func (a *app) coverWords(c catalog.Coverage) string {
 	case c.Objects < c.OfObjects:
 		return fmt.Sprintf("%d of %d objects so far", c.Objects, c.OfObjects)
 	}
-	return fmt.Sprintf("all %d objects, the one longest ago %s", c.OfObjects, render.Ago(a.now(), c.OldestAt))
+	return fmt.Sprintf("all %d objects, the one longest ago %s", c.OfObjects, words.Ago(a.now(), c.OldestAt))
 }
 
 func secondsWords(seconds float64) string {
-	return render.Duration(time.Duration(seconds * float64(time.Second)))
+	return words.Duration(time.Duration(seconds * float64(time.Second)))
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
@@ -118,24 +117,24 @@ func (a *app) confirmSwap(ctx context.Context, p restore.Plan) error {
 	if a.global.yes && (a.global.quiet || a.global.json) {
 		return nil
 	}
-	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", render.Clean(p.Live), p.Incoming)
-	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+render.Ago(a.now(), p.Since))
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by backup %s\n", words.Clean(p.Live), p.Incoming)
+	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+words.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		a.before("the old one", "is kept as "+render.Clean(p.Kept)+", to roll back to")
+		a.before("the old one", "is kept as "+words.Clean(p.Kept)+", to roll back to")
 		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	} else {
 		a.before("the old one", "does not exist: nothing is kept and no safety backup is taken")
 	}
 	a.printClosed(p)
 	if p.Resumed != "" {
-		a.before("the copy", "is "+render.Clean(p.Resumed)+", which a restore left that was cut short")
+		a.before("the copy", "is "+words.Clean(p.Resumed)+", which a restore left that was cut short")
 	}
 	if p.SafetySkipped != "" {
 		a.before("safety backup", "skipped: "+words.OneLine(p.SafetySkipped))
 	}
 	a.printOutside(p)
 	a.printGlobals(p.Globals)
-	return a.confirm(ctx, "Replace database "+render.Clean(p.Live)+"?", p.Live)
+	return a.confirm(ctx, "Replace database "+words.Clean(p.Live)+"?", p.Live)
 }
 
 // confirmIncomplete shows what a copy lacks that is about to become live, and asks
@@ -144,9 +143,9 @@ func (a *app) confirmIncomplete(ctx context.Context, i restore.Incomplete, accep
 	if accepted && (a.global.quiet || a.global.json) {
 		return nil
 	}
-	fmt.Fprintf(a.stderr, "the copy of database %s is not complete; missing or different:\n", render.Clean(i.Live))
+	fmt.Fprintf(a.stderr, "the copy of database %s is not complete; missing or different:\n", words.Clean(i.Live))
 	for _, line := range i.Missing[:min(len(i.Missing), mostMissing)] {
-		fmt.Fprintf(a.stderr, "  %s\n", render.Clean(line))
+		fmt.Fprintf(a.stderr, "  %s\n", words.Clean(line))
 	}
 	if n := len(i.Missing) - mostMissing; n > 0 {
 		fmt.Fprintf(a.stderr, "  … and %s more\n", pgmedic.Count(int64(n)))
@@ -157,7 +156,7 @@ func (a *app) confirmIncomplete(ctx context.Context, i restore.Incomplete, accep
 	if !a.stdinTTY {
 		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed: it takes --accept-differences")
 	}
-	return a.askFor(ctx, "Replace database "+render.Clean(i.Live)+" by it all the same?", i.Live)
+	return a.askFor(ctx, "Replace database "+words.Clean(i.Live)+" by it all the same?", i.Live)
 }
 
 // printClosed says so where nobody will be able to connect.
@@ -170,10 +169,10 @@ func (a *app) printClosed(p restore.Plan) {
 // printOutside names what the swap does not carry over, and what acts by itself.
 func (a *app) printOutside(p restore.Plan) {
 	for _, name := range p.Standbys {
-		a.before("standby", render.Clean(name)+": its sessions are ended, too, or by you")
+		a.before("standby", words.Clean(name)+": its sessions are ended, too, or by you")
 	}
 	for _, o := range p.Outside {
-		a.before(o.Kind, render.Clean(o.Name)+": "+o.Note)
+		a.before(o.Kind, words.Clean(o.Name)+": "+o.Note)
 	}
 }
 
@@ -193,25 +192,25 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 	if done.Incomplete {
 		swapped = p.bad("swapped, but not completely restored")
 	}
-	a.printf("%s: %s %s in %s\n", swapped, what, render.Clean(done.Database), secondsWords(done.Seconds))
+	a.printf("%s: %s %s in %s\n", swapped, what, words.Clean(done.Database), secondsWords(done.Seconds))
 	a.printChecks(done.Checks)
 	a.printMissing(done.Checks)
 	a.printMadeAfter(done)
 	undo := ""
 	if done.Kept != "" {
-		undo = "pgmedic rollback " + render.Clean(done.Database)
+		undo = "pgmedic rollback " + words.Clean(done.Database)
 	}
 	safety := done.SafetyBackup
 	if safety == "" && done.SafetySkipped != "" {
 		safety = "skipped: " + words.OneLine(done.SafetySkipped)
 	}
-	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", render.Clean(done.Kept), "safety backup", safety, "undo", undo)
+	a.fields("globals", globalsWords(done.Globals), "clients waited", secondsWords(done.OutageSeconds), "kept", words.Clean(done.Kept), "safety backup", safety, "undo", undo)
 	if done.Closed {
-		a.fields("connections", "it takes none, as before: ALTER DATABASE "+render.Clean(sqltext.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
+		a.fields("connections", "it takes none, as before: ALTER DATABASE "+words.Clean(sqltext.QuoteIdent(done.Database))+" ALLOW_CONNECTIONS true;")
 	}
 	for _, e := range done.Standbys {
 		if e.Problem == "" {
-			a.fields("standby", fmt.Sprintf("%s: sessions ended: %d", render.Clean(e.Standby), e.Ended))
+			a.fields("standby", fmt.Sprintf("%s: sessions ended: %d", words.Clean(e.Standby), e.Ended))
 		}
 	}
 	return nil
@@ -222,9 +221,9 @@ func (a *app) printSwapped(done *restore.Swapped, what string) error {
 func (a *app) printMadeAfter(done *restore.Swapped) {
 	var objects []string
 	for _, m := range done.MadeAfter {
-		objects = append(objects, render.Clean(m.Object))
+		objects = append(objects, words.Clean(m.Object))
 	}
-	a.fields("made after the swap", strings.Join(objects, ", "), "to do by hand", render.Clean(strings.Join(done.ByHand, " ")))
+	a.fields("made after the swap", strings.Join(objects, ", "), "to do by hand", words.Clean(strings.Join(done.ByHand, " ")))
 }
 
 // resume mends what a killed restore --swap left.
@@ -297,20 +296,20 @@ func (a *app) printTidied(s *restore.Swapped) error {
 		return s.Degraded()
 	}
 	for _, name := range s.Dropped {
-		a.printf("dropped %s, which a restore left half loaded\n", render.Clean(name))
+		a.printf("dropped %s, which a restore left half loaded\n", words.Clean(name))
 	}
 	switch {
 	case s.Incomplete:
-		a.printf("the last swap of database %s was cut short after backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
+		a.printf("the last swap of database %s was cut short after backup %s came in at %s\n", words.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
 		a.printMissing(s.Checks)
 		a.fields("see", "docs/limits.md#pg_cron")
 	case s.Before && s.BackupID != "":
-		a.printf("the last swap of database %s is complete: backup %s came in at %s\n", render.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
-		a.fields("kept", render.Clean(s.Kept), "safety backup", s.SafetyBackup, "undo", "pgmedic rollback "+render.Clean(s.Database))
+		a.printf("the last swap of database %s is complete: backup %s came in at %s\n", words.Clean(s.Database), s.BackupID, s.Since.UTC().Format("2006-01-02 15:04:05Z"))
+		a.fields("kept", words.Clean(s.Kept), "safety backup", s.SafetyBackup, "undo", "pgmedic rollback "+words.Clean(s.Database))
 	case s.Before:
-		a.printf("the last rollback of database %s is complete; it set %s aside\n", render.Clean(s.Database), render.Clean(s.Kept))
+		a.printf("the last rollback of database %s is complete; it set %s aside\n", words.Clean(s.Database), words.Clean(s.Kept))
 	default:
-		a.printf("database %s is as it was; start the restore again\n", render.Clean(s.Database))
+		a.printf("database %s is as it was; start the restore again\n", words.Clean(s.Database))
 	}
 	return s.Degraded()
 }
@@ -364,7 +363,7 @@ func (a *app) rollback(ctx context.Context, database string, standbysHandled boo
 		return err
 	}
 	if !a.global.quiet && !a.global.json && done.Kept != "" {
-		a.printf("  writes since the swap stay in %s\n", render.Clean(done.Kept))
+		a.printf("  writes since the swap stay in %s\n", words.Clean(done.Kept))
 	}
 	return done.Degraded()
 }
@@ -373,13 +372,13 @@ func (a *app) confirmRollback(ctx context.Context, p restore.Plan) error {
 	if a.global.yes && (a.global.quiet || a.global.json) {
 		return nil
 	}
-	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", render.Clean(p.Live), render.Clean(p.Incoming))
-	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+render.Ago(a.now(), p.Since))
+	fmt.Fprintf(a.stderr, "database %s is to be replaced by %s\n", words.Clean(p.Live), words.Clean(p.Incoming))
+	a.before("data as of", p.Since.UTC().Format("2006-01-02 15:04:05Z")+", "+words.Ago(a.now(), p.Since))
 	if p.LiveExists {
-		a.before("later writes", "stay in "+render.Clean(p.Kept))
+		a.before("later writes", "stay in "+words.Clean(p.Kept))
 		a.before("its sessions", fmt.Sprintf("are ended: %d now", p.Sessions))
 	}
 	a.printClosed(p)
 	a.printOutside(p)
-	return a.confirm(ctx, "Roll database "+render.Clean(p.Live)+" back?", p.Live)
+	return a.confirm(ctx, "Roll database "+words.Clean(p.Live)+" back?", p.Live)
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // reasons are what retention does with each backup in the chosen store, by id. Of a
@@ -47,28 +47,28 @@ func (a *app) reasons(ctx context.Context, f catalog.Filter) map[string]retentio
 func (a *app) printReasons(listing catalog.Listing, reasons map[string]retention.Decision) {
 	for _, e := range listing.Entries {
 		if d, ok := reasons[e.Backup.ID]; ok {
-			a.printf("%s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, false), render.Clean(d.ID), render.Clean(a.decisionWords(d)))
+			a.printf("%s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, false), words.Clean(d.ID), words.Clean(a.decisionWords(d)))
 		}
 	}
 }
 
 // keepingWords say that a backup is held, or marked for deletion, for a table.
 func keepingWords(e catalog.Entry, now time.Time) string {
-	words := ""
+	text := ""
 	if len(e.Held(now)) > 0 {
-		words += ", held"
+		text += ", held"
 	}
 	if e.Mark != nil {
-		words += ", marked"
+		text += ", marked"
 	}
-	return words
+	return text
 }
 
 // heldWords say what holds a backup, those that have ended included.
 func heldWords(e catalog.Entry, now time.Time) string {
-	var words []string
+	var text []string
 	for _, h := range e.Holds {
-		one := h.Name + " by " + h.By + " " + render.Ago(now, h.At) + ": " + h.Reason
+		one := h.Name + " by " + h.By + " " + words.Ago(now, h.At) + ": " + h.Reason
 		if h.Odd != "" {
 			one = h.Name + ", of which nothing else is known: " + h.Odd
 		}
@@ -77,11 +77,11 @@ func heldWords(e catalog.Entry, now time.Time) string {
 		case h.Holds(now):
 			one += ", until " + h.Until.UTC().Format("2006-01-02 15:04Z")
 		default:
-			one += ", ended " + render.Ago(now, h.Until)
+			one += ", ended " + words.Ago(now, h.Until)
 		}
-		words = append(words, render.Clean(one))
+		text = append(text, words.Clean(one))
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(text, "; ")
 }
 
 // markWords say since when a backup is marked for deletion, and why.
@@ -89,11 +89,11 @@ func markWords(e catalog.Entry, now time.Time) string {
 	if e.Mark == nil {
 		return ""
 	}
-	words := "for deletion, " + render.Ago(now, e.Mark.Since())
+	text := "for deletion, " + words.Ago(now, e.Mark.Since())
 	if e.Mark.Reason != "" {
-		words += ": " + render.Clean(e.Mark.Reason)
+		text += ": " + words.Clean(e.Mark.Reason)
 	}
-	return words
+	return text
 }
 
 // verdictWords say in one line what retention does with a backup, and why.
@@ -101,5 +101,5 @@ func (a *app) verdictWords(d retention.Decision) string {
 	if d.ID == "" {
 		return "not known: the store could not be read"
 	}
-	return string(d.Verdict) + ": " + render.Clean(a.decisionWords(d))
+	return string(d.Verdict) + ": " + words.Clean(a.decisionWords(d))
 }

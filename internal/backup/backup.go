@@ -20,6 +20,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
@@ -48,7 +50,7 @@ type Options struct {
 	Purpose pgmedic.Purpose
 	Labels  map[string]string
 	// Patterns choose what of the database is taken; without any it is all.
-	Patterns postgres.Patterns
+	Patterns snapshot.Patterns
 	// LockTimeout bounds the wait for table locks; zero means 30 s.
 	LockTimeout time.Duration
 	// MaxDuration ends the whole run; zero means no limit.
@@ -138,7 +140,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	if !o.Locked {
-		lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, b.Database.Name)
+		lock, err := databases.AcquireRunLock(ctx, o.Target, o.Maintenance, b.Database.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +200,7 @@ func describe(ctx context.Context, conn *pgx.Conn, o Options) (*pgmedic.Backup, 
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give the server a name: `server:` in pgmedic.yaml, or PGMEDIC_SERVER",
 			"this role may not read the server's system identifier, and no name is configured")
 	}
-	if server.Settings, err = postgres.ReadValueSettings(ctx, conn); err != nil {
+	if server.Settings, err = databases.ReadValueSettings(ctx, conn); err != nil {
 		return nil, err
 	}
 	database, err := postgres.ReadDatabase(ctx, conn, server.VersionNum)

@@ -10,12 +10,13 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 // underSnapshot does what every logical method begins with: it finds the client
 // programs, takes the snapshot that the whole backup reads in, and stores the
 // inventory and the globals, beside rows, which has the snapshot to itself.
-func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, dump pgtool.Tool, s *postgres.Snapshot) error) error {
+func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, dump pgtool.Tool, s *snapshot.Snapshot) error) error {
 	dump, err := r.Tools.Find(ctx, "pg_dump", r.Manifest.Server.Major())
 	if err != nil {
 		return err
@@ -59,9 +60,9 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 }
 
 // takeSnapshot takes the snapshot that the whole backup reads in.
-func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err error) {
+func takeSnapshot(ctx context.Context, r *Run) (taken *snapshot.Snapshot, err error) {
 	err = r.Step("snapshot", func() (err error) {
-		snapshot, err = postgres.TakeSnapshot(ctx, r.conn, postgres.SnapshotOptions{
+		taken, err = snapshot.Take(ctx, r.conn, snapshot.Options{
 			LockTimeout: r.LockTimeout, Patterns: r.Patterns, Logger: r.Logger,
 		})
 		return err
@@ -69,17 +70,17 @@ func takeSnapshot(ctx context.Context, r *Run) (snapshot *postgres.Snapshot, err
 	if err != nil {
 		return nil, err
 	}
-	r.Manifest.SnapshotAt, r.Manifest.SnapshotLSN, r.Manifest.SnapshotTimeline = snapshot.TakenAt, snapshot.LSN, snapshot.Timeline
-	r.holding(snapshot.ID)
-	err = r.enterScope(snapshot.LeftOut)
+	r.Manifest.SnapshotAt, r.Manifest.SnapshotLSN, r.Manifest.SnapshotTimeline = taken.TakenAt, taken.LSN, taken.Timeline
+	r.holding(taken.ID)
+	err = r.enterScope(taken.LeftOut)
 	if err == nil {
-		err = r.encodeNames(ctx, &snapshot.LeftOut)
+		err = r.encodeNames(ctx, &taken.LeftOut)
 	}
 	if err != nil {
-		snapshot.Close(ctx)
+		taken.Close(ctx)
 		return nil, err
 	}
-	return snapshot, nil
+	return taken, nil
 }
 
 // storeGlobals stores roles and tablespaces. Without the hashes of passwords the

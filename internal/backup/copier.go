@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -27,7 +28,7 @@ const packSize = 256 << 20
 // copier copies tables into packs, from several workers at once.
 type copier struct {
 	run      *Run
-	snapshot *postgres.Snapshot
+	snapshot *snapshot.Snapshot
 	batches  chan []job
 	names    packNames
 	progress *shares
@@ -36,7 +37,7 @@ type copier struct {
 	waiting []job // those whose lock had to be waited for
 }
 
-func newCopier(r *Run, s *postgres.Snapshot, tables []postgres.RowTable, workers int) (*copier, error) {
+func newCopier(r *Run, s *snapshot.Snapshot, tables []snapshot.RowTable, workers int) (*copier, error) {
 	r.Manifest.Tables = s.Tables
 	index, err := indexTables(r.Manifest.Tables, tables)
 	if err != nil {
@@ -271,7 +272,7 @@ func (c *copier) oneByOne(ctx context.Context, conn **pgx.Conn, jobs []job, p *p
 // copyBatch copies jobs in one transaction, and returns how many of them are done:
 // they are in chunks that have ended.
 func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *pack) (done int, err error) {
-	tables := make([]postgres.RowTable, len(jobs))
+	tables := make([]snapshot.RowTable, len(jobs))
 	for i, j := range jobs {
 		tables[i] = j.table
 	}
@@ -279,7 +280,7 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 		err := c.snapshot.BeginChunk(ctx, conn, tables)
 		if busy := postgres.Code(err) == "55P03"; busy || err != nil && len(jobs) > 1 && !conn.IsClosed() {
 			// One by one they also say which of them it was.
-			return 0, errors.Join(errLockBusy, postgres.EndChunk(ctx, conn))
+			return 0, errors.Join(errLockBusy, snapshot.EndChunk(ctx, conn))
 		}
 		if err != nil {
 			return 0, err
@@ -303,7 +304,7 @@ func (c *copier) copyBatch(ctx context.Context, conn *pgx.Conn, jobs []job, p *p
 		done = i + 1
 	}
 	if p.own {
-		return done, postgres.EndChunk(ctx, conn)
+		return done, snapshot.EndChunk(ctx, conn)
 	}
 	return done, nil
 }
@@ -319,7 +320,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	p.buffer.Reset(io.MultiWriter(p.seal, share))
 	rows := &digest.Rows{Format: j.table.Format}
 	encoding := c.run.Manifest.Database.Encoding
-	_, err := conn.PgConn().CopyTo(ctx, io.MultiWriter(rows, p.buffer), postgres.CopyOutSQL(j.table, j.blocks, encoding))
+	_, err := conn.PgConn().CopyTo(ctx, io.MultiWriter(rows, p.buffer), snapshot.CopyOutSQL(j.table, j.blocks, encoding))
 	if err == nil {
 		err = p.buffer.Flush()
 	}
@@ -329,7 +330,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	read := rowsRead{index: j.index, table: j.table, rows: rows.Count(), sum: rows.Sum()}
 	if len(j.table.Generated) > 0 {
 		all := &digest.Rows{Format: j.table.Format}
-		if _, err := conn.PgConn().CopyTo(ctx, all, postgres.CopyAllSQL(j.table, j.blocks, encoding)); err != nil {
+		if _, err := conn.PgConn().CopyTo(ctx, all, snapshot.CopyAllSQL(j.table, j.blocks, encoding)); err != nil {
 			return postgres.Wrap(err, "read the generated columns of table "+name)
 		}
 		read.generated = all.Sum()
@@ -341,7 +342,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 
 // refuseText says of a value that is too large for the text form why its table is
 // not copied in binary.
-func refuseText(t postgres.RowTable, err error) error {
+func refuseText(t snapshot.RowTable, err error) error {
 	var server *postgres.ServerError
 	if !errors.As(err, &server) || !server.TooLarge || t.TextFor == "" {
 		return err

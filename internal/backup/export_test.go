@@ -2,11 +2,11 @@ package backup
 
 import (
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 // IndexTables finds the tables that are to be copied in the manifest.
-func IndexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
+func IndexTables(manifest []pgmedic.Table, tables []snapshot.RowTable) (map[string]int, error) {
 	return indexTables(manifest, tables)
 }
 

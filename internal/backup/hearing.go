@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -28,12 +29,12 @@ type hearing struct {
 
 // summed is a table whose rows are heard.
 type summed struct {
-	table   postgres.RowTable
+	table   snapshot.RowTable
 	columns []string       // as the dump has them, in the database's encoding
 	rows    []*digest.Rows // of each COPY: pg_dump may write several into one root
 }
 
-func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hearing, error) {
+func newHearing(ctx context.Context, r *Run, snapshot *snapshot.Snapshot) (*hearing, error) {
 	h := &hearing{run: r, named: map[string]int{}, strange: r.Target.ThroughPooler()}
 	if r.Manifest.Server.Major() >= 17 {
 		const sql = `SELECT r.rolsuper, EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D')
@@ -86,7 +87,7 @@ func newHearing(ctx context.Context, r *Run, snapshot *postgres.Snapshot) (*hear
 }
 
 // encode returns names as a dump has them.
-func (h *hearing) encode(ctx context.Context, snapshot *postgres.Snapshot, names []string) ([]string, error) {
+func (h *hearing) encode(ctx context.Context, snapshot *snapshot.Snapshot, names []string) ([]string, error) {
 	if slices.ContainsFunc(names, func(name string) bool { return !utf8.ValidString(name) }) {
 		return names, nil // as they are stored, which is the same
 	}
@@ -95,7 +96,7 @@ func (h *hearing) encode(ctx context.Context, snapshot *postgres.Snapshot, names
 
 // unnamed reports whether no session could ask for a table's columns: UTF8 lacks the
 // name of one. The table is not compared by value.
-func (h *hearing) unnamed(t postgres.RowTable) bool {
+func (h *hearing) unnamed(t snapshot.RowTable) bool {
 	return !postgres.AsBytes(h.run.Manifest.Database.Encoding) &&
 		slices.ContainsFunc(t.Columns, func(c pgmedic.Column) bool { return !utf8.ValidString(c.Name) })
 }
@@ -128,7 +129,7 @@ func order(have, want []string) []int {
 }
 
 // enter adds what was heard to the run's sums, and reads the generated columns.
-func (h *hearing) enter(ctx context.Context, snapshot *postgres.Snapshot) error {
+func (h *hearing) enter(ctx context.Context, snapshot *snapshot.Snapshot) error {
 	if h.strange {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -33,14 +34,14 @@ func (p Parallel) jobs() int { return postgres.Jobs(p.Jobs) }
 // Take stores the schema, what is not plain rows, the rows, the globals and the
 // inventory.
 func (p Parallel) Take(ctx context.Context, r *Run) error {
-	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *snapshot.Snapshot) error {
 		return r.Step("data", func() error { return p.data(ctx, r, dump, snapshot) })
 	})
 }
 
 // data runs pg_dump's two parts beside the copies, and then, on the snapshot's
 // own connection, what has to wait for it.
-func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *snapshot.Snapshot) error {
 	tables, err := snapshot.RowTables(ctx)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ const littleObjects = 1 << 20
 // in the archive of the definitions: no table's rows, which are never staged,
 // and few large objects. pg_dump then reads the catalogue once, and takes its
 // locks once.
-func littleRest(ctx context.Context, snapshot *postgres.Snapshot, taken []postgres.RowTable) (bool, error) {
+func littleRest(ctx context.Context, snapshot *snapshot.Snapshot, taken []snapshot.RowTable) (bool, error) {
 	names := make(map[string]bool, len(taken))
 	for _, t := range taken {
 		names[sqltext.QuoteQualified(t.Schema, t.Name)] = true
@@ -118,18 +119,18 @@ const maxArguments = 1 << 20
 
 // takenOver is what is copied, and how pg_dump is told to leave it.
 type takenOver struct {
-	tables []postgres.RowTable
-	whole  []postgres.WholeSchema
-	named  []postgres.RowTable // those that whole doesn't cover
+	tables []snapshot.RowTable
+	whole  []snapshot.WholeSchema
+	named  []snapshot.RowTable // those that whole doesn't cover
 }
 
 // takeOver chooses the tables whose rows we copy: all of them, or the largest
 // where pg_dump's arguments could not name all in the bytes that are left for
 // them. Those of whole schemas need no name.
-func takeOver(tables []postgres.RowTable, whole []postgres.WholeSchema, room int) takenOver {
-	slices.SortStableFunc(tables, func(a, b postgres.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
+func takeOver(tables []snapshot.RowTable, whole []snapshot.WholeSchema, room int) takenOver {
+	slices.SortStableFunc(tables, func(a, b snapshot.RowTable) int { return int(min(max(b.SizeBytes-a.SizeBytes, -1), 1)) })
 	var taken takenOver
-	schemas := make(map[string]postgres.WholeSchema)
+	schemas := make(map[string]snapshot.WholeSchema)
 	for _, w := range whole {
 		if room -= len(pgtool.ExcludeSchemaArgument(w)) + 1; room < 0 {
 			room = 0
@@ -155,7 +156,7 @@ func takeOver(tables []postgres.RowTable, whole []postgres.WholeSchema, room int
 
 // storeArchive stores sections of pg_dump's archive, without the rows that are
 // copied.
-func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *postgres.Snapshot, role pgmedic.ObjectRole, sections []string, taken takenOver) error {
+func (r *Run) storeArchive(ctx context.Context, tool pgtool.Tool, snapshot *snapshot.Snapshot, role pgmedic.ObjectRole, sections []string, taken takenOver) error {
 	archive := pgtool.ArchiveOptions{
 		Tool: tool, Target: r.Target, Snapshot: snapshot.ID, LockTimeout: r.LockTimeout,
 		Encoding: r.Manifest.Database.Encoding, Sections: sections, LeftOut: snapshot.LeftOut,
@@ -204,16 +205,16 @@ func chunkSize(total int64, jobs int) int64 {
 
 // job is one chunk to copy.
 type job struct {
-	table  postgres.RowTable
+	table  snapshot.RowTable
 	index  int // in the manifest's tables
-	blocks postgres.BlockRange
+	blocks snapshot.BlockRange
 	bytes  int64
 }
 
 // indexTables returns where in the manifest each table is that is to be copied,
 // by its quoted name. A table that is not there would have its rows filed under
 // another's.
-func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[string]int, error) {
+func indexTables(manifest []pgmedic.Table, tables []snapshot.RowTable) (map[string]int, error) {
 	index := make(map[string]int, len(manifest))
 	for i, t := range manifest {
 		index[sqltext.QuoteQualified(t.Schema, t.Name)] = i
@@ -229,7 +230,7 @@ func indexTables(manifest []pgmedic.Table, tables []postgres.RowTable) (map[stri
 }
 
 // planJobs cuts the tables into chunks of about size bytes, the largest first.
-func planJobs(tables []postgres.RowTable, index map[string]int, size int64, versionNum int) []job {
+func planJobs(tables []snapshot.RowTable, index map[string]int, size int64, versionNum int) []job {
 	var jobs []job
 	for _, t := range tables {
 		i := index[sqltext.QuoteQualified(t.Schema, t.Name)]
@@ -237,7 +238,7 @@ func planJobs(tables []postgres.RowTable, index map[string]int, size int64, vers
 		if len(t.Columns) == 0 {
 			blocks = 1
 		}
-		ranges := postgres.Split(blocks, t.SizeBytes, size, versionNum)
+		ranges := snapshot.Split(blocks, t.SizeBytes, size, versionNum)
 		for _, b := range ranges {
 			jobs = append(jobs, job{table: t, index: i, blocks: b, bytes: t.SizeBytes / int64(len(ranges))})
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -175,10 +175,10 @@ func TestParallelEncoding(t *testing.T) {
 // and not the first one's rows.
 func TestIndexTables(t *testing.T) {
 	manifest := []pgmedic.Table{{Schema: "public", Name: "a"}, {Schema: "public", Name: `b"`}}
-	index, err := backup.IndexTables(manifest, []postgres.RowTable{{Schema: "public", Name: `b"`}})
+	index, err := backup.IndexTables(manifest, []snapshot.RowTable{{Schema: "public", Name: `b"`}})
 	if err != nil || index[`"public"."b"""`] != 1 {
 		t.Errorf("index %v, error %v", index, err)
 	}
-	_, err = backup.IndexTables(manifest, []postgres.RowTable{{Schema: "public", Name: "gone"}})
+	_, err = backup.IndexTables(manifest, []snapshot.RowTable{{Schema: "public", Name: "gone"}})
 	fixture.WantKind(t, err, pgmedic.KindIntegrity, `"public"."gone"`)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -21,12 +22,12 @@ func (Plain) Name() pgmedic.Method { return pgmedic.MethodPlain }
 
 // Take stores dump.sql, the globals and the inventory.
 func (p Plain) Take(ctx context.Context, r *Run) error {
-	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *postgres.Snapshot) error {
+	return underSnapshot(ctx, r, func(ctx context.Context, dump pgtool.Tool, snapshot *snapshot.Snapshot) error {
 		return r.Step("dump", func() error { return p.dump(ctx, r, dump, snapshot) })
 	})
 }
 
-func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postgres.Snapshot) error {
+func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *snapshot.Snapshot) error {
 	hearing, err := newHearing(ctx, r, snapshot)
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (Plain) dump(ctx context.Context, r *Run, tool pgtool.Tool, snapshot *postg
 
 // decodeCounts returns counts by names as the snapshot has them. In a dump they are
 // in the database's encoding.
-func decodeCounts(ctx context.Context, snapshot *postgres.Snapshot, encoding string, counts map[string]int64) (map[string]int64, error) {
+func decodeCounts(ctx context.Context, snapshot *snapshot.Snapshot, encoding string, counts map[string]int64) (map[string]int64, error) {
 	names := slices.Collect(maps.Keys(counts))
 	decoded, err := postgres.Decode(ctx, snapshot.Conn(), encoding, names)
 	if err != nil {

@@ -3,7 +3,7 @@ package backup
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed" // the templates
+	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
@@ -119,18 +121,18 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		Parallel: b.Method == pgmedic.MethodParallel, Age: b.Seal.Encryption == string(seal.EncryptionAge),
 		Objects:    b.Objects,
 		MissingSQL: missingSQL(b.Database) + ";",
-		Create12:   postgres.CreateDatabaseSQL(target, b.Database, 120000) + ";",
-		Create15:   postgres.CreateDatabaseSQL(target, b.Database, 150000) + ";",
-		Create16:   postgres.CreateDatabaseSQL(target, b.Database, 160000) + ";",
-		Create17:   postgres.CreateDatabaseSQL(target, b.Database, 170000) + ";",
-		Early:      strings.Join(append(postgres.SettingsSQL(target, postgres.EarlySettings(b.Database)), ""), ";\n"),
-		Properties: strings.Join(append(postgres.PropertiesSQL(target, postgres.LateSettings(b.Database)), ""), ";\n"),
+		Create12:   databases.CreateSQL(target, b.Database, 120000) + ";",
+		Create15:   databases.CreateSQL(target, b.Database, 150000) + ";",
+		Create16:   databases.CreateSQL(target, b.Database, 160000) + ";",
+		Create17:   databases.CreateSQL(target, b.Database, 170000) + ";",
+		Early:      strings.Join(append(databases.SettingsSQL(target, databases.EarlySettings(b.Database)), ""), ";\n"),
+		Properties: strings.Join(append(databases.PropertiesSQL(target, databases.LateSettings(b.Database)), ""), ";\n"),
 		Detach:     detachSQL, Analyze: analyzeSQL,
 	}
 	if postgres.AsBytes(b.Database.Encoding) {
 		v.Encoding = "SQL_ASCII"
 	}
-	if locale, option := postgres.MoneyLocale(b); locale != "" {
+	if locale, option := databases.MoneyLocale(b); locale != "" {
 		v.MoneySQL = "SELECT pg_catalog.set_config('lc_monetary', " + sqltext.QuoteLiteral(locale) + ", false)"
 		v.MoneyOption = " " + option
 		v.MoneyWarning = "the server lacks the locale " + locale + ", in which the backup has amounts of type money: compare them"
@@ -213,12 +215,12 @@ func (v *recovery) addTables(b *pgmedic.Backup) {
 			return int(min(max(a.Offset-b.Offset, -1), 1))
 		})
 		row := recoveryTable{
-			Copy:  postgres.CopyInSQL(sqltext.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
+			Copy:  snapshot.CopyInSQL(sqltext.QuoteQualified(t.Schema, t.Name), t.Columns, t.Format, b.Database.Encoding),
 			Path:  "SET search_path = " + sqltext.QuoteIdent(t.Schema) + ", public",
 			Parts: parts[i],
 		}
 		if t.RootName != "" {
-			row.Root = postgres.CopyInSQL(sqltext.CountedAs(t), t.Columns, t.Format, b.Database.Encoding)
+			row.Root = snapshot.CopyInSQL(sqltext.CountedAs(t), t.Columns, t.Format, b.Database.Encoding)
 		}
 		v.Tables = append(v.Tables, row)
 	}

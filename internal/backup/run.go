@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
@@ -129,7 +130,7 @@ func (r *Run) report(e pgmedic.Event) {
 
 // storeInventory stores the list of the database's objects, by which a drill
 // compares its copy.
-func (r *Run) storeInventory(ctx context.Context, without postgres.LeftOut) error {
+func (r *Run) storeInventory(ctx context.Context, without snapshot.LeftOut) error {
 	inventory, err := r.readInventory(ctx, without)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (r *Run) storeInventory(ctx context.Context, without postgres.LeftOut) erro
 // that came later. It uses a session of its own: an object dropped while its
 // definition is being printed is an error that would end the snapshot's own
 // transaction.
-func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) (*postgres.Inventory, error) {
+func (r *Run) readInventory(ctx context.Context, without snapshot.LeftOut) (*snapshot.Inventory, error) {
 	conn, err := postgres.Connect(ctx, r.Target)
 	if err != nil {
 		return nil, err
@@ -156,12 +157,12 @@ func (r *Run) readInventory(ctx context.Context, without postgres.LeftOut) (*pos
 	defer r.session()()
 	// To print a view's definition takes locks, which queue behind a migration
 	// that waits for the snapshot's: nobody would see that deadlock.
-	if err := postgres.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {
+	if err := snapshot.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {
 		return nil, err
 	}
 	const tries = 3
 	for try := 1; ; try++ {
-		inventory, err := postgres.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum, without)
+		inventory, err := snapshot.ReadInventoryIn(ctx, conn, r.snapshot, r.Manifest.Server.VersionNum, without)
 		if err == nil || try == tries || postgres.Code(err) != "XX000" {
 			return inventory, err
 		}

@@ -11,10 +11,11 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 // enterScope records in the manifest what a partial backup does not hold.
-func (r *Run) enterScope(without postgres.LeftOut) error {
+func (r *Run) enterScope(without snapshot.LeftOut) error {
 	p := r.Patterns
 	for _, s := range without.Schemas {
 		r.Logger.Warn("a schema that a rescue left behind is not in the backup; when it is no longer needed, drop it", "schema", s)
@@ -35,8 +36,8 @@ func (r *Run) enterScope(without postgres.LeftOut) error {
 
 // encodeNames writes the names of what is left out in the database's encoding, as
 // pg_dump takes them.
-func (r *Run) encodeNames(ctx context.Context, without *postgres.LeftOut) error {
-	for _, relations := range [][]postgres.Relation{without.Tables, without.WithoutRows} {
+func (r *Run) encodeNames(ctx context.Context, without *snapshot.LeftOut) error {
+	for _, relations := range [][]snapshot.Relation{without.Tables, without.WithoutRows} {
 		for i := range relations {
 			names, err := postgres.Encode(ctx, r.conn, r.Manifest.Database.Encoding, []string{relations[i].Schema, relations[i].Name})
 			if err != nil {
@@ -49,7 +50,7 @@ func (r *Run) encodeNames(ctx context.Context, without *postgres.LeftOut) error 
 }
 
 // argumentBytes is how much of pg_dump's arguments it takes to leave that out.
-func argumentBytes(without postgres.LeftOut) int {
+func argumentBytes(without snapshot.LeftOut) int {
 	n := 0
 	for _, arg := range pgtool.LeaveOutArguments(without) {
 		n += len(arg) + 1

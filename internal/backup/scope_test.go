@@ -11,7 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -36,7 +36,7 @@ func hospital(t *testing.T) string {
 // the foreign keys that it can't hold.
 var partials = []struct {
 	name     string
-	patterns postgres.Patterns
+	patterns snapshot.Patterns
 	// rows are by table; every other table has none. A table that is there
 	// without rows is in bare.
 	rows map[string]int
@@ -44,20 +44,20 @@ var partials = []struct {
 	keys []string
 }{
 	{
-		name: "one table, with what its definition needs", patterns: postgres.Patterns{Tables: []string{"app.visits"}},
+		name: "one table, with what its definition needs", patterns: snapshot.Patterns{Tables: []string{"app.visits"}},
 		rows: map[string]int{"app.visits": 300}, bare: []string{"app.patients", "audit.log"}, keys: []string{"visits_patient"},
 	},
 	{
-		name: "a partitioned table", patterns: postgres.Patterns{Tables: []string{"app.observations"}},
+		name: "a partitioned table", patterns: snapshot.Patterns{Tables: []string{"app.observations"}},
 		rows: map[string]int{"app.observations_1": 50, "parts.observations_2": 50}, bare: []string{"app.patients", "audit.log"},
 		keys: []string{"log_visit", "observations_patient"},
 	},
 	{
-		name: "a partition", patterns: postgres.Patterns{Tables: []string{"parts.observations_?"}},
+		name: "a partition", patterns: snapshot.Patterns{Tables: []string{"parts.observations_?"}},
 		rows: map[string]int{"parts.observations_2": 50}, bare: []string{"app.patients", "audit.log"}, keys: []string{"log_visit", "observations_patient"},
 	},
 	{
-		name: "a schema", patterns: postgres.Patterns{Schemas: []string{"app"}},
+		name: "a schema", patterns: snapshot.Patterns{Schemas: []string{"app"}},
 		rows: map[string]int{
 			"app.patients": 100, "app.visits": 300, "app.observations_1": 50, "parts.observations_2": 50, `app.Odd "Name.*`: 3,
 			"app.base": 1, "app.child": 2, "app.tickets": 4,
@@ -65,7 +65,7 @@ var partials = []struct {
 		bare: []string{"audit.log"},
 	},
 	{
-		name: "all but a schema", patterns: postgres.Patterns{ExcludeSchemas: []string{"AUDIT", "parts"}},
+		name: "all but a schema", patterns: snapshot.Patterns{ExcludeSchemas: []string{"AUDIT", "parts"}},
 		rows: map[string]int{
 			"app.patients": 100, "app.visits": 300, "app.observations_1": 50, `app.Odd "Name.*`: 3,
 			"app.base": 1, "app.child": 2, "app.tickets": 4, "public.settings": 2,
@@ -73,32 +73,32 @@ var partials = []struct {
 		bare: []string{"audit.log"},
 	},
 	{
-		name: "all but a table", patterns: postgres.Patterns{ExcludeTables: []string{"app.patients", "app.observations", "app.*ticket*"}},
+		name: "all but a table", patterns: snapshot.Patterns{ExcludeTables: []string{"app.patients", "app.observations", "app.*ticket*"}},
 		rows: map[string]int{"app.visits": 300, "audit.log": 10, `app.Odd "Name.*`: 3, "app.base": 1, "app.child": 2, "public.settings": 2},
 		bare: []string{"app.patients"}, keys: []string{"visits_patient"},
 	},
 	{
-		name: "all but the rows of a table", patterns: postgres.Patterns{ExcludeTableData: []string{"app.visits", "app.observations"}},
+		name: "all but the rows of a table", patterns: snapshot.Patterns{ExcludeTableData: []string{"app.visits", "app.observations"}},
 		rows: map[string]int{
 			"app.patients": 100, "audit.log": 10, `app.Odd "Name.*`: 3, "app.base": 1, "app.child": 2, "app.tickets": 4, "public.settings": 2,
 		},
 		bare: []string{"app.visits", "app.observations_1", "parts.observations_2"}, keys: []string{"log_visit"},
 	},
 	{
-		name: "a name in quotes, a bare one", patterns: postgres.Patterns{Tables: []string{`app."Odd ""Name.*"`, "SETT[a-i]ngs"}},
+		name: "a name in quotes, a bare one", patterns: snapshot.Patterns{Tables: []string{`app."Odd ""Name.*"`, "SETT[a-i]ngs"}},
 		rows: map[string]int{`app.Odd "Name.*`: 3, "public.settings": 2}, bare: []string{"app.patients", "audit.log"}, keys: []string{"log_visit"},
 	},
 	{
-		name: "a child and a default", patterns: postgres.Patterns{Tables: []string{"app.child", "app.tickets"}},
+		name: "a child and a default", patterns: snapshot.Patterns{Tables: []string{"app.child", "app.tickets"}},
 		rows: map[string]int{"app.child": 2, "app.tickets": 4}, bare: []string{"app.base", "app.patients", "audit.log"}, keys: []string{"log_visit"},
 	},
 	{
-		name: "a view", patterns: postgres.Patterns{Tables: []string{"*.open_visits"}},
+		name: "a view", patterns: snapshot.Patterns{Tables: []string{"*.open_visits"}},
 		rows: map[string]int{}, bare: []string{"app.visits", "app.patients", "audit.log"},
 	},
 	{
 		name:     "a table that its schema's exclusion does not reach",
-		patterns: postgres.Patterns{Tables: []string{"audit.log"}, ExcludeSchemas: []string{"a*"}, ExcludeTables: []string{"app.visits"}},
+		patterns: snapshot.Patterns{Tables: []string{"audit.log"}, ExcludeSchemas: []string{"a*"}, ExcludeTables: []string{"app.visits"}},
 		rows:     map[string]int{"audit.log": 10}, bare: []string{"app.patients"}, keys: []string{"log_visit"},
 	},
 }
@@ -188,23 +188,23 @@ func TestPartialRefused(t *testing.T) {
 	dsn := hospital(t)
 	for _, tt := range []struct {
 		name     string
-		patterns postgres.Patterns
+		patterns snapshot.Patterns
 		kind     pgmedic.Kind
 		words    string
 	}{
-		{"no such table", postgres.Patterns{Tables: []string{"app.visits", "app.visitors"}}, pgmedic.KindNotFound, `"app.visitors" of --table`},
-		{"not on the search path", postgres.Patterns{Tables: []string{"visits"}}, pgmedic.KindNotFound, `"visits" of --table`},
-		{"folded", postgres.Patterns{ExcludeTables: []string{`app.Odd "Name.*`}}, pgmedic.KindUsage, "closing quote"},
-		{"quoted capitals", postgres.Patterns{Tables: []string{`app."Visits"`}}, pgmedic.KindNotFound, "--table"},
-		{"no such schema", postgres.Patterns{Schemas: []string{"ap"}}, pgmedic.KindNotFound, `"ap" of --schema`},
-		{"no such schema to leave out", postgres.Patterns{ExcludeSchemas: []string{"nowhere"}}, pgmedic.KindNotFound, "--exclude-schema"},
-		{"no such table to leave out", postgres.Patterns{ExcludeTables: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table"},
-		{"no such rows to leave out", postgres.Patterns{ExcludeTableData: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table-data"},
-		{"a system catalogue", postgres.Patterns{Tables: []string{"pg_catalog.pg_class"}}, pgmedic.KindNotFound, "--table"},
-		{"not an expression", postgres.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is not valid"},
-		{"three parts", postgres.Patterns{Tables: []string{"clinic.app.visits"}}, pgmedic.KindUsage, "too many dots"},
-		{"a schema with a dot", postgres.Patterns{Schemas: []string{"app.visits"}}, pgmedic.KindUsage, "too many dots"},
-		{"nothing", postgres.Patterns{Tables: []string{""}}, pgmedic.KindUsage, "names nothing"},
+		{"no such table", snapshot.Patterns{Tables: []string{"app.visits", "app.visitors"}}, pgmedic.KindNotFound, `"app.visitors" of --table`},
+		{"not on the search path", snapshot.Patterns{Tables: []string{"visits"}}, pgmedic.KindNotFound, `"visits" of --table`},
+		{"folded", snapshot.Patterns{ExcludeTables: []string{`app.Odd "Name.*`}}, pgmedic.KindUsage, "closing quote"},
+		{"quoted capitals", snapshot.Patterns{Tables: []string{`app."Visits"`}}, pgmedic.KindNotFound, "--table"},
+		{"no such schema", snapshot.Patterns{Schemas: []string{"ap"}}, pgmedic.KindNotFound, `"ap" of --schema`},
+		{"no such schema to leave out", snapshot.Patterns{ExcludeSchemas: []string{"nowhere"}}, pgmedic.KindNotFound, "--exclude-schema"},
+		{"no such table to leave out", snapshot.Patterns{ExcludeTables: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table"},
+		{"no such rows to leave out", snapshot.Patterns{ExcludeTableData: []string{"app.nothing"}}, pgmedic.KindNotFound, "--exclude-table-data"},
+		{"a system catalogue", snapshot.Patterns{Tables: []string{"pg_catalog.pg_class"}}, pgmedic.KindNotFound, "--table"},
+		{"not an expression", snapshot.Patterns{Tables: []string{"app.visits("}}, pgmedic.KindUsage, "is not valid"},
+		{"three parts", snapshot.Patterns{Tables: []string{"clinic.app.visits"}}, pgmedic.KindUsage, "too many dots"},
+		{"a schema with a dot", snapshot.Patterns{Schemas: []string{"app.visits"}}, pgmedic.KindUsage, "too many dots"},
+		{"nothing", snapshot.Patterns{Tables: []string{""}}, pgmedic.KindUsage, "names nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
@@ -225,7 +225,7 @@ func TestPartialLocks(t *testing.T) {
 	}
 	for _, method := range fixture.Methods(t, 2) {
 		o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
-		o.Method, o.Patterns = method, postgres.Patterns{ExcludeTables: []string{"settings"}}
+		o.Method, o.Patterns = method, snapshot.Patterns{ExcludeTables: []string{"settings"}}
 		o.LockTimeout = 2 * time.Second
 		if _, err := backup.Take(t.Context(), o); err != nil {
 			t.Errorf("%s: %v", method.Name(), err)

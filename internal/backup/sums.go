@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -27,7 +28,7 @@ func newSums() *sums {
 // rowsRead is what a part of a table adds to its sum.
 type rowsRead struct {
 	index     int // in the manifest's tables
-	table     postgres.RowTable
+	table     snapshot.RowTable
 	rows      int64
 	sum       digest.Sum
 	generated digest.Sum
@@ -77,7 +78,7 @@ func (r *Run) storeSums(ctx context.Context) error {
 
 // sumRest reads, on the snapshot's own connection, the rows that no chunk holds: a
 // copy is compared table by table whoever brought it back.
-func sumRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
+func sumRest(ctx context.Context, r *Run, taken *snapshot.Snapshot) error {
 	var rest []pgmedic.Table
 	var index []int
 	for i, t := range r.Manifest.Tables {
@@ -85,19 +86,19 @@ func sumRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 			rest, index = append(rest, t), append(index, i)
 		}
 	}
-	tables, err := snapshot.Describe(ctx, rest)
+	tables, err := taken.Describe(ctx, rest)
 	if err != nil {
 		return err
 	}
 	for i, t := range tables {
 		read := rowsRead{index: index[i], table: t}
-		readable, err := snapshot.Readable(ctx, t)
+		readable, err := taken.Readable(ctx, t)
 		if err == nil && readable {
-			sql := postgres.CopyOutSQL(t, postgres.BlockRange{}, r.Manifest.Database.Encoding)
-			read.rows, read.sum, err = r.sum(ctx, snapshot, t, sql)
+			sql := snapshot.CopyOutSQL(t, snapshot.BlockRange{}, r.Manifest.Database.Encoding)
+			read.rows, read.sum, err = r.sum(ctx, taken, t, sql)
 		}
 		if err == nil && readable {
-			read.generated, err = r.sumGenerated(ctx, snapshot, t)
+			read.generated, err = r.sumGenerated(ctx, taken, t)
 		}
 		if err != nil {
 			return err
@@ -109,17 +110,17 @@ func sumRest(ctx context.Context, r *Run, snapshot *postgres.Snapshot) error {
 }
 
 // sum reads rows on the snapshot's connection.
-func (r *Run) sum(ctx context.Context, snapshot *postgres.Snapshot, t postgres.RowTable, sql string) (int64, digest.Sum, error) {
+func (r *Run) sum(ctx context.Context, snapshot *snapshot.Snapshot, t snapshot.RowTable, sql string) (int64, digest.Sum, error) {
 	rows := &digest.Rows{Format: t.Format}
 	_, err := snapshot.Conn().PgConn().CopyTo(ctx, rows, sql)
 	return rows.Count(), rows.Sum(), postgres.Wrap(err, "read table "+sqltext.QuoteQualified(t.Schema, t.Name))
 }
 
 // sumGenerated sums whole rows of a table that has generated columns.
-func (r *Run) sumGenerated(ctx context.Context, snapshot *postgres.Snapshot, t postgres.RowTable) (digest.Sum, error) {
+func (r *Run) sumGenerated(ctx context.Context, taken *snapshot.Snapshot, t snapshot.RowTable) (digest.Sum, error) {
 	if len(t.Generated) == 0 {
 		return digest.Sum{}, nil
 	}
-	_, sum, err := r.sum(ctx, snapshot, t, postgres.CopyAllSQL(t, postgres.BlockRange{}, r.Manifest.Database.Encoding))
+	_, sum, err := r.sum(ctx, taken, t, snapshot.CopyAllSQL(t, snapshot.BlockRange{}, r.Manifest.Database.Encoding))
 	return sum, err
 }

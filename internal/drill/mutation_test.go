@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -91,13 +92,13 @@ func checkMutant(t *testing.T, o drill.Options, restored string, loaded *restore
 	database := o.Backup.Database
 	fixture.Exec(t, server.DSN("postgres"), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, restored, sqltext.QuoteIdent(database.Owner)))
 	defer fixture.Exec(t, server.DSN("postgres"), "DROP DATABASE "+name+" WITH (FORCE)")
-	if _, err := postgres.ApplySettings(t.Context(), admin, name, database); err != nil {
+	if _, err := databases.ApplySettings(t.Context(), admin, name, database); err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.ApplyAccess(t.Context(), admin, name, database); err != nil {
+	if err := databases.ApplyAccess(t.Context(), admin, name, database); err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.ApplyLabels(t.Context(), admin, name, database); err != nil {
+	if err := databases.ApplyLabels(t.Context(), admin, name, database); err != nil {
 		t.Fatal(err)
 	}
 	_ = admin.Close(t.Context())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 )
@@ -116,7 +117,7 @@ func (p *place) give(ctx context.Context, t postgres.Target, settings []pgmedic.
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	p.refused, err = postgres.GiveToAll(ctx, conn, settings)
+	p.refused, err = databases.GiveToAll(ctx, conn, settings)
 	return err
 }
 
@@ -148,7 +149,7 @@ func (o Options) openServer(ctx context.Context) (_ *place, err error) {
 	if p.maintenance == "" {
 		p.maintenance = "postgres"
 	}
-	lock, err := postgres.AcquireRunLock(ctx, o.Target, p.maintenance, p.database)
+	lock, err := databases.AcquireRunLock(ctx, o.Target, p.maintenance, p.database)
 	if err != nil {
 		return nil, err
 	}
@@ -228,13 +229,13 @@ func durable() []string { return []string{"fsync", "full_page_writes", "synchron
 // sweep drops the databases that drills left on the server when they were
 // killed: those that say so themselves and that no run holds the lock of.
 func (o Options) sweep(ctx context.Context, conn *pgx.Conn, p *place) error {
-	stories, err := postgres.ReadStories(ctx, conn)
+	stories, err := databases.ReadStories(ctx, conn)
 	if err != nil {
 		return err
 	}
 	for _, k := range stories {
 		s := k.Story
-		if !strings.HasPrefix(k.Name, databasePrefix) || s.Pgmedic != postgres.StoryLoading || s.By != storyBy || s.Of != k.Name {
+		if !strings.HasPrefix(k.Name, databasePrefix) || s.Pgmedic != pgmedic.StoryLoading || s.By != storyBy || s.Of != k.Name {
 			continue
 		}
 		err := o.sweepOne(ctx, p, k.Name)
@@ -252,7 +253,7 @@ func (o Options) sweep(ctx context.Context, conn *pgx.Conn, p *place) error {
 
 func (o Options) sweepOne(ctx context.Context, p *place, name string) error {
 	if name != p.database { // whose lock is ours
-		lock, err := postgres.AcquireRunLock(ctx, o.Target, p.maintenance, name)
+		lock, err := databases.AcquireRunLock(ctx, o.Target, p.maintenance, name)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/drill"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -119,18 +119,18 @@ func TestOnServerSweeps(t *testing.T) {
 	dsn := patients(t)
 	c, b, _ := take(t, dsn, backup.Plain{})
 	admin := fixture.Connect(t, server.DSN("postgres"))
-	left := func(name string, s postgres.Story) string {
+	left := func(name string, s pgmedic.Story) string {
 		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
 		t.Cleanup(func() { fixture.DropAll(t, server, name) })
 		if s.Pgmedic != "" {
-			if err := postgres.SetStory(t.Context(), admin, name, s); err != nil {
+			if err := databases.SetStory(t.Context(), admin, name, s); err != nil {
 				t.Fatal(err)
 			}
 		}
 		return name
 	}
-	drilling := func(name string) postgres.Story {
-		return postgres.Story{Pgmedic: postgres.StoryLoading, Of: name, By: "drill", Since: time.Now()}
+	drilling := func(name string) pgmedic.Story {
+		return pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Of: name, By: "drill", Since: time.Now()}
 	}
 	own := "pgmedic_drill_" + b.ID
 	dead := left(own, drilling(own))
@@ -138,14 +138,14 @@ func TestOnServerSweeps(t *testing.T) {
 	var kept []string
 	// One that another drill, which lives, works on.
 	held := left("pgmedic_drill_held", drilling("pgmedic_drill_held"))
-	lock, err := postgres.AcquireRunLock(t.Context(), fixture.Target(t, server.DSN("postgres")), "postgres", held)
+	lock, err := databases.AcquireRunLock(t.Context(), fixture.Target(t, server.DSN("postgres")), "postgres", held)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lock.Release(t.Context())
 	kept = append(kept, held,
-		left("pgmedic_drill_users_own", postgres.Story{}),
-		left("pgmedic_drill_restored", postgres.Story{Pgmedic: postgres.StoryLoading, Of: "pgmedic_drill_restored", By: "restore"}),
+		left("pgmedic_drill_users_own", pgmedic.Story{}),
+		left("pgmedic_drill_restored", pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Of: "pgmedic_drill_restored", By: "restore"}),
 		left("pgmedic_drill_renamed", drilling("pgmedic_drill_before")),
 		left("not_of_a_drill", drilling("not_of_a_drill")))
 	receipt, err := run(t.Context(), t, onServer(t, options(t, c, b), pgmedic.ScratchOnServer))
@@ -181,7 +181,7 @@ func TestOnServerRefuses(t *testing.T) {
 		}
 	})
 	t.Run("another drill of the backup", func(t *testing.T) {
-		lock, err := postgres.AcquireRunLock(t.Context(), fixture.Target(t, server.DSN("postgres")), "postgres", name)
+		lock, err := databases.AcquireRunLock(t.Context(), fixture.Target(t, server.DSN("postgres")), "postgres", name)
 		if err != nil {
 			t.Fatal(err)
 		}

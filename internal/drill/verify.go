@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -339,9 +340,9 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 	if err != nil {
 		return err
 	}
-	counters := make([]*postgres.CopyCounter, len(c.Parts))
+	counters := make([]*snapshot.CopyCounter, len(c.Parts))
 	for i, p := range c.Parts {
-		counters[i] = &postgres.CopyCounter{Format: o.Backup.Tables[p.Table].Format}
+		counters[i] = &snapshot.CopyCounter{Format: o.Backup.Tables[p.Table].Format}
 		if _, err = copyContext(ctx, io.MultiWriter(m, counters[i]), io.LimitReader(r, p.PlainBytes)); err != nil {
 			break
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // Options say what is read.
@@ -63,7 +64,7 @@ func Server(ctx context.Context, o Options) (*reading.Reading, error) {
 // readOthers reads the databases that the role may connect to, but the first.
 func (o Options) readOthers(ctx context.Context, conn *pgx.Conn, r *reading.Reading) error {
 	r.Cost.Queries, r.Cost.Statements = r.Cost.Queries+1, r.Cost.Statements+1
-	names, err := postgres.ListDatabases(ctx, conn)
+	names, err := databases.List(ctx, conn)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -40,7 +41,7 @@ func (o Options) readReplicas(ctx context.Context, r *reading.Reading) error {
 func (o Options) readReplica(ctx context.Context, t postgres.Target, r *reading.Reading, seen map[string]bool) error {
 	ctx, cancel := context.WithTimeout(ctx, replicaPatience)
 	defer cancel()
-	known, err := postgres.ReadReplica(ctx, t, r.Server.SystemIdentifier)
+	known, err := databases.ReadReplica(ctx, t, r.Server.SystemIdentifier)
 	if err != nil || seen[known.Instance] {
 		return err
 	}

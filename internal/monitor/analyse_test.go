@@ -41,7 +41,7 @@ func aReading(change func(r *reading.Reading)) *reading.Reading {
 }
 
 func analyse(r *reading.Reading, earlier ...*reading.Reading) []pgmedic.Finding {
-	return judge.Analyse(r, earlier, judge.DefaultThresholds())
+	return judge.Analyse(r, earlier, reading.DefaultThresholds())
 }
 
 func TestAnalyseThresholds(t *testing.T) {

@@ -44,7 +44,7 @@ func TestBackups(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &reading.Reading{TakenAt: now, Database: "clinic", Backups: tt.backups}
 			var got []string
-			for _, f := range judge.Analyse(r, nil, judge.DefaultThresholds()) {
+			for _, f := range judge.Analyse(r, nil, reading.DefaultThresholds()) {
 				got = append(got, f.ID+" "+string(f.Severity))
 				if f.Object != "database clinic" || f.Summary == "" || f.Fix == "" || f.Docs != "findings.md#"+f.ID || f.Evidence == nil {
 					t.Errorf("%+v", f)

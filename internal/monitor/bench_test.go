@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
@@ -36,6 +37,6 @@ func BenchmarkCollect(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		judge.Analyse(r, nil, judge.DefaultThresholds())
+		judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 }

@@ -195,7 +195,7 @@ func TestADropWaitsForWhoeverMayUseTheIndex(t *testing.T) {
 				tt.earlier(e)
 				earlier = append(earlier, e)
 			}
-			f := mustFind(t, judge.Analyse(r, earlier, judge.DefaultThresholds()), "index-unused", "s.i")
+			f := mustFind(t, judge.Analyse(r, earlier, reading.DefaultThresholds()), "index-unused", "s.i")
 			if drops := strings.Contains(f.Fix, "DROP"); drops != tt.drop {
 				t.Errorf("%s; %s", f.Summary, f.Fix)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 func testADeadlockIsCounted(t *testing.T, dsn string) {
@@ -52,7 +53,7 @@ func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
 	object := "database " + database
 	// A session of its own, for which the setting is new.
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, connect(t, dsn), func(l *judge.Thresholds) { l.TempBytes = 100 << 10 })
+		return judgeBy(t, connect(t, dsn), func(l *reading.Thresholds) { l.TempBytes = 100 << 10 })
 	}
 	f := comes(t, "temp-files", object, findings)
 	paste(t, conn, f.Fix)
@@ -72,7 +73,7 @@ func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT pg_sleep(0.2)")
 	heavy := func() (pgmedic.Finding, bool) {
-		return about(judgeBy(t, conn, func(l *judge.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
+		return about(judgeBy(t, conn, func(l *reading.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
 	}
 	f, found := heavy()
 	if !found {
@@ -111,7 +112,7 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 			}
 		}
 	}()
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.RegressionCalls = 3
 	watcher := &counting{Conn: conn, second: func() { close(begun) }}
 	findings := judge.Analyse(look(t, watcher, collect.Options{Interval: 500 * time.Millisecond}), nil, limits)

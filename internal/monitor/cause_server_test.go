@@ -26,7 +26,7 @@ func testNeedlessIndexesAreFoundAndDropped(t *testing.T, dsn string) {
 		`CREATE INDEX supporting ON "T" (p)`, `CREATE INDEX expression ON "T" (lower(b))`, `CREATE INDEX hashed ON "T" USING hash (a)`,
 		`CREATE INDEX ranges ON "T" USING brin (id) WITH (pages_per_range = 4)`, `CREATE INDEX wide_ranges ON "T" USING brin (id)`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
 	}
 	all := findings()
 	for _, object := range []string{odd + `."Sec ond"`, odd + ".same_as_key"} {
@@ -54,7 +54,7 @@ func testNeedlessIndexesAreFoundAndDropped(t *testing.T, dsn string) {
 		t.Errorf("the statistics of an expression are to be dropped: %+v", f)
 	}
 	// Of an index that is too young nothing is advised.
-	if f := mustFind(t, judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexBytes = 0 }), "index-unused", odd+".hashed"); f.Fix != "" {
+	if f := mustFind(t, judgeBy(t, conn, func(l *reading.Thresholds) { l.UnusedIndexBytes = 0 }), "index-unused", odd+".hashed"); f.Fix != "" {
 		t.Errorf("a new index is to be dropped: %+v", f)
 	}
 }
@@ -85,7 +85,7 @@ func testSlowStatementsAreFound(t *testing.T, dsn string) {
 		}
 	}
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlowStatement, l.StatementsMinTime = 5*time.Millisecond, 0 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.SlowStatement, l.StatementsMinTime = 5*time.Millisecond, 0 })
 	}
 	f, found := about(findings(), "statement-slow", "pg_sleep")
 	if !found || evidenceOf(f, "calls") != "5" {
@@ -190,7 +190,7 @@ func testADisabledSubscriptionIsFound(t *testing.T, dsn string) {
 	exec(t, conn, `CREATE SUBSCRIPTION "Sub one" CONNECTION 'host=127.0.0.1 password=secret' PUBLICATION p WITH (connect = false, slot_name = NONE)`)
 	defer exec(t, conn, `DROP SUBSCRIPTION "Sub one"`)
 	r := look(t, conn, collect.Options{})
-	f := mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "subscription-down", `subscription "Sub one"`)
+	f := mustFind(t, judge.Analyse(r, nil, reading.DefaultThresholds()), "subscription-down", `subscription "Sub one"`)
 	if f.Severity != pgmedic.SeverityInfo || f.Fix != "" || !strings.Contains(f.Risk, "detached") {
 		t.Errorf("without a slot it can't be enabled: %+v", f)
 	}
@@ -210,7 +210,7 @@ func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 		exec(t, conn, "BEGIN", "SELECT txid_current()", "ROLLBACK")
 	}
 	exec(t, conn, "CHECKPOINT")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.RollbackMin, limits.CheckpointsMin = 10, 1
 	findings := func() []pgmedic.Finding {
 		return judge.Analyse(look(t, conn, collect.Options{}), []*reading.Reading{before}, limits)
@@ -233,7 +233,7 @@ func looksRun(t *testing.T, conn *pgx.Conn) {
 		p.ReceiverStatus = ""
 	}
 	run := 0
-	for _, f := range judge.Analyse(r, nil, judge.Thresholds{HeldBackTransactions: -1, LagWarnBytes: -1, SlotRetainedBytes: -1}) {
+	for _, f := range judge.Analyse(r, nil, reading.Thresholds{HeldBackTransactions: -1, LagWarnBytes: -1, SlotRetainedBytes: -1}) {
 		if strings.HasPrefix(f.Risk, "Changes nothing") {
 			paste(t, conn, f.Fix)
 			run++
@@ -259,7 +259,7 @@ func testAStandbyIsReadAndJudged(t *testing.T, dsn string, primary *scratch.Serv
 	}
 	name := look(t, conn, collect.Options{}).Replication.Standbys[0].Application
 	here := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LagWarnBytes = 1 << 16 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.LagWarnBytes = 1 << 16 })
 	}
 	goes(t, "standby-lagging", "standby "+name, here)
 	mustNotFind(t, judgeNow(t, there), "replay-paused", "server")
@@ -278,7 +278,7 @@ func testAStandbyIsReadAndJudged(t *testing.T, dsn string, primary *scratch.Serv
 	goes(t, "standby-lagging", "standby "+name, here)
 	// With a replica that nobody has looked at, no index is called droppable.
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, a int)", "CREATE INDEX maybe ON t (a)")
-	unused := judgeBy(t, conn, func(l *judge.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
+	unused := judgeBy(t, conn, func(l *reading.Thresholds) { l.UnusedIndexAge, l.UnusedIndexBytes = 0, 0 })
 	if f := mustFind(t, unused, "index-unused", "public.maybe"); f.Fix != "" || !strings.Contains(f.Summary, "replicas") {
 		t.Errorf("%+v", f)
 	}

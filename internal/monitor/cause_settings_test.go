@@ -36,7 +36,7 @@ func testMemorySettingsAreFoundAndMended(t *testing.T, dsn string) {
 		r := look(t, conn, collect.Options{})
 		r.Host = &reading.Host{MemoryBytes: 128 << 30, Source: "stated"}
 		r.Size.DatabaseBytes = 64 << 30
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	f := comes(t, "effective-cache-size", "effective_cache_size", findings)
 	if !strings.Contains(f.Fix, "'98304MB'") || evidenceOf(f, "memory_source") != "stated" {
@@ -53,7 +53,7 @@ func testMemorySettingsAreFoundAndMended(t *testing.T, dsn string) {
 	fits := func() []pgmedic.Finding {
 		r := look(t, conn, collect.Options{})
 		r.Host = &reading.Host{MemoryBytes: 512 << 20, Source: "stated"}
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	mustNotFind(t, fits(), "shared-buffers-size", "shared_buffers")
 }
@@ -94,13 +94,13 @@ func testAVersionWithoutFixesIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	r := look(t, conn, collect.Options{})
 	if r.Server.VersionNum/10000 <= 13 {
-		mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
+		mustFind(t, judge.Analyse(r, nil, reading.DefaultThresholds()), "version-unsupported", "server")
 	}
 	// As it was on the day after its first release.
 	r.TakenAt = noon.AddDate(-8, 0, 0)
-	mustNotFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
+	mustNotFind(t, judge.Analyse(r, nil, reading.DefaultThresholds()), "version-unsupported", "server")
 	r.TakenAt = noon.AddDate(20, 0, 0)
-	mustFind(t, judge.Analyse(r, nil, judge.DefaultThresholds()), "version-unsupported", "server")
+	mustFind(t, judge.Analyse(r, nil, reading.DefaultThresholds()), "version-unsupported", "server")
 }
 
 // testAServerWithChecksums also has a small pg_stat_statements.

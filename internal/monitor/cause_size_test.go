@@ -12,12 +12,13 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // storyOf is the comment that pgmedic writes, as an SQL literal.
-func storyOf(t *testing.T, s postgres.Story) string {
+func storyOf(t *testing.T, s pgmedic.Story) string {
 	t.Helper()
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -29,7 +30,7 @@ func storyOf(t *testing.T, s postgres.Story) string {
 func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	const name, renamed = `shop__before "1"`, "taken_over"
-	now, err := postgres.ServerTime(t.Context(), conn)
+	now, err := databases.ServerTime(t.Context(), conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +44,10 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 	}
 	// Somebody renamed that one since, and it is theirs.
 	exec(t, conn, "COMMENT ON DATABASE "+renamed+" IS "+
-		storyOf(t, postgres.Story{Pgmedic: postgres.StoryKept, Name: "old", Of: "shop", By: "restore", Since: now.Add(-time.Hour * 1000)}))
+		storyOf(t, pgmedic.Story{Pgmedic: pgmedic.StoryKept, Name: "old", Of: "shop", By: "restore", Since: now.Add(-time.Hour * 1000)}))
 	tell := func(state string, age time.Duration) []pgmedic.Finding {
 		exec(t, conn, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+
-			storyOf(t, postgres.Story{Pgmedic: state, Name: name, Of: "shop", By: "restore", Since: now.Add(-age)}))
+			storyOf(t, pgmedic.Story{Pgmedic: state, Name: name, Of: "shop", By: "restore", Since: now.Add(-age)}))
 		r := look(t, conn, collect.Options{})
 		i := slices.IndexFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == name })
 		if i < 0 || slices.ContainsFunc(r.Size.Kept, func(k reading.KeptDatabase) bool { return k.Name == renamed }) {
@@ -55,16 +56,16 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 		if k := r.Size.Kept[i]; k.Bytes == nil || *k.Bytes < 1<<20 || k.Of != "shop" || k.State != state || k.AgeSeconds < age.Seconds() {
 			t.Errorf("%+v", k)
 		}
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	const id, object = "database-kept", "database " + name
 	week := 7 * 24 * time.Hour
-	mustNotFind(t, tell(postgres.StoryKept, week-time.Hour), id, object)
-	if f := mustFind(t, tell(postgres.StoryKept, week), id, object); f.Fix != "pgmedic prune" || f.Severity != pgmedic.SeverityWarn {
+	mustNotFind(t, tell(pgmedic.StoryKept, week-time.Hour), id, object)
+	if f := mustFind(t, tell(pgmedic.StoryKept, week), id, object); f.Fix != "pgmedic prune" || f.Severity != pgmedic.SeverityWarn {
 		t.Errorf("%+v", f)
 	}
-	mustNotFind(t, tell(postgres.StoryLoading, time.Hour), id, object)
-	mustFind(t, tell(postgres.StoryReady, 25*time.Hour), id, object)
+	mustNotFind(t, tell(pgmedic.StoryLoading, time.Hour), id, object)
+	mustFind(t, tell(pgmedic.StoryReady, 25*time.Hour), id, object)
 	// A role that may not measure it, nor connect, is told of it all the same.
 	exec(t, conn, "REVOKE CONNECT ON DATABASE "+sqltext.QuoteIdent(name)+" FROM public", "CREATE ROLE onlooker", "SET ROLE onlooker")
 	r := look(t, conn, collect.Options{})
@@ -83,7 +84,7 @@ func testDatabasesThatWereSetAsideAreFound(t *testing.T, dsn string) {
 
 func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	now, err := postgres.ServerTime(t.Context(), conn)
+	now, err := databases.ServerTime(t.Context(), conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,14 +94,14 @@ func testAForgottenRescueIsFoundAndDropped(t *testing.T, dsn string) {
 		"CREATE SCHEMA pgmedic_rescue_mine") // no story, no rescue
 	// Nor is what tells the story of another.
 	const others = "pgmedic_rescue_20261102t020000z_abcdef"
-	exec(t, conn, "CREATE SCHEMA "+others, "COMMENT ON SCHEMA "+others+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", By: postgres.ByRescue, Backup: backup, Since: now}))
+	exec(t, conn, "CREATE SCHEMA "+others, "COMMENT ON SCHEMA "+others+" IS "+storyOf(t, pgmedic.Story{Pgmedic: "rescued", By: databases.ByRescue, Backup: backup, Since: now}))
 	tell := func(age time.Duration) []pgmedic.Finding {
-		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, postgres.Story{Pgmedic: "rescued", Of: "shop", By: postgres.ByRescue, Backup: backup, Since: now.Add(-age)}))
+		exec(t, conn, "COMMENT ON SCHEMA "+schema+" IS "+storyOf(t, pgmedic.Story{Pgmedic: "rescued", Of: "shop", By: databases.ByRescue, Backup: backup, Since: now.Add(-age)}))
 		r := look(t, conn, collect.Options{})
 		if s := r.Size.Rescued; len(s) != 1 || s[0].Name != schema || s[0].Backup != backup || s[0].Tables != 1 {
 			t.Fatalf("rescued: %+v", s)
 		}
-		return judge.Analyse(r, nil, judge.DefaultThresholds())
+		return judge.Analyse(r, nil, reading.DefaultThresholds())
 	}
 	const id = "rescue-left"
 	mustNotFind(t, tell(6*24*time.Hour), id, "schema "+schema)

@@ -12,12 +12,13 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // judgeBy looks and analyses with thresholds that are changed.
-func judgeBy(t *testing.T, conn collect.Conn, change func(*judge.Thresholds)) []pgmedic.Finding {
+func judgeBy(t *testing.T, conn collect.Conn, change func(*reading.Thresholds)) []pgmedic.Finding {
 	t.Helper()
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	change(&limits)
 	return judge.Analyse(look(t, conn, collect.Options{}), nil, limits)
 }
@@ -81,7 +82,7 @@ func testASessionThatBlocksIsFoundAndEnded(t *testing.T, dsn string) {
 	exec(t, root, "BEGIN", "UPDATE "+odd+`."T 1" SET ssn = '078-05-1120'`)
 	middleEnds := run(t, middle, "UPDATE "+odd+`."T 1" SET ssn = '078-05-1120'`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LockWaitWarn = time.Millisecond })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.LockWaitWarn = time.Millisecond })
 	}
 	comes(t, "lock-wait", process(root), findings)
 	lastEnds := run(t, last, "TRUNCATE "+odd+`."T 1"`)
@@ -110,7 +111,7 @@ func testALongTransactionIsFoundAndCancelled(t *testing.T, dsn string) {
 	conn, long := connect(t, dsn), connect(t, dsn)
 	ends := run(t, long, "SELECT pg_sleep(600)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LongTransaction = time.Millisecond })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.LongTransaction = time.Millisecond })
 	}
 	f := comes(t, "long-transaction", process(long), findings)
 	paste(t, conn, f.Fix)
@@ -124,7 +125,7 @@ func testAPreparedTransactionIsFoundAndFinished(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)", `PREPARE TRANSACTION 'O''dd \ one'`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.PreparedTransaction, l.HeldBackTransactions = time.Millisecond, -1 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.PreparedTransaction, l.HeldBackTransactions = time.Millisecond, -1 })
 	}
 	const object = `prepared transaction "O'dd \ one"`
 	paste(t, conn, comes(t, "vacuum-held-back", object, findings).Fix)
@@ -150,7 +151,7 @@ func testASlotThatNobodyReadsIsFoundAndDropped(t *testing.T, dsn string) {
 	// While it keeps little, its standby may only be restarting.
 	paste(t, conn, f.Fix)
 	f = comes(t, "slot-inactive", "replication slot left_behind", func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlotRetainedBytes = -1 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.SlotRetainedBytes = -1 })
 	})
 	if f.Severity != pgmedic.SeverityWarn {
 		t.Errorf("%+v", f)
@@ -215,7 +216,7 @@ func testABloatedTableIsFoundAndRewritten(t *testing.T, dsn string) {
 		"DELETE FROM swollen WHERE id % 10 <> 0", "VACUUM (ANALYZE) swollen",
 		"CREATE TABLE dense (id int PRIMARY KEY, t text)", "INSERT INTO dense SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i", "VACUUM (ANALYZE) dense")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 1 << 20 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.BloatMinBytes = 1 << 20 })
 	}
 	f := mustFind(t, findings(), "table-bloat", "public.swollen")
 	mustNotFind(t, findings(), "table-bloat", "public.dense")
@@ -228,7 +229,7 @@ func testABloatedIndexIsFoundAndRebuilt(t *testing.T, dsn string) {
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, n bigint) WITH (autovacuum_enabled = off)", "CREATE INDEX spread ON t (n)",
 		"INSERT INTO t SELECT i, i FROM generate_series(1, 50000) i", "DELETE FROM t WHERE id % 20 <> 0", "VACUUM (ANALYZE) t")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 256 << 10 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.BloatMinBytes = 256 << 10 })
 	}
 	paste(t, conn, mustFind(t, findings(), "index-bloat", "public.spread").Fix)
 	goes(t, "index-bloat", "public.spread", findings)
@@ -248,7 +249,7 @@ func testATableNeverVacuumedIsFoundAndVacuumed(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, `CREATE TABLE "Log" (id int PRIMARY KEY) WITH (autovacuum_enabled = off)`, `INSERT INTO "Log" SELECT generate_series(1, 5000)`)
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.NeverVacuumedRows = 4000 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.NeverVacuumedRows = 4000 })
 	}
 	paste(t, conn, comes(t, "table-never-vacuumed", `public."Log"`, findings).Fix)
 	goes(t, "table-never-vacuumed", `public."Log"`, findings)

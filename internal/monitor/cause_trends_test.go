@@ -38,21 +38,21 @@ func testWaitsThatRecurAreFound(t *testing.T, dsn string) {
 		earlier = append(earlier, look(t, conn, at(moment-time.Hour)))
 	}
 	now := look(t, conn, at(0))
-	f := mustFind(t, judge.Analyse(now, earlier, judge.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
+	f := mustFind(t, judge.Analyse(now, earlier, reading.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
 	if evidenceOf(f, "episodes") != "3" {
 		t.Errorf("%+v", f)
 	}
 	paste(t, conn, f.Fix)
-	mustNotFind(t, judge.Analyse(now, earlier[:2], judge.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
+	mustNotFind(t, judge.Analyse(now, earlier[:2], reading.DefaultThresholds()), "lock-waits-recurring", "public.wanted")
 	// A day later nobody has waited again.
-	mustNotFind(t, judge.Analyse(look(t, conn, at(-25*time.Hour)), append(earlier, now), judge.DefaultThresholds()),
+	mustNotFind(t, judge.Analyse(look(t, conn, at(-25*time.Hour)), append(earlier, now), reading.DefaultThresholds()),
 		"lock-waits-recurring", "public.wanted")
 }
 
 func testAStatementThatIsNewIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT count(*) FROM pg_class")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.StatementsMinTime = 0
 	before := look(t, conn, at(26*time.Hour))
 	exec(t, conn, "SELECT pg_sleep(0.5), 'new'")

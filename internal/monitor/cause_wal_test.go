@@ -16,7 +16,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
-	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -39,7 +39,7 @@ func testAnArchiverThatIsBehindIsFound(t *testing.T, dsn string) {
 	defer goOn()
 	exec(t, conn, "ALTER SYSTEM SET archive_command = 'until test -e "+name+"; do sleep 0.05; done'", "SELECT pg_reload_conf()")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.ArchiveBacklog = 2 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.ArchiveBacklog = 2 })
 	}
 	for range 4 {
 		exec(t, conn, "SELECT txid_current()", "SELECT pg_switch_wal()")
@@ -80,7 +80,7 @@ func testASlotWhoseReaderIsBehindIsFound(t *testing.T, dsn string) {
 	}
 	exec(t, conn, "CREATE TABLE written AS SELECT repeat('x', 100) FROM generate_series(1, 10000)", "SELECT pg_switch_wal()")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.SlotRetainedBytes = 64 << 10 })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.SlotRetainedBytes = 64 << 10 })
 	}
 	const object = "replication slot slow_reader"
 	paste(t, conn, comes(t, "slot-behind", object, findings).Fix)
@@ -188,7 +188,7 @@ func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scr
 	t.Run("silent", func(t *testing.T) {
 		name := "standby " + look(t, conn, collect.Options{}).Replication.Standbys[0].Application
 		findings := func() []pgmedic.Finding {
-			return judgeBy(t, conn, func(l *judge.Thresholds) { l.StandbySilence = 2500 * time.Millisecond })
+			return judgeBy(t, conn, func(l *reading.Thresholds) { l.StandbySilence = 2500 * time.Millisecond })
 		}
 		mustNotFind(t, findings(), "standby-silent", name)
 		var receiver int
@@ -203,7 +203,7 @@ func testAStandbyThatLosesItsPrimaryIsFound(t *testing.T, _ string, primary *scr
 		paste(t, conn, f.Fix)
 		mustNotFind(t, findings(), "standby-lagging", name)
 		there := func() []pgmedic.Finding {
-			return judgeBy(t, there, func(l *judge.Thresholds) { l.StandbySilence = time.Second })
+			return judgeBy(t, there, func(l *reading.Thresholds) { l.StandbySilence = time.Second })
 		}
 		paste(t, connect(t, standby.DSN("postgres")), comes(t, "standby-not-receiving", "server", there).Fix)
 		if err := syscall.Kill(receiver, syscall.SIGCONT); err != nil {

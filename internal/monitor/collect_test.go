@@ -233,7 +233,7 @@ func TestConnectionsAndCacheOfARealServer(t *testing.T) {
 
 	// 20 MB read over and over do not fit into 1 MB.
 	exec(t, conn, "CREATE TABLE wide AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.CacheMinAccesses = 10000
 	before := look(t, conn, collect.Options{})
 	var findings []pgmedic.Finding

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
@@ -52,7 +52,7 @@ func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
 			t.Errorf("%+v", x)
 		}
 	}
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.BloatMinBytes = 100 << 10
 	findings := judge.Analyse(r, nil, limits)
 	if f := mustFind(t, findings, "table-bloat", odd+`."Swol len"`); evidenceOf(f, "method") != "pgstattuple" || evidenceOf(f, "confidence") != "high" {

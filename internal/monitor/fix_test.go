@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
 
@@ -181,7 +182,7 @@ func testASessionIdleInTransactionIsFoundAndEnded(t *testing.T, dsn string) {
 	conn, idler, dump := connect(t, dsn), connect(t, dsn), connect(t, dsn)
 	exec(t, idler, "SET application_name = 'O''Brien; --'", "BEGIN", "SELECT 1")
 	exec(t, dump, "SET application_name = 'pg_dump'", "BEGIN", "SELECT 1")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.IdleInTransaction = time.Millisecond
 	object := func(c *pgx.Conn) string {
 		return fmt.Sprintf("process %d (role postgres)", c.PgConn().PID())

@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "write the findings of the recorded read
 const readings = "testdata/readings"
 
 // goldenThresholds are lines that a server of some seconds' age can cross.
-func goldenThresholds() judge.Thresholds {
-	l := judge.DefaultThresholds()
+func goldenThresholds() reading.Thresholds {
+	l := reading.DefaultThresholds()
 	l.IdleInTransaction, l.LongTransaction, l.PreparedTransaction = time.Millisecond, time.Millisecond, time.Millisecond
 	l.LockWaitWarn, l.LockWaitCritical = time.Millisecond, 5*time.Second
 	l.BloatMinBytes, l.UnusedIndexAge, l.UnusedIndexBytes = 256<<10, 0, 0

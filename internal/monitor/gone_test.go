@@ -92,7 +92,7 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 					t.Errorf("%s: %q", query, reason)
 				}
 			}
-			judge.Analyse(r, nil, judge.DefaultThresholds())
+			judge.Analyse(r, nil, reading.DefaultThresholds())
 		})
 	}
 }

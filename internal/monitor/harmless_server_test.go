@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -97,7 +98,7 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	pasted := map[string]bool{}
 	for range 3 { // a fix may bring about another finding
 		// In a session of its own, for which settings of the database are new.
-		findings := judgeBy(t, connect(t, dsn), func(l *judge.Thresholds) {
+		findings := judgeBy(t, connect(t, dsn), func(l *reading.Thresholds) {
 			l.UnusedIndexAge, l.UnusedIndexBytes, l.NeverAnalyzedRows, l.NeverVacuumedRows, l.DeadTuplesMin, l.BloatMinBytes = 0, 0, 0, 0, 0, 0
 			l.CheckpointsMin, l.TempBytes = 1, 1
 		})
@@ -158,7 +159,7 @@ func endThoseInTheWay(t *testing.T, dsn string) {
 	waits := run(t, waiter, "UPDATE clinics SET name = 'waiter' WHERE id = 3")
 	sleeps := run(t, long, "SELECT pg_sleep(600)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LockWaitWarn, l.LongTransaction = time.Millisecond, time.Millisecond })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.LockWaitWarn, l.LongTransaction = time.Millisecond, time.Millisecond })
 	}
 	comes(t, "long-transaction", process(long), findings)
 	comes(t, "lock-wait", process(blocker), findings)
@@ -191,7 +192,7 @@ func dropWhatNobodyUses(t *testing.T, conn, there *pgx.Conn, standby *scratchtes
 	if err := collect.Replica(t.Context(), connect(t, there.Config().ConnString()), r, askWho(t, standby.URL("postgres"), r), collect.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
 	f := mustFind(t, judge.Analyse(r, nil, limits), "index-unused", "public.bills_unused")
 	paste(t, conn, f.Fix)

@@ -50,7 +50,7 @@ func testFixesHurtNobodyAround(t *testing.T, dsn string, server *scratch.Server)
 	defer exec(t, subscriber, "DROP SUBSCRIPTION s")
 	standby := scratchtest.NewStandby(t, server, scratch.StandbyOptions{})
 
-	findings := judgeBy(t, conn, func(l *judge.Thresholds) {
+	findings := judgeBy(t, conn, func(l *reading.Thresholds) {
 		l.UnusedIndexAge, l.UnusedIndexBytes, l.NeverAnalyzedRows, l.DeadTuplesMin, l.BloatMinBytes = 0, 0, 0, 0, 0
 	})
 	for _, name := range []string{"nopk", "nearly", "audited"} {
@@ -109,9 +109,9 @@ func testAFirstCopyThatFailsIsFound(t *testing.T, dsn string, server *scratch.Se
 			earlier = append(earlier, &before)
 		}
 		if server.Major() >= 15 {
-			return judge.Analyse(r, nil, judge.DefaultThresholds()) // one look is enough
+			return judge.Analyse(r, nil, reading.DefaultThresholds()) // one look is enough
 		}
-		return judge.Analyse(r, earlier, judge.DefaultThresholds())
+		return judge.Analyse(r, earlier, reading.DefaultThresholds())
 	}
 	f := comes(t, "subscription-down", "subscription s", findings)
 	for f.Severity != pgmedic.SeverityWarn || !strings.Contains(f.Summary, "first copy") {
@@ -166,7 +166,7 @@ func testALockedTableHidesItselfOnly(t *testing.T, dsn string) {
 			t.Errorf("%s: %q", x.Name, x.Definition)
 		}
 	}
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
 	for _, f := range judge.Analyse(r, nil, limits) {
 		if strings.Contains(f.Object, "awaited") && strings.Contains(f.Fix, "DROP") {
@@ -183,7 +183,7 @@ func testMaintenanceIsNoLongTransaction(t *testing.T, dsn string) {
 	exec(t, idler, "BEGIN", "INSERT INTO big VALUES (1)")
 	built := run(t, builder, "CREATE INDEX CONCURRENTLY big_a ON big (a)")
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, conn, func(l *judge.Thresholds) { l.LongTransaction = time.Millisecond })
+		return judgeBy(t, conn, func(l *reading.Thresholds) { l.LongTransaction = time.Millisecond })
 	}
 	f := comes(t, "long-transaction", process(builder), findings)
 	if f.Severity != pgmedic.SeverityInfo || !strings.Contains(f.Risk, "INVALID") || strings.Contains(f.Summary, "VACUUM can't") {
@@ -276,7 +276,7 @@ func testADroppedColumnIsNotCalledEmpty(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE TABLE t (id int PRIMARY KEY, c text) WITH (autovacuum_enabled = off)", "INSERT INTO t SELECT i, repeat('c', 200) FROM generate_series(1, 20000) i",
 		"ALTER TABLE t DROP c", "VACUUM (ANALYZE) t")
-	f := mustFind(t, judgeBy(t, conn, func(l *judge.Thresholds) { l.BloatMinBytes = 1 << 20 }), "table-bloat", "public.t")
+	f := mustFind(t, judgeBy(t, conn, func(l *reading.Thresholds) { l.BloatMinBytes = 1 << 20 }), "table-bloat", "public.t")
 	if f.Severity != pgmedic.SeverityInfo || f.Fix != "" || evidenceOf(f, "confidence") != "low" || strings.Contains(f.Summary, "VACUUM makes") {
 		t.Errorf("%+v", f)
 	}

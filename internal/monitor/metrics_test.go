@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/prometheus"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -27,8 +28,8 @@ import (
 func metricsOf(t *testing.T, r *reading.Reading) (text string, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	var b bytes.Buffer
-	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, judge.DefaultThresholds()))
-	if err := render.Prometheus(&b, report, render.PrometheusOptions{Server: "s"}); err != nil {
+	report := render.NewReport(r.TakenAt, r, judge.Analyse(r, nil, reading.DefaultThresholds()))
+	if err := prometheus.Write(&b, report, prometheus.Options{Server: "s"}); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := promlint.New(bytes.NewReader(b.Bytes())).Lint()
@@ -135,7 +136,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "CREATE TABLE wide (id int, s text)", "CREATE INDEX spare ON wide (s)", "CREATE INDEX spare2 ON wide (s)",
 		"INSERT INTO wide SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i", "ANALYZE wide",
 		"SELECT count(*) FROM wide WHERE id = 5", "SELECT count(*) FROM wide WHERE id = 6")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexBytes, limits.SeqScans, limits.SeqScanRows, limits.TempBytes = 0, 1, 10, 0
 	eventually(t, "the scans are in the statistics", func() bool {
 		scans := 0
@@ -163,7 +164,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 			t.Errorf("%s alone finds %q, in all it is %q", section, got, want)
 		}
 		_, families := metricsOf(t, r)
-		for _, m := range render.Metrics() {
+		for _, m := range prometheus.Metrics() {
 			if m.Section != "" && m.Section != section && families[m.Name] != nil {
 				t.Errorf("%s is shown of section %s alone", m.Name, section)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -28,7 +29,7 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 	there := connect(t, standby.DSN(database))
 	exec(t, there, "SELECT * FROM t WHERE a = 7")
 
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.UnusedIndexAge, limits.UnusedIndexBytes = 0, 0
 	read := func(ask bool) []pgmedic.Finding {
 		r := look(t, conn, collect.Options{})
@@ -99,7 +100,7 @@ func askWho(t *testing.T, url string, r *reading.Reading) reading.Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, err := postgres.ReadReplica(t.Context(), target, r.Server.SystemIdentifier)
+	who, err := databases.ReadReplica(t.Context(), target, r.Server.SystemIdentifier)
 	if err != nil {
 		t.Fatal(err)
 	}

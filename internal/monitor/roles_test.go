@@ -45,7 +45,7 @@ func testRolesSeeWhatTheyMay(t *testing.T, dsn string) {
 		t.Errorf("sections are missing: %+v", nothing)
 	}
 	// Nothing that a role can't see is an accusation.
-	for _, f := range judge.Analyse(nothing, nil, judge.DefaultThresholds()) {
+	for _, f := range judge.Analyse(nothing, nil, reading.DefaultThresholds()) {
 		if f.ID == "standby-silent" || f.ID == "synchronous-standby-missing" || f.ID == "statements-not-tracked" || f.ID == "index-unused" {
 			t.Errorf("found without a look: %+v", f)
 		}

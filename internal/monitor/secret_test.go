@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 )
@@ -53,7 +54,7 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 	exec(t, idle, "BEGIN", "UPDATE t SET s = 'PLANTED'")
 	busyEnds := run(t, busy, "SELECT pg_sleep(600), 'PLANTED'")
 	blockedEnds := run(t, blocked, "UPDATE t SET s = 'PLANTED"+strings.Repeat("x", 1100)+"'")
-	limits := judge.DefaultThresholds()
+	limits := reading.DefaultThresholds()
 	limits.LockWaitWarn, limits.LongTransaction, limits.IdleInTransaction, limits.SlowStatement, limits.SlowStatementCalls = 0, 0, 0, 0, 0
 	limits.UnusedIndexBytes, limits.SmallTableRows, limits.StatementsMinTime, limits.StatementSharePercent = 0, 0, 0, 0
 	all := func(opts collect.Options) string {

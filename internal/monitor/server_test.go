@@ -101,7 +101,7 @@ func look(t *testing.T, conn collect.Conn, opts collect.Options) *reading.Readin
 // judgeNow looks and analyses with the default thresholds.
 func judgeNow(t *testing.T, conn collect.Conn) []pgmedic.Finding {
 	t.Helper()
-	return judge.Analyse(look(t, conn, collect.Options{}), nil, judge.DefaultThresholds())
+	return judge.Analyse(look(t, conn, collect.Options{}), nil, reading.DefaultThresholds())
 }
 
 func find(findings []pgmedic.Finding, id, object string) (pgmedic.Finding, bool) {

@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
-
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 func collectTexts(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) }
@@ -34,7 +35,7 @@ func testTheServerOfTomorrowIsRead(t *testing.T, dsn string) {
 	if r.Connections == nil || r.Limits == nil || r.Cache == nil {
 		t.Errorf("the rest is lost: %+v", r.Skipped)
 	}
-	for _, f := range judge.Analyse(r, nil, judge.DefaultThresholds()) {
+	for _, f := range judge.Analyse(r, nil, reading.DefaultThresholds()) {
 		if strings.HasPrefix(f.ID, "version-") {
 			t.Errorf("of a version that it doesn't know it says %+v", f)
 		}

@@ -30,7 +30,7 @@ func past(n int, step time.Duration, change func(i int, r *reading.Reading)) (no
 }
 
 func trendsOf(now *reading.Reading, earlier []*reading.Reading) *judge.Trends {
-	return judge.TrendsOf(now, earlier, judge.DefaultThresholds())
+	return judge.TrendsOf(now, earlier, reading.DefaultThresholds())
 }
 
 func TestTrendsNeedTheSameDatabase(t *testing.T) {
@@ -512,7 +512,7 @@ func BenchmarkTrends(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		judge.Analyse(now, earlier, judge.DefaultThresholds())
-		judge.TrendsOf(now, earlier, judge.DefaultThresholds())
+		judge.Analyse(now, earlier, reading.DefaultThresholds())
+		judge.TrendsOf(now, earlier, reading.DefaultThresholds())
 	}
 }

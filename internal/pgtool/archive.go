@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -25,11 +26,11 @@ type ArchiveOptions struct {
 	// Sections are those to write: pre-data, data, post-data.
 	Sections []string
 	// LeftOut is what a partial backup does not hold.
-	LeftOut postgres.LeftOut
+	LeftOut snapshot.LeftOut
 	// WithoutSchemas are those whose rows are left out of the data, and Without
 	// further tables.
-	WithoutSchemas []postgres.WholeSchema
-	Without        []postgres.RowTable
+	WithoutSchemas []snapshot.WholeSchema
+	Without        []snapshot.RowTable
 }
 
 // StartArchive begins a pg_dump in its custom format, uncompressed: the seal
@@ -57,7 +58,7 @@ func StartArchive(ctx context.Context, o ArchiveOptions) (*Process, error) {
 
 // ExcludeArgument is pg_dump's argument that leaves a table's rows out. A name
 // that is quoted is taken to the letter, patterns and all.
-func ExcludeArgument(t postgres.RowTable) string {
+func ExcludeArgument(t snapshot.RowTable) string {
 	return "--exclude-table-data=" + sqltext.QuoteQualified(t.Schema, t.Name)
 }
 
@@ -65,7 +66,7 @@ func ExcludeArgument(t postgres.RowTable) string {
 // w.Covers, and keeps the values of sequences. For pg_dump each argument is a
 // query. Its patterns know no way to say "not", so the second one lists how a name
 // can end that does not end in _seq.
-func ExcludeSchemaArgument(w postgres.WholeSchema) string {
+func ExcludeSchemaArgument(w snapshot.WholeSchema) string {
 	pattern := ".*"
 	if w.Sequences {
 		pattern = ".(*[^q]|*[^e]q|*[^s]eq|*[^_]seq)"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -22,7 +23,7 @@ type DumpOptions struct {
 	// LockTimeout bounds the wait for each table's lock.
 	LockTimeout time.Duration
 	// LeftOut is what a partial backup does not hold.
-	LeftOut postgres.LeftOut
+	LeftOut snapshot.LeftOut
 	// Sections are those to write; none means all.
 	Sections []string
 	// LoginTriggersOff keeps the database's login triggers from firing in pg_dump's
@@ -57,7 +58,7 @@ const readingOptions = "-c TimeZone=UTC -c bytea_output=hex"
 // LeaveOutArguments are pg_dump's arguments that leave out what a partial backup
 // does not hold. Each table is named to the letter: what is in a backup is
 // decided once, and not by pg_dump's patterns again.
-func LeaveOutArguments(l postgres.LeftOut) []string {
+func LeaveOutArguments(l snapshot.LeftOut) []string {
 	var args []string
 	for _, s := range l.Schemas {
 		args = append(args, "--exclude-schema="+sqltext.QuoteIdent(s))

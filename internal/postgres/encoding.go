@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,7 +35,7 @@ func ConnectBytes(ctx context.Context, t Target) (*pgx.Conn, error) {
 }
 
 func setEncoding(ctx context.Context, conn *pgx.Conn, encoding string) error {
-	return Wrap(execSimple(ctx, conn, "SET client_encoding = "+sqltext.QuoteLiteral(encoding)), "set the session's encoding")
+	return Wrap(ExecSimple(ctx, conn, "SET client_encoding = "+sqltext.QuoteLiteral(encoding)), "set the session's encoding")
 }
 
 // inBytes does something for which the server converts no text.
@@ -55,41 +54,41 @@ func inBytes(ctx context.Context, conn *pgx.Conn, do func() error) error {
 	return err
 }
 
-// untranslatable reports whether the server could not say something in the
+// Untranslatable reports whether the server could not say something in the
 // session's encoding.
-func untranslatable(err error) bool {
+func Untranslatable(err error) bool {
 	code := Code(err)
 	return code == "22P05" || code == "22021"
 }
 
-// elseInBytes reads something, and where the session's encoding lacks a character
+// ElseInBytes reads something, and where the session's encoding lacks a character
 // of it, reads it again as it is stored.
-func elseInBytes(ctx context.Context, conn *pgx.Conn, read func() error) error {
-	err := inSavepoint(ctx, conn, read)
-	if untranslatable(err) {
+func ElseInBytes(ctx context.Context, conn *pgx.Conn, read func() error) error {
+	err := InSavepoint(ctx, conn, read)
+	if Untranslatable(err) {
 		err = inBytes(ctx, conn, read)
 	}
 	return err
 }
 
-// inSavepoint does something that leaves a transaction, if there is one, as it was
+// InSavepoint does something that leaves a transaction, if there is one, as it was
 // where something is untranslatable.
-func inSavepoint(ctx context.Context, conn *pgx.Conn, do func() error) error {
+func InSavepoint(ctx context.Context, conn *pgx.Conn, do func() error) error {
 	inTransaction := conn.PgConn().TxStatus() != 'I'
 	if inTransaction {
-		if err := execSimple(ctx, conn, "SAVEPOINT pgmedic_text"); err != nil {
+		if err := ExecSimple(ctx, conn, "SAVEPOINT pgmedic_text"); err != nil {
 			return err
 		}
 	}
 	err := do()
 	switch {
 	case !inTransaction:
-	case untranslatable(err):
-		if backErr := execSimple(ctx, conn, "ROLLBACK TO SAVEPOINT pgmedic_text; RELEASE SAVEPOINT pgmedic_text"); backErr != nil {
+	case Untranslatable(err):
+		if backErr := ExecSimple(ctx, conn, "ROLLBACK TO SAVEPOINT pgmedic_text; RELEASE SAVEPOINT pgmedic_text"); backErr != nil {
 			return backErr
 		}
 	case err == nil:
-		err = execSimple(ctx, conn, "RELEASE SAVEPOINT pgmedic_text")
+		err = ExecSimple(ctx, conn, "RELEASE SAVEPOINT pgmedic_text")
 	}
 	return err
 }
@@ -99,7 +98,7 @@ func inSavepoint(ctx context.Context, conn *pgx.Conn, do func() error) error {
 func Decode(ctx context.Context, conn *pgx.Conn, encoding string, texts []string) ([]string, error) {
 	decoded := make([]string, len(texts))
 	for i, text := range texts {
-		if decoded[i] = text; isASCII(text) || encoding == "UTF8" || AsBytes(encoding) {
+		if decoded[i] = text; IsASCII(text) || encoding == "UTF8" || AsBytes(encoding) {
 			continue
 		}
 		err := conn.QueryRow(ctx, "SELECT pg_catalog.convert_from($1, $2)", []byte(text), encoding).Scan(&decoded[i])
@@ -114,7 +113,7 @@ func Decode(ctx context.Context, conn *pgx.Conn, encoding string, texts []string
 func Encode(ctx context.Context, conn *pgx.Conn, encoding string, texts []string) ([]string, error) {
 	encoded := make([]string, len(texts))
 	for i, text := range texts {
-		if encoded[i] = text; isASCII(text) || encoding == "UTF8" || AsBytes(encoding) {
+		if encoded[i] = text; IsASCII(text) || encoding == "UTF8" || AsBytes(encoding) {
 			continue
 		}
 		var b []byte
@@ -169,7 +168,7 @@ func GlobalsEncoding(ctx context.Context, conn *pgx.Conn) (encoding string, err 
 	return encoding, Wrap(err, "look for the database postgres")
 }
 
-func isASCII(text string) bool {
+func IsASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 })
 }
 
@@ -188,18 +187,18 @@ SELECT DISTINCT s.kind || pg_catalog.quote_ident(s.name) || s.of AS said, s.name
 ) AS s JOIN pg_catalog.pg_namespace AS n ON n.oid = s.oid
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1`
 
-// refuseUntranslatable turns an error that says that something could not be read in
+// RefuseUntranslatable turns an error that says that something could not be read in
 // UTF8 into one that names it, if it is a table's name or a column's. It ends conn's
 // transaction.
-func refuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error {
-	if !untranslatable(err) {
+func RefuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error {
+	if !Untranslatable(err) {
 		return err
 	}
-	_ = execSimple(ctx, conn, "ROLLBACK") // there may be none
+	_ = ExecSimple(ctx, conn, "ROLLBACK") // there may be none
 	type row struct{ Said, Name string }
 	var rows []row
 	readErr := inBytes(ctx, conn, func() (err error) {
-		rows, err = collect[row](ctx, conn, storedNames)
+		rows, err = Collect[row](ctx, conn, storedNames)
 		return err
 	})
 	if readErr != nil {
@@ -207,40 +206,15 @@ func refuseUntranslatable(ctx context.Context, conn *pgx.Conn, err error) error 
 	}
 	encoding := conn.PgConn().ParameterStatus("server_encoding")
 	for _, r := range rows {
-		if _, decodeErr := Decode(ctx, conn, encoding, []string{r.Name}); untranslatable(decodeErr) {
-			return untranslatableName(r.Said, encoding)
+		if _, decodeErr := Decode(ctx, conn, encoding, []string{r.Name}); Untranslatable(decodeErr) {
+			return UntranslatableName(r.Said, encoding)
 		}
 	}
 	return err
 }
 
-// untranslatableName is the error for something that can't be named in UTF8.
-func untranslatableName(said, encoding string) error {
+// UntranslatableName is the error for something that can't be named in UTF8.
+func UntranslatableName(said, encoding string) error {
 	return pgmedic.Errorf(pgmedic.KindUsage, "give it a name that UTF8 has (ALTER … RENAME), or back this database up with pg_dump; docs/limits.md says what works in which encoding",
 		"the name of %s has bytes in %s that are not a character in UTF8", pgmedic.PrintableBytes(said), encoding)
-}
-
-// refuseColumns returns an error for a column that can't be named in UTF8. The
-// columns were read as elseInBytes reads them, and are given the names that they have
-// in the session. A transaction goes on.
-func refuseColumns(ctx context.Context, conn *pgx.Conn, schema, table string, columns []tableColumn) error {
-	encoding := conn.PgConn().ParameterStatus("server_encoding")
-	for i, c := range columns {
-		if utf8.ValidString(c.Name) || AsBytes(encoding) {
-			continue
-		}
-		var decoded []string
-		err := inSavepoint(ctx, conn, func() (err error) {
-			decoded, err = Decode(ctx, conn, encoding, []string{c.Name})
-			return err
-		})
-		if untranslatable(err) {
-			return untranslatableName("column "+sqltext.QuoteIdent(c.Name)+" of "+schema+"."+table, encoding)
-		}
-		if err != nil {
-			return err
-		}
-		columns[i].Name = decoded[0]
-	}
-	return nil
 }

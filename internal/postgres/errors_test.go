@@ -16,12 +16,13 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 )
 
 const secret = "123-45-6789"
 
 func TestConnectErrors(t *testing.T) {
-	good := parse(t, server.URL("postgres"))
+	good := postgrestest.Parse(t, server.URL("postgres"))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +34,8 @@ func TestConnectErrors(t *testing.T) {
 		kind   pgmedic.Kind
 		texts  []string
 	}{
-		"no server":        {parse(t, "host=127.0.0.1 dbname=d user=u port="+closed), pgmedic.KindUnreachable, []string{"PostgreSQL at 127.0.0.1:" + closed + ": ", "refused", "DATABASE_URL"}},
-		"no socket":        {parse(t, "host=/no/such/folder dbname=d user=u"), pgmedic.KindUnreachable, []string{"/no/such/folder (port 5432)", "no such file"}},
+		"no server":        {postgrestest.Parse(t, "host=127.0.0.1 dbname=d user=u port="+closed), pgmedic.KindUnreachable, []string{"PostgreSQL at 127.0.0.1:" + closed + ": ", "refused", "DATABASE_URL"}},
+		"no socket":        {postgrestest.Parse(t, "host=/no/such/folder dbname=d user=u"), pgmedic.KindUnreachable, []string{"/no/such/folder (port 5432)", "no such file"}},
 		"wrong password":   {good.With("password", secret), pgmedic.KindUnreachable, []string{"password authentication failed", "DB_PASSWORD", "!" + secret}},
 		"unknown database": {good.WithDatabase("nonesuch"), pgmedic.KindNotFound, []string{`"nonesuch" does not exist`, "DB_NAME"}},
 		"unknown host":     {good.With("host", "nonesuch.invalid"), pgmedic.KindUnreachable, []string{"no such host", "DB_HOST", "!" + server.Password()}},
@@ -46,7 +47,7 @@ func TestConnectErrors(t *testing.T) {
 			if err == nil {
 				postgres.Close(t.Context(), conn)
 			}
-			wantError(t, err, test.kind, test.texts...)
+			postgrestest.WantError(t, err, test.kind, test.texts...)
 		})
 	}
 }
@@ -86,7 +87,7 @@ func TestConnectCancelled(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	target := parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port)
+	target := postgrestest.Parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port)
 	cause := errors.New("the caller had enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
@@ -94,7 +95,7 @@ func TestConnectCancelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_, err = postgres.Connect(t.Context(), target.With("connect_timeout", "1"))
-	wantError(t, err, pgmedic.KindUnreachable, "timed out: the connection was accepted, and no answer came", "PostgreSQL listens on that port")
+	postgrestest.WantError(t, err, pgmedic.KindUnreachable, "timed out: the connection was accepted, and no answer came", "PostgreSQL listens on that port")
 }
 
 // TestConnectToAnotherProgram: a server that answers, and is none of PostgreSQL.
@@ -120,18 +121,18 @@ func TestConnectToAnotherProgram(t *testing.T) {
 	t.Cleanup(func() { _ = listener.Close(); <-stopped })
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	for _, mode := range []string{"disable", "prefer"} {
-		_, err := postgres.Connect(t.Context(), parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port+" sslmode="+mode))
-		wantError(t, err, pgmedic.KindUnreachable, "127.0.0.1:"+port+": what answers there is not PostgreSQL", "DB_PORT")
+		_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, "host=127.0.0.1 dbname=d user=u password=p port="+port+" sslmode="+mode))
+		postgrestest.WantError(t, err, pgmedic.KindUnreachable, "127.0.0.1:"+port+": what answers there is not PostgreSQL", "DB_PORT")
 	}
 }
 
 func TestSession(t *testing.T) {
 	target, _ := database(t)
-	conn := connect(t, target.With("options", "-c statement_timeout=5000 -c timezone=Asia/Tokyo"))
+	conn := postgrestest.Connect(t, target.With("options", "-c statement_timeout=5000 -c timezone=Asia/Tokyo"))
 	for name, want := range map[string]string{
 		"statement_timeout": "0", "TimeZone": "UTC", "search_path": "", "DateStyle": "ISO, MDY", "application_name": "pgmedic",
 	} {
-		if got := query[string](t, conn, "SELECT current_setting($1)", name); got != want {
+		if got := postgrestest.Query[string](t, conn, "SELECT current_setting($1)", name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
@@ -139,7 +140,7 @@ func TestSession(t *testing.T) {
 
 func TestWrap(t *testing.T) {
 	_, conn := database(t)
-	run(t, conn, `CREATE TABLE public.patients (ssn text PRIMARY KEY, n int CONSTRAINT "n is positive" CHECK (n > 0))`,
+	postgrestest.Run(t, conn, `CREATE TABLE public.patients (ssn text PRIMARY KEY, n int CONSTRAINT "n is positive" CHECK (n > 0))`,
 		"INSERT INTO public.patients VALUES ('"+secret+"', 1)")
 	for name, test := range map[string]struct {
 		sql  string
@@ -160,7 +161,7 @@ func TestWrap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := conn.Exec(t.Context(), test.sql)
 			wrapped := postgres.Wrap(err, "try")
-			wantError(t, wrapped, test.kind, append(test.want, "try: ", "!"+secret)...)
+			postgrestest.WantError(t, wrapped, test.kind, append(test.want, "try: ", "!"+secret)...)
 			var e *postgres.ServerError
 			if !errors.As(wrapped, &e) || strings.Contains(test.sql, "public.patients VALUES") && !strings.Contains(e.Unredacted(), secret) {
 				t.Errorf("unredacted: %+v", e)
@@ -177,13 +178,13 @@ func TestWrap(t *testing.T) {
 
 func TestWrapLostConnection(t *testing.T) {
 	target, conn := database(t)
-	run(t, connect(t, target), "SELECT pg_terminate_backend("+query[string](t, conn, "SELECT pg_backend_pid()::text")+")")
+	postgrestest.Run(t, postgrestest.Connect(t, target), "SELECT pg_terminate_backend("+postgrestest.Query[string](t, conn, "SELECT pg_backend_pid()::text")+")")
 	for range 2 { // the first tells why, the second only that it is gone
 		_, err := conn.Exec(t.Context(), "SELECT 1")
-		wantError(t, postgres.Wrap(err, "try"), pgmedic.KindUnreachable, "log")
+		postgrestest.WantError(t, postgres.Wrap(err, "try"), pgmedic.KindUnreachable, "log")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := connect(t, target).Exec(ctx, "SELECT 1")
-	wantError(t, postgres.Wrap(err, "try"), pgmedic.KindInterrupted, "!lost")
+	_, err := postgrestest.Connect(t, target).Exec(ctx, "SELECT 1")
+	postgrestest.WantError(t, postgres.Wrap(err, "try"), pgmedic.KindInterrupted, "!lost")
 }

@@ -34,7 +34,7 @@ type eventTrigger struct{ Name, Enabled string }
 //
 // It is not for a live database: others would wait for its locks.
 func WithoutEventTriggers(ctx context.Context, conn *pgx.Conn, do func() error) (err error) {
-	triggers, err := collect[eventTrigger](ctx, conn, `
+	triggers, err := Collect[eventTrigger](ctx, conn, `
 SELECT evtname::text AS name, CASE evtenabled WHEN 'A' THEN ' ENABLE ALWAYS' WHEN 'R' THEN ' ENABLE REPLICA' ELSE ' ENABLE' END AS enabled
 FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_role(evtowner, 'USAGE') ORDER BY 1`)
 	if err != nil {
@@ -48,7 +48,7 @@ FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_r
 		off = append(off, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(t.Name)+" DISABLE")
 		on = append(on, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(t.Name)+t.Enabled)
 	}
-	if err := execSimple(ctx, conn, "BEGIN; "+strings.Join(off, "; ")); err != nil {
+	if err := ExecSimple(ctx, conn, "BEGIN; "+strings.Join(off, "; ")); err != nil {
 		rollback(ctx, conn)
 		return Wrap(err, "disable the copy's event triggers")
 	}
@@ -56,7 +56,7 @@ FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_r
 		rollback(ctx, conn)
 		return err
 	}
-	if err := execSimple(ctx, conn, strings.Join(on, "; ")+"; COMMIT"); err != nil {
+	if err := ExecSimple(ctx, conn, strings.Join(on, "; ")+"; COMMIT"); err != nil {
 		rollback(ctx, conn)
 		return Wrap(err, "enable the copy's event triggers again")
 	}
@@ -66,7 +66,7 @@ FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND pg_catalog.pg_has_r
 func rollback(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	_ = execSimple(ctx, conn, "ROLLBACK") // a broken session has rolled back
+	_ = ExecSimple(ctx, conn, "ROLLBACK") // a broken session has rolled back
 }
 
 // NameEventTriggers adds to an error of statements with the given tags, such as
@@ -84,7 +84,7 @@ func NameEventTriggers(ctx context.Context, conn *pgx.Conn, err error, quiet str
 			return err // none fired
 		}
 	}
-	names, listErr := collectScalar[string](ctx, conn, `
+	names, listErr := CollectScalar[string](ctx, conn, `
 SELECT t.evtname::text FROM pg_catalog.pg_event_trigger AS t
 WHERE t.evtenabled::text IN ('A', $2) AND t.evtevent IN ('ddl_command_start', 'ddl_command_end')
 	AND (t.evttags IS NULL OR t.evttags && $1::text[])

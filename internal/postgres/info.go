@@ -36,7 +36,7 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
 // server has, with units.
 func ReadSettings(ctx context.Context, conn *pgx.Conn, names []string) (map[string]string, error) {
 	type row struct{ Name, Value string }
-	rows, err := collect[row](ctx, conn,
+	rows, err := Collect[row](ctx, conn,
 		"SELECT name, current_setting(name) AS value FROM pg_catalog.pg_settings WHERE name = ANY ($1)", names)
 	if err != nil {
 		return nil, Wrap(err, "read the server's settings")
@@ -60,8 +60,8 @@ func Clock(ctx context.Context, conn *pgx.Conn, now func() time.Time) (time.Dura
 	return server.Sub(before.Add(after.Sub(before) / 2)), nil
 }
 
-// querier is a connection or a transaction.
-type querier interface {
+// Querier is a connection or a transaction.
+type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
@@ -92,7 +92,7 @@ func ReadDatabase(ctx context.Context, conn *pgx.Conn, versionNum int) (d pgmedi
 	return d, err
 }
 
-func readDatabase(ctx context.Context, q querier, versionNum int) (pgmedic.Database, error) {
+func readDatabase(ctx context.Context, q Querier, versionNum int) (pgmedic.Database, error) {
 	var d pgmedic.Database
 	err := q.QueryRow(ctx, `
 SELECT d.datname::text, pg_catalog.pg_get_userbyid(d.datdba)::text,
@@ -110,21 +110,21 @@ WHERE d.datname = current_database()`).
 	if err != nil {
 		return d, Wrap(err, "read the database's properties")
 	}
-	d.Comment = OwnComment(d.Comment) // a story is of this server, and must not travel
+	d.Comment = pgmedic.OwnComment(d.Comment) // a story is of this server, and must not travel
 	reads := []struct {
 		what string
 		read func() error
 	}{
-		{"access list", func() (err error) { d.ACL, err = collect[pgmedic.Grant](ctx, q, databaseACL); return }},
-		{"settings", func() (err error) { d.Settings, err = collect[pgmedic.Setting](ctx, q, databaseSettings); return }},
-		{"extensions", func() (err error) { d.Extensions, err = collect[pgmedic.Extension](ctx, q, extensions); return }},
-		{"roles", func() (err error) { d.Roles, err = collect[pgmedic.Role](ctx, q, databaseRoles); return }},
+		{"access list", func() (err error) { d.ACL, err = Collect[pgmedic.Grant](ctx, q, databaseACL); return }},
+		{"settings", func() (err error) { d.Settings, err = Collect[pgmedic.Setting](ctx, q, databaseSettings); return }},
+		{"extensions", func() (err error) { d.Extensions, err = Collect[pgmedic.Extension](ctx, q, extensions); return }},
+		{"roles", func() (err error) { d.Roles, err = Collect[pgmedic.Role](ctx, q, databaseRoles); return }},
 		{"security labels", func() (err error) {
-			d.SecurityLabels, err = collect[pgmedic.SecurityLabel](ctx, q, databaseLabels)
+			d.SecurityLabels, err = Collect[pgmedic.SecurityLabel](ctx, q, databaseLabels)
 			return
 		}},
-		{"security label providers", func() (err error) { d.LabelProviders, err = collectScalar[string](ctx, q, labelProviders); return }},
-		{"tablespaces", func() (err error) { d.Tablespaces, err = collectScalar[string](ctx, q, tablespaces); return }},
+		{"security label providers", func() (err error) { d.LabelProviders, err = CollectScalar[string](ctx, q, labelProviders); return }},
+		{"tablespaces", func() (err error) { d.Tablespaces, err = CollectScalar[string](ctx, q, tablespaces); return }},
 	}
 	for _, r := range reads {
 		if err := r.read(); err != nil {
@@ -184,7 +184,7 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_tablespace AS t ON t.oid = c.re
 WHERE t.spcname !~ '^pg_'
 ORDER BY 1`
 
-func collect[T any](ctx context.Context, q querier, sql string, args ...any) ([]T, error) {
+func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
@@ -192,10 +192,19 @@ func collect[T any](ctx context.Context, q querier, sql string, args ...any) ([]
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
-func collectScalar[T any](ctx context.Context, q querier, sql string, args ...any) ([]T, error) {
+func CollectScalar[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
+
+const databaseLabels = `
+SELECT s.provider, s.label FROM pg_catalog.pg_shseclabel AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.objoid
+WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND d.datname = current_database() ORDER BY 1`
+
+const labelProviders = `
+SELECT provider FROM pg_catalog.pg_seclabel UNION SELECT s.provider FROM pg_catalog.pg_shseclabel AS s
+	JOIN pg_catalog.pg_database AS d ON d.oid = s.objoid
+WHERE s.classoid = 'pg_catalog.pg_database'::regclass AND d.datname = current_database() ORDER BY 1`

@@ -111,7 +111,7 @@ func hurriedRow(ctx context.Context, conn *pgx.Conn, sql string) (row []string, 
 			return row, nil
 		}
 		if conn.PgConn().TxStatus() == 'E' {
-			_ = execSimple(ctx, conn, "ROLLBACK") // what went wrong is known
+			_ = ExecSimple(ctx, conn, "ROLLBACK") // what went wrong is known
 		}
 		if Code(err) != "57014" {
 			return nil, err
@@ -281,9 +281,9 @@ const discardSQL = "DISCARD ALL"
 func startFresh(ctx context.Context, conn *pgx.Conn) error {
 	for range hurriedTries {
 		// A message each: the second can't be in a transaction.
-		err := execSimple(ctx, conn, "SET statement_timeout = 0")
+		err := ExecSimple(ctx, conn, "SET statement_timeout = 0")
 		if err == nil {
-			err = execSimple(ctx, conn, discardSQL)
+			err = ExecSimple(ctx, conn, discardSQL)
 		}
 		if err == nil {
 			break

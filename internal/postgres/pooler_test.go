@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -51,13 +52,13 @@ func TestPoolers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := parse(t, scratchtest.Database(t, server))
+			target := postgrestest.Parse(t, scratchtest.Database(t, server))
 			through := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: tt.mode, PoolSize: tt.size, Settings: tt.settings})(target.Database())
 			busy(t, through, tt.clients, tt.mode == "session")
 			for range times {
-				conn, err := postgres.Connect(t.Context(), parse(t, through))
+				conn, err := postgres.Connect(t.Context(), postgrestest.Parse(t, through))
 				if tt.mode != "session" {
-					wantError(t, err, pgmedic.KindUsage, "transaction mode", "DIRECT_URL")
+					postgrestest.WantError(t, err, pgmedic.KindUsage, "transaction mode", "DIRECT_URL")
 					if err == nil {
 						postgres.Close(t.Context(), conn)
 					}
@@ -69,7 +70,7 @@ func TestPoolers(t *testing.T) {
 				if !postgres.Pooled(conn) {
 					t.Error("the pooler was not noticed")
 				}
-				if got := query[string](t, conn, "SELECT current_setting('search_path')"); got != "" {
+				if got := postgrestest.Query[string](t, conn, "SELECT current_setting('search_path')"); got != "" {
 					t.Errorf("the search path is %q", got)
 				}
 				postgres.Close(t.Context(), conn)
@@ -82,12 +83,12 @@ func TestPoolers(t *testing.T) {
 // are taken, here by the one connection. That is no reason to refuse the pooler.
 func TestFullPool(t *testing.T) {
 	t.Parallel()
-	target := parse(t, scratchtest.Database(t, server))
+	target := postgrestest.Parse(t, scratchtest.Database(t, server))
 	for name, size := range map[string]int{"one server session": 1, "two": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			through := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: size})(target.Database())
-			conn := connect(t, parse(t, through))
+			conn := postgrestest.Connect(t, postgrestest.Parse(t, through))
 			if !postgres.Pooled(conn) {
 				t.Error("the pooler was not noticed")
 			}
@@ -98,8 +99,8 @@ func TestFullPool(t *testing.T) {
 		through := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "transaction", PoolSize: 2})(target.Database())
 		busy(t, through, 20, false)
 		for range 5 {
-			_, err := postgres.Connect(t.Context(), parse(t, through))
-			wantError(t, err, pgmedic.KindUsage, "transaction mode")
+			_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, through))
+			postgrestest.WantError(t, err, pgmedic.KindUsage, "transaction mode")
 		}
 	})
 }
@@ -108,7 +109,7 @@ func TestFullPool(t *testing.T) {
 // a load balancer or so_reuseport, each with server sessions of its own.
 func TestPoolersBehindOneAddress(t *testing.T) {
 	t.Parallel()
-	target := parse(t, scratchtest.Database(t, server))
+	target := postgrestest.Parse(t, scratchtest.Database(t, server))
 	for _, mode := range []string{"transaction", "session"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -124,9 +125,9 @@ func TestPoolersBehindOneAddress(t *testing.T) {
 			port := balancer(t, behind)
 			dsn := fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", server.Superuser(), port, target.Database())
 			for range 5 {
-				conn, err := postgres.Connect(t.Context(), parse(t, dsn))
+				conn, err := postgres.Connect(t.Context(), postgrestest.Parse(t, dsn))
 				if mode == "transaction" {
-					wantError(t, err, pgmedic.KindUsage, "transaction mode")
+					postgrestest.WantError(t, err, pgmedic.KindUsage, "transaction mode")
 					continue
 				}
 				if err != nil {
@@ -174,11 +175,11 @@ func relay(from, to net.Conn) {
 func TestHurriedThroughPooler(t *testing.T) {
 	t.Parallel()
 	target, conn := database(t)
-	run(t, conn, "ALTER DATABASE "+target.Database()+" SET statement_timeout = '1h'")
-	by := parse(t, scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: 10})(target.Database()))
+	postgrestest.Run(t, conn, "ALTER DATABASE "+target.Database()+" SET statement_timeout = '1h'")
+	by := postgrestest.Parse(t, scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: 10})(target.Database()))
 	for range 5 {
-		hurried := connect(t, by)
-		if got := query[string](t, hurried, "SELECT current_setting('statement_timeout')"); got != "0" {
+		hurried := postgrestest.Connect(t, by)
+		if got := postgrestest.Query[string](t, hurried, "SELECT current_setting('statement_timeout')"); got != "0" {
 			t.Errorf("statement_timeout is %s", got)
 		}
 	}
@@ -195,27 +196,27 @@ func TestNothingIsInherited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, application, "SET session_replication_role = replica", "SET work_mem = '64kB'", "CREATE TEMP TABLE mine (n int)", "SELECT pg_advisory_lock(1)")
-	pid := query[int](t, application, "SELECT pg_backend_pid()")
+	postgrestest.Run(t, application, "SET session_replication_role = replica", "SET work_mem = '64kB'", "CREATE TEMP TABLE mine (n int)", "SELECT pg_advisory_lock(1)")
+	pid := postgrestest.Query[int](t, application, "SELECT pg_backend_pid()")
 	if err := application.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	by := parse(t, through)
+	by := postgrestest.Parse(t, through)
 	conn, err := postgres.Connect(ctx, by)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The session that the pooler gave away last, it gives away first.
-	if got := query[int](t, conn, "SELECT pg_backend_pid()"); got != pid {
+	if got := postgrestest.Query[int](t, conn, "SELECT pg_backend_pid()"); got != pid {
 		t.Errorf("in session %d instead of %d", got, pid)
 	}
 	if got := postgres.PID(conn); int(got) != pid || got == conn.PgConn().PID() {
 		t.Errorf("the process's id is given as %d instead of %d", got, pid)
 	}
-	if got := query[string](t, conn, "SELECT current_setting('session_replication_role') || current_setting('work_mem') || current_setting('application_name')"); got != "origin4MBpgmedic" {
+	if got := postgrestest.Query[string](t, conn, "SELECT current_setting('session_replication_role') || current_setting('work_mem') || current_setting('application_name')"); got != "origin4MBpgmedic" {
 		t.Errorf("inherited: %s", got)
 	}
-	run(t, conn, "SELECT pg_advisory_lock(2)", "CREATE TEMP TABLE ours (n int)", "LISTEN ours")
+	postgrestest.Run(t, conn, "SELECT pg_advisory_lock(2)", "CREATE TEMP TABLE ours (n int)", "LISTEN ours")
 	postgres.Close(ctx, conn)
 	const changed = `SELECT coalesce(string_agg(name || '=' || setting, ', ' ORDER BY name), '') FROM pg_settings
 		WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone')`
@@ -225,14 +226,14 @@ func TestNothingIsInherited(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = application.Close(context.WithoutCancel(ctx)) }()
-		if got := query[string](t, application, changed); got != "" {
+		if got := postgrestest.Query[string](t, application, changed); got != "" {
 			t.Errorf("the application inherits %s", got)
 		}
-		if got := query[int](t, application, "SELECT count(*) FROM pg_listening_channels()"); got != 0 {
+		if got := postgrestest.Query[int](t, application, "SELECT count(*) FROM pg_listening_channels()"); got != 0 {
 			t.Error("the application listens")
 		}
 	}
-	if got := query[int](t, direct, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); got != 0 {
+	if got := postgrestest.Query[int](t, direct, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); got != 0 {
 		t.Errorf("%d locks are held", got)
 	}
 }

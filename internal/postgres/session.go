@@ -60,7 +60,7 @@ func setUpSession(ctx context.Context, conn *pgx.Conn, settings string, askedRol
 		statements = append(statements, noRoleSQL)
 	}
 	statements = append(statements, fmt.Sprintf(settingsSQL, settings))
-	return Wrap(execSimple(ctx, conn, strings.Join(statements, ";\n")), "set up the session")
+	return Wrap(ExecSimple(ctx, conn, strings.Join(statements, ";\n")), "set up the session")
 }
 
 // AsksRole reports whether options, as a connection string and PGOPTIONS have them,
@@ -109,10 +109,10 @@ func setPath(ctx context.Context, conn *pgx.Conn, path string) error {
 	return Wrap(err, "set the search path")
 }
 
-// searchedSchemas lists the schemas in which a session of the role with the
+// SearchedSchemas lists the schemas in which a session of the role with the
 // database looks for a bare name, in order. While the path is the role's own,
 // nothing is called but by qualified names.
-func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err error) {
+func SearchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err error) {
 	path, err := ReadOwnPath(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -125,4 +125,11 @@ func searchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err
 		err = pathErr
 	}
 	return schemas, Wrap(err, "read the search path")
+}
+
+// ExecSimple sends statements by the simple protocol, several at once if need
+// be.
+func ExecSimple(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
 }

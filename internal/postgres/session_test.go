@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -26,7 +27,7 @@ func TestSessionOfHostileDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	conn = connect(t, target)
+	conn = postgrestest.Connect(t, target)
 	for name, want := range map[string]string{
 		"search_path": "", "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 		"default_transaction_read_only": "off", "default_transaction_isolation": "read committed", "default_transaction_deferrable": "off",
@@ -58,7 +59,7 @@ func TestOwnPath(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+sqltext.QuoteIdent(target.Database())+` SET search_path = "we ""ird", public`); err != nil {
 		t.Fatal(err)
 	}
-	conn = connect(t, target)
+	conn = postgrestest.Connect(t, target)
 	if err := postgres.OwnPath(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestServerThatHangsUp(t *testing.T) {
 		}
 	}()
 	for _, mode := range []string{"disable", "prefer", "require", "verify-full"} {
-		_, err := postgres.Connect(t.Context(), parse(t, "postgres://u:p@"+listener.Addr().String()+"/x?sslmode="+mode))
+		_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, "postgres://u:p@"+listener.Addr().String()+"/x?sslmode="+mode))
 		if pgmedic.KindOf(err) != pgmedic.KindUnreachable || strings.Contains(err.Error(), "TLS") {
 			t.Errorf("sslmode=%s: %v", mode, err)
 		}
@@ -96,7 +97,7 @@ func TestServerThatHangsUp(t *testing.T) {
 
 // TestServerWithoutTLS asks a server for TLS that has none.
 func TestServerWithoutTLS(t *testing.T) {
-	_, err := postgres.Connect(t.Context(), parse(t, server.URL("postgres")).With("sslmode", "require"))
+	_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, server.URL("postgres")).With("sslmode", "require"))
 	if pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "TLS") {
 		t.Error(err)
 	}

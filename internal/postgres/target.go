@@ -1,6 +1,5 @@
-// Package postgres holds sessions with a server: how to reach it, what it is,
-// an exported snapshot, an inventory of a database's objects, the lock that
-// keeps two runs apart, and the swap of two databases by rename.
+// Package postgres holds sessions with a server: how to reach it, how it is told what a
+// session needs, what it is, and what its errors mean.
 package postgres
 
 import (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -43,7 +44,7 @@ func TestParseTarget(t *testing.T) {
 			if name == "empty value" {
 				test = struct{ in, conninfo, shown, password string }{"host='' dbname=d", "dbname='d'", "/d", ""}
 			}
-			target := parse(t, test.in)
+			target := postgrestest.Parse(t, test.in)
 			if target.Conninfo() != test.conninfo {
 				t.Errorf("conninfo %s, want %s", target.Conninfo(), test.conninfo)
 			}
@@ -103,11 +104,11 @@ func TestParseTargetRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it became %s", target)
 			}
-			wantError(t, err, pgmedic.KindUsage, "connection string: ", "!"+password)
+			postgrestest.WantError(t, err, pgmedic.KindUsage, "connection string: ", "!"+password)
 		})
 	}
 	_, err := postgres.ParseTarget("postgres://a@h/d?sslmod=x")
-	wantError(t, err, pgmedic.KindUsage, `unknown parameter "sslmod"`)
+	postgrestest.WantError(t, err, pgmedic.KindUsage, `unknown parameter "sslmod"`)
 }
 
 func FuzzParseTarget(f *testing.F) {
@@ -147,14 +148,14 @@ func TestConninfo(t *testing.T) {
 	_, conn := admin(t)
 	for _, name := range []string{`it's "a" \ b=c`, "postgres://x", "größe"} {
 		t.Run(name, func(t *testing.T) {
-			run(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
-			t.Cleanup(func() { run(t, conn, "DROP DATABASE "+sqltext.QuoteIdent(name)) })
-			target := parse(t, server.DSN("postgres")).WithDatabase(name)
+			postgrestest.Run(t, conn, "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
+			t.Cleanup(func() { postgrestest.Run(t, conn, "DROP DATABASE "+sqltext.QuoteIdent(name)) })
+			target := postgrestest.Parse(t, server.DSN("postgres")).WithDatabase(name)
 			out, err := exec.Command(filepath.Join(server.BinDir(), "psql"), "-XAt", "-c", "SELECT current_database()", "-d", target.Conninfo()).Output()
 			if err != nil || strings.TrimSpace(string(out)) != name {
 				t.Errorf("psql is in %q: %v", out, err)
 			}
-			if got := query[string](t, connect(t, target), "SELECT current_database()"); got != name {
+			if got := postgrestest.Query[string](t, postgrestest.Connect(t, target), "SELECT current_database()"); got != name {
 				t.Errorf("pgx is in %q", got)
 			}
 		})

@@ -35,7 +35,7 @@ func ReadWaiters(ctx context.Context, conn *pgx.Conn, holder uint32, versionNum 
 		Mode              string
 		Seconds           float64
 	}
-	rows, err := collect[row](ctx, conn, `
+	rows, err := Collect[row](ctx, conn, `
 WITH ours AS (
 	SELECT pid FROM pg_catalog.pg_stat_activity
 	WHERE pid = $1 OR usename = current_user AND application_name = current_setting('application_name')

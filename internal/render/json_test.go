@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render"
+	"github.com/pgmedic/pgmedic/internal/render/rendertest"
 )
 
 // schema is the part of JSON Schema that ours uses.
@@ -140,60 +140,17 @@ func asJSON(t *testing.T, r render.Report) (text []byte, tree any) {
 	return b.Bytes(), tree
 }
 
-// fill gives every field of a value something that isn't zero.
-func fill(v reflect.Value, depth int) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		// A reading within a reading is filled once.
-		if v.Type() == reflect.TypeFor[*reading.Reading]() && depth > 1 {
-			v.Set(reflect.ValueOf(&reading.Reading{Server: reading.Server{Role: reading.RolePrimary}, Skipped: []reading.Skipped{}}))
-			return
-		}
-		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), depth+1)
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), depth)
-	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			v.Set(reflect.ValueOf(noon))
-			return
-		}
-		for i := range v.NumField() {
-			if !v.Field(i).CanSet() {
-				continue // of a look, and no part of what it writes
-			}
-			fill(v.Field(i), depth)
-		}
-	case reflect.String:
-		v.SetString(map[string]string{"Role": "standby", "Severity": "warn", "Proof": "proven"}[v.Type().Name()])
-		if v.String() == "" {
-			v.SetString("x")
-		}
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int, reflect.Int64:
-		v.SetInt(1)
-	case reflect.Uint32:
-		v.SetUint(1)
-	case reflect.Float64:
-		v.SetFloat(1.5)
-	default:
-		panic("fill " + v.Type().String())
-	}
-}
-
 func TestJSONAndItsSchemaAgree(t *testing.T) {
 	if *update {
 		updateSchema(t)
 	}
 	s := readSchema(t)
 	var full render.Report
-	fill(reflect.ValueOf(&full).Elem(), 0)
+	rendertest.Fill(reflect.ValueOf(&full).Elem(), 0)
 	for _, r := range []*reading.Reading{full.Reading, full.Reading.Before, full.Reading.Databases[0]} {
 		r.Tables.Items[0].Kind = "table"
 	}
-	for name, r := range map[string]render.Report{"full": full, "troubled": report(clinic()), "healthy": report(healthy())} {
+	for name, r := range map[string]render.Report{"full": full, "troubled": rendertest.ReportOn(rendertest.Clinic()), "healthy": rendertest.ReportOn(rendertest.Healthy())} {
 		_, tree := asJSON(t, r)
 		for _, wrong := range s.check(s, name, tree) {
 			t.Error(wrong)
@@ -210,7 +167,7 @@ func TestJSONAndItsSchemaAgree(t *testing.T) {
 }
 
 func TestReportSurvivesJSON(t *testing.T) {
-	want := report(clinic())
+	want := rendertest.ReportOn(rendertest.Clinic())
 	text, _ := asJSON(t, want)
 	var got render.Report
 	if err := json.Unmarshal(text, &got); err != nil {
@@ -222,7 +179,7 @@ func TestReportSurvivesJSON(t *testing.T) {
 	if !bytes.Contains(text, []byte("\"findings\": [")) || bytes.Contains(text, []byte(`\u003c`)) {
 		t.Error("findings must be a list, and SQL readable")
 	}
-	if empty, _ := asJSON(t, report(healthy())); !bytes.Contains(empty, []byte(`"findings": []`)) {
+	if empty, _ := asJSON(t, rendertest.ReportOn(rendertest.Healthy())); !bytes.Contains(empty, []byte(`"findings": []`)) {
 		t.Errorf("no findings must be an empty list: %s", empty)
 	}
 }

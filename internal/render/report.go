@@ -1,6 +1,6 @@
-// Package render turns a report on a server into what people and programs
-// read: text for a terminal, JSON, and Prometheus's metrics. It also holds the words that every
-// command uses for sizes, times and counts.
+// Package render has the report on a server: a reading, its findings and the verdict,
+// as JSON and with the values that its other forms share. Those are packages of their
+// own: text, html and prometheus.
 package render
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // ReportFormat is the format number of a Report's JSON, whose schema is
@@ -51,8 +52,8 @@ func NewReport(now time.Time, got *reading.Reading, findings []pgmedic.Finding, 
 	}
 }
 
-// visible is the report as it is shown: with the sections that were asked for.
-func (r Report) visible() Report {
+// Visible is the report as it is shown: with the sections that were asked for.
+func (r Report) Visible() Report {
 	if !r.Reading.Wants(reading.SectionTrends) {
 		r.Trends = nil
 	}
@@ -73,7 +74,7 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 		word     string
 	}{{pgmedic.SeverityCritical, "critical"}, {pgmedic.SeverityWarn, "warning"}, {pgmedic.SeverityInfo, "note"}} {
 		if n := counts[c.severity]; n > 0 {
-			parts = append(parts, plural(n, c.word))
+			parts = append(parts, words.Plural(n, c.word))
 		}
 	}
 	line := "Nothing needs doing now."
@@ -87,17 +88,9 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 	case 1:
 		line += " 1 check was skipped."
 	default:
-		line += " " + plural(skipped, "check") + " were skipped."
+		line += " " + words.Plural(skipped, "check") + " were skipped."
 	}
 	return line
-}
-
-// plural writes a number of things.
-func plural(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return Count(int64(n)) + " " + thing
 }
 
 // JSON writes the report as indented JSON.

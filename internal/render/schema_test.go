@@ -3,6 +3,7 @@ package render_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"reflect"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/render"
 )
+
+var update = flag.Bool("update", false, "write the schema anew")
 
 const schemaFile = "../../docs/schema/report.schema.json"
 

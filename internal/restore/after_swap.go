@@ -10,6 +10,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -18,7 +20,7 @@ import (
 // Once the copy has that name they are made.
 type nameBound struct {
 	extensions []string
-	members    []postgres.Member
+	members    []databases.Member
 }
 
 // raised is the SQLSTATE of an error that a script raises itself.
@@ -39,7 +41,7 @@ func findNameBound(ctx context.Context, o *SwapOptions, loaded *Loaded) (b nameB
 	conn, err := postgres.Connect(ctx, o.Target.WithDatabase(o.Live))
 	if err == nil {
 		defer postgres.Close(ctx, conn)
-		b.members, err = postgres.ReadMembers(ctx, conn, names)
+		b.members, err = databases.ReadMembers(ctx, conn, names)
 	}
 	if err != nil {
 		o.Logger.Debug("whether the live database has the extensions that the copy lacks is not known", "error", err)
@@ -78,7 +80,7 @@ func (b nameBound) expects(r Refusal) bool {
 	if kind, name, _ := strings.Cut(e.Name, " "); e.Type == "COMMENT" && kind == "EXTENSION" && slices.Contains(b.extensions, name) {
 		return true
 	}
-	return slices.ContainsFunc(b.members, func(m postgres.Member) bool {
+	return slices.ContainsFunc(b.members, func(m databases.Member) bool {
 		switch {
 		case m.Name == "":
 			return false
@@ -98,7 +100,7 @@ func (b nameBound) expectsLine(line string) bool {
 			}
 		}
 	}
-	return slices.ContainsFunc(b.members, func(m postgres.Member) bool {
+	return slices.ContainsFunc(b.members, func(m databases.Member) bool {
 		if m.Type == "sequence" && line == "sequence "+m.Identity+" is missing" {
 			return true
 		}
@@ -259,7 +261,7 @@ func (s *Session) came(ctx context.Context, conn *pgx.Conn, done *Swapped) (func
 			}
 		}
 	}
-	have, err := postgres.CountRows(ctx, conn, tables)
+	have, err := databases.CountRows(ctx, conn, tables)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +271,7 @@ func (s *Session) came(ctx context.Context, conn *pgx.Conn, done *Swapped) (func
 			sequences = append(sequences, name)
 		}
 	}
-	values, err := postgres.ReadSequences(ctx, conn, sequences)
+	values, err := snapshot.ReadSequences(ctx, conn, sequences)
 	if err != nil {
 		return nil, err
 	}
@@ -298,17 +300,17 @@ func missingSequence(line string) (name string, ok bool) {
 
 // forgetUnmade takes out of a kept database's story what was to be made after the swap.
 func (r *swapRun) forgetUnmade(ctx context.Context, kept string) error {
-	stories, err := postgres.ReadStories(ctx, r.admin)
+	stories, err := databases.ReadStories(ctx, r.admin)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(stories, func(k postgres.Kept) bool { return k.Name == kept })
+	i := slices.IndexFunc(stories, func(k databases.Kept) bool { return k.Name == kept })
 	if i < 0 {
 		return nil
 	}
 	story := stories[i].Story
 	story.Unmade = nil
-	return postgres.SetLastingStory(ctx, r.admin, kept, story)
+	return databases.SetLastingStory(ctx, r.admin, kept, story)
 }
 
 // unmadeCheck is the check of a swap that was killed before it had made what waits for

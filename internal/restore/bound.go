@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -73,7 +74,7 @@ func (p *Preview) bound(ctx context.Context, s *Session) error {
 	if p.Swap {
 		live = p.Database
 	}
-	allowed, err := postgres.CronDatabase(ctx, s.admin)
+	allowed, err := databases.CronDatabase(ctx, s.admin)
 	if err != nil {
 		return err
 	}

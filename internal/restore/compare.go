@@ -15,6 +15,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -145,7 +147,7 @@ func (c *comparison) notCompared(ctx context.Context, conn *pgx.Conn) error {
 			others = append(others, name)
 		}
 	}
-	views, err := postgres.ReadFilledViews(ctx, conn)
+	views, err := snapshot.ReadFilledViews(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 			uncounted = append(uncounted, t)
 		}
 	}
-	have, err := postgres.CountRows(ctx, conn, uncounted)
+	have, err := databases.CountRows(ctx, conn, uncounted)
 	if err != nil {
 		return check, err
 	}
@@ -240,7 +242,7 @@ func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pg
 	return checks, err
 }
 
-func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, server pgmedic.Server, without dumpsql.Without) (pgmedic.Check, error) {
+func compareSchema(ctx context.Context, conn *pgx.Conn, source snapshot.Inventory, b *pgmedic.Backup, server pgmedic.Server, without dumpsql.Without) (pgmedic.Check, error) {
 	check := pgmedic.Check{Name: "schema", Outcome: pgmedic.OutcomeOK}
 	if server.Major() != b.Server.Major() {
 		// Another major version prints definitions in its own way.
@@ -248,24 +250,24 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 		check.Detail = fmt.Sprintf("the backup is of PostgreSQL %d, this server is %d", b.Server.Major(), server.Major())
 		return check, nil
 	}
-	if source.Format != postgres.InventoryFormat {
+	if source.Format != snapshot.InventoryFormat {
 		check.Outcome = pgmedic.OutcomeSkipped
 		check.Detail = fmt.Sprintf("another version of pgmedic recorded the definitions in its way (%d, this one's is %d)",
-			source.Format, postgres.InventoryFormat)
+			source.Format, snapshot.InventoryFormat)
 		return check, nil
 	}
-	copied, err := postgres.ReadInventory(ctx, conn, server.VersionNum)
+	copied, err := snapshot.ReadInventory(ctx, conn, server.VersionNum)
 	if err != nil {
 		return check, err
 	}
 	check.Detail = definitionWords(len(source.Definitions), without)
-	if diffs := withoutExpected(postgres.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
+	if diffs := withoutExpected(snapshot.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
 		check = *failedCheck(check.Name, differences(diffs))
 	}
 	return check, nil
 }
 
-func differences(diffs []postgres.Difference) []string {
+func differences(diffs []snapshot.Difference) []string {
 	words := make([]string, len(diffs))
 	for i, d := range diffs {
 		words[i] = d.String()

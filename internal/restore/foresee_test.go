@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -35,7 +34,7 @@ func TestForeseeAsReplace(t *testing.T) {
 			t.Cleanup(func() { fixture.Exec(t, admin, "ALTER DATABASE "+o.Live+" IS_TEMPLATE false") })
 		}, pgmedic.KindConflict, "is a template"},
 		"a leftover that is used": {func(t *testing.T, o *restore.SwapOptions) {
-			left := leftReady(t, o.Live, *o, "eeeeeeee", postgres.Story{Pgmedic: postgres.StoryReady, Since: time.Now()})
+			left := leftReady(t, o.Live, *o, "eeeeeeee", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: time.Now()})
 			fixture.Connect(t, server.DSN(left)) // somebody
 		}, pgmedic.KindConflict, "would be dropped"},
 		"a role that makes no databases": {func(_ *testing.T, o *restore.SwapOptions) { as(o, "foresee_powerless") }, pgmedic.KindUnreachable, "neither make nor rename"},

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -28,7 +28,7 @@ func creator(t *testing.T, name string) {
 
 // forge has a role make a database with 666 patients that is closed and has a
 // story, as only a run of pgmedic would.
-func forge(t *testing.T, role, name string, s postgres.Story) {
+func forge(t *testing.T, role, name string, s pgmedic.Story) {
 	t.Helper()
 	s.Name = name
 	text, err := json.Marshal(s)
@@ -67,8 +67,8 @@ func owner(t *testing.T, database string) string {
 func TestForgedKept(t *testing.T) {
 	live, o := liveClinic(t)
 	creator(t, "forger")
-	forge(t, "forger", live+"__before_deadbeef", postgres.Story{
-		Pgmedic: postgres.StoryKept, Of: live, By: "restore", Since: time.Date(2036, 1, 1, 0, 0, 0, 0, time.UTC), Number: math.MaxInt64,
+	forge(t, "forger", live+"__before_deadbeef", pgmedic.Story{
+		Pgmedic: pgmedic.StoryKept, Of: live, By: "restore", Since: time.Date(2036, 1, 1, 0, 0, 0, 0, time.UTC), Number: math.MaxInt64,
 	})
 	// Nothing else is kept yet.
 	_, err := restore.Rollback(t.Context(), rollbackOptions(live, o))
@@ -105,7 +105,7 @@ func TestForgedKept(t *testing.T) {
 		t.Errorf("prune: %+v", pruned)
 	}
 	open(t, live+"__before_deadbeef")
-	all, err := postgres.ListDatabases(t.Context(), fixture.Connect(t, server.DSN("postgres")))
+	all, err := databases.List(t.Context(), fixture.Connect(t, server.DSN("postgres")))
 	if err != nil || !slices.Contains(all, live+"__before_deadbeef") {
 		t.Errorf("its owner keeps it out of backups of all databases: %q, %v", all, err)
 	}
@@ -116,9 +116,9 @@ func TestForgedKept(t *testing.T) {
 func TestForgedCopies(t *testing.T) {
 	live, o := liveClinic(t)
 	creator(t, "copier")
-	for name, s := range map[string]postgres.Story{
-		"__restore_deadbeef": {Pgmedic: postgres.StoryReady, Number: 7},
-		"__restore_deadcafe": {Pgmedic: postgres.StoryLoading},
+	for name, s := range map[string]pgmedic.Story{
+		"__restore_deadbeef": {Pgmedic: pgmedic.StoryReady, Number: 7},
+		"__restore_deadcafe": {Pgmedic: pgmedic.StoryLoading},
 	} {
 		s.Of, s.By, s.Backup, s.Since = live, "restore", o.Backup.ID, time.Now()
 		forge(t, "copier", live+name, s)
@@ -148,7 +148,7 @@ func TestForgedCopies(t *testing.T) {
 	fixture.DropAll(t, server, live)
 	t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+live+" TEMPLATE template0") })
 	_ = kept
-	forge(t, "copier", live+"__restore_0badf00d", postgres.Story{Pgmedic: postgres.StoryReady, Of: live, By: "restore", Backup: o.Backup.ID, Since: time.Now()})
+	forge(t, "copier", live+"__restore_0badf00d", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Of: live, By: "restore", Backup: o.Backup.ID, Since: time.Now()})
 	_, err = restore.Resume(t.Context(), o)
 	fixture.WantKind(t, err, pgmedic.KindConflict, live+"__restore_0badf00d", "is not believed", "copier")
 }
@@ -199,9 +199,9 @@ func TestKeptOfTheFuture(t *testing.T) {
 	}
 }
 
-func setStory(t *testing.T, database string, s postgres.Story) {
+func setStory(t *testing.T, database string, s pgmedic.Story) {
 	t.Helper()
-	if err := postgres.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), database, s); err != nil {
+	if err := databases.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), database, s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -215,7 +215,7 @@ func TestHalfDropped(t *testing.T) {
 		},
 		"marked by us": func(t *testing.T, kept string) {
 			s := story(t, kept)
-			s.Pgmedic = postgres.StoryDropping
+			s.Pgmedic = pgmedic.StoryDropping
 			setStory(t, kept, s)
 		},
 	}) {

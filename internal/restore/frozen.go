@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -80,7 +81,7 @@ func (l *rowLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done b
 			return postgres.Wrap(err, "make ready to load table "+name)
 		}
 		for _, c := range p.chunks {
-			if err := l.copyChunk(ctx, conn, c, []string{name}, passed, postgres.CopyInFrozenSQL); err != nil {
+			if err := l.copyChunk(ctx, conn, c, []string{name}, passed, snapshot.CopyInFrozenSQL); err != nil {
 				return err
 			}
 		}

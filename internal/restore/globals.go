@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -179,7 +180,7 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 		return nil, err
 	}
 	after := &afterGlobals{Globals: *planned}
-	roles, err := postgres.MissingRoles(ctx, s.admin, s.Backup.Database.Roles)
+	roles, err := databases.MissingRoles(ctx, s.admin, s.Backup.Database.Roles)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +190,7 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 				"the server lacks role %q, and so do the backup's globals", r.Name)
 		}
 	}
-	tablespaces, err := postgres.MissingTablespaces(ctx, s.admin, s.Backup.Database)
+	tablespaces, err := databases.MissingTablespaces(ctx, s.admin, s.Backup.Database)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +298,7 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 			providers = append(providers, g.Provider)
 		}
 	}
-	missing, err := postgres.MissingLabelProviders(ctx, conn, providers)
+	missing, err := databases.MissingLabelProviders(ctx, conn, providers)
 	if err != nil {
 		return err
 	}

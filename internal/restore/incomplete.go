@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // Incomplete is a copy that is not all that was backed up.
@@ -30,7 +30,7 @@ func (r *swapRun) acceptIncomplete(ctx context.Context, o *SwapOptions, loaded *
 	if err != nil || !loaded.Withheld {
 		return err
 	}
-	return postgres.ApplyAccess(ctx, r.admin, o.Into, o.Backup.Database)
+	return databases.ApplyAccess(ctx, r.admin, o.Into, o.Backup.Database)
 }
 
 // leftError says that a copy was left for Resume.

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
@@ -52,7 +53,7 @@ func Into(ctx context.Context, o Options) (*Restored, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Into)
+	lock, err := databases.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Into)
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +104,12 @@ func sweepLoading(ctx context.Context, o Options) error {
 
 // halfLoaded returns the database of a name if it is what a restore left half
 // loaded, or nil. One that is of use to somebody is an error.
-func halfLoaded(ctx context.Context, conn *pgx.Conn, name string) (*postgres.Kept, error) {
-	stories, err := postgres.ReadStories(ctx, conn)
+func halfLoaded(ctx context.Context, conn *pgx.Conn, name string) (*databases.Kept, error) {
+	stories, err := databases.ReadStories(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(stories, func(k postgres.Kept) bool { return k.Name == name && k.Story.Pgmedic == postgres.StoryLoading })
+	i := slices.IndexFunc(stories, func(k databases.Kept) bool { return k.Name == name && k.Story.Pgmedic == pgmedic.StoryLoading })
 	if i < 0 {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -117,7 +118,7 @@ func halfLoaded(ctx context.Context, conn *pgx.Conn, name string) (*postgres.Kep
 
 // refuseInUse returns an error where what a restore left is of use to somebody.
 // The sessions of the dead restore itself are ended when it is dropped.
-func refuseInUse(k postgres.Kept) error {
+func refuseInUse(k databases.Kept) error {
 	switch {
 	case k.Strangers > 0:
 		return pgmedic.Errorf(pgmedic.KindConflict, "end them, or rename the database: then it is theirs",
@@ -137,5 +138,5 @@ func finish(ctx context.Context, o Options) error {
 		return err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.SetOwnComment(ctx, conn, o.Target.WithDatabase(o.Into), postgres.OwnComment(o.Backup.Database.Comment))
+	return databases.SetOwnComment(ctx, conn, o.Target.WithDatabase(o.Into), pgmedic.OwnComment(o.Backup.Database.Comment))
 }

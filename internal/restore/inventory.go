@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 const (
@@ -41,7 +41,7 @@ func (s Source) tooLarge(o pgmedic.Object) error {
 }
 
 // readInventory reads the list of the backup's objects, one by one.
-func readInventory(ctx context.Context, s Source) (inventory postgres.Inventory, err error) {
+func readInventory(ctx context.Context, s Source) (inventory snapshot.Inventory, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleInventory)
 	if !ok {
 		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
@@ -87,7 +87,7 @@ func (l *lenReader) Read(p []byte) (int, error) {
 
 // decodeInventory decodes an inventory without holding more of it than one object
 // and the list that it returns. Its errors say what is wrong and quote nothing.
-func decodeInventory(in *lenReader) (inventory postgres.Inventory, err error) {
+func decodeInventory(in *lenReader) (inventory snapshot.Inventory, err error) {
 	dec := json.NewDecoder(in)
 	next := func(v any) error {
 		in.left = maxTokenBytes
@@ -130,7 +130,7 @@ func decodeInventory(in *lenReader) (inventory postgres.Inventory, err error) {
 	return inventory, nil
 }
 
-func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (json.Token, error), into *[]postgres.Definition) error {
+func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (json.Token, error), into *[]snapshot.Definition) error {
 	switch t, err := token(); {
 	case err != nil:
 		return err
@@ -139,11 +139,11 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 	case t != json.Delim('['):
 		return fmt.Errorf("definitions are not a list")
 	}
-	*into = []postgres.Definition{} // an empty list is not none
+	*into = []snapshot.Definition{} // an empty list is not none
 	kinds := map[string]string{}    // few, and each many times
 	bytes := 0
 	for dec.More() {
-		var d postgres.Definition
+		var d snapshot.Definition
 		if err := next(&d); err != nil {
 			return err
 		}

@@ -10,7 +10,8 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -21,7 +22,7 @@ func (s *Session) prepareLabels(ctx context.Context) error {
 	if s.Without.Owners {
 		return nil
 	}
-	missing, err := postgres.MissingLabelProviders(ctx, s.admin, s.Backup.Database.LabelProviders)
+	missing, err := databases.MissingLabelProviders(ctx, s.admin, s.Backup.Database.LabelProviders)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -36,8 +37,8 @@ func (s *Session) prepareLabels(ctx context.Context) error {
 
 // compareLabels holds the security labels of a copy against those that the backup
 // recorded. Nil means that neither has any.
-func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventory, b *pgmedic.Backup, without dumpsql.Without) (*pgmedic.Check, error) {
-	copied, err := postgres.ReadLabels(ctx, conn, postgres.LeftOut{})
+func compareLabels(ctx context.Context, conn *pgx.Conn, source snapshot.Inventory, b *pgmedic.Backup, without dumpsql.Without) (*pgmedic.Check, error) {
+	copied, err := snapshot.ReadLabels(ctx, conn, snapshot.LeftOut{})
 	if err != nil || len(copied) == 0 && len(source.SecurityLabels) == 0 {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 		check.Detail = "left out with the owners, as was asked for"
 		return check, nil
 	}
-	missing, err := postgres.MissingLabelProviders(ctx, conn, b.Database.LabelProviders)
+	missing, err := databases.MissingLabelProviders(ctx, conn, b.Database.LabelProviders)
 	if err != nil {
 		return nil, err
 	}
@@ -58,9 +59,9 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source postgres.Inventor
 	if len(missing) > 0 { // where one is missing all labels were left out
 		want, left = nil, len(source.SecurityLabels)
 	}
-	diffs := postgres.CompareInventories(want, copied)
+	diffs := snapshot.CompareInventories(want, copied)
 	if without.Rows {
-		diffs = slices.DeleteFunc(diffs, func(d postgres.Difference) bool { return strings.Contains(d.Identity, " on large object ") })
+		diffs = slices.DeleteFunc(diffs, func(d snapshot.Difference) bool { return strings.Contains(d.Identity, " on large object ") })
 	}
 	switch {
 	case len(diffs) > 0:

@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -44,7 +45,7 @@ func (s *Session) giveMemberships(ctx context.Context, made []string) error {
 		if slices.Contains(there.roles, group) {
 			continue
 		}
-		if err := postgres.CreateRole(ctx, conn, pgmedic.Role{Name: group}); err != nil {
+		if err := databases.CreateRole(ctx, conn, pgmedic.Role{Name: group}); err != nil {
 			return err
 		}
 	}

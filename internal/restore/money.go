@@ -5,13 +5,14 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // readMoneyAs has every session that loads read amounts of type money as the
 // backup's server wrote them. Their text is of lc_monetary: "0,99" of es_AR is 99
 // in C, and nothing fails. A database that sets it for itself has it already.
 func (s *Session) readMoneyAs(ctx context.Context) error {
-	locale, option := postgres.MoneyLocale(s.Backup)
+	locale, option := databases.MoneyLocale(s.Backup)
 	if locale == "" {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -37,7 +38,7 @@ func (o *Options) refuseOther(server pgmedic.Server, database, fromServer string
 
 // refuseTaken refuses the name of a database that is there.
 func (s *Session) refuseTaken(ctx context.Context) error {
-	exists, err := postgres.DatabaseExists(ctx, s.admin, s.Into)
+	exists, err := databases.Exists(ctx, s.admin, s.Into)
 	if err == nil && exists {
 		err = pgmedic.Errorf(pgmedic.KindConflict, "choose another name with --into, or drop it first", "database %q exists already", s.Into)
 	}
@@ -45,7 +46,7 @@ func (s *Session) refuseTaken(ctx context.Context) error {
 }
 
 func (s *Session) prepareRoles(ctx context.Context) error {
-	missing, err := postgres.MissingRoles(ctx, s.admin, s.Backup.Database.Roles)
+	missing, err := databases.MissingRoles(ctx, s.admin, s.Backup.Database.Roles)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (s *Session) prepareRoles(ctx context.Context) error {
 	}
 	made := make([]string, len(missing))
 	for i, r := range missing {
-		if err := postgres.CreateRole(ctx, s.admin, r); err != nil {
+		if err := databases.CreateRole(ctx, s.admin, r); err != nil {
 			return err
 		}
 		made[i] = r.Name
@@ -97,7 +98,7 @@ func powerless(me, owner string, creates, owns bool) error {
 }
 
 func (s *Session) prepareTablespaces(ctx context.Context) error {
-	missing, err := postgres.MissingTablespaces(ctx, s.admin, s.Backup.Database)
+	missing, err := databases.MissingTablespaces(ctx, s.admin, s.Backup.Database)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (s *Session) prepareTablespaces(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a folder for tablespace %q: %w", name, err)
 		}
-		if err := postgres.CreateTablespace(ctx, s.admin, name, dir); err != nil {
+		if err := databases.CreateTablespace(ctx, s.admin, name, dir); err != nil {
 			return err
 		}
 	}

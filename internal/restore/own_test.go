@@ -7,7 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -19,7 +19,7 @@ func TestNotOurs(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	t.Run("renamed", func(t *testing.T) {
 		live, o := liveClinic(t)
-		left := leftReady(t, live, o, "eeeeeeee", postgres.Story{Pgmedic: postgres.StoryReady, Since: time.Now()})
+		left := leftReady(t, live, o, "eeeeeeee", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: time.Now()})
 		theirs := fixture.Name(t, server)
 		admin := fixture.Connect(t, server.DSN("postgres"))
 		fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+left+" RENAME TO "+theirs)
@@ -29,13 +29,13 @@ func TestNotOurs(t *testing.T) {
 		if !exists(t, theirs) {
 			t.Error("a database that somebody renamed is gone")
 		}
-		if all, err := postgres.ListDatabases(t.Context(), admin); err != nil || !slices.Contains(all, theirs) {
+		if all, err := databases.List(t.Context(), admin); err != nil || !slices.Contains(all, theirs) {
 			t.Errorf("it is not among %q: %v", all, err)
 		}
 	})
 	t.Run("in use", func(t *testing.T) {
 		live, o := liveClinic(t)
-		left := leftReady(t, live, o, "ffffffff", postgres.Story{Pgmedic: postgres.StoryLoading, Since: time.Now()})
+		left := leftReady(t, live, o, "ffffffff", pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Since: time.Now()})
 		t.Cleanup(func() { fixture.DropAll(t, server, left) })
 		somebody := fixture.Connect(t, server.DSN(left)+" application_name=psql")
 		_, err := restore.Replace(t.Context(), o)
@@ -47,7 +47,7 @@ func TestNotOurs(t *testing.T) {
 	t.Run("a story that came along", func(t *testing.T) {
 		live, o := liveClinic(t)
 		admin := fixture.Connect(t, server.DSN("postgres"))
-		if err := postgres.SetComment(t.Context(), admin, live, `{"pgmedic":"kept","of":"`+live+`_x","by":"restore","comment":"its own"}`); err != nil {
+		if err := databases.SetComment(t.Context(), admin, live, `{"pgmedic":"kept","of":"`+live+`_x","by":"restore","comment":"its own"}`); err != nil {
 			t.Fatal(err)
 		}
 		b := fixture.TakeBackup(t, server.DSN(live), o.Catalog)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -79,7 +80,7 @@ func (r *swapRun) lookInto(ctx context.Context, o *SwapOptions, p *Plan) error {
 	if cron != nil {
 		defer postgres.Close(ctx, cron)
 	}
-	p.Outside, err = postgres.ReadOutside(ctx, conn, cron)
+	p.Outside, err = databases.ReadOutside(ctx, conn, cron)
 	if damaged(err) {
 		o.Logger.Warn("the live database is damaged and can't be looked into", "error", err)
 		return nil
@@ -90,7 +91,7 @@ func (r *swapRun) lookInto(ctx context.Context, o *SwapOptions, p *Plan) error {
 // cronConn opens a session with the database that pg_cron keeps its jobs in, if
 // that is another one and lets us.
 func (r *swapRun) cronConn(ctx context.Context, o *SwapOptions) (*pgx.Conn, error) {
-	name, err := postgres.CronDatabase(ctx, r.admin)
+	name, err := databases.CronDatabase(ctx, r.admin)
 	if err != nil || name == o.Live {
 		return nil, err
 	}
@@ -105,14 +106,14 @@ func (r *swapRun) cronConn(ctx context.Context, o *SwapOptions) (*pgx.Conn, erro
 // checkStandbys refuses a server with standbys whose sessions nobody will end: a
 // rename does not, and they would go on reading the old database.
 func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, error) {
-	streams, err := postgres.Standbys(ctx, r.admin)
+	streams, err := databases.Standbys(ctx, r.admin)
 	known := streamNames(streams)
 	if err != nil || o.StandbysHandled {
 		return known, err
 	}
-	reached := map[string]postgres.Stream{}
+	reached := map[string]pgmedic.Stream{}
 	for _, t := range o.Replicas {
-		replica, err := postgres.ReadReplica(ctx, t.WithDatabase(o.Maintenance), r.server.SystemIdentifier)
+		replica, err := databases.ReadReplica(ctx, t.WithDatabase(o.Maintenance), r.server.SystemIdentifier)
 		switch {
 		case err != nil:
 			return known, pgmedic.Errorf(pgmedic.KindOf(err), "start it or correct database.read_replica_url; or end the sessions on it yourself after the swap, and say --standbys-handled",
@@ -126,7 +127,7 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 			reached[replica.Instance] = replica.Stream
 		}
 	}
-	if left := postgres.Unmatched(streams, slices.Collect(maps.Values(reached))); len(left) > 0 {
+	if left := pgmedic.Unmatched(streams, slices.Collect(maps.Values(reached))); len(left) > 0 {
 		return known, pgmedic.Errorf(pgmedic.KindConflict,
 			"name each in database.read_replica_url (DB_READ_REPLICA_URL), and its sessions are ended; or end them yourself after the swap, and say --standbys-handled",
 			"the server has standbys that sessions read the old database on after a swap: %s", strings.Join(streamNames(left), ", "))
@@ -135,7 +136,7 @@ func (r *swapRun) checkStandbys(ctx context.Context, o *SwapOptions) ([]string, 
 }
 
 // streamNames names the standbys of a server for people.
-func streamNames(streams []postgres.Stream) (names []string) {
+func streamNames(streams []pgmedic.Stream) (names []string) {
 	for _, s := range streams {
 		names = append(names, cmp.Or(s.Name, s.Slot, "one that this role may not know"))
 	}
@@ -170,19 +171,19 @@ func (r *swapRun) endOnStandbys(ctx context.Context, o *SwapOptions, p Plan) (al
 	const patience = 30 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*patience)
 	defer cancel()
-	lsn, lsnErr := postgres.WALPosition(ctx, r.admin)
+	lsn, lsnErr := databases.WALPosition(ctx, r.admin)
 	for _, t := range o.Replicas {
 		t = t.WithDatabase(o.Maintenance)
-		replica, err := postgres.ReadReplica(ctx, t, r.server.SystemIdentifier)
+		replica, err := databases.ReadReplica(ctx, t, r.server.SystemIdentifier)
 		if err == nil && !replica.Standby {
 			continue
 		}
 		e := EndedOn{Standby: address(t)}
 		if err = errors.Join(err, lsnErr); err == nil {
-			e.Ended, err = postgres.EndOnStandby(ctx, t, p.liveOID, lsn, patience)
+			e.Ended, err = databases.EndOnStandby(ctx, t, p.liveOID, lsn, patience)
 		}
 		if err != nil {
-			e.err = postgres.StandbyError(e.Standby, p.liveOID, err)
+			e.err = databases.StandbyError(e.Standby, p.liveOID, err)
 			e.Problem = e.err.Error()
 		}
 		all = append(all, e)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -202,7 +202,7 @@ func TestRollbackWithDetachedSubscription(t *testing.T) {
 }
 
 // leftReady makes what a restore leaves that died before the swap.
-func leftReady(t *testing.T, live string, o restore.SwapOptions, suffix string, s postgres.Story) string {
+func leftReady(t *testing.T, live string, o restore.SwapOptions, suffix string, s pgmedic.Story) string {
 	t.Helper()
 	lo := o.Options
 	lo.Into, lo.Of = live+"__restore_"+suffix, live
@@ -210,7 +210,7 @@ func leftReady(t *testing.T, live string, o restore.SwapOptions, suffix string, 
 		t.Fatal(err)
 	}
 	s.Of, s.By, s.Backup = live, "restore", o.Backup.ID
-	if err := postgres.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), lo.Into, s); err != nil {
+	if err := databases.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), lo.Into, s); err != nil {
 		t.Fatal(err)
 	}
 	return lo.Into
@@ -226,9 +226,9 @@ func TestResume(t *testing.T) {
 	t.Run("a ready copy among others", func(t *testing.T) {
 		live, o := liveClinic(t)
 		now := time.Now()
-		leftReady(t, live, o, "aaaaaaaa", postgres.Story{Pgmedic: postgres.StoryReady, Since: now.Add(-time.Hour)})
-		newest := leftReady(t, live, o, "bbbbbbbb", postgres.Story{Pgmedic: postgres.StoryReady, Since: now})
-		leftReady(t, live, o, "cccccccc", postgres.Story{Pgmedic: postgres.StoryLoading, Since: now.Add(time.Hour)})
+		leftReady(t, live, o, "aaaaaaaa", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: now.Add(-time.Hour)})
+		newest := leftReady(t, live, o, "bbbbbbbb", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: now})
+		leftReady(t, live, o, "cccccccc", pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Since: now.Add(time.Hour)})
 		done, err := restore.Resume(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -243,7 +243,7 @@ func TestResume(t *testing.T) {
 	})
 	t.Run("a copy that was changed since", func(t *testing.T) {
 		live, o := liveClinic(t)
-		ready := leftReady(t, live, o, "dddddddd", postgres.Story{Pgmedic: postgres.StoryReady, Since: time.Now()})
+		ready := leftReady(t, live, o, "dddddddd", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: time.Now()})
 		fixture.Exec(t, server.DSN(ready), "DELETE FROM patients WHERE id = 1")
 		_, err := restore.Resume(t.Context(), o)
 		fixture.WantKind(t, err, pgmedic.KindNotConfirmed, ready, "29 rows, the backup 30")

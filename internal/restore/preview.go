@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // Preview is what a restore would do, and what stands in its way.
@@ -28,9 +29,9 @@ type Preview struct {
 	Sessions int `json:"sessions,omitempty"`
 	// Standbys and Outside are what a swap does not carry over, or what acts by
 	// itself.
-	Standbys []string           `json:"standbys,omitempty"`
-	Outside  []postgres.Outside `json:"outside,omitempty"`
-	Checks   []pgmedic.Check    `json:"checks"`
+	Standbys []string            `json:"standbys,omitempty"`
+	Outside  []databases.Outside `json:"outside,omitempty"`
+	Checks   []pgmedic.Check     `json:"checks"`
 	// DataDirectory is the server's own folder, where the role may know it.
 	DataDirectory string `json:"-"`
 
@@ -57,7 +58,7 @@ func (p *Preview) check(name, good string, err error) {
 func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
 	p := &Preview{Swap: o.Live != "", Database: o.Into}
 	if p.Swap {
-		p.Database, o.Into = o.Live, postgres.DerivedName(o.Live, "__restore_"+newSuffix())
+		p.Database, o.Into = o.Live, databases.DerivedName(o.Live, "__restore_"+newSuffix())
 	}
 	o.Maintenance = cmp.Or(o.Maintenance, "postgres")
 	s, err := open(ctx, o.Options)
@@ -104,7 +105,7 @@ func (p *Preview) into(ctx context.Context, s *Session) error {
 		err = s.refuseTaken(ctx)
 	}
 	if err == nil {
-		err = postgres.RefuseRunLocked(ctx, s.admin, s.Into)
+		err = databases.RefuseRunLocked(ctx, s.admin, s.Into)
 	}
 	good := fmt.Sprintf("%q is free", s.Into)
 	if left != nil {
@@ -190,7 +191,7 @@ func (p *Preview) swap(ctx context.Context, run *swapRun, o *SwapOptions) error 
 		p.check("scope", "", err)
 	}
 	p.check("source", "the backup is of this server and database", o.refuseOther(run.server, o.Live, o.FromServer))
-	if err := p.look(ctx, "lock", "no other run works on the database", postgres.RefuseRunLocked(ctx, run.admin, o.Live)); err != nil {
+	if err := p.look(ctx, "lock", "no other run works on the database", databases.RefuseRunLocked(ctx, run.admin, o.Live)); err != nil {
 		return err
 	}
 	left, err := run.leftovers(ctx, o, "")
@@ -205,7 +206,7 @@ func (p *Preview) swap(ctx context.Context, run *swapRun, o *SwapOptions) error 
 	case err != nil:
 		p.check("disk", "", err)
 	}
-	plan, err := run.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
+	plan, err := run.plan(ctx, o, databases.DerivedName(o.Live, "__before_"+newSuffix()))
 	p.Sessions, p.Outside, p.Standbys = plan.Sessions, plan.Outside, plan.Standbys
 	good := fmt.Sprintf("%d sessions would be ended, and the old database be kept", plan.Sessions)
 	if !plan.LiveExists {

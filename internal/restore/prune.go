@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -47,7 +48,7 @@ type Pruned struct {
 // PlanPrune decides, of the databases that pgmedic made or set aside, which may
 // be dropped. Never one that somebody uses or opened, that something else is
 // bound to, or that is not what its story says.
-func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
+func PlanPrune(found []databases.Kept, p PrunePolicy) []Pruned {
 	plan := make([]Pruned, 0, len(found))
 	for _, k := range found {
 		d := Pruned{
@@ -61,16 +62,16 @@ func PlanPrune(found []postgres.Kept, p PrunePolicy) []Pruned {
 	return plan
 }
 
-func judge(k postgres.Kept, p PrunePolicy) (drop bool, reason string) {
+func judge(k databases.Kept, p PrunePolicy) (drop bool, reason string) {
 	age := p.Now.Sub(k.Story.Since)
-	kept := k.Story.Pgmedic == postgres.StoryKept
-	begun := k.Story.Pgmedic == postgres.StoryDropping
+	kept := k.Story.Pgmedic == pgmedic.StoryKept
+	begun := k.Story.Pgmedic == pgmedic.StoryDropping
 	switch {
-	case !kept && !begun && k.Story.Pgmedic != postgres.StoryReady && k.Story.Pgmedic != postgres.StoryLoading:
+	case !kept && !begun && k.Story.Pgmedic != pgmedic.StoryReady && k.Story.Pgmedic != pgmedic.StoryLoading:
 		return false, "this version does not know what it is"
 	case k.Story.Name != "" && k.Name != k.Story.Name:
 		return false, "somebody renamed it"
-	case k.Name == k.Story.Of && (k.Story.Pgmedic != postgres.StoryLoading || k.Story.Name == ""):
+	case k.Name == k.Story.Of && (k.Story.Pgmedic != pgmedic.StoryLoading || k.Story.Name == ""):
 		return false, "it is live: the story in its comment is not its own"
 	case kept && !k.Invalid && k.LiveOwner == "":
 		return false, fmt.Sprintf("there is no database %q: this may be all that is left of it", k.Story.Of)
@@ -140,7 +141,7 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 	if err := refuseStandby(server); err != nil {
 		return nil, err
 	}
-	found, err := postgres.ReadAllStories(ctx, conn)
+	found, err := databases.ReadAllStories(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func Prune(ctx context.Context, o PruneOptions) ([]Pruned, error) {
 
 func (o PruneOptions) policy(ctx context.Context, conn *pgx.Conn) (p PrunePolicy, err error) {
 	p.Keep = o.Keep
-	p.Now, err = postgres.ServerTime(ctx, conn)
+	p.Now, err = databases.ServerTime(ctx, conn)
 	return p, err
 }
 
@@ -174,7 +175,7 @@ func (o PruneOptions) policy(ctx context.Context, conn *pgx.Conn) (p PrunePolicy
 // having looked again whether it may.
 func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, p *Pruned) error {
 	for _, name := range slices.Compact([]string{p.Of, p.Database}) {
-		lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, name)
+		lock, err := databases.AcquireRunLock(ctx, o.Target, o.Maintenance, name)
 		if pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil {
 			p.Drop, p.Reason = false, "a run that lives works on database "+name
 			return nil
@@ -184,11 +185,11 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 		}
 		defer lock.Release(ctx)
 	}
-	found, err := postgres.ReadAllStories(ctx, conn)
+	found, err := databases.ReadAllStories(ctx, conn)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(found, func(k postgres.Kept) bool { return k.Name == p.Database && k.OID == p.oid })
+	i := slices.IndexFunc(found, func(k databases.Kept) bool { return k.Name == p.Database && k.OID == p.oid })
 	if i < 0 {
 		p.Drop, p.Reason = false, "it is gone, or has another name now"
 		return nil
@@ -202,9 +203,9 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 		return nil
 	}
 	switch {
-	case k.Invalid, k.Story.Pgmedic == postgres.StoryDropping:
-		err = postgres.DropUnused(ctx, conn, k.Name)
-	case k.Story.Pgmedic == postgres.StoryKept:
+	case k.Invalid, k.Story.Pgmedic == pgmedic.StoryDropping:
+		err = databases.DropUnused(ctx, conn, k.Name)
+	case k.Story.Pgmedic == pgmedic.StoryKept:
 		err = dropKept(ctx, conn, k)
 	default:
 		err = dropDatabase(ctx, conn, o.Target.WithDatabase(p.Database), versionNum)
@@ -220,27 +221,27 @@ func (o PruneOptions) drop(ctx context.Context, conn *pgx.Conn, versionNum int, 
 // dropKept drops a database that was set aside. Its story says so first: a server
 // that marks no database whose DROP DATABASE was begun would otherwise have one half
 // gone that looks whole, and a rollback would take it.
-func dropKept(ctx context.Context, conn *pgx.Conn, k postgres.Kept) error {
+func dropKept(ctx context.Context, conn *pgx.Conn, k databases.Kept) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("drop database %s: %w", sqltext.QuoteIdent(k.Name), context.Cause(ctx))
 	}
 	whole := context.WithoutCancel(ctx) // from here to the end of it or back
 	begun := k.Story
-	begun.Pgmedic = postgres.StoryDropping
+	begun.Pgmedic = pgmedic.StoryDropping
 	if err := setStory(whole, conn, k.Name, begun); err != nil {
 		return err
 	}
 	failpoint.Hit(ctx, "prune-dropping")
 	// Without force: whoever connects at the last moment keeps it.
-	err := postgres.DropUnused(whole, conn, k.Name)
+	err := databases.DropUnused(whole, conn, k.Name)
 	if postgres.Code(err) == "55006" { // nothing of it was dropped
 		err = errors.Join(err, setStory(whole, conn, k.Name, k.Story))
 	}
 	return err
 }
 
-func setStory(ctx context.Context, conn *pgx.Conn, name string, s postgres.Story) error {
+func setStory(ctx context.Context, conn *pgx.Conn, name string, s pgmedic.Story) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return postgres.SetLastingStory(ctx, conn, name, s)
+	return databases.SetLastingStory(ctx, conn, name, s)
 }

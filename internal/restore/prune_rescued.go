@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -113,7 +114,7 @@ func (o PruneOptions) databases(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.ListDatabases(ctx, conn)
+	return databases.List(ctx, conn)
 }
 
 func readRescued(ctx context.Context, t postgres.Target, database string) ([]PrunedSchema, error) {
@@ -144,7 +145,7 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 	}
 	var plan []PrunedSchema
 	for _, f := range found {
-		s, ok := postgres.RescueStory(f.Schema, f.Comment)
+		s, ok := databases.RescueStory(f.Schema, f.Comment)
 		if !ok {
 			continue // it has the name of one and is somebody else's
 		}
@@ -164,7 +165,7 @@ func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
 	if err != nil {
 		return err
 	}
-	defer postgres.CloseUnlocked(ctx, conn)
+	defer databases.CloseUnlocked(ctx, conn)
 	superuser, err := connIsSuperuser(ctx, conn)
 	if err != nil {
 		return err
@@ -177,7 +178,7 @@ func DropRescued(ctx context.Context, o PruneOptions, p *PrunedSchema) error {
 		p.Drop, p.Reason = false, reason
 		return nil
 	}
-	got, holder, err := postgres.TryNamedLock(ctx, conn, "pgmedic "+p.Schema)
+	got, holder, err := databases.TryNamedLock(ctx, conn, "pgmedic "+p.Schema)
 	if err != nil {
 		return err
 	}

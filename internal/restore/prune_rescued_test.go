@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -70,11 +71,11 @@ func TestPruneRescued(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer postgres.Close(t.Context(), conn)
-	if got, _, err := postgres.TryNamedLock(t.Context(), conn, "pgmedic "+schema); err != nil || !got {
+	if got, _, err := databases.TryNamedLock(t.Context(), conn, "pgmedic "+schema); err != nil || !got {
 		t.Fatal(got, err)
 	}
 	kept("a rescue that lives", drop())
-	postgres.CloseUnlocked(t.Context(), conn)
+	databases.CloseUnlocked(t.Context(), conn)
 
 	if p := drop(); !p.Dropped || slices.Contains(rescueSchemas(t, dsn), schema) || !slices.Contains(rescueSchemas(t, dsn), foreign) {
 		t.Errorf("%+v; there are %q", p, rescueSchemas(t, dsn))

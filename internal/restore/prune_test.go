@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -14,58 +14,58 @@ import (
 func TestPlanPrune(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	week := 7 * 24 * time.Hour
-	kept := postgres.Kept{Name: "shop__before_1", Owner: "app", LiveOwner: "app", Story: postgres.Story{
-		Pgmedic: postgres.StoryKept, Name: "shop__before_1", Of: "shop", Since: now.Add(-week - time.Second),
+	kept := databases.Kept{Name: "shop__before_1", Owner: "app", LiveOwner: "app", Story: pgmedic.Story{
+		Pgmedic: pgmedic.StoryKept, Name: "shop__before_1", Of: "shop", Since: now.Add(-week - time.Second),
 	}}
-	change := func(change func(*postgres.Kept)) postgres.Kept {
+	change := func(change func(*databases.Kept)) databases.Kept {
 		k := kept
 		change(&k)
 		return k
 	}
 	for name, tt := range map[string]struct {
-		kept   postgres.Kept
+		kept   databases.Kept
 		drop   bool
 		reason string
 	}{
 		"its time is over": {kept, true, "more than 7 d ago"},
-		"at that moment":   {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week) }), true, ""},
-		"its time is not over": {change(func(k *postgres.Kept) { k.Story.Since = now.Add(-week + time.Second) }), false,
+		"at that moment":   {change(func(k *databases.Kept) { k.Story.Since = now.Add(-week) }), true, ""},
+		"its time is not over": {change(func(k *databases.Kept) { k.Story.Since = now.Add(-week + time.Second) }), false,
 			"until 2026-11-22 12:00:01Z"},
-		"of the future":         {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Hour) }), false, "in the future"},
-		"of a clock beside":     {change(func(k *postgres.Kept) { k.Story.Since = now.Add(time.Second) }), false, "until"},
-		"of another role":       {change(func(k *postgres.Kept) { k.Owner = "mallory" }), false, `owner "mallory" is neither`},
-		"of a superuser":        {change(func(k *postgres.Kept) { k.Owner, k.OwnerSuperuser = "root", true }), true, ""},
-		"of the role that asks": {change(func(k *postgres.Kept) { k.Owner, k.OwnerUs = "me", true }), true, ""},
-		"all that is left":      {change(func(k *postgres.Kept) { k.LiveOwner, k.OwnerSuperuser = "", true }), false, "all that is left"},
-		"half dropped":          {change(func(k *postgres.Kept) { k.Invalid, k.Story.Since = true, now }), true, "interrupted"},
-		"half dropped, forged":  {change(func(k *postgres.Kept) { k.Invalid, k.Owner = true, "mallory" }), false, "neither"},
-		"its drop was begun":    {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Story.Since = postgres.StoryDropping, now }), true, "begun"},
-		"begun, and opened":     {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Open = postgres.StoryDropping, true }), false, "opened"},
-		"a copy of what is not there": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.LiveOwner = postgres.StoryReady, "" }),
+		"of the future":         {change(func(k *databases.Kept) { k.Story.Since = now.Add(time.Hour) }), false, "in the future"},
+		"of a clock beside":     {change(func(k *databases.Kept) { k.Story.Since = now.Add(time.Second) }), false, "until"},
+		"of another role":       {change(func(k *databases.Kept) { k.Owner = "mallory" }), false, `owner "mallory" is neither`},
+		"of a superuser":        {change(func(k *databases.Kept) { k.Owner, k.OwnerSuperuser = "root", true }), true, ""},
+		"of the role that asks": {change(func(k *databases.Kept) { k.Owner, k.OwnerUs = "me", true }), true, ""},
+		"all that is left":      {change(func(k *databases.Kept) { k.LiveOwner, k.OwnerSuperuser = "", true }), false, "all that is left"},
+		"half dropped":          {change(func(k *databases.Kept) { k.Invalid, k.Story.Since = true, now }), true, "interrupted"},
+		"half dropped, forged":  {change(func(k *databases.Kept) { k.Invalid, k.Owner = true, "mallory" }), false, "neither"},
+		"its drop was begun":    {change(func(k *databases.Kept) { k.Story.Pgmedic, k.Story.Since = pgmedic.StoryDropping, now }), true, "begun"},
+		"begun, and opened":     {change(func(k *databases.Kept) { k.Story.Pgmedic, k.Open = pgmedic.StoryDropping, true }), false, "opened"},
+		"a copy of what is not there": {change(func(k *databases.Kept) { k.Story.Pgmedic, k.LiveOwner = pgmedic.StoryReady, "" }),
 			true, "dead"},
-		"a copy of another role": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Owner = postgres.StoryLoading, "mallory" }),
+		"a copy of another role": {change(func(k *databases.Kept) { k.Story.Pgmedic, k.Owner = pgmedic.StoryLoading, "mallory" }),
 			false, "neither"},
-		"a logical slot":        {change(func(k *postgres.Kept) { k.LogicalSlots = 1 }), false, "replication slots"},
-		"somebody connected":    {change(func(k *postgres.Kept) { k.Sessions = 2 }), false, "2 sessions"},
-		"prepared transactions": {change(func(k *postgres.Kept) { k.PreparedTransactions = 1 }), false, "prepared"},
-		"a subscription":        {change(func(k *postgres.Kept) { k.Subscriptions = 1 }), false, "subscriptions"},
-		"opened":                {change(func(k *postgres.Kept) { k.Open = true }), false, "opened it"},
-		"renamed":               {change(func(k *postgres.Kept) { k.Name = "mine" }), false, "renamed"},
-		"live":                  {change(func(k *postgres.Kept) { k.Name, k.Story.Name = "shop", "shop" }), false, "live"},
-		"live, of an old story": {change(func(k *postgres.Kept) { k.Name, k.Story.Name = "shop", "" }), false, "live"},
-		"a copy made live by hand": {change(func(k *postgres.Kept) {
-			k.Name, k.Story.Name, k.Story.Pgmedic = "shop", "shop__restore_1", postgres.StoryReady
+		"a logical slot":        {change(func(k *databases.Kept) { k.LogicalSlots = 1 }), false, "replication slots"},
+		"somebody connected":    {change(func(k *databases.Kept) { k.Sessions = 2 }), false, "2 sessions"},
+		"prepared transactions": {change(func(k *databases.Kept) { k.PreparedTransactions = 1 }), false, "prepared"},
+		"a subscription":        {change(func(k *databases.Kept) { k.Subscriptions = 1 }), false, "subscriptions"},
+		"opened":                {change(func(k *databases.Kept) { k.Open = true }), false, "opened it"},
+		"renamed":               {change(func(k *databases.Kept) { k.Name = "mine" }), false, "renamed"},
+		"live":                  {change(func(k *databases.Kept) { k.Name, k.Story.Name = "shop", "shop" }), false, "live"},
+		"live, of an old story": {change(func(k *databases.Kept) { k.Name, k.Story.Name = "shop", "" }), false, "live"},
+		"a copy made live by hand": {change(func(k *databases.Kept) {
+			k.Name, k.Story.Name, k.Story.Pgmedic = "shop", "shop__restore_1", pgmedic.StoryReady
 		}), false, "renamed"},
-		"a half-loaded copy": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Open, k.Story.Since = postgres.StoryLoading, true, now }),
+		"a half-loaded copy": {change(func(k *databases.Kept) { k.Story.Pgmedic, k.Open, k.Story.Since = pgmedic.StoryLoading, true, now }),
 			true, "dead"},
-		"a half-loaded copy in use": {change(func(k *postgres.Kept) { k.Story.Pgmedic, k.Sessions = postgres.StoryLoading, 1 }),
+		"a half-loaded copy in use": {change(func(k *databases.Kept) { k.Story.Pgmedic, k.Sessions = pgmedic.StoryLoading, 1 }),
 			false, "sessions"},
-		"a ready copy": {change(func(k *postgres.Kept) { k.Story.Pgmedic = postgres.StoryReady }), true, "dead"},
-		"of a later version": {change(func(k *postgres.Kept) { k.Story.Pgmedic = "physical" }), false,
+		"a ready copy": {change(func(k *databases.Kept) { k.Story.Pgmedic = pgmedic.StoryReady }), true, "dead"},
+		"of a later version": {change(func(k *databases.Kept) { k.Story.Pgmedic = "physical" }), false,
 			"does not know"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan := restore.PlanPrune([]postgres.Kept{tt.kept}, restore.PrunePolicy{Keep: week, Now: now})
+			plan := restore.PlanPrune([]databases.Kept{tt.kept}, restore.PrunePolicy{Keep: week, Now: now})
 			if len(plan) != 1 || plan[0].Drop != tt.drop || !strings.Contains(plan[0].Reason, tt.reason) || plan[0].Dropped {
 				t.Errorf("%+v", plan)
 			}
@@ -79,12 +79,12 @@ func TestPrune(t *testing.T) {
 	admin := fixture.Connect(t, server.DSN("postgres"))
 	now := time.Now()
 	old := now.Add(-8 * 24 * time.Hour)
-	for suffix, s := range map[string]postgres.Story{
-		"__before_old":  {Pgmedic: postgres.StoryKept, Since: old},
-		"__before_new":  {Pgmedic: postgres.StoryKept, Since: now},
-		"__before_slot": {Pgmedic: postgres.StoryKept, Since: old},
-		"__before_late": {Pgmedic: postgres.StoryKept, Since: old},
-		"__restore_x":   {Pgmedic: postgres.StoryLoading, Since: now},
+	for suffix, s := range map[string]pgmedic.Story{
+		"__before_old":  {Pgmedic: pgmedic.StoryKept, Since: old},
+		"__before_new":  {Pgmedic: pgmedic.StoryKept, Since: now},
+		"__before_slot": {Pgmedic: pgmedic.StoryKept, Since: old},
+		"__before_late": {Pgmedic: pgmedic.StoryKept, Since: old},
+		"__restore_x":   {Pgmedic: pgmedic.StoryLoading, Since: now},
 	} {
 		s.Of, s.By = live, "restore"
 		name := live + suffix
@@ -93,10 +93,10 @@ func TestPrune(t *testing.T) {
 			fixture.Exec(t, server.DSN(name), "SELECT pg_create_logical_replication_slot('prune_slot', 'pgoutput')")
 			t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "SELECT pg_drop_replication_slot('prune_slot')") })
 		}
-		if err := postgres.SetStory(t.Context(), admin, name, s); err != nil {
+		if err := databases.SetStory(t.Context(), admin, name, s); err != nil {
 			t.Fatal(err)
 		}
-		if s.Pgmedic == postgres.StoryKept {
+		if s.Pgmedic == pgmedic.StoryKept {
 			fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
 		}
 	}
@@ -120,7 +120,7 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%s: %+v", suffix, p)
 		}
 	}
-	lock, err := postgres.AcquireRunLock(t.Context(), o.Target, "postgres", live)
+	lock, err := databases.AcquireRunLock(t.Context(), o.Target, "postgres", live)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -127,7 +128,7 @@ func Rescue(ctx context.Context, o RescueOptions) (*Rescued, error) {
 	if r.conn, err = connectLocal(ctx, o.Target); err != nil {
 		return nil, err
 	}
-	defer func() { postgres.CloseUnlocked(ctx, r.conn) }()
+	defer func() { databases.CloseUnlocked(ctx, r.conn) }()
 	if err := r.prepare(ctx, o); err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -73,7 +73,7 @@ func TestRescueLocked(t *testing.T) {
 	}
 	creator(t, "holder")
 	held := fixture.Connect(t, dsn+" user=holder application_name=mischief")
-	got, _, err := postgres.TryNamedLock(t.Context(), held, "pgmedic "+done.Schema)
+	got, _, err := databases.TryNamedLock(t.Context(), held, "pgmedic "+done.Schema)
 	if !got || err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -75,9 +76,9 @@ func nameRescued(names []rescueName) {
 		}
 		whole := n.schema + "." + n.name
 		n.as = whole
-		for try := 0; taken[n.as] || len(n.as) > postgres.MaxNameBytes; try++ {
+		for try := 0; taken[n.as] || len(n.as) > databases.MaxNameBytes; try++ {
 			sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", n.schema, n.name, try))
-			n.as = postgres.DerivedName(whole, "~"+hex.EncodeToString(sum[:4]))
+			n.as = databases.DerivedName(whole, "~"+hex.EncodeToString(sum[:4]))
 		}
 		taken[n.as] = true
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
@@ -57,8 +58,8 @@ func foundByServer(t *testing.T, dsn, pattern string) (found []string, err error
 		t.Fatal(err)
 	}
 	defer postgres.Close(t.Context(), conn)
-	s, err := postgres.TakeSnapshot(t.Context(), conn, postgres.SnapshotOptions{
-		Patterns: postgres.Patterns{Tables: []string{pattern}}, Logger: fixture.Silent(),
+	s, err := snapshot.Take(t.Context(), conn, snapshot.Options{
+		Patterns: snapshot.Patterns{Tables: []string{pattern}}, Logger: fixture.Silent(),
 	})
 	if err != nil {
 		return nil, err

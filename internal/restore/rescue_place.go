@@ -13,17 +13,18 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
 // storyRescued is the state in the comment of a schema and of tables that a
-// rescue made; a table that is not whole has postgres.StoryLoading.
+// rescue made; a table that is not whole has pgmedic.StoryLoading.
 const storyRescued = "rescued"
 
 // story is the comment of the rescue's schema, or of one of its tables, as an
 // SQL literal.
 func (r *rescue) story(of, state string) (string, error) {
-	text, err := json.Marshal(postgres.Story{Pgmedic: state, Of: of, By: postgres.ByRescue, Backup: r.Backup.ID, Since: r.began})
+	text, err := json.Marshal(pgmedic.Story{Pgmedic: state, Of: of, By: databases.ByRescue, Backup: r.Backup.ID, Since: r.began})
 	if err != nil {
 		return "", fmt.Errorf("write what the schema is: %w", err)
 	}
@@ -34,7 +35,7 @@ func (r *rescue) story(of, state string) (string, error) {
 // one, and drops what that left behind when it was killed.
 func (r *rescue) place(ctx context.Context, dryRun bool) error {
 	if !dryRun {
-		got, holder, err := postgres.TryNamedLock(ctx, r.conn, "pgmedic "+r.schema)
+		got, holder, err := databases.TryNamedLock(ctx, r.conn, "pgmedic "+r.schema)
 		if err != nil {
 			return err
 		}
@@ -68,7 +69,7 @@ func (r *rescue) place(ctx context.Context, dryRun bool) error {
 	return r.sweep(ctx, dryRun)
 }
 
-func rescueLocked(backup, database string, holder *postgres.LockHolder) error {
+func rescueLocked(backup, database string, holder *databases.LockHolder) error {
 	what, hint := fmt.Sprintf("another rescue from backup %s works in database %q", backup, database), "run the command again"
 	if holder != nil {
 		what, hint = what+": "+holder.String(), "wait for it to end; if it is no run that you know, end it: "+holder.End()
@@ -76,7 +77,7 @@ func rescueLocked(backup, database string, holder *postgres.LockHolder) error {
 	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }
 
-func readStory(comment string) (s postgres.Story, ok bool) {
+func readStory(comment string) (s pgmedic.Story, ok bool) {
 	ok = json.Unmarshal([]byte(comment), &s) == nil && s.Pgmedic != ""
 	return s, ok
 }
@@ -97,7 +98,7 @@ func (r *rescue) sweep(ctx context.Context, dryRun bool) error {
 	}
 	for _, f := range found {
 		table := sqltext.QuoteQualified(r.schema, f.Name)
-		if s, ok := readStory(f.Comment); ok && s.Pgmedic == postgres.StoryLoading {
+		if s, ok := readStory(f.Comment); ok && s.Pgmedic == pgmedic.StoryLoading {
 			if dryRun {
 				continue
 			}
@@ -180,7 +181,7 @@ func (r *rescue) closeSchema(ctx context.Context) error {
 // makeTable makes the k-th table with columns whose types were resolved.
 func (r *rescue) makeTable(ctx context.Context, k int, columns []pgmedic.Column) error {
 	t := &r.done.Tables[k]
-	comment, err := r.story(t.Table, postgres.StoryLoading)
+	comment, err := r.story(t.Table, pgmedic.StoryLoading)
 	if err != nil {
 		return err
 	}

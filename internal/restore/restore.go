@@ -23,6 +23,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
 )
@@ -182,9 +183,9 @@ func (o *Options) check() error {
 	if o.By == "" {
 		o.By = "restore"
 	}
-	if len(o.Into) > postgres.MaxNameBytes {
+	if len(o.Into) > databases.MaxNameBytes {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose a shorter name", "database name %q is longer than %d bytes",
-			o.Into, postgres.MaxNameBytes)
+			o.Into, databases.MaxNameBytes)
 	}
 	if o.Without.Owners {
 		o.Backup = ownerless(o.Backup)
@@ -332,7 +333,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		refused, err := s.applyLate(ctx)
 		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
 		if err == nil && !s.Private && !loaded.Withheld {
-			err = postgres.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
+			err = databases.ApplyAccess(ctx, s.admin, s.Into, s.Backup.Database)
 		}
 		return err
 	})
@@ -360,29 +361,29 @@ func (s *Session) create(ctx context.Context) error {
 	}
 	// Not interrupted: whether an interrupted CREATE DATABASE made one or not
 	// is not known, and one without a story would be nobody's to drop.
-	err := postgres.CreateDatabase(context.WithoutCancel(ctx), s.admin, s.Into, s.Backup.Database, s.server.VersionNum)
+	err := databases.Create(context.WithoutCancel(ctx), s.admin, s.Into, s.Backup.Database, s.server.VersionNum)
 	if err != nil {
 		return err
 	}
 	failpoint.Hit(ctx, "restore-created")
 	// Whatever ends us from here on, the database says what it is.
-	now, err := postgres.ServerTime(ctx, s.admin)
+	now, err := databases.ServerTime(ctx, s.admin)
 	if err == nil {
-		err = postgres.SetStory(ctx, s.admin, s.Into, postgres.Story{
-			Pgmedic: postgres.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: now,
+		err = databases.SetStory(ctx, s.admin, s.Into, pgmedic.Story{
+			Pgmedic: pgmedic.StoryLoading, Of: cmp.Or(s.Of, s.Into), By: s.By, Backup: s.Backup.ID, Since: now,
 		})
 	}
 	if err == nil {
 		failpoint.Hit(ctx, "restore-named")
-		err = postgres.OpenDatabase(ctx, s.admin, s.Into)
+		err = databases.Open(ctx, s.admin, s.Into)
 	}
 	if err == nil {
 		// What is computed while rows come and indexes are built is computed as it
 		// was where the backup was taken.
-		s.refusedSettings, err = s.applySettings(ctx, postgres.EarlySettings(s.Backup.Database))
+		s.refusedSettings, err = s.applySettings(ctx, databases.EarlySettings(s.Backup.Database))
 	}
 	if err == nil {
-		err = postgres.ApplyCreate(ctx, s.admin, s.Into, s.Backup.Database)
+		err = databases.ApplyCreate(ctx, s.admin, s.Into, s.Backup.Database)
 	}
 	if err != nil {
 		return errors.Join(err, Drop(ctx, s.Target, s.Maintenance, s.Into))
@@ -401,12 +402,12 @@ func (s *Session) applySettings(ctx context.Context, d pgmedic.Database) (refuse
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	return postgres.ApplySettings(ctx, conn, s.Into, d)
+	return databases.ApplySettings(ctx, conn, s.Into, d)
 }
 
 // applyLate gives the copy what would have hindered the load.
 func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
-	late := postgres.LateSettings(s.Backup.Database)
+	late := databases.LateSettings(s.Backup.Database)
 	if s.Without.Owners || s.Without.Labels {
 		late.SecurityLabels = nil
 	}
@@ -418,9 +419,9 @@ func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
-	refused, err = postgres.ApplySettings(ctx, conn, s.Into, late)
+	refused, err = databases.ApplySettings(ctx, conn, s.Into, late)
 	if err == nil {
-		err = postgres.ApplyLabels(ctx, conn, s.Into, late)
+		err = databases.ApplyLabels(ctx, conn, s.Into, late)
 	}
 	return refused, err
 }
@@ -469,5 +470,5 @@ func dropDatabase(ctx context.Context, admin *pgx.Conn, t postgres.Target, versi
 			return err
 		}
 	}
-	return postgres.DropDatabase(ctx, admin, t.Database(), versionNum)
+	return databases.Drop(ctx, admin, t.Database(), versionNum)
 }

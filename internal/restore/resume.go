@@ -6,14 +6,15 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // Left is what dead restores of a database left behind.
 type Left struct {
 	// Ready is the newest copy that is loaded and was compared, or nil.
-	Ready *postgres.Kept
+	Ready *databases.Kept
 	// Last is what the last swap or rollback set aside, or nil.
-	Last *postgres.Kept
+	Last *databases.Kept
 	// PassedOver says of each that is not taken why, a line each.
 	PassedOver []string
 }
@@ -29,19 +30,19 @@ func FindLeft(ctx context.Context, o SwapOptions) (Left, error) {
 		return Left{}, err
 	}
 	defer postgres.Close(ctx, conn)
-	stories, err := postgres.ReadStories(ctx, conn)
+	stories, err := databases.ReadStories(ctx, conn)
 	return findLeft(stories, o.Live), err
 }
 
 // findLeft believes a copy whose owner is not that of the live database, for want
 // of a live one: which owner the backup gives it is known once the backup is.
-func findLeft(stories []postgres.Kept, live string) (left Left) {
+func findLeft(stories []databases.Kept, live string) (left Left) {
 	for _, k := range stories { // newest first
 		if k.Story.Of != live || k.Name == live {
 			continue
 		}
-		ready := k.Story.Pgmedic == postgres.StoryReady
-		if !ready && k.Story.Pgmedic != postgres.StoryKept {
+		ready := k.Story.Pgmedic == pgmedic.StoryReady
+		if !ready && k.Story.Pgmedic != pgmedic.StoryKept {
 			continue
 		}
 		why := k.Distrust()
@@ -74,7 +75,7 @@ func Resume(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	defer run.end(ctx)
-	stories, err := postgres.ReadStories(ctx, run.admin)
+	stories, err := databases.ReadStories(ctx, run.admin)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (r *swapRun) tidy(ctx context.Context, o *SwapOptions, left Left) (*Swapped
 
 // resume goes on with a copy that is ready. Unless it turns out to be wrong, it
 // stays where it is if the swap fails, to be resumed again.
-func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kept) (*Swapped, error) {
+func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready databases.Kept) (*Swapped, error) {
 	if o.Backup == nil || o.Backup.ID != ready.Story.Backup {
 		return nil, fmt.Errorf("restore: Resume needs backup %s, which %s was loaded from", ready.Story.Backup, ready.Name)
 	}
@@ -127,7 +128,7 @@ func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kep
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	plan, err := r.plan(ctx, o, postgres.DerivedName(o.Live, "__before_"+newSuffix()))
+	plan, err := r.plan(ctx, o, databases.DerivedName(o.Live, "__before_"+newSuffix()))
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func (r *swapRun) resume(ctx context.Context, o *SwapOptions, ready postgres.Kep
 		return nil, err
 	}
 	// Once more, to know which the server refuses.
-	refused, err := postgres.ApplySettings(ctx, r.admin, o.Into, o.Backup.Database)
+	refused, err := databases.ApplySettings(ctx, r.admin, o.Into, o.Backup.Database)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/failpoint"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -34,7 +34,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	for _, why := range passedOver {
 		o.Logger.Warn("a database that says it was set aside is passed over", "reason", why)
 	}
-	plan, err := run.plan(ctx, &o, postgres.DerivedName(o.Live, "__displaced_"+newSuffix()))
+	plan, err := run.plan(ctx, &o, databases.DerivedName(o.Live, "__displaced_"+newSuffix()))
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 		return nil, err
 	}
 	began, cron := o.Now(), run.cronWorks(ctx, &o)
-	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
+	outage, err := databases.Swap(ctx, databases.SwapOptions{
 		Live: o.Live, LiveExists: plan.LiveExists, Incoming: kept.Name, IncomingComment: kept.Story.Comment,
 		IncomingOwner: owner, Closed: kept.Story.Closed,
 		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now, Story: story,
@@ -77,17 +77,17 @@ func Rollback(ctx context.Context, o SwapOptions) (*Swapped, error) {
 
 // newestKept returns what was kept last of a database, and the reasons why others
 // that say so were passed over, a line each.
-func (r *swapRun) newestKept(ctx context.Context, live string) (kept postgres.Kept, passedOver []string, err error) {
-	stories, err := postgres.ReadStories(ctx, r.admin)
+func (r *swapRun) newestKept(ctx context.Context, live string) (kept databases.Kept, passedOver []string, err error) {
+	stories, err := databases.ReadStories(ctx, r.admin)
 	if err != nil {
 		return kept, nil, err
 	}
-	now, err := postgres.ServerTime(ctx, r.admin)
+	now, err := databases.ServerTime(ctx, r.admin)
 	if err != nil {
 		return kept, nil, err
 	}
 	for _, k := range stories { // newest first
-		if !slices.Contains([]string{postgres.StoryKept, postgres.StoryDropping}, k.Story.Pgmedic) || k.Story.Of != live {
+		if !slices.Contains([]string{pgmedic.StoryKept, pgmedic.StoryDropping}, k.Story.Pgmedic) || k.Story.Of != live {
 			continue
 		}
 		if why := unfit(k); why != "" {
@@ -113,11 +113,11 @@ func passedOverWords(reasons []string) string {
 }
 
 // unfit says why a rollback does not take a database that says it was set aside.
-func unfit(k postgres.Kept) string {
+func unfit(k databases.Kept) string {
 	switch {
 	case k.Invalid:
 		return "its DROP DATABASE was interrupted, and nothing of it can be had any more; `pgmedic prune` drops it"
-	case k.Story.Pgmedic == postgres.StoryDropping:
+	case k.Story.Pgmedic == pgmedic.StoryDropping:
 		return "its DROP DATABASE was begun, and what is left of it may not be whole; `pgmedic prune` drops it"
 	}
 	return k.Distrust()
@@ -125,7 +125,7 @@ func unfit(k postgres.Kept) string {
 
 // refuseKept refuses the database that was kept last where it may be another than
 // was kept. An older one in its place would be no better.
-func refuseKept(k postgres.Kept, now time.Time) error {
+func refuseKept(k databases.Kept, now time.Time) error {
 	const layout = "2006-01-02 15:04:05Z"
 	switch {
 	case k.FromFuture(now):
@@ -142,11 +142,11 @@ func refuseKept(k postgres.Kept, now time.Time) error {
 
 // ownerBefore returns the owner that a kept database had, where the swap gave it to
 // another role, and empty where it has its own.
-func (r *swapRun) ownerBefore(ctx context.Context, o *SwapOptions, k postgres.Kept) (string, error) {
+func (r *swapRun) ownerBefore(ctx context.Context, o *SwapOptions, k databases.Kept) (string, error) {
 	if k.Story.Owner == "" {
 		return "", nil
 	}
-	missing, err := postgres.MissingRoles(ctx, r.admin, []pgmedic.Role{{Name: k.Story.Owner}})
+	missing, err := databases.MissingRoles(ctx, r.admin, []pgmedic.Role{{Name: k.Story.Owner}})
 	if err != nil || len(missing) == 0 {
 		return k.Story.Owner, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -205,7 +206,7 @@ func (l *rowLoader) chunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chunk, 
 		}
 	}
 	passed := &passing{to: l.progress}
-	load := func() error { return l.copyChunk(ctx, conn, c, into, passed, postgres.CopyInSQL) }
+	load := func() error { return l.copyChunk(ctx, conn, c, into, passed, snapshot.CopyInSQL) }
 	var err error
 	if wanted > 1 { // one COPY is atomic by itself
 		err = inTransaction(ctx, conn, load)

@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -179,7 +180,7 @@ func backupFromStandby(t *testing.T, primary *scratch.Server, standby *scratchte
 	c := fixture.NewCatalog(t)
 	o := fixture.BackupOptions(t, standby.DSN(live), c)
 	o.Method = method
-	lock, err := postgres.AcquireRunLock(t.Context(), o.Target, "postgres", live)
+	lock, err := databases.AcquireRunLock(t.Context(), o.Target, "postgres", live)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
 
@@ -69,7 +70,7 @@ type Plan struct {
 	// Standbys are those that stream from the server now.
 	Standbys []string `json:"standbys,omitempty"`
 	// Outside is what the live database has that is not in its rows.
-	Outside []postgres.Outside `json:"outside,omitempty"`
+	Outside []databases.Outside `json:"outside,omitempty"`
 	// Globals is what becomes of the backup's roles and tablespaces, where that is
 	// asked for.
 	Globals *Globals `json:"globals,omitempty"`
@@ -123,9 +124,9 @@ type Swapped struct {
 	// CronStopped is true where pg_cron's scheduler was at work and is not any more.
 	CronStopped bool `json:"pg_cron_stopped,omitempty"`
 	// Globals is what was made of the backup's roles and tablespaces, if asked for.
-	Globals  *Globals           `json:"globals,omitempty"`
-	Outside  []postgres.Outside `json:"outside,omitempty"`
-	Standbys []EndedOn          `json:"standbys,omitempty"`
+	Globals  *Globals            `json:"globals,omitempty"`
+	Outside  []databases.Outside `json:"outside,omitempty"`
+	Standbys []EndedOn           `json:"standbys,omitempty"`
 	// Resumed is the copy that a dead restore had left, where this run went on
 	// with it, and Dropped are the leftovers that it dropped.
 	Resumed string   `json:"resumed,omitempty"`
@@ -141,7 +142,7 @@ type Swapped struct {
 // trace, an error in it leaves the old database live.
 func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	hexes := newSuffix()
-	o.Into, o.Of = postgres.DerivedName(o.Live, "__restore_"+hexes), o.Live
+	o.Into, o.Of = databases.DerivedName(o.Live, "__restore_"+hexes), o.Live
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -159,7 +160,7 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	if err := run.refuseFullDisk(ctx, &o); err != nil {
 		return nil, err
 	}
-	plan, err := run.plan(ctx, &o, postgres.DerivedName(o.Live, "__before_"+hexes))
+	plan, err := run.plan(ctx, &o, databases.DerivedName(o.Live, "__before_"+hexes))
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +186,7 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 	}
 	done, err := run.replace(ctx, &o, plan, loaded)
 	var left *leftError
-	if errors.Is(err, postgres.ErrOutcomeUnknown) || errors.As(err, &left) {
+	if errors.Is(err, databases.ErrOutcomeUnknown) || errors.As(err, &left) {
 		return nil, err // what looks like the copy may be the live database's; or it is to stay
 	}
 	if err != nil {
@@ -198,7 +199,7 @@ func Replace(ctx context.Context, o SwapOptions) (*Swapped, error) {
 // swapRun is what Replace and Rollback hold while they work.
 type swapRun struct {
 	admin  *pgx.Conn
-	lock   *postgres.RunLock
+	lock   *databases.RunLock
 	server pgmedic.Server
 }
 
@@ -207,7 +208,7 @@ func beginSwap(ctx context.Context, o *SwapOptions) (*swapRun, error) {
 	if err := o.refuseName(); err != nil {
 		return nil, err
 	}
-	lock, err := postgres.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Live)
+	lock, err := databases.AcquireRunLock(ctx, o.Target, o.Maintenance, o.Live)
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +261,7 @@ func (o *SwapOptions) refusePart() error {
 
 // refuseObstacles looks for what makes a swap unsafe.
 func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
-	obstacles, err := postgres.SwapObstacles(ctx, r.admin, o.Live)
+	obstacles, err := databases.Obstacles(ctx, r.admin, o.Live)
 	if err != nil || len(obstacles) == 0 {
 		return err
 	}
@@ -271,7 +272,7 @@ func (r *swapRun) refuseObstacles(ctx context.Context, o *SwapOptions) error {
 // killed, except for the copy to go on with. One that is of use to somebody is an
 // error.
 func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) ([]string, error) {
-	stories, err := postgres.ReadStories(ctx, r.admin)
+	stories, err := databases.ReadStories(ctx, r.admin)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +282,7 @@ func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) 
 	}
 	var names []string
 	for _, k := range stories {
-		left := k.Story.Pgmedic == postgres.StoryLoading || k.Story.Pgmedic == postgres.StoryReady
+		left := k.Story.Pgmedic == pgmedic.StoryLoading || k.Story.Pgmedic == pgmedic.StoryReady
 		if !left || k.Story.Of != o.Live || k.Name == o.Live || k.Name == except {
 			continue
 		}
@@ -296,8 +297,8 @@ func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) 
 	}
 	// And of one that was killed between making its database and writing down what
 	// it is.
-	prefix := strings.TrimSuffix(postgres.DerivedName(o.Live, "__restore_00000000"), "00000000")
-	nameless, err := postgres.Nameless(ctx, r.admin, prefix, owners)
+	prefix := strings.TrimSuffix(databases.DerivedName(o.Live, "__restore_00000000"), "00000000")
+	nameless, err := databases.Nameless(ctx, r.admin, prefix, owners)
 	for _, name := range nameless {
 		if suffix := strings.TrimPrefix(name, prefix); len(suffix) == 8 && strings.Trim(suffix, "0123456789abcdef") == "" {
 			names = append(names, name)
@@ -309,7 +310,7 @@ func (r *swapRun) leftovers(ctx context.Context, o *SwapOptions, except string) 
 // copyOwners are the roles whose copies of the live database are a restore's: the
 // one that owns it, and the one to which the backup gives it.
 func (r *swapRun) copyOwners(ctx context.Context, o *SwapOptions) ([]string, error) {
-	owner, err := postgres.DatabaseOwner(ctx, r.admin, o.Live)
+	owner, err := databases.Owner(ctx, r.admin, o.Live)
 	owners := []string{owner}
 	if o.Backup != nil {
 		owners = append(owners, o.Backup.Database.Owner)
@@ -359,12 +360,12 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 	done.Incomplete = len(Missing(done.Checks)) > 0
 	failpoint.Hit(ctx, "restore-compared")
 	// From here on a restore that is killed can be resumed.
-	now, err := postgres.ServerTime(ctx, r.admin)
+	now, err := databases.ServerTime(ctx, r.admin)
 	if err != nil {
 		return nil, err
 	}
-	err = postgres.SetLastingStory(ctx, r.admin, o.Into, postgres.Story{
-		Pgmedic: postgres.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: now,
+	err = databases.SetLastingStory(ctx, r.admin, o.Into, pgmedic.Story{
+		Pgmedic: pgmedic.StoryReady, Of: o.Live, By: "restore", Backup: o.Backup.ID, Since: now,
 		Refused: max(len(loaded.Refused), loaded.refusedBefore),
 	})
 	if err != nil {
@@ -376,7 +377,7 @@ func (r *swapRun) replace(ctx context.Context, o *SwapOptions, plan Plan, loaded
 			return nil, err
 		}
 	} else if loaded.Withheld {
-		if err := postgres.ApplyAccess(ctx, r.admin, o.Into, o.Backup.Database); err != nil {
+		if err := databases.ApplyAccess(ctx, r.admin, o.Into, o.Backup.Database); err != nil {
 			return nil, err
 		}
 	}
@@ -438,8 +439,8 @@ func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, unmade []
 	}
 	story.Unmade = unmade
 	story.Backup, story.SafetyBackup, story.SafetySkipped = o.Backup.ID, done.SafetyBackup, done.SafetySkipped
-	outage, err := postgres.Swap(ctx, postgres.SwapOptions{
-		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: postgres.OwnComment(o.Backup.Database.Comment),
+	outage, err := databases.Swap(ctx, databases.SwapOptions{
+		Live: o.Live, LiveExists: plan.LiveExists, Incoming: o.Into, IncomingComment: pgmedic.OwnComment(o.Backup.Database.Comment),
 		Kept: plan.Kept, Target: o.Target, Maintenance: o.Maintenance, Logger: o.Logger, Now: o.Now, Story: story,
 	})
 	if err != nil {
@@ -451,17 +452,17 @@ func (r *swapRun) swap(ctx context.Context, o *SwapOptions, plan Plan, unmade []
 
 // keptStory is the story of the live database that is about to be kept. Nothing in
 // it is by the clock of this host.
-func (r *swapRun) keptStory(ctx context.Context, live, by string) (s postgres.Story, err error) {
-	s = postgres.Story{Pgmedic: postgres.StoryKept, Of: live, By: by}
+func (r *swapRun) keptStory(ctx context.Context, live, by string) (s pgmedic.Story, err error) {
+	s = pgmedic.Story{Pgmedic: pgmedic.StoryKept, Of: live, By: by}
 	if s.Comment, err = r.comment(ctx, live); err != nil {
 		return s, err
 	}
-	stories, err := postgres.ReadStories(ctx, r.admin)
+	stories, err := databases.ReadStories(ctx, r.admin)
 	if err != nil {
 		return s, err
 	}
-	s.Number = postgres.NextNumber(stories, live)
-	s.Since, err = postgres.ServerTime(ctx, r.admin)
+	s.Number = databases.NextNumber(stories, live)
+	s.Since, err = databases.ServerTime(ctx, r.admin)
 	return s, err
 }
 

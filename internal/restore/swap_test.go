@@ -15,7 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/test/fixture"
@@ -39,9 +39,9 @@ func patients(t *testing.T, database string) int {
 }
 
 // story reads what a kept database says of itself.
-func story(t *testing.T, database string) postgres.Story {
+func story(t *testing.T, database string) pgmedic.Story {
 	t.Helper()
-	var s postgres.Story
+	var s pgmedic.Story
 	if err := json.Unmarshal([]byte(comment(t, database)), &s); err != nil {
 		t.Fatalf("the comment of %s is no story: %v", database, err)
 	}
@@ -143,7 +143,7 @@ func TestReplace(t *testing.T) {
 	if patients(t, live) != 30 || comment(t, live) != "the clinic's own comment" {
 		t.Errorf("live: %d patients, comment %q", patients(t, live), comment(t, live))
 	}
-	if s := story(t, done.Kept); s.Pgmedic != postgres.StoryKept || s.Of != live || s.By != "restore" || s.Backup != o.Backup.ID ||
+	if s := story(t, done.Kept); s.Pgmedic != pgmedic.StoryKept || s.Of != live || s.By != "restore" || s.Backup != o.Backup.ID ||
 		s.SafetyBackup != done.SafetyBackup || s.Comment != "the clinic's own comment" || s.Since.IsZero() {
 		t.Errorf("story of the kept database: %+v", s)
 	}
@@ -300,13 +300,13 @@ func TestReplaceMissing(t *testing.T) {
 func TestSweep(t *testing.T) {
 	live, o := liveClinic(t)
 	admin := fixture.Connect(t, server.DSN("postgres"))
-	for name, s := range map[string]postgres.Story{
-		live + "__restore_00000000": {Pgmedic: postgres.StoryLoading, Of: live, By: "restore"},
-		live + "__restore_other":    {Pgmedic: postgres.StoryLoading, Of: "another", By: "restore"},
-		live + "__before_00000000":  {Pgmedic: postgres.StoryKept, Of: live, By: "restore"},
+	for name, s := range map[string]pgmedic.Story{
+		live + "__restore_00000000": {Pgmedic: pgmedic.StoryLoading, Of: live, By: "restore"},
+		live + "__restore_other":    {Pgmedic: pgmedic.StoryLoading, Of: "another", By: "restore"},
+		live + "__before_00000000":  {Pgmedic: pgmedic.StoryKept, Of: live, By: "restore"},
 	} {
 		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0")
-		if err := postgres.SetStory(t.Context(), admin, name, s); err != nil {
+		if err := databases.SetStory(t.Context(), admin, name, s); err != nil {
 			t.Fatal(err)
 		}
 	}

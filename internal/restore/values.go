@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
@@ -103,8 +104,8 @@ func (s *tableSum) add(o tableSum) {
 // reading is a part of a table that is to be read.
 type reading struct {
 	root      *rootSum
-	table     postgres.RowTable
-	blocks    postgres.BlockRange
+	table     snapshot.RowTable
+	blocks    snapshot.BlockRange
 	bytes     int64
 	generated bool // with the generated columns
 }
@@ -117,7 +118,7 @@ const readAgain = 64 << 20
 
 // readWhole is up to how many bytes a table is read whole by one of several
 // connections.
-func readWhole(extents []postgres.Extent, jobs int) int64 {
+func readWhole(extents []snapshot.Extent, jobs int) int64 {
 	var total int64
 	for _, e := range extents {
 		total += e.SizeBytes
@@ -166,7 +167,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	for i, t := range c.sums.Tables {
 		names[i] = sqltext.QuoteQualified(c.Backup.Tables[t.Index].Schema, c.Backup.Tables[t.Index].Name)
 	}
-	extents, err := postgres.ReadExtents(ctx, conn, names)
+	extents, err := snapshot.ReadExtents(ctx, conn, names)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +189,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 			root.missing = append(root.missing, names[i])
 			continue
 		}
-		table := postgres.RowTable{Schema: m.Schema, Name: m.Name, Format: t.Format, Generated: t.Generated}
+		table := snapshot.RowTable{Schema: m.Schema, Name: m.Name, Format: t.Format, Generated: t.Generated}
 		for _, name := range t.Columns {
 			table.Columns = append(table.Columns, pgmedic.Column{Name: name})
 		}
@@ -200,7 +201,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 		if extents[i].SizeBytes <= whole {
 			chunk = max(chunk, whole)
 		}
-		ranges := postgres.Split(blocks, extents[i].SizeBytes, chunk, server.VersionNum)
+		ranges := snapshot.Split(blocks, extents[i].SizeBytes, chunk, server.VersionNum)
 		for _, b := range ranges {
 			part := reading{root: root, table: table, blocks: b, bytes: extents[i].SizeBytes / int64(len(ranges))}
 			parts = append(parts, part)
@@ -223,9 +224,9 @@ func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *prog
 	for p := range queue {
 		name := sqltext.QuoteQualified(p.table.Schema, p.table.Name)
 		meter.Object(name)
-		sql := postgres.CopyOutSQL(p.table, p.blocks, c.Backup.Database.Encoding)
+		sql := snapshot.CopyOutSQL(p.table, p.blocks, c.Backup.Database.Encoding)
 		if p.generated {
-			sql = postgres.CopyAllSQL(p.table, p.blocks, c.Backup.Database.Encoding)
+			sql = snapshot.CopyAllSQL(p.table, p.blocks, c.Backup.Database.Encoding)
 		}
 		rows := &digest.Rows{Format: p.table.Format}
 		_, err := conn.PgConn().CopyTo(ctx, rows, sql)
@@ -337,7 +338,7 @@ func (c *comparison) compareOutside(ctx context.Context) (equal []string, err er
 			c.sums.Sequences[i].Name = name
 		}
 	}
-	have, err := postgres.ReadSequences(ctx, conn, names)
+	have, err := snapshot.ReadSequences(ctx, conn, names)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +346,7 @@ func (c *comparison) compareOutside(ctx context.Context) (equal []string, err er
 		switch got, there := have[s.Name]; {
 		case !there:
 			c.wrong = append(c.wrong, "sequence "+s.Name+" is missing")
-		case got != postgres.SequenceValue{Value: s.Value, Called: s.Called}:
+		case got != snapshot.SequenceValue{Value: s.Value, Called: s.Called}:
 			c.wrong = append(c.wrong, "sequence "+s.Name+" has another value")
 		}
 	}
@@ -353,7 +354,7 @@ func (c *comparison) compareOutside(ctx context.Context) (equal []string, err er
 		equal = append(equal, pgmedic.Count(n)+" sequences")
 	}
 	var objects digest.LargeObject
-	err = postgres.ReadLargeObjects(ctx, conn, &objects)
+	err = snapshot.ReadLargeObjects(ctx, conn, &objects)
 	switch total := objects.Total(); {
 	case postgres.Code(err) == "42501":
 		c.unread = append(c.unread, "large objects, which this role may not read")

@@ -6,7 +6,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 // comparing are the options to compare what a restore made.
@@ -20,13 +20,13 @@ func (o *Options) comparing(loaded *Loaded) CompareOptions {
 // expected reports whether a difference is what was asked for. Owners and access
 // lists are part of most definitions, so that without them only the presence of
 // objects can be compared.
-func expected(d postgres.Difference, w dumpsql.Without) bool {
+func expected(d snapshot.Difference, w dumpsql.Without) bool {
 	return w.Owners && (d.What == "changed" || d.Kind == "default privileges") ||
 		w.Rows && (d.Kind == "large objects" || d.Kind == "filled materialized view" || d.Kind == "comment" && strings.HasPrefix(d.Identity, "large object "))
 }
 
-func withoutExpected(diffs []postgres.Difference, w dumpsql.Without) []postgres.Difference {
-	return slices.DeleteFunc(diffs, func(d postgres.Difference) bool { return expected(d, w) })
+func withoutExpected(diffs []snapshot.Difference, w dumpsql.Without) []snapshot.Difference {
+	return slices.DeleteFunc(diffs, func(d snapshot.Difference) bool { return expected(d, w) })
 }
 
 // definitionWords says what the comparison of definitions found to be right.

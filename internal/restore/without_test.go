@@ -7,7 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -66,7 +66,7 @@ func TestWithout(t *testing.T) {
 func TestForesee(t *testing.T) {
 	dsn, c, b := clinic(t)
 	live := fixture.Target(t, dsn).Database()
-	databases := fixture.Databases(t, server)
+	names := fixture.Databases(t, server)
 	foresee := func(into, live string, change func(*pgmedic.Backup)) *restore.Preview {
 		t.Helper()
 		changed := *b
@@ -93,7 +93,7 @@ func TestForesee(t *testing.T) {
 	fixture.WantKind(t, foresee("", "template1", func(*pgmedic.Backup) {}).Obstacle(), pgmedic.KindUsage, "the server's own")
 	same := func(*pgmedic.Backup) {}
 	for _, name := range []string{live, "new_one"} {
-		lock, err := postgres.AcquireRunLock(t.Context(), fixture.Target(t, dsn), "postgres", name)
+		lock, err := databases.AcquireRunLock(t.Context(), fixture.Target(t, dsn), "postgres", name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestForesee(t *testing.T) {
 		}
 		lock.Release(t.Context())
 	}
-	if now := fixture.Databases(t, server); !slices.Equal(now, databases) {
-		t.Errorf("databases %q, there were %q", now, databases)
+	if now := fixture.Databases(t, server); !slices.Equal(now, names) {
+		t.Errorf("databases %q, there were %q", now, names)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
 
 // cronWorker is the backend_type of pg_cron's scheduler. A swap ends it with the
@@ -63,7 +64,7 @@ func (r *swapRun) cronWorks(ctx context.Context, o *SwapOptions) bool {
 // cronLoaded reports whether the server has loaded pg_cron for a database, as far as
 // the role may know it.
 func cronLoaded(ctx context.Context, conn *pgx.Conn, database string) (loaded bool, err error) {
-	name, err := postgres.CronDatabase(ctx, conn)
+	name, err := databases.CronDatabase(ctx, conn)
 	if err != nil || name != database {
 		return false, err
 	}

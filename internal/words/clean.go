@@ -1,4 +1,5 @@
-// Package words makes the texts that every output shares fit to be read.
+// Package words has the one vocabulary of every output: sizes, counts, times, plurals,
+// and texts of others made fit to be read.
 package words
 
 import (

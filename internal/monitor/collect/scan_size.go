@@ -8,8 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -79,7 +80,7 @@ func scanKeptDatabases(rows pgx.Rows, r *reading.Reading) error {
 		story, ok := storyIn(g.Comment)
 		// A database that somebody renamed is theirs, and a live one can have
 		// brought the story of another along.
-		if !ok || !(postgres.Kept{Name: g.Name, Story: story}).Own() {
+		if !ok || !(databases.Kept{Name: g.Name, Story: story}).Own() {
 			continue
 		}
 		size.Kept = append(size.Kept, reading.KeptDatabase{
@@ -103,7 +104,7 @@ func scanRescuedSchemas(rows pgx.Rows, r *reading.Reading) error {
 	size := made(&r.Size)
 	size.Rescued = []reading.RescuedSchema{}
 	for _, g := range got {
-		if story, ok := postgres.RescueStory(g.Name, g.Comment); ok {
+		if story, ok := databases.RescueStory(g.Name, g.Comment); ok {
 			size.Rescued = append(size.Rescued, reading.RescuedSchema{
 				Name: g.Name, Backup: story.Backup, Since: story.Since.UTC(), AgeSeconds: g.Now.Sub(story.Since).Seconds(), Tables: g.Tables,
 			})
@@ -117,7 +118,7 @@ func scanRescuedSchemas(rows pgx.Rows, r *reading.Reading) error {
 
 // storyIn reads what pgmedic wrote into a comment. Times without a zone or a date are
 // somebody else's JSON.
-func storyIn(comment string) (s postgres.Story, ok bool) {
+func storyIn(comment string) (s pgmedic.Story, ok bool) {
 	ok = json.Unmarshal([]byte(comment), &s) == nil && s.Pgmedic != "" && !s.Since.IsZero()
 	return s, ok
 }

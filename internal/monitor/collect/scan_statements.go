@@ -6,10 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/monitor/judge"
-	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 )
 
 // statementRow is one row of the answer.
@@ -130,7 +129,7 @@ func scanStatementsInfo(rows pgx.Rows, r *reading.Reading) error {
 // they take, for texts cost more than all the numbers.
 func statementIDs(r *reading.Reading, o Options) []any {
 	ids := []string{}
-	lines := judge.DefaultThresholds()
+	lines := reading.DefaultThresholds()
 	if r.Statements != nil {
 		if r.Before != nil {
 			sinceBefore(r.Statements, r.Before.Statements)

@@ -36,7 +36,7 @@ type judged struct {
 // or may, then largest first, then by id and object; the same arguments give the
 // same findings. What the Reading doesn't
 // hold is not judged, nor is a section that it was not asked for.
-func Analyse(got *reading.Reading, earlier []*reading.Reading, thresholds Thresholds) []pgmedic.Finding {
+func Analyse(got *reading.Reading, earlier []*reading.Reading, thresholds reading.Thresholds) []pgmedic.Finding {
 	a := analysis{reading: got, whole: got, earlier: earlier, limits: thresholds}
 	if got.Before != nil {
 		a.earlier = append(slices.Clone(earlier), got.Before)
@@ -142,7 +142,7 @@ type analysis struct {
 	// unless that is of another of its databases.
 	whole   *reading.Reading
 	earlier []*reading.Reading
-	limits  Thresholds
+	limits  reading.Thresholds
 	found   []judged
 }
 

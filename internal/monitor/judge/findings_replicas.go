@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
@@ -20,25 +20,25 @@ func (a *analysis) unseenReplicas() (names []string, known bool) {
 	if r == nil || r.Standbys == nil {
 		return names, false
 	}
-	var streams, ends []postgres.Stream
+	var streams, ends []pgmedic.Stream
 	follow := func(all []reading.Standby) {
 		for _, s := range all {
-			streams = append(streams, postgres.Stream{Name: s.Application, Slot: s.Slot})
+			streams = append(streams, pgmedic.Stream{Name: s.Application, Slot: s.Slot})
 		}
 	}
 	follow(r.Physical())
 	for _, s := range r.Slots {
 		if s.Type == "physical" && !s.Active && !s.Temporary {
-			streams = append(streams, postgres.Stream{Slot: s.Name})
+			streams = append(streams, pgmedic.Stream{Slot: s.Name})
 		}
 	}
 	for _, p := range a.reading.Replicas {
 		follow(p.Standbys)
-		ends = append(ends, postgres.Stream{Name: p.Application, Slot: p.Slot})
+		ends = append(ends, pgmedic.Stream{Name: p.Application, Slot: p.Slot})
 	}
-	unmatched := postgres.Unmatched(streams, ends)
+	unmatched := pgmedic.Unmatched(streams, ends)
 	for _, s := range a.lateStandbys() {
-		same := func(x postgres.Stream) bool { return x == s }
+		same := func(x pgmedic.Stream) bool { return x == s }
 		if !slices.ContainsFunc(streams, same) && !slices.ContainsFunc(ends, same) {
 			unmatched = append(unmatched, s)
 		}
@@ -59,8 +59,8 @@ func (a *analysis) unseenReplicas() (names []string, known bool) {
 // lateStandbys are those that earlier looks, as far back as an index has to be known
 // to be unused, saw connected to the server or to one of its replicas: one that is
 // gone without a slot may come back.
-func (a *analysis) lateStandbys() []postgres.Stream {
-	var late []postgres.Stream
+func (a *analysis) lateStandbys() []pgmedic.Stream {
+	var late []pgmedic.Stream
 	for _, e := range a.earlier {
 		if e.Server.SystemIdentifier != a.whole.Server.SystemIdentifier || a.reading.TakenAt.Sub(e.TakenAt) > max(a.limits.UnusedIndexAge, newAfter) {
 			continue
@@ -73,8 +73,8 @@ func (a *analysis) lateStandbys() []postgres.Stream {
 			all = append(all, p.Standbys...)
 		}
 		for _, s := range all {
-			stream := postgres.Stream{Name: s.Application, Slot: s.Slot}
-			if stream != (postgres.Stream{}) && !slices.Contains(late, stream) {
+			stream := pgmedic.Stream{Name: s.Application, Slot: s.Slot}
+			if stream != (pgmedic.Stream{}) && !slices.Contains(late, stream) {
 				late = append(late, stream)
 			}
 		}

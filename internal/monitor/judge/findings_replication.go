@@ -36,8 +36,8 @@ func (a *analysis) replication() {
 // seconds turns a measure of the server into a duration.
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// beyond says how bad a lag is by its lines, nothing if it is below them.
-func (t Thresholds) lagSeverity(bytes *int64, lag *float64) pgmedic.Severity {
+// lagSeverity says how bad a lag is by the thresholds, nothing if it is below them.
+func lagSeverity(t reading.Thresholds, bytes *int64, lag *float64) pgmedic.Severity {
 	var worst pgmedic.Severity
 	if bytes != nil && *bytes > t.LagWarnBytes || lag != nil && seconds(*lag) > t.LagWarn {
 		worst = pgmedic.SeverityWarn
@@ -68,7 +68,7 @@ func (a *analysis) standby(s reading.Standby) {
 		// What was never sent it surely lacks.
 		if s.SendLagBytes != nil && *s.SendLagBytes > a.limits.LagWarnBytes {
 			lag = "it lacks " + sizeOf(*s.SendLagBytes) + " at least"
-			severity = a.limits.lagSeverity(s.SendLagBytes, nil)
+			severity = lagSeverity(a.limits, s.SendLagBytes, nil)
 		}
 		a.add(serverWide, pgmedic.Finding{
 			ID: "standby-silent", Section: reading.SectionReplication, Severity: severity, Object: object,
@@ -80,7 +80,7 @@ func (a *analysis) standby(s reading.Standby) {
 		})
 		return
 	}
-	severity := a.limits.lagSeverity(s.ReplayLagBytes, s.ReplayLagSeconds)
+	severity := lagSeverity(a.limits, s.ReplayLagBytes, s.ReplayLagSeconds)
 	if severity == "" {
 		return
 	}
@@ -349,7 +349,7 @@ func (a *analysis) replay(r *reading.Replication) {
 			"SELECT status, last_msg_receipt_time, latest_end_time FROM pg_catalog.pg_stat_wal_receiver;",
 			"Changes nothing. The receiver gives up by itself after wal_receiver_timeout and connects again.")
 	case !p.Paused && lag != nil && *lag > a.limits.LagWarnBytes:
-		find("standby-lagging", a.limits.lagSeverity(lag, nil),
+		find("standby-lagging", lagSeverity(a.limits, lag, nil),
 			sizeOf(*lag)+" have been received and not replayed: what is read here is old.",
 			"SELECT pid, usename, state, xact_start, query_start FROM pg_catalog.pg_stat_activity WHERE state OPERATOR(pg_catalog.<>) 'idle' ORDER BY xact_start;",
 			"Changes nothing: it shows queries that replay may be waiting for, as long as max_standby_streaming_delay allows.")

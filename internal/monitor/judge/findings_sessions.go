@@ -58,7 +58,7 @@ func (a *analysis) idleSessions() {
 
 // idleFinding judges one session. A dump's leading session idles while its
 // workers read: ending it would end the backup, so it is only noted.
-func idleFinding(s reading.IdleSession, limits Thresholds) pgmedic.Finding {
+func idleFinding(s reading.IdleSession, limits reading.Thresholds) pgmedic.Finding {
 	f := pgmedic.Finding{
 		ID: "idle-in-transaction", Section: reading.SectionConnections, Severity: pgmedic.SeverityWarn,
 		Object: fmt.Sprintf("process %d (role %s)", s.PID, sqltext.Readable(s.User)),

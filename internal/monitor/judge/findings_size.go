@@ -5,7 +5,6 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // kept finds databases that were set aside for longer than they are kept, and what
@@ -16,7 +15,7 @@ func (a *analysis) kept() {
 	}
 	for _, k := range a.reading.Size.Kept {
 		limit, summary := a.limits.KeepDisplaced, "A swap set it aside %s ago, and restore.keep_displaced is over: it takes disk space and still holds its rows."
-		if k.State != postgres.StoryKept {
+		if k.State != pgmedic.StoryKept {
 			limit, summary = a.limits.LeftDatabase, "A restore or a drill began it %s ago and has not finished it: most likely that run is dead, and it takes disk space."
 		}
 		if k.AgeSeconds < limit.Seconds() {

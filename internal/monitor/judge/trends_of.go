@@ -16,7 +16,7 @@ const trendItems = 20
 // where none is of the same database before it. Earlier Readings may be
 // Outlines; tables and statements are compared where they have details, see
 // DetailsWanted. Of the thresholds it takes those of statements.
-func TrendsOf(got *reading.Reading, earlier []*reading.Reading, thresholds Thresholds) *Trends {
+func TrendsOf(got *reading.Reading, earlier []*reading.Reading, thresholds reading.Thresholds) *Trends {
 	all := sameDatabase(got, earlier)
 	if len(all) == 0 {
 		return nil

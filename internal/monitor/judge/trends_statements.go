@@ -120,7 +120,7 @@ type statementChange struct {
 
 // statementChanges returns the statements that got slower or are new, by the
 // time that they took.
-func statementChanges(all []*reading.Reading, limits Thresholds) []StatementChange {
+func statementChanges(all []*reading.Reading, limits reading.Thresholds) []StatementChange {
 	changes := []StatementChange{}
 	s := spanOfStatements(all)
 	if s == nil {
@@ -133,7 +133,7 @@ func statementChanges(all []*reading.Reading, limits Thresholds) []StatementChan
 }
 
 // changes finds the statements that changed.
-func (s *spanned) changes(all []*reading.Reading, limits Thresholds) []statementChange {
+func (s *spanned) changes(all []*reading.Reading, limits reading.Thresholds) []statementChange {
 	last := all[len(all)-1].Statements
 	var found []statementChange
 	for i := range last.Items {

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
 // Calls reads what pg_dump writes besides rows: the values of sequences, and large
@@ -16,7 +16,7 @@ type Calls struct {
 	// quoted where it needs to be.
 	Sequence func(name string, value int64, called bool)
 	// LargeObject is given each large object, piece by piece.
-	LargeObject postgres.LargeObjectWriter
+	LargeObject snapshot.LargeObjectWriter
 
 	content []byte
 }
