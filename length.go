@@ -68,11 +68,15 @@ func (l Length) Before(t time.Time) time.Time {
 // String writes the length as ParseLength reads it; of one with several units
 // each.
 func (l Length) String() string {
+	hours, minutes := int(l.Rest/time.Hour), 0
+	if l.Rest%time.Hour != 0 {
+		hours, minutes = 0, int(l.Rest/time.Minute)
+	}
 	var b strings.Builder
 	for _, part := range []struct {
 		n    int
 		unit string
-	}{{l.Years, "y"}, {l.Months, "mo"}, {l.Days, "d"}, {int(l.Rest / time.Hour), "h"}, {int(l.Rest % time.Hour / time.Minute), "m"}} {
+	}{{l.Years, "y"}, {l.Months, "mo"}, {l.Days, "d"}, {hours, "h"}, {minutes, "m"}} {
 		if part.n != 0 {
 			fmt.Fprintf(&b, "%d%s", part.n, part.unit)
 		}

@@ -168,6 +168,7 @@ func GlobalsEncoding(ctx context.Context, conn *pgx.Conn) (encoding string, err 
 	return encoding, Wrap(err, "look for the database postgres")
 }
 
+// IsASCII reports whether a text is the same bytes in every encoding.
 func IsASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 })
 }

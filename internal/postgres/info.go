@@ -184,6 +184,7 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_tablespace AS t ON t.oid = c.re
 WHERE t.spcname !~ '^pg_'
 ORDER BY 1`
 
+// Collect returns the rows of a query, their columns in the fields of the same name.
 func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
@@ -192,6 +193,7 @@ func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
+// CollectScalar returns the rows of a query that have one column.
 func CollectScalar[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {

@@ -19,8 +19,13 @@ func (p Painter) with(style lipgloss.Style, s string) string {
 	return style.Inline(true).Render(s)
 }
 
-func (p Painter) Bold(s string) string  { return p.with(lipgloss.NewStyle().Bold(true), s) }
+// Bold makes a text bold.
+func (p Painter) Bold(s string) string { return p.with(lipgloss.NewStyle().Bold(true), s) }
+
+// Faint makes a text faint.
 func (p Painter) Faint(s string) string { return p.with(lipgloss.NewStyle().Faint(true), s) }
+
+// SQL colours a statement to paste.
 func (p Painter) SQL(s string) string {
 	return p.with(lipgloss.NewStyle().Foreground(lipgloss.Cyan), s)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
+// Parse is postgres.ParseTarget of what is a target.
 func Parse(t *testing.T, s string) postgres.Target {
 	t.Helper()
 	target, err := postgres.ParseTarget(s)
@@ -35,6 +36,7 @@ func Connect(t *testing.T, target postgres.Target) *pgx.Conn {
 	return conn
 }
 
+// Run executes statements.
 func Run(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
@@ -61,6 +63,7 @@ func Role(t *testing.T, conn *pgx.Conn, name, attributes string) {
 	t.Cleanup(func() { Run(t, conn, "DROP ROLE "+sqltext.QuoteIdent(name)) })
 }
 
+// Eventually waits for a condition.
 func Eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -75,6 +78,7 @@ func Eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
+// Silent discards what is logged.
 func Silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // WantError checks an error's kind and that its message and hint hold texts;
