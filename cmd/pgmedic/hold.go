@@ -60,7 +60,7 @@ func (a *app) releaseCommand() *cobra.Command {
 		Use:   "release ID",
 		Short: "Release a hold, and take a backup's mark for deletion off",
 		Long: `Releases a hold of a backup in every configured store that has it, and takes its mark
-for deletion off, if it has one. The next pgmedic prune judges the backup anew. Of a
+for deletion off, if it has one. The next pgmedic prune judges the backup again. Of a
 backup that has several holds, name the one to release.`,
 		Example: `  pgmedic release 7f3a9c
   pgmedic release 7f3a9c --name migration`,

@@ -104,10 +104,10 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List the backups, with what is proven of each",
 		Long: `Lists the backups in the store, newest first: how old, of what, how large, how it
 is encrypted, what is proven of each and since when, and in how many of the
-configured stores it is. Of an encrypted backup a proof is "claimed" where this host
-has no key that tells who wrote the receipts; with a passphrase, which takes long to
-try, it is told of the newest few, and show tells of each. A store of copies that
-can't be read is named, and what is there counts as unknown. A backup is "shrunk" if
+configured stores it is. The proof of an encrypted backup is "claimed" if this host
+has no key to authenticate its receipts. Authenticating with a passphrase is slow, so
+list does it for the newest few backups; show does it for any. A store of copies that
+can't be read is named, and what it holds counts as unknown. A backup is "shrunk" if
 it has half the rows or a third of the tables fewer than the one before it of the
 same database. With --why it says what retention does with each, and why.
 
