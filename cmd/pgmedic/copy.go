@@ -40,10 +40,10 @@ manifest is written last, and nothing is overwritten. Objects that are already t
 and equal are kept, so an interrupted copy continues where it stopped. A copy is a
 complete store: all commands work on it with --store.
 
-With --all a backup that retention would delete there is left out.
+With --all, a backup that retention would delete there is left out.
 
-Without --to it goes to each store that copies: names in pgmedic.yaml, and to the
-bucket of CLOUD_STORAGE_ENABLED.`,
+Without --to, backups are copied to each store listed under copies: in pgmedic.yaml,
+and to the bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
   pgmedic copy --all --to s3://another-bucket/clinic
   pgmedic copy --all`,

@@ -101,15 +101,15 @@ func (a *app) listCommand() *cobra.Command {
 	var orphans, why bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the backups, with what is proven of each",
-		Long: `Lists the backups in the store, newest first: how old, of what, how large, how it
-is encrypted, what is proven of each and since when, and in how many of the
-configured stores it is. The proof of an encrypted backup is "claimed" if this host
-has no key to authenticate its receipts. Authenticating with a passphrase is slow, so
-list does it for the newest few backups; show does it for any. A store of copies that
-can't be read is named, and what it holds counts as unknown. A backup is "shrunk" if
-it has half the rows or a third of the tables fewer than the one before it of the
-same database. With --why it says what retention does with each, and why.
+		Short: "List the backups and how far each is proven",
+		Long: `Lists the backups in the store, newest first, with age, database, size, encryption,
+proof and its age, and how many of the configured stores hold each backup. The proof
+of an encrypted backup is "claimed" if this host has no key to authenticate the
+receipts. With a passphrase, which is slow to try, only the newest few are
+authenticated; show authenticates any backup. A store of copies that cannot be read
+is named, and its contents count as unknown. A backup is "shrunk" if it has half the
+rows or a third of the tables fewer than the previous backup of the same database.
+With --why it says what retention does with each, and why.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
 now: these are not backups, but they use space.`,

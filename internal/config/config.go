@@ -22,7 +22,7 @@ type Config struct {
 	Postgres     Postgres     `yaml:"postgres" doc:"PostgreSQL's programs on this machine."`
 	Backup       Backup       `yaml:"backup" doc:"Backups."`
 	Retention    Retention    `yaml:"retention" doc:"How long backups are kept. pgmedic prune shows what would go and why, and deletes with --yes; docs/retention.md has more. Lengths are written 36h, 30d, 12w, 6mo, 1y."`
-	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, by the names that existing deployments have. copies: can say more."`
+	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, set with the names that existing deployments use. copies: has more options."`
 	Restore      Restore      `yaml:"restore" doc:"Restores that replace a live database."`
 	Drill        Drill        `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
 	Report       Report       `yaml:"report" doc:"Reports on the server's health."`

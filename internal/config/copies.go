@@ -17,9 +17,9 @@ import (
 type Copy struct {
 	Name  string `yaml:"name" rule:"name" doc:"Name in messages and for --to. Empty: the store itself."`
 	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
-	S3    S3     `yaml:"s3" doc:"How the store is reached where it is s3://…."`
+	S3    S3     `yaml:"s3" doc:"Access to an s3://… store."`
 	// Retention is the store's own where the item has none.
-	Retention Retention `yaml:"retention" doc:"How long copies are kept there. Without it: as retention says."`
+	Retention Retention `yaml:"retention" doc:"How long copies are kept there. Default: the policy of retention."`
 
 	origin Origin
 	// retained are the settings of the item's own retention, by their key within it.
