@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -407,5 +408,24 @@ func TestArchitectureChecker(t *testing.T) {
 				t.Errorf("got %q, want one with %q", problems, test.want)
 			}
 		})
+	}
+}
+
+// TestCopiesKnowInterrupts: rows go through postgres.CopyIn and CopyOut, which tell an
+// interrupt from a lost connection.
+func TestCopiesKnowInterrupts(t *testing.T) {
+	direct := regexp.MustCompile(`PgConn\(\)\.Copy(From|To)\(`)
+	err := fs.WalkDir(os.DirFS("."), "internal", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || name == "internal/postgres/copy.go" {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if found := direct.Find(text); found != nil {
+			t.Errorf("%s: %s…): use postgres.CopyIn or CopyOut", name, found)
+		}
+		return err
+	})
+	if err != nil || !direct.MatchString("conn.PgConn().CopyFrom(") {
+		t.Error(err)
 	}
 }

@@ -320,7 +320,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	p.buffer.Reset(io.MultiWriter(p.seal, share))
 	rows := &digest.Rows{Format: j.table.Format}
 	encoding := c.run.Manifest.Database.Encoding
-	_, err := conn.PgConn().CopyTo(ctx, io.MultiWriter(rows, p.buffer), snapshot.CopyOutSQL(j.table, j.blocks, encoding))
+	err := postgres.CopyOut(ctx, conn, io.MultiWriter(rows, p.buffer), snapshot.CopyOutSQL(j.table, j.blocks, encoding))
 	if err == nil {
 		err = p.buffer.Flush()
 	}
@@ -330,7 +330,7 @@ func (c *copier) part(ctx context.Context, conn *pgx.Conn, j job, p *pack) error
 	read := rowsRead{index: j.index, table: j.table, rows: rows.Count(), sum: rows.Sum()}
 	if len(j.table.Generated) > 0 {
 		all := &digest.Rows{Format: j.table.Format}
-		if _, err := conn.PgConn().CopyTo(ctx, all, snapshot.CopyAllSQL(j.table, j.blocks, encoding)); err != nil {
+		if err := postgres.CopyOut(ctx, conn, all, snapshot.CopyAllSQL(j.table, j.blocks, encoding)); err != nil {
 			return postgres.Wrap(err, "read the generated columns of table "+name)
 		}
 		read.generated = all.Sum()

@@ -112,7 +112,7 @@ func sumRest(ctx context.Context, r *Run, taken *snapshot.Snapshot) error {
 // sum reads rows on the snapshot's connection.
 func (r *Run) sum(ctx context.Context, snapshot *snapshot.Snapshot, t snapshot.RowTable, sql string) (int64, digest.Sum, error) {
 	rows := &digest.Rows{Format: t.Format}
-	_, err := snapshot.Conn().PgConn().CopyTo(ctx, rows, sql)
+	err := postgres.CopyOut(ctx, snapshot.Conn(), rows, sql)
 	return rows.Count(), rows.Sum(), postgres.Wrap(err, "read table "+sqltext.QuoteQualified(t.Schema, t.Name))
 }
 

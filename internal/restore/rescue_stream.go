@@ -161,7 +161,7 @@ func (l *streamLoad) block(ctx context.Context, blocks *dumpsql.Blocks, k int, b
 	}
 	t := l.done.Tables[k]
 	l.report(pgmedic.Event{Step: "rows", Object: t.Table})
-	_, err := l.conn.PgConn().CopyFrom(ctx, blocks, snapshot.CopyInSQL(t.As, columns, pgmedic.CopyText, l.Backup.Database.Encoding))
+	_, err := postgres.CopyIn(ctx, l.conn, blocks, snapshot.CopyInSQL(t.As, columns, pgmedic.CopyText, l.Backup.Database.Encoding))
 	if cause := blocks.Failure(); cause != nil {
 		return cause
 	}

@@ -269,7 +269,7 @@ func (l *rowLoader) copyChunk(ctx context.Context, conn *pgx.Conn, c pgmedic.Chu
 func (l *rowLoader) part(ctx context.Context, conn *pgx.Conn, p pgmedic.Part, r io.Reader, into string, copyIn copyInSQL) error {
 	t := l.Backup.Tables[p.Table]
 	l.progress.Object(into)
-	tag, err := conn.PgConn().CopyFrom(ctx, r, copyIn(into, t.Columns, t.Format, l.Backup.Database.Encoding))
+	tag, err := postgres.CopyIn(ctx, conn, r, copyIn(into, t.Columns, t.Format, l.Backup.Database.Encoding))
 	if err != nil {
 		return postgres.Wrap(err, "load table "+into)
 	}

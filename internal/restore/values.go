@@ -229,7 +229,7 @@ func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *prog
 			sql = snapshot.CopyAllSQL(p.table, p.blocks, c.Backup.Database.Encoding)
 		}
 		rows := &digest.Rows{Format: p.table.Format}
-		_, err := conn.PgConn().CopyTo(ctx, rows, sql)
+		err := postgres.CopyOut(ctx, conn, rows, sql)
 		meter.Add(p.bytes)
 		c.mu.Lock()
 		switch {

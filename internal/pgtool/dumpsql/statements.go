@@ -84,7 +84,7 @@ func (s *Statement) Run(ctx context.Context, conn *pgx.Conn) error {
 	if s.Table == "" {
 		err = RunStatement(ctx, conn, s.SQL)
 	} else {
-		_, err = conn.PgConn().CopyFrom(ctx, s.blocks, s.SQL)
+		_, err = postgres.CopyIn(ctx, conn, s.blocks, s.SQL)
 		if failed := s.blocks.Failure(); failed != nil {
 			return failed
 		}

@@ -114,6 +114,8 @@ func queryDefinitions(ctx context.Context, conn *pgx.Conn, q inventoryQuery, wit
 		}
 		if without.LargeObjects {
 			switch {
+			case q.kind == "large objects" && *identity != "count":
+				return nil
 			case q.kind == "large objects":
 				*definition = "0"
 			case q.kind == "comment" && strings.HasPrefix(*identity, "large object "):
