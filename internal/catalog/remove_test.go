@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +19,18 @@ import (
 type meddling struct {
 	store.Store
 	before, after func(key string)
-	deleted       []string
+
+	mu      sync.Mutex // several are deleted at once
+	deleted []string
 }
 
 func (m *meddling) Delete(ctx context.Context, key string) error {
 	if m.before != nil {
 		m.before(key)
 	}
+	m.mu.Lock()
 	m.deleted = append(m.deleted, key)
+	m.mu.Unlock()
 	err := m.Store.Delete(ctx, key)
 	if m.after != nil {
 		m.after(key)
