@@ -121,6 +121,7 @@ func (a *app) prune(ctx context.Context, flags pruneFlags) error {
 		return databasesErr
 	}
 	backupsErr := p.planBackups(ctx)
+	p.noBackups = backupsErr != nil || flags.only == "databases"
 	if backupsErr != nil && ctx.Err() != nil {
 		return backupsErr
 	}
@@ -141,10 +142,11 @@ type pruning struct {
 	// be carried out.
 	shown, confirmed bool
 
-	options     restore.PruneOptions
-	stores      retained
-	scope       retentionScope
-	noDatabases bool // nothing is known of them
+	options restore.PruneOptions
+	stores  retained
+	scope   retentionScope
+	// noDatabases and noBackups are true where nothing is known of them.
+	noDatabases, noBackups bool
 }
 
 func (p *pruning) close() { p.stores.close() }
@@ -216,6 +218,7 @@ func (p *pruning) print(err error) error {
 		a.printPruned(p.done)
 	case !p.shown || err == nil:
 		a.printPlan(p.done, !p.confirmed)
+		a.printf("%s", p.nothingToPrune())
 		if !p.wet() && !p.flags.dryRun && (p.done.wouldDrop() || p.done.changes()) {
 			a.printf("nothing was changed; --yes does it\n")
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,9 +80,26 @@ func (a *app) printSeries(plan *pruneResult, keeps bool) {
 		}
 		a.printf("%s %s now, and %s when the marks are old enough\n", word, words.Bytes(plan.FreedBytes), words.Bytes(plan.MarkedBytes))
 	}
-	if len(plan.Databases)+len(plan.Rescued)+len(plan.Series)+len(plan.Orphans)+len(plan.Unread) == 0 {
-		a.printf("there is nothing to prune: no backups, no database that was set aside, and nothing that a restore or a rescue left\n")
+}
+
+// nothingToPrune says that there is nothing, of what was looked for; it is empty where
+// there is something, or where nothing could be read.
+func (p *pruning) nothingToPrune() string {
+	d := p.done
+	if len(d.Databases)+len(d.Rescued)+len(d.Series)+len(d.Orphans)+len(d.Unread) > 0 {
+		return ""
 	}
+	noBackups := p.noBackups || slices.ContainsFunc(d.Stores, func(s prunedStore) bool { return s.Error != "" })
+	const backups, databases = "no backups", "no database that was set aside, and nothing that a restore or a rescue left"
+	switch {
+	case !noBackups && !p.noDatabases:
+		return "there is nothing to prune: " + backups + ", " + databases + "\n"
+	case !noBackups:
+		return "there is nothing to prune: " + backups + "\n"
+	case !p.noDatabases:
+		return "there is nothing to prune: " + databases + "\n"
+	}
+	return ""
 }
 
 // seriesSums says how many backups of a series have which verdict.
