@@ -19,7 +19,7 @@ TEST = scripts/in-memory.sh go test -p 2 -timeout 60m
 COUNT_SKIPS = skips=$$(mktemp) && trap 'rm -f "$$skips"' EXIT && export PGMEDIC_TEST_SKIPS=$$skips
 # The race detector makes what hashes, compresses and encrypts several times as slow: it
 # has a part of what make test runs, of the packages whose goroutines share the most.
-RACE := ./cmd/... ./internal/backup ./internal/catalog ./internal/restore ./internal/store/... ./pool/... ./test/pool
+RACE := ./cmd/... ./internal/archive/... ./internal/backup ./internal/catalog ./internal/physical/... ./internal/restore/... ./internal/store/... ./internal/walstream ./pool/... ./test/pool
 
 .PHONY: help
 help: ## say what there is
@@ -32,6 +32,10 @@ setup: ## find or install what building and testing take
 .PHONY: build
 build: ## build bin/pgmedic, as go install does: without the workspace
 	@GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pgmedic ./cmd/pgmedic
+
+.PHONY: release
+release: ## build the archives and packages of a release into dist/VERSION: make release VERSION=1.2.3
+	@scripts/release.sh "$(VERSION)" "dist/$(VERSION)"
 
 .PHONY: demo
 demo: ## show a backup, its proof and a restore, on servers of its own
@@ -46,13 +50,14 @@ test: setup ## run the tests on one PostgreSQL
 	@$(COUNT_SKIPS); $(TEST) -count=1 $(ALL) && scripts/skipped.sh "$$skips" && echo "make test: all tests passed" || { echo "make test: tests FAILED"; exit 1; }
 
 .PHONY: test-all
-test-all: ## run what make test leaves out, on every supported PostgreSQL, and the race detector
+test-all: ## run what make test leaves out, on every supported PostgreSQL, the race detector, and a part of test-hostile
 	@scripts/setup.sh --all
 	@scripts/client-programs.sh --versions "$(CACHE)"
 	@scripts/regression-tests.sh --versions "$(CACHE)"
 	@$(COUNT_SKIPS); PGMEDIC_TEST_ALL=1 $(TEST) -count=1 -tags '$(ALL_TAGS)' $(ALL) && \
 		scripts/skipped.sh "$$skips" && \
 		$(TEST) -race -count=1 -tags '$(ALL_TAGS)' $(RACE) && \
+		scripts/test-hostile.sh --part && \
 		echo "make test-all: all tests passed" || { echo "make test-all: tests FAILED"; exit 1; }
 
 .PHONY: test-hostile
@@ -71,8 +76,8 @@ bench: setup ## measure pgmedic side by side with pg_dump, and the pool with pgx
 chaos: setup ## break everything midway, and write docs/reliability.md
 	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
 		grep --line-buffered -v -e '^{"level":' -e '^=== '
-	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/restore ./internal/pgtool/dumpsql ./internal/postgres ./internal/monitor -p 1 \
-		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory)$$' -count=1 -timeout 600m -v | grep -v '^=== '
+	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/physical ./internal/walstream ./internal/restore ./internal/restore/cluster ./internal/pgtool/dumpsql ./internal/postgres ./internal/monitor -p 1 \
+		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory|TestRandomTargets|TestWALKilled|TestWALKilledAt|TestWALServerKilled|TestRestoreClusterDamaged|TestWALLoad|TestPhysicalMemory|TestUnderLoad|TestIncrementalHistories|TestFetchFaults|TestFailover)$$' -count=1 -timeout 600m -v | grep -v '^=== '
 
 .PHONY: lint
 lint: ## check form and common mistakes
@@ -83,6 +88,9 @@ lint: ## check form and common mistakes
 	@for module in $$(go list -m -f '{{.Dir}}'); do \
 		(cd "$$module" && go mod tidy -diff && $(CACHE)/bin/golangci-lint run --allow-serial-runners ./...); \
 	done
+	@sums() { go list -m -f '{{.Dir}}/go.mod {{.Dir}}/go.sum' | xargs cat go.work go.work.sum | sha256sum; }; \
+	before=$$(sums); go work sync; \
+	if [[ $$(sums) != "$$before" ]]; then echo "go work sync changed versions or sums: run go mod tidy in each module, and commit both"; exit 1; fi
 	@shellcheck scripts/*.sh .ci/run
 	@echo "make lint: nothing to object to"
 

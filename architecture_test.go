@@ -40,9 +40,16 @@ var allowedImports = map[string][]string{
 	"internal/words":    {"."},
 	"internal/sqltext":  {"."},
 	"internal/progress": {"."},
-	"internal/config":   {"."},
+	"internal/config":   {".", "internal/hidden", "internal/schedule"},
+	"internal/hidden":   {},
 	"internal/seal":     {"."},
 	"internal/digest":   {"."},
+	// When jobs run: pure, without a clock.
+	"internal/schedule": {"."},
+	// Who did what: of acts it knows only their names.
+	"internal/audit": {".", "internal/durable", "internal/owner", "internal/words"},
+	// Whose what root makes is.
+	"internal/owner":    {},
 	"internal/postgres": {".", "internal/sqltext"},
 	// What is read at one moment, and what is done to databases as a whole, know
 	// nothing of each other.
@@ -50,13 +57,99 @@ var allowedImports = map[string][]string{
 	"internal/postgres/databases": {".", "internal/postgres", "internal/sqltext", "internal/failpoint"},
 	"internal/pgtool":             {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/pgtool/dumpsql"},
 	"internal/scratch":            {".", "internal/postgres", "internal/sqltext"},
-	"internal/store":              {"."},
-	"internal/catalog":            {".", "internal/store", "internal/failpoint"},
+	"internal/replication":        {".", "internal/postgres", "internal/wal"},
+	// WAL in a store. What a server says is not asked.
+	"internal/archive": {".", "internal/catalog", "internal/failpoint", "internal/seal", "internal/signature", "internal/store", "internal/store/pipe", "internal/wal"},
+	// Which WAL may go, and its deletion.
+	"internal/archive/expire": {".", "internal/archive", "internal/catalog", "internal/failpoint", "internal/lease", "internal/store", "internal/wal"},
+	// What of it is being read, on any host.
+	"internal/lease": {"internal/archive", "internal/store", "internal/wal"},
+	// The copy of an archive in another store.
+	"internal/archive/mirror": {".", "internal/archive", "internal/store", "internal/wal"},
+	// What a server hands over, into an archive.
+	"internal/walpush": {".", "internal/archive", "internal/seal", "internal/signature", "internal/store", "internal/wal"},
+	// What a catalogue's base backups and an archive's WAL recover.
+	"internal/pitr": {".", "internal/archive", "internal/catalog", "internal/chain", "internal/seal", "internal/store", "internal/wal"},
+	// From a server into an archive.
+	"internal/walstream": {".", "internal/archive", "internal/failpoint", "internal/postgres", "internal/replication", "internal/seal", "internal/signature", "internal/store", "internal/wal", "internal/walspool", "internal/words"},
+	// WAL that is flushed and not stored yet: of servers and stores it knows nothing.
+	"internal/walspool": {".", "internal/durable", "internal/wal", "internal/words"},
+	// A base backup of a cluster: its list of files, and how it is taken.
+	"internal/sqlfiles": {".", "internal/pgdata", "internal/postgres", "internal/sqltext", "internal/wal"},
+	"internal/physical": {".", "internal/archive", "internal/byhand", "internal/catalog", "internal/chain", "internal/failpoint", "internal/pgdata", "internal/postgres", "internal/postgres/databases", "internal/progress", "internal/recovery", "internal/replication", "internal/seal", "internal/signature", "internal/sqlfiles", "internal/sqltext", "internal/store", "internal/store/pipe", "internal/wal", "internal/walstream", "internal/words"},
+	// A data directory as bytes: pure.
+	"internal/pgdata": {"internal/wal"},
+	// A chain of base backups as one.
+	"internal/physical/merge": {".", "internal/chain", "internal/pgdata", "internal/physical"},
+	// Which backups an incremental one needs: pure.
+	"internal/chain": {".", "internal/wal"},
+	// WAL as bytes: pure.
+	"internal/wal":    {"."},
+	"internal/store":  {".", "internal/awsenv", "internal/durable", "internal/owner"},
+	"internal/awsenv": {},
+	// The clients of secret managers stay out of the rest.
+	"internal/secret":     {".", "internal/awsenv", "internal/googleauth"},
+	"internal/googleauth": {},
+	"internal/signature":  {".", "internal/store"},
+	// SSH stays out of the rest.
+	"internal/store/sftpstore": {".", "internal/store"},
+	// Each cloud's requests, and what all clouds have in common.
+	"internal/store/remote": {".", "internal/store"},
+	"internal/store/pipe":   {"internal/store"},
+	"internal/byhand":       {"internal/seal", "internal/words"},
+	"internal/store/azure":  {".", "internal/store", "internal/store/remote"},
+	"internal/store/gcs":    {".", "internal/googleauth", "internal/store", "internal/store/remote"},
+	"internal/catalog":      {".", "internal/store", "internal/signature", "internal/failpoint", "internal/shrunk"},
+	// Which backups have far less than their series: a pure function.
+	"internal/shrunk": {".", "internal/words"},
+	// What changed between two moments of a database, and how a live one is read for that.
+	"internal/diff": {".", "internal/postgres", "internal/postgres/databases", "internal/postgres/snapshot", "internal/sqltext"},
+	// What to report of states that come and go: a pure function.
+	"internal/alert": {"."},
+	// How jobs ended, to whom: it knows of no job.
+	"internal/notify": {".", "internal/egress", "internal/hooksign", "internal/sending", "internal/spool", "internal/words"},
+	// Why a message was not delivered.
+	"internal/sending": {".", "internal/egress", "internal/words"},
+	// A signature is a function of its arguments.
+	"internal/hooksign": {},
+	// Messages that wait, whatever they say.
+	"internal/spool": {"internal/durable"},
+	// Names that last through a power cut.
+	"internal/durable": {},
+	// Which addresses may be reached: pure, but for the resolver.
+	"internal/egress": {},
+	// What to do when something went wrong: a pure function of facts.
+	"internal/emergency": {".", "internal/sqltext", "internal/words"},
 	// Which backups may go: a pure function.
 	"internal/retention": {".", "internal/catalog"},
-	"internal/backup":    engineImports,
-	"internal/restore":   engineImports,
-	"internal/drill":     slices.Concat(engineImports, []string{"internal/restore", "internal/scratch"}),
+	// Which objects have which lock.
+	"internal/immutable": {".", "internal/catalog", "internal/retention", "internal/store"},
+	"internal/backup":    slices.Concat(engineImports, []string{"internal/byhand", "internal/store/pipe"}),
+	// What reads every index and table of a copy, whoever made it.
+	"internal/amcheck": {".", "internal/postgres", "internal/sqltext", "internal/words"},
+	"internal/restore": slices.Concat(engineImports, []string{"internal/amcheck"}),
+	// A copy in the place of the live database; of single tables it knows nothing.
+	"internal/restore/swap": {".", "internal/restore", "internal/failpoint", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
+	// What a recovery of a cluster gets of WAL, by its plan.
+	"internal/recovery": {".", "internal/archive", "internal/wal"},
+	// PostgreSQL's files of settings as text.
+	"internal/pgconf": {},
+	// The files of a cluster into a folder; of databases it knows nothing.
+	"internal/restore/cluster": {".", "internal/catalog", "internal/durable", "internal/failpoint", "internal/owner", "internal/pgconf", "internal/physical", "internal/progress", "internal/recovery", "internal/sqltext", "internal/wal", "internal/words"},
+	// Single tables beside the living ones: of a restore it knows how rows are read.
+	"internal/restore/rescue": {".", "internal/digest", "internal/restore", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
+	// What was rescued goes where it was: of the rescue it knows what that brings, and how rows compare.
+	"internal/restore/inplace": {".", "internal/restore", "internal/restore/rescue", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
+	"internal/drill":           slices.Concat(engineImports, []string{"internal/amcheck", "internal/archive", "internal/pgdata", "internal/physical", "internal/recovery", "internal/replay", "internal/restore", "internal/restore/cluster", "internal/scratch", "internal/wal"}),
+	// A cluster recovered to a moment, in a private server; of what is done with it then it
+	// knows nothing.
+	"internal/replay": {".", "internal/archive", "internal/owner", "internal/physical", "internal/postgres", "internal/progress", "internal/recovery", "internal/restore/cluster", "internal/scratch", "internal/sqltext"},
+	// What of such a cluster is wanted, as a backup: of restores it knows nothing.
+	"internal/extract": {".", "internal/backup", "internal/catalog", "internal/failpoint", "internal/physical", "internal/pgtool", "internal/postgres", "internal/postgres/snapshot", "internal/progress", "internal/replay", "internal/restore/cluster", "internal/scratch", "internal/seal", "internal/sqltext", "internal/store", "internal/words"},
+	// A backup as files of other programs, which nothing else needs.
+	"internal/fetch": {".", "internal/catalog", "internal/durable", "internal/signature", "internal/restore", "internal/postgres/snapshot", "internal/progress", "internal/sqltext"},
+	// What a dump is, and what of it is refused; what becomes of it is for restore.
+	"internal/dumpfile": {".", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/sqltext"},
 	// What a stranger's dump is read by runs no programs.
 	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext"},
 	"internal/monitor/reading": {".", "internal/sqltext"},
@@ -67,20 +160,40 @@ var allowedImports = map[string][]string{
 	"internal/monitor/collect": {".", "internal/monitor/reading", "internal/postgres", "internal/postgres/databases", "internal/sqltext", "internal/words"},
 	// SQLite stays out of the rest.
 	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge"},
-	"internal/inspect":         {".", "internal/postgres", "internal/postgres/databases", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/words"},
-	"internal/render":          {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	"internal/inspect":         {".", "internal/postgres", "internal/postgres/databases", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/poolstate", "internal/sqltext", "internal/words"},
+	// What a service says of its pool; the server is not asked.
+	"internal/poolstate": {".", "internal/egress", "internal/monitor/reading", "internal/sqltext"},
+	// What a report found, mended; it reads nothing for a report itself.
+	"internal/maintain": {".", "internal/failpoint", "internal/monitor/reading", "internal/postgres", "internal/postgres/databases", "internal/sqltext", "internal/words"},
+	"internal/render":   {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
 	// Each form of a report knows nothing of the others.
 	"internal/render/text":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words", "internal/terminal"},
 	"internal/render/html":       {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
+	"internal/render/markdown":   {"internal/terminal", "internal/words"},
 	"internal/render/prometheus": {".", "internal/render", "internal/monitor/reading"},
 	"internal/terminal":          {".", "internal/words"},
+	// A log that rotates knows nothing of what is logged.
+	"internal/logfile": {},
+	// What may be deleted of files: it knows what else keeps files, and no backups.
+	"internal/cleanup": {".", "internal/logfile", "internal/scratch", "internal/words"},
 
 	// The pool is a module of its own.
 	"pool":                  {"pool/internal/sqltext"},
 	"pool/internal/sqltext": {},
 	"pool/poolprom":         {"pool"},
+	// For the tests of services: a pool on a server of its own.
+	"pool/pooltest": {".", "pool", "internal/scratch", "internal/sqltext"},
 	// What a service does with it; a module of its own, too.
 	"examples/clinic": {"pool", "pool/poolprom"},
+	// Libraries on the pool, a module of their own: nothing else is built with them.
+	"examples/pool/bun":        {"pool"},
+	"examples/pool/gorm":       {"pool"},
+	"examples/pool/migrate":    {"pool"},
+	"examples/pool/otelpgx":    {"pool"},
+	"examples/pool/river":      {"pool"},
+	"examples/pool/scany":      {"pool"},
+	"examples/pool/sqlc":       {"pool", "examples/pool/sqlc/store"},
+	"examples/pool/sqlc/store": {},
 
 	"cmd/pgmedic": {"*"},
 
@@ -88,33 +201,37 @@ var allowedImports = map[string][]string{
 	"internal/failpoint": {},
 
 	// Support for tests: nothing but tests imports these.
-	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext"},
+	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext", "internal/testkit"},
 	"internal/scratch/scratchtest":   {".", "internal/scratch", "internal/sqltext", "internal/testkit"},
-	"internal/store/storetest":       {".", "internal/store"},
+	"internal/store/storetest":       {".", "internal/store", "internal/testkit"},
 	"internal/store/s3test":          {".", "internal/store"},
+	"internal/store/sftptest":        {},
+	"internal/store/azuretest":       {".", "internal/store/azure", "internal/testkit"},
+	"internal/store/gcstest":         {".", "internal/store/gcs", "internal/testkit"},
 	"internal/testkit":               {},
 	"internal/render/rendertest":     {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge"},
 }
 
 var engineImports = []string{
-	".", "internal/sqltext", "internal/progress", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/digest", "internal/store", "internal/catalog", "internal/failpoint",
+	".", "internal/sqltext", "internal/progress", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/digest", "internal/store", "internal/signature", "internal/catalog", "internal/failpoint",
 	"internal/words",
 }
 
 // largePackages may have more lines, for a reason. One that no longer has them may
 // not stay here.
 var largePackages = map[string]string{
-	"cmd/pgmedic":              "commands are to become types of their own",
+	"internal/catalog":         "what a manifest, a receipt, a key, a hold, a mark and a signature are, and how each is read",
+	"internal/config":          "one struct of settings, and for each section of it what reads and checks it",
+	"cmd/pgmedic":              "a file for each command: its flags, its help and what it prints",
 	"internal/monitor/collect": "one table of queries, with their SQL and what reads the answers",
 	"internal/monitor/judge":   "one file of findings for each section",
-	"internal/restore":         "swap and rescue are to be packages",
+	"internal/restore":         "loading by two methods, with what is tried again, and comparing value by value: one promise",
 	"internal/scratch":         "the cage has a file for each system call and platform",
 	"pool":                     "one package is what a service imports",
 }
 
 // largeTypes may have more methods, likewise.
 var largeTypes = map[string]string{
-	"cmd/pgmedic.app":                 "commands are to become types of their own",
 	"internal/monitor/judge.analysis": "a finding is a method",
 	"internal/scratch.Server":         "a server is one thing: its folder, process, cage and databases",
 	"pool.DB":                         "what a service calls: the methods of pgx and more",

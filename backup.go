@@ -2,10 +2,20 @@ package pgmedic
 
 import "time"
 
-// ManifestFormat is the format number that this version writes into a
-// manifest. A reader refuses a higher number and reads every lower one; fields
-// may be added without raising it, their meaning may not change.
-const ManifestFormat = 1
+// The format numbers that this version writes into manifests. A reader refuses a
+// number that is higher than any it knows and reads every lower one; fields may be
+// added without raising it, their meaning may not change.
+const (
+	// ManifestFormat is that of backups of a database.
+	ManifestFormat = 1
+	// PhysicalFormat is that of MethodPhysical: versions that know no such backups say
+	// that they are too old for them.
+	PhysicalFormat = 2
+	// SQLFormat is that of physical backups whose files were read by SQL: see Physical.SQL.
+	SQLFormat = 3
+	// LatestFormat is the highest that this version reads.
+	LatestFormat = SQLFormat
+)
 
 // Method names how a backup was taken and therefore how it is restored.
 type Method string
@@ -18,6 +28,9 @@ const (
 	// MethodParallel is the rows of ordinary tables in chunks, taken over
 	// several connections in one snapshot, and everything else from pg_dump.
 	MethodParallel Method = "parallel"
+	// MethodPhysical is a base backup: the files of a whole cluster, from which WAL
+	// recovers it.
+	MethodPhysical Method = "physical"
 )
 
 // Purpose says why a backup exists.
@@ -36,7 +49,7 @@ const (
 // server and database, by which programs, and the objects that hold it. A
 // Backup without a stored manifest does not exist.
 type Backup struct {
-	// Format is the manifest's format number, see ManifestFormat.
+	// Format is the manifest's format number: ManifestFormat or PhysicalFormat.
 	Format int `json:"format"`
 	// ID is unique and sorts by time: 20261122T020000Z-7f3a9c, in UTC.
 	ID      string  `json:"id"`
@@ -56,7 +69,10 @@ type Backup struct {
 	Host             string    `json:"host"`
 	Programs         Programs  `json:"programs"`
 	Server           Server    `json:"server"`
-	Database         Database  `json:"database"`
+	// Database is empty where Physical is not nil: the backup is of all databases.
+	Database Database `json:"database"`
+	// Physical is nil for all methods but MethodPhysical.
+	Physical *Physical `json:"physical,omitempty"`
 	// Scope is nil for a backup of the whole database.
 	Scope  *Scope            `json:"scope,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
@@ -72,6 +88,9 @@ type Backup struct {
 	// Load is what the backup asked of the server; nil in backups of versions
 	// that did not measure it.
 	Load *Load `json:"load,omitempty"`
+	// Audit is the head of the host's audit log before the manifest was written; nil
+	// where there was none.
+	Audit *AuditAnchor `json:"audit,omitempty"`
 }
 
 // StoredBytes is the size of all objects as stored.
@@ -272,6 +291,13 @@ const (
 	// values, large objects, rows of tables that were not taken over. Where it is
 	// little it is in RoleSchema's archive, so that pg_dump runs once.
 	RoleRest ObjectRole = "rest"
+	// RoleFiles is the list of a physical backup's files, and where in the packs each is.
+	RoleFiles ObjectRole = "files"
+	// RoleServerManifest is PostgreSQL's own manifest of a base backup, as it was sent.
+	RoleServerManifest ObjectRole = "server_manifest"
+	// RoleSettings is what was configured on the server of a physical backup outside of
+	// the data directory.
+	RoleSettings ObjectRole = "settings"
 	// RolePack holds chunks, end to end. It is not one sealed stream: its
 	// hash is of the whole, for who can't open the chunks.
 	RolePack ObjectRole = "pack"

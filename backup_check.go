@@ -38,7 +38,7 @@ var (
 func (b *Backup) Check() error {
 	for _, check := range []func(*Backup) error{
 		(*Backup).checkHead, (*Backup).checkDatabase, (*Backup).checkObjects, (*Backup).checkRoles,
-		(*Backup).checkTables, (*Backup).checkScope, (*Backup).checkChunks,
+		(*Backup).checkTables, (*Backup).checkScope, (*Backup).checkChunks, (*Backup).checkPhysical,
 	} {
 		if err := check(b); err != nil {
 			return err
@@ -55,13 +55,13 @@ func contradiction(format string, args ...any) error {
 func (b *Backup) checkHead() error {
 	begun, err := time.Parse("20060102T150405Z", b.ID[:min(len(b.ID), 16)])
 	switch {
-	case b.Format < 1 || b.Format > ManifestFormat:
-		return contradiction("format %d is none of this version's", b.Format)
+	case b.Format < ManifestFormat || b.Format > LatestFormat:
+		return contradiction("format %d is not one that this version reads", b.Format)
 	case !idPattern.MatchString(b.ID) || err != nil:
 		return contradiction("%.40q is no id", b.ID)
 	case !b.StartedAt.UTC().Truncate(time.Second).Equal(begun):
 		return contradiction("it began at %s, which is not the second of its id", b.StartedAt.UTC().Format(time.RFC3339))
-	case b.Method != MethodPlain && b.Method != MethodParallel:
+	case b.Method != MethodPlain && b.Method != MethodParallel && b.Method != MethodPhysical:
 		return contradiction("unknown method %.40q", b.Method)
 	case b.Purpose != PurposeRegular && b.Purpose != PurposeSafety:
 		return contradiction("unknown purpose %.40q", b.Purpose)
@@ -99,7 +99,7 @@ func (b *Backup) checkHead() error {
 func (b *Backup) checkDatabase() error {
 	s, d := b.Server, b.Database
 	switch {
-	case s.Name == "" || d.Name == "":
+	case s.Name == "" || d.Name == "" && b.Method != MethodPhysical:
 		return contradiction("it is of no server or of no database")
 	case s.VersionNum < 80000 || s.VersionNum > 9999999:
 		return contradiction("server version %d", s.VersionNum)
@@ -152,10 +152,24 @@ func (b *Backup) checkRoles() error {
 	}
 	// How many there are of each role: at least, at most.
 	type bounds struct{ least, most int }
-	wanted := map[ObjectRole]bounds{RoleGlobals: {1, 1}, RoleInventory: {1, 1}, RoleSums: {0, 1}, RoleRecovery: {0, 8}}
-	if b.Method == MethodPlain {
+	wanted := map[ObjectRole]bounds{RoleRecovery: {0, 8}}
+	if b.Method != MethodPhysical {
+		wanted[RoleGlobals], wanted[RoleInventory], wanted[RoleSums] = bounds{1, 1}, bounds{1, 1}, bounds{0, 1}
+	}
+	switch b.Method {
+	case MethodPlain:
 		wanted[RoleDump] = bounds{1, 1}
-	} else {
+	case MethodPhysical:
+		wanted[RoleFiles], wanted[RoleSettings] = bounds{1, 1}, bounds{0, 1}
+		wanted[RolePack] = bounds{0, math.MaxInt}
+		switch {
+		case b.Physical != nil && b.Physical.SQL != nil: // for which the server makes none
+		case b.Server.VersionNum >= 130000:
+			wanted[RoleServerManifest] = bounds{1, 1}
+		default:
+			wanted[RoleServerManifest] = bounds{0, 1}
+		}
+	case MethodParallel:
 		wanted[RoleSchema], wanted[RoleRest] = bounds{1, 1}, bounds{0, 1}
 		wanted[RolePack] = bounds{0, math.MaxInt}
 	}
@@ -254,7 +268,8 @@ func (b *Backup) checkChunks() error {
 		}
 	}
 	for pack, left := range plain {
-		if left != 0 {
+		if left != 0 && b.Method != MethodPhysical { // its list of files has them
+
 			return contradiction("the chunks of %s are not as long as it is", pack)
 		}
 	}

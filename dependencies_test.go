@@ -16,7 +16,7 @@ func TestDependencies(t *testing.T) {
 	}
 	inGo := map[string]string{}
 	require := regexp.MustCompile(`(?m)^\t(\S+) (v\S+)$`)
-	for _, file := range []string{"go.mod", "pool/go.mod", "pool/poolprom/go.mod", "test/pool/go.mod"} {
+	for _, file := range []string{"go.mod", "pool/go.mod", "pool/poolprom/go.mod", "pool/pooltest/go.mod", "test/pool/go.mod", "examples/pool/go.mod"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -102,7 +102,15 @@ func TestDocsLinks(t *testing.T) {
 		data, err := os.ReadFile(filepath.FromSlash(name))
 		return string(data), err
 	}
-	for name, text := range pages(t) {
+	all := pages(t)
+	for _, name := range []string{"CONTRIBUTING.md", "SECURITY.md"} {
+		text, err := read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = text
+	}
+	for name, text := range all {
 		for _, problem := range linkProblems(name, text, read) {
 			t.Error(problem)
 		}
@@ -144,7 +152,7 @@ type verb map[string]bool
 
 var (
 	listedVerb = regexp.MustCompile(`(?m)^  ([a-z]+) {2,}`)
-	listedFlag = regexp.MustCompile(`(?m)^ +(?:-([a-z]), )?--([a-z-]+)(\[?=| [a-zA-Z]+  )?`)
+	listedFlag = regexp.MustCompile(`(?m)^ +(?:-([a-z]), )?--([a-z0-9-]+)(\[?=| [a-zA-Z]+  )?`)
 	// run is a command line of pgmedic, to its end or to what a shell reads.
 	run  = regexp.MustCompile(`(?:^|[;&|(])\s*(?:[A-Z_]+=\S+\s+)*(?:bin/)?pgmedic((?:[ \t]+(?:"[^"]*"|[^\s;&|)#>']+))*)`)
 	word = regexp.MustCompile(`"[^"]*"|\S+`)
@@ -256,13 +264,13 @@ func commandLine(t *testing.T) (help string, cli map[string]verb) {
 	list, _, _ := strings.Cut(rest, "\n\n")
 	cli = map[string]verb{"": parseFlags(help)}
 	for _, m := range listedVerb.FindAllStringSubmatch(list, -1) {
-		page := ask("help", m[1])
+		page := ask(m[1], "--help")
 		cli[m[1]] = parseFlags(page)
 		// The flags of `pgmedic keys add` count as those of keys.
 		if _, rest, ok := strings.Cut(page, "Available Commands:\n"); ok {
 			list, _, _ := strings.Cut(rest, "\n\n")
 			for _, sub := range listedVerb.FindAllStringSubmatch(list, -1) {
-				maps.Copy(cli[m[1]], parseFlags(ask("help", m[1], sub[1])))
+				maps.Copy(cli[m[1]], parseFlags(ask(m[1], sub[1], "--help")))
 			}
 		}
 	}

@@ -84,16 +84,39 @@ func Errorf(kind Kind, hint, format string, args ...any) error {
 }
 
 // KindOf returns the kind of the outermost Error in err's chain, or
-// KindInterrupted for a cancelled context, or KindFailed.
+// KindInterrupted for a cancelled context, or KindFailed. Of several errors that
+// were joined, the first Error decides that is not of KindDegraded: that the work
+// is done is true only if all of them say so, and of any other error beside them
+// the kind is KindFailed or KindInterrupted.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Kind
+	if kind, said := kindIn(err); said {
+		return kind
 	}
 	if errors.Is(err, context.Canceled) {
 		return KindInterrupted
 	}
 	return KindFailed
+}
+
+// kindIn returns the kind that the Errors in err's tree give it, and whether they do.
+func kindIn(err error) (kind Kind, said bool) {
+	switch e := err.(type) { //nolint:errorlint // this very link of the chain
+	case *Error:
+		return e.Kind, true
+	case interface{ Unwrap() error }:
+		return kindIn(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		degraded := true
+		for _, part := range e.Unwrap() {
+			kind, said := kindIn(part)
+			if said && kind != KindDegraded {
+				return kind, true
+			}
+			degraded = degraded && said
+		}
+		return KindDegraded, degraded && len(e.Unwrap()) > 0
+	}
+	return KindFailed, false
 }
 
 // HintOf returns the outermost hint in err's chain that is not empty.

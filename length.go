@@ -65,6 +65,13 @@ func (l Length) Before(t time.Time) time.Time {
 	return t.AddDate(0, 0, -l.Days).Add(-l.Rest)
 }
 
+// After returns the moment that is so long after t, by the calendar of t's location. Where
+// the month lacks that day it is one in the next month: never less than for what Before
+// takes t to be so long ago.
+func (l Length) After(t time.Time) time.Time {
+	return t.AddDate(l.Years, l.Months, l.Days).Add(l.Rest)
+}
+
 // String writes the length as ParseLength reads it; of one with several units
 // each.
 func (l Length) String() string {

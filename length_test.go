@@ -1,6 +1,7 @@
 package pgmedic_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 	_ "time/tzdata" // whatever zones this machine knows
@@ -44,5 +45,33 @@ func TestLengthAtClockChange(t *testing.T) {
 	at := time.Date(2026, 3, 29, 12, 0, 0, 0, zone)
 	if got := (pgmedic.Length{Days: 1}).Before(at); at.Sub(got) != 23*time.Hour {
 		t.Errorf("a day before is %s", got)
+	}
+}
+
+// TestLengthAfter: what is so long after a moment is never less than for what that moment
+// is so long ago, whatever the month and the clock.
+func TestLengthAfter(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 31, 2, 30, 0, 0, time.UTC)
+	for text, want := range map[string]string{"0": "2026-01-31 02:30", "36h": "2026-02-01 14:30", "30d": "2026-03-02 02:30", "1mo": "2026-03-03 02:30", "1y": "2027-01-31 02:30"} {
+		l, err := pgmedic.ParseLength(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.After(at).Format("2006-01-02 15:04"); got != want {
+			t.Errorf("%s after is %s, want %s", text, got, want)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		at := time.Unix(1_700_000_000+r.Int64N(200_000_000), 0).In([]*time.Location{time.UTC, zone}[r.IntN(2)])
+		n := r.IntN(100)
+		l := []pgmedic.Length{{Years: n}, {Months: n}, {Days: n}, {Rest: time.Duration(n) * time.Hour}}[r.IntN(4)]
+		if back := l.Before(l.After(at)); back.Before(at) && at.Sub(back) > time.Hour { // an hour that clocks were put forward
+			t.Fatalf("%s after %s is %s, before which so long is %s", l, at, l.After(at), back)
+		}
 	}
 }

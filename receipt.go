@@ -104,8 +104,13 @@ type Receipt struct {
 	// Counted is how much a drill looked at; nil where it did not get that far.
 	Counted *Counted `json:"counted,omitempty"`
 	Scratch *Scratch `json:"scratch,omitempty"`
+	// PITR is there for a drill that recovered a cluster to a moment.
+	PITR *PITR `json:"pitr,omitempty"`
 	// Swap is there where the restore replaced a live database.
 	Swap *SwapRecord `json:"swap,omitempty"`
+	// Audit is the head of the host's audit log before the receipt was written; nil
+	// where there was none.
+	Audit *AuditAnchor `json:"audit,omitempty"`
 }
 
 // Failed reports whether any check failed, and names the first that did.

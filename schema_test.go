@@ -16,13 +16,16 @@ import (
 
 // words are the values that a type of text may have, as the schemas list them.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[pgmedic.Method]():     {string(pgmedic.MethodPlain), string(pgmedic.MethodParallel)},
+	reflect.TypeFor[pgmedic.Method]():     {string(pgmedic.MethodPlain), string(pgmedic.MethodParallel), string(pgmedic.MethodPhysical)},
 	reflect.TypeFor[pgmedic.CopyFormat](): {string(pgmedic.CopyText), string(pgmedic.CopyBinary)},
 	reflect.TypeFor[pgmedic.Purpose]():    {string(pgmedic.PurposeRegular), string(pgmedic.PurposeSafety)},
 	reflect.TypeFor[pgmedic.ObjectRole](): {
 		string(pgmedic.RoleDump), string(pgmedic.RoleSchema), string(pgmedic.RoleRest), string(pgmedic.RolePack),
 		string(pgmedic.RoleGlobals), string(pgmedic.RoleInventory), string(pgmedic.RoleSums), string(pgmedic.RoleRecovery),
+		string(pgmedic.RoleFiles), string(pgmedic.RoleServerManifest), string(pgmedic.RoleSettings),
 	},
+	reflect.TypeFor[pgmedic.PhysicalKind](): {string(pgmedic.PhysicalFull), string(pgmedic.PhysicalIncremental)},
+	reflect.TypeFor[pgmedic.PageFault]():    {string(pgmedic.PageFaultChecksum), string(pgmedic.PageFaultHeader)},
 	reflect.TypeFor[pgmedic.Wall](): {
 		string(pgmedic.WallOwnUser), string(pgmedic.WallFiles), string(pgmedic.WallNetwork), string(pgmedic.WallSockets),
 		string(pgmedic.WallProcesses), string(pgmedic.WallPrivileges), string(pgmedic.WallMemory), string(pgmedic.WallLimits),
@@ -152,7 +155,7 @@ func jsonType(typ reflect.Type) string {
 	switch typ.Kind() {
 	case reflect.Bool:
 		return "boolean"
-	case reflect.Int, reflect.Int64:
+	case reflect.Int, reflect.Int64, reflect.Uint32:
 		return "integer"
 	case reflect.Float64:
 		return "number"

@@ -22,12 +22,12 @@ import (
 // for we print it or store it, names everything with its schema.
 var (
 	// connecting may open sessions.
-	connecting = []string{"internal/postgres/connect.go"}
+	connecting = []string{"internal/postgres/connect.go", "internal/postgres/replication.go"}
 	// pathSetting may set a search path; each file says why where it does.
 	pathSetting = []string{
 		"internal/postgres/session.go",        // the one place
 		"internal/postgres/pooler.go",         // the first statement of a session, which empties it
-		"internal/restore/search_path.go",     // what was refused without one; nothing of ours follows that is not qualified
+		"internal/postgres/search_path.go",    // what was refused without one; nothing of ours follows that is not qualified
 		"internal/backup/recover.go",          // the same, in recover.sh
 		"internal/monitor/collect/collect.go", // pg_catalog, pg_temp
 		"internal/monitor/collect/plans.go",   // EXPLAIN of the role's own statements, never a superuser's

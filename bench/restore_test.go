@@ -84,6 +84,24 @@ const (
 		"$1/vacuumdb" --analyze-only --jobs=2 --quiet -d "$2"`
 )
 
+// BenchmarkDrill compares a drill, with its comparison value by value and its checks, on
+// a throwaway server that it makes, with a restore compared by counts.
+func BenchmarkDrill(b *testing.B) {
+	dsn, _ := database(b, withKeys)
+	pgmedic := binary(b)
+	dir := b.TempDir()
+	env := []string{"DATABASE_URL=" + dsn, "BACKUP_DIR=" + filepath.Join(dir, "ours"), "HOME=" + dir, "BACKUP_METHOD=parallel"}
+	measure(b, dsn, env, pgmedic, "backup", "--quiet")
+	b.Run("against-restore", func(b *testing.B) {
+		pairs(b,
+			func() run { return measure(b, dsn, env, pgmedic, "drill", "latest", "--quiet") },
+			func() run {
+				recreate(b, dsn, "")
+				return measure(b, dsn, env, pgmedic, "restore", "latest", "--into", "bench_copy", "--quiet", "--compare", "counts")
+			})
+	})
+}
+
 // BenchmarkRescue compares bringing one table back, of 1 % of the size, with a
 // restore of the whole database.
 func BenchmarkRescue(b *testing.B) {

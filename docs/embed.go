@@ -7,3 +7,8 @@ import _ "embed" // for the pages
 //
 //go:embed findings.md
 var Findings string
+
+// Emergency is emergency.md, the runbook.
+//
+//go:embed emergency.md
+var Emergency string

@@ -298,6 +298,17 @@ func (db *DB) Shutdown(ctx context.Context) error {
 	return nil
 }
 
+// closeWithin is how long Close waits for what runs. It is our choice: longer than the
+// requests of most services, and shorter than the half minute after which Kubernetes kills.
+const closeWithin = 20 * time.Second
+
+// Close is Shutdown with a time of its own: what still runs after 20 seconds is cut off.
+func (db *DB) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	return db.Shutdown(ctx)
+}
+
 // cutGrace is how long those whose connections were cut have to notice.
 const cutGrace = 5 * time.Second
 

@@ -59,6 +59,6 @@
 //
 // Statements slower than [Config.SlowQuery], without literals and arguments;
 // failovers; connections that are held for too long. [DB.Stats] has counts and
-// histograms, [DB.WriteMetrics] writes them in Prometheus' text format, and
-// package poolprom has a collector.
+// histograms, [DB.WriteMetrics] writes them in Prometheus' text format, and package
+// poolprom has a collector. [DB.Snapshot] says who has a connection and who waits for one.
 package pool

@@ -56,6 +56,7 @@ type endpoint struct {
 	// opened: one could, at some time.
 	opened atomic.Bool
 
+	queue    queue
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	// cancels are the cancel requests under way.
@@ -307,7 +308,10 @@ func (e *endpoint) admit(ctx context.Context, began time.Duration) error {
 		return &hinted{fmt.Errorf("%s: %w", e.name, ErrCircuitOpen), "it is tried again within seconds; see what Health says of it"}
 	}
 	if !e.gate.tryEnter() {
-		if err := e.gate.enter(ctx, e.config.AcquireTimeout); err != nil {
+		leave := e.queue.join(ctx, began, e.config.LeakAfter > 0)
+		err := e.gate.enter(ctx, e.config.AcquireTimeout)
+		leave()
+		if err != nil {
 			return e.notAdmitted(err, e.clock()-began)
 		}
 	}

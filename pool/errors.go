@@ -54,13 +54,19 @@ type AcquireTimeoutError struct {
 
 // Holder is somebody who holds a connection.
 type Holder struct {
+	// PID is the process of the server that works for the session, or zero behind a
+	// pooler, where it is not known.
+	PID uint32 `json:"pid"`
 	// Held is for how long.
-	Held time.Duration
+	Held time.Duration `json:"held_ns"`
 	// SQL is the statement that runs or ran last, without its literals.
-	SQL string
+	SQL string `json:"sql"`
 	// Running says whether it is running; else the caller keeps the connection
 	// between two statements.
-	Running bool
+	Running bool `json:"running"`
+	// TakenBy are the functions that called for the connection, the nearest first, with
+	// their lines. It is empty unless Config.LeakAfter is set.
+	TakenBy string `json:"taken_by,omitempty"`
 }
 
 // Error tells the facts in one line.

@@ -304,9 +304,13 @@ func (s *session) holder(now time.Duration) (h Holder, held bool) {
 	s.mu.Lock()
 	sql := s.sql
 	h, held = Holder{Held: now - s.since, Running: s.running}, s.held
+	stack := s.stack
 	s.mu.Unlock()
 	if held {
-		h.SQL = normalise(sql)
+		h.SQL, h.TakenBy = normalise(sql), frames(stack)
+		if s.endpoint.pooled.Load() == pooledNo {
+			h.PID = s.conn.PID()
+		}
 	}
 	return h, held
 }

@@ -3,13 +3,17 @@
 # setup.sh finds, or installs, what it takes to build and test pgmedic.
 #
 #   scripts/setup.sh --demo   Go modules and PostgreSQL, for building and trying
-#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw, pgbouncer,
-#                             and age, zstd and openssl, by which tests read backups
+#   scripts/setup.sh          Go modules, PostgreSQL, gcc, shellcheck, versitygw,
+#                             fake-gcs-server, pgbouncer, OpenSSH's sftp-server, cron and
+#                             systemd, which don't run, and age, minisign, zstd, openssl, bzip2, xz, lz4 and jq,
+#                             by which tests read backups
 #   scripts/setup.sh --lint   and golangci-lint
 #   scripts/setup.sh --all    and servers of every supported version (150 MB), 17 and 18 with
 #                             their own client programs (190 MB), PostgreSQL's regression
-#                             tests, promtool, Chromium and axe-core, by which tests look
-#                             at the HTML report
+#                             tests, promtool, Alertmanager, Azurite, Chromium and axe-core, by which tests
+#                             look at the HTML report
+#   scripts/setup.sh --release  what packs a release, and nothing else: nfpm and cyclonedx-gomod
+#   scripts/setup.sh --cache    prints the cache's folder
 #
 # It installs packages only as root, only with apt, and never starts a server.
 # All else goes to a cache outside the repository: $PGMEDIC_CACHE, or
@@ -19,6 +23,11 @@ set -euo pipefail
 
 readonly GOLANGCI_LINT_VERSION=v2.15.0
 readonly VERSITYGW_VERSION=v1.8.0
+readonly FAKE_GCS_VERSION=v1.56.1
+readonly ALERTMANAGER_VERSION=v0.28.1
+# Later ones of nfpm take modules of a host that is not everywhere to be reached.
+readonly NFPM_VERSION=v2.45.0
+readonly CYCLONEDX_VERSION=v1.10.0
 readonly AXE_VERSION=4.14.1
 readonly AXE_INTEGRITY=sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
 readonly OLDEST_MAJOR=12
@@ -30,6 +39,7 @@ want_tests=true
 want_lint=false
 want_servers=false
 want_promtool=false
+want_release=false
 missing=()      # apt packages that must be installed
 scratch=        # a folder for half-done work, removed at exit
 drop_in=        # a file of Debian's PostgreSQL configuration, removed at exit
@@ -44,7 +54,7 @@ clean_up() {
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
-  sed -n '3,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 parse_arguments() {
@@ -54,6 +64,8 @@ parse_arguments() {
       --demo) want_tests=false ;;
       --lint) want_lint=true ;;
       --all) want_lint=true want_servers=true want_promtool=true ;;
+      --release) want_tests=false want_release=true ;;
+      --cache) cache_folder && printf '\n' && exit 0 ;;
       -h | --help) usage && exit 0 ;;
       *) die "unknown option $argument" "see scripts/setup.sh --help" ;;
     esac
@@ -129,13 +141,27 @@ look_for_tools() {
   have age || missing+=(age)
   have zstd || missing+=(zstd)
   have openssl || missing+=(openssl)
+  have minisign || missing+=(minisign)
+  # Dumps of others are packed with these, as is PostgreSQL's source.
+  have bzip2 || missing+=(bzip2)
+  have xz || missing+=(xz-utils)
+  have lz4 || missing+=(lz4)
+  # The runbook reads JSON with it.
+  have jq || missing+=(jq)
   # The pool is tested behind it.
   have_pgbouncer || missing+=(pgbouncer)
+  # Stores over SFTP are tested with it.
+  have_sftp_server || missing+=(openssh-sftp-server)
+  # What schedules are written for reads them. Neither has to run.
+  if [[ $(uname -s) == Linux ]]; then
+    have crontab || missing+=(cron)
+    have systemd-analyze || missing+=(systemd)
+  fi
   if ! $want_servers || [[ $(uname -s) != Linux ]]; then return 0; fi
   have_chromium || missing+=(chromium)
-  # PostgreSQL's source is packed with it.
-  have bzip2 || missing+=(bzip2)
-  if ! servers_installed || ! axe_installed; then
+  # Azurite runs on node.
+  have node || missing+=(nodejs)
+  if ! servers_installed || ! axe_installed || ! azurite_installed; then
     have npm || missing+=(nodejs npm)
   fi
 }
@@ -144,6 +170,11 @@ have_chromium() { have chromium || have chromium-browser || have google-chrome; 
 
 # Debian's is where only root looks for programs.
 have_pgbouncer() { have pgbouncer || [[ -x /usr/sbin/pgbouncer ]]; }
+
+# Where distributions keep it; tests look in the same places.
+have_sftp_server() {
+  [[ -x /usr/lib/openssh/sftp-server || -x /usr/lib/ssh/sftp-server || -x /usr/libexec/openssh/sftp-server || -x /usr/libexec/sftp-server ]]
+}
 
 have_c_library() {
   have gcc || return 1
@@ -155,9 +186,9 @@ install_missing() {
   if ((${#missing[@]} == 0)); then return; fi
   if ! have apt-get; then
     die "missing: ${missing[*]} (names of Debian's packages)" \
-      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck age zstd openssl pgbouncer, and xcode-select --install for a C compiler" \
-      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck age zstd openssl pgbouncer" \
-      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck age zstd openssl pgbouncer" \
+      "macOS:   brew install postgresql@$WANTED_MAJOR shellcheck age zstd xz lz4 jq openssl minisign pgbouncer, and xcode-select --install for a C compiler" \
+      "Fedora:  dnf install postgresql-server postgresql postgresql-contrib gcc glibc-devel ShellCheck age zstd bzip2 xz lz4 jq openssl minisign pgbouncer openssh-server" \
+      "Alpine:  apk add postgresql$WANTED_MAJOR postgresql$WANTED_MAJOR-client gcc musl-dev shellcheck age zstd bzip2 xz lz4 jq openssl minisign pgbouncer openssh-sftp-server" \
       "then run make setup again"
   fi
   if [[ $EUID -ne 0 ]]; then
@@ -170,8 +201,8 @@ install_missing() {
   resolve_postgres
   say "installing ${missing[*]}"
   if [[ " ${missing[*]}" == *" postgresql"* ]]; then write_drop_in; fi
-  if [[ " ${missing[*]}" == *" pgbouncer"* ]]; then forbid_services; fi
-  apt_get install --yes --no-install-recommends "${missing[@]}"
+  if [[ " ${missing[*]}" == *" pgbouncer"* || " ${missing[*]}" == *" cron"* ]]; then forbid_services; fi
+  apt_fetch install --yes --no-install-recommends "${missing[@]}"
   if [[ -n $drop_in ]]; then remove_drop_in; fi
   if [[ -n $policy ]]; then allow_services; fi
 }
@@ -186,6 +217,17 @@ apt_get() {
     die "apt-get $1 failed"
   fi
   rm -f -- "$log"
+}
+
+# apt_fetch is apt_get for what mirrors are asked for. Old package lists name files that
+# mirrors no longer have: then the lists are fetched, and it is tried once more.
+apt_fetch() {
+  if [[ $EUID -eq 0 ]]; then
+    if DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >/dev/null 2>&1 </dev/null; then return; fi
+    say "fetching apt's package lists"
+    apt_get update
+  fi
+  apt_get "$@"
 }
 
 # update_lists fetches the package lists if a new machine has none, or if they
@@ -276,17 +318,57 @@ install_lint() {
   mv -f -- "$scratch/golangci-lint" "$target"
 }
 
-# install_s3 builds the S3 server of the tests once. It does not know its own
-# version; what it was built from does.
-install_s3() {
-  local target=$cache/bin/versitygw built
+# install_packers builds once what packs a release.
+install_packers() {
+  install_packer nfpm github.com/goreleaser/nfpm/v2 "$NFPM_VERSION"
+  install_packer cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod "$CYCLONEDX_VERSION"
+}
+
+install_packer() {
+  local name=$1 module=$2 version=$3 target=$cache/bin/$1 built
   built=$(go version -m "$target" 2>/dev/null || true)
-  if [[ $built == *$'\tgithub.com/versity/versitygw\t'"$VERSITYGW_VERSION"$'\t'* ]]; then return; fi
-  say "building versitygw $VERSITYGW_VERSION into $cache/bin (some minutes)"
+  if [[ $built == *$'\tmod\t'"$module"$'\t'"$version"$'\t'*$'\tbuild\t-trimpath=true'* ]]; then return; fi
+  say "building $name $version into $cache/bin"
   new_scratch
-  CGO_ENABLED=0 GOBIN=$scratch go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
+  # The lists of what is in a binary have this program's hash.
+  CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOBIN=$scratch go install -trimpath -ldflags '-s -w -buildid=' "$module/cmd/$name@$version"
   (umask 022 && mkdir -p -- "$cache/bin")
-  mv -f -- "$scratch/versitygw" "$target"
+  mv -f -- "$scratch/$name" "$target"
+}
+
+# build_server MODULE VERSION [PACKAGE] builds a server of the tests once. Some do not
+# know their own version; what they were built from does.
+build_server() {
+  local module=$1 version=$2 package=${3:-$1} built
+  local name=${package##*/}
+  local target=$cache/bin/$name
+  built=$(go version -m "$target" 2>/dev/null || true)
+  if [[ $built == *$'\t'"$module"$'\t'"$version"$'\t'* ]]; then return; fi
+  say "building $name $version into $cache/bin (some minutes)"
+  new_scratch
+  CGO_ENABLED=0 GOBIN=$scratch go install "$package@$version"
+  (umask 022 && mkdir -p -- "$cache/bin")
+  mv -f -- "$scratch/$name" "$target"
+}
+
+# azurite_installed compares the lock file that it was installed by.
+azurite_installed() {
+  cmp -s -- "$repository/scripts/azurite/package-lock.json" "$cache/azurite/package-lock.json"
+}
+
+# install_azurite fetches the Azure server of the tests, and what it needs by the hashes
+# of the lock file. Its lock file comes last into the folder.
+install_azurite() {
+  if azurite_installed; then return; fi
+  say "fetching Azurite into $cache/azurite (some minutes)"
+  new_scratch
+  cp -- "$repository/scripts/azurite/package.json" "$repository/scripts/azurite/package-lock.json" "$scratch/"
+  # Not in the repository's folder, whose .npmrc would count. No script of a package is run.
+  (cd "$scratch" && npm ci --silent --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund >/dev/null </dev/null) ||
+    die "fetching Azurite failed"
+  chmod -R u=rwX,go=rX "$scratch"
+  rm -rf -- "$cache/azurite"
+  mv -- "$scratch" "$cache/azurite"
 }
 
 # install_promtool takes one program out of Debian's package of Prometheus,
@@ -305,7 +387,7 @@ install_promtool() {
   say "fetching promtool into $cache/bin"
   new_scratch
   # apt's own user may not write here.
-  (cd "$scratch" && apt_get download -o APT::Sandbox::User=root prometheus)
+  (cd "$scratch" && apt_fetch download -o APT::Sandbox::User=root prometheus)
   archive=$(find "$scratch" -maxdepth 1 -name 'prometheus_*.deb')
   dpkg-deb --fsys-tarfile "$archive" | tar -x -C "$scratch" ./usr/bin/promtool
   "$scratch/usr/bin/promtool" --version >/dev/null 2>&1 || die "the promtool of Debian's prometheus does not run"
@@ -416,11 +498,19 @@ main() {
   cache=$(cache_folder)
   readonly cache
   check_go
+  if $want_release; then # which takes no PostgreSQL
+    download_modules
+    install_packers
+    return
+  fi
   look_for_tools
   install_missing
   check_postgres
   download_modules
-  if $want_tests; then install_s3; fi
+  if $want_tests; then
+    build_server github.com/versity/versitygw "$VERSITYGW_VERSION" github.com/versity/versitygw/cmd/versitygw
+    build_server github.com/fsouza/fake-gcs-server "$FAKE_GCS_VERSION"
+  fi
   if $want_lint; then install_lint; fi
   if $want_promtool; then install_promtool; fi
   if $want_servers; then
@@ -428,6 +518,8 @@ main() {
     "$repository/scripts/client-programs.sh" "$cache"
     "$repository/scripts/regression-tests.sh" "$cache"
     install_axe
+    install_azurite
+    build_server github.com/prometheus/alertmanager "$ALERTMANAGER_VERSION" github.com/prometheus/alertmanager/cmd/alertmanager
   fi
 }
 

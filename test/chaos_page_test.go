@@ -109,6 +109,7 @@ It runs the built program against real PostgreSQL servers, a real S3 server and 
 			}
 		}
 	}
+	b.WriteString(physicalPage())
 	b.WriteString(`
 ## What is not covered
 

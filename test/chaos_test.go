@@ -158,6 +158,7 @@ type watch struct {
 	// swapping is true while a swap may be under way, down while the trial itself
 	// has taken the server away.
 	swapping, down atomic.Bool
+	pulse          *pulse
 	quit           chan struct{}
 	done           chan struct{}
 	// The rest is the watcher's own until done.
@@ -169,7 +170,7 @@ type watch struct {
 
 // startWatch begins to look whether a query on a database answers one of the rows.
 func startWatch(database, sql string, rows ...string) *watch {
-	w := &watch{database: database, sql: sql, rows: rows, quit: make(chan struct{}), done: make(chan struct{}), last: time.Now()}
+	w := &watch{database: database, sql: sql, rows: rows, pulse: startPulse(), quit: make(chan struct{}), done: make(chan struct{}), last: time.Now()}
 	go func() {
 		defer close(w.done)
 		tick := time.NewTicker(100 * time.Millisecond)
@@ -192,6 +193,7 @@ func startWatch(database, sql string, rows ...string) *watch {
 func (w *watch) stop() {
 	close(w.quit)
 	<-w.done
+	w.pulse.stop()
 }
 
 // look looks once, as a client does that begins.
@@ -204,17 +206,18 @@ func (w *watch) look() {
 	}
 	w.looks++
 	since := time.Since(w.last)
+	longest := longestMoment + w.pulse.stalled()
 	switch {
 	case err != nil && !w.swapping.Load():
 		w.out(fmt.Sprintf("no answer: %v", err))
-	case err != nil && since > longestMoment:
+	case err != nil && since > longest:
 		w.out(fmt.Sprintf("no answer for %s: %v", since, err))
 	case err != nil:
 		w.moment = max(w.moment, since)
 		return
 	case !slices.Contains(w.rows, answer):
 		w.out(fmt.Sprintf("it has %s rows, want %q", answer, w.rows))
-	case since > longestMoment:
+	case since > longest:
 		w.out(fmt.Sprintf("an answer took %s", since))
 	}
 	w.last = time.Now()
@@ -228,7 +231,7 @@ func (w *watch) out(problem string) {
 }
 
 func (w *watch) ask() (answer string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*longestMoment)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server.DSN(w.database))
 	if err != nil {

@@ -116,8 +116,8 @@ func (term *terminal) ends(code int) string {
 	if _, err := term.slave.WriteString(end); err != nil {
 		term.t.Fatal(err)
 	}
-	eventually(term.t, 10*time.Second, "all that it wrote is read", func() bool { return strings.HasSuffix(term.screen.String(), end) })
-	eventually(term.t, 10*time.Second, "the terminal, its screen and its cursor are given back", func() bool {
+	eventually(term.t, time.Minute, "all that it wrote is read", func() bool { return strings.HasSuffix(term.screen.String(), end) })
+	eventually(term.t, time.Minute, "the terminal, its screen and its cursor are given back", func() bool {
 		shown := term.screen.String()
 		return *term.modes() == *term.before && strings.Count(shown, "\x1b[?1049h") == strings.Count(shown, "\x1b[?1049l") &&
 			strings.Count(shown, "\x1b[?25l") <= strings.Count(shown, "\x1b[?25h")
@@ -285,5 +285,14 @@ func TestLogAtTerminal(t *testing.T) {
 	}
 	if r := b.run("backup"); r.code != 0 || !strings.Contains(r.stderr, record) {
 		t.Errorf("a job logs:\n%s", r.stderr)
+	}
+	// A warning looks as an error does.
+	const odd = "BACKUP_RETENTION_DAY"
+	b.env = append(b.env, odd+"=30")
+	if shown := b.terminal(t, 100, 24, "list").ends(0); !strings.Contains(shown, "warning:") || !strings.Contains(shown, odd) || strings.Contains(shown, "level=") {
+		t.Errorf("a warning at a terminal:\n%s", shown)
+	}
+	if r := b.run("list", "--log-format", "text"); r.code != 0 || !strings.Contains(r.stderr, "level=WARN") {
+		t.Errorf("a warning for a file:\n%s", r.stderr)
 	}
 }

@@ -96,7 +96,7 @@ func TestDemoKeep(t *testing.T) {
 		t.Error("no server runs")
 	}
 	c.signal(syscall.SIGINT)
-	if r := c.wait(10 * time.Second); r.code != 0 {
+	if r := c.wait(time.Minute); r.code != 0 {
 		t.Errorf("exit code %d\n%s", r.code, r.stderr)
 	}
 	b.noTrace()

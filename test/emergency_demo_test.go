@@ -34,6 +34,11 @@ func TestEmergencyOnDemo(t *testing.T) {
 			was := rows(table)
 			parts := r.partsOf(table)
 			r.live("DROP TABLE " + table + " CASCADE")
+			r.follow("deleted-table-look", "deleted-table-in-place", "deleted-table-in-place-tidy")
+			if rows(table) != was || r.partsOf(table) != parts {
+				t.Error("the table is not what it was, in place")
+			}
+			r.live("DROP TABLE " + table + " CASCADE")
 			r.follow("deleted-table-copy", "deleted-table")
 			if rows(table) != was || r.partsOf(table) != parts {
 				t.Error("the table is not what it was")

@@ -51,6 +51,9 @@ func TestEmergency(t *testing.T) {
 		{"first", (*runbook).first},
 		{"lost server", (*runbook).lostServer},
 		{"lost store", (*runbook).lostStore},
+		{"lost server with WAL", (*runbook).lostServerWAL},
+		{"wrong change with WAL", (*runbook).wrongChange},
+		{"failover with lost commits", (*runbook).lostCommits},
 		{"lost key", (*runbook).lostKey},
 		{"without pgmedic", (*runbook).byHand},
 		{"deleted table", (*runbook).deletedTable},
@@ -59,6 +62,12 @@ func TestEmergency(t *testing.T) {
 		{"break-in", (*runbook).breakIn},
 		{"corrupt", (*runbook).corrupt},
 		{"full disk", (*runbook).fullDisk},
+		{"the guide with WAL", (*runbook).guideWAL},
+		{"full pg_wal", (*runbook).fullWAL},
+		{"inactive slot", (*runbook).inactiveSlot},
+		{"wraparound", (*runbook).wraparoundNear},
+		{"slow server", (*runbook).slowServer},
+		{"failed failover", (*runbook).failedFailover},
 		{"half-done restore", (*runbook).halfDone},
 		{"tonight", (*runbook).tonight},
 	}) {
@@ -135,7 +144,7 @@ func (r *runbook) reset() {
 	r.write("bin/pgmedic", "#!/bin/sh\nexec "+binary+" --yes \"$@\"\n", 0o755)
 	r.env = []string{
 		"PATH=" + bin + string(os.PathListSeparator) + r.old.BinDir() + string(os.PathListSeparator) + os.Getenv("PATH"),
-		"HOME=" + r.work, "TMPDIR=" + r.at("tmp"), "PGPORT=" + strconv.Itoa(r.old.Port()), "PGUSER=" + r.old.Superuser(), "PGHOST=" + r.old.SocketDir(),
+		"HOME=" + r.work, "XDG_STATE_HOME=" + filepath.Join(r.work, ".local", "state"), "TMPDIR=" + r.at("tmp"), "PGPORT=" + strconv.Itoa(r.old.Port()), "PGUSER=" + r.old.Superuser(), "PGHOST=" + r.old.SocketDir(),
 		"PGMEDIC_POSTGRES_DIRS=" + programs,
 		"PGMEDIC_CONFIG=" + r.at("etc/pgmedic.yaml"), "PGMEDIC_IDENTITY_FILES=" + r.at("etc/identity.txt"),
 	}
@@ -170,7 +179,7 @@ func (r *runbook) keyPair(file string) string {
 // The first that fails ends them.
 func (r *runbook) bash(commands string, code int) string {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", commands)
 	cmd.Dir, cmd.Env = r.work, r.env
@@ -221,6 +230,7 @@ func (r *runbook) place(commands string) string {
 	return strings.NewReplacer(
 		"/etc/pgmedic", r.at("etc"), "/var/backups/clinic", r.at("store"), "/mnt/offline", r.at("offline"),
 		"db.internal", r.old.SocketDir(), "new.internal", r.spare.SocketDir(), "20261122T235007Z-a14d7c", r.id,
+		"20261122t235007z_a14d7c", strings.ToLower(strings.ReplaceAll(r.id, "-", "_")),
 	).Replace(commands)
 }
 

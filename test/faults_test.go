@@ -51,8 +51,7 @@ func TestS3Faults(t *testing.T) {
 				return slices.DeleteFunc(s3.Objects(bucket), func(o string) bool { return !strings.Contains(o, id) })
 			}
 			before := objects()
-			running := b.start("backup")
-			eventually(t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
+			running, _ := b.startNarrow(s3, bucket, "backup")
 			befalls()
 			r := running.wait(2 * time.Minute)
 			if r.code != 12 || !strings.Contains(r.stderr, "hint: ") || strings.Contains(r.stderr, secret) {
@@ -76,7 +75,7 @@ func TestS3Faults(t *testing.T) {
 func TestLoadStated(t *testing.T) {
 	b := newBench(t, patients("1000")...)
 	b.env = append(b.env, "BACKUP_METHOD=parallel", "PGMEDIC_JOBS=2")
-	if out := b.ok("check"); !strings.Contains(out, "a backup opens up to 8; ") || !strings.Contains(out, "1 tables; up to ") {
+	if out := b.ok("check"); !strings.Contains(out, "a backup opens up to 8; ") || !strings.Contains(out, "1 table; up to ") {
 		t.Errorf("check says:\n%s", out)
 	}
 	for _, out := range []string{b.ok("backup"), b.ok("show")} {

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,8 +129,8 @@ func (b *bench) at(how string, k killing) result {
 // settle waits until the server has noticed that the program is gone.
 func (b *bench) settle(role string) {
 	b.t.Helper()
-	eventually(b.t, 20*time.Second, "the children have ended", func() bool { return len(b.processes()) == 0 })
-	eventually(b.t, 20*time.Second, "the sessions have ended", func() bool {
+	eventually(b.t, time.Minute, "the children have ended", func() bool { return len(b.processes()) == 0 })
+	eventually(b.t, time.Minute, "the sessions have ended", func() bool {
 		return len(query(b.t, "postgres", "SELECT 'x' FROM pg_stat_activity WHERE usename = $1", role)) == 0
 	})
 }
@@ -310,7 +311,7 @@ func TestPointsAreKilled(t *testing.T) {
 	for _, k := range killings() {
 		tested = append(tested, k.point)
 	}
-	tested = slices.Concat(tested, reportPoints(), dropPoints(), prunePoints())
+	tested = slices.Concat(tested, reportPoints(), dropPoints(), prunePoints(), maintainPoints(), slices.Collect(maps.Keys(walPoints())), syncPoints(), walPrunePoints(), physicalPoints(), incrementalPoints(), momentPoints(), extractPoints())
 	slices.Sort(tested)
 	var named []string
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -17,18 +16,27 @@ import (
 // all of them, and no copy is made that its store would delete again.
 func TestRetentionInCopies(t *testing.T) {
 	t.Parallel()
-	s3 := s3test.Start(t, s3test.Options{})
+	for name, start := range lockingPlaces() {
+		t.Run(name, func(t *testing.T) {
+			if name != "S3" {
+				testkit.OnlyAll(t, "it takes long")
+			}
+			testRetentionInCopies(t, start(t))
+		})
+	}
+}
+
+func testRetentionInCopies(t *testing.T, place lockingPlace) {
 	b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id")
-	bucket := s3.Bucket()
-	b.env = append(b.env, s3.Environ()...)
+	b.env = append(b.env, place.env...)
 	configured := fmt.Sprintf(`
 retention: {days: 30d, last: 1, grace: 0s}
 copies:
   - name: cloud
-    store: s3://%s/clinic
-    s3: {endpoint: "%s", path_style: true, region: us-east-1}
+    store: %s/clinic
+    %s
     retention: {daily: 7d, last: 1, grace: 0s}
-`, bucket, s3.Endpoint)
+`, place.plain, place.access)
 	file := filepath.Join(b.dir, "pgmedic.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -45,12 +53,12 @@ copies:
 
 	// Proven here, it is kept there: the copy's own receipts know nothing of it.
 	b.ok("drill", old[2], "-q")
-	if testkit.All() { // it waits for a server that is gone
-		holdWithout(b, s3, old[3])
+	if testkit.All() && place.away != nil { // it waits for a server that is gone
+		holdWithout(b, place, old[3])
 	}
 	b.ok("hold", old[3], "--reason", "as evidence", "--name", "legal")
-	if !contains(s3.Objects(bucket), old[3]+"/hold-legal.json") {
-		t.Errorf("the bucket has %q", s3.Objects(bucket))
+	if !contains(place.objects(place.plain), old[3]+"/hold-legal.json") {
+		t.Errorf("the bucket has %q", place.objects(place.plain))
 	}
 
 	b.ok("prune", "--yes", "--only", "backups", "--max-share", "100%")
@@ -77,7 +85,7 @@ copies:
 		}
 		b.ok("verify", "--all", "--store", store)
 	}
-	for _, object := range s3.Objects(bucket) {
+	for _, object := range place.objects(place.plain) {
 		if strings.Contains(object, old[4]) || strings.Contains(object, "doomed.json") || strings.Contains(object, "pgmedic-clock") {
 			t.Errorf("the bucket still has %s", object)
 		}
@@ -128,23 +136,14 @@ func TestRestoreOfMarked(t *testing.T) {
 
 // holdWithout holds a backup while one of its stores is away: it is held in the other
 // one, and nothing is deleted meanwhile.
-func holdWithout(b *bench, s3 *s3test.Server, id string) {
+func holdWithout(b *bench, place lockingPlace, id string) {
 	b.t.Helper()
-	s3.Stop()
+	back := place.away()
 	if r := b.run("hold", id, "--reason", "as evidence", "--name", "legal"); r.code != 15 || !strings.Contains(r.stderr, "not held in every store") {
 		b.t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 	if r := b.run("prune", "--yes", "--only", "backups", "--max-share", "100%"); r.code != 12 || !strings.Contains(r.stdout, "nothing is deleted: store cloud can't be read") {
 		b.t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
-	key, secret := "", ""
-	for _, kv := range s3.Environ() {
-		if v, ok := strings.CutPrefix(kv, "AWS_ACCESS_KEY_ID="); ok {
-			key = v
-		}
-		if v, ok := strings.CutPrefix(kv, "AWS_SECRET_ACCESS_KEY="); ok {
-			secret = v
-		}
-	}
-	s3.Restart(key, secret)
+	back()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,12 +72,12 @@ func TestRoles(t *testing.T) {
 	roles := b.ok("init", "--roles-only")
 	t.Cleanup(func() {
 		dropAll(t, b.database)
-		for _, role := range []string{"pgmedic_monitor", "pgmedic_backup", "pgmedic_restore", "e2e_owner", "e2e_nurse"} {
+		for _, role := range []string{"pgmedic_monitor", "pgmedic_backup", "pgmedic_restore", "pgmedic_replication", "e2e_owner", "e2e_nurse"} {
 			mustExec(t, "postgres", "DROP OWNED BY "+role, "DROP ROLE "+role)
 		}
 	})
 	runScript(t, b.database, roles)
-	for _, role := range []string{"pgmedic_monitor", "pgmedic_backup", "pgmedic_restore"} {
+	for _, role := range []string{"pgmedic_monitor", "pgmedic_backup", "pgmedic_restore", "pgmedic_replication"} {
 		mustExec(t, "postgres", fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", role, password))
 	}
 
@@ -119,6 +120,17 @@ func TestRoles(t *testing.T) {
 		t.Errorf("a backup without a large object: exit code %d\n%s", r.code, r.stderr)
 	}
 	mustExec(t, b.database, "SELECT lo_unlink(max(oid)) FROM pg_largeobject_metadata")
+
+	b.as("pgmedic_replication")
+	env := b.env
+	b.env = append(slices.Clone(env), "PGMEDIC_WAL_STREAM=true")
+	if r := b.run("check"); !strings.Contains(r.stdout, "the server takes this role's connections for replication") {
+		t.Errorf("as pgmedic_replication, check says\n%s%s", r.stdout, r.stderr)
+	}
+	b.env = env
+	if r := b.run("backup"); r.code != 12 {
+		t.Errorf("a backup as pgmedic_replication: exit code %d\n%s", r.code, r.stderr)
+	}
 
 	b.as("pgmedic_restore")
 	mustExec(t, b.database, "DELETE FROM ward.notes")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // bench is one test's place: a database, a folder to work in with a store in
@@ -35,6 +39,8 @@ type bench struct {
 	env  []string
 	// program is what is run; empty means binary.
 	program string
+	// wire is the way to the server, or nil.
+	wire *wire
 }
 
 // newBench makes a database of a unique name, filled by the statements.
@@ -65,6 +71,8 @@ func (b *bench) environ(more ...string) []string {
 		// Children keep little but PATH.
 		"PATH=" + os.Getenv("PATH") + string(os.PathListSeparator) + b.mark,
 		"HOME=" + b.tmp, "TMPDIR=" + b.tmp, "BACKUP_DIR=" + b.store,
+		// Where a user's would be: root's audit log is the machine's.
+		"XDG_STATE_HOME=" + filepath.Join(b.tmp, ".local", "state"),
 		"PGMEDIC_POSTGRES_DIRS=" + programs,
 	}, more...)
 }
@@ -103,14 +111,26 @@ type child struct {
 
 func (b *bench) start(args ...string) *child {
 	b.t.Helper()
-	c := &child{b: b, args: args, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
 	program := b.program
 	if program == "" {
 		program = binary
 	}
+	return b.startIn(b.dir, nil, program, args...)
+}
+
+// startAs starts a program that another user can get to, as that user.
+func (b *bench) startAs(who *syscall.Credential, program string, args ...string) *child {
+	b.t.Helper()
+	return b.startIn(b.tmp, who, program, args...)
+}
+
+func (b *bench) startIn(dir string, who *syscall.Credential, program string, args ...string) *child {
+	b.t.Helper()
+	c := &child{b: b, args: args, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
 	c.cmd = exec.Command(program, args...)
-	c.cmd.Dir, c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = b.dir, b.env, c.stdout, c.stderr
-	c.cmd.WaitDelay = 10 * time.Second
+	c.cmd.Dir, c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = dir, b.env, c.stdout, c.stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	c.cmd.WaitDelay = time.Minute
 	if err := c.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
@@ -202,18 +222,12 @@ func (b *buffer) String() string {
 // eventually waits for a condition.
 func eventually(t *testing.T, patience time.Duration, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not after %s: %s", patience, what)
-		}
-		time.Sleep(2 * time.Millisecond) // between two looks
-	}
+	testkit.Eventually(t, patience, what, condition)
 }
 
 func connect(t *testing.T, database string) *pgx.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server.DSN(database))
 	if err != nil {
@@ -240,7 +254,7 @@ func executeAt(dsn string, statements ...string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%w: %s", err, sql)
@@ -253,7 +267,7 @@ func executeAt(dsn string, statements ...string) error {
 func query(t *testing.T, database, sql string, args ...any) []string {
 	t.Helper()
 	conn := connect(t, database)
-	defer func() { _ = conn.Close(context.Background()) }()
+	defer fixture.End(conn)
 	rows, err := conn.Query(context.Background(), sql, args...)
 	if err != nil {
 		t.Fatalf("%v: %s", err, sql)
@@ -294,10 +308,25 @@ func (b *bench) processes() []string {
 		if err != nil || pid == os.Getpid() || !bytes.Contains(environ, []byte(b.mark)) {
 			continue
 		}
+		if status, _ := os.ReadFile(filepath.Join(folder, "status")); killed(status) {
+			continue
+		}
 		name, _ := os.ReadFile(filepath.Join(folder, "cmdline"))
 		found = append(found, fmt.Sprintf("%d %q", pid, bytes.ReplaceAll(name, []byte{0}, []byte{' '})))
 	}
 	return found
+}
+
+// killed reports whether a process is dead as soon as the system gets to it: whether the
+// SIGKILL that it was sent is still pending, by what is in its file status.
+func killed(status []byte) bool {
+	pending := regexp.MustCompile(`(?m)^(?:Sig|Shd)Pnd:\s*([0-9a-f]+)$`)
+	for _, m := range pending.FindAllSubmatch(status, -1) {
+		if set, err := strconv.ParseUint(string(m[1]), 16, 64); err == nil && set&(1<<(syscall.SIGKILL-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // leftovers are files in the folder for temporary ones.
@@ -308,7 +337,9 @@ func (b *bench) leftovers() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.Name() != ".local" { // the home folder's
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }

@@ -3,10 +3,12 @@ package test
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -62,6 +64,24 @@ func TestS3(t *testing.T) {
 			if out := b.ok("list", "-q", "--store", "s3://"+bucket+"/db/backups/"); strings.TrimSpace(out) != id {
 				t.Errorf("list says %q", out)
 			}
+			// Credentials count in .env, too.
+			var secrets []string
+			all := b.env
+			b.env = slices.DeleteFunc(slices.Clone(all), func(pair string) bool {
+				secret := strings.HasPrefix(pair, "AWS_ACCESS_KEY_ID=") || strings.HasPrefix(pair, "AWS_SECRET_ACCESS_KEY=")
+				if secret {
+					secrets = append(secrets, pair)
+				}
+				return secret
+			})
+			if r := b.run("list", "-q"); r.code != 12 {
+				t.Errorf("without credentials: exit code %d", r.code)
+			}
+			put(t, filepath.Join(b.dir, ".env"), []byte(strings.Join(secrets, "\n")+"\n"))
+			if out := b.ok("list", "-q"); strings.TrimSpace(out) != id {
+				t.Errorf("with credentials in .env, list says %q", out)
+			}
+			b.env = all
 			if r := b.run("list", "-q", "--store", "./elsewhere"); r.code != 10 || r.stdout != "" {
 				t.Errorf("another folder: exit code %d, %q", r.code, r.stdout)
 			}
@@ -129,6 +149,20 @@ func (c counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// startNarrow starts the program with a way to S3 that is so narrow that there is a midway on
+// the fastest machine, and waits until an upload is under way of which parts have passed.
+func (b *bench) startNarrow(s3 *s3test.Server, bucket string, args ...string) (*child, *wire) {
+	b.t.Helper()
+	w := newWire(b.t, strings.TrimPrefix(s3.Endpoint, "http://"))
+	direct := b.env
+	b.env = append(slices.Clone(direct), "PGMEDIC_S3_ENDPOINT=http://"+net.JoinHostPort("127.0.0.1", w.port))
+	running := b.start(args...)
+	b.env = direct
+	w.after(1<<20, running)
+	eventually(b.t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
+	return running, w
+}
+
 // TestS3Refused takes the credentials away before a backup and in the middle.
 func TestS3Refused(t *testing.T) {
 	s3 := s3test.Start(t, s3test.Options{})
@@ -147,8 +181,7 @@ func TestS3Refused(t *testing.T) {
 			t.Errorf("a secret is printed:\n%s%s", r.stdout, r.stderr)
 		}
 	}
-	running := b.start("backup")
-	eventually(t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
+	running, _ := b.startNarrow(s3, bucket, "backup")
 	s3.Restart("another", "anothersecret")
 	refused(running.wait(2 * time.Minute))
 	for _, args := range [][]string{{"backup"}, {"list"}, {"verify", id}, {"check"}} {

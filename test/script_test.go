@@ -42,7 +42,9 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is long, and not the main job.
-	long := []string{"all_databases", "bad_server", "connect_db", "connect_pg", "incomplete", "partial", "report_deep", "shrunk"}
+	long := []string{
+		"all_databases", "audit_acts", "bad_server", "connect_db", "connect_pg", "diff_more", "incomplete", "partial", "report_deep", "schedule", "secrets", "shrunk", "signing",
+	}
 	isLong := func(path string) bool {
 		return slices.Contains(long, strings.TrimSuffix(filepath.Base(path), ".txtar"))
 	}
@@ -55,14 +57,16 @@ func TestScripts(t *testing.T) {
 	runScripts(t, server, files...)
 }
 
-// TestGlobals makes and changes roles, which are the whole server's: it has a
-// server of its own, and only one script can.
+// TestGlobals makes and changes roles, which are the whole server's: each script has a
+// server of its own.
 func TestGlobals(t *testing.T) {
 	files, err := filepath.Glob("testdata/script_roles/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	runScripts(t, scratchtest.New(t, scratch.Options{TCP: true, Password: password}), files...)
+	for _, file := range files {
+		runScripts(t, scratchtest.New(t, scratch.Options{TCP: true, Password: password}), file)
+	}
 }
 
 func runScripts(t *testing.T, on *scratch.Server, files ...string) {
@@ -99,7 +103,7 @@ func setup(env *testscript.Env, server *scratch.Server) error {
 		_ = executeAt(server.DSN("postgres"), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 	})
 	env.Vars = []string{
-		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp,
+		"WORK=" + env.WorkDir, "PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp, "XDG_STATE_HOME=" + filepath.Join(tmp, ".local", "state"),
 		"DB=" + name, "HOST=" + u.Hostname(), "PORT=" + u.Port(), "SUPERUSER=" + u.User.Username(),
 		"PASS=" + password, "URL=" + server.URL(name), "SOCKET=" + server.SocketDir(), "BIN=" + server.BinDir(),
 		"PGMEDIC=" + binary,

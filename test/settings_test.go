@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // level is where a setting is given: to the database, to the role, or to the server.
@@ -297,7 +298,7 @@ func newWorld(t *testing.T, s *scratch.Server, settings []adverse, levels ...lev
 	}
 	if slices.Contains(levels, ofServer) {
 		w.exec("postgres", "SELECT pg_reload_conf()")
-		eventually(t, 30*time.Second, "the server has its settings", func() bool {
+		eventually(t, time.Minute, "the server has its settings", func() bool {
 			return w.ask("postgres", "SELECT count(*)::text FROM pg_file_settings WHERE sourcefile ~ 'auto.conf$' AND NOT applied") == "0" &&
 				w.ask("postgres", "SELECT setting FROM pg_file_settings WHERE name = '"+settings[0].name+"' AND sourcefile ~ 'auto.conf$'") != ""
 		})
@@ -335,7 +336,7 @@ func (w *world) inForce(settings []adverse) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	for _, a := range settings {
 		if slices.Contains(patient, a.name) || a.name == "client_encoding" { // pgx asks for UTF8
 			continue
@@ -392,7 +393,7 @@ func (w *world) exec(database string, statements ...string) {
 	w.t.Helper()
 	ctx := context.Background()
 	conn := w.session(database)
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			w.t.Fatalf("%s: %v", sql, err)
@@ -404,7 +405,7 @@ func (w *world) ask(database, sql string, args ...any) (got string) {
 	w.t.Helper()
 	ctx := context.Background()
 	conn := w.session(database)
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	// The same text whatever the database sets.
 	for _, set := range []string{"DateStyle = ISO", "IntervalStyle = postgres", "TimeZone = UTC", "extra_float_digits = 3", "bytea_output = hex", "quote_all_identifiers = off"} {
 		if _, err := conn.Exec(ctx, "SET "+set); err != nil {

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // ownBench is a bench whose server is the test's own, with a database clinic.
@@ -31,7 +33,7 @@ func ownExec(t *testing.T, dsn string, statements ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -46,7 +48,7 @@ func ownQuery(t *testing.T, dsn, sql string) (value string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	if err := conn.QueryRow(ctx, sql).Scan(&value); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
@@ -90,7 +92,11 @@ func TestPruneKilled(t *testing.T) {
 		if r := b.at("kill", killing{point: point, args: []string{"prune", "--yes"}}); r.code != -1 {
 			t.Fatalf("exit code %d instead of death\n%s", r.code, r.stderr)
 		}
-		r := b.run("rollback", "clinic", "--yes")
+		var r result
+		eventually(t, time.Minute, "the server has noticed the end, and the run lock is free", func() bool {
+			r = b.run("rollback", "clinic", "--yes")
+			return r.code != 14
+		})
 		if r.code != 10 || !strings.Contains(r.stderr, kept+": its DROP DATABASE was begun") {
 			t.Errorf("%s: rollback ends with %d: %s", point, r.code, r.stderr)
 		}
@@ -137,5 +143,8 @@ func TestRunLockTaken(t *testing.T) {
 		t.Errorf("check says\n%s", said)
 	}
 	ownExec(t, own.DSN("postgres"), fmt.Sprintf("SELECT pg_terminate_backend(%d)", holder.PgConn().PID()))
+	eventually(t, time.Minute, "the holder's session has ended", func() bool {
+		return ownQuery(t, own.DSN("postgres"), fmt.Sprintf("SELECT count(*)::text FROM pg_stat_activity WHERE pid = %d", holder.PgConn().PID())) == "0"
+	})
 	b.backup()
 }

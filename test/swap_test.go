@@ -77,12 +77,13 @@ func TestSwapUnderClients(t *testing.T) {
 	const clients = 20
 	all := make([]seen, clients)
 	var running sync.WaitGroup
+	machine := startPulse()
 	for i := range all {
 		running.Go(func() { client(ctx, b.database, &all[i]) })
 	}
 	allSaw := func(versions string) {
 		t.Helper()
-		eventually(t, 30*time.Second, "every client saw "+versions, func() bool {
+		eventually(t, time.Minute, "every client saw "+versions, func() bool {
 			return !slices.ContainsFunc(pointers(all), func(s *seen) bool { return s.String() != versions })
 		})
 	}
@@ -93,22 +94,25 @@ func TestSwapUnderClients(t *testing.T) {
 	allSaw("live, restored, live")
 	stop()
 	running.Wait()
+	machine.stop()
 	for i := range all {
-		if all[i].longest > 5*time.Second {
-			t.Errorf("client %d waited %s", i, all[i].longest)
+		if all[i].longest > 5*time.Second+machine.stalled() {
+			t.Errorf("client %d waited %s, and one that nothing held up %s at most", i, all[i].longest, machine.stalled())
 		}
 	}
 }
 
-// measured looks whether it is told how long the name could not be connected to.
-// docs/restore.md has the figure of a quiet machine.
+// measured looks whether it is told how long the name could not be connected to, and that
+// this is a part of the run, which loads a whole copy before. How long it took is a matter of
+// the machine: docs/restore.md has the figures of one, and bounds what the swap waits for.
 func measured(t *testing.T, result string) {
 	t.Helper()
 	var done struct {
-		Outage *float64 `json:"outage_seconds"`
+		Outage  *float64 `json:"outage_seconds"`
+		Seconds float64  `json:"seconds"`
 	}
-	if err := json.Unmarshal([]byte(result), &done); err != nil || done.Outage == nil {
-		t.Fatalf("no outage_seconds in %s: %v", result, err)
+	if err := json.Unmarshal([]byte(result), &done); err != nil || done.Outage == nil || *done.Outage < 0 || *done.Outage > done.Seconds {
+		t.Fatalf("outage_seconds is not a part of the run in %s: %v", result, err)
 	}
 	t.Logf("clients were refused for %v s", *done.Outage)
 }
@@ -140,7 +144,11 @@ func TestPruneDrops(t *testing.T) {
 	run("postgres", "CREATE DATABASE clinic")
 	b := newBench(t)
 	b.env = b.environ("DATABASE_URL=" + own.URL("clinic"))
-	if out := b.ok("prune", "--yes"); !strings.Contains(out, "there is nothing to prune") {
+	// No backup was ever made: a store that is not there is no empty store.
+	if r := b.run("prune", "--yes"); r.code != 10 || !strings.Contains(r.stderr, "no backups were pruned") {
+		t.Errorf("without a store it ends with %d: %s", r.code, r.stderr)
+	}
+	if out := b.ok("prune", "--yes", "--only", "databases"); !strings.Contains(out, "there is nothing to prune") {
 		t.Errorf("it says:\n%s", out)
 	}
 	b.backup()

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestTraps has every command work on databases in which everything that pgmedic
@@ -113,7 +114,7 @@ func (tr *trapped) set(database string) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	names := calledNames(tr.t)
 	if testkit.All() && database == "trapped" && tr.server.Major() == server.Major() {
 		names = []string{"*"}
@@ -151,7 +152,7 @@ func (tr *trapped) exec(database string, statements ...string) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			tr.t.Fatalf("%v: %s", err, sql)
@@ -237,7 +238,7 @@ func (tr *trapped) paste(what, sql string) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer fixture.End(conn)
 	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 		tr.t.Errorf("paste %s: %v\n%s", what, err, sql)
 	}
@@ -248,7 +249,7 @@ func (tr *trapped) paste(what, sql string) {
 func (tr *trapped) pasteAdvice() {
 	tr.t.Helper()
 	tr.paste("init --roles-only", tr.run("init", "--roles-only"))
-	tr.exec("trapped", "DROP OWNED BY pgmedic_monitor, pgmedic_backup, pgmedic_restore", "DROP ROLE pgmedic_monitor, pgmedic_backup, pgmedic_restore")
+	tr.exec("trapped", "DROP OWNED BY pgmedic_monitor, pgmedic_backup, pgmedic_restore, pgmedic_replication", "DROP ROLE pgmedic_monitor, pgmedic_backup, pgmedic_restore, pgmedic_replication")
 	tr.sprung()
 	var report struct {
 		Findings []struct{ ID, Fix, Risk string } `json:"findings"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,17 +14,34 @@ import (
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-type backupFlags struct{ labels []string }
+type backupFlags struct {
+	labels   []string
+	physical physicalFlags
+}
 
-func (a *app) backupCommand() *cobra.Command {
+// backupCommand takes a backup of each database that args name, copies it, and prunes.
+type backupCommand struct {
+	job
+	servers  servers
+	stores   stores
+	keys     keyring
+	backups  backups
+	copier   copier
+	retainer retainer
+
+	args  []string
+	flags backupFlags
+}
+
+func backupCLI(e *env) *cobra.Command {
 	var flags backupFlags
 	cmd := &cobra.Command{
 		Use:   "backup [DATABASE…]",
@@ -38,17 +56,30 @@ fails, the backup stays (exit code 15), and pgmedic copy completes the copy.
 Patterns work as in psql and pg_dump: * matches any text and ? any letter, and names
 are folded to lower case unless in "double quotes". They select tables, views and
 sequences; all other definitions are in every backup. A partial backup is marked
-as partial, is never what latest means, and cannot be swapped in.`,
+as partial, is never what latest means, and cannot be swapped in.
+
+With --method physical it takes a base backup: the files of all databases of the
+server, over the replication protocol, with the WAL that makes them consistent. The
+role needs the attribute REPLICATION. With --reader sql it reads the files by SQL
+functions, which the role must be granted. The backup is stored and the exit code is 15 if
+pages of the server are damaged.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
   pgmedic backup --exclude-table-data 'audit.*'
+  pgmedic backup --method physical --max-rate 50M
   id=$(pgmedic backup --quiet) && pgmedic drill "$id"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			return a.backup(cmd.Context(), args, flags)
+			return e.notified(cmd, "backup", func(ctx context.Context, j job) (err error) {
+				if err := flags.physical.check(cmd, j.cfg.Backup.Method); err != nil {
+					return err
+				}
+				command := &backupCommand{
+					job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, backups: newBackups(j), copier: newCopier(j), retainer: newRetainer(j),
+					args: args, flags: flags,
+				}
+				return command.run(ctx)
+			})
 		},
 	}
 	addConnection(cmd)
@@ -59,89 +90,121 @@ as partial, is never what latest means, and cannot be swapped in.`,
 	addList(cmd, "schema", "backup.schemas", "back up only tables of schemas that match this pattern")
 	addList(cmd, "exclude-schema", "backup.exclude_schemas", "leave out tables of schemas that match this pattern")
 	addList(cmd, "exclude-table-data", "backup.exclude_table_data", "leave out the rows of tables that match this pattern")
-	addSetting(cmd, "method", "backup.method", "parallel (the default), or plain, which is one SQL dump")
-	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup (default: one for each processor)")
+	addSetting(cmd, "method", "backup.method", "parallel (the default), plain, which is one SQL dump, or physical, a base backup of the whole server")
+	addSetting(cmd, "jobs", "backup.jobs", "connections for rows of a parallel backup, or chunks that a physical one seals at once (default: one for each processor)")
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
 	addSetting(cmd, "max-duration", "backup.max_duration", "stop a backup that takes longer; 0 means no limit")
-	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated")
+	flags.physical.add(cmd)
+	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated; shrunk=expected announces a deletion")
 	return cmd
 }
 
-func (a *app) backup(ctx context.Context, databases []string, flags backupFlags) error {
-	if err := a.prepareBackup(); err != nil {
-		return err
+func (cmd *backupCommand) run(ctx context.Context) error {
+	how, err := cmd.keys.sealing()
+	if err == nil {
+		err = refusesOwn(cmd.cfg)
 	}
-	labels, err := mergeLabels(a.cfg.Backup.Labels, flags.labels)
 	if err != nil {
 		return err
 	}
-	databases, err = a.chooseDatabases(ctx, databases)
+	if err := refusesAnnounced(cmd.cfg.Backup.Labels); err != nil {
+		return err
+	}
+	labels, err := mergeLabels(cmd.cfg.Backup.Labels, cmd.flags.labels)
 	if err != nil {
 		return err
 	}
-	c, closed, err := a.makeCatalog(ctx)
+	if cmd.cfg.Backup.Method == string(pgmedic.MethodPhysical) {
+		return cmd.physical(ctx, labels, how)
+	}
+	databases, err := cmd.chooseDatabases(ctx)
+	if err != nil {
+		return err
+	}
+	names := databases
+	if len(names) == 1 && names[0] == "" {
+		names = []string{cmd.configured()}
+	}
+	cmd.trail.about(act{lists: map[string][]string{"databases": names}})
+	c, closed, err := cmd.stores.makeCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
 	rows, failures, problem := []backupRow{}, []backupFailure{}, error(nil)
 	for _, name := range databases {
-		e, err := a.backupOne(ctx, c, name, labels)
+		e, err := cmd.backupOne(ctx, c, name, labels, how)
+		if err != nil {
+			cmd.trail.about(act{lists: map[string][]string{"failed": {cmp.Or(name, cmd.configured())}}})
+		}
 		if err != nil && (len(databases) == 1 || ctx.Err() != nil) {
+			cmd.outcomes.add(outcome{database: cmp.Or(name, cmd.configured()), err: err})
 			return errors.Join(err, problem)
 		}
 		if err != nil {
+			cmd.outcomes.add(outcome{database: name, err: err})
 			failures = append(failures, backupFailure{Database: name, Error: words.OneLine(err.Error()), Hint: pgmedic.HintOf(err), err: err})
 			continue
 		}
-		if !a.global.json {
-			a.printBackup(e.Backup, c)
+		if !cmd.global.json {
+			cmd.printBackup(e.Backup, c)
 		}
+		cmd.trail.aboutBackup(e.Backup)
 		row := rowOf(e)
-		row.Shrunk = a.shrunkSince(ctx, c, e.Backup)
-		a.tellShrunk(e.Backup.ID, row.Shrunk)
-		if row.Copies, err = a.copyTaken(ctx, c, e.Backup); err != nil {
+		row.Shrunk = cmd.backups.shrunkSince(ctx, c, e.Backup)
+		cmd.tellShrunk(e.Backup.ID, row.Shrunk)
+		if row.Copies, err = cmd.copier.copyTaken(ctx, c, e.Backup); err != nil {
 			problem = errors.Join(problem, err)
 		}
+		cmd.outcomes.add(outcome{database: e.Backup.Database.Name, backup: e.Backup.ID, err: err})
 		if rows = append(rows, row); ctx.Err() != nil {
 			break
 		}
 	}
-	pruned, err := a.pruneAfterBackup(ctx, rows)
+	pruned, err := cmd.pruneAfterBackup(ctx, rows)
 	problem = errors.Join(problem, err)
-	if a.global.json {
+	if cmd.global.json {
 		result := map[string]any{"backups": rows, "failed": failures}
 		if pruned != nil {
 			result["pruned"] = pruned.orEmpty()
 		}
-		if err := a.printJSON(result); err != nil {
+		if err := cmd.printJSON(result); err != nil {
 			return err
 		}
 	}
-	return errors.Join(a.failedBackups(failures, len(databases)), problem)
+	return errors.Join(cmd.failedBackups(failures, len(databases)), problem)
+}
+
+// configured is the database that is backed up where none is named, or empty.
+func (cmd *backupCommand) configured() string {
+	t, err := cmd.servers.target()
+	if err != nil {
+		return ""
+	}
+	return databaseName(t)
 }
 
 // chooseDatabases returns the databases to back up: those that are named, or
 // all, or the configured one, whose name is empty.
-func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, error) {
-	all := a.cfg.Backup.AllDatabases
+func (cmd *backupCommand) chooseDatabases(ctx context.Context) ([]string, error) {
+	all := cmd.cfg.Backup.AllDatabases
 	switch {
-	case all && len(named) > 0 && a.cfg.Origin("backup.all_databases").Source == config.SourceFlag:
+	case all && len(cmd.args) > 0 && cmd.cfg.Origin("backup.all_databases").Source == config.SourceFlag:
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all-databases and names of databases together")
-	case len(named) > 0:
-		return named, nil
-	case all && !a.patterns().Empty():
+	case len(cmd.args) > 0:
+		return cmd.args, nil
+	case all && !cmd.patterns().Empty():
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "name the databases, or leave the patterns out",
 			"patterns of tables and schemas are for databases that are named, not for all")
 	case !all:
 		return []string{""}, nil
 	}
-	t, err := a.target()
+	t, err := cmd.servers.target()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := postgres.Connect(ctx, t.WithDatabase(a.cfg.Database.MaintenanceDatabase))
+	conn, err := postgres.Connect(ctx, t.WithDatabase(cmd.cfg.Database.MaintenanceDatabase))
 	if err != nil {
 		return nil, err
 	}
@@ -153,14 +216,14 @@ func (a *app) chooseDatabases(ctx context.Context, named []string) ([]string, er
 	return databases, err
 }
 
-func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string) (catalog.Entry, error) {
-	t, err := a.databaseTarget(name)
+func (cmd *backupCommand) backupOne(ctx context.Context, c *catalog.Catalog, name string, labels map[string]string, how sealing) (catalog.Entry, error) {
+	t, err := cmd.servers.databaseTarget(name)
 	if err != nil {
 		return catalog.Entry{}, err
 	}
-	o := a.backupOptions(t, c)
-	o.Labels, o.Patterns = labels, a.patterns()
-	listen, done := a.progress()
+	o := cmd.backupOptions(t, c, how)
+	o.Labels, o.Patterns = labels, cmd.patterns()
+	listen, done := cmd.progress()
 	defer done()
 	o.Progress = listen
 	b, err := backup.Take(ctx, o)
@@ -172,8 +235,8 @@ func (a *app) backupOne(ctx context.Context, c *catalog.Catalog, name string, la
 
 // patterns are the configured ones. Other backups than those that somebody asks
 // for by this command are whole.
-func (a *app) patterns() snapshot.Patterns {
-	b := a.cfg.Backup
+func (cmd *backupCommand) patterns() snapshot.Patterns {
+	b := cmd.cfg.Backup
 	return snapshot.Patterns{
 		Tables: b.Tables, Schemas: b.Schemas, ExcludeTables: b.ExcludeTables, ExcludeSchemas: b.ExcludeSchemas,
 		ExcludeTableData: b.ExcludeTableData,
@@ -190,49 +253,39 @@ type backupFailure struct {
 
 // failedBackups tells of each failure and makes them the error of the run. The
 // first decides the exit code.
-func (a *app) failedBackups(failures []backupFailure, of int) error {
+func (cmd *backupCommand) failedBackups(failures []backupFailure, of int) error {
 	if len(failures) == 0 {
 		return nil
 	}
 	names := make([]string, len(failures))
 	for i, f := range failures {
 		names[i] = sqltext.QuoteIdent(f.Database)
-		fmt.Fprintf(a.stderr, "%s %s: %s\n", a.paint(a.stderrTTY).bad("failed"), words.Clean(f.Database), f.Error)
+		fmt.Fprintf(cmd.stderr, "%s %s: %s\n", cmd.paint(cmd.stderrTTY).bad("failed"), words.Clean(f.Database), f.Error)
 		if f.Hint != "" {
-			fmt.Fprintf(a.stderr, "       %s\n", words.OneLine(f.Hint))
+			fmt.Fprintf(cmd.stderr, "       %s\n", words.OneLine(f.Hint))
 		}
 	}
 	return pgmedic.Errorf(pgmedic.KindOf(failures[0].err), "the lines above say why",
 		"%d of %d databases have no new backup: %s", len(failures), of, strings.Join(names, ", "))
 }
 
-func (a *app) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
-	if a.global.quiet {
-		a.printf("%s\n", b.ID)
+func (cmd *backupCommand) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
+	if cmd.global.quiet {
+		cmd.printf("%s\n", b.ID)
 		return
 	}
-	a.printf("%s %s in %s\n", a.paint(a.stdoutTTY).good("backed up"), words.Clean(b.Database.Name),
+	cmd.wrapf("%s %s in %s\n", cmd.paint(cmd.stdoutTTY).good("backed up"), words.Clean(b.Database.Name),
 		words.Duration(b.FinishedAt.Sub(b.StartedAt)))
-	a.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
+	cmd.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
 		"load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
 }
 
-// shrunkSince compares a backup with the one before it, and warns where it can't.
-func (a *app) shrunkSince(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) *catalog.Shrunk {
-	ctx, cancel := context.WithTimeout(ctx, inspect.StorePatience)
-	defer cancel()
-	s, err := c.ShrunkSince(ctx, b)
-	if err != nil {
-		a.log.Warn("the backup was not compared with the one before it", "backup", b.ID, "error", words.OneLine(err.Error()))
-	}
-	return s
-}
-
-// tellShrunk warns of a backup that has far less than the one before it.
-func (a *app) tellShrunk(id string, s *catalog.Shrunk) {
+// tellShrunk warns of a backup that has far less than those before it.
+func (j job) tellShrunk(id string, s *shrunk.Fall) {
 	if s != nil {
-		a.log.Warn("the backup has far less than the one before it", "backup", id, "has", s.String(), "before", s.Before,
-			"hint", "if data was deleted by mistake, restore from "+s.Before+": latest means the newer one")
+		j.log.Warn("the backup has far less than those before it", "backup", id, "has", s.String(), "before", s.Before,
+			"hint", "pgmedic diff "+s.Before+" "+id+" shows what changed; if it was deleted by mistake, restore "+s.Before+
+				"; if on purpose, the next backup --label "+shrunk.Label+"="+shrunk.Expected)
 	}
 }
 
@@ -251,7 +304,7 @@ func sizeWords(b *pgmedic.Backup) string {
 }
 
 func rowWords(b *pgmedic.Backup) string {
-	return words.Count(b.Rows()) + " in " + words.Count(int64(len(b.Tables))) + " tables"
+	return words.Count(b.Rows()) + " in " + words.Plural(len(b.Tables), "table")
 }
 
 // scopeWords says what a partial backup was asked to hold; it is empty for a
@@ -273,6 +326,16 @@ func scopeWords(b *pgmedic.Backup) string {
 		}
 	}
 	return strings.Join(phrase, "; ")
+}
+
+// refusesAnnounced refuses a configured label that announces a deletion: it would announce all
+// later ones, too, and no backup would be marked.
+func refusesAnnounced(configured map[string]string) error {
+	if _, ok := configured[shrunk.Label]; !ok {
+		return nil
+	}
+	return pgmedic.Errorf(pgmedic.KindUsage, "remove it there, and announce a single deletion with --label "+shrunk.Label+"="+shrunk.Expected,
+		"backup.labels has the label %s, which would announce every deletion", shrunk.Label)
 }
 
 // leftOutWords says what a partial backup had to leave out for that.
@@ -319,6 +382,10 @@ func mergeLabels(configured map[string]string, given []string) (map[string]strin
 			labels = map[string]string{}
 		}
 		labels[key] = value
+	}
+	if value, ok := labels[shrunk.Label]; ok && value != shrunk.Expected {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "write it as --label "+shrunk.Label+"="+shrunk.Expected+", or give it another key",
+			"label %s announces a deletion, and its value is %s, not %q", shrunk.Label, shrunk.Expected, value)
 	}
 	return labels, nil
 }

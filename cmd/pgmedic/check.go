@@ -20,34 +20,64 @@ import (
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-func (a *app) checkCommand() *cobra.Command {
+func checkCLI(e *env) *cobra.Command {
+	var notifies bool
 	cmd := &cobra.Command{
 		Use:   "check [DATABASE]",
 		Short: "Check now for anything that would make the next backup or a restore fail",
-		Long: `Checks the connection, privileges, client programs, the store, disk space and
-clocks. Prints one line for each: ok, warn, failed or skipped, with the reason and
-what to do. It cleans up: it deletes the objects that it writes into the store, and
-does not create a missing folder. Where a bucket keeps versions or locks objects,
-some 5 MB of them stay. It does not read the rows of a backup; drill does.
+		Long: `Checks the connection, privileges, client programs, the store, disk space, clocks
+the audit log, and, where WAL is streamed or is to be, what that needs. Prints one line for each: ok, warn, failed or skipped, with the
+reason and what to do. It cleans up: it deletes the objects that it writes into the
+store, and does not create a missing folder. Where a bucket keeps versions or locks
+objects, some 5 MB of them stay. It does not read the rows of a backup; drill does.
+With --notify each channel is sent a quiet message, and what fails is reported.
 With -q it prints only warnings and failures.`,
 		Example: `  pgmedic check
-  pgmedic check clinic --json`,
+  pgmedic check clinic --json
+  pgmedic check --notify      # and try the channels`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
+			check := func(ctx context.Context, j job) error {
+				command := &checkCommand{job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, args: args}
+				command.plan, command.planErr = newPlanner(j, "")
+				return command.run(ctx)
+			}
+			if notifies {
+				return e.notified(cmd, checkJob, check)
+			}
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.check(cmd.Context(), args)
+			return check(cmd.Context(), j)
 		},
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	cmd.Flags().BoolVar(&notifies, "notify", false, "send each channel a quiet message to try it, and report what fails and what is mended since the last check with --notify")
+	withoutSecrets(cmd) // each is a check of its own
 	return cmd
+}
+
+// checkCommand does, as far as that leaves nothing, what the next backup and a restore
+// will do.
+type checkCommand struct {
+	job
+	servers servers
+	stores  stores
+	keys    keyring
+	// plan is what is scheduled, if that could be found out.
+	plan    planner
+	planErr error
+
+	args []string
 }
 
 // checklist gathers checks. The first failure decides the exit code.
 type checklist struct {
 	checks []pgmedic.Check
+	// kinds are those of checks that failed, by name: of the first of each.
+	kinds  map[string]pgmedic.Kind
 	kind   pgmedic.Kind
 	failed bool
 }
@@ -64,54 +94,69 @@ func (l *checklist) fail(name string, err error) {
 	if !l.failed {
 		l.failed, l.kind = true, pgmedic.KindOf(err)
 	}
+	if l.kinds == nil {
+		l.kinds = map[string]pgmedic.Kind{}
+	}
+	if _, known := l.kinds[name]; !known {
+		l.kinds[name] = pgmedic.KindOf(err)
+	}
 	l.add(name, pgmedic.OutcomeFailed, words.OneLine(err.Error()), pgmedic.HintOf(err))
 }
 
-func (a *app) check(ctx context.Context, args []string) error {
+func (cmd *checkCommand) run(ctx context.Context) error {
 	l := &checklist{}
-	if err := a.prepareBackup(); err != nil {
+	checkSecrets(ctx, cmd.cfg, cmd.secrets.Resolve, cmd.now, l)
+	how, err := cmd.keys.sealing()
+	if err != nil {
 		l.fail("settings", err)
 	} else {
-		a.checkSettings(l)
+		cmd.checkSettings(l)
 	}
 	named := ""
-	if len(args) > 0 {
-		named = args[0]
+	if len(cmd.args) > 0 {
+		named = cmd.args[0]
 	}
-	size := a.checkServer(ctx, l, named)
-	a.checkStore(ctx, l)
-	a.checkCopies(ctx, l)
-	if dir := a.cfg.Backup.Place().Dir; dir != "" {
-		a.checkSpace(ctx, l, "space for backups", nearestFolder(dir), size)
+	size := cmd.checkServer(ctx, l, named)
+	cmd.checkWAL(ctx, l)
+	cmd.checkStore(ctx, l)
+	cmd.checkCopies(ctx, l)
+	if dir := cmd.cfg.Backup.Place().Dir; dir != "" {
+		cmd.checkSpace(ctx, l, "space for backups", nearestFolder(dir), size)
 	}
-	scratchDir := a.cfg.Drill.ScratchDir
+	scratchDir := cmd.cfg.Drill.ScratchDir
 	if scratchDir == "" {
 		scratchDir = os.TempDir()
 	}
-	a.checkSpace(ctx, l, "space for drills", scratchDir, size)
-	a.checkCage(ctx, l)
-	a.checkEncryption(l)
+	cmd.checkSpace(ctx, l, "space for drills", scratchDir, size)
+	cmd.checkCage(ctx, l)
+	cmd.checkEncryption(l, how)
+	checkSigning(cmd.cfg, l)
+	cmd.checkRetention(l)
+	cmd.checkAudit(ctx, l)
+	cmd.checkSchedules(ctx, l)
+	cmd.checkNotifications(ctx, l)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return a.printChecklist(l)
+	cmd.reportChecks(ctx, l)
+	return cmd.printChecklist(l)
 }
 
-func (a *app) printChecklist(l *checklist) error {
-	if a.global.json {
-		if err := a.printJSON(map[string]any{"ok": !l.failed, "checks": l.checks}); err != nil {
+func (cmd *checkCommand) printChecklist(l *checklist) error {
+	if cmd.global.json {
+		if err := cmd.printJSON(map[string]any{"ok": !l.failed, "checks": l.checks}); err != nil {
 			return err
 		}
 	} else {
-		p := a.paint(a.stdoutTTY)
+		p := cmd.paint(cmd.stdoutTTY)
 		for _, c := range l.checks {
-			if a.global.quiet && c.Outcome != pgmedic.OutcomeWarn && c.Outcome != pgmedic.OutcomeFailed {
+			if cmd.global.quiet && c.Outcome != pgmedic.OutcomeWarn && c.Outcome != pgmedic.OutcomeFailed {
 				continue
 			}
 			const column = 26 // of the details: outcome and name come before
-			a.printf("%s %-17s %s\n", p.outcome(c.Outcome), words.Clean(c.Name), a.fit(words.Clean(c.Detail), column))
+			cmd.wrapf("%s %-17s %s\n", p.outcome(c.Outcome), words.Clean(c.Name), cmd.fit(words.Clean(c.Detail), column))
 			if c.Hint != "" {
-				a.printf("%*s%s\n", column, "", p.dim(a.fit(words.Clean(c.Hint), column)))
+				cmd.wrapf("%*s%s\n", column, "", p.dim(cmd.fit(words.Clean(c.Hint), column)))
 			}
 		}
 	}
@@ -122,8 +167,8 @@ func (a *app) printChecklist(l *checklist) error {
 }
 
 // checkServer checks what a connection shows, and returns the database's size.
-func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size int64) {
-	t, err := a.databaseTarget(named)
+func (cmd *checkCommand) checkServer(ctx context.Context, l *checklist, named string) (size int64) {
+	t, err := cmd.servers.databaseTarget(named)
 	if err != nil {
 		l.fail("connection", err)
 		return 0
@@ -149,11 +194,14 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 		role = "standby"
 	}
 	l.ok("connection", "PostgreSQL %s, %s, database %s, %s", server.Version, role, database.Name, words.Bytes(database.SizeBytes))
+	if newer := postgres.NewerThanKnown(server.VersionNum); newer != "" {
+		l.add("version", pgmedic.OutcomeWarn, newer+": base backups are refused, and what is new in it is not checked", "update pgmedic")
+	}
 	if postgres.Pooled(conn) {
 		l.add("pooler", pgmedic.OutcomeWarn, "the connection goes through a pooler in session mode; a backup takes several of its sessions at once",
 			"set DIRECT_URL to the server itself")
 	}
-	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{a.checkTLS, a.checkRead, a.checkLoad, a.checkRestoreRole, a.checkRunLock, a.checkClock} {
+	for _, check := range []func(context.Context, *checklist, *pgx.Conn) error{cmd.checkTLS, cmd.checkRead, cmd.checkLoad, cmd.checkRestoreRole, cmd.checkRunLock, cmd.checkClock} {
 		if err := check(ctx, l, conn); err != nil {
 			l.fail("connection", err)
 			return database.SizeBytes
@@ -164,11 +212,11 @@ func (a *app) checkServer(ctx context.Context, l *checklist, named string) (size
 	} else if c := restore.BoundCheck(database, allowed, "", database.Name); c != nil {
 		l.add(c.Name, c.Outcome, c.Detail, c.Hint)
 	}
-	a.checkPrograms(ctx, l, server)
+	cmd.checkPrograms(ctx, l, server)
 	return database.SizeBytes
 }
 
-func (a *app) checkTLS(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+func (cmd *checkCommand) checkTLS(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var remote, encrypted bool
 	err := conn.QueryRow(ctx, `
 SELECT coalesce(NOT (inet_client_addr() << '127.0.0.0/8' OR inet_client_addr() = '::1'), false),
@@ -187,7 +235,7 @@ SELECT coalesce(NOT (inet_client_addr() << '127.0.0.0/8' OR inet_client_addr() =
 }
 
 // checkRead looks for tables that the role could not back up.
-func (a *app) checkRead(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+func (cmd *checkCommand) checkRead(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var tables, filtered []string
 	var role string
 	rescued, err := postgres.RescuedSchemas(ctx, conn)
@@ -259,7 +307,7 @@ func few(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-func (a *app) checkRestoreRole(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+func (cmd *checkCommand) checkRestoreRole(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var super, create, signal, owner bool
 	err := conn.QueryRow(ctx, `
 SELECT r.rolsuper, r.rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),
@@ -289,7 +337,7 @@ WHERE r.rolname = current_user AND d.datname = current_database()`).Scan(&super,
 
 // checkRunLock says who keeps other runs away from the database. Any role that may
 // log in can.
-func (a *app) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+func (cmd *checkCommand) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	database := conn.Config().Database
 	holder, err := databases.RunLockHolder(ctx, conn, database)
 	switch {
@@ -304,8 +352,8 @@ func (a *app) checkRunLock(ctx context.Context, l *checklist, conn *pgx.Conn) er
 	return nil
 }
 
-func (a *app) checkClock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
-	ahead, err := postgres.Clock(ctx, conn, a.now)
+func (cmd *checkCommand) checkClock(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+	ahead, err := postgres.Clock(ctx, conn, cmd.now)
 	if err != nil {
 		return err
 	}
@@ -318,10 +366,10 @@ func (a *app) checkClock(ctx context.Context, l *checklist, conn *pgx.Conn) erro
 	return nil
 }
 
-func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Server) {
+func (cmd *checkCommand) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Server) {
 	var versions []string
 	for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore"} {
-		tool, err := a.tools().Find(ctx, name, server.Major())
+		tool, err := cmd.tools().Find(ctx, name, server.Major())
 		if err != nil {
 			l.fail("client programs", err)
 			return
@@ -329,7 +377,7 @@ func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Se
 		versions = append(versions, name+" "+tool.Version)
 	}
 	l.ok("client programs", "%s", strings.Join(versions, ", "))
-	found, err := scratch.Find(ctx, scratch.FindOptions{SearchDirs: a.cfg.Postgres.BinDirs})
+	found, err := scratch.Find(ctx, scratch.FindOptions{SearchDirs: cmd.cfg.Postgres.BinDirs})
 	if err == nil {
 		for _, i := range found {
 			if i.Major == server.Major() {
@@ -344,7 +392,7 @@ func (a *app) checkPrograms(ctx context.Context, l *checklist, server pgmedic.Se
 
 // checkSpace compares free space with the database's size, the most that either
 // use can need.
-func (a *app) checkSpace(ctx context.Context, l *checklist, name, dir string, needed int64) {
+func (cmd *checkCommand) checkSpace(ctx context.Context, l *checklist, name, dir string, needed int64) {
 	usage, err := disk.UsageWithContext(ctx, dir)
 	if err != nil {
 		l.add(name, pgmedic.OutcomeSkipped, "free space can't be known here", "")

@@ -11,13 +11,13 @@ import (
 
 // checkCage makes the cage of a drill's server, and says which of its walls are
 // missing on this machine.
-func (a *app) checkCage(ctx context.Context, l *checklist) {
+func (cmd *checkCommand) checkCage(ctx context.Context, l *checklist) {
 	const name = "drill cage"
 	s := &pgmedic.Scratch{Kind: pgmedic.ScratchPrivate}
-	if a.cfg.Drill.ScratchURL != "" {
+	if cmd.cfg.Drill.ScratchURL != "" {
 		s.Kind = pgmedic.ScratchGiven
 	} else {
-		walls, err := scratch.TryCage(ctx, scratch.Options{Parent: a.cfg.Drill.ScratchDir, Logger: a.log})
+		walls, err := scratch.TryCage(ctx, scratch.Options{Parent: cmd.cfg.Drill.ScratchDir, Logger: cmd.log})
 		if err != nil {
 			l.add(name, pgmedic.OutcomeWarn, words.OneLine(err.Error()), pgmedic.HintOf(err))
 			return

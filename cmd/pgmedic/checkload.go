@@ -37,14 +37,14 @@ WHERE r.rolname = current_user AND d.datname = current_database()`
 
 // checkLoad says what a backup will ask of the server, and whether there is
 // room for it.
-func (a *app) checkLoad(ctx context.Context, l *checklist, conn *pgx.Conn) error {
+func (cmd *checkCommand) checkLoad(ctx context.Context, l *checklist, conn *pgx.Conn) error {
 	var r room
 	err := conn.QueryRow(ctx, roomSQL).Scan(&r.Max, &r.Reserved, &r.Used, &r.Superuser, &r.RoleLimit, &r.RoleUsed,
 		&r.DatabaseLimit, &r.DatabaseUsed, &r.Tables, &r.Slots, &r.PreparedAndBackend)
 	if err != nil {
 		return postgres.Wrap(err, "look at the server's limits")
 	}
-	l.checks = append(l.checks, r.connections(backup.Connections(a.method())), r.locks())
+	l.checks = append(l.checks, r.connections(backup.Connections(cmd.method())), r.locks())
 	return nil
 }
 
@@ -77,7 +77,7 @@ func (r room) connections(need int) pgmedic.Check {
 func (r room) locks() pgmedic.Check {
 	c := pgmedic.Check{Name: "locks", Outcome: pgmedic.OutcomeOK}
 	budget := r.Slots * r.PreparedAndBackend / 4
-	c.Detail = fmt.Sprintf("%s tables; up to %s are locked ahead of a backup", words.Count(int64(r.Tables)), words.Count(int64(budget)))
+	c.Detail = fmt.Sprintf("%s; up to %s are locked ahead of a backup", words.Plural(int64(r.Tables), "table"), words.Count(int64(budget)))
 	if r.Tables > budget {
 		c.Outcome = pgmedic.OutcomeWarn
 		c.Detail += ": with more, a migration meanwhile can make it fail"

@@ -12,15 +12,16 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 // checkStore does with the store what a backup will do.
-func (a *app) checkStore(ctx context.Context, l *checklist) {
-	given := a.cfg.Origin("backup.dir").Given() || a.cfg.Origin("backup.store").Given()
-	c, closed, err := a.openToTry(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3)
+func (cmd *checkCommand) checkStore(ctx context.Context, l *checklist) {
+	given := cmd.cfg.Origin("backup.dir").Given() || cmd.cfg.Origin("backup.store").Given()
+	c, closed, err := cmd.stores.openToTry(ctx, cmd.cfg.Backup.Place(), cmd.cfg.Backup.Access)
 	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
-		tryMissing(l, "store", "", a.cfg.Backup.Place().Dir, given)
+		tryMissing(l, "store", "", cmd.cfg.Backup.Place(), given)
 		return
 	}
 	if err != nil {
@@ -32,16 +33,18 @@ func (a *app) checkStore(ctx context.Context, l *checklist) {
 		l.fail("store", err)
 		return
 	}
-	listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
+	listing, err := c.List(ctx, cmd.keys.trusting(catalog.Filter{}))
 	if err != nil {
 		l.fail("store", err)
 		return
 	}
 	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), count(len(listing.Entries), "backup"))
+	cmd.stores.checkLocks(ctx, l, "", c.Store(), cmd.cfg.Backup.Place())
+	tryLeftovers(ctx, l, "store", "", c.Store())
 	for _, d := range listing.Damaged {
 		l.fail("store", d.Err)
 	}
-	a.checkNewest(ctx, l, c, listing)
+	cmd.checkNewest(ctx, l, c, listing)
 }
 
 // tryStore does all that a backup does to a store, with small objects, and takes them
@@ -93,7 +96,7 @@ func tryStore(ctx context.Context, s store.Store) (err error) {
 	if string(data) != text {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "look at the disk", "the store does not give back what was written")
 	}
-	if _, ok := s.(*store.S3); !ok {
+	if _, ok := immutable.Unwrap(s).(folderStore); ok {
 		return nil
 	}
 	// A large object is made of parts by another request, which may be the one that a
@@ -128,14 +131,19 @@ func (zeros) Read(p []byte) (int, error) {
 
 // openToTry opens a store in which nothing is to be made but what tryStore takes away
 // again. Parts of uploads are small.
-func (a *app) openToTry(ctx context.Context, place config.Place, o config.S3) (c *catalog.Catalog, closed func(), err error) {
-	o.PartSizeMiB = store.MinPartSizeBytes >> 20
-	return a.openPlace(ctx, place, o, true)
+func (st stores) openToTry(ctx context.Context, place config.Place, access config.Access) (c *catalog.Catalog, closed func(), err error) {
+	return st.openPlace(ctx, place, access.SmallestParts(), true)
 }
 
 // tryMissing says of a folder that is not there whether it could be made. One that
 // somebody named may be that of a disk which is not mounted.
-func tryMissing(l *checklist, name, of, dir string, given bool) {
+func tryMissing(l *checklist, name, of string, place config.Place, given bool) {
+	dir := place.Dir
+	if dir == "" {
+		l.add(name, pgmedic.OutcomeWarn, of+"folder "+place.Path+" is not there on "+place.Host+" yet; the first backup makes it, if it may, which was not tried",
+			"if it should be there, see that its disk is mounted")
+		return
+	}
 	above := nearestFolder(dir)
 	trial, err := os.MkdirTemp(above, ".pgmedic-check-*")
 	if err == nil {

@@ -2,23 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
+	"github.com/pgmedic/pgmedic/internal/terminal"
 )
 
 // canChoose reports whether there is a person at a terminal that can be drawn
 // on, who has not said that everything is answered already.
-func (a *app) canChoose() bool {
-	return a.stdinTTY && a.stderrTTY && !a.global.json && !a.global.quiet && !a.global.yes && !slices.Contains(a.environ, "TERM=dumb")
+func (e *env) canChoose() bool {
+	return e.stdinTTY && e.stderrTTY && !e.global.json && !e.global.quiet && !e.global.yes && !slices.Contains(e.environ, "TERM=dumb")
 }
 
 // chosen is what a person chose.
@@ -30,26 +28,33 @@ type chosen struct {
 
 // choose asks for what is not known yet: which backup, unless one is given, and
 // what to do with it, unless that is said.
-func (a *app) choose(ctx context.Context, listing []catalog.Entry, given *catalog.Entry, askWhat bool) (chosen, error) {
-	m := newChooser(listing, a.now(), paint{on: a.paint(true).on})
+func (e *env) choose(ctx context.Context, listing []catalog.Entry, given *catalog.Entry, askWhat bool) (chosen, error) {
+	m := newChooser(listing, e.now(), terminal.Painter{On: e.paint(true).on})
 	m.askWhat = askWhat
 	if given != nil {
 		m.choice.entry, m.stage = *given, stageWhat
 	}
-	// Signals are the program's own to handle: they end ctx.
-	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.stdin), tea.WithOutput(a.rawErr), tea.WithEnvironment(a.environ), tea.WithoutSignalHandler())
-	_, err := p.Run()
-	switch {
-	case ctx.Err() != nil:
-		return chosen{}, context.Cause(ctx)
-	case err != nil && !errors.Is(err, tea.ErrInterrupted):
-		return chosen{}, fmt.Errorf("draw the list of backups: %w", err)
-	case err != nil || m.end == endInterrupted:
-		return chosen{}, errInterrupted
-	case m.end != endChosen:
-		return chosen{}, pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "nothing was chosen; nothing was changed")
+	if err := show(ctx, e, m, "the list of backups", ""); err != nil {
+		return chosen{}, err
 	}
 	return m.choice, nil
+}
+
+// show shows a page, which a message calls what, until something is chosen on it. The hint
+// is for someone who chooses nothing.
+func show(ctx context.Context, e *env, page terminal.Page, what, hint string) error {
+	ending, err := terminal.Show(ctx, page, terminal.DialogOptions{In: e.stdin, Out: e.rawErr, Environ: e.environ})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("draw %s: %w", what, err)
+	case ending == terminal.Interrupted:
+		return errInterrupted
+	case ending != terminal.Chosen:
+		return pgmedic.Errorf(pgmedic.KindNotConfirmed, hint, "nothing was chosen; nothing was changed")
+	}
+	return nil
 }
 
 // The stages of a chooser.
@@ -59,136 +64,71 @@ const (
 	stageName
 )
 
-// The ends of a chooser.
-const (
-	endNone = iota
-	endLeft
-	endChosen
-	endInterrupted
-)
-
-// chooser is the model of the screen: the list with its search, then what to do,
-// then the new database's name.
+// chooser is a page: the list with its search, then what to do, then the new database's
+// name.
 type chooser struct {
-	paint paint
+	paint terminal.Painter
 	now   time.Time
 	all   []catalog.Entry
 	shown []catalog.Entry // those that match the search
 
-	askWhat       bool
-	stage, end    int
-	search        string
-	marked, first int // of shown: the marked one and the first on the screen
-	what          int
-	name          string
-	width, height int
-	choice        chosen
+	askWhat bool
+	stage   int
+	search  terminal.Input
+	backups terminal.List // of shown
+	what    terminal.List // of restoreWays
+	name    terminal.Input
+	choice  chosen
 }
 
-func newChooser(all []catalog.Entry, now time.Time, p paint) *chooser {
-	m := &chooser{paint: p, now: now, all: all, shown: all, width: 80, height: 24}
+func newChooser(all []catalog.Entry, now time.Time, p terminal.Painter) *chooser {
+	m := &chooser{paint: p, now: now, all: all, shown: all}
 	// What latest means, and not what a restore has replaced.
 	regular := func(e catalog.Entry) bool { return e.Backup.Purpose != pgmedic.PurposeSafety }
-	m.marked = max(slices.IndexFunc(all, regular), 0)
+	m.backups.Marked = max(slices.IndexFunc(all, regular), 0)
 	return m
 }
 
-// Init implements tea.Model.
-func (m *chooser) Init() tea.Cmd { return nil }
-
-// Update implements tea.Model.
-func (m *chooser) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch msg := msg.(type) {
-	case tea.WindowSizeMsg:
-		m.width, m.height = msg.Width, msg.Height
-	case tea.PasteMsg:
-		m.typed(msg.Content)
-	case tea.KeyPressMsg:
-		m.key(msg)
-	}
-	if m.end != endNone {
-		return m, tea.Quit
-	}
-	return m, nil
-}
-
-func (m *chooser) key(k tea.KeyPressMsg) {
-	switch k.Keystroke() {
-	case "ctrl+c":
-		m.end = endInterrupted
+// Press implements terminal.Page.
+func (m *chooser) Press(key terminal.Key, size terminal.Size) terminal.Ending {
+	switch key.Stroke {
 	case "esc":
-		m.back()
+		return m.back()
 	case "enter":
-		m.enter()
-	case "up", "ctrl+p":
-		m.move(-1)
-	case "down", "ctrl+n", "tab":
-		m.move(1)
-	case "pgup":
-		m.move(-m.room())
-	case "pgdown":
-		m.move(m.room())
-	case "backspace":
-		if text := m.text(); text != nil && *text != "" {
-			runes := []rune(*text)
-			*text = string(runes[:len(runes)-1])
-			m.filter()
-		}
-	case "ctrl+u":
-		if text := m.text(); text != nil {
-			*text = ""
-			m.filter()
-		}
-	default:
-		m.typed(k.Text)
+		return m.enter()
 	}
+	switch m.stage {
+	case stageBackup:
+		if !m.backups.Press(key.Stroke, len(m.shown), backupRoom(size)) && m.search.Press(key) {
+			m.filter()
+		}
+	case stageWhat:
+		m.what.Press(key.Stroke, len(restoreWays()), backupRoom(size))
+	case stageName:
+		m.name.Press(key)
+	}
+	return terminal.Open
 }
 
 // back goes a step back; with nothing to go back to it ends without a choice.
-func (m *chooser) back() {
+func (m *chooser) back() terminal.Ending {
 	switch {
-	case m.stage == stageBackup && m.search != "":
-		m.search = ""
+	case m.stage == stageBackup && m.search.Text != "":
+		m.search.Text = ""
 		m.filter()
 	case m.stage == stageName:
 		m.stage = stageWhat
 	case m.stage == stageWhat && len(m.all) > 0:
 		m.stage = stageBackup
 	default:
-		m.end = endLeft
+		return terminal.Left
 	}
-}
-
-// text is what is being typed at this stage.
-func (m *chooser) text() *string {
-	switch m.stage {
-	case stageBackup:
-		return &m.search
-	case stageName:
-		return &m.name
-	}
-	return nil
-}
-
-func (m *chooser) typed(s string) {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
-	if text := m.text(); text != nil && len(*text)+len(s) <= 200 {
-		*text += s
-		m.filter()
-	}
+	return terminal.Open
 }
 
 // filter keeps the backups that have every word of the search.
 func (m *chooser) filter() {
-	if m.stage != stageBackup {
-		return
-	}
-	words := strings.Fields(strings.ToLower(m.search))
+	words := strings.Fields(strings.ToLower(m.search.Text))
 	m.shown = nil
 	for _, e := range m.all {
 		text := strings.ToLower(strings.Join(slices.Concat(m.cells(e), m.details(e)), " "))
@@ -196,38 +136,31 @@ func (m *chooser) filter() {
 			m.shown = append(m.shown, e)
 		}
 	}
-	m.marked, m.first = 0, 0
+	m.backups.Reset()
 }
 
-func (m *chooser) move(by int) {
-	switch m.stage {
-	case stageBackup:
-		m.marked = max(0, min(m.marked+by, len(m.shown)-1))
-	case stageWhat:
-		m.what = max(0, min(m.what+by, 1))
-	}
-}
-
-func (m *chooser) enter() {
+func (m *chooser) enter() terminal.Ending {
 	switch m.stage {
 	case stageBackup:
 		if len(m.shown) == 0 {
-			return
+			return terminal.Open
 		}
-		m.choice.entry = m.shown[m.marked]
+		m.choice.entry = m.shown[m.backups.Marked]
 		if m.stage = stageWhat; !m.askWhat {
-			m.end = endChosen
+			return terminal.Chosen
 		}
 	case stageWhat:
-		if m.what == 1 {
-			m.choice.swap, m.end = true, endChosen
-			return
+		if m.what.Marked == 1 {
+			m.choice.swap = true
+			return terminal.Chosen
 		}
 		b := m.choice.entry.Backup
-		m.stage, m.name = stageName, databases.DerivedName(b.Database.Name, "_"+b.SnapshotAt.UTC().Format("20060102_1504"))
+		m.stage, m.name.Text = stageName, databases.DerivedName(b.Database.Name, "_"+b.SnapshotAt.UTC().Format("20060102_1504"))
 	case stageName:
-		if name := strings.TrimSpace(m.name); name != "" {
-			m.choice.into, m.end = name, endChosen
+		if name := strings.TrimSpace(m.name.Text); name != "" {
+			m.choice.into = name
+			return terminal.Chosen
 		}
 	}
+	return terminal.Open
 }

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	tea "charm.land/bubbletea/v2"
-	"charm.land/lipgloss/v2"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/terminal"
@@ -18,53 +15,46 @@ import (
 // detailLines are what the marked backup's details take.
 const detailLines = 5
 
-// room is how many backups fit on the screen: without the title, the search, the
+// backupRoom is how many backups fit on a screen: without the title, the search, the
 // headers, the details with an empty line on either side, and the keys.
-func (m *chooser) room() int { return max(m.height-6-detailLines, 1) }
+func backupRoom(size terminal.Size) int { return max(size.Height-6-detailLines, 1) }
 
-// View implements tea.Model.
-func (m *chooser) View() tea.View {
-	lines := m.lines()
-	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().Inline(true).MaxWidth(m.width).Render(words.Keep{Weights: true}.Clean(l))
+// restoreWays are what can be done with a backup.
+func restoreWays() []string {
+	return []string{
+		"into a new database, beside the living one",
+		"in place of the living one, which is kept to go back to",
 	}
-	if m.end != endNone {
-		lines = nil
-	}
-	v := tea.NewView(strings.Join(lines[:min(len(lines), m.height)], "\n"))
-	v.AltScreen = true
-	return v
 }
 
-func (m *chooser) lines() []string {
+// Lines implements terminal.Page.
+func (m *chooser) Lines(size terminal.Size) []string {
 	switch m.stage {
 	case stageWhat:
 		return m.whatLines()
 	case stageName:
 		return []string{
-			m.paint.bold("Into a new database of which name?"), "", "  " + words.Clean(m.name) + "▏", "",
-			m.paint.dim("enter: restore   esc: back"),
+			m.paint.Bold("Into a new database of which name?"), "", "  " + words.Clean(m.name.Text) + "▏", "",
+			m.paint.Faint("enter: restore   esc: back"),
 		}
 	}
 	lines := []string{
-		m.paint.bold("Restore which backup?") + m.paint.dim(fmt.Sprintf("   %d of %d", len(m.shown), len(m.all))),
-		"search: " + words.Clean(m.search) + "▏",
+		m.paint.Bold("Restore which backup?") + m.paint.Faint(fmt.Sprintf("   %d of %d", len(m.shown), len(m.all))),
+		"search: " + words.Clean(m.search.Text) + "▏",
 	}
-	lines = append(lines, m.listLines()...)
+	lines = append(lines, m.listLines(size)...)
 	lines = append(lines, "")
 	if len(m.shown) > 0 {
-		lines = append(lines, m.details(m.shown[m.marked])...)
+		lines = append(lines, m.details(m.shown[m.backups.Marked])...)
 	}
-	for len(lines) < m.room()+4+detailLines {
+	for len(lines) < backupRoom(size)+4+detailLines {
 		lines = append(lines, "")
 	}
-	return append(lines, "", m.paint.dim("↑↓: mark   type: search   enter: choose   esc: leave"))
+	return append(lines, "", m.paint.Faint("↑↓: mark   type: search   enter: choose   esc: leave"))
 }
 
 // listLines are the headers and the backups around the marked one.
-func (m *chooser) listLines() []string {
-	room := m.room()
-	m.first = max(min(m.first, m.marked), m.marked-room+1)
+func (m *chooser) listLines(size terminal.Size) []string {
 	if len(m.shown) == 0 {
 		return []string{"", "  no backup has all of these words"}
 	}
@@ -73,13 +63,14 @@ func (m *chooser) listLines() []string {
 		rows = append(rows, m.cells(e))
 	}
 	headers := []string{"AGE", "DATABASE", "SIZE", "PROOF", "ID"}
-	table := terminal.Table(headers, rows, terminal.TableOptions{Width: m.width - 2, Shrink: []int{1, 3}, Right: []int{2}})
+	table := terminal.Table(headers, rows, terminal.TableOptions{Width: size.Width - 2, Shrink: []int{1, 3}, Right: []int{2}})
 	all := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
-	lines := []string{m.paint.bold("  " + all[0])}
-	for i := m.first; i < min(m.first+room, len(m.shown)); i++ {
+	lines := []string{m.paint.Bold("  " + all[0])}
+	from, until := m.backups.Window(len(m.shown), backupRoom(size))
+	for i := from; i < until; i++ {
 		line := "  " + all[i+1]
-		if i == m.marked {
-			line = m.paint.bold("> " + all[i+1])
+		if i == m.backups.Marked {
+			line = m.paint.Bold("> " + all[i+1])
 		}
 		lines = append(lines, line)
 	}
@@ -110,7 +101,7 @@ func (m *chooser) details(e catalog.Entry) []string {
 	}
 	lines := []string{
 		fmt.Sprintf("data as of %s, server %s, PostgreSQL %s", b.SnapshotAt.UTC().Format("2006-01-02 15:04:05Z"), b.Server.Name, b.Server.Version),
-		fmt.Sprintf("%s rows in %d tables, %s on the server", words.Count(e.Rows), e.Tables, words.Bytes(b.Database.SizeBytes)),
+		fmt.Sprintf("%s in %s, %s on the server", words.Plural(e.Rows, "row"), words.Plural(e.Tables, "table"), words.Bytes(b.Database.SizeBytes)),
 		kind,
 		sealWords(b) + "; " + recovers,
 		strings.Join(labels, ", "),
@@ -123,16 +114,13 @@ func (m *chooser) details(e catalog.Entry) []string {
 
 func (m *chooser) whatLines() []string {
 	b := m.choice.entry.Backup
-	lines := []string{m.paint.bold("Restore backup "+b.ID) + " of " + words.Clean(b.Database.Name), ""}
-	for i, what := range []string{
-		"into a new database, beside the living one",
-		"in place of the living one, which is kept to go back to",
-	} {
-		if i == m.what {
-			lines = append(lines, m.paint.bold("> "+what))
+	lines := []string{m.paint.Bold("Restore backup "+words.Clean(b.ID)) + " of " + words.Clean(b.Database.Name), ""}
+	for i, what := range restoreWays() {
+		if i == m.what.Marked {
+			lines = append(lines, m.paint.Bold("> "+what))
 		} else {
 			lines = append(lines, "  "+what)
 		}
 	}
-	return append(lines, "", m.paint.dim("↑↓: mark   enter: choose   esc: back"))
+	return append(lines, "", m.paint.Faint("↑↓: mark   enter: choose   esc: back"))
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+
+	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic/internal/config"
@@ -16,53 +19,70 @@ type settingRow struct {
 	Secret bool   `json:"secret,omitempty"`
 }
 
-func (a *app) configCommand() *cobra.Command {
+// configCommand shows the settings.
+type configCommand struct{ job }
+
+func configCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show every setting and where it comes from",
 		Long: `Shows the settings that the other commands use here, and whether each comes from a
 flag, the environment, the .env file, the configuration file or the defaults.
-Secrets are hidden.`,
+Secrets are hidden, and those that are kept elsewhere are not read.`,
 		Example: `  pgmedic config
   pgmedic config --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.printConfig(a.cfg.Effective())
+			command := &configCommand{job: j}
+			return command.run(cmd.Context())
 		},
 	}
 	addConnection(cmd)
 	addStore(cmd)
+	withoutSecrets(cmd)
 	return cmd
 }
 
-func (a *app) printConfig(values []config.Value) error {
+func (cmd *configCommand) run(context.Context) error {
+	if err := cmd.cfg.CheckNotifications(); err != nil {
+		return err
+	}
+	return cmd.print(cmd.cfg.Effective())
+}
+
+func (cmd *configCommand) print(values []config.Value) error {
 	rows := make([]settingRow, 0, len(values))
 	cells := make([][]string, 0, len(values))
 	for _, v := range values {
 		rows = append(rows, settingRow{Key: v.Key, Value: v.Value, Origin: v.Origin.String(), Env: v.Env, Secret: v.Secret})
 		cells = append(cells, []string{v.Key, v.Origin.String(), v.Value})
 	}
-	if a.global.json {
-		return a.printJSON(map[string]any{"settings": rows, "file": a.cfg.File, "env_file": a.cfg.EnvFile})
+	if cmd.global.json {
+		return cmd.printJSON(map[string]any{"settings": rows, "file": cmd.cfg.File, "env_file": cmd.cfg.EnvFile})
 	}
-	a.printf("%s", terminal.Table([]string{"SETTING", "FROM", "VALUE"}, cells, terminal.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	headers, o := []string{"SETTING", "FROM", "VALUE"}, terminal.TableOptions{Shrink: []int{1}}
+	if cmd.stdoutTTY {
+		o.Width = cmd.stdoutWidth()
+	}
+	// A value is whole: it is below its name where a terminal has no room beside it.
+	for room := longestBeside; room > 0 && !terminal.Fits(headers, cells, o); room /= 2 {
+		if o.Below == nil {
+			o.Below = make([]string, len(cells))
+		}
+		for i, row := range cells {
+			if lipgloss.Width(row[2]) > room {
+				o.Below[i], row[2] = cmd.value(row[2]), ""
+			}
+		}
+	}
+	o.Move = []int{2}
+	printTable(cmd.env, headers, cells, o)
 	return nil
 }
 
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if a.global.json {
-				return a.printJSON(map[string]string{"version": a.version})
-			}
-			a.printf("pgmedic %s\n", a.version)
-			return nil
-		},
-	}
-}
+// longestBeside is the widest value that stays beside its setting where not all fit.
+const longestBeside = 64

@@ -52,23 +52,23 @@ func (r copiesRow) String() string {
 
 // lookAtCopies lists the configured stores of copies, all at once. One that
 // can't be read, or does not answer in time, is no error: nothing is known of it.
-func (a *app) lookAtCopies(ctx context.Context, f catalog.Filter) []copyStore {
-	stores := make([]copyStore, len(a.cfg.Copies))
+func (st stores) lookAtCopies(ctx context.Context, f catalog.Filter) []copyStore {
+	stores := make([]copyStore, len(st.cfg.Copies))
 	var all sync.WaitGroup
-	for i, c := range a.cfg.Copies {
+	for i, c := range st.cfg.Copies {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, copyLookTimeout)
 			defer cancel()
-			stores[i] = a.lookAtCopy(ctx, c, f)
+			stores[i] = st.lookAtCopy(ctx, c, f)
 		})
 	}
 	all.Wait()
 	return stores
 }
 
-func (a *app) lookAtCopy(ctx context.Context, target config.Copy, f catalog.Filter) copyStore {
+func (st stores) lookAtCopy(ctx context.Context, target config.Copy, f catalog.Filter) copyStore {
 	found := copyStore{Name: target.Name, Store: target.Store}
-	c, closed, err := a.openPlace(ctx, target.Place(), target.S3, true)
+	c, closed, err := st.openPlace(ctx, target.Place(), target.Access, true)
 	if err == nil {
 		defer closed()
 		found.have, err = c.Presences(ctx, f)
@@ -117,21 +117,21 @@ func copyWords(b *pgmedic.Backup, stores []copyStore) string {
 }
 
 // printUnreadCopies says which stores of copies could not be read.
-func (a *app) printUnreadCopies(stores []copyStore) {
+func (e *env) printUnreadCopies(stores []copyStore) {
 	for _, s := range stores {
 		if s.Error != "" {
-			a.printf("%s %s: %s\n", a.paint(a.stdoutTTY).warn("copies unknown:"), words.Clean(s.Name), words.Clean(s.Error))
+			e.wrapf("%s %s: %s\n", e.paint(e.stdoutTTY).warn("copies unknown:"), words.Clean(s.Name), words.Clean(s.Error))
 		}
 	}
 }
 
 // checkCopies does with each store of copies what a copy will do.
-func (a *app) checkCopies(ctx context.Context, l *checklist) {
-	for _, target := range a.cfg.Copies {
+func (cmd *checkCommand) checkCopies(ctx context.Context, l *checklist) {
+	for _, target := range cmd.cfg.Copies {
 		fail := func(err error) { l.fail("copy", fmt.Errorf("%s: %w", target.Name, err)) }
-		c, closed, err := a.openToTry(ctx, target.Place(), target.S3)
+		c, closed, err := cmd.stores.openToTry(ctx, target.Place(), target.Access)
 		if pgmedic.KindOf(err) == pgmedic.KindNotFound {
-			tryMissing(l, "copy", target.Name+", ", target.Place().Dir, true)
+			tryMissing(l, "copy", target.Name+", ", target.Place(), true)
 			continue
 		}
 		if err != nil {
@@ -142,6 +142,10 @@ func (a *app) checkCopies(ctx context.Context, l *checklist) {
 		var have catalog.Presences
 		if err == nil {
 			have, err = c.Presences(ctx, catalog.Filter{})
+		}
+		if err == nil {
+			cmd.stores.checkLocks(ctx, l, target.Name+", ", c.Store(), target.Place())
+			tryLeftovers(ctx, l, "copy", target.Name+", ", c.Store())
 		}
 		closed()
 		if err != nil {

@@ -3,19 +3,28 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 type copyFlags struct {
 	all bool
 	to  []string
+}
+
+// copyCommand copies backups to other stores.
+type copyCommand struct {
+	job
+	stores  stores
+	backups backups
+	copier  copier
+
+	args  []string
+	flags copyFlags
 }
 
 // copyRow is one backup and one place in the JSON of pgmedic copy.
@@ -28,7 +37,7 @@ type copyRow struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (a *app) copyCommand() *cobra.Command {
+func copyCLI(e *env) *cobra.Command {
 	var flags copyFlags
 	cmd := &cobra.Command{
 		Use:   "copy [ID|latest]",
@@ -42,6 +51,10 @@ complete store: all commands work on it with --store.
 
 With --all, a backup that retention would delete there is left out.
 
+With a base backup, or with --all, the WAL that the store of copies lacks is copied
+first, as far as retention needs it there. Between two runs, new WAL is in the first
+store alone.
+
 Without --to, backups are copied to each store listed under copies: in pgmedic.yaml,
 and to the bucket of CLOUD_STORAGE_ENABLED.`,
 		Example: `  pgmedic copy latest --to /mnt/nas/backups
@@ -49,52 +62,60 @@ and to the bucket of CLOUD_STORAGE_ENABLED.`,
   pgmedic copy --all`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			if flags.all && len(args) > 0 {
-				return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all and an id together")
-			}
-			return a.copy(cmd.Context(), args, flags)
+			return e.notified(cmd, "copy", func(ctx context.Context, j job) (err error) {
+				command := &copyCommand{job: j, stores: stores{j}, backups: newBackups(j), copier: newCopier(j), args: args, flags: flags}
+				return command.run(ctx)
+			})
 		},
 	}
 	addStore(cmd)
 	addUnencrypted(cmd)
 	addSetting(cmd, "jobs", "backup.jobs", "objects to copy at once, 8 at most (default: 4)")
 	cmd.Flags().BoolVar(&flags.all, "all", false, "copy every backup in the store")
-	cmd.Flags().StringArrayVar(&flags.to, "to", nil, "where to: a folder, s3://bucket/prefix, or the name of a configured copy; may be repeated")
+	cmd.Flags().StringArrayVar(&flags.to, "to", nil, "where to: a folder, the URL of a bucket (s3://, azblob://, gs://), or the name of a configured copy; may be repeated")
 	return cmd
 }
 
-func (a *app) copy(ctx context.Context, args []string, flags copyFlags) error {
-	targets, err := a.copyTargets(flags.to)
+func (cmd *copyCommand) run(ctx context.Context) error {
+	if cmd.flags.all && len(cmd.args) > 0 {
+		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all and an id together")
+	}
+	targets, err := cmd.copyTargets(cmd.flags.to)
 	if err != nil {
 		return err
 	}
-	from, closed, err := a.openCatalog(ctx)
+	from, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	entries, problem, err := a.selectBackups(ctx, from, args, flags.all)
+	entries, problem, err := cmd.backups.choose(ctx, from, cmd.args, cmd.flags.all)
 	if err != nil {
 		return err
 	}
-	rows := []copyRow{}
+	rows, walRows := []copyRow{}, []walCopyRow{}
 	for _, target := range targets {
 		wanted := entries
-		if flags.all {
-			wanted = a.retainedCopies(ctx, target, entries)
+		if cmd.flags.all {
+			wanted = cmd.retainedCopies(ctx, target, entries)
 		}
-		done, err := a.copyAll(ctx, from, target, wanted, true)
+		walDone, err := cmd.copier.copyWAL(ctx, from, target, wanted, cmd.flags.all)
+		walRows = append(walRows, walDone...)
+		if err != nil {
+			problem, wanted = errors.Join(problem, err), withoutBase(wanted)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		done, err := cmd.copier.copyAll(ctx, from, target, wanted, true)
 		rows = append(rows, done...)
 		problem = errors.Join(problem, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if a.global.json {
-		if err := a.printJSON(map[string]any{"copies": rows}); err != nil {
+	if cmd.global.json {
+		if err := cmd.printJSON(map[string]any{"copies": rows, "wal": walRows}); err != nil {
 			return err
 		}
 	}
@@ -102,106 +123,23 @@ func (a *app) copy(ctx context.Context, args []string, flags copyFlags) error {
 }
 
 // copyTargets are the stores that are named, or else the configured ones.
-func (a *app) copyTargets(named []string) ([]config.Copy, error) {
+func (cmd *copyCommand) copyTargets(named []string) ([]config.Copy, error) {
 	if len(named) == 0 {
-		if err := a.cfg.CheckBackup(); err != nil {
+		if err := cmd.cfg.CheckBackup(); err != nil {
 			return nil, err
 		}
-		if len(a.cfg.Copies) == 0 {
+		if len(cmd.cfg.Copies) == 0 {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "say where with --to, or name stores under copies: in pgmedic.yaml", "no copies are configured")
 		}
-		return a.cfg.Copies, nil
+		return cmd.cfg.Copies, nil
 	}
 	targets := make([]config.Copy, 0, len(named))
 	for _, text := range named {
-		target, err := a.cfg.ParseCopy(text, a.dir)
+		target, err := cmd.cfg.ParseCopy(text, cmd.dir)
 		if err != nil {
 			return nil, err
 		}
 		targets = append(targets, target)
 	}
 	return targets, nil
-}
-
-// copyAll copies backups to one place. What is wrong with one of them does not
-// keep the others from being copied, unless the place can't be reached.
-func (a *app) copyAll(ctx context.Context, from *catalog.Catalog, target config.Copy, entries []catalog.Entry, tell bool) (rows []copyRow, problem error) {
-	to, closed, err := a.openPlace(ctx, target.Place(), target.S3, false)
-	if err != nil {
-		return nil, fmt.Errorf("open copy store %s: %w", target.Name, err)
-	}
-	defer closed()
-	for _, e := range entries {
-		copied, err := a.copyEntry(ctx, from, to, e)
-		row := copyRow{ID: e.Backup.ID, To: target.Name, Store: location(to), Copied: copied}
-		if err != nil {
-			row.Error = words.OneLine(err.Error())
-			problem = errors.Join(problem, err)
-		}
-		rows = append(rows, row)
-		if tell {
-			a.printCopy(row)
-		}
-		if kind := pgmedic.KindOf(err); err != nil && (ctx.Err() != nil || kind == pgmedic.KindUnreachable) {
-			break
-		}
-	}
-	return rows, problem
-}
-
-// copyEntry copies one backup. What was edited since it was sealed is not handed on
-// by a host that can tell.
-func (a *app) copyEntry(ctx context.Context, from, to *catalog.Catalog, e catalog.Entry) (catalog.Copied, error) {
-	b, _, err := a.wholeBackup(ctx, from, e)
-	if err != nil {
-		return catalog.Copied{}, err
-	}
-	listen, done := a.progress()
-	defer done()
-	return from.CopyTo(ctx, catalog.CopyOptions{To: to, Backup: b, Jobs: min(a.cfg.Backup.Jobs, maxCopyJobs), Progress: listen})
-}
-
-// maxCopyJobs bounds what copies hold in memory: some 24 MiB for each in S3.
-const maxCopyJobs = 8
-
-func (a *app) printCopy(r copyRow) {
-	if a.global.json || r.Error != "" { // which is printed once, as the error of the run
-		return
-	}
-	if a.global.quiet {
-		a.printf("%s\n", r.ID)
-		return
-	}
-	phrase := fmt.Sprintf("%d objects, %s", r.Copied.Copied, words.Bytes(r.CopiedBytes))
-	switch {
-	case r.Copied.Copied == 0:
-		phrase = "was whole"
-	case r.Kept > 0:
-		phrase += fmt.Sprintf("; %d were there", r.Kept)
-	}
-	a.printf("%s %s to %s: %s\n", a.paint(a.stdoutTTY).good("copied"), r.ID, words.Clean(r.Store), phrase)
-}
-
-// copyTaken copies a backup that was just taken to each configured copy. The
-// backup stands whatever comes of that: what failed is of KindDegraded.
-func (a *app) copyTaken(ctx context.Context, from *catalog.Catalog, b *pgmedic.Backup) (copiesRow, error) {
-	row := copiesRow{Complete: 1, Wanted: 1 + len(a.cfg.Copies)}
-	var problem error
-	for _, target := range a.cfg.Copies {
-		_, err := a.copyAll(ctx, from, target, []catalog.Entry{{Backup: b}}, !a.global.quiet)
-		switch {
-		case err == nil:
-			row.Complete++
-		case ctx.Err() != nil:
-			return row, errors.Join(problem, context.Cause(ctx))
-		default:
-			hint := "`pgmedic copy " + b.ID + "` completes the copy"
-			if cause := pgmedic.HintOf(err); cause != "" {
-				hint = cause + "; then " + hint
-			}
-			problem = errors.Join(problem, pgmedic.Errorf(pgmedic.KindDegraded, hint,
-				"backup %s is taken, and its copy is not whole: %w", b.ID, err))
-		}
-	}
-	return row, problem
 }

@@ -11,13 +11,13 @@ import (
 
 // retainedCopies leaves out the backups that a store of copies does not have, and whose
 // retention would delete them there again.
-func (a *app) retainedCopies(ctx context.Context, target config.Copy, entries []catalog.Entry) []catalog.Entry {
+func (cmd *copyCommand) retainedCopies(ctx context.Context, target config.Copy, entries []catalog.Entry) []catalog.Entry {
 	policy := policyOf(target.Retention, 0, "")
 	if policy.Off() {
 		return entries
 	}
 	var there catalog.Listing
-	if to, closed, err := a.openPlace(ctx, target.Place(), target.S3, true); err == nil {
+	if to, closed, err := cmd.stores.openPlace(ctx, target.Place(), target.Access, true); err == nil {
 		defer closed()
 		if there, err = to.List(ctx, catalog.Filter{}); err != nil {
 			return entries // the copy itself says what is wrong
@@ -34,7 +34,7 @@ func (a *app) retainedCopies(ctx context.Context, target config.Copy, entries []
 		}
 	}
 	goes := map[string]bool{}
-	for _, s := range retention.PlanStores([]retention.Store{{Name: target.Name, Listing: catalog.Listing{Entries: all}, Policy: policy}}, retention.Options{Now: a.now()}) {
+	for _, s := range retention.PlanStores([]retention.Store{{Name: target.Name, Listing: catalog.Listing{Entries: all}, Policy: policy}}, retention.Options{Now: cmd.now()}) {
 		for _, d := range s.Decisions {
 			if d.Verdict == retention.Mark {
 				goes[catalog.Key(s.Entry(d.ID).Backup, "")] = true
@@ -43,7 +43,7 @@ func (a *app) retainedCopies(ctx context.Context, target config.Copy, entries []
 	}
 	kept := slices.DeleteFunc(slices.Clone(entries), func(e catalog.Entry) bool { return goes[catalog.Key(e.Backup, "")] && !has(e) })
 	if n := len(entries) - len(kept); n > 0 {
-		a.log.Info("left out what retention would delete there", "copy", target.Name, "backups", n)
+		cmd.log.Info("left out what retention would delete there", "copy", target.Name, "backups", n)
 	}
 	return kept
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/render/text"
-	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/store"
@@ -42,7 +42,7 @@ type demoFlags struct {
 	keep bool
 }
 
-func (a *app) demoCommand() *cobra.Command {
+func demoCLI(e *env) *cobra.Command {
 	var flags demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -52,17 +52,28 @@ backs it up, proves the backup, loses data, restores, undoes the restore, and
 reports on the server's health. It needs no configuration, uses no network, and
 leaves nothing behind.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), flags) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			j, err := demoJob(e)
+			if err != nil {
+				return err
+			}
+			command := &demoCommand{job: j, keys: keyring{j}, paint: e.paint(e.stdoutTTY), flags: flags}
+			return command.run(cmd.Context())
+		},
 	}
 	cmd.Flags().StringVar(&flags.size, "size", "small", "small, medium or large: some 40 MB, 400 MB or 2 GB")
 	cmd.Flags().BoolVar(&flags.keep, "keep", false, "keep the server until Ctrl-C, and say how to connect")
 	return cmd
 }
 
-// demo is one run of the demo.
-type demo struct {
-	*app
-	paint   paint
+// demoCommand shows everything on a server of its own.
+type demoCommand struct {
+	job
+	keys  keyring
+	paint paint
+	flags demoFlags
+
+	how     sealing
 	server  *scratch.Server
 	catalog *catalog.Catalog
 	target  postgres.Target
@@ -74,20 +85,20 @@ type demoResult struct {
 	BackupID        string            `json:"backup_id"`
 	Proof           pgmedic.Proof     `json:"proof"`
 	RecoverySeconds float64           `json:"recovery_seconds"`
-	Restore         *restore.Swapped  `json:"restore"`
-	Rollback        *restore.Swapped  `json:"rollback"`
+	Restore         *swap.Swapped     `json:"restore"`
+	Rollback        *swap.Swapped     `json:"rollback"`
 	Findings        []pgmedic.Finding `json:"findings"`
 }
 
-func (a *app) demo(ctx context.Context, flags demoFlags) (err error) {
-	patients, ok := map[string]string{"small": "5000", "medium": "50000", "large": "250000"}[flags.size]
+func (d *demoCommand) run(ctx context.Context) (err error) {
+	patients, ok := map[string]string{"small": "5000", "medium": "50000", "large": "250000"}[d.flags.size]
 	if !ok {
-		return pgmedic.Errorf(pgmedic.KindUsage, "use small, medium or large", "unknown size %q", flags.size)
+		return pgmedic.Errorf(pgmedic.KindUsage, "use small, medium or large", "unknown size %q", d.flags.size)
 	}
-	if err := a.demoConfig(); err != nil {
+	if d.how, err = d.keys.sealing(); err != nil {
 		return err
 	}
-	server, err := scratch.Start(ctx, scratch.Options{SearchDirs: a.cfg.Postgres.BinDirs, Logger: a.log})
+	server, err := scratch.Start(ctx, scratch.Options{SearchDirs: d.cfg.Postgres.BinDirs, Logger: d.log})
 	if err != nil {
 		return fmt.Errorf("start a private PostgreSQL: %w", err)
 	}
@@ -97,52 +108,48 @@ func (a *app) demo(ctx context.Context, flags demoFlags) (err error) {
 		}
 	}()
 	// Inside the server's folder, so that it goes, or is swept, with it.
-	s, err := store.NewLocal(store.LocalOptions{Dir: filepath.Join(server.Dir(), "backups"), Logger: a.log})
+	s, err := store.NewLocal(store.LocalOptions{Dir: filepath.Join(server.Dir(), "backups"), Logger: d.log})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = s.Close() }() // only a descriptor
-	d := &demo{app: a, paint: a.paint(a.stdoutTTY), server: server, catalog: catalog.New(s)}
+	d.server, d.catalog = server, catalog.New(s)
 	if d.target, err = postgres.ParseTarget(server.DSN(clinic)); err != nil {
 		return err
 	}
-	if err := d.run(ctx, patients); err != nil {
+	if err := d.tell(ctx, patients); err != nil {
 		return err
 	}
-	if flags.keep {
+	if d.flags.keep {
 		return d.wait(ctx)
 	}
 	return nil
 }
 
-// demoConfig takes nothing from the configuration but where PostgreSQL's
-// programs are.
-func (a *app) demoConfig() error {
+// demoJob takes nothing from the configuration but where PostgreSQL's programs are.
+func demoJob(e *env) (job, error) {
 	// A folder in which nobody keeps a configuration: the working folder's is
 	// for a real database.
 	o := config.Options{Dir: string(os.PathSeparator)}
-	for _, kv := range a.environ {
+	for _, kv := range e.environ {
 		if strings.HasPrefix(kv, "PGMEDIC_POSTGRES_DIRS=") || strings.HasPrefix(kv, "PGMEDIC_LOG_") {
 			o.Environ = append(o.Environ, kv)
 		}
 	}
 	cfg, err := config.Load(o)
 	if err != nil {
-		return err
+		return job{}, err
 	}
-	a.cfg = cfg
-	a.cfg.Server = "demo"
-	if a.log, err = a.logger(cfg.Log); err != nil {
-		return err
-	}
-	return a.prepareBackup()
+	cfg.Server = "demo"
+	log, err := e.logger(cfg, cfg.Log)
+	return job{env: e, cfg: cfg, log: log}, err
 }
 
 // storyColumn is where the story's text begins: number and title come before.
 const storyColumn = 16
 
 // headline prints one line of the story.
-func (d *demo) headline(n int, title, format string, args ...any) {
+func (d *demoCommand) headline(n int, title, format string, args ...any) {
 	if !d.global.json {
 		d.printf("%s  %s %s\n", d.paint.dim(strconv.Itoa(n)), d.paint.bold(fmt.Sprintf("%-12s", title)),
 			d.fit(fmt.Sprintf(format, args...), storyColumn))
@@ -150,16 +157,17 @@ func (d *demo) headline(n int, title, format string, args ...any) {
 }
 
 // more prints a further line below a headline.
-func (d *demo) more(format string, args ...any) {
+func (d *demoCommand) more(format string, args ...any) {
 	if !d.global.json {
 		d.printf("%*s%s\n", storyColumn, "", d.fit(fmt.Sprintf(format, args...), storyColumn))
 	}
 }
 
-func (d *demo) run(ctx context.Context, patients string) error {
+// tell tells the story, step by step.
+func (d *demoCommand) tell(ctx context.Context, patients string) error {
 	if !d.global.json {
 		d.printf("%s\n\n", d.fit("A sample clinic on a private PostgreSQL "+d.server.Version()+
-			". Nobody in it exists, and it is gone afterwards.", 0))
+			". Its patients are invented, and it is removed afterwards.", 0))
 	}
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return d.load(ctx, patients) },
@@ -181,7 +189,7 @@ func (d *demo) run(ctx context.Context, patients string) error {
 	return nil
 }
 
-func (d *demo) load(ctx context.Context, patients string) error {
+func (d *demoCommand) load(ctx context.Context, patients string) error {
 	admin, err := postgres.Connect(ctx, d.target.WithDatabase("postgres"))
 	if err != nil {
 		return err
@@ -213,8 +221,8 @@ SELECT (SELECT count(*) FROM public.patients), (SELECT count(*) FROM public.enco
 	return nil
 }
 
-func (d *demo) backup(ctx context.Context) error {
-	b, err := backup.Take(ctx, d.backupOptions(d.target, d.catalog))
+func (d *demoCommand) backup(ctx context.Context) error {
+	b, err := backup.Take(ctx, d.backupOptions(d.target, d.catalog, d.how))
 	if err != nil {
 		return err
 	}
@@ -224,7 +232,7 @@ func (d *demo) backup(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) drill(ctx context.Context) error {
+func (d *demoCommand) drill(ctx context.Context) error {
 	e, err := d.catalog.Get(ctx, d.result.BackupID, catalog.Filter{})
 	if err != nil {
 		return err
@@ -245,7 +253,7 @@ func (d *demo) drill(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) lose(ctx context.Context) error {
+func (d *demoCommand) lose(ctx context.Context) error {
 	if err := d.exec(ctx, "DELETE FROM public.claims"); err != nil {
 		return err
 	}
@@ -257,15 +265,15 @@ func (d *demo) lose(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) restore(ctx context.Context) error {
+func (d *demoCommand) restore(ctx context.Context) error {
 	e, err := d.catalog.Get(ctx, d.result.BackupID, catalog.Filter{})
 	if err != nil {
 		return err
 	}
-	done, err := restore.Replace(ctx, restore.SwapOptions{
+	done, err := swap.Replace(ctx, swap.Options{
 		Options: d.restoreOptions(d.target, d.catalog, e.Backup, nil), Live: clinic,
 		SafetyBackup: func(ctx context.Context) (string, error) {
-			o := d.backupOptions(d.target, d.catalog)
+			o := d.backupOptions(d.target, d.catalog, d.how)
 			o.Locked, o.Purpose = true, pgmedic.PurposeSafety
 			b, err := backup.Take(ctx, o)
 			if err != nil {
@@ -289,9 +297,9 @@ func (d *demo) restore(ctx context.Context) error {
 }
 
 // undo rolls the restore back, and forward again.
-func (d *demo) undo(ctx context.Context) error {
-	o := restore.SwapOptions{Options: d.restoreOptions(d.target, d.catalog, nil, nil), Live: clinic}
-	back, err := restore.Rollback(ctx, o)
+func (d *demoCommand) undo(ctx context.Context) error {
+	o := swap.Options{Options: d.restoreOptions(d.target, d.catalog, nil, nil), Live: clinic}
+	back, err := swap.Rollback(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -300,7 +308,7 @@ func (d *demo) undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := restore.Rollback(ctx, o); err != nil {
+	if _, err := swap.Rollback(ctx, o); err != nil {
 		return err
 	}
 	again, err := d.claims(ctx)
@@ -320,7 +328,7 @@ ANALYZE public.audit_log`
 
 // mutes silence what is so on purpose: a server that is thrown away needs no
 // disk to be waited for.
-func (d *demo) mutes() []judge.Mute {
+func (d *demoCommand) mutes() []judge.Mute {
 	var all []judge.Mute
 	for _, id := range []string{"fsync-off", "full-page-writes-off", "checksums-off"} {
 		all = append(all, judge.Mute{ID: id, Reason: "the demo's server is thrown away", Until: d.now().Add(time.Hour)})
@@ -328,7 +336,7 @@ func (d *demo) mutes() []judge.Mute {
 	return all
 }
 
-func (d *demo) health(ctx context.Context) error {
+func (d *demoCommand) health(ctx context.Context) error {
 	if err := d.exec(ctx, morning); err != nil {
 		return err
 	}
@@ -350,7 +358,7 @@ func (d *demo) health(ctx context.Context) error {
 	return text.Write(d.rawOut, render.NewReport(d.now(), got, findings, d.mutes()...), d.textOptions(true))
 }
 
-func (d *demo) exec(ctx context.Context, sql string) error {
+func (d *demoCommand) exec(ctx context.Context, sql string) error {
 	conn, err := postgres.Connect(ctx, d.target)
 	if err != nil {
 		return err
@@ -360,7 +368,7 @@ func (d *demo) exec(ctx context.Context, sql string) error {
 	return postgres.Wrap(err, "change the sample clinic")
 }
 
-func (d *demo) claims(ctx context.Context) (n int64, err error) {
+func (d *demoCommand) claims(ctx context.Context) (n int64, err error) {
 	conn, err := postgres.Connect(ctx, d.target)
 	if err != nil {
 		return 0, err
@@ -371,7 +379,7 @@ func (d *demo) claims(ctx context.Context) (n int64, err error) {
 }
 
 // wait keeps the server until an interrupt.
-func (d *demo) wait(ctx context.Context) error {
+func (d *demoCommand) wait(ctx context.Context) error {
 	fmt.Fprintf(d.stderr, "\nThe server runs until Ctrl-C. In another terminal:\n  export DATABASE_URL=%q\n  export BACKUP_DIR=%s\n  psql \"$DATABASE_URL\"\n",
 		d.server.DSN(clinic), filepath.Join(d.server.Dir(), "backups"))
 	<-ctx.Done() // the end that was asked for, and no failure

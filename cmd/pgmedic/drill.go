@@ -6,14 +6,12 @@ import (
 	"os"
 
 	"github.com/shirou/gopsutil/v4/disk"
-	"github.com/shirou/gopsutil/v4/mem"
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/postgres"
-	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 type drillFlags struct {
@@ -21,8 +19,21 @@ type drillFlags struct {
 	sample              int
 }
 
-func (a *app) drillCommand() *cobra.Command {
+// drillCommand proves a backup.
+type drillCommand struct {
+	job
+	servers servers
+	stores  stores
+	keys    keyring
+	backups backups
+
+	args  []string
+	flags drillFlags
+}
+
+func drillCLI(e *env) *cobra.Command {
 	var flags drillFlags
+	var moment momentFlags
 	cmd := &cobra.Command{
 		Use:   "drill [ID|latest]",
 		Short: "Prove a backup: restore it into a throwaway server and check the copy",
@@ -36,23 +47,35 @@ By default the scratch is a private server of the same major version on this mac
 with durable settings, no network, and restrictions on what the backup's content can
 do: the receipt lists those that were in force (cage). With --on-server it is a
 temporary database on the configured server, with --scratch on another server. There
-the content is not restricted; missing roles are listed, not created.`,
+the content is not restricted; missing roles are listed, not created.
+
+With --at a whole cluster is recovered to a moment, from a base backup and WAL, in a
+private server. The drill checks that the recovery ended with the predicted transaction,
+the checksum of every page, and every database with amcheck; assertions are asked of the
+configured database. --at random draws a moment out of all that can be recovered.`,
 		Example: `  pgmedic drill latest
   pgmedic drill 7f3a9c --scratch-dir /var/tmp
   pgmedic drill --sample 30            # a random one of the newest 30
-  pgmedic drill latest --on-server`,
+  pgmedic drill latest --on-server
+  pgmedic drill --at random --within 7d`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			if cmd.Flags().Changed("sample") && (flags.sample < 1 || len(args) > 0) {
-				return pgmedic.Errorf(pgmedic.KindUsage, "write --sample 10, say, and no id", "--sample takes a number of backups to choose from")
-			}
-			if flags.onServer && cmd.Flags().Changed("scratch") {
-				return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--on-server and --scratch together")
-			}
-			return a.drill(cmd.Context(), args, flags)
+			return e.notified(cmd, "drill", func(ctx context.Context, j job) (err error) {
+				if cmd.Flags().Changed("sample") && (flags.sample < 1 || len(args) > 0) {
+					return pgmedic.Errorf(pgmedic.KindUsage, "write --sample 10, say, and no id", "--sample takes a number of backups to choose from")
+				}
+				if flags.onServer && cmd.Flags().Changed("scratch") {
+					return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--on-server and --scratch together")
+				}
+				if err := checkMoment(cmd.Flags(), moment, args); err != nil {
+					return err
+				}
+				command := &drillCommand{job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, backups: newBackups(j), args: args, flags: flags}
+				if moment.at != "" {
+					return (&momentCommand{drillCommand: *command, moment: moment}).run(ctx)
+				}
+				return command.run(ctx)
+			})
 		},
 	}
 	addConnection(cmd)
@@ -63,66 +86,88 @@ the content is not restricted; missing roles are listed, not created.`,
 	f := cmd.Flags()
 	f.BoolVar(&flags.onServer, "on-server", false, "drill on the configured server, in a temporary database")
 	f.IntVar(&flags.sample, "sample", 0, "drill one of the newest N backups, chosen at random")
+	addMoment(f, &moment)
 	f.BoolVar(&flags.noAmcheck, "no-amcheck", false, "skip amcheck, which reads every index and table")
 	return cmd
 }
 
-func (a *app) drill(ctx context.Context, args []string, flags drillFlags) error {
-	c, closed, err := a.openCatalog(ctx)
+func (cmd *drillCommand) run(ctx context.Context) error {
+	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	e, err := a.drilled(ctx, c, args, flags.sample)
+	e, err := cmd.drilled(ctx, c, cmd.flags.sample)
 	if err != nil {
 		return err
 	}
+	if err := refusePhysical(e.Backup, "a drill of a database"); err != nil {
+		return pgmedic.Errorf(pgmedic.KindUsage, "drill a moment of its cluster, such as --at latest; or name a backup of a database (`pgmedic list`)", "%w", err)
+	}
+	cmd.trail.aboutBackup(e.Backup)
+	about := outcome{database: e.Backup.Database.Name, backup: e.Backup.ID}
 	if e.Backup, err = c.Whole(ctx, e); err != nil {
+		about.err = err
+		cmd.outcomes.add(about)
 		return err
 	}
-	release, err := a.holdInUse(ctx, c, e, "drill")
+	release, err := cmd.backups.holdInUse(ctx, c, e, "drill")
 	if err != nil {
 		return err
 	}
 	defer release()
-	key, err := a.readKey(ctx, c, e.Backup)
+	key, err := cmd.keys.readKey(ctx, c, e.Backup)
 	if err != nil {
+		about.err = err
+		cmd.outcomes.add(about)
 		return err
 	}
-	o := a.drillOptions(ctx, c, e.Backup, key)
-	if err := a.drillPlace(&o, flags.onServer); err != nil {
+	o := cmd.drillOptions(ctx, c, e.Backup, key)
+	if err := cmd.drillPlace(&o, cmd.flags.onServer); err != nil {
 		return err
 	}
-	if flags.noAmcheck {
+	if cmd.flags.noAmcheck {
 		o.SkipAmcheck = "left out by --no-amcheck"
 	}
 	if o.Kind == pgmedic.ScratchPrivate {
-		a.warnScratchSpace(ctx, e.Backup)
+		cmd.warnScratchSpace(ctx, e.Backup)
 	}
-	listen, done := a.progress()
+	listen, done := cmd.progress()
 	o.Progress = listen
 	r, err := drill.Run(ctx, o)
 	done()
+	return cmd.finish(about, e.Backup, r, err, nil)
+}
+
+// finish says how a drill ended; more prints what only this one has.
+func (cmd *drillCommand) finish(about outcome, b *pgmedic.Backup, r *pgmedic.Receipt, err error, more func()) error {
+	if about.err = err; r != nil {
+		about.err = failedReceipts([]*pgmedic.Receipt{r}, err)
+	}
+	cmd.outcomes.add(about)
 	if r == nil {
 		return err
 	}
-	if a.global.json {
-		if jsonErr := a.printJSON(r); jsonErr != nil {
-			return jsonErr
+	if cmd.global.json {
+		if err := cmd.printJSON(r); err != nil {
+			return err
 		}
-	} else {
-		a.printReceipt(r, e.Backup)
+		return about.err
 	}
-	return failedReceipts([]*pgmedic.Receipt{r}, err)
+	cmd.printReceipt(r, b)
+	if more != nil {
+		more()
+	}
+	return about.err
 }
 
 // drilled is the backup that is drilled: the one named, or a random one of the
 // newest of the configured database.
-func (a *app) drilled(ctx context.Context, c *catalog.Catalog, args []string, sample int) (catalog.Entry, error) {
+func (cmd *drillCommand) drilled(ctx context.Context, c *catalog.Catalog, sample int) (catalog.Entry, error) {
 	if sample == 0 {
-		return a.getBackup(ctx, c, args)
+		return cmd.backups.get(ctx, c, cmd.args)
 	}
-	f, err := a.filter()
+	f, err := cmd.backups.filter()
 	if err != nil {
 		return catalog.Entry{}, err
 	}
@@ -135,50 +180,30 @@ func (a *app) drilled(ctx context.Context, c *catalog.Catalog, args []string, sa
 
 // drillPlace says where the drill restores to: --on-server goes over the
 // configured server for drills.
-func (a *app) drillPlace(o *drill.Options, onServer bool) (err error) {
-	o.Kind, o.Maintenance = pgmedic.ScratchPrivate, a.cfg.Database.MaintenanceDatabase
+func (cmd *drillCommand) drillPlace(o *drill.Options, onServer bool) (err error) {
+	o.Kind, o.Maintenance = pgmedic.ScratchPrivate, cmd.cfg.Database.MaintenanceDatabase
 	switch {
 	case onServer:
 		o.Kind = pgmedic.ScratchOnServer
-		o.Target, err = a.target()
-	case a.cfg.Drill.ScratchURL != "":
+		o.Target, err = cmd.servers.target()
+	case cmd.cfg.Drill.ScratchURL != "":
 		o.Kind = pgmedic.ScratchGiven
-		o.Target, err = postgres.ParseTarget(a.cfg.Drill.ScratchURL.Reveal())
+		o.Target, err = postgres.ParseTarget(cmd.cfg.Drill.ScratchURL.Reveal())
+		o.Target = cmd.servers.renewedScratch(o.Target.Below(cmd.cfg.Folder("drill.scratch_url")))
 	}
 	return err
 }
 
-// drillOptions are those of the configuration, for a private server.
-func (a *app) drillOptions(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, key *seal.Key) drill.Options {
-	d := a.cfg.Drill
-	o := drill.Options{
-		Catalog: c, Backup: b, Key: key, Tools: a.tools(), ServerDirs: a.cfg.Postgres.BinDirs, ScratchDir: d.ScratchDir,
-		PreloadLibraries: d.PreloadLibraries, Jobs: a.cfg.Backup.Jobs, AssertionTimeout: d.AssertionTimeout,
-		Host: a.host(), Version: a.version, ShowData: a.shownData(), Logger: a.log, Now: a.now,
-	}
-	if !d.Amcheck {
-		o.SkipAmcheck = "left out by the configuration (drill.amcheck)"
-	}
-	for _, s := range d.Assertions {
-		o.Assertions = append(o.Assertions, drill.Assertion{Name: s.Name, SQL: s.SQL, Expect: s.Expect, Min: s.Min, Max: s.Max})
-	}
-	// Where it can't be known the receipt does not say.
-	if memory, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		o.MemoryBytes = int64(memory.Total)
-	}
-	return o
-}
-
 // warnScratchSpace warns of a folder that may have no room for the copy. It may
 // have: a copy is smaller by what was dead in the source.
-func (a *app) warnScratchSpace(ctx context.Context, b *pgmedic.Backup) {
-	dir := a.cfg.Drill.ScratchDir
+func (cmd *drillCommand) warnScratchSpace(ctx context.Context, b *pgmedic.Backup) {
+	dir := cmd.cfg.Drill.ScratchDir
 	if dir == "" {
 		dir = os.TempDir()
 	}
 	usage, err := disk.UsageWithContext(ctx, dir)
 	if err == nil && usage.Free < uint64(max(b.Database.SizeBytes, 0)) {
-		a.log.Warn("the folder for the throwaway server may be too small: name another with --scratch-dir",
+		cmd.log.Warn("the folder for the throwaway server may be too small: name another with --scratch-dir",
 			"folder", dir, "free_bytes", usage.Free, "database_bytes", b.Database.SizeBytes)
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,32 +12,70 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/docs"
+	"github.com/pgmedic/pgmedic/internal/render/markdown"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-func (a *app) explainCommand() *cobra.Command {
+// explainCommand prints the page of the finding that args name.
+type explainCommand struct {
+	*env
+	args []string
+}
+
+func explainCLI(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [FINDING]",
 		Short: "Explain a finding of the report, and what to do about it",
 		Long: `Prints the page of a finding: what it means, its threshold and the source of that
-threshold, and what to do. Without a name it lists the findings.`,
+threshold, and what to do. Without a name it lists the findings. The text is laid out
+for a terminal of any width; to a file or a pipe it is written the same way, at most 100
+columns wide and without colours. --json has it in Markdown.`,
 		Example: `  pgmedic explain slot-inactive`,
 		Args:    atMostOne,
-		RunE: func(_ *cobra.Command, args []string) error {
-			sections := findingSections(findingsPage())
-			if len(args) == 0 {
-				return a.listFindings(sections)
-			}
-			i := slices.IndexFunc(sections, func(s findingSection) bool { return s.ID == args[0] })
-			if i < 0 {
-				return unknownFinding(args[0], sections)
-			}
-			if a.global.json {
-				return a.printJSON(sections[i])
-			}
-			a.printf("%s\n\n%s\n", sections[i].ID, withoutMarkup(sections[i].Text))
-			return nil
+		RunE: func(cmd *cobra.Command, args []string) error {
+			command := &explainCommand{env: e, args: args}
+			return command.run(cmd.Context())
 		},
+	}
+}
+
+func (cmd *explainCommand) run(context.Context) error {
+	sections := findingSections(findingsPage())
+	if len(cmd.args) == 0 {
+		return cmd.list(sections)
+	}
+	i := slices.IndexFunc(sections, func(s findingSection) bool { return s.ID == cmd.args[0] })
+	if i < 0 {
+		return unknownFinding(cmd.args[0], sections)
+	}
+	if cmd.global.json {
+		return cmd.printJSON(sections[i])
+	}
+	if err := printPage(cmd.env, "## "+sections[i].ID+"\n\n"+sections[i].Text); err != nil {
+		return fmt.Errorf("explain %s: %w", sections[i].ID, err)
+	}
+	return nil
+}
+
+// printPage prints a text in Markdown to standard output, laid out for a terminal, and in
+// the same way, without colours, to a file or a pipe.
+func printPage(e *env, source string) error {
+	_, err := io.WriteString(e.rawOut, markdown.Render(source, markdown.Options{
+		Width: helpWidth(e), Color: e.paint(e.stdoutTTY).on, Link: documentLink,
+	}))
+	return err
+}
+
+// documentLink shows where a link of a page leads: to an address, or to another page of the
+// documentation, but not to another finding, whose id is the link's words.
+func documentLink(destination string) string {
+	switch page, _, _ := strings.Cut(destination, "#"); {
+	case strings.Contains(destination, "://"):
+		return destination
+	case page == "":
+		return ""
+	default:
+		return "docs/" + destination
 	}
 }
 
@@ -79,13 +120,17 @@ func explanation(id string) string {
 	return ""
 }
 
-func (a *app) listFindings(sections []findingSection) error {
-	if a.global.json {
-		return a.printJSON(map[string]any{"findings": sections})
+func (cmd *explainCommand) list(sections []findingSection) error {
+	if cmd.global.json {
+		return cmd.printJSON(map[string]any{"findings": sections})
+	}
+	width := 0
+	for _, s := range sections {
+		width = max(width, len(s.ID))
 	}
 	for _, s := range sections {
 		first, _, _ := strings.Cut(withoutMarkup(s.Text), ". ")
-		a.printf("%-28s %s\n", s.ID, strings.TrimSuffix(words.OneLine(first), ".")+".")
+		cmd.printf("%-*s  %s\n", width, s.ID, cmd.fit(strings.TrimSuffix(words.OneLine(first), ".")+".", width+2))
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,11 +43,11 @@ func addList(cmd *cobra.Command, name, key, usage string) {
 // withDefault adds to the words of a flag the default of its setting, where they say
 // none.
 func withDefault(key, usage string) string {
-	i := slices.IndexFunc(config.Keys(), func(k config.Key) bool { return k.Key == key })
-	if i < 0 || strings.Contains(usage, "default") {
+	if strings.Contains(usage, "default") {
 		return usage
 	}
-	if def := config.Keys()[i].Default; def != "" && def != "0" && def != "0s" {
+	k, _ := config.KeyOf(key)
+	if def := k.Default; def != "" && def != "0" && def != "0s" {
 		usage += " (default: " + def + ")"
 	}
 	return usage
@@ -87,6 +86,8 @@ func invalidValue(command string, err error) error {
 		what, hint = "a duration", config.DurationHint
 	case "int":
 		what, hint = "a whole number", "write it as --"+invalid.GetFlag().Name+" 10, say"
+	case "rate":
+		what, hint = "a number of bytes a second from 32k to 1G", "write it as --"+invalid.GetFlag().Name+" 50M, say"
 	case "bool":
 		what, hint = "true or false", "leave the value out: the flag alone means true"
 	}

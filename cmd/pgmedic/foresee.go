@@ -11,13 +11,14 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // foresee says what a restore would do. What would stop it makes the exit code
 // that the restore would have.
-func (a *app) foresee(ctx context.Context, o restore.SwapOptions) error {
-	p, err := restore.Foresee(ctx, o)
+func (cmd *restoreCommand) foresee(ctx context.Context, o swap.Options) error {
+	p, err := swap.Foresee(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -25,10 +26,10 @@ func (a *app) foresee(ctx context.Context, o restore.SwapOptions) error {
 		p.Checks = append(p.Checks, foreseeSpace(ctx, p))
 	}
 	switch {
-	case a.global.json:
-		err = a.printJSON(p)
-	case !a.global.quiet:
-		a.printPreview(p)
+	case cmd.global.json:
+		err = cmd.printJSON(p)
+	case !cmd.global.quiet:
+		cmd.printPreview(p)
 	}
 	if err != nil {
 		return err
@@ -36,19 +37,19 @@ func (a *app) foresee(ctx context.Context, o restore.SwapOptions) error {
 	return p.Obstacle()
 }
 
-func (a *app) printPreview(p *restore.Preview) {
+func (cmd *restoreCommand) printPreview(p *restore.Preview) {
 	what := "would be restored into a new database " + words.Clean(p.Database)
 	if p.Swap {
 		what = "would replace database " + words.Clean(p.Database)
 	}
-	a.printf("%s: backup %s %s\n", a.paint(a.stdoutTTY).bold("nothing was made"), p.BackupID, what)
-	a.fields("to fetch", words.Bytes(p.FetchBytes), "database", words.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
-	a.printChecks(p.Checks)
+	cmd.wrapf("%s: backup %s %s\n", cmd.paint(cmd.stdoutTTY).bold("nothing was made"), p.BackupID, what)
+	cmd.fields("to fetch", words.Bytes(p.FetchBytes), "database", words.Bytes(p.DatabaseBytes)+" when it was backed up", "steps", strings.Join(p.Steps, ", "), "globals", globalsWords(p.Globals))
+	cmd.printChecks(p.Checks)
 	for _, name := range p.Standbys {
-		a.printf("  %-14s %s\n", "standby", words.Clean(name))
+		cmd.wrapf("  %-14s %s\n", "standby", words.Clean(name))
 	}
 	for _, o := range p.Outside {
-		a.printf("  %-14s %s\n", words.Clean(o.Kind), a.fit(words.Clean(o.Name+": "+o.Note), 17))
+		cmd.wrapf("  %-14s %s\n", words.Clean(o.Kind), cmd.fit(words.Clean(o.Name+": "+o.Note), 17))
 	}
 }
 

@@ -22,7 +22,7 @@ func ownDefaults() []string {
 func TestDefaultsInHelp(t *testing.T) {
 	told := regexp.MustCompile(`\(default: ([^)]*)\)$`)
 	seen := 0
-	for _, cmd := range commandsBelow(helpApp().rootCommand()) {
+	for _, cmd := range commandsBelow(rootCLI(helpEnv())) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			keys := f.Annotations[settingKey]
 			if len(keys) != 1 || slices.Contains(ownDefaults(), f.Name) {
@@ -54,7 +54,7 @@ func TestDefaultsInHelp(t *testing.T) {
 // TestValuesInHelp holds the values that a shell offers against those that help names.
 func TestValuesInHelp(t *testing.T) {
 	offered := fixedValues()
-	for _, cmd := range commandsBelow(helpApp().rootCommand()) {
+	for _, cmd := range commandsBelow(rootCLI(helpEnv())) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			name := strings.TrimPrefix(cmd.CommandPath(), "pgmedic ") + " --" + f.Name
 			for _, v := range offered[name] {
@@ -70,7 +70,7 @@ func TestValuesInHelp(t *testing.T) {
 	}
 }
 
-func helpApp() *app {
+func helpEnv() *env {
 	var out bytes.Buffer
-	return &app{stdout: &out, stderr: &out, stdoutWidth: func() int { return 0 }, stderrWidth: func() int { return 0 }}
+	return &env{stdout: &out, stderr: &out, stdoutWidth: func() int { return 0 }, stderrWidth: func() int { return 0 }}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/user"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,9 +26,35 @@ type heldRow struct {
 	Holds []catalog.Hold `json:"holds"`
 	// Unmarked is true where a mark for deletion was taken off.
 	Unmarked bool `json:"unmarked"`
+	// Damaged is true where the manifest can't be used.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
-func (a *app) holdCommand() *cobra.Command {
+// holder holds and releases a backup in every store that has it.
+type holder struct {
+	job
+	stores  stores
+	backups backups
+}
+
+func newHolder(j job) holder { return holder{job: j, stores: stores{j}, backups: newBackups(j)} }
+
+// holdCommand keeps a backup from being deleted.
+type holdCommand struct {
+	holder
+	args  []string
+	flags holdFlags
+}
+
+// releaseCommand releases a hold.
+type releaseCommand struct {
+	holder
+	args []string
+	// name is the hold's, or empty where there is one alone.
+	name string
+}
+
+func holdCLI(e *env) *cobra.Command {
 	var flags holdFlags
 	cmd := &cobra.Command{
 		Use:   "hold ID",
@@ -37,15 +62,18 @@ func (a *app) holdCommand() *cobra.Command {
 		Long: `Holds a backup in every configured store that has it: pgmedic prune keeps it, whatever
 retention says, until all of its holds are released or have ended. A backup can have
 several holds, which their names tell apart. A store that can't be reached is named
-(exit code 15): run the same hold again, which completes it.`,
+(exit code 15): run the same hold again, which completes it. A hold for a length of time
+that you run again ends when it did before.`,
 		Example: `  pgmedic hold 7f3a9c --reason 'legal case 118'
   pgmedic hold latest --reason 'before the migration' --name migration --until 2027-03-31`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.hold(cmd.Context(), args, flags)
+			command := &holdCommand{holder: newHolder(j), args: args, flags: flags}
+			return command.run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&flags.reason, "reason", "", "why it is kept")
@@ -54,22 +82,25 @@ several holds, which their names tell apart. A store that can't be reached is na
 	return cmd
 }
 
-func (a *app) releaseCommand() *cobra.Command {
+func releaseCLI(e *env) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "release ID",
 		Short: "Release a hold, and take a backup's mark for deletion off",
 		Long: `Releases a hold of a backup in every configured store that has it, and takes its mark
 for deletion off, if it has one. The next pgmedic prune judges the backup again. Of a
-backup that has several holds, name the one to release.`,
+backup that has several holds, name the one to release. It works for a damaged backup, too,
+whose manifest can't be used: give its id.`,
 		Example: `  pgmedic release 7f3a9c
   pgmedic release 7f3a9c --name migration`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.release(cmd.Context(), args, name)
+			command := &releaseCommand{holder: newHolder(j), args: args, name: name}
+			return command.run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name of the hold, where there are several")
@@ -82,104 +113,150 @@ type foundIn struct {
 	entry catalog.Entry
 }
 
-// findEverywhere finds a backup in all configured stores. The stores that could not be
-// read are the second error: it is for the caller to say what that means.
-func (a *app) findEverywhere(ctx context.Context, stores retained, args []string) (found []foundIn, unread, err error) {
-	ref, f := catalog.Latest, catalog.Filter{Now: a.now()}
-	if len(args) > 0 {
-		ref = args[0]
+// everywhere is a backup in all configured stores that have it.
+type everywhere struct {
+	found []foundIn
+	// damaged are the stores in which its manifest can't be used.
+	damaged []damagedIn
+	// unread says which stores could not be read: it is for the caller to say what that
+	// means.
+	unread error
+}
+
+// id is that of the backup.
+func (e everywhere) id() string {
+	if len(e.found) > 0 {
+		return e.found[0].entry.Backup.ID
 	}
-	if ref == catalog.Latest {
-		if f, err = a.filter(); err != nil {
-			return nil, nil, err
-		}
+	return e.damaged[0].ID
+}
+
+// about notes in the trail which backup it is.
+func (e everywhere) about(t *trail) {
+	if len(e.found) > 0 {
+		t.aboutBackup(e.found[0].entry.Backup)
+		return
 	}
+	server, database := folderNames(e.damaged[0].Folder)
+	t.about(act{object: e.damaged[0].ID, params: map[string]string{"server": server, "database": database}})
+}
+
+// findEverywhere finds a backup in all configured stores.
+func (h holder) findEverywhere(ctx context.Context, stores retained, args []string) (all everywhere, err error) {
+	ref, f, err := h.backups.named(args)
+	if err != nil {
+		return all, err
+	}
+	f.Now = h.now()
 	var missing error
 	for _, s := range stores {
 		if s.err == nil {
 			var e catalog.Entry
 			if e, s.err = s.catalog.Get(ctx, ref, f); s.err == nil {
-				found, ref, f = append(found, foundIn{s, e}), e.Backup.ID, catalog.Filter{Now: a.now()}
+				all.found, ref, f = append(all.found, foundIn{s, e}), e.Backup.ID, catalog.Filter{Now: h.now()}
+				continue
+			}
+			if d, err := findDamaged(ctx, s, ref, f, s.err); err != nil {
+				s.err = err
+			} else if d != nil {
+				all.damaged, ref, f = append(all.damaged, *d), d.ID, catalog.Filter{Now: h.now()}
 				continue
 			}
 		}
 		switch kind := pgmedic.KindOf(s.err); {
 		case ctx.Err() != nil:
-			return nil, nil, context.Cause(ctx)
+			return all, context.Cause(ctx)
 		case kind == pgmedic.KindNotFound:
 			missing = errors.Join(missing, s.err)
 		case kind == pgmedic.KindUnreachable:
-			unread = errors.Join(unread, s.err)
+			all.unread = errors.Join(all.unread, s.err)
 		default:
-			return nil, nil, s.err
+			return all, s.err
 		}
 	}
-	if len(found) == 0 {
-		return nil, nil, errors.Join(unread, missing)
+	if len(all.found)+len(all.damaged) == 0 {
+		return all, errors.Join(all.unread, missing)
 	}
-	return found, unread, nil
+	return all, nil
 }
 
-// openStores opens all configured stores, of which some can't be.
-func (a *app) openStores(ctx context.Context) retained {
-	var all retained
-	for _, s := range a.cfg.Stores() {
-		store := &heldStore{StoreOf: s}
-		store.catalog, store.closed, store.err = a.openPlace(ctx, s.Place, s.S3, true)
-		all = append(all, store)
-	}
-	return all
-}
-
-func (a *app) hold(ctx context.Context, args []string, flags holdFlags) error {
-	h, err := a.newHold(args, flags)
+func (cmd *holdCommand) run(ctx context.Context) error {
+	asked, length, err := cmd.newHold()
 	if err != nil {
 		return err
 	}
-	stores := a.openStores(ctx)
+	stores := cmd.stores.openAll(ctx)
 	defer stores.close()
-	found, unread, err := a.findEverywhere(ctx, stores, args)
+	all, err := cmd.findEverywhere(ctx, stores, cmd.args)
 	if err != nil {
 		return err
 	}
+	found := all.found
+	all.about(cmd.trail)
+	cmd.trail.about(act{reason: asked.Reason, params: map[string]string{"hold": asked.Name, "until": cmd.flags.until}})
 	var rows []heldRow
 	var failed error
 	for _, x := range found {
-		if err := x.store.catalog.AddHold(ctx, x.entry.Backup, h); err != nil {
+		h := asked
+		if length {
+			h.Until = endOf(x, found, asked)
+		}
+		err := cmd.stores.checkLockable(x, h)
+		if err == nil {
+			err = x.store.catalog.AddHold(ctx, x.entry.Backup, h)
+		}
+		if err == nil {
+			err = cmd.stores.lockHeld(ctx, x, append(x.entry.Held(cmd.now()), h))
+		}
+		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("in %s: %w", x.store.Name, err))
 			continue
 		}
 		row := heldRow{ID: x.entry.Backup.ID, Store: x.store.Name, Holds: append(slices.DeleteFunc(slices.Clone(x.entry.Holds),
 			func(other catalog.Hold) bool { return other.Name == h.Name }), h)}
 		rows = append(rows, row)
-		a.printHeld("held", row, h.Name)
+		cmd.printHeld("held", row, h.Name)
 	}
-	return a.endHold(rows, failed, unread, "held")
+	for _, d := range all.damaged {
+		failed = errors.Join(failed, d.refuseHold())
+	}
+	return cmd.end(rows, failed, all.unread, "held")
 }
 
-// newHold checks what was asked for.
-func (a *app) newHold(args []string, flags holdFlags) (catalog.Hold, error) {
-	var h catalog.Hold
-	if len(args) == 0 {
-		return h, pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
+// endOf is when a hold for a length of time ends in one store: where it was asked for
+// before, when it ends there, or in another store, so that it can be repeated.
+func endOf(x foundIn, found []foundIn, h catalog.Hold) time.Time {
+	for _, at := range append([]foundIn{x}, found...) {
+		for _, there := range at.entry.Holds {
+			if there.Name == h.Name && there.By == h.By && there.Reason == h.Reason && there.Until.After(h.At) {
+				return there.Until
+			}
+		}
 	}
-	if strings.TrimSpace(flags.reason) == "" {
-		return h, pgmedic.Errorf(pgmedic.KindUsage, "say --reason 'legal case 118', say", "a hold has a reason")
+	return h.Until
+}
+
+// newHold checks what was asked for. It reports whether that is for a length of time.
+func (cmd *holdCommand) newHold() (h catalog.Hold, length bool, err error) {
+	if len(cmd.args) == 0 {
+		return h, false, pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
 	}
-	h = catalog.Hold{Name: flags.name, By: a.userName(), Host: a.host(), At: a.now().UTC(), Reason: flags.reason}
+	if strings.TrimSpace(cmd.flags.reason) == "" {
+		return h, false, pgmedic.Errorf(pgmedic.KindUsage, "for example, give --reason 'legal case 118'", "a hold needs a reason")
+	}
+	h = catalog.Hold{Name: cmd.flags.name, By: cmd.userName(), Host: hostName(), At: cmd.now().UTC(), Reason: cmd.flags.reason}
 	if h.Name == "" {
 		h.Name = regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(strings.TrimLeft(h.By, "._-"), "-")
 	}
-	var err error
-	if flags.until != "" {
-		h.Until, err = until(flags.until, a.now())
+	if cmd.flags.until != "" {
+		h.Until, length, err = until(cmd.flags.until, cmd.now())
 	}
-	return h, err
+	return h, length, err
 }
 
-// until is when a hold ends: a date, at whose end it does, a moment, or a length.
-func until(text string, now time.Time) (time.Time, error) {
-	at, err := time.Parse(time.RFC3339, text)
+// until is when a hold ends: a date, at whose end it does, a moment, or a length from now.
+func until(text string, now time.Time) (at time.Time, length bool, err error) {
+	at, err = time.Parse(time.RFC3339, text)
 	if err != nil {
 		if at, err = time.Parse(time.DateOnly, text); err == nil {
 			at = at.AddDate(0, 0, 1)
@@ -188,72 +265,91 @@ func until(text string, now time.Time) (time.Time, error) {
 	if err != nil {
 		var l pgmedic.Length
 		if l, err = pgmedic.ParseLength(text); err == nil {
-			at = now.AddDate(l.Years, l.Months, l.Days).Add(l.Rest)
+			at, length = now.AddDate(l.Years, l.Months, l.Days).Add(l.Rest), true
 		}
 	}
 	switch {
 	case err != nil:
-		return at, pgmedic.Errorf(pgmedic.KindUsage, "write a date such as 2027-03-31, or a length such as 90d", "--until is neither a date nor a length of time")
+		return at, length, pgmedic.Errorf(pgmedic.KindUsage, "write a date such as 2027-03-31, or a length such as 90d", "--until is neither a date nor a length of time")
 	case !at.After(now):
-		return at, pgmedic.Errorf(pgmedic.KindUsage, "name a later one", "--until is not in the future")
+		return at, length, pgmedic.Errorf(pgmedic.KindUsage, "name a later one", "--until is not in the future")
 	}
-	return at.UTC(), nil
+	return at.UTC(), length, nil
 }
 
-// userName is who runs pgmedic.
-func (a *app) userName() string {
-	for _, kv := range a.environ {
-		if name, ok := strings.CutPrefix(kv, "SUDO_USER="); ok && name != "" {
-			return name
-		}
-	}
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return u.Username
-	}
-	return "unknown"
-}
-
-func (a *app) release(ctx context.Context, args []string, name string) error {
-	if len(args) == 0 {
+func (cmd *releaseCommand) run(ctx context.Context) error {
+	if len(cmd.args) == 0 {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name one of `pgmedic list`, or latest", "no backup is named")
 	}
-	stores := a.openStores(ctx)
+	stores := cmd.stores.openAll(ctx)
 	defer stores.close()
-	found, unread, err := a.findEverywhere(ctx, stores, args)
+	all, err := cmd.findEverywhere(ctx, stores, cmd.args)
 	if err != nil {
 		return err
 	}
-	if name, err = chooseHold(found, name); err != nil {
+	all.about(cmd.trail)
+	name, err := all.chooseHold(cmd.name)
+	if err != nil {
+		return err
+	}
+	if err := cmd.trail.intend(ctx, act{params: map[string]string{"hold": name}}); err != nil {
 		return err
 	}
 	var rows []heldRow
 	var failed error
-	for _, x := range found {
-		row, err := x.release(ctx, name)
+	for _, x := range all.found {
+		// Before the hold is gone, so that it can be repeated.
+		err := cmd.stores.unlockHeld(ctx, x, name)
+		var row heldRow
 		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("in %s: %w", x.store.Name, err))
+			if pgmedic.KindOf(err) != pgmedic.KindIntegrity { // an object is lost, and the others are released
+				continue
+			}
+		}
+		if row, err = x.release(ctx, name); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("in %s: %w", x.store.Name, err))
 			continue
 		}
 		rows = append(rows, row)
-		a.printHeld("released", row, name)
+		cmd.printHeld("released", row, name)
 	}
-	return a.endHold(rows, failed, unread, "released")
+	for _, d := range all.damaged {
+		err := cmd.stores.unlockDamaged(ctx, d, name)
+		var row heldRow
+		if err == nil {
+			row, err = d.release(ctx, name)
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("in %s: %w", d.store.Name, err))
+			continue
+		}
+		rows = append(rows, row)
+		cmd.printHeld("released", row, name)
+	}
+	return cmd.end(rows, failed, all.unread, "released")
 }
 
 // chooseHold returns the hold to release: the one that is named, or the only one. It is
 // empty where there is only a mark.
-func chooseHold(found []foundIn, name string) (string, error) {
+func (e everywhere) chooseHold(name string) (string, error) {
 	var names []string
 	marked := false
-	for _, x := range found {
-		marked = marked || x.entry.Mark != nil
-		for _, h := range x.entry.Holds {
+	add := func(holds []catalog.Hold, mark *catalog.Mark) {
+		marked = marked || mark != nil
+		for _, h := range holds {
 			if !slices.Contains(names, h.Name) {
 				names = append(names, h.Name)
 			}
 		}
 	}
-	id := found[0].entry.Backup.ID
+	for _, x := range e.found {
+		add(x.entry.Holds, x.entry.Mark)
+	}
+	for _, d := range e.damaged {
+		add(d.Holds, d.Mark)
+	}
+	id := e.id()
 	slices.Sort(names)
 	switch {
 	case name != "" && slices.Contains(names, name):
@@ -293,12 +389,12 @@ func (x foundIn) release(ctx context.Context, name string) (heldRow, error) {
 	return row, nil
 }
 
-func (a *app) printHeld(word string, r heldRow, name string) {
-	if a.global.json {
+func (h holder) printHeld(word string, r heldRow, name string) {
+	if h.global.json {
 		return
 	}
-	if a.global.quiet {
-		a.printf("%s\n", words.Clean(r.ID))
+	if h.global.quiet {
+		h.wrapf("%s\n", words.Clean(r.ID))
 		return
 	}
 	if name == "" {
@@ -308,19 +404,25 @@ func (a *app) printHeld(word string, r heldRow, name string) {
 	if name != "" {
 		text += fmt.Sprintf(", hold %q", name)
 	}
+	if i := slices.IndexFunc(r.Holds, func(h catalog.Hold) bool { return h.Name == name && !h.Until.IsZero() }); i >= 0 {
+		text += ", until " + r.Holds[i].Until.UTC().Format("2006-01-02 15:04Z")
+	}
+	if r.Damaged {
+		text += " (damaged)"
+	}
 	if r.Unmarked && name != "" {
 		text += ", and its mark taken off"
 	}
 	if n := len(r.Holds); word == "released" && n > 0 {
 		text += "; " + count(n, "hold") + " left"
 	}
-	a.printf("%s %s\n", a.paint(a.stdoutTTY).good(word), a.value(text))
+	h.wrapf("%s %s\n", h.paint(h.stdoutTTY).good(word), h.value(text))
 }
 
-// endHold prints the JSON, and makes one error of the stores in which it was not done.
-func (a *app) endHold(rows []heldRow, failed, unread error, what string) error {
-	if a.global.json {
-		if err := a.printJSON(map[string]any{"stores": orEmpty(rows)}); err != nil {
+// end prints the JSON, and makes one error of the stores in which it was not done.
+func (h holder) end(rows []heldRow, failed, unread error, what string) error {
+	if h.global.json {
+		if err := h.printJSON(map[string]any{"stores": orEmpty(rows)}); err != nil {
 			return err
 		}
 	}

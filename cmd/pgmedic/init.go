@@ -13,10 +13,24 @@ import (
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-func (a *app) initCommand() *cobra.Command {
-	var preset string
-	var rolesOnly bool
-	var keys keyFlags
+type initFlags struct {
+	preset    string
+	rolesOnly bool
+	keys      keyFlags
+}
+
+// initCommand writes the configuration and a key pair, and prints the SQL of roles.
+type initCommand struct {
+	*env
+	// load reads the configuration, once it is written.
+	load  func() (job, error)
+	flags initFlags
+	// set are the settings that flags give.
+	set []config.Flag
+}
+
+func initCLI(e *env) *cobra.Command {
+	var flags initFlags
 	cmd := &cobra.Command{
 		Use: "init",
 		Example: `  pgmedic init --preset staging
@@ -38,36 +52,34 @@ them: move it off this host, and keep it in two places. Without it the backups a
 lost.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.init(cmd, preset, rolesOnly, keys)
+			command := &initCommand{env: e, load: func() (job, error) { return e.load(cmd) }, flags: flags, set: changedSettings(cmd)}
+			return command.run(cmd.Context())
 		},
 	}
 	addConnection(cmd)
-	cmd.Flags().StringVar(&preset, "preset", "production", strings.Join(config.Presets(), ", "))
-	cmd.Flags().BoolVar(&rolesOnly, "roles-only", false, "write no file, only print the SQL")
-	keys.add(cmd)
+	cmd.Flags().StringVar(&flags.preset, "preset", "production", strings.Join(config.Presets(), ", "))
+	cmd.Flags().BoolVar(&flags.rolesOnly, "roles-only", false, "write no file, only print the SQL")
+	flags.keys.add(cmd)
 	return cmd
 }
 
-func (a *app) init(cmd *cobra.Command, preset string, rolesOnly bool, keys keyFlags) error {
-	out := initialised{}
-	if !rolesOnly {
-		var err error
-		if out, err = a.writeConfig(preset, keys); err != nil {
+func (cmd *initCommand) run(ctx context.Context) (err error) {
+	out, j := initialised{}, job{}
+	if !cmd.flags.rolesOnly {
+		if out, err = cmd.writeConfig(); err != nil {
 			return err
 		}
-	}
-	if !rolesOnly {
 		// The last word, since a key that is lost is lost for ever.
-		defer func() { a.printInitialised(out) }()
+		defer func() { cmd.printInitialised(out, j.cfg) }()
 	}
-	if err := a.load(cmd); err != nil {
+	if j, err = cmd.load(); err != nil {
 		return err
 	}
-	out.RolesSQL = rolesSQL(a.initServer(cmd.Context()), a.cfg.Database.MaintenanceDatabase)
-	if a.global.json {
-		return a.printJSON(out)
+	out.RolesSQL = rolesSQL(cmd.server(ctx, servers{j}), j.cfg.Database.MaintenanceDatabase)
+	if cmd.global.json {
+		return cmd.printJSON(out)
 	}
-	a.printf("%s", out.RolesSQL)
+	cmd.printf("%s", out.RolesSQL)
 	return nil
 }
 
@@ -83,20 +95,20 @@ type owned struct {
 	owners    []string
 }
 
-// initServer asks the configured server what it is. Without one the newest
+// server asks the configured server what it is. Without one the newest
 // kind is assumed, and said.
-func (a *app) initServer(ctx context.Context) owned {
+func (cmd *initCommand) server(ctx context.Context, s servers) owned {
 	assumed := owned{
 		version: "14 or later", versionNum: 140000, database: "your_database", owner: "its_owner", owners: []string{"its_owner"},
 	}
-	t, err := a.databaseTarget("")
+	t, err := s.databaseTarget("")
 	if err != nil {
-		fmt.Fprintln(a.stderr, "no database is configured yet: the SQL is for PostgreSQL 14 and later")
+		fmt.Fprintln(cmd.stderr, "no database is configured yet: the SQL is for PostgreSQL 14 and later")
 		return assumed
 	}
 	o, err := readOwned(ctx, t)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", words.OneLine(err.Error()))
+		fmt.Fprintf(cmd.stderr, "%s; the SQL is for PostgreSQL 14 and later\n", words.OneLine(err.Error()))
 		return assumed
 	}
 	return o
@@ -123,7 +135,7 @@ WHERE d.datname = current_database()`).
 	return o, postgres.Wrap(err, "look at the database's owners")
 }
 
-// rolesSQL is the SQL of three roles with the least privileges that their work
+// rolesSQL is the SQL of four roles with the least privileges that their work
 // needs, in one database of a server.
 func rolesSQL(o owned, maintenance string) string {
 	database, maintenance := sqltext.QuoteIdent(o.database), sqltext.QuoteIdent(maintenance)
@@ -170,6 +182,13 @@ func rolesSQL(o owned, maintenance string) string {
 	line("-- Only a superuser can restore what only a superuser may make (untrusted extensions and")
 	line("-- languages, event triggers, publications of all tables, objects of a superuser), and")
 	line("-- objects in a schema that their owner does not own.")
+	line("")
+	line("-- WAL and base backups, for point-in-time recovery: reads all of every database and the")
+	line("-- hashes of all passwords, and writes nothing. Leave it out if you stream no WAL.")
+	line("CREATE ROLE pgmedic_replication LOGIN REPLICATION;")
+	line("-- In pg_hba.conf, above other lines that fit, with the address of the host that streams:")
+	line("-- hostssl replication pgmedic_replication 10.0.0.5/32 scram-sha-256")
+	line("-- and then: SELECT pg_catalog.pg_reload_conf();")
 	return b.String()
 }
 

@@ -46,9 +46,10 @@ type initialised struct {
 
 // writeConfig writes the commented configuration and the key pair that it
 // names: both or, on an error, none. Neither is ever written over another.
-func (a *app) writeConfig(preset string, keys keyFlags) (initialised, error) {
-	out := initialised{File: a.absolute(a.global.config, "pgmedic.yaml")}
-	taken := a.takenOver(out.File)
+func (cmd *initCommand) writeConfig() (initialised, error) {
+	preset, keys := cmd.flags.preset, cmd.flags.keys
+	out := initialised{File: cmd.absolute(cmd.global.config, "pgmedic.yaml")}
+	taken := cmd.takenOver(out.File)
 	out.Taken = slices.Sorted(maps.Keys(taken))
 	data, err := config.ExampleWith(preset, taken)
 	if err != nil {
@@ -60,10 +61,10 @@ func (a *app) writeConfig(preset string, keys keyFlags) (initialised, error) {
 	text := string(data)
 	if !keys.none {
 		var secret string
-		if out.PublicKey, secret, err = newPair(keys.postQuantum, a.now()); err != nil {
+		if out.PublicKey, secret, err = newPair(keys.postQuantum, cmd.now()); err != nil {
 			return out, err
 		}
-		out.IdentityFile = a.absolute(keys.identity, filepath.Join(filepath.Dir(out.File), identityName))
+		out.IdentityFile = cmd.absolute(keys.identity, filepath.Join(filepath.Dir(out.File), identityName))
 		text = withKeys(text, preset, out)
 		if err := writeNew(out.IdentityFile, secret, "name another with --identity, or add --no-keys: what it opens may be needed"); err != nil {
 			return out, err
@@ -76,26 +77,15 @@ func (a *app) writeConfig(preset string, keys keyFlags) (initialised, error) {
 	return out, err
 }
 
-// takenOver are the settings of the environment and of a .env file beside the file that
+// takenOver are the settings of flags, of the environment and of a .env file beside the file that
 // is to be written. What is wrong with them is said when they are used.
-func (a *app) takenOver(file string) map[string]string {
-	environ := slices.DeleteFunc(slices.Clone(a.environ), func(pair string) bool { return strings.HasPrefix(pair, "PGMEDIC_CONFIG=") })
-	cfg, err := config.Load(config.Options{EnvFile: a.global.envFile, Environ: environ, Dir: filepath.Dir(file)})
+func (cmd *initCommand) takenOver(file string) map[string]string {
+	environ := slices.DeleteFunc(slices.Clone(cmd.environ), func(pair string) bool { return strings.HasPrefix(pair, "PGMEDIC_CONFIG=") })
+	cfg, err := config.Load(config.Options{EnvFile: cmd.global.envFile, Environ: environ, Dir: filepath.Dir(file), Flags: cmd.set})
 	if err != nil {
 		return nil
 	}
 	return cfg.Taken()
-}
-
-// absolute makes a path of the command line absolute.
-func (a *app) absolute(path, otherwise string) string {
-	if path == "" {
-		path = otherwise
-	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(a.dir, path)
-	}
-	return path
 }
 
 // newPair makes an age key pair; secret is the text that age-keygen writes.
@@ -149,36 +139,36 @@ func writeNew(path, text, hint string) error {
 }
 
 // printInitialised says what was written, and what to do with it, beside the
-// SQL that goes to psql.
-func (a *app) printInitialised(out initialised) {
-	fmt.Fprintf(a.stderr, "wrote %s\n", out.File)
+// SQL that goes to psql. cfg is nil where it could not be read.
+func (cmd *initCommand) printInitialised(out initialised, cfg *config.Config) {
+	fmt.Fprintf(cmd.stderr, "wrote %s\n", out.File)
 	if len(out.Taken) > 0 {
-		fmt.Fprintf(a.stderr, "taken over from the environment or .env, which still override it: %s\n", strings.Join(out.Taken, ", "))
+		fmt.Fprintf(cmd.stderr, "taken over from the environment or .env, which still override it: %s\n", strings.Join(out.Taken, ", "))
 	}
-	phrase, passphrase := "", a.cfg != nil && a.cfg.Backup.EncryptionKey.Reveal() != ""
+	phrase, passphrase := "", cfg != nil && cfg.Backup.EncryptionKey.Reveal() != ""
 	if passphrase {
-		phrase = fmt.Sprint(a.cfg.Origin("backup.encryption_key"))
+		phrase = fmt.Sprint(cfg.Origin("backup.encryption_key"))
 	}
 	switch {
 	case out.IdentityFile == "" && passphrase:
-		fmt.Fprintf(a.stderr, "backups are encrypted with the passphrase of %s: keep it in two places\n", phrase)
+		fmt.Fprintf(cmd.stderr, "backups are encrypted with the passphrase of %s: keep it in two places\n", phrase)
 		return
 	case out.IdentityFile == "":
-		fmt.Fprintln(a.stderr, "backups are not encrypted until backup.recipients names somebody who can read them")
+		fmt.Fprintln(cmd.stderr, "backups are not encrypted until backup.recipients names somebody who can read them")
 		return
 	}
-	fmt.Fprintf(a.stderr, "wrote %s\npublic key: %s\n", out.IdentityFile, out.PublicKey)
-	if a.cfg != nil && (!slices.Contains(a.cfg.Backup.Recipients, out.PublicKey) || a.cfg.Backup.Encryption == "aes-256-cbc") {
-		fmt.Fprintln(a.stderr, "backups are not encrypted to this key, because the environment or .env sets backup.recipients or backup.encryption otherwise: see pgmedic config")
+	fmt.Fprintf(cmd.stderr, "wrote %s\npublic key: %s\n", out.IdentityFile, out.PublicKey)
+	if cfg != nil && (!slices.Contains(cfg.Backup.Recipients, out.PublicKey) || cfg.Backup.Encryption == "aes-256-cbc") {
+		fmt.Fprintln(cmd.stderr, "backups are not encrypted to this key, because the environment or .env sets backup.recipients or backup.encryption otherwise: see pgmedic config")
 	}
-	if a.global.quiet {
+	if cmd.global.quiet {
 		return
 	}
-	only := "Only the secret key in that file reads\nthem, and nobody can make it again:"
+	only := "Only the secret key in that file reads\nthem, and it cannot be made again:"
 	if passphrase {
-		only = "The secret key in that file reads\nthem, and so does the passphrase of " + phrase + ". Nobody can make\neither again:"
+		only = "The secret key in that file reads\nthem, and so does the passphrase of " + phrase + ". Neither can be\nmade again:"
 	}
-	fmt.Fprintf(a.stderr, `
+	fmt.Fprintf(cmd.stderr, `
 Backups are encrypted to the public key. %s
   1. Copy it to two places that do not fail together: a password manager, a printout.
   2. Take it off the hosts that are backed up. Backing up needs the public key only,

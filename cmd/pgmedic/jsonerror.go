@@ -25,22 +25,22 @@ type jsonError struct {
 	} `json:"error"`
 }
 
-func (a *app) printJSONError(err error) {
+func (e *env) printJSONError(err error, code int) {
 	var out jsonError
-	out.Error.Kind, out.Error.ExitCode = pgmedic.KindOf(err).String(), exitCode(pgmedic.KindOf(err))
+	out.Error.Kind, out.Error.ExitCode = pgmedic.KindOf(err).String(), code
 	out.Error.Message, out.Error.Hint = words.OneLine(err.Error()), words.OneLine(pgmedic.HintOf(err))
 	var unredacted interface{ Unredacted() string }
-	if a.global.showData && errors.As(err, &unredacted) {
+	if e.global.showData && errors.As(err, &unredacted) {
 		out.Error.Data = cleanLines(unredacted.Unredacted())
 	}
 	var text strings.Builder
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false) // it is read by people, too
 	if err := encoder.Encode(out); err != nil {
-		a.printError(err)
+		e.printError(err)
 		return
 	}
-	fmt.Fprint(a.stderr, text.String())
+	fmt.Fprint(e.stderr, text.String())
 }
 
 // asksJSON reports whether --json is among the arguments, for errors of arguments that

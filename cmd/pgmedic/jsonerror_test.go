@@ -21,7 +21,7 @@ func TestJSONErrors(t *testing.T) {
 	}
 	for kind := pgmedic.KindFailed; kind <= pgmedic.KindInterrupted; kind++ {
 		var out bytes.Buffer
-		(&app{stderr: &out}).printJSONError(pgmedic.Errorf(kind, "look <there>", "no database %q\x1b[2J\nerror: forged", "clinic"))
+		(&env{stderr: &out}).printJSONError(pgmedic.Errorf(kind, "look <there>", "no database %q\x1b[2J\nerror: forged", "clinic"), exitCode(kind))
 		var got map[string]map[string]any
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil || strings.Count(out.String(), "\n") != 1 {
 			t.Fatalf("%v: %s", err, out.String())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +21,8 @@ import (
 type keysRow struct {
 	ID       string `json:"id"`
 	Database string `json:"database"`
+	// WAL is true where it is an epoch of WAL, and Database says of which server.
+	WAL bool `json:"wal,omitempty"`
 	// Encrypted is true where the backup has a key of its own, by age.
 	Encrypted bool     `json:"encrypted"`
 	Keys      []keyRow `json:"keys"`
@@ -30,6 +31,8 @@ type keysRow struct {
 	// Skipped says why nothing was to be done, Error why it could not be.
 	Skipped string `json:"skipped,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// changed is true if there are other keys now.
+	changed bool
 }
 
 // keyRow is one way to open a backup.
@@ -45,58 +48,54 @@ type keyRow struct {
 	Odd string `json:"odd,omitempty"`
 }
 
-// keyChange is what keys add, remove and rotate do to a backup. Adding comes
-// first, so that there is a way at every moment.
-type keyChange struct {
-	all bool
-	// add is who is to open the backup, too.
-	add *newWay
-	// remove is the name of the way to take away.
-	remove string
+// keysListCommand lists the ways to open a backup.
+type keysListCommand struct {
+	job
+	stores  stores
+	keys    keyring
+	backups backups
+
+	args []string
 }
 
-// newWay is a way to open backups that is to be added.
-type newWay struct {
-	name string
-	to   age.Recipient
-	// with opens what was wrapped to a passphrase.
-	with age.Identity
-}
-
-func (a *app) keysCommand() *cobra.Command {
+func keysCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "List, add, remove and rotate the ways to open encrypted backups",
+		Short: "List, add, remove and rotate the ways to open encrypted backups; sign backups",
 		Long: `Each encrypted backup has its own key, which is stored wrapped once for each way to
 open it: for each public key and for a passphrase. These commands add and remove
-such wraps; they neither read nor write the stored data.
+such wraps; they neither read nor write the stored data. WAL has a key for each epoch,
+which is one run of its writer or a day: --all means epochs, too, and the id of an epoch
+is given as that of a backup is.
 
 backup.recipients and backup.encryption_key set which keys open new backups.`,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.keysListCommand(), a.keysAddCommand(), a.keysRemoveCommand(), a.keysRotateCommand())
+	cmd.AddCommand(keysListCLI(e), keysAddCLI(e), keysRemoveCLI(e), keysRotateCLI(e), keysNewCLI(e), keysSignCLI(e))
 	return cmd
 }
 
-func (a *app) keysListCommand() *cobra.Command {
+func keysListCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list [ID|latest]",
 		Short:   "List the ways to open a backup, and which of them this host has",
 		Example: "  pgmedic keys list latest",
 		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.keysList(cmd.Context(), args)
+			command := &keysListCommand{job: j, stores: stores{j}, keys: keyring{j}, backups: newBackups(j), args: args}
+			return command.run(cmd.Context())
 		},
 	}
 	addStore(cmd)
 	return cmd
 }
 
-func (a *app) keysAddCommand() *cobra.Command {
+func keysAddCLI(e *env) *cobra.Command {
 	var change keyChange
 	var recipient, variable string
 	cmd := &cobra.Command{
@@ -105,24 +104,23 @@ func (a *app) keysAddCommand() *cobra.Command {
 		Example: `  pgmedic keys add latest --recipient age1…
   pgmedic keys add --all --passphrase-env NEW_PASSPHRASE`,
 		Args: atMostOne,
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			if change.add, err = a.newWay(recipient, variable, "--recipient"); err != nil {
-				return err
-			}
-			return a.changeKeys(cmd.Context(), args, change)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.notifiedDeed(cmd, "keys", func(ctx context.Context, j job) (err error) {
+				if change.add, err = readWay(e.environ, recipient, variable, "--recipient"); err != nil {
+					return err
+				}
+				return newKeysChange(j, args, change).run(ctx)
+			})
 		},
 	}
 	addStore(cmd)
-	cmd.Flags().BoolVar(&change.all, "all", false, "every encrypted backup in the store")
+	cmd.Flags().BoolVar(&change.all, "all", false, "every encrypted backup and all encrypted WAL in the store")
 	cmd.Flags().StringVar(&recipient, "recipient", "", "age public key to add")
 	cmd.Flags().StringVar(&variable, "passphrase-env", "", "environment variable that holds the passphrase to add")
 	return cmd
 }
 
-func (a *app) keysRemoveCommand() *cobra.Command {
+func keysRemoveCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove ID|latest NAME",
 		Short: "Remove one way to open a backup",
@@ -132,17 +130,16 @@ a copy of the data: removing a key does not undo that.`,
 		Example: "  pgmedic keys remove latest recipient-1a2b3c4d",
 		Args:    backupAndKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			return a.changeKeys(cmd.Context(), args[:1], keyChange{remove: wrapName(args[1])})
+			return e.notifiedDeed(cmd, "keys", func(ctx context.Context, j job) error {
+				return newKeysChange(j, args[:1], keyChange{remove: wrapName(args[1])}).run(ctx)
+			})
 		},
 	}
 	addStore(cmd)
 	return cmd
 }
 
-func (a *app) keysRotateCommand() *cobra.Command {
+func keysRotateCLI(e *env) *cobra.Command {
 	var change keyChange
 	var from, to, variable string
 	cmd := &cobra.Command{
@@ -153,22 +150,21 @@ old key does not open are left alone. Run again, it continues where it stopped.`
 		Example: `  pgmedic keys rotate --all --from recipient-1a2b3c4d --to age1…
   pgmedic keys rotate --all --from passphrase --to-passphrase-env NEW_PASSPHRASE`,
 		Args: atMostOne,
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			if from == "" {
-				return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "--from is missing: which key is to go")
-			}
-			change.remove = wrapName(from)
-			if change.add, err = a.newWay(to, variable, "--to"); err != nil {
-				return err
-			}
-			return a.changeKeys(cmd.Context(), args, change)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.notifiedDeed(cmd, "keys", func(ctx context.Context, j job) (err error) {
+				if from == "" {
+					return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "--from is missing: which key is to go")
+				}
+				change.remove = wrapName(from)
+				if change.add, err = readWay(e.environ, to, variable, "--to"); err != nil {
+					return err
+				}
+				return newKeysChange(j, args, change).run(ctx)
+			})
 		},
 	}
 	addStore(cmd)
-	cmd.Flags().BoolVar(&change.all, "all", false, "every encrypted backup in the store")
+	cmd.Flags().BoolVar(&change.all, "all", false, "every encrypted backup and all encrypted WAL in the store")
 	cmd.Flags().StringVar(&from, "from", "", "name of the key to remove, or the public key itself")
 	cmd.Flags().StringVar(&to, "to", "", "age public key to add")
 	cmd.Flags().StringVar(&variable, "to-passphrase-env", "", "environment variable that holds the passphrase to add")
@@ -183,9 +179,9 @@ func wrapName(nameOrKey string) string {
 	return nameOrKey
 }
 
-// newWay reads who is to be added. A passphrase comes from the environment:
+// readWay reads who is to be added. A passphrase comes from the environment:
 // the command line is no place for one.
-func (a *app) newWay(recipient, variable, flag string) (*newWay, error) {
+func readWay(environ []string, recipient, variable, flag string) (*newWay, error) {
 	if (recipient == "") == (variable == "") {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give "+flag+" age1…, or name an environment variable that holds a passphrase",
 			"say which one key is to be added")
@@ -198,7 +194,7 @@ func (a *app) newWay(recipient, variable, flag string) (*newWay, error) {
 		return &newWay{name: recipientName(recipient), to: to}, nil
 	}
 	phrase := ""
-	for _, pair := range a.environ {
+	for _, pair := range environ {
 		if name, value, _ := strings.Cut(pair, "="); name == variable {
 			phrase = value
 		}
@@ -219,25 +215,34 @@ func (a *app) newWay(recipient, variable, flag string) (*newWay, error) {
 	return &newWay{name: passphraseKey, to: to, with: with}, nil
 }
 
-func (a *app) keysList(ctx context.Context, args []string) error {
-	c, closed, err := a.openCatalog(ctx)
+func (cmd *keysListCommand) run(ctx context.Context) error {
+	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	e, err := a.getBackup(ctx, c, args)
+	e, epochs, err := cmd.backups.entryOrEpoch(ctx, c, cmd.args)
 	if err != nil {
 		return err
 	}
-	row, err := a.keysOf(ctx, c, e.Backup)
+	var row keysRow
+	if len(epochs) > 0 {
+		row, err = cmd.keys.epochKeys(ctx, epochs[0])
+	} else {
+		row, err = cmd.keys.keysOf(ctx, c, e.Backup)
+	}
 	if err != nil {
 		return err
 	}
-	if a.global.json {
-		return a.printJSON(row)
+	if cmd.global.json {
+		return cmd.printJSON(row)
 	}
 	if !row.Encrypted {
-		a.printf("backup %s has no keys of its own: %s\n", row.ID, words.Clean(sealWords(e.Backup)))
+		what := "not encrypted"
+		if !row.WAL {
+			what = sealWords(e.Backup)
+		}
+		cmd.wrapf("%s has no keys of its own: %s\n", row.ID, words.Clean(what))
 		return nil
 	}
 	lines, unknown := make([][]string, 0, len(row.Keys)), false
@@ -255,10 +260,9 @@ func (a *app) keysList(ctx context.Context, args []string) error {
 		}
 		lines = append(lines, []string{words.Clean(k.Name), string(k.Kind), opens, public})
 	}
-	a.printf("%s", terminal.Table([]string{"NAME", "KIND", "THIS HOST OPENS IT", "PUBLIC KEY"}, lines,
-		terminal.TableOptions{Color: a.paint(a.stdoutTTY).on}))
+	printTable(cmd.env, []string{"NAME", "KIND", "THIS HOST OPENS IT", "PUBLIC KEY"}, lines, terminal.TableOptions{Shrink: []int{3}, Move: []int{3}})
 	if unknown {
-		a.printf("%s\n", a.paint(a.stdoutTTY).dim("The store holds no public keys. A name ends in the first 8 digits of the SHA-256 of its key: printf %s age1… | sha256sum"))
+		cmd.wrapf("%s\n", cmd.paint(cmd.stdoutTTY).dim("The store holds no public keys. A name ends in the first 8 digits of the SHA-256 of its key: printf %s age1… | sha256sum"))
 	}
 	return nil
 }
@@ -272,14 +276,14 @@ func short(key string) string {
 }
 
 // keysOf lists the ways to open a backup.
-func (a *app) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (keysRow, error) {
+func (kr keyring) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (keysRow, error) {
 	row := keysRow{
 		ID: b.ID, Database: b.Database.Name, Keys: []keyRow{}, Encrypted: b.Seal.Encryption == string(seal.EncryptionAge),
 	}
 	if !row.Encrypted {
 		return row, nil
 	}
-	with, err := a.identities()
+	with, err := kr.identities()
 	if err != nil {
 		return row, err
 	}
@@ -291,18 +295,7 @@ func (a *app) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup)
 	if err != nil {
 		return row, err
 	}
-	public := map[string]string{}
-	for _, text := range a.cfg.Backup.Recipients {
-		public[recipientName(text)] = text
-	}
-	for _, id := range with {
-		switch id := id.(type) {
-		case *age.X25519Identity:
-			public[recipientName(id.Recipient().String())] = id.Recipient().String()
-		case *age.HybridIdentity:
-			public[recipientName(id.Recipient().String())] = id.Recipient().String()
-		}
-	}
+	public := kr.publicKeys(with)
 	tries := newTries(with)
 	for _, w := range wraps {
 		k := keyRow{Name: w.Name, Kind: seal.KindOfWrap(w.Data), PublicKey: public[w.Name], Odd: w.Odd}
@@ -317,142 +310,19 @@ func (a *app) keysOf(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup)
 	return row, nil
 }
 
-// changeKeys does a change to one backup or to all. What can't be done to one
-// does not keep it from the others; it is told, and the run fails.
-func (a *app) changeKeys(ctx context.Context, args []string, change keyChange) error {
-	if change.all == (len(args) > 0) {
-		return pgmedic.Errorf(pgmedic.KindUsage, "name a backup, or latest, or give --all", "say which backups are meant, once")
+// publicKeys are the public keys that this host knows, by the names of their wraps.
+func (kr keyring) publicKeys(with []age.Identity) map[string]string {
+	public := map[string]string{}
+	for _, text := range kr.cfg.Backup.Recipients {
+		public[recipientName(text)] = text
 	}
-	c, closed, err := a.openCatalog(ctx)
-	if err != nil {
-		return err
-	}
-	defer closed()
-	var entries []catalog.Entry
-	var problem error
-	if change.all {
-		listing, err := c.List(ctx, catalog.Filter{})
-		if err != nil {
-			return err
-		}
-		entries = listing.Entries
-		for _, d := range listing.Damaged {
-			problem = errors.Join(problem, d.Err)
-		}
-	} else {
-		e, err := a.getBackup(ctx, c, args)
-		if err != nil {
-			return err
-		}
-		entries = []catalog.Entry{e}
-	}
-	if err := refuseUnknownKey(ctx, c, entries, change); err != nil {
-		return err
-	}
-	if err := a.confirmKeys(ctx, entries, change); err != nil {
-		return err
-	}
-	rows := []keysRow{}
-	for _, e := range entries {
-		row, err := a.changeKey(ctx, c, e, change)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			row.Error = err.Error()
-			problem = errors.Join(problem, err)
-		}
-		rows = append(rows, row)
-	}
-	if err := a.printKeyChanges(rows, change); err != nil {
-		return err
-	}
-	return problem
-}
-
-// confirmKeys asks before a way to open backups is taken away.
-func (a *app) confirmKeys(ctx context.Context, entries []catalog.Entry, change keyChange) error {
-	if change.remove == "" || len(entries) == 0 {
-		return nil
-	}
-	if !change.all && entries[0].Backup.Seal.Encryption != string(seal.EncryptionAge) {
-		return nil // which is told of, and nothing is asked
-	}
-	which := "backup " + entries[0].Backup.ID
-	if change.all {
-		which = fmt.Sprintf("%d backups", len(entries))
-	}
-	return a.confirm(ctx, fmt.Sprintf("Key %q will no longer open %s.", words.Clean(change.remove), which), change.remove)
-}
-
-// changeKey does a change to one backup. With --all, backups that it is not
-// about are skipped.
-func (a *app) changeKey(ctx context.Context, c *catalog.Catalog, e catalog.Entry, change keyChange) (row keysRow, err error) {
-	b := e.Backup
-	row = keysRow{ID: b.ID, Database: b.Database.Name, Keys: []keyRow{}, Encrypted: b.Seal.Encryption == string(seal.EncryptionAge)}
-	skip := func(hint, why string) (keysRow, error) {
-		row.Skipped = why
-		if change.all {
-			return row, nil
-		}
-		return row, pgmedic.Errorf(pgmedic.KindNotFound, hint, "backup %s: %s", b.ID, why)
-	}
-	if !row.Encrypted {
-		return skip("only backups encrypted with age have keys", "not encrypted with age")
-	}
-	if b, err = c.Whole(ctx, e); err != nil {
-		return row, err
-	}
-	wraps, err := c.Keys(ctx, b, change.remove)
-	if err != nil {
-		return row, err
-	}
-	if change.remove != "" && !wraps.Has(change.remove) {
-		return skip("pgmedic keys list "+b.ID+" shows those that it has", fmt.Sprintf("no key %q", change.remove))
-	}
-	if change.add != nil {
-		if row.Added, err = a.addKey(ctx, c, b, &wraps, *change.add); err != nil {
-			return row, err
+	for _, id := range with {
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			public[recipientName(id.Recipient().String())] = id.Recipient().String()
+		case *age.HybridIdentity:
+			public[recipientName(id.Recipient().String())] = id.Recipient().String()
 		}
 	}
-	if change.remove != "" {
-		if err = removeKey(ctx, c, b, wraps, change.remove, row.Added); err != nil {
-			return row, err
-		}
-		row.Removed = change.remove
-	}
-	now, err := a.keysOf(ctx, c, b)
-	row.Keys = now.Keys
-	return row, err
-}
-
-// addKey wraps the backup's key once more, unless it is wrapped to the same
-// already, and returns the wrap's name. wraps are those that there are, and
-// gain the new one.
-func (a *app) addKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps *catalog.Wraps, way newWay) (string, error) {
-	// A wrap is made of a key that has authenticated the manifest, else a wrap
-	// that somebody planted would be passed on.
-	key, err := a.readKey(ctx, c, b)
-	if err != nil {
-		return "", err
-	}
-	name := way.name
-	for n := 2; wraps.Has(name); n++ {
-		if way.with == nil {
-			return name, nil // the name is that of the public key
-		}
-		if _, err := seal.OpenKey(wraps.Get(name), []age.Identity{way.with}); err == nil {
-			return name, nil
-		}
-		name = fmt.Sprintf("%s-%d", way.name, n)
-	}
-	wrapped, err := key.Wrap(way.to)
-	if err != nil {
-		return "", err
-	}
-	if err := c.AddKey(ctx, b, name, wrapped); err != nil {
-		return "", err
-	}
-	*wraps = append(*wraps, catalog.Wrap{Name: name, Data: wrapped})
-	return name, nil
+	return public
 }

@@ -21,7 +21,7 @@ func removeKey(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, wraps
 	}
 	if waysBeside(wraps, name) == 0 {
 		return pgmedic.Errorf(pgmedic.KindConflict, "add another first: pgmedic keys add "+b.ID,
-			"backup %s: %q is the last key, and without one nobody can read the backup again", b.ID, name)
+			"backup %s: %q is the last key, and without a key the backup can never be read again", b.ID, name)
 	}
 	if err := c.RemoveKey(ctx, b, name); err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -35,18 +37,27 @@ type backupRow struct {
 	Rows          int64           `json:"rows"`
 	Tables        int             `json:"tables"`
 	Partial       bool            `json:"partial"`
+	// Physical is true of a base backup of all databases, whose Database is empty, and Clean
+	// is false where pages of it are damaged.
+	Physical bool `json:"physical"`
+	Clean    bool `json:"clean"`
 	// Encryption is age, aes-256-cbc or none.
-	Encryption string    `json:"encryption"`
-	Proof      proofRow  `json:"proof"`
-	Copies     copiesRow `json:"copies"`
+	Encryption string   `json:"encryption"`
+	Proof      proofRow `json:"proof"`
+	// Signing says who signed the manifest, as far as this host checks that.
+	Signing signature.Signing `json:"signing"`
+	Copies  copiesRow         `json:"copies"`
 	// Keys is how many ways there are to open it, where it is encrypted with age.
 	Keys int `json:"keys,omitempty"`
-	// Shrunk says that it has far fewer rows or tables than the one before it.
-	Shrunk *catalog.Shrunk   `json:"shrunk,omitempty"`
+	// Shrunk says that it has far less than those before it.
+	Shrunk *shrunk.Fall      `json:"shrunk,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 	// Holds keep it from being deleted, Mark says that it will be.
 	Holds []catalog.Hold `json:"holds,omitempty"`
 	Mark  *catalog.Mark  `json:"mark,omitempty"`
+	// Lock is until when the store keeps it from being deleted; none where that was not
+	// asked.
+	Lock *lockRow `json:"lock,omitempty"`
 	// Why says, with --why, what retention does with it.
 	Why *retention.Decision `json:"why,omitempty"`
 }
@@ -68,15 +79,24 @@ func rowOf(e catalog.Entry, copies ...copyStore) backupRow {
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt,
 		FinishedAt: b.FinishedAt, Server: b.Server.Name, ServerVersion: b.Server.Version, Database: b.Database.Name,
 		StoredBytes: b.StoredBytes(), PlainBytes: plainBytes(b), Rows: e.Rows, Tables: e.Tables, Partial: b.Partial(),
+		Physical: b.Physical != nil, Clean: b.Clean(),
 		Encryption: b.Seal.Encryption,
 		Proof:      proofOfEntry(e), Copies: copiesOf(b, copies), Keys: e.Keys,
-		Shrunk: e.Shrunk,
+		Shrunk: e.Shrunk, Signing: e.Signing,
 		Labels: b.Labels, Holds: e.Holds, Mark: e.Mark,
 	}
 	if drill, ok := e.LastDrill(); ok {
 		row.Proof.RecoverySeconds = drill.RecoverySeconds
 	}
 	return row
+}
+
+// databaseOrAll is the name of a backup's database.
+func databaseOrAll(b *pgmedic.Backup) string {
+	if b.Method == pgmedic.MethodPhysical {
+		return "(all)"
+	}
+	return b.Database.Name
 }
 
 func proofOfEntry(e catalog.Entry) proofRow {
@@ -96,9 +116,23 @@ func (r proofRow) words(now time.Time) string {
 	return phrase
 }
 
-func (a *app) listCommand() *cobra.Command {
-	var database string
-	var orphans, why bool
+type listFlags struct {
+	database     string
+	orphans, why bool
+}
+
+// listCommand lists the backups of a store.
+type listCommand struct {
+	job
+	stores   stores
+	keys     keyring
+	retainer retainer
+
+	flags listFlags
+}
+
+func listCLI(e *env) *cobra.Command {
+	var flags listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups and how far each is proven",
@@ -108,8 +142,18 @@ of an encrypted backup is "claimed" if this host has no key to authenticate the
 receipts. With a passphrase, which is slow to try, only the newest few are
 authenticated; show authenticates any backup. A store of copies that cannot be read
 is named, and its contents count as unknown. A backup is "shrunk" if it has half the
-rows or a third of the tables fewer than the previous backup of the same database.
-With --why it says what retention does with each, and why.
+rows, a third of the tables or half the contents fewer than those before it of the same
+database, and the label shrunk=expected did not announce that.
+With --why it says what retention does with each, and why. Where object_lock is set
+it says until when each is locked.
+
+Where WAL of a server is stored, a line says to which moments the server can be recovered
+from the base backups of this store, the newest of them that pgmedic drill --at has
+proven, and the state of its WAL: see pgmedic wal status.
+
+On a terminal without room for all columns it leaves out what show tells as well, and
+writes what is unusual about a backup below it: that it is held, partial or damaged, not
+encrypted, or not in all stores. To a file or a pipe it writes all columns.
 
 With --orphans it lists what runs without a manifest left behind, or are writing
 now: these are not backups, but they use space.`,
@@ -119,67 +163,80 @@ now: these are not backups, but they use space.`,
   pgmedic list --orphans`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.list(cmd.Context(), catalog.Filter{Server: a.cfg.Server, Database: database}, orphans, why)
+			command := &listCommand{job: j, stores: stores{j}, keys: keyring{j}, retainer: newRetainer(j), flags: flags}
+			return command.run(cmd.Context())
 		},
 	}
 	addStore(cmd)
 	addSetting(cmd, "server", "server", "only backups filed under this server's name")
-	cmd.Flags().BoolVar(&why, "why", false, "say what retention does with each backup, and why")
-	cmd.Flags().BoolVar(&orphans, "orphans", false, "list what has no manifest instead")
-	cmd.Flags().StringVar(&database, "database", "", "only backups of this database")
+	cmd.Flags().BoolVar(&flags.why, "why", false, "say what retention does with each backup, and why")
+	cmd.Flags().BoolVar(&flags.orphans, "orphans", false, "list what has no manifest instead")
+	cmd.Flags().StringVar(&flags.database, "database", "", "only backups of this database")
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, f catalog.Filter, orphans, why bool) error {
-	c, closed, err := a.openCatalog(ctx)
+func (cmd *listCommand) run(ctx context.Context) error {
+	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	f = a.trusting(f)
+	f := cmd.keys.trusting(catalog.Filter{Server: cmd.cfg.Server, Database: cmd.flags.database})
 	listing, err := c.List(ctx, f)
 	if err != nil {
 		return err
 	}
-	if orphans {
-		return a.listOrphans(listing.Orphans)
+	if cmd.flags.orphans {
+		return cmd.listOrphans(listing.Orphans)
 	}
-	copies := a.lookAtCopies(ctx, f)
+	copies := cmd.stores.lookAtCopies(ctx, f)
+	var locks map[string]*lockRow
+	if !cmd.global.quiet {
+		locks = cmd.stores.locksOf(ctx, c, listing.Entries)
+	}
 	var reasons map[string]retention.Decision
-	if why {
-		reasons = a.reasons(ctx, f)
+	if cmd.flags.why {
+		reasons = cmd.retainer.reasons(ctx, f)
+	}
+	var recoveries []recoveryRow
+	if !cmd.global.quiet {
+		recoveries = cmd.recoveries(ctx, c, listing)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if a.global.json {
+	if cmd.global.json {
 		rows := make([]backupRow, 0, len(listing.Entries))
 		for _, e := range listing.Entries {
 			row := rowOf(e, copies...)
 			if d, ok := reasons[e.Backup.ID]; ok {
 				row.Why = &d
 			}
+			row.Lock = locks[e.Backup.ID]
 			rows = append(rows, row)
 		}
-		return a.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans),
-			"copy_stores": orEmpty(copies)})
+		return cmd.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans),
+			"copy_stores": orEmpty(copies), "recoverable": orEmpty(recoveries)})
 	}
-	if a.global.quiet {
+	if cmd.global.quiet {
 		for _, e := range listing.Entries {
-			a.printf("%s\n", e.Backup.ID)
+			cmd.printf("%s\n", e.Backup.ID)
 		}
 		return nil
 	}
-	a.printListing(listing, f, c, copies)
-	a.printReasons(listing, reasons)
+	cmd.printListing(listing, f, c, copies)
+	cmd.stores.printLocks(c, listing, locks)
+	cmd.printRecoveries(recoveries)
+	cmd.printReasons(listing, reasons)
 	return nil
 }
 
-func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog.Catalog, copies []copyStore) {
-	p := a.paint(a.stdoutTTY)
+func (cmd *listCommand) printListing(listing catalog.Listing, f catalog.Filter, c *catalog.Catalog, copies []copyStore) {
+	p := cmd.paint(cmd.stdoutTTY)
 	if len(listing.Entries) == 0 {
 		of := ""
 		if f.Database != "" {
@@ -188,50 +245,53 @@ func (a *app) printListing(listing catalog.Listing, f catalog.Filter, c *catalog
 		if f.Server != "" {
 			of += " of server " + words.Clean(f.Server)
 		}
-		a.printf("no backups%s in %s; take one: pgmedic backup\n", of, words.Clean(location(c)))
+		cmd.wrapf("no backups%s in %s; take one: pgmedic backup\n", of, words.Clean(location(c)))
 	} else {
-		a.printf("%s", a.backupTable(listing.Entries, copies))
+		cmd.wrapf("%s", cmd.backupTable(listing.Entries, copies))
 	}
 	for _, d := range listing.Damaged {
-		a.printf("%s %s\n", p.bad("damaged:"), words.Clean(d.Reason))
+		text := words.Clean(d.Reason)
+		if held := heldBy(d.Holds); held != "" {
+			text += "; " + held
+		}
+		cmd.wrapf("%s %s\n", p.bad("damaged:"), text)
 	}
 	for _, e := range listing.Entries {
 		if e.Shrunk != nil {
-			a.printf("%s backup %s: %s than %s, the one before it\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, words.Clean(e.Shrunk.Before))
+			cmd.wrapf("%s backup %s: %s than backup %s\n", p.warn("shrunk:"), e.Backup.ID, e.Shrunk, words.Clean(e.Shrunk.Before))
 		}
 	}
 	for _, e := range listing.Entries {
 		if e.Unopenable() {
-			a.printf("%s backup %s: no way to open it is left in the store: nobody can read it again\n", p.bad("no key:"), e.Backup.ID)
+			cmd.wrapf("%s backup %s: no key that opens it is left in the store: it can no longer be read\n", p.bad("no key:"), e.Backup.ID)
 		}
 	}
 	if n := listing.Costly(); n > 0 {
-		a.printf("%s\n", p.dim(fmt.Sprintf("of %d more, who wrote their receipts was not checked, which takes the passphrase a moment each: pgmedic show ID", n)))
+		cmd.wrapf("%s\n", p.dim(fmt.Sprintf("of %d more, who wrote their receipts was not checked, which takes the passphrase a moment each: pgmedic show ID", n)))
 	}
-	a.printUnreadCopies(copies)
+	cmd.printUnreadCopies(copies)
 	servers := listing.ServersByName()
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		ids := servers[name]
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), words.Clean(name), words.Clean(strings.Join(ids, ", ")))))
+		cmd.wrapf("%s\n", p.dim(fmt.Sprintf("%d servers are filed under %s, or one that was replaced: system identifiers %s", len(ids), words.Clean(name), words.Clean(strings.Join(ids, ", ")))))
 	}
 	if n := len(listing.Orphans); n > 0 {
 		var size int64
 		for _, o := range listing.Orphans {
 			size += o.SizeBytes
 		}
-		a.printf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on (--orphans)", n, words.Bytes(size))))
+		cmd.wrapf("%s\n", p.dim(fmt.Sprintf("%d without a manifest, %s: runs that never finished, or are going on (--orphans)", n, words.Bytes(size))))
 	}
 }
 
-// wideTable is how many columns of a terminal the whole table of backups needs.
-const wideTable = 130
-
-func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
-	if columns := a.stdoutWidth(); a.stdoutTTY && columns > 0 && columns < wideTable {
-		return a.narrowTable(entries, copies, columns)
-	}
-	now := a.now()
-	rows := make([][]string, 0, len(entries))
+// backupTable lays the backups out for a terminal of any width: with all columns, or
+// without those that show tells as well, or with the proof below each backup. What is
+// unusual about one is never cut: it is in lines of its own where there is no column for
+// it. Without a terminal it has all columns.
+func (cmd *listCommand) backupTable(entries []catalog.Entry, copies []copyStore) string {
+	p := cmd.paint(cmd.stdoutTTY)
+	now := cmd.now()
+	whole, short, remarks := make([][]string, 0, len(entries)), make([][]string, 0, len(entries)), make([]string, 0, len(entries))
 	for _, e := range entries {
 		r := rowOf(e, copies...)
 		method := string(r.Method)
@@ -241,69 +301,86 @@ func (a *app) backupTable(entries []catalog.Entry, copies []copyStore) string {
 		if r.Partial {
 			method += ", partial"
 		}
+		if !e.Backup.Clean() {
+			method += ", damaged pages"
+		}
 		ratio := "-"
 		if r.StoredBytes > 0 {
 			ratio = fmt.Sprintf("%.1f:1", float64(r.PlainBytes)/float64(r.StoredBytes))
 		}
 		proof := r.Proof.words(now)
-		if r.Shrunk != nil {
-			proof += ", shrunk"
-		}
-		proof += keepingWords(e, now)
-		rows = append(rows, []string{r.ID, words.Ago(now, r.SnapshotAt), r.Server, r.Database, words.Bytes(r.StoredBytes),
-			ratio, method, r.Encryption, proof, r.Copies.String()})
+		kept := shrunkWord(r) + unsignedWords(e.Signing) + keepingWords(e, now)
+		age, size := words.Ago(now, r.SnapshotAt), words.Bytes(r.StoredBytes)
+		whole = append(whole, []string{r.ID, age, r.Server, databaseOrAll(e.Backup), size, ratio, method, r.Encryption, proof + kept, r.Copies.String()})
+		short = append(short, []string{r.ID, age, databaseOrAll(e.Backup), size, proof})
+		remarks = append(remarks, words.Clean(strings.TrimPrefix(cmd.unusual(e, r)+kept, ", ")))
 	}
-	return terminal.Table([]string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}, rows,
-		terminal.TableOptions{Right: []int{4, 5}, Color: a.paint(a.stdoutTTY).on})
+	paint := func(column int) func(int, int, string) string {
+		return func(row, at int, cell string) string {
+			if at != column {
+				return cell
+			}
+			return p.standing(entries[row].Standing().Proof, cell)
+		}
+	}
+	o := terminal.TableOptions{Shrink: []int{}, Right: []int{4, 5}, Color: p.on, Paint: paint(8)}
+	if cmd.stdoutTTY {
+		o.Width = cmd.stdoutWidth()
+	}
+	headers := []string{"ID", "AGE", "SERVER", "DATABASE", "SIZE", "RATIO", "METHOD", "ENCRYPTION", "PROOF", "COPIES"}
+	if terminal.Fits(headers, whole, o) {
+		return terminal.Table(headers, whole, o)
+	}
+	o.Shrink, o.Right, o.Move, o.Paint, o.Below = []int{2}, []int{3}, []int{4}, paint(4), remarks
+	return terminal.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, short, o)
 }
 
-// narrowTable leaves out what show tells as well.
-func (a *app) narrowTable(entries []catalog.Entry, copies []copyStore, columns int) string {
-	now := a.now()
-	rows := make([][]string, 0, len(entries))
-	for _, e := range entries {
-		r := rowOf(e, copies...)
-		proof := r.Proof.words(now)
-		if r.Purpose == pgmedic.PurposeSafety {
-			proof += ", safety"
-		}
-		if r.Partial {
-			proof += ", partial"
-		}
-		if r.Shrunk != nil {
-			proof += ", shrunk"
-		}
-		proof += keepingWords(e, now)
-		if r.Encryption == string(seal.EncryptionNone) && a.hasMeans() {
-			proof += ", not encrypted"
-		}
-		if r.Copies.Complete < r.Copies.Wanted {
-			proof += ", copies " + r.Copies.String()
-		}
-		rows = append(rows, []string{r.ID, words.Ago(now, r.SnapshotAt), r.Database, words.Bytes(r.StoredBytes), proof})
+// shrunkWord says that a backup has far less than those before it.
+func shrunkWord(r backupRow) string {
+	if r.Shrunk != nil {
+		return ", shrunk"
 	}
-	return terminal.Table([]string{"ID", "AGE", "DATABASE", "SIZE", "PROOF"}, rows,
-		terminal.TableOptions{Width: columns, Shrink: []int{2}, Right: []int{3}, Color: a.paint(true).on})
+	return ""
+}
+
+// unusual says what a narrow table has no column for, where it is not as most are.
+func (cmd *listCommand) unusual(e catalog.Entry, r backupRow) string {
+	text := ""
+	if r.Purpose == pgmedic.PurposeSafety {
+		text += ", safety"
+	}
+	if r.Partial {
+		text += ", partial"
+	}
+	if !e.Backup.Clean() {
+		text += ", damaged pages"
+	}
+	if r.Encryption == string(seal.EncryptionNone) && cmd.keys.hasMeans() {
+		text += ", not encrypted"
+	}
+	if r.Copies.Complete < r.Copies.Wanted {
+		text += ", copies " + r.Copies.String()
+	}
+	return text
 }
 
 // listOrphans prints what has no manifest.
-func (a *app) listOrphans(orphans []catalog.Orphan) error {
-	if a.global.json {
-		return a.printJSON(map[string]any{"orphans": orEmpty(orphans)})
+func (cmd *listCommand) listOrphans(orphans []catalog.Orphan) error {
+	if cmd.global.json {
+		return cmd.printJSON(map[string]any{"orphans": orEmpty(orphans)})
 	}
 	rows := make([][]string, 0, len(orphans))
 	for _, o := range orphans {
-		if a.global.quiet {
-			a.printf("%s\n", o.Folder)
+		if cmd.global.quiet {
+			cmd.wrapf("%s\n", o.Folder)
 			continue
 		}
-		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), words.Bytes(o.SizeBytes), words.Ago(a.now(), o.NewestAt)})
+		rows = append(rows, []string{o.Folder, strconv.Itoa(o.Objects), words.Bytes(o.SizeBytes), words.Ago(cmd.now(), o.NewestAt)})
 	}
 	if len(rows) > 0 {
-		a.printf("%s", terminal.Table([]string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows,
-			terminal.TableOptions{Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
-	} else if !a.global.quiet {
-		a.printf("no orphans\n")
+		printTable(cmd.env, []string{"FOLDER", "OBJECTS", "SIZE", "LAST WRITTEN"}, rows, terminal.TableOptions{Right: []int{1, 2}})
+	} else if !cmd.global.quiet {
+		cmd.wrapf("no orphans\n")
 	}
 	return nil
 }

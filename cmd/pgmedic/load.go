@@ -14,8 +14,8 @@ func loadWords(l *pgmedic.Load) string {
 	if l == nil {
 		return ""
 	}
-	phrase := fmt.Sprintf("%d connections, snapshot held for %s, %s read, %s of WAL written meanwhile",
-		l.Connections, secondsWords(l.SnapshotSeconds), words.Bytes(l.ReadBytes), words.Bytes(l.WALBytes))
+	phrase := fmt.Sprintf("%s, snapshot held for %s, %s read, %s of WAL written meanwhile",
+		words.Plural(l.Connections, "connection"), secondsWords(l.SnapshotSeconds), words.Bytes(l.ReadBytes), words.Bytes(l.WALBytes))
 	if l.BlockedSessions > 0 {
 		sessions := "sessions"
 		if l.BlockedSessions == 1 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// version is set by the linker.
+// version is set by the linker: the version, and after a space the commit.
 var version = "dev"
 
 func main() {
@@ -28,17 +29,18 @@ func main() {
 	dir, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error: the working folder is gone:", err)
-		os.Exit(exitCode(pgmedic.KindUsage))
+		os.Exit(restoreCode(os.Args[1:], exitCode(pgmedic.KindUsage)))
 	}
-	a := &app{
-		version: version, stdin: os.Stdin, stdout: printed{os.Stdout, interrupt}, stderr: printed{os.Stderr, interrupt},
+	release, commit, _ := strings.Cut(version, " ")
+	e := &env{
+		version: release, commit: commit, stdin: os.Stdin, stdout: printed{os.Stdout, interrupt}, stderr: printed{os.Stderr, interrupt},
 		environ: os.Environ(), dir: dir, now: time.Now,
 		stdoutWidth: func() int { return width(os.Stdout) }, stderrWidth: func() int { return width(os.Stderr) },
 		stdinTTY:  term.IsTerminal(int(os.Stdin.Fd())),
 		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 	}
-	code := a.run(ctx, os.Args[1:])
+	code := run(ctx, e, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -23,11 +25,11 @@ type paint struct {
 	key string
 }
 
-func (a *app) paint(tty bool) paint {
-	plain := a.global.noColor || slices.ContainsFunc(a.environ, func(kv string) bool {
+func (e *env) paint(tty bool) paint {
+	plain := e.global.noColor || slices.ContainsFunc(e.environ, func(kv string) bool {
 		return strings.HasPrefix(kv, "NO_COLOR=") && kv != "NO_COLOR=" || kv == "TERM=dumb"
 	})
-	return paint{on: tty && !plain, key: a.key}
+	return paint{on: tty && !plain, key: e.key}
 }
 
 func (p paint) style(s lipgloss.Style, text string) string {
@@ -35,10 +37,15 @@ func (p paint) style(s lipgloss.Style, text string) string {
 	if !p.on {
 		return text
 	}
-	if p.key == "" {
-		return s.Render(text)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines { // several at once would be made equally wide
+		lines[i] = s.Render(line)
 	}
-	return words.Paint(p.key, s.Render(text))
+	text = strings.Join(lines, "\n")
+	if p.key == "" {
+		return text
+	}
+	return words.Paint(p.key, text)
 }
 
 func (p paint) good(s string) string {
@@ -54,15 +61,18 @@ func (p paint) bold(s string) string { return p.style(lipgloss.NewStyle().Bold(t
 func (p paint) dim(s string) string  { return p.style(lipgloss.NewStyle().Faint(true), s) }
 
 // proof colours a degree of proof.
-func (p paint) proof(proof pgmedic.Proof) string {
+func (p paint) proof(proof pgmedic.Proof) string { return p.standing(proof, string(proof)) }
+
+// standing colours words that say how far a backup is proven. The words say so as well.
+func (p paint) standing(proof pgmedic.Proof, text string) string {
 	switch proof {
 	case pgmedic.ProofProven:
-		return p.good(string(proof))
+		return p.good(text)
 	case pgmedic.ProofFailed:
-		return p.bad(string(proof))
+		return p.bad(text)
 	case pgmedic.ProofTaken, pgmedic.ProofIntact, pgmedic.ProofVerified:
 	}
-	return words.Clean(string(proof))
+	return words.Clean(text)
 }
 
 // outcome is a check's mark.
@@ -81,106 +91,105 @@ func (p paint) outcome(o pgmedic.Outcome) string {
 }
 
 // printf writes a line of the result.
-func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
+func (e *env) printf(format string, args ...any) { fmt.Fprintf(e.stdout, format, args...) }
+
+// wrapf writes lines of the result that a terminal must not break within words: there each
+// is broken between them, and goes on two columns to the right of where it began. What is
+// to be pasted is printed with printf.
+func (e *env) wrapf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if e.stdoutTTY {
+		text = terminal.WrapLines(text, e.stdoutWidth())
+	}
+	fmt.Fprint(e.stdout, text)
+}
+
+// noticef is wrapf to standard error.
+func noticef(e *env, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if e.stderrTTY {
+		text = terminal.WrapLines(text, e.stderrWidth())
+	}
+	fmt.Fprint(e.stderr, text)
+}
+
+// printTable prints a table that fits into the terminal as far as its columns may shrink.
+func printTable(e *env, headers []string, rows [][]string, opts terminal.TableOptions) {
+	if e.stdoutTTY {
+		opts.Width = e.stdoutWidth()
+	}
+	opts.Color = e.paint(e.stdoutTTY).on
+	e.printf("%s", terminal.Table(headers, rows, opts))
+}
 
 // fields prints names and values in two columns, leaving out empty values.
-func (a *app) fields(pairs ...string) {
+func (e *env) fields(pairs ...string) {
 	width := 0
 	for i := 0; i < len(pairs); i += 2 {
 		width = max(width, len(pairs[i]))
 	}
-	p := a.paint(a.stdoutTTY)
+	p := e.paint(e.stdoutTTY)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			a.printf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), a.fit(a.value(pairs[i+1]), width+4))
+			e.wrapf("  %s  %s\n", p.dim(fmt.Sprintf("%-*s", width, pairs[i])), e.fit(e.value(pairs[i+1]), width+4))
 		}
 	}
 }
 
 // fit breaks a text that begins at a column of standard output between words,
 // so that a terminal does not break it within them.
-func (a *app) fit(text string, column int) string {
-	if !a.stdoutTTY {
+func (e *env) fit(text string, column int) string {
+	if !e.stdoutTTY {
 		return text
 	}
-	return wrap(text, column, a.stdoutWidth())
+	return terminal.WrapAt(text, column, e.stdoutWidth())
 }
 
 // before prints a line of what is said before a question, to standard error.
-func (a *app) before(what, text string) {
+func (e *env) before(what, text string) {
 	const column = 17
-	text = a.value(text)
-	if a.stderrTTY {
-		text = wrap(text, column, a.stderrWidth())
+	text = e.value(text)
+	if e.stderrTTY {
+		text = terminal.WrapAt(text, column, e.stderrWidth())
 	}
-	fmt.Fprintf(a.stderr, "  %-*s%s\n", column-2, words.Clean(what)+" ", text)
-}
-
-// wrap breaks a text that begins at a column of a terminal between words.
-func wrap(text string, column, width int) string {
-	room := width - column
-	if room < 20 || lipgloss.Width(text) <= room {
-		return text
-	}
-	var b strings.Builder
-	used := 0
-	for i, word := range strings.Split(text, " ") {
-		switch width := lipgloss.Width(word); {
-		case i == 0:
-			used = width
-		case used+1+width > room:
-			b.WriteString("\n" + strings.Repeat(" ", column))
-			used = width
-		default:
-			b.WriteString(" ")
-			used += 1 + width
-		}
-		b.WriteString(word)
-	}
-	return b.String()
+	noticef(e, "  %-*s%s\n", column-2, words.Clean(what)+" ", text)
 }
 
 // printJSON prints a result as indented JSON.
-func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(jsonLines{a.stdout})
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+func (e *env) printJSON(v any) error {
+	encoder := json.NewEncoder(jsonLines{e.stdout})
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil
 }
 
+// promptOf asks at the terminal of a run.
+func promptOf(e *env) terminal.Prompt {
+	return terminal.Prompt{In: e.stdin, Out: e.stderr, Terminal: e.stderrTTY, Width: e.stderrWidth}
+}
+
 // confirm asks a question that only the exact answer confirms. Without a
 // terminal it is not asked, and not confirmed.
-func (a *app) confirm(ctx context.Context, question, answer string) error {
-	if a.global.yes {
+func (e *env) confirm(ctx context.Context, question, answer string) error {
+	if e.global.yes {
 		return nil
 	}
-	if !a.stdinTTY {
+	if !e.stdinTTY {
 		return pgmedic.Errorf(pgmedic.KindNotConfirmed, "add --yes to confirm without a terminal", "not confirmed: %s", question)
 	}
-	return a.askFor(ctx, question, answer)
+	return e.askFor(ctx, question, answer)
 }
 
 // askFor has a person type the answer, whatever --yes says.
-func (a *app) askFor(ctx context.Context, question, answer string) error {
-	fmt.Fprintf(a.stderr, "%s Type %q to go on: ", a.value(question), answer)
-	line := make(chan string, 1)
-	go func() {
-		text, _ := bufio.NewReader(a.stdin).ReadString('\n') // an end of input is no answer
-		line <- strings.TrimSpace(text)
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.stderr) // the question's line is still open
-		return context.Cause(ctx)
-	case text := <-line:
-		if text != answer {
-			return pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed; nothing was changed")
-		}
-		return nil
+func (e *env) askFor(ctx context.Context, question, answer string) error {
+	confirmed, err := promptOf(e).Confirm(ctx, e.value(question), answer)
+	if err == nil && !confirmed {
+		err = pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "not confirmed; nothing was changed")
 	}
+	return err //nolint:wrapcheck // why the run was ended
 }
 
 // flagsOf returns all flags of a command, inherited ones included.
@@ -188,4 +197,42 @@ func flagsOf(cmd *cobra.Command) []*pflag.Flag {
 	var flags []*pflag.Flag
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f) })
 	return flags
+}
+
+// wholeHash matches a hash that is too long for a line; receipts and JSON have
+// all of it.
+var wholeHash = regexp.MustCompile(`(sha256 [0-9a-f]{12})[0-9a-f]{52}`)
+
+func (e *env) printChecks(checks []pgmedic.Check) { e.printChecksAt(2, checks) }
+
+// printChecksAt is printChecks with the lines so many columns to the right.
+func (e *env) printChecksAt(column int, checks []pgmedic.Check) {
+	p := e.paint(e.stdoutTTY)
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(words.Clean(c.Name)))
+	}
+	for _, c := range checks {
+		e.wrapf("%*s%s %-*s  %s\n", column, "", p.outcome(c.Outcome), width, words.Clean(c.Name),
+			e.fit(wholeHash.ReplaceAllString(words.Clean(c.Detail), "$1…"), column+width+10))
+	}
+}
+
+// mostMissing is how many lines of what is missing are printed.
+const mostMissing = 20
+
+// printMissing lists what a copy lacks or has otherwise, where the checks' own lines
+// have not named all of it.
+func (e *env) printMissing(checks []pgmedic.Check) {
+	missing := restore.Missing(checks)
+	if len(missing) == 0 {
+		return
+	}
+	e.printf("missing or different:\n")
+	for _, line := range missing[:min(len(missing), mostMissing)] {
+		e.wrapf("  %s\n", words.Clean(line))
+	}
+	if n := len(missing) - mostMissing; n > 0 {
+		e.printf("  … and %s more: --json has all of them\n", pgmedic.Count(int64(n)))
+	}
 }

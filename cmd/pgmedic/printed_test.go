@@ -22,7 +22,11 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/inplace"
+	"github.com/pgmedic/pgmedic/internal/restore/rescue"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/terminal"
 )
 
 // What a server or a store may hold: a title, a colour, a cursor, a C1 control,
@@ -99,26 +103,25 @@ func filled[T any](text string) T {
 	return v
 }
 
-// printer is an app that prints into buffers.
-func printer(t *testing.T, terminal bool) (a *app, out *bytes.Buffer) {
+// printer is a job that prints into buffers.
+func printer(t *testing.T, terminal bool) (j job, out *bytes.Buffer) {
 	t.Helper()
 	out = &bytes.Buffer{}
-	a = &app{
+	e := &env{
 		stdout: out, stderr: out, stdin: strings.NewReader("no\n"), stdinTTY: true, stdoutTTY: terminal, stderrTTY: terminal,
 		stdoutWidth: func() int { return 200 }, stderrWidth: func() int { return 200 }, now: func() time.Time { return time.Unix(1_800_000_100, 0) },
 	}
-	a.cleanStreams()
+	e.cleanStreams()
 	cfg, err := config.Load(config.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.cfg = cfg
-	return a, out
+	return job{env: e, cfg: cfg}, out
 }
 
 // screens are what commands print of values that a server, a store or an error
 // gave them, all of whose texts are the given one.
-func screens(t *testing.T, text string) map[string]func(*app) {
+func screens(t *testing.T, text string) map[string]func(job) {
 	t.Helper()
 	local, err := store.NewLocal(store.LocalOptions{Dir: t.TempDir()})
 	if err != nil {
@@ -137,73 +140,95 @@ func screens(t *testing.T, text string) map[string]func(*app) {
 		r.Checks[0].Outcome = pgmedic.OutcomeFailed
 		return r
 	}
-	return map[string]func(*app){
-		"list": func(a *app) {
+	return map[string]func(job){
+		"list": func(j job) {
+			list, width := &listCommand{job: j, keys: keyring{j}}, j.stdoutWidth()
 			e := entry()
 			l := catalog.Listing{Entries: []catalog.Entry{e, e}, Damaged: []catalog.Damaged{filled[catalog.Damaged](text)}, Orphans: []catalog.Orphan{filled[catalog.Orphan](text)}}
 			other := *e.Backup
 			other.Server.SystemIdentifier += "2"
 			l.Entries[1].Backup = &other
-			a.printListing(l, catalog.Filter{}, c, copies)
-			a.stdoutWidth = func() int { return 90 }
-			a.printListing(l, catalog.Filter{}, c, copies)
-			a.printListing(catalog.Listing{}, catalog.Filter{Server: text, Database: text}, c, nil)
-			_ = a.listOrphans(l.Orphans)
+			list.printListing(l, catalog.Filter{}, c, copies)
+			j.stdoutWidth = func() int { return min(90, width) }
+			list.printListing(l, catalog.Filter{}, c, copies)
+			list.printListing(catalog.Listing{}, catalog.Filter{Server: text, Database: text}, c, nil)
+			_ = list.listOrphans(l.Orphans)
 		},
-		"show": func(a *app) {
+		"show": func(j job) {
+			show := &showCommand{job: j, flags: showFlags{allTables: true}}
 			e := entry()
 			e.Receipts = append(e.Receipts, failed())
-			a.printEntry(e, c, copies)
-			a.printTables(e.Backup, true)
-			a.printReceipts(e)
-			a.printReceipts(catalog.Entry{Backup: e.Backup})
+			show.printEntry(e, c, copies, lockRow{Asked: true, Error: text, Lock: store.Lock{Mode: store.LockMode(text)}})
+			show.printTables(e.Backup)
+			show.printReceipts(e)
+			show.printReceipts(catalog.Entry{Backup: e.Backup})
 		},
-		"backup":  func(a *app) { a.printBackup(entry().Backup, c) },
-		"receipt": func(a *app) { r := failed(); a.printReceipt(&r, entry().Backup) },
-		"preview": func(a *app) { p := filled[restore.Preview](text); a.printPreview(&p) },
-		"swap": func(a *app) {
-			_ = a.confirmSwap(t.Context(), filled[restore.Plan](text))
-			_ = a.confirmRollback(t.Context(), filled[restore.Plan](text))
-			s := filled[restore.Swapped](text)
-			_ = a.printSwapped(&s, "backup")
-			_ = a.printTidied(&s)
+		"backup":  func(j job) { (&backupCommand{job: j}).printBackup(entry().Backup, c) },
+		"receipt": func(j job) { r := failed(); j.printReceipt(&r, entry().Backup) },
+		"preview": func(j job) { p := filled[restore.Preview](text); (&restoreCommand{job: j}).printPreview(&p) },
+		"swap": func(j job) {
+			swaps := swapPrinter{j.env}
+			forward, back := &restoreCommand{job: j, swaps: swaps}, &rollbackCommand{job: j, swaps: swaps}
+			_ = forward.confirmSwap(t.Context(), filled[swap.Plan](text))
+			_ = (&dumpCommand{restoreCommand: *forward}).confirmDump(t.Context(), filled[swap.Plan](text), filled[dumpFacts](text))
+			_ = back.confirmRollback(t.Context(), filled[swap.Plan](text))
+			s := filled[swap.Swapped](text)
+			_ = swaps.printSwapped(&s, "backup")
+			_ = forward.printTidied(&s)
 		},
-		"globals": func(a *app) {
+		"globals": func(j job) {
 			g := filled[restore.Globals](text)
-			a.printGlobals(&g)
-			_ = a.confirmGlobals(t.Context(), g)
+			j.printGlobals(&g)
+			_ = j.confirmGlobals(t.Context(), g)
 		},
-		"prune": func(a *app) { p := filled[pruneResult](text); a.printPlan(&p, true) },
-		"rescue": func(a *app) {
-			r := filled[restore.Rescued](text)
-			a.printRescued(&r)
+		"prune": func(j job) { p := filled[pruneResult](text); (&pruneCommand{job: j}).printPlan(&p, true) },
+		"rescue": func(j job) {
+			single := &restoreCommand{job: j}
+			r := filled[rescue.Rescued](text)
+			single.printRescued(&r)
 			r.DryRun = false
-			a.printRescued(&r)
+			single.printRescued(&r)
 		},
-		"copy":   func(a *app) { r := filled[copyRow](text); a.printCopy(r); r.Error = ""; a.printCopy(r) },
-		"keys":   func(a *app) { _ = a.printKeyChanges([]keysRow{filled[keysRow](text)}, keyChange{}) },
-		"check":  func(a *app) { _ = a.printChecklist(&checklist{checks: []pgmedic.Check{filled[pgmedic.Check](text)}}) },
-		"config": func(a *app) { _ = a.printConfig([]config.Value{filled[config.Value](text)}) },
-		"error": func(a *app) {
-			a.global.showData = true
-			a.printError(pgmedic.Errorf(pgmedic.KindFailed, text, "restore: %w", &postgres.ServerError{Code: text, Text: text, Full: text}))
-			_ = a.confirm(t.Context(), text, text)
+		"in place": func(j job) {
+			single := &restoreCommand{job: j}
+			_ = single.confirmInPlace(t.Context(), filled[inplace.Plan](text), nil)
+			r := filled[inplace.Result](text)
+			_ = single.printInPlace(&r)
+			r.DryRun = false
+			_ = single.printInPlace(&r)
 		},
-		"log": func(a *app) {
-			log, err := a.logger(config.Log{Level: "debug", Format: "text"})
+		"copy": func(j job) {
+			copier := copier{job: j}
+			r := filled[copyRow](text)
+			copier.printCopy(r)
+			r.Error = ""
+			copier.printCopy(r)
+		},
+		"keys": func(j job) { _ = (&keysChangeCommand{job: j}).printKeyChanges([]keysRow{filled[keysRow](text)}) },
+		"check": func(j job) {
+			_ = (&checkCommand{job: j}).printChecklist(&checklist{checks: []pgmedic.Check{filled[pgmedic.Check](text)}})
+		},
+		"config": func(j job) { _ = (&configCommand{job: j}).print([]config.Value{filled[config.Value](text)}) },
+		"error": func(j job) {
+			j.global.showData = true
+			j.printError(pgmedic.Errorf(pgmedic.KindFailed, text, "restore: %w", &postgres.ServerError{Code: text, Text: text, Full: text}))
+			_ = j.confirm(t.Context(), text, text)
+		},
+		"log": func(j job) {
+			log, err := j.logger(j.cfg, config.Log{Level: "debug", Format: "text"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			log.LogAttrs(context.Background(), slog.LevelError, text, slog.String("key", text), slog.Any("error", errors.New(text)))
 		},
-		"progress": func(a *app) {
+		"progress": func(j job) {
 			for _, live := range []bool{true, false} {
-				p := &progress{app: a, live: live, paint: a.paint(a.stderrTTY)}
-				p.event(filledEvent(text, 1))
-				p.event(filledEvent(text, 2))
+				p := terminal.NewProgress(terminal.ProgressOptions{Screen: &j.screen, Live: live, Width: j.stderrWidth, Color: j.paint(j.stderrTTY).on, Now: j.now})
+				p.Event(filledEvent(text, 1))
+				p.Event(filledEvent(text, 2))
 				e := filledEvent(text, 2)
 				e.Finished = true
-				p.event(e)
+				p.Event(e)
 			}
 		},
 	}
@@ -218,13 +243,13 @@ func TestPrintedText(t *testing.T) {
 	for name, show := range screens(t, drives) {
 		for _, terminal := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, terminal %t", name, terminal), func(t *testing.T) {
-				a, out := printer(t, terminal)
-				show(a)
+				j, out := printer(t, terminal)
+				show(j)
 				text := out.String()
 				if !strings.Contains(text, "PWN") {
 					t.Fatalf("nothing of the values was printed: %q", text)
 				}
-				if strings.Contains(text, `title\x07`+"\x1b") || strings.Contains(text, a.key) {
+				if strings.Contains(text, `title\x07`+"\x1b") || strings.Contains(text, j.key) {
 					t.Errorf("a value coloured itself: %q", text)
 				}
 				for _, own := range []string{"\r", "\x1b[K"} { // of the line of progress
@@ -247,8 +272,8 @@ func TestPrintedText(t *testing.T) {
 func TestPrintedLines(t *testing.T) {
 	for name, show := range screens(t, forged) {
 		t.Run(name, func(t *testing.T) {
-			a, out := printer(t, false)
-			show(a)
+			j, out := printer(t, false)
+			show(j)
 			for line := range strings.Lines(out.String()) {
 				if strings.HasPrefix(line, "FORGED") && name != "error" { // which shows the server's own words, lines and all, where asked to
 					t.Errorf("a value begins a line:\n%s", out.String())
@@ -264,8 +289,8 @@ func TestPrintedReports(t *testing.T) {
 	got := filled[reading.Reading](drives)
 	report := render.NewReport(time.Unix(1_800_000_000, 0), &got, []pgmedic.Finding{filled[pgmedic.Finding](drives)})
 	for _, format := range []string{"text", "json"} {
-		a, out := printer(t, false)
-		if err := a.writeReport(t.Context(), report, reportFlags{format: format}); err != nil {
+		j, out := printer(t, false)
+		if err := (&reportCommand{job: j, flags: reportFlags{format: format}}).writeReport(t.Context(), report); err != nil {
 			t.Fatal(err)
 		}
 		if format == "json" && !json.Valid(out.Bytes()) {
@@ -275,8 +300,8 @@ func TestPrintedReports(t *testing.T) {
 			t.Errorf("%s: %q is in the report", format, out.String()[i:min(i+40, out.Len())])
 		}
 	}
-	a, out := printer(t, true)
-	if err := a.printJSON(filled[catalog.Entry](drives)); err != nil {
+	j, out := printer(t, true)
+	if err := j.printJSON(filled[catalog.Entry](drives)); err != nil {
 		t.Fatal(err)
 	}
 	if !json.Valid(out.Bytes()) || strings.ContainsFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
@@ -296,11 +321,11 @@ func TestPrintedReports(t *testing.T) {
 // TestPrintedChooser: so it is with the screen on which a backup is chosen.
 func TestPrintedChooser(t *testing.T) {
 	e := filled[catalog.Entry](drives)
-	m := newChooser([]catalog.Entry{e, e}, time.Unix(1_800_000_000, 0), paint{on: true})
-	m.search, m.name, m.choice.entry = drives, drives, e
+	m := newChooser([]catalog.Entry{e, e}, time.Unix(1_800_000_000, 0), terminal.Painter{On: true})
+	m.search.Text, m.name.Text, m.choice.entry = drives, drives, e
 	for _, stage := range []int{stageBackup, stageWhat, stageName} {
 		m.stage = stage
-		text := painted.ReplaceAllString(m.View().Content, "")
+		text := painted.ReplaceAllString(strings.Join(terminal.Draw(m, terminal.Size{Width: 80, Height: 24}), "\n"), "")
 		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
 			t.Errorf("stage %d: %q is in %q", stage, text[i:min(i+20, len(text))], text)
 		}

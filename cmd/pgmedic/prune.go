@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/rescue"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 )
 
 type pruneFlags struct {
@@ -23,7 +24,29 @@ type pruneFlags struct {
 	maxShare       string
 }
 
-func (a *app) pruneCommand() *cobra.Command {
+// pruneCommand deletes what retention does not keep, and what swaps set aside.
+type pruneCommand struct {
+	job
+	servers  servers
+	retainer retainer
+
+	flags pruneFlags
+	share float64
+	done  *pruneResult
+	// shown is true where the plan was printed for the question, confirmed where it may
+	// be carried out.
+	shown, confirmed bool
+
+	options swap.PruneOptions
+	stores  retained
+	scope   retentionScope
+	// locksErr is of locks that could not be read.
+	locksErr error
+	// noDatabases and noBackups are true where nothing is known of them.
+	noDatabases, noBackups bool
+}
+
+func pruneCLI(e *env) *cobra.Command {
 	var flags pruneFlags
 	cmd := &cobra.Command{
 		Use:   "prune",
@@ -38,6 +61,10 @@ the newest proven, the last 3, and what pgmedic hold keeps. Nothing of a databas
 deleted (exit code 1) if its backups have stopped, if more than half of the days that
 have a backup would lose their last one, or if a clock is wrong; and nothing at all if a
 configured store can't be read. What runs without a manifest left is deleted likewise.
+
+WAL that no base backup needs, and no moment since retention.pitr, is marked and deleted
+likewise, after the base backups that needed it. What a restore of a cluster or a drill of
+a moment is reading, on any host, stays until that has ended.
 
 Databases that a swap or a rollback displaced longer than restore.keep_displaced
 ago, what an interrupted DROP DATABASE left of them, and copies that killed
@@ -56,10 +83,18 @@ exit code is 14.`,
   pgmedic prune --rescued pgmedic_rescue_20261123t023506z_bb38d4`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.load(cmd); err != nil {
+			prune := func(ctx context.Context, j job) error {
+				command := &pruneCommand{job: j, servers: servers{j}, retainer: newRetainer(j), flags: flags}
+				return command.run(ctx)
+			}
+			if e.global.yes && !flags.dryRun { // else it is for a person, who sees it
+				return e.notified(cmd, "prune", prune)
+			}
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.prune(cmd.Context(), flags)
+			return prune(cmd.Context(), j)
 		},
 	}
 	addConnection(cmd)
@@ -78,16 +113,16 @@ exit code is 14.`,
 
 // pruneResult is what prune prints as JSON.
 type pruneResult struct {
-	Databases []restore.Pruned       `json:"databases"`
-	Rescued   []restore.PrunedSchema `json:"rescued"`
+	Databases []swap.Pruned         `json:"databases"`
+	Rescued   []rescue.PrunedSchema `json:"rescued"`
 	// Unread are databases in which nobody looked for rescues.
-	Unread []restore.Unread `json:"unread"`
+	Unread []rescue.Unread `json:"unread"`
 	prunedBackups
 }
 
 func (p *pruneResult) wouldDrop() bool {
-	return slices.ContainsFunc(p.Databases, func(d restore.Pruned) bool { return d.Drop && !d.Dropped }) ||
-		slices.ContainsFunc(p.Rescued, func(s restore.PrunedSchema) bool { return s.Drop && !s.Dropped })
+	return slices.ContainsFunc(p.Databases, func(d swap.Pruned) bool { return d.Drop && !d.Dropped }) ||
+		slices.ContainsFunc(p.Rescued, func(s rescue.PrunedSchema) bool { return s.Drop && !s.Dropped })
 }
 
 // check refuses flags that don't go together.
@@ -107,21 +142,20 @@ func (f pruneFlags) check() (share float64, err error) {
 	return percent / 100, nil
 }
 
-func (a *app) prune(ctx context.Context, flags pruneFlags) error {
-	share, err := flags.check()
-	if err != nil {
+func (p *pruneCommand) run(ctx context.Context) error {
+	var err error
+	if p.share, err = p.flags.check(); err != nil {
 		return err
 	}
-	var done pruneResult
-	p := &pruning{app: a, flags: flags, share: share, done: &done}
+	p.done = &pruneResult{}
 	defer p.close()
 	// What can't be pruned does not keep the rest from being shown and pruned.
 	databasesErr := p.planDatabases(ctx)
-	if databasesErr != nil && (flags.only == "databases" || pgmedic.KindOf(databasesErr) != pgmedic.KindUnreachable || ctx.Err() != nil) {
+	if databasesErr != nil && (p.flags.only == "databases" || pgmedic.KindOf(databasesErr) != pgmedic.KindUnreachable || ctx.Err() != nil) {
 		return databasesErr
 	}
 	backupsErr := p.planBackups(ctx)
-	p.noBackups = backupsErr != nil || flags.only == "databases"
+	p.noBackups = backupsErr != nil || p.flags.only == "databases"
 	if backupsErr != nil && ctx.Err() != nil {
 		return backupsErr
 	}
@@ -129,117 +163,138 @@ func (a *app) prune(ctx context.Context, flags pruneFlags) error {
 	if printErr := p.print(err); err == nil {
 		err = printErr
 	}
-	return errors.Join(err, databasesErr, backupsErr, stopError(done.Series))
+	return errors.Join(err, databasesErr, backupsErr, p.locksErr, stopError(p.done.Series), stopWALError(p.done.WAL))
 }
 
-// pruning is one run of prune.
-type pruning struct {
-	app   *app
-	flags pruneFlags
-	share float64
-	done  *pruneResult
-	// shown is true where the plan was printed for the question, confirmed where it may
-	// be carried out.
-	shown, confirmed bool
-
-	options restore.PruneOptions
-	stores  retained
-	scope   retentionScope
-	// noDatabases and noBackups are true where nothing is known of them.
-	noDatabases, noBackups bool
-}
-
-func (p *pruning) close() { p.stores.close() }
+func (p *pruneCommand) close() { p.stores.close() }
 
 // wet reports whether the plan may be carried out, once it is confirmed.
-func (p *pruning) wet() bool { return !p.flags.dryRun && (p.app.global.yes || p.app.stdinTTY) }
+func (p *pruneCommand) wet() bool { return !p.flags.dryRun && (p.global.yes || p.stdinTTY) }
 
 // planDatabases plans for what swaps, restores and rescues left on the server.
-func (p *pruning) planDatabases(ctx context.Context) error {
+func (p *pruneCommand) planDatabases(ctx context.Context) error {
 	p.noDatabases = true
 	if p.flags.only == "backups" {
 		return nil
 	}
-	a := p.app
-	t, err := a.target()
+	t, err := p.servers.target()
 	if err != nil {
 		return err
 	}
-	p.options = restore.PruneOptions{
-		Target: t, Maintenance: a.cfg.Database.MaintenanceDatabase, Keep: a.cfg.Restore.KeepDisplaced, Logger: a.log,
+	p.options = swap.PruneOptions{
+		Target: t, Maintenance: p.cfg.Database.MaintenanceDatabase, Keep: p.cfg.Restore.KeepDisplaced, Logger: p.log,
 	}
-	if p.done.Rescued, p.done.Unread, err = restore.PlanRescued(ctx, p.options, p.flags.rescued); err != nil {
+	if p.done.Rescued, p.done.Unread, err = rescue.PlanPrune(ctx, p.options.Target, p.options.Maintenance, p.flags.rescued); err != nil {
 		return err
 	}
-	if p.done.Databases, err = restore.Prune(ctx, p.options); err == nil {
+	if p.done.Databases, err = swap.Prune(ctx, p.options); err == nil {
 		p.noDatabases = false
 	}
 	return err
 }
 
 // carryOut asks, and does what the plan says.
-func (p *pruning) carryOut(ctx context.Context) error {
-	a := p.app
+func (p *pruneCommand) carryOut(ctx context.Context) error {
+	if !p.wet() {
+		p.trail.forget()
+	}
 	if !p.wet() || !p.done.wouldDrop() && !p.done.changes() {
+		p.trail.nothingToDo()
 		return nil
 	}
-	if !a.global.yes {
+	if !p.global.yes {
 		p.shown = true
-		a.printPlan(p.done, true)
-		if err := a.confirm(ctx, "Drop, mark and delete what is marked so?", "prune"); err != nil {
+		p.printPlan(p.done, true)
+		if err := p.confirm(ctx, "Drop, mark and delete what is marked so?", "prune"); err != nil {
 			return err
 		}
 	}
+	if err := p.trail.intend(ctx, p.intended()); err != nil {
+		return err
+	}
 	p.confirmed = true
+	defer func() { p.trail.about(p.outcome()) }()
 	var errs []error
 	if p.done.wouldDrop() {
-		p.options.Confirm = func([]restore.Pruned) error { return nil }
-		dropped, err := restore.Prune(ctx, p.options)
+		p.options.Confirm = func([]swap.Pruned) error { return nil }
+		dropped, err := swap.Prune(ctx, p.options)
 		if dropped != nil {
 			p.done.Databases = dropped
 		}
 		if errs = append(errs, err); err == nil {
-			errs = append(errs, a.dropRescued(ctx, p.options, p.done))
+			errs = append(errs, p.dropRescued(ctx, p.options, p.done))
 		}
 	}
 	if ctx.Err() == nil {
-		errs = append(errs, a.applyRetention(ctx, p.stores, p.done.Series, p.done.Orphans))
+		errs = append(errs, p.retainer.apply(ctx, p.stores, p.done.Series, p.done.Orphans))
+		if ctx.Err() == nil { // WAL after the backups that needed it
+			errs = append(errs, p.retainer.applyWAL(ctx, p.stores, p.done.WAL))
+		}
+		p.done.sum(true)
 	}
 	return errors.Join(errs...)
 }
 
+// intended are what is recorded of the whole plan before it is carried out.
+func (p *pruneCommand) intended() act {
+	a := p.done.intended()
+	a.lists["drop"] = p.dropNames(func(drop, _ bool) bool { return drop })
+	return a
+}
+
+// outcome is what is recorded of the whole plan afterwards.
+func (p *pruneCommand) outcome() act {
+	a := p.done.outcome()
+	a.lists["dropped"] = p.dropNames(func(_, dropped bool) bool { return dropped })
+	return a
+}
+
+// dropNames are the databases and schemas that are to be dropped, or were.
+func (p *pruneCommand) dropNames(matches func(drop, dropped bool) bool) (names []string) {
+	for _, d := range p.done.Databases {
+		if matches(d.Drop, d.Dropped) {
+			names = append(names, d.Database)
+		}
+	}
+	for _, s := range p.done.Rescued {
+		if matches(s.Drop, s.Dropped) {
+			names = append(names, s.Database+"."+s.Schema)
+		}
+	}
+	return names
+}
+
 // print prints what was done, or the plan where nothing was.
-func (p *pruning) print(err error) error {
-	a := p.app
+func (p *pruneCommand) print(err error) error {
 	switch {
-	case a.global.json:
-		return a.printJSON(p.done.orEmpty())
-	case a.global.quiet:
-		a.printPruned(p.done)
+	case p.global.json:
+		return p.printJSON(p.done.orEmpty())
+	case p.global.quiet:
+		p.printPruned(p.done)
 	case !p.shown || err == nil:
-		a.printPlan(p.done, !p.confirmed)
-		a.printf("%s", p.nothingToPrune())
+		p.printPlan(p.done, !p.confirmed)
+		p.printf("%s", p.nothingToPrune())
 		if !p.wet() && !p.flags.dryRun && (p.done.wouldDrop() || p.done.changes()) {
-			a.printf("nothing was changed; --yes does it\n")
+			p.printf("nothing was changed; --yes does it\n")
 		}
 	}
 	return nil
 }
 
 // dropRescued drops the schemas of rescues that were asked for.
-func (a *app) dropRescued(ctx context.Context, o restore.PruneOptions, done *pruneResult) error {
-	if !slices.ContainsFunc(done.Rescued, func(s restore.PrunedSchema) bool { return s.Drop }) {
+func (p *pruneCommand) dropRescued(ctx context.Context, o swap.PruneOptions, done *pruneResult) error {
+	if !slices.ContainsFunc(done.Rescued, func(s rescue.PrunedSchema) bool { return s.Drop }) {
 		return nil
 	}
 	var errs []error
 	for i := range done.Rescued {
-		p := &done.Rescued[i]
-		if !p.Drop || ctx.Err() != nil {
+		s := &done.Rescued[i]
+		if !s.Drop || ctx.Err() != nil {
 			continue
 		}
-		err := restore.DropRescued(ctx, o, p)
-		if err == nil && !p.Dropped { // it was asked for by name
-			err = pgmedic.Errorf(pgmedic.KindConflict, "", "schema %s of database %s is kept: %s", p.Schema, p.Database, p.Reason)
+		err := rescue.Drop(ctx, o.Target, s)
+		if err == nil && !s.Dropped { // it was asked for by name
+			err = pgmedic.Errorf(pgmedic.KindConflict, "", "schema %s of database %s is kept: %s", s.Schema, s.Database, s.Reason)
 		}
 		errs = append(errs, err)
 	}

@@ -11,13 +11,13 @@ import (
 )
 
 // printPlan prints the plan, with what is kept, if asked, and why.
-func (a *app) printPlan(plan *pruneResult, keeps bool) {
-	a.printDatabases(plan)
-	a.printSeries(plan, keeps)
+func (p *pruneCommand) printPlan(plan *pruneResult, keeps bool) {
+	p.printDatabases(plan)
+	p.printSeries(plan, keeps)
 }
 
-func (a *app) printDatabases(plan *pruneResult) {
-	paint := a.paint(a.stdoutTTY)
+func (p *pruneCommand) printDatabases(plan *pruneResult) {
+	paint := p.paint(p.stdoutTTY)
 	word := func(drop, dropped bool) string {
 		switch {
 		case dropped:
@@ -27,16 +27,16 @@ func (a *app) printDatabases(plan *pruneResult) {
 		}
 		return paint.dim(fmt.Sprintf("%-7s", "keep"))
 	}
-	for _, p := range plan.Databases {
-		a.printf("%s  %s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Bytes(p.SizeBytes),
-			agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
+	for _, d := range plan.Databases {
+		p.wrapf("%s  %s  %s, %s: %s\n", word(d.Drop, d.Dropped), words.Clean(d.Database), words.Bytes(d.SizeBytes),
+			agoSeconds(d.Since, d.AgeSeconds), words.Clean(d.Reason))
 	}
-	for _, p := range plan.Rescued {
-		a.printf("%s  %s.%s  %s, %s: %s\n", word(p.Drop, p.Dropped), words.Clean(p.Database), words.Clean(p.Schema),
-			count(p.Tables, "table"), agoSeconds(p.Since, p.AgeSeconds), words.Clean(p.Reason))
+	for _, s := range plan.Rescued {
+		p.wrapf("%s  %s.%s  %s, %s: %s\n", word(s.Drop, s.Dropped), words.Clean(s.Database), words.Clean(s.Schema),
+			count(s.Tables, "table"), agoSeconds(s.Since, s.AgeSeconds), words.Clean(s.Reason))
 	}
 	for _, u := range plan.Unread {
-		a.printf("%s  %s: not looked into for rescues: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
+		p.wrapf("%s  %s: not checked for rescue schemas: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
 	}
 }
 
@@ -46,47 +46,58 @@ func agoSeconds(since time.Time, seconds float64) string {
 }
 
 // printSeries prints what becomes of backups.
-func (a *app) printSeries(plan *pruneResult, keeps bool) {
-	paint := a.paint(a.stdoutTTY)
+func (p *pruneCommand) printSeries(plan *pruneResult, keeps bool) {
+	paint := p.paint(p.stdoutTTY)
 	for _, s := range plan.Stores {
 		if s.Error != "" {
-			a.printf("%s  %s: %s\n", paint.warn("unread "), words.Clean(s.Name), words.Clean(s.Error))
+			p.wrapf("%s  %s: %s\n", paint.warn("unread "), words.Clean(s.Name), words.Clean(s.Error))
 		}
 	}
 	for _, s := range plan.Series {
-		a.printf("%s  %s\n", paint.bold(words.Clean(seriesName(s)+", in "+s.Store)), seriesSums(s))
+		p.wrapf("%s  %s\n", paint.bold(words.Clean(seriesName(s)+", in "+s.Store)), seriesSums(s))
 		if s.Stopped != "" {
-			a.printf("  %s %s\n", paint.bad("nothing is deleted:"), words.Clean(s.Stopped))
+			p.wrapf("  %s %s\n", paint.bad("nothing is deleted:"), words.Clean(s.Stopped))
 		}
 		for _, d := range s.Decisions {
-			if d.Verdict == retention.Keep && !d.Unmark && (!keeps || s.Stopped != "") {
+			if d.Verdict == retention.Keep && !d.Unmark && !d.Lacks() && (!keeps || s.Stopped != "") {
 				continue
 			}
-			a.printf("  %s  %s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, d.Done), words.Clean(d.ID), paint.dim(fmt.Sprintf("%-8s", words.Clean(string(d.Proof)))),
-				words.Clean(a.decisionWords(d)))
+			p.wrapf("  %s  %s  %s  %s\n", verdict(paint, d.Verdict, d.Unmark, d.Done), words.Clean(d.ID), paint.dim(fmt.Sprintf("%-8s", words.Clean(string(d.Proof)))),
+				words.Clean(decisionWords(d, p.now())))
 		}
 	}
 	for _, o := range plan.Orphans {
 		if o.Verdict == retention.Keep && !keeps {
 			continue
 		}
-		a.printf("  %s  %s, in %s: no manifest, %s in %s: %s\n", a.verdict(o.Verdict, false, o.Done), words.Clean(o.Folder), words.Clean(o.Store),
+		p.wrapf("  %s  %s, in %s: no manifest, %s in %s: %s\n", verdict(paint, o.Verdict, false, o.Done), words.Clean(o.Folder), words.Clean(o.Store),
 			words.Bytes(o.SizeBytes), count(o.Objects, "object"), words.Clean(o.Reason))
 	}
+	for _, d := range plan.Damaged {
+		if !keeps {
+			continue
+		}
+		text := words.Clean(d.Folder) + ", in " + words.Clean(d.Store) + ": damaged: its manifest can't be used; `pgmedic delete` deletes it"
+		if held := heldBy(d.Holds); held != "" {
+			text += "; " + held
+		}
+		p.wrapf("  %s  %s\n", verdict(paint, retention.Keep, false, false), text)
+	}
+	p.printWAL(plan.WAL, keeps)
 	if plan.FreedBytes+plan.MarkedBytes > 0 {
 		word := "would free"
 		if !keeps {
 			word = "freed"
 		}
-		a.printf("%s %s now, and %s when the marks are old enough\n", word, words.Bytes(plan.FreedBytes), words.Bytes(plan.MarkedBytes))
+		p.wrapf("%s %s now, and %s when the marks are old enough\n", word, words.Bytes(plan.FreedBytes), words.Bytes(plan.MarkedBytes))
 	}
 }
 
 // nothingToPrune says that there is nothing, of what was looked for; it is empty where
 // there is something, or where nothing could be read.
-func (p *pruning) nothingToPrune() string {
+func (p *pruneCommand) nothingToPrune() string {
 	d := p.done
-	if len(d.Databases)+len(d.Rescued)+len(d.Series)+len(d.Orphans)+len(d.Unread) > 0 {
+	if len(d.Databases)+len(d.Rescued)+len(d.Series)+len(d.Orphans)+len(d.Unread)+len(d.WAL)+len(d.Damaged) > 0 {
 		return ""
 	}
 	noBackups := p.noBackups || slices.ContainsFunc(d.Stores, func(s prunedStore) bool { return s.Error != "" })
@@ -122,8 +133,8 @@ func seriesSums(s retention.Series) string {
 }
 
 // verdict is the word at the beginning of a line.
-func (a *app) verdict(v retention.Verdict, unmark, done bool) string {
-	paint, word := a.paint(a.stdoutTTY), string(v)
+func verdict(paint paint, v retention.Verdict, unmark, done bool) string {
+	word := string(v)
 	switch {
 	case unmark && done:
 		word = "unmarked"
@@ -143,36 +154,46 @@ func (a *app) verdict(v retention.Verdict, unmark, done bool) string {
 }
 
 // decisionWords says why, and of what is marked since when and until when.
-func (a *app) decisionWords(d retention.Decision) string {
+func decisionWords(d retention.Decision, now time.Time) string {
 	text := d.Why()
 	if d.Verdict != retention.Keep {
 		text = words.Bytes(d.Bytes) + "; " + text
 	}
 	if d.Verdict == retention.Wait || d.Verdict == retention.Delete {
-		text += "; marked " + words.Ago(a.now(), d.MarkedAt)
+		text += "; marked " + words.Ago(now, d.MarkedAt)
 	}
 	if d.Verdict == retention.Wait {
 		text += ", may go at " + d.DeleteAfter.UTC().Format("2006-01-02 15:04Z")
+	}
+	until, hold := "to be locked until ", "a legal hold is to be set"
+	if d.Locked {
+		until, hold = "locked until ", "a legal hold was set"
+	}
+	if !d.LockUntil.IsZero() {
+		text += "; " + until + d.LockUntil.UTC().Format("2006-01-02 15:04Z")
+	}
+	if d.LockHold {
+		text += "; " + hold
 	}
 	return text
 }
 
 // printPruned prints the names of what was dropped and deleted.
-func (a *app) printPruned(done *pruneResult) {
-	for _, p := range done.Databases {
-		if p.Dropped {
-			a.printf("%s\n", words.Clean(p.Database))
+func (p *pruneCommand) printPruned(done *pruneResult) {
+	for _, d := range done.Databases {
+		if d.Dropped {
+			p.wrapf("%s\n", words.Clean(d.Database))
 		}
 	}
-	for _, p := range done.Rescued {
-		if p.Dropped {
-			a.printf("%s.%s\n", words.Clean(p.Database), words.Clean(p.Schema))
+	for _, s := range done.Rescued {
+		if s.Dropped {
+			p.wrapf("%s.%s\n", words.Clean(s.Database), words.Clean(s.Schema))
 		}
 	}
 	for _, s := range done.Series {
 		for _, d := range s.Decisions {
 			if d.Verdict == retention.Delete && d.Done {
-				a.printf("%s\n", words.Clean(d.ID))
+				p.wrapf("%s\n", words.Clean(d.ID))
 			}
 		}
 	}

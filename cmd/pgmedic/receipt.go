@@ -34,20 +34,20 @@ func failedReceipts(receipts []*pgmedic.Receipt, other error) error {
 }
 
 // printReceipt prints what was proven, and each check.
-func (a *app) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
-	p := a.paint(a.stdoutTTY)
-	if a.global.quiet {
-		a.printf("%s\n", r.BackupID)
+func (e *env) printReceipt(r *pgmedic.Receipt, b *pgmedic.Backup) {
+	p := e.paint(e.stdoutTTY)
+	if e.global.quiet {
+		e.wrapf("%s\n", r.BackupID)
 		return
 	}
-	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + words.Clean(b.Database.Name)
+	line := p.proof(r.Proof) + ": backup " + r.BackupID + " of " + words.Clean(databaseOrAll(b))
 	if r.Sample != nil && r.Outcome == pgmedic.OutcomeOK {
-		line = "sampled: backup " + r.BackupID + " of " + words.Clean(b.Database.Name) + ", " + sampleWords(r)
+		line = "sampled: backup " + r.BackupID + " of " + words.Clean(databaseOrAll(b)) + ", " + sampleWords(r)
 	}
 	if r.RecoverySeconds > 0 {
 		line += " recovers in " + p.bold(secondsWords(r.RecoverySeconds))
 	}
-	a.printf("%s\n", line)
-	a.printChecks(r.Checks)
-	a.printMissing(slices.DeleteFunc(slices.Clone(r.Checks), func(c pgmedic.Check) bool { return len(c.Items) == 0 }))
+	e.wrapf("%s\n", line)
+	e.printChecks(r.Checks)
+	e.printMissing(slices.DeleteFunc(slices.Clone(r.Checks), func(c pgmedic.Check) bool { return len(c.Items) == 0 }))
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,23 +13,24 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/inspect"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // sinceOf reads --since.
-func (a *app) sinceOf(flags reportFlags) (inspect.Since, error) {
-	if flags.since == "" {
+func (cmd *reportCommand) sinceOf() (inspect.Since, error) {
+	if cmd.flags.since == "" {
 		return inspect.Since{Ago: inspect.SinceDefault}, nil
 	}
-	if flags.noHistory || a.cfg.Report.History == historyOff {
+	if cmd.flags.noHistory || cmd.cfg.Report.History == historyOff {
 		return inspect.Since{}, pgmedic.Errorf(pgmedic.KindUsage, "leave out --no-history, or set report.history to a file",
 			"--since needs the history, which is off")
 	}
-	s, err := parseSince(flags.since)
+	s, err := parseSince(cmd.flags.since)
 	if err != nil {
 		return s, err
 	}
-	if s.At.After(a.now()) {
-		return s, pgmedic.Errorf(pgmedic.KindUsage, "give a day that has been", "--since %s is to come", flags.since)
+	if s.At.After(cmd.now()) {
+		return s, pgmedic.Errorf(pgmedic.KindUsage, "give a day that has been", "--since %s is to come", cmd.flags.since)
 	}
 	return s, nil
 }
@@ -54,44 +54,43 @@ func parseSince(text string) (inspect.Since, error) {
 const historyOff = "off"
 
 // historyPath is the file of the history.
-func (a *app) historyPath() (string, error) {
-	if path := a.cfg.Report.History; path != "" {
+func (cmd *reportCommand) historyPath() (string, error) {
+	if path := cmd.cfg.Report.History; path != "" {
 		return path, nil
 	}
-	// A relative one is to be ignored, says the XDG Base Directory
-	// Specification.
-	if state := a.variable("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "pgmedic", "history.sqlite"), nil
+	state, err := cmd.stateDir()
+	if err != nil {
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "name a file with report.history, or off", "no home folder is known to keep the history in")
 	}
-	if home := a.variable("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "pgmedic", "history.sqlite"), nil
-	}
-	return "", pgmedic.Errorf(pgmedic.KindUsage, "name a file with report.history, or off", "no home folder is known to keep the history in")
+	return filepath.Join(state, "history.sqlite"), nil
 }
 
-// variable is an environment variable of this run.
-func (a *app) variable(name string) string {
-	for _, kv := range a.environ {
-		if value, ok := strings.CutPrefix(kv, name+"="); ok {
-			return value
-		}
+// stateDir is the folder for what is kept from run to run.
+func (e *env) stateDir() (string, error) {
+	// A relative one is to be ignored, says the XDG Base Directory
+	// Specification.
+	if state := e.variable("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "pgmedic"), nil
 	}
-	return ""
+	if home := e.variable("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "pgmedic"), nil
+	}
+	return "", pgmedic.Errorf(pgmedic.KindUsage, "set XDG_STATE_HOME or HOME", "no home folder is known")
 }
 
 // remember compares a reading with earlier ones that the history has, and keeps it.
-func (a *app) remember(ctx context.Context, r *reading.Reading, args []string, flags reportFlags, since inspect.Since) (inspect.Earlier, error) {
-	if flags.noHistory || a.cfg.Report.History == historyOff {
+func (cmd *reportCommand) remember(ctx context.Context, r *reading.Reading, since inspect.Since) (inspect.Earlier, error) {
+	if cmd.flags.noHistory || cmd.cfg.Report.History == historyOff {
 		return inspect.Earlier{}, nil
 	}
 	h := inspect.History{
-		Input: flags.input != "", Since: since, UnusedIndexAge: a.cfg.Report.Thresholds.UnusedIndexAge, Now: a.now, Logger: a.log,
+		Input: cmd.flags.input != "", Since: since, UnusedIndexAge: cmd.cfg.Report.Thresholds.UnusedIndexAge, Now: cmd.now, Logger: cmd.log,
 	}
 	if !h.Input {
-		h.Node = a.node(args)
+		h.Node = cmd.node()
 	}
 	var err error
-	if h.Path, err = a.historyPath(); err != nil {
+	if h.Path, err = cmd.historyPath(); err != nil {
 		h.Skip(r, err)
 		return inspect.Earlier{}, nil
 	}
@@ -99,18 +98,22 @@ func (a *app) remember(ctx context.Context, r *reading.Reading, args []string, f
 }
 
 // node names the server by how it is reached.
-func (a *app) node(args []string) string {
-	t, err := a.target()
+func (cmd *reportCommand) node() string {
+	t, err := cmd.servers.target()
 	if err != nil {
 		return ""
 	}
-	if len(args) > 0 {
-		t = t.WithDatabase(args[0])
+	if len(cmd.args) > 0 {
+		t = t.WithDatabase(cmd.args[0])
 	}
-	// It was connected with before; this reads libpq's environment and service
-	// files, too.
+	return address(t)
+}
+
+// address is host and port of a target, from libpq's environment and service files where
+// the target leaves them to those; or empty.
+func address(t postgres.Target) string {
 	cfg, err := pgx.ParseConfig(t.Conninfo())
-	if err != nil {
+	if err != nil { // whoever connects reports it
 		return ""
 	}
 	return net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))

@@ -15,12 +15,12 @@ import (
 )
 
 // reportSections checks what --section names; nil is all.
-func (a *app) reportSections(flags reportFlags) ([]string, error) {
-	sections, err := reading.ParseSections(flags.sections)
+func (cmd *reportCommand) reportSections() ([]string, error) {
+	sections, err := reading.ParseSections(cmd.flags.sections)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(sections, reading.SectionWaits) && flags.interval == 0 && flags.input == "" {
+	if slices.Contains(sections, reading.SectionWaits) && cmd.flags.interval == 0 && cmd.flags.input == "" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "add --interval 10s", "--section waits without --interval: waits are sampled over a time")
 	}
 	return sections, nil
@@ -29,15 +29,15 @@ func (a *app) reportSections(flags reportFlags) ([]string, error) {
 // metricsOptions name the server in metrics as it is named when it doesn't
 // answer: as the configuration does, else by its address. A reading from a file
 // can be of any server, and has its own name.
-func (a *app) metricsOptions(flags reportFlags) prometheus.Options {
-	opts := prometheus.Options{Version: a.version}
-	if flags.input != "" {
+func (cmd *reportCommand) metricsOptions() prometheus.Options {
+	opts := prometheus.Options{Version: cmd.version}
+	if cmd.flags.input != "" {
 		return opts
 	}
-	if opts.Server = a.cfg.Server; opts.Server != "" {
+	if opts.Server = cmd.cfg.Server; opts.Server != "" {
 		return opts
 	}
-	t, err := a.target()
+	t, err := cmd.servers.target()
 	if err != nil {
 		return opts
 	}
@@ -52,21 +52,21 @@ func (a *app) metricsOptions(flags reportFlags) prometheus.Options {
 // the place of those that an earlier look wrote: numbers of yesterday would look
 // like today's. Without a database to name, and after an interrupt, nothing is
 // known, and nothing is written.
-func (a *app) writeDown(ctx context.Context, args []string, flags reportFlags, cause error) error {
+func (cmd *reportCommand) writeDown(ctx context.Context, cause error) error {
 	named := ""
-	if len(args) > 0 {
-		named = args[0]
+	if len(cmd.args) > 0 {
+		named = cmd.args[0]
 	}
 	database := ""
-	if t, err := a.databaseTarget(named); err == nil {
-		database = a.databaseName(t)
+	if t, err := cmd.servers.databaseTarget(named); err == nil {
+		database = databaseName(t)
 	}
 	if database == "" || pgmedic.KindOf(cause) == pgmedic.KindInterrupted {
 		return nil
 	}
 	var b bytes.Buffer
-	if err := prometheus.WriteDown(&b, database, a.metricsOptions(flags)); err != nil {
+	if err := prometheus.WriteDown(&b, database, cmd.metricsOptions()); err != nil {
 		return err
 	}
-	return a.deliverReport(ctx, b.Bytes(), flags)
+	return cmd.deliverReport(ctx, b.Bytes())
 }

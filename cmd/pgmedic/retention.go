@@ -11,9 +11,11 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
-	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/lease"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // orphanAge is how long nothing must have been written to what has no manifest before
@@ -35,22 +37,35 @@ type heldStore struct {
 	err error
 	// stop says why nothing may be deleted there.
 	stop, hint string
+	// leases keep what is read of clusters, by server and system identifier.
+	leases map[clusterKey][]lease.Lease
+	// wal is of each cluster whose WAL is there, where that was read.
+	wal []heldWAL
 }
 
 // retained are all configured stores.
 type retained []*heldStore
 
 // readStores reads what all configured stores hold. One that can't be read has its error.
-func (a *app) readStores(ctx context.Context, f catalog.Filter) retained {
-	f = a.trusting(f)
+// Where this host can't read whom it trusts, it can't tell which proofs count, and nothing
+// may be deleted anywhere.
+func (r retainer) readStores(ctx context.Context, f catalog.Filter) retained {
+	var stop, hint string
+	if err := r.keys.unreadTrust(); err != nil {
+		stop, hint = "it is not known which backups are proven: "+words.OneLine(err.Error()), pgmedic.HintOf(err)
+	}
+	f = r.keys.trusting(f)
 	var all retained
 	var reading sync.WaitGroup
-	for _, s := range a.cfg.Stores() {
-		store := &heldStore{StoreOf: s}
+	for _, s := range r.cfg.Stores() {
+		store := &heldStore{StoreOf: s, stop: stop, hint: hint}
 		all = append(all, store)
 		reading.Go(func() {
-			if store.catalog, store.closed, store.err = a.openPlace(ctx, s.Place, s.S3, true); store.err == nil {
+			if store.catalog, store.closed, store.err = r.stores.openPlace(ctx, s.Place, s.Access, true); store.err == nil {
 				store.listing, store.err = store.catalog.List(ctx, f)
+			}
+			if store.err == nil {
+				store.leases, store.err = r.leasesOf(ctx, store.catalog, store.listing.Entries, r.now())
 			}
 		})
 	}
@@ -70,17 +85,11 @@ func (r retained) close() {
 func (r retained) unread() error {
 	var errs []error
 	for _, s := range r {
-		if s.err != nil && !s.absent(r) {
+		if s.err != nil {
 			errs = append(errs, s.err)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// absent reports whether a store is the only one, and a folder that no backup has made
-// yet: there is nothing to keep or to delete.
-func (s *heldStore) absent(all retained) bool {
-	return len(all) == 1 && pgmedic.KindOf(s.err) == pgmedic.KindNotFound
 }
 
 // policies are what the plan takes of the stores that could be read. Where one could
@@ -149,15 +158,27 @@ type retentionScope struct {
 	displaced  func(string) bool
 	maxShare   float64
 	staleAfter string
+	// policy is in the place of those of the configuration. Nil: those.
+	policy *retention.Policy
+	// withoutPITR keeps none for what retention.pitr promises.
+	withoutPITR bool
 }
 
-// planRetention plans for all stores.
-func (a *app) planRetention(stores retained, s retentionScope) []retention.Series {
-	return retention.PlanStores(stores.policies(s.maxShare, s.staleAfter), retention.Options{Now: a.now(), Displaced: s.displaced, Only: s.only})
+// plan plans for all stores.
+func (r retainer) plan(stores retained, s retentionScope) []retention.Series {
+	policies := stores.policies(s.maxShare, s.staleAfter)
+	for i := range policies {
+		if s.policy != nil {
+			policies[i].Policy = *s.policy
+		}
+	}
+	return retention.PlanStores(policies, retention.Options{
+		Now: r.now(), Displaced: s.displaced, Only: s.only, Needed: r.needed(stores, s.withoutPITR),
+	})
 }
 
 // planOrphans plans for what has no manifest.
-func (a *app) planOrphans(ctx context.Context, stores retained) (all []retention.Orphan) {
+func (r retainer) planOrphans(ctx context.Context, stores retained) (all []retention.Orphan) {
 	stops := map[string]string{}
 	for _, p := range stores.policies(0, "") {
 		stops[p.Name] = p.Stop
@@ -168,19 +189,19 @@ func (a *app) planOrphans(ctx context.Context, stores retained) (all []retention
 		}
 		asked := map[string]retention.Dead{}
 		dead := func(o catalog.Orphan) retention.Dead {
-			if !s.Primary || a.now().Sub(o.NewestAt) < orphanAge {
+			if !s.Primary || r.now().Sub(o.NewestAt) < orphanAge {
 				return retention.Dead{After: orphanAgeUnasked}
 			}
 			server, database := folderNames(o.Folder)
 			d, done := asked[server+"/"+database]
 			if !done {
-				d = a.deadness(ctx, server, database)
+				d = r.deadness(ctx, server, database)
 				asked[server+"/"+database] = d
 			}
 			return d
 		}
 		grace := retention.Policy{Grace: s.Retention.Grace}
-		planned := retention.PlanOrphans(s.Name, s.listing.Orphans, grace, a.now(), dead)
+		planned := retention.PlanOrphans(s.Name, s.listing.Orphans, grace, r.now(), dead)
 		for i := range planned {
 			if p := &planned[i]; stops[s.Name] != "" && p.Verdict != retention.Keep {
 				p.Verdict, p.Reason = retention.Keep, "nothing is deleted now: "+stops[s.Name]
@@ -208,17 +229,17 @@ func folderNames(folder string) (server, database string) {
 }
 
 // deadness asks the configured server whether a run is at work on a database.
-func (a *app) deadness(ctx context.Context, server, database string) retention.Dead {
+func (r retainer) deadness(ctx context.Context, server, database string) retention.Dead {
 	unasked := retention.Dead{After: orphanAgeUnasked}
-	name, err := a.serverName(ctx)
+	name, err := r.servers.serverName(ctx)
 	if err != nil || name != server {
 		return unasked
 	}
-	t, err := a.target()
+	t, err := r.servers.target()
 	if err != nil {
 		return unasked
 	}
-	lock, err := databases.AcquireRunLock(ctx, t, a.cfg.Database.MaintenanceDatabase, database)
+	lock, err := databases.AcquireRunLock(ctx, t, r.cfg.Database.MaintenanceDatabase, database)
 	switch {
 	case pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil:
 		return retention.Dead{Living: "a run is at work on database " + database}
@@ -229,31 +250,10 @@ func (a *app) deadness(ctx context.Context, server, database string) retention.D
 	return retention.Dead{After: orphanAge}
 }
 
-// serverName is the name that this host's backups are filed under.
-func (a *app) serverName(ctx context.Context) (string, error) {
-	if a.cfg.Server != "" {
-		return a.cfg.Server, nil
-	}
-	t, err := a.target()
-	if err != nil {
-		return "", err
-	}
-	conn, err := postgres.Connect(ctx, t.WithDatabase(a.cfg.Database.MaintenanceDatabase))
-	if err != nil {
-		return "", err
-	}
-	defer postgres.Close(ctx, conn)
-	s, err := postgres.ReadServer(ctx, conn)
-	if err == nil && s.SystemIdentifier == "" {
-		err = pgmedic.Errorf(pgmedic.KindUsage, "name it: --server NAME", "the server does not say which it is")
-	}
-	return s.SystemIdentifier, err
-}
-
 // checkClocks stops the plan of each store whose clock is not this host's.
-func (a *app) checkClocks(ctx context.Context, stores retained, plan []retention.Series, orphans []retention.Orphan) (stopped bool) {
+func (r retainer) checkClocks(ctx context.Context, stores retained, b *prunedBackups) (stopped bool) {
 	for _, s := range stores {
-		if s.err != nil || !changes(s.Name, plan, orphans) {
+		if s.err != nil || !changes(s.Name, b.Series, b.Orphans) && !changesWAL(s.Name, b.WAL) {
 			continue
 		}
 		at, err := s.catalog.Clock(ctx)
@@ -261,18 +261,18 @@ func (a *app) checkClocks(ctx context.Context, stores retained, plan []retention
 			s.err, stopped = err, true
 			continue
 		}
-		if why := retention.ClockApart(a.now(), at); why != "" {
+		if why := retention.ClockApart(r.now(), at); why != "" {
 			s.stop, s.hint, stopped = why, "compare both with a third clock, and run NTP on both", true
 		}
 	}
 	return stopped
 }
 
-// changes reports whether the plan writes or deletes in a store.
+// changes reports whether the plan writes, locks or deletes in a store.
 func changes(store string, plan []retention.Series, orphans []retention.Orphan) bool {
 	for _, s := range plan {
 		for _, d := range s.Decisions {
-			if s.Store == store && (d.Verdict == retention.Mark || d.Verdict == retention.Delete) {
+			if s.Store == store && (d.Verdict == retention.Mark || d.Verdict == retention.Delete || d.Unmark || d.Lacks()) {
 				return true
 			}
 		}
@@ -299,6 +299,9 @@ func stopError(plan []retention.Series) error {
 // seriesName says in words of what the backups of a series are.
 func seriesName(s retention.Series) string {
 	words := s.Database + " on " + s.Server
+	if s.Database == "" {
+		words = "the cluster of " + s.Server
+	}
 	if s.Purpose == pgmedic.PurposeSafety {
 		words += ", safety backups"
 	}
@@ -308,8 +311,8 @@ func seriesName(s retention.Series) string {
 	return words
 }
 
-// applyRetention marks, unmarks and deletes what the plan says, and notes what was done.
-func (a *app) applyRetention(ctx context.Context, stores retained, plan []retention.Series, orphans []retention.Orphan) error {
+// apply marks, unmarks and deletes what the plan says, and notes what was done.
+func (r retainer) apply(ctx context.Context, stores retained, plan []retention.Series, orphans []retention.Orphan) error {
 	var errs []error
 	for i := range plan {
 		s := plan[i]
@@ -320,9 +323,11 @@ func (a *app) applyRetention(ctx context.Context, stores retained, plan []retent
 			}
 			// The oldest first: what a kill leaves undone is what is worth more.
 			d := &s.Decisions[len(s.Decisions)-1-j]
-			if err := a.carryOut(ctx, at, s.Entry(d.ID), d); err != nil {
-				errs = append(errs, err)
+			err := r.carryOut(ctx, at, s.Entry(d.ID), d)
+			if err == nil {
+				err = r.stores.lockKept(ctx, at, s.Entry(d.ID), d)
 			}
+			errs = append(errs, err)
 		}
 	}
 	for i := range orphans {
@@ -334,12 +339,15 @@ func (a *app) applyRetention(ctx context.Context, stores retained, plan []retent
 		var err error
 		switch o.Verdict {
 		case retention.Mark:
-			err = at.catalog.Mark(ctx, o.Folder, catalog.Mark{At: a.now().UTC(), Host: a.host(), Reason: o.Reason})
+			err = at.catalog.Mark(ctx, o.Folder, catalog.Mark{At: r.now().UTC(), Host: hostName(), Reason: o.Reason})
 			o.Done = err == nil
 		case retention.Delete:
 			var kept string
 			if kept, err = at.catalog.RemoveOrphan(ctx, o.Orphan); kept != "" {
 				o.Verdict, o.Reason = retention.Keep, kept
+			} else if errors.Is(err, store.ErrLocked) {
+				o.Verdict, o.Reason, err = retention.Wait, o.Reason+"; locked by the store", nil
+				break
 			}
 			o.Done = err == nil && kept == ""
 		case retention.Keep, retention.Wait:
@@ -359,18 +367,26 @@ func (r retained) named(name string) *heldStore {
 }
 
 // carryOut does what was decided of one backup.
-func (a *app) carryOut(ctx context.Context, s *heldStore, e catalog.Entry, d *retention.Decision) (err error) {
+func (r retainer) carryOut(ctx context.Context, s *heldStore, e catalog.Entry, d *retention.Decision) (err error) {
 	switch {
 	case d.Unmark:
 		err = s.catalog.Unmark(ctx, e.Backup, *e.Mark)
 	case d.Verdict == retention.Mark:
 		err = s.catalog.Mark(ctx, catalog.Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID),
-			catalog.Mark{At: a.now().UTC(), Host: a.host(), Reason: d.Why()})
+			catalog.Mark{At: r.now().UTC(), Host: hostName(), Reason: d.Why()})
 	case d.Verdict == retention.Delete:
 		var kept string
-		if kept, err = s.catalog.Remove(ctx, e, a.now()); kept != "" {
+		if kept, err = r.leasedMeanwhile(ctx, s, e); kept == "" && err == nil {
+			kept, err = s.catalog.Remove(ctx, e, r.now())
+		}
+		if kept != "" {
 			d.Verdict, d.Reasons = retention.Keep, []string{kept}
 			return err
+		}
+		if errors.Is(err, store.ErrLocked) {
+			// By more than was asked for: the next run finds the mark.
+			d.Verdict, d.Reasons = retention.Wait, append(d.Reasons, "locked by the store")
+			return nil
 		}
 	default:
 		return nil

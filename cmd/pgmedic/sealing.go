@@ -9,48 +9,60 @@ import (
 	"filippo.io/age"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/signature"
 )
 
 // passphraseKey is the name of the wrap that a passphrase opens.
 const passphraseKey = "passphrase"
 
-// prepareBackup refuses settings that this version can't honour and sets how
-// backups are sealed. Every command that takes one calls it first.
-func (a *app) prepareBackup() (err error) {
-	if err := a.cfg.CheckBackup(); err != nil {
-		return err
+// sealing says how backups are sealed, the ways to open them, and who signs them. Whoever takes a backup
+// needs one, and keyring.sealing makes it.
+type sealing struct {
+	options seal.Options
+	wraps   []seal.Wrap
+	// signer is nil where nothing signs.
+	signer *signature.Key
+}
+
+// sealing refuses settings that this version can't honour and returns how backups are
+// sealed here. With an error it is as far as it is known.
+func (kr keyring) sealing() (sealing, error) {
+	if err := kr.cfg.CheckBackup(); err != nil {
+		return sealing{}, err
 	}
-	if a.seal, a.wraps, err = a.sealing(); err != nil {
-		return err
+	options, wraps, err := kr.sealingWays()
+	how := sealing{options: options, wraps: wraps}
+	if err != nil {
+		return how, err
 	}
-	if encrypted := a.seal.Encryption != "" && a.seal.Encryption != seal.EncryptionNone; !encrypted && a.refusesUnencrypted() {
-		return pgmedic.Errorf(pgmedic.KindUsage,
+	if encrypted := options.Encryption != "" && options.Encryption != seal.EncryptionNone; !encrypted && kr.refusesUnencrypted() {
+		return how, pgmedic.Errorf(pgmedic.KindUsage,
 			"set backup.allow_unencrypted (PGMEDIC_ALLOW_UNENCRYPTED), or backup.encryption to age, or take the keys out of the configuration",
 			"backup.encryption is %s on a host that has keys, and that would refuse its own backups", seal.EncryptionNone)
 	}
-	return nil
+	how.signer, err = ownSigner(kr.cfg)
+	return how, err
 }
 
-// sealing returns how backups are sealed here, and the ways to open them. They
+// sealingWays returns how backups are sealed here, and the ways to open them. They
 // are encrypted if there is any.
-func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
-	o := seal.Options{Compression: seal.Compression(a.cfg.Backup.Compression), Encryption: seal.EncryptionNone}
-	if a.cfg.Backup.Encryption == string(seal.EncryptionNone) {
+func (kr keyring) sealingWays() (seal.Options, []seal.Wrap, error) {
+	o := seal.Options{Compression: seal.Compression(kr.cfg.Backup.Compression), Encryption: seal.EncryptionNone}
+	if kr.cfg.Backup.Encryption == string(seal.EncryptionNone) {
 		return o, nil, nil
 	}
-	if a.cfg.Backup.Encryption == string(seal.EncryptionAES256CBC) {
-		o, err := a.cbcSealing(o)
+	if kr.cfg.Backup.Encryption == string(seal.EncryptionAES256CBC) {
+		o, err := kr.cbcSealing(o)
 		return o, nil, err
 	}
-	wraps, err := a.configuredWraps()
+	wraps, err := kr.configuredWraps()
 	if err != nil {
 		return o, nil, err
 	}
-	if len(wraps) == 0 && len(a.cfg.Backup.IdentityFiles) > 0 {
+	if len(wraps) == 0 && len(kr.cfg.Backup.IdentityFiles) > 0 {
 		// This host refuses backups that are not encrypted, and so its own as well.
-		if wraps, err = a.ownWraps(); err != nil {
+		if wraps, err = kr.ownWraps(); err != nil {
 			return o, nil, err
 		}
 	}
@@ -65,39 +77,39 @@ func (a *app) sealing() (seal.Options, []backup.Wrap, error) {
 }
 
 // configuredWraps are the ways to open backups that the configuration names.
-func (a *app) configuredWraps() ([]backup.Wrap, error) {
-	var wraps []backup.Wrap
-	for _, text := range a.cfg.Backup.Recipients {
+func (kr keyring) configuredWraps() ([]seal.Wrap, error) {
+	var wraps []seal.Wrap
+	for _, text := range kr.cfg.Backup.Recipients {
 		to, err := parseRecipient(text)
 		if err != nil {
 			return nil, fmt.Errorf("backup.recipients: %w", err)
 		}
-		wraps = append(wraps, backup.Wrap{Name: recipientName(text), To: to})
+		wraps = append(wraps, seal.Wrap{Name: recipientName(text), To: to})
 	}
-	if phrase := a.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
+	if phrase := kr.cfg.Backup.EncryptionKey.Reveal(); phrase != "" {
 		to, err := seal.PassphraseRecipient(phrase)
 		if err != nil {
 			return nil, fmt.Errorf("backup.encryption_key: %w", err)
 		}
-		wraps = append(wraps, backup.Wrap{Name: passphraseKey, To: to})
+		wraps = append(wraps, seal.Wrap{Name: passphraseKey, To: to})
 	}
 	return wraps, nil
 }
 
 // ownWraps are those to the public halves of this host's secret keys, of the
 // post-quantum ones alone where there are any.
-func (a *app) ownWraps() ([]backup.Wrap, error) {
-	with, err := a.identities()
+func (kr keyring) ownWraps() ([]seal.Wrap, error) {
+	with, err := kr.identities()
 	if err != nil {
 		return nil, err
 	}
-	var classic, hybrid []backup.Wrap
+	var classic, hybrid []seal.Wrap
 	for _, id := range with {
 		switch id := id.(type) {
 		case *age.X25519Identity:
-			classic = append(classic, backup.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
+			classic = append(classic, seal.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
 		case *age.HybridIdentity:
-			hybrid = append(hybrid, backup.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
+			hybrid = append(hybrid, seal.Wrap{Name: recipientName(id.Recipient().String()), To: id.Recipient()})
 		}
 	}
 	if len(hybrid) > 0 {
@@ -107,19 +119,19 @@ func (a *app) ownWraps() ([]backup.Wrap, error) {
 }
 
 // cbcSealing is sealing with a passphrase, as openssl does it.
-func (a *app) cbcSealing(o seal.Options) (seal.Options, error) {
+func (kr keyring) cbcSealing(o seal.Options) (seal.Options, error) {
 	refuse := func(hint, why string) (seal.Options, error) {
 		return o, pgmedic.Errorf(pgmedic.KindUsage, hint, "backup.encryption is %s, %s", seal.EncryptionAES256CBC, why)
 	}
 	switch {
-	case pgmedic.Method(a.cfg.Backup.Method) != pgmedic.MethodPlain:
+	case pgmedic.Method(kr.cfg.Backup.Method) != pgmedic.MethodPlain:
 		return refuse("set backup.method to plain, or backup.encryption to age", "which is for plain backups only")
-	case len(a.cfg.Backup.Recipients) > 0:
+	case len(kr.cfg.Backup.Recipients) > 0:
 		return refuse("take backup.recipients out, or set backup.encryption to age", "which knows no recipients")
-	case a.cfg.Backup.EncryptionKey.Reveal() == "":
+	case kr.cfg.Backup.EncryptionKey.Reveal() == "":
 		return refuse("set backup.encryption_key (BACKUP_ENCRYPTION_KEY)", "and there is no passphrase")
 	}
-	key, err := seal.PassphraseKey(a.cfg.Backup.EncryptionKey.Reveal())
+	key, err := seal.PassphraseKey(kr.cfg.Backup.EncryptionKey.Reveal())
 	o.Encryption, o.Key = seal.EncryptionAES256CBC, key
 	return o, err
 }

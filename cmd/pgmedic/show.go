@@ -12,14 +12,29 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
 	"github.com/pgmedic/pgmedic/internal/terminal"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-func (a *app) showCommand() *cobra.Command {
-	var all, why bool
+type showFlags struct{ allTables, why bool }
+
+// showCommand shows one backup.
+type showCommand struct {
+	job
+	stores   stores
+	backups  backups
+	retainer retainer
+
+	args  []string
+	flags showFlags
+}
+
+func showCLI(e *env) *cobra.Command {
+	var flags showFlags
 	cmd := &cobra.Command{
 		Use:   "show [ID|latest]",
 		Short: "Show everything about one backup: steps, tables, objects, receipts",
@@ -29,74 +44,80 @@ be shortened to its beginning or to its last six digits.`,
   pgmedic show 7f3a9c --all-tables`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
+			j, err := e.load(cmd)
+			if err != nil {
 				return err
 			}
-			return a.show(cmd.Context(), args, all, why)
+			command := &showCommand{job: j, stores: stores{j}, backups: newBackups(j), retainer: newRetainer(j), args: args, flags: flags}
+			return command.run(cmd.Context())
 		},
 	}
 	addStore(cmd)
-	cmd.Flags().BoolVar(&why, "why", false, "say what retention does with it, and why")
-	cmd.Flags().BoolVar(&all, "all-tables", false, "list every table, not only the largest")
+	cmd.Flags().BoolVar(&flags.why, "why", false, "say what retention does with it, and why")
+	cmd.Flags().BoolVar(&flags.allTables, "all-tables", false, "list every table, not only the largest")
 	return cmd
 }
 
-func (a *app) show(ctx context.Context, args []string, all, why bool) error {
-	c, closed, err := a.openCatalog(ctx)
+func (cmd *showCommand) run(ctx context.Context) error {
+	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	e, err := a.judgedBackup(ctx, c, args)
+	e, err := cmd.backups.judged(ctx, c, cmd.args)
 	if err != nil {
 		return err
 	}
-	copies := a.lookAtCopies(ctx, catalog.Filter{Server: e.Backup.Server.Name, Database: e.Backup.Database.Name})
+	copies := cmd.stores.lookAtCopies(ctx, ofSeries(e.Backup))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	e.Shrunk = a.shrunkSince(ctx, c, e.Backup)
+	e.Shrunk = cmd.backups.shrunkSince(ctx, c, e.Backup)
+	lock := cmd.stores.lockOf(ctx, c, e.Backup, immutable.Of)
 	var reason *retention.Decision
-	if why {
-		d := a.reasons(ctx, catalog.Filter{Server: e.Backup.Server.Name, Database: e.Backup.Database.Name})[e.Backup.ID]
+	if cmd.flags.why {
+		d := cmd.retainer.reasons(ctx, ofSeries(e.Backup))[e.Backup.ID]
 		reason = &d
 	}
-	if a.global.json {
-		return a.printJSON(map[string]any{
+	if cmd.global.json {
+		return cmd.printJSON(map[string]any{
 			"why":    reason,
 			"shrunk": e.Shrunk, "backup": e.Backup, "proof": proofOfEntry(e), "receipts": orEmpty(e.Receipts), "unheeded_receipts": unheeded(e),
-			"holds": orEmpty(e.Holds), "mark": e.Mark,
-			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "sampled": e.Sampled(location(c)),
+			"holds": orEmpty(e.Holds), "mark": e.Mark, "lock": lock,
+			"copies": statesOf(e.Backup, copies), "copy_stores": orEmpty(copies), "keys": e.Keys, "signing": e.Signing, "sampled": e.Sampled(location(c)),
 		})
 	}
-	if a.global.quiet {
-		a.printf("%s\n", e.Backup.ID)
+	if cmd.global.quiet {
+		cmd.printf("%s\n", e.Backup.ID)
 		return nil
 	}
-	a.printEntry(e, c, copies)
-	if reason != nil {
-		a.fields("retention", a.verdictWords(*reason))
+	cmd.printEntry(e, c, copies, lock)
+	if text := cmd.windowWords(ctx, c, e); text != "" {
+		cmd.fields("recovers", text)
 	}
-	a.printUnreadCopies(copies)
-	a.printTables(e.Backup, all)
-	a.printReceipts(e)
+	if reason != nil {
+		cmd.fields("retention", cmd.verdictWords(*reason))
+	}
+	cmd.printUnreadCopies(copies)
+	cmd.printTables(e.Backup)
+	cmd.printReceipts(e)
 	return nil
 }
 
-func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore) {
-	b, p := e.Backup, a.paint(a.stdoutTTY)
+func (cmd *showCommand) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore, lock lockRow) {
+	b, p := e.Backup, cmd.paint(cmd.stdoutTTY)
 	standing := e.Standing()
 	phrase := p.proof(standing.Proof)
 	if standing.Claimed {
 		phrase = "claimed: " + phrase
 	}
 	if standing.Proof != pgmedic.ProofTaken {
-		phrase += ", " + words.Ago(a.now(), standing.At)
+		phrase += ", " + words.Ago(cmd.now(), standing.At)
 	}
 	if drill, ok := e.LastDrill(); ok {
 		phrase += fmt.Sprintf("; recovers in %s", secondsWords(drill.RecoverySeconds))
 	}
-	a.printf("%s\n", p.bold("backup "+words.Clean(b.ID)))
+	cmd.wrapf("%s\n", p.bold("backup "+words.Clean(b.ID)))
 	purpose := ""
 	if b.Purpose == pgmedic.PurposeSafety {
 		purpose = "safety backup of a database that a restore replaced"
@@ -109,45 +130,59 @@ func (a *app) printEntry(e catalog.Entry, c *catalog.Catalog, copies []copyStore
 	if b.Server.Standby {
 		standby = ", a standby"
 	}
-	a.fields(
+	madeBy := fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, words.Clean(b.Host))
+	rows := rowWords(b)
+	if b.Physical != nil {
+		madeBy, rows = fmt.Sprintf("pgmedic %s on %s", b.Programs.Pgmedic, words.Clean(b.Host)), ""
+	}
+	cmd.fields(slices.Concat([]string{
 		"proof", phrase,
 		"purpose", purpose,
-		"database", words.Clean(b.Database.Name),
+		"database", words.Clean(databaseOrAll(b)),
 		"server", fmt.Sprintf("%s, PostgreSQL %s%s", words.Clean(b.Server.Name), b.Server.Version, standby),
-		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), words.Ago(a.now(), b.SnapshotAt)),
+		"moment", fmt.Sprintf("%s, %s", b.SnapshotAt.UTC().Format(time.RFC3339), words.Ago(cmd.now(), b.SnapshotAt)),
 		"took", fmt.Sprintf("%s (%s)", words.Duration(b.FinishedAt.Sub(b.StartedAt)), stepWords(b.Steps)),
 		"load", loadWords(b.Load),
+		"kind", kindWords(b),
 		"size", sizeWords(b),
-		"rows", rowWords(b),
-		"shrunk", shrunkWords(e.Shrunk),
+	}, physicalFields(b), []string{
+		"rows", rows,
+		"shrunk", shrunkWords(b.ID, e.Shrunk),
 		"partial", scopeWords(b),
 		"left out", leftOutWords(b),
 		"sealed", sealWords(b),
 		"keys", keyWords(e),
-		"held", heldWords(e, a.now()),
-		"marked", markWords(e, a.now()),
-		"sampled", a.coverWords(e.Sampled(location(c))),
-		"made by", fmt.Sprintf("pgmedic %s with pg_dump %s on %s", b.Programs.Pgmedic, b.Programs.PgDump, words.Clean(b.Host)),
+		"signature", signingWords(e.Signing),
+		"held", heldWords(e, cmd.now()),
+		"locked", lock.words(cmd.now(), c.Store()),
+		"marked", markWords(e, cmd.now()),
+		"sampled", cmd.coverWords(e.Sampled(location(c))),
+		"made by", madeBy,
 		"labels", strings.Join(labels, ", "),
 		"store", location(c),
 		"copies", copyWords(b, copies),
 		"folder", catalog.Folder(b.Server.Name, b.Database.Name, b.ID),
-	)
+	})...)
 }
 
-// shrunkWords say how much less a backup has than the one before it, if it does.
-func shrunkWords(s *catalog.Shrunk) string {
+// ofSeries matches the backups of the same database, or of the same cluster.
+func ofSeries(b *pgmedic.Backup) catalog.Filter {
+	return catalog.Filter{Server: b.Server.Name, Database: b.Database.Name, Cluster: b.Method == pgmedic.MethodPhysical}
+}
+
+// shrunkWords say how much less a backup has than those before it, if it does.
+func shrunkWords(id string, s *shrunk.Fall) string {
 	if s == nil {
 		return ""
 	}
-	return s.String() + " than backup " + words.Clean(s.Before) + ", the one before it"
+	return s.String() + " than backup " + words.Clean(s.Before) + "; what changed: pgmedic diff " + words.Clean(s.Before+" "+id)
 }
 
-func (a *app) printTables(b *pgmedic.Backup, all bool) {
+func (cmd *showCommand) printTables(b *pgmedic.Backup) {
 	tables := slices.Clone(b.Tables)
 	slices.SortStableFunc(tables, func(x, y pgmedic.Table) int { return int(y.SizeBytes>>10) - int(x.SizeBytes>>10) })
 	shown := tables
-	if !all {
+	if !cmd.flags.allTables {
 		shown = tables[:min(len(tables), 10)]
 	}
 	rows := make([][]string, 0, len(shown))
@@ -159,27 +194,35 @@ func (a *app) printTables(b *pgmedic.Backup, all bool) {
 		rows = append(rows, []string{t.Schema + "." + t.Name, count, words.Bytes(t.SizeBytes)})
 	}
 	if len(rows) > 0 {
-		a.printf("\n%s", terminal.Table([]string{"TABLE", "ROWS", "SIZE"}, rows,
-			terminal.TableOptions{Indent: 2, Right: []int{1, 2}, Color: a.paint(a.stdoutTTY).on}))
+		cmd.printf("\n")
+		printTable(cmd.env, []string{"TABLE", "ROWS", "SIZE"}, rows, terminal.TableOptions{Indent: 2, Right: []int{1, 2}})
 	}
 	if more := len(tables) - len(shown); more > 0 {
-		a.printf("  and %d smaller ones: --all-tables\n", more)
+		cmd.wrapf("  and %d smaller ones: --all-tables\n", more)
 	}
 }
 
-func (a *app) printReceipts(e catalog.Entry) {
+func (cmd *showCommand) printReceipts(e catalog.Entry) {
 	if len(e.Receipts) == 0 {
-		a.printf("\nno receipts yet; prove it: pgmedic drill %s\n", words.Clean(e.Backup.ID))
+		next := "prove it: pgmedic drill "
+		if e.Backup.Method == pgmedic.MethodPhysical {
+			next = "read it back: pgmedic verify "
+		}
+		cmd.wrapf("\nno receipts yet; %s%s\n", next, words.Clean(e.Backup.ID))
 		return
 	}
-	a.printf("\n%s\n", a.paint(a.stdoutTTY).bold("receipts"))
+	cmd.wrapf("\n%s\n", cmd.paint(cmd.stdoutTTY).bold("receipts"))
 	for i, r := range e.Receipts {
-		phrase := words.Clean(string(r.Kind)) + ": " + a.paint(a.stdoutTTY).proof(r.Proof)
+		phrase := words.Clean(string(r.Kind)) + ": " + cmd.paint(cmd.stdoutTTY).proof(r.Proof)
 		if r.Sample != nil {
 			phrase += ", " + sampleWords(&r)
 		}
 		if r.RecoverySeconds > 0 {
-			phrase += ", recovered in " + secondsWords(r.RecoverySeconds)
+			to := ""
+			if r.PITR != nil {
+				to = " to " + words.Clean(r.PITR.Target)
+			}
+			phrase += ", recovered" + to + " in " + secondsWords(r.RecoverySeconds)
 		}
 		if failed, ok := r.Failed(); ok {
 			phrase += ": " + words.Clean(failed.Name+": "+failed.Detail)
@@ -187,7 +230,7 @@ func (a *app) printReceipts(e catalog.Entry) {
 		if why := oddReceipt(e, i); why != "" {
 			phrase += " (" + why + ")"
 		}
-		a.printf("  %s  %s on %s\n", r.At.Format(time.RFC3339), phrase, words.Clean(r.Host))
+		cmd.wrapf("  %s  %s on %s\n", r.At.Format(time.RFC3339), phrase, words.Clean(r.Host))
 	}
 }
 
@@ -239,7 +282,7 @@ func sealWords(b *pgmedic.Backup) string {
 func keyWords(e catalog.Entry) string {
 	switch {
 	case e.Unopenable():
-		return "none left in the store: nobody can read this backup again"
+		return "none left in the store: this backup can no longer be read"
 	case e.Keys == 1:
 		return "1 way to open it: pgmedic keys list " + e.Backup.ID
 	case e.Keys > 0:
@@ -249,14 +292,14 @@ func keyWords(e catalog.Entry) string {
 }
 
 // coverWords says what samples and verifications have read so far.
-func (a *app) coverWords(c catalog.Coverage) string {
+func (cmd *showCommand) coverWords(c catalog.Coverage) string {
 	switch {
 	case c.Samples == 0:
 		return ""
 	case c.Objects < c.OfObjects:
 		return fmt.Sprintf("%d of %d objects so far", c.Objects, c.OfObjects)
 	}
-	return fmt.Sprintf("all %d objects, the one longest ago %s", c.OfObjects, words.Ago(a.now(), c.OldestAt))
+	return fmt.Sprintf("all %d objects, the one longest ago %s", c.OfObjects, words.Ago(cmd.now(), c.OldestAt))
 }
 
 func secondsWords(seconds float64) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
@@ -13,8 +14,8 @@ import (
 // openCatalog opens the store to read what is there: a folder that does not
 // exist is refused, lest a mistyped one be taken for an empty store. The caller
 // calls closed when nothing uses it any more.
-func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
-	c, closed, err = a.openPlace(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3, true)
+func (st stores) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
+	c, closed, err = st.openPlace(ctx, st.cfg.Backup.Place(), st.cfg.Backup.Access, true)
 	if pgmedic.KindOf(err) == pgmedic.KindNotFound {
 		err = pgmedic.Errorf(pgmedic.KindNotFound, "check the path, and that its disk is mounted; `pgmedic backup` makes a new one",
 			"there are no backups: %w", err)
@@ -23,46 +24,71 @@ func (a *app) openCatalog(ctx context.Context) (c *catalog.Catalog, closed func(
 }
 
 // makeCatalog opens the store to write to it; a folder that is not there is made.
-func (a *app) makeCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
-	return a.openPlace(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3, false)
+func (st stores) makeCatalog(ctx context.Context) (c *catalog.Catalog, closed func(), err error) {
+	return st.openPlace(ctx, st.cfg.Backup.Place(), st.cfg.Backup.Access, false)
 }
 
 // deadAfter is how long nothing must have been written to a temporary file before
 // it is taken for that of a run that is dead.
 const deadAfter = 24 * time.Hour
 
+// folderStore is a store of files, of which killed runs leave temporary ones.
+type folderStore interface {
+	store.Store
+	SweepTemp(ctx context.Context, olderThan time.Duration) (int, error)
+}
+
 // sweepTemp removes what runs that were killed left in a folder that is about to be
 // written to. It is nobody's reason to go without a backup.
-func (a *app) sweepTemp(ctx context.Context, s *store.Local) {
+func (st stores) sweepTemp(ctx context.Context, s folderStore) {
 	n, err := s.SweepTemp(ctx, deadAfter)
 	if err != nil && ctx.Err() == nil {
-		a.log.Warn("what dead runs left in the store could not be removed", "store", s.String(), "error", err)
+		st.log.Warn("what dead runs left in the store could not be removed", "store", s.String(), "error", err)
 	}
 	if n > 0 {
-		a.log.Info("removed what dead runs left in the store", "store", s.String(), "files", n)
+		st.log.Info("removed what dead runs left in the store", "store", s.String(), "files", n)
 	}
 }
 
-// openPlace opens any store. S3 says how a bucket is reached. Without mustExist it
-// is to be written to.
-func (a *app) openPlace(ctx context.Context, place config.Place, o config.S3, mustExist bool) (c *catalog.Catalog, closed func(), err error) {
-	if place.Bucket == "" {
-		s, err := store.NewLocal(store.LocalOptions{Dir: place.Dir, MustExist: mustExist, Logger: a.log})
-		if err != nil {
+// openUnlocked opens any store. Access says how it is reached. Without mustExist it is to
+// be written to.
+func (st stores) openUnlocked(ctx context.Context, place config.Place, access config.Access, mustExist bool) (c *catalog.Catalog, closed func(), err error) {
+	if st.secrets != nil {
+		if access, err = access.Read(ctx, st.secrets.Resolve); err != nil {
 			return nil, nil, err
 		}
-		if !mustExist {
-			a.sweepTemp(ctx, s)
-		}
-		return catalog.New(s), func() { _ = s.Close() }, nil // only a descriptor
 	}
-	s, err := store.NewS3(ctx, store.S3Options{
-		Bucket: place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
-		CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),
-		KMSKeyID: o.KMSKeyID, PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: a.log,
-	})
+	s, err := newStore(ctx, place, access, mustExist, st.awsCredentials(), st.log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return catalog.New(s), func() { _ = s.Close() }, nil // only idle connections
+	if folder, ok := s.(folderStore); ok && !mustExist {
+		st.sweepTemp(ctx, folder)
+	}
+	return catalog.WithAnchor(s, st.trail.anchor), func() { _ = s.Close() }, nil // only a descriptor or connections
 }
+
+// openAll opens all configured stores, of which some can't be.
+func (st stores) openAll(ctx context.Context) retained {
+	var all retained
+	for _, s := range st.cfg.Stores() {
+		store := &heldStore{StoreOf: s}
+		store.catalog, store.closed, store.err = st.openPlace(ctx, s.Place, s.Access, true)
+		all = append(all, store)
+	}
+	return all
+}
+
+// serverSideEncryption is the setting in S3's words.
+func serverSideEncryption(setting string) string {
+	switch setting {
+	case "default":
+		return ""
+	case "aes256":
+		return "AES256"
+	}
+	return setting
+}
+
+// location names the store for people.
+func location(c *catalog.Catalog) string { return fmt.Sprint(c.Store()) }

@@ -8,17 +8,30 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
-	"github.com/pgmedic/pgmedic/internal/seal"
 )
 
 type verifyFlags struct {
 	all    bool
 	sample string
+	// deep has WAL opened.
+	deep bool
+	// percent is what sample says, or 0 for all of the bytes.
+	percent float64
 }
 
-func (a *app) verifyCommand() *cobra.Command {
+// verifyCommand reads backups back: all of each, or with a percentage a sample of all.
+type verifyCommand struct {
+	job
+	stores  stores
+	keys    keyring
+	backups backups
+
+	args  []string
+	flags verifyFlags
+}
+
+func verifyCLI(e *env) *cobra.Command {
 	var flags verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify [ID…|latest]",
@@ -32,138 +45,105 @@ never finished are counted, not verified. A store without backups is exit code 1
 
 With --sample it reads whole objects up to that share of the bytes, least recently
 read first: run repeatedly, it reads everything. A sample that finds damage marks
-the backup as failed; one that finds none leaves its proof unchanged.`,
+the backup as failed; one that finds none leaves its proof unchanged.
+
+With --all, and with base backups, it also checks that no WAL is missing between the
+first and the last that is stored, that sizes are possible, and, where this host has
+a key, that what the index lists is there. With --deep it opens all of that WAL, which
+needs a key, compares hashes, and reads every record.`,
 		Example: `  pgmedic verify latest
   pgmedic verify --all --quiet
   pgmedic verify --all --sample 5%`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.load(cmd); err != nil {
-				return err
-			}
-			if flags.all && len(args) > 0 {
-				return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all and ids together")
-			}
-			percent := 0.0
-			if cmd.Flags().Changed("sample") {
-				var err error
-				if percent, err = drill.ParsePercent(flags.sample); err != nil {
-					return fmt.Errorf("--sample: %w", err)
+			return e.notified(cmd, "verify", func(ctx context.Context, j job) (err error) {
+				if flags.all && len(args) > 0 {
+					return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--all and ids together")
 				}
-			}
-			return a.verify(cmd.Context(), args, flags.all, percent)
+				if cmd.Flags().Changed("sample") {
+					if flags.percent, err = drill.ParsePercent(flags.sample); err != nil {
+						return fmt.Errorf("--sample: %w", err)
+					}
+				}
+				command := &verifyCommand{job: j, stores: stores{j}, keys: keyring{j}, backups: newBackups(j), args: args, flags: flags}
+				return command.run(ctx)
+			})
 		},
 	}
 	addStore(cmd)
 	addUnencrypted(cmd)
 	addSetting(cmd, "jobs", "backup.jobs", "objects to read at once, 8 at most (default: one for each processor)")
 	cmd.Flags().BoolVar(&flags.all, "all", false, "verify every backup in the store")
+	cmd.Flags().BoolVar(&flags.deep, "deep", false, "open the WAL that is checked, too: each segment, tail and history")
 	cmd.Flags().StringVar(&flags.sample, "sample", "", "read only this share of the bytes, such as 5%, in turns")
 	return cmd
 }
 
-// verify reads backups back: all of each, or with a percentage a sample of all.
-func (a *app) verify(ctx context.Context, args []string, all bool, percent float64) error {
-	c, closed, err := a.openCatalog(ctx)
+func (cmd *verifyCommand) run(ctx context.Context) error {
+	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
 		return err
 	}
 	defer closed()
-	entries, problem, err := a.selectBackups(ctx, c, args, all)
+	entries, problem, err := cmd.backups.choose(ctx, c, cmd.args, cmd.flags.all)
 	if err != nil {
 		return err
 	}
-	if len(entries) == 0 && problem == nil {
-		return pgmedic.Errorf(pgmedic.KindNotFound, "look elsewhere with --store, and see that its disk is mounted; `pgmedic backup` takes one",
-			"there is no backup to verify in %s", location(c))
+	if err := cmd.flags.checkDeep(); err != nil {
+		return err
 	}
 	parts := make([]*drill.SamplePart, len(entries))
-	if percent > 0 {
+	if cmd.flags.percent > 0 {
 		parts = drill.ChooseSample(drill.SampleOptions{
-			Entries: entries, Percent: percent, Store: location(c), HasKey: a.hasKey, Now: a.now(),
+			Entries: entries, Percent: cmd.flags.percent, Store: location(c), HasKey: cmd.keys.hasKey, Now: cmd.now(),
 		})
 	}
 	receipts := []*pgmedic.Receipt{}
+	chains := chainsVerified{c: c, keys: cmd.keys, all: map[string][]*pgmedic.Backup{}}
 	for i, e := range entries {
-		if percent > 0 && parts[i] == nil {
+		if cmd.flags.percent > 0 && parts[i] == nil {
 			continue
 		}
-		b, key, err := a.wholeBackup(ctx, c, e)
+		b, key, err := cmd.keys.wholeBackup(ctx, c, e)
 		if err != nil && !errors.Is(err, errNoWraps) { // which Verify makes a receipt of
-			if !all || ctx.Err() != nil {
+			if !cmd.flags.all || ctx.Err() != nil {
+				cmd.outcomes.add(outcome{database: e.Backup.Database.Name, backup: e.Backup.ID, err: err})
 				return errors.Join(err, problem)
 			}
 			problem = worse(problem, err) // one bad backup must not hide the next
 			continue
 		}
-		listen, done := a.progress()
+		listen, done := cmd.progress()
 		r, err := drill.Verify(ctx, drill.VerifyOptions{
-			Catalog: c, Backup: b, Key: key, Sample: parts[i], Jobs: a.cfg.Backup.Jobs,
-			Host: a.host(), Version: a.version, Progress: listen, Now: a.now,
+			Catalog: c, Backup: b, Key: key, Sample: parts[i], Jobs: cmd.cfg.Backup.Jobs,
+			Host: hostName(), Version: cmd.version, Progress: listen, Now: cmd.now,
 		})
 		done()
 		if r == nil {
+			cmd.outcomes.add(outcome{database: b.Database.Name, backup: b.ID, err: err})
 			return errors.Join(err, problem)
+		}
+		err = worse(err, chains.check(ctx, b))
+		// Of all there is one outcome, and each that is intact ends what was wrong of it.
+		one := outcome{database: b.Database.Name, backup: b.ID, err: failedReceipts([]*pgmedic.Receipt{r}, err), quiet: cmd.flags.all}
+		if !one.quiet || one.err == nil {
+			cmd.outcomes.add(one)
 		}
 		problem = worse(problem, err)
 		receipts = append(receipts, r)
-		if !a.global.json {
-			a.printReceipt(r, b)
+		if !cmd.global.json {
+			cmd.printReceipt(r, b)
 		}
 	}
-	if a.global.json {
-		if err := a.printJSON(map[string]any{"receipts": receipts}); err != nil {
+	walRows, walProblem := cmd.verifyWAL(ctx, c, entries)
+	if problem = worse(problem, walProblem); len(entries)+len(walRows) == 0 && problem == nil {
+		return nothingToVerify(c)
+	}
+	if cmd.global.json {
+		if err := cmd.printJSON(map[string]any{"receipts": receipts, "wal": orEmpty(walRows)}); err != nil {
 			return err
 		}
 	}
 	return failedReceipts(receipts, problem)
-}
-
-// wholeBackup reads all of a backup, opens it, and authenticates it as openKey
-// does. The backup comes with errNoWraps, too.
-func (a *app) wholeBackup(ctx context.Context, c *catalog.Catalog, e catalog.Entry) (*pgmedic.Backup, *seal.Key, error) {
-	b, err := c.Whole(ctx, e)
-	if err != nil {
-		return nil, nil, err
-	}
-	key, err := a.openKey(ctx, c, b)
-	return b, key, err
-}
-
-// selectBackups returns the backups that are named, or all; problem is what is
-// wrong with others of all.
-func (a *app) selectBackups(ctx context.Context, c *catalog.Catalog, args []string, all bool) (entries []catalog.Entry, problem, err error) {
-	if all {
-		listing, err := c.List(ctx, a.trusting(catalog.Filter{}))
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, d := range listing.Damaged {
-			problem = errors.Join(problem, d.Err)
-		}
-		if n := len(listing.Orphans); n > 0 {
-			a.log.Warn("folders without a manifest were not verified: runs that never finished, or are going on; pgmedic list --orphans shows them", "folders", n)
-		}
-		return listing.Entries, problem, nil
-	}
-	if len(args) == 0 {
-		args = []string{catalog.Latest}
-	}
-	for _, ref := range args {
-		e, err := a.getBackup(ctx, c, []string{ref})
-		if err != nil {
-			return nil, nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil, nil
-}
-
-// hasKey reports whether this host has what may open a backup.
-func (a *app) hasKey(b *pgmedic.Backup) bool {
-	if b.Seal.Encryption == string(seal.EncryptionAge) && len(a.cfg.Backup.IdentityFiles) > 0 {
-		return true
-	}
-	return a.cfg.Backup.EncryptionKey.Reveal() != ""
 }
 
 // sampleWords says what a receipt's sample was.

@@ -13,26 +13,26 @@ import (
 
 // reasons are what retention does with each backup in the chosen store, by id. Of a
 // store that is not configured the first one's policy is taken.
-func (a *app) reasons(ctx context.Context, f catalog.Filter) map[string]retention.Decision {
-	stores := a.readStores(ctx, f)
+func (r retainer) reasons(ctx context.Context, f catalog.Filter) map[string]retention.Decision {
+	stores := r.readStores(ctx, f)
 	defer stores.close()
 	name := ""
 	for _, s := range stores {
-		if s.Place == a.cfg.Backup.Place() {
+		if s.Place == r.cfg.Backup.Place() {
 			name = s.Name
 		}
 	}
 	if name == "" {
-		other := &heldStore{StoreOf: config.StoreOf{Name: a.cfg.Backup.Store, Retention: a.cfg.Retention}}
-		other.catalog, other.closed, other.err = a.openPlace(ctx, a.cfg.Backup.Place(), a.cfg.Backup.S3, true)
+		other := &heldStore{StoreOf: config.StoreOf{Name: r.cfg.Backup.Store, Retention: r.cfg.Retention}}
+		other.catalog, other.closed, other.err = r.stores.openPlace(ctx, r.cfg.Backup.Place(), r.cfg.Backup.Access, true)
 		if other.err == nil {
-			other.listing, other.err = other.catalog.List(ctx, a.trusting(f))
+			other.listing, other.err = other.catalog.List(ctx, r.keys.trusting(f))
 		}
 		name, stores = other.Name, append(stores, other)
 		defer retained{other}.close()
 	}
 	all := map[string]retention.Decision{}
-	for _, s := range a.planRetention(stores, retentionScope{staleAfter: a.flagged("retention.stale_after", a.cfg.Retention.StaleAfter)}) {
+	for _, s := range r.plan(stores, retentionScope{staleAfter: r.flagged("retention.stale_after", r.cfg.Retention.StaleAfter)}) {
 		if s.Store != name {
 			continue
 		}
@@ -44,10 +44,11 @@ func (a *app) reasons(ctx context.Context, f catalog.Filter) map[string]retentio
 }
 
 // printReasons prints what retention does with each backup.
-func (a *app) printReasons(listing catalog.Listing, reasons map[string]retention.Decision) {
+func (cmd *listCommand) printReasons(listing catalog.Listing, reasons map[string]retention.Decision) {
+	paint := cmd.paint(cmd.stdoutTTY)
 	for _, e := range listing.Entries {
 		if d, ok := reasons[e.Backup.ID]; ok {
-			a.printf("%s  %s  %s\n", a.verdict(d.Verdict, d.Unmark, false), words.Clean(d.ID), words.Clean(a.decisionWords(d)))
+			cmd.wrapf("%s  %s  %s\n", verdict(paint, d.Verdict, d.Unmark, false), words.Clean(d.ID), words.Clean(decisionWords(d, cmd.now())))
 		}
 	}
 }
@@ -97,9 +98,9 @@ func markWords(e catalog.Entry, now time.Time) string {
 }
 
 // verdictWords say in one line what retention does with a backup, and why.
-func (a *app) verdictWords(d retention.Decision) string {
+func (cmd *showCommand) verdictWords(d retention.Decision) string {
 	if d.ID == "" {
 		return "not known: the store could not be read"
 	}
-	return string(d.Verdict) + ": " + words.Clean(a.decisionWords(d))
+	return string(d.Verdict) + ": " + words.Clean(decisionWords(d, cmd.now()))
 }

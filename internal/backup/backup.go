@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
@@ -23,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/signature"
 )
 
 // Options say what is backed up, how and where to. Required: Catalog, Method,
@@ -45,7 +45,9 @@ type Options struct {
 	// EncryptionAge the key is made here, and Wraps must not be empty;
 	// EncryptionAES256CBC is for Plain alone, and has its key from a passphrase.
 	Seal  seal.Options
-	Wraps []Wrap
+	Wraps []seal.Wrap
+	// Signer signs the manifest; nil leaves it unsigned.
+	Signer *signature.Key
 	// Purpose is PurposeRegular if empty.
 	Purpose pgmedic.Purpose
 	Labels  map[string]string
@@ -57,18 +59,10 @@ type Options struct {
 	MaxDuration time.Duration
 	// Host and Version go into the manifest.
 	Host, Version string
-	// Progress gets an event now and then, from one goroutine at a time; nil
-	// means nobody listens.
+	// Progress receives events from one goroutine at a time; nil disables them.
 	Progress func(pgmedic.Event)
 	Logger   *slog.Logger
 	Now      func() time.Time
-}
-
-// Wrap is one way to open an encrypted backup.
-type Wrap struct {
-	// Name is what the wrapped key is stored under.
-	Name string
-	To   age.Recipient
 }
 
 // Method is a way to take what a database holds and store it. It is the seam
@@ -108,7 +102,7 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 		return nil, err
 	}
 	if o.Maintenance == "" {
-		o.Maintenance = "postgres"
+		o.Maintenance = postgres.DefaultMaintenance
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = 30 * time.Second // to pg_dump zero means to wait for ever
@@ -170,7 +164,11 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if r.Seal.Key != nil {
 		mac = r.Seal.Key.MAC
 	}
-	if err := o.Catalog.Commit(ctx, b, mac); err != nil {
+	var signers []*signature.Key
+	if o.Signer != nil {
+		signers = append(signers, o.Signer)
+	}
+	if err := o.Catalog.Commit(ctx, b, mac, signers...); err != nil {
 		return nil, fmt.Errorf("commit backup %s: %w", b.ID, err)
 	}
 	failpoint.Hit(ctx, "backup-committed")

@@ -54,7 +54,7 @@ func underSnapshot(ctx context.Context, r *Run, rows func(ctx context.Context, d
 	if err := r.storeSums(ctx); err != nil {
 		return err
 	}
-	// Of tables that could not be locked ahead, parallel looks at each file itself,
+	// The parallel method itself checks each file of tables that could not be locked ahead,
 	// and a TRUNCATE after its rows are out does no harm.
 	return snapshot.Held(ctx, snapshot.Locked || r.Manifest.Method == pgmedic.MethodPlain)
 }

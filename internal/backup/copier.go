@@ -56,7 +56,7 @@ func newCopier(r *Run, s *snapshot.Snapshot, tables []snapshot.RowTable, workers
 	return c, nil
 }
 
-// queue hands out batches, in their order, to whoever asks.
+// queue hands out batches, in their order, to the workers.
 func (c *copier) queue(batches [][]job) {
 	c.batches = make(chan []job, len(batches))
 	for _, b := range batches {
@@ -119,7 +119,7 @@ type pack struct {
 	reads  []rowsRead     // of its parts
 }
 
-// shared is up to how many bytes of small tables are sealed as one chunk. Each
+// shared is the most bytes of small tables that are sealed as one chunk. Each
 // seal takes a key exchange, and each chunk that is restored a request to the
 // store; but to read one table is to read its whole chunk.
 const shared = 1 << 20
@@ -133,7 +133,7 @@ func (p *pack) begin() error {
 	return p.seal.Reset(&p.out)
 }
 
-// abandon leaves what was written of the open chunk as bytes that none has.
+// abandon leaves what was written of the open chunk as bytes that no chunk has.
 func (p *pack) abandon() {
 	for _, s := range p.shares {
 		s.end(false)
@@ -162,7 +162,7 @@ func (p *pack) end() (pgmedic.Chunk, []rowsRead, error) {
 	return chunk, reads, nil
 }
 
-// takes reports whether another part belongs into the open chunk.
+// takes reports whether another part belongs in the open chunk.
 func (p *pack) takes(j job) bool {
 	size := j.bytes
 	for _, part := range p.open.Parts {
@@ -219,7 +219,7 @@ func (c *copier) record(chunk pgmedic.Chunk, reads []rowsRead) {
 	}
 }
 
-// errEmptyPack keeps a pack from being stored for which no table could be locked.
+// errEmptyPack keeps a pack from being stored when none of its tables could be locked.
 var errEmptyPack = errors.New("no chunk in the pack")
 
 // errLockBusy says that a table's lock could not be had at once.
@@ -227,7 +227,7 @@ var errLockBusy = errors.New("another session waits for the table")
 
 // batch copies jobs in one transaction. Where one of their tables can't be locked
 // at once, each is tried by itself, and that one left for later. A lost
-// connection is replaced, for the snapshot lives in another session; what the
+// connection is replaced, because the snapshot lives in another session; what the
 // first try wrote of a chunk stays in the pack as bytes that no chunk points to.
 func (c *copier) batch(ctx context.Context, conn **pgx.Conn, jobs []job, p *pack) error {
 	const tries = 3

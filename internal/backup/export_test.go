@@ -2,6 +2,7 @@ package backup
 
 import (
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/byhand"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
@@ -13,9 +14,9 @@ func IndexTables(manifest []pgmedic.Table, tables []snapshot.RowTable) (map[stri
 // RecoverTexts returns the script and the guide that are stored with a backup.
 func RecoverTexts(b *pgmedic.Backup, postQuantum bool) (script, guide string, err error) {
 	v := newRecovery(b, postQuantum)
-	if script, err = v.render(recoverScriptName, recoverScript); err != nil {
+	if script, err = byhand.Render(recoverScriptName, recoverScript, v); err != nil {
 		return "", "", err
 	}
-	guide, err = v.render(recoverGuideName, recoverGuide)
+	guide, err = byhand.Render(recoverGuideName, recoverGuide, v)
 	return script, guide, err
 }

@@ -121,9 +121,9 @@ func TestParallelTakesTooLong(t *testing.T) {
 			})
 		},
 	}))
-	o.Method, o.Seal, o.MaxDuration = backup.Parallel{Jobs: 1}, seal.Options{Compression: seal.CompressionNone}, 5*time.Second
+	o.Method, o.Seal, o.MaxDuration = backup.Parallel{Jobs: 1}, seal.Options{Compression: seal.CompressionNone}, 15*time.Second
 	b, err := backup.Take(t.Context(), o)
-	wantFailed(t, o, b, err, pgmedic.KindFailed, "took longer than its maximum duration of 5s")
+	wantFailed(t, o, b, err, pgmedic.KindFailed, "took longer than its maximum duration of 15s")
 	if !copying {
 		t.Error("it ended before anything was copied")
 	}

@@ -67,7 +67,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	case little:
 		group.Go(archive(pgmedic.RoleSchema, "pre-data", "data", "post-data"))
 	case snapshot.Locked:
-		// Both at once, for each locks every table when it begins: a migration that
+		// Both at once, because each locks every table when it begins: a migration that
 		// queued up in between would keep the second from its locks.
 		group.Go(archive(pgmedic.RoleSchema, "pre-data", "post-data"))
 		group.Go(archive(pgmedic.RoleRest, "data"))
@@ -91,7 +91,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 	return sumRest(ctx, r, snapshot)
 }
 
-// littleObjects is up to how many bytes of large objects may be staged with the
+// littleObjects is the most bytes of large objects that may be staged with the
 // definitions when they are restored.
 const littleObjects = 1 << 20
 
@@ -117,7 +117,7 @@ func littleRest(ctx context.Context, snapshot *snapshot.Snapshot, taken []snapsh
 // maxArguments bounds what pg_dump's argument list may take.
 const maxArguments = 1 << 20
 
-// takenOver is what is copied, and how pg_dump is told to leave it.
+// takenOver is what is copied, and the arguments that make pg_dump leave it out.
 type takenOver struct {
 	tables []snapshot.RowTable
 	whole  []snapshot.WholeSchema
@@ -198,7 +198,7 @@ const (
 	chunksEach = 16
 )
 
-// chunkSize is how large the chunks of a database of so many bytes are to be.
+// chunkSize returns how large the chunks of a database of the given size are to be.
 func chunkSize(total int64, jobs int) int64 {
 	return min(max(total/int64(jobs*chunksEach), minChunk), maxChunk)
 }
@@ -211,9 +211,9 @@ type job struct {
 	bytes  int64
 }
 
-// indexTables returns where in the manifest each table is that is to be copied,
-// by its quoted name. A table that is not there would have its rows filed under
-// another's.
+// indexTables returns the place in the manifest of each table that is to be copied,
+// by its quoted name. The rows of a table that is not there would be filed under
+// another one.
 func indexTables(manifest []pgmedic.Table, tables []snapshot.RowTable) (map[string]int, error) {
 	index := make(map[string]int, len(manifest))
 	for i, t := range manifest {
@@ -247,9 +247,8 @@ func planJobs(tables []snapshot.RowTable, index map[string]int, size int64, vers
 	return jobs
 }
 
-// A batch of small chunks is copied in one transaction: for each by itself the
-// beginning and the end would take longer than the rows. It stays small, for
-// what has been locked stays locked until its end.
+// A batch of small chunks is copied in one transaction: a transaction for each would
+// take longer than its rows. A batch is small, because its locks are held until its end.
 const maxBatch, maxBatchBytes = 64, 8 << 20
 
 // batchJobs puts small chunks together, in their order.

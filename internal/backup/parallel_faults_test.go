@@ -29,6 +29,8 @@ type badDay struct {
 	database string
 	said     *fixture.Said
 	before   *pgmedic.Backup
+	// dump, if there is one, returns what is stored instead of pg_dump's definitions.
+	dump func(ctx context.Context, r io.Reader) io.Reader
 }
 
 func newBadDay(t *testing.T, s *scratch.Server, dsn string, befalls func(ctx context.Context, r io.Reader) io.Reader) *badDay {
@@ -38,8 +40,11 @@ func newBadDay(t *testing.T, s *scratch.Server, dsn string, befalls func(ctx con
 	d.o = fixture.BackupOptions(t, dsn, catalog.New(&fixture.Faulty{
 		Store: c.Store(),
 		OnPut: func(ctx context.Context, key string, r io.Reader) io.Reader {
-			if strings.HasSuffix(key, "/pack-0001") {
+			switch {
+			case strings.HasSuffix(key, "/pack-0001"):
 				return befalls(ctx, r)
+			case strings.HasSuffix(key, "/schema.dump") && d.dump != nil:
+				return d.dump(ctx, r)
 			}
 			return nil
 		},
@@ -110,6 +115,7 @@ func TestParallelDiesMidway(t *testing.T) {
 	after := func(do func(ctx context.Context)) func(context.Context, io.Reader) io.Reader {
 		return func(ctx context.Context, r io.Reader) io.Reader { return fixture.At(r, 64<<10, func() { do(ctx) }) }
 	}
+	killed := make(chan struct{})
 	for _, tt := range testkit.SomeOf(t, 3, []struct {
 		name    string
 		kind    pgmedic.Kind
@@ -138,9 +144,25 @@ func TestParallelDiesMidway(t *testing.T) {
 				}
 			}},
 		{name: "pg_dump killed", kind: pgmedic.KindFailed, words: "pg_dump: ended with signal: killed",
-			set: func(t *testing.T, d *badDay) { fixture.Exec(t, d.dsn, manyFunctions) },
+			set: func(t *testing.T, d *badDay) {
+				// More than all buffers hold, and nobody reads it: pg_dump can't have ended.
+				fixture.Exec(t, d.dsn, "SELECT lo_from_bytea(0, convert_to(repeat('x', 8000000), 'UTF8'))")
+				d.dump = func(ctx context.Context, r io.Reader) io.Reader {
+					return fixture.At(r, 0, func() {
+						select {
+						case <-killed:
+						case <-ctx.Done():
+						}
+					})
+				}
+			},
 			befalls: func(t *testing.T, _ *badDay, _ func()) func(context.Context, io.Reader) io.Reader {
-				return after(func(ctx context.Context) { signal(t, syscall.SIGKILL); <-ctx.Done() })
+				return after(func(ctx context.Context) {
+					fixture.Eventually(t, "pg_dump runs", func() bool { return fixture.ChildRunning(t, "pg_dump") != "" })
+					signal(t, syscall.SIGKILL)
+					close(killed)
+					<-ctx.Done()
+				})
 			}},
 		{name: "cancelled", kind: pgmedic.KindInterrupted, words: "canceled",
 			befalls: func(_ *testing.T, _ *badDay, cancel func()) func(context.Context, io.Reader) io.Reader {

@@ -86,9 +86,15 @@ func TestParallelTellsWhoWaits(t *testing.T) {
 	var d *badDay
 	d = newBadDay(t, server, dsn, func(_ context.Context, r io.Reader) io.Reader {
 		return fixture.At(r, 64<<10, func() {
-			// The dumps have their locks before any of these could queue behind us.
-			fixture.Eventually(t, "both dumps have ended", func() bool {
-				return fixture.ChildRunning(t, "pg_dump") == ""
+			// The dumps have their locks, and the list of objects has been read, before any of
+			// these could queue behind the migration.
+			fixture.Eventually(t, "pg_dump's definitions and the list of objects are stored", func() bool {
+				definitions, objects := false, false
+				for o, err := range d.o.Catalog.Store().List(t.Context(), "") {
+					definitions = definitions || err == nil && strings.HasSuffix(o.Key, "/schema.dump")
+					objects = objects || err == nil && strings.Contains(o.Key, "/inventory.json")
+				}
+				return definitions && objects
 			})
 			go func() {
 				_, err := migration.Exec(context.Background(), "ALTER TABLE patients ADD more text")

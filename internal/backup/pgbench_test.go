@@ -44,7 +44,7 @@ func TestUnderPgbench(t *testing.T) {
 		b, err := backup.Take(ctx, o)
 		// A migration that queues up before pg_dump has its locks is a reason to
 		// fail, and to try again; it is never one to lose rows.
-		for tries := 0; err != nil && tries < 5 && inTheWay(err); tries++ {
+		for tries := 0; err != nil && tries < 100 && inTheWay(err); tries++ {
 			b, err = backup.Take(ctx, o)
 		}
 		if err != nil {

@@ -86,8 +86,8 @@ func decodeCounts(ctx context.Context, snapshot *snapshot.Snapshot, encoding str
 	return by, nil
 }
 
-// withRows enters the counted rows. A counted table that the snapshot does not
-// know would be one that the manifest is silent about.
+// withRows enters the counted rows. A counted table that is not in the snapshot would
+// be missing from the manifest.
 func withRows(tables []pgmedic.Table, counts map[string]int64) ([]pgmedic.Table, error) {
 	known := make(map[string]bool, len(tables))
 	for i := range tables {

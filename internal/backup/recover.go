@@ -10,19 +10,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/byhand"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
-	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
-	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// The names of what says how a backup is restored without pgmedic.
+// The names of the objects that say how to restore a backup without pgmedic.
 const (
 	recoverScriptName = "recover.sh"
 	recoverGuideName  = "RECOVER.md"
@@ -35,12 +33,15 @@ var recoverScript string
 var recoverGuide string
 
 // storeRecovery stores the script and the guide, in plain text, as objects of
-// the manifest: what runs on the day of need is verified like the data. They
+// the manifest: what runs in an emergency is verified like the data. They
 // hold names of tables and columns, and no rows and no secrets.
 func (r *Run) storeRecovery(ctx context.Context) error {
 	v := newRecovery(r.Manifest, r.Seal.Key != nil && r.Seal.Key.PostQuantum())
+	if r.Signer != nil {
+		v.Signer = r.Signer.ID()
+	}
 	for _, part := range []struct{ name, text string }{{recoverScriptName, recoverScript}, {recoverGuideName, recoverGuide}} {
-		text, err := v.render(part.name, part.text)
+		text, err := byhand.Render(part.name, part.text, v)
 		if err != nil {
 			return err
 		}
@@ -61,28 +62,28 @@ func (r *Run) storeRecovery(ctx context.Context) error {
 }
 
 // recovery is what the templates are filled with. Everything in it that comes
-// from the database goes into the script through shellQuote, and nowhere else:
+// from the database goes into the script through the template's q, and nowhere else:
 // a table's name may hold anything.
 type recovery struct {
 	ID, Name, Method string
 	// Encoding is the sessions'; see postgres.AsBytes.
-	Encoding                            string
-	ServerVersion, SnapshotAt           string
-	ServerMajor, ClientMajor            int
-	ClientVersion                       string
-	Parallel, Age, PostQuantum, OpenSSL bool
-	Programs, Needs                     []string
-	Unseal, UnsealWords                 string
-	Option                              string
-	Objects                             []pgmedic.Object
-	Globals, Schema                     string
+	Encoding                  string
+	ServerVersion, SnapshotAt string
+	ServerMajor, ClientMajor  int
+	ClientVersion             string
+	Parallel                  bool
+	byhand.Opening
+	Objects         []pgmedic.Object
+	Globals, Schema string
 	// SchemaBytes is how large the definitions are, and SchemaLimit one more.
 	SchemaBytes, SchemaLimit int64
 	Rest, Dump               string
 	MissingSQL               string
-	Create12, Create15       string
-	Create16, Create17       string
-	Early, Properties        string
+	// Signer is the id of the key that signs the manifest, or empty.
+	Signer             string
+	Create12, Create15 string
+	Create16, Create17 string
+	Early, Properties  string
 	// MoneySQL tries the locale of money, MoneyOption gives it to the sessions that
 	// load, and MoneyWarning says that there is none.
 	MoneySQL, MoneyOption, MoneyWarning string
@@ -118,7 +119,7 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		ID: b.ID, Name: b.Database.Name, Method: string(b.Method), Encoding: "UTF8",
 		ServerVersion: b.Server.Version, ServerMajor: b.Server.Major(), SnapshotAt: b.SnapshotAt.UTC().Format(time.RFC3339),
 		ClientVersion: b.Programs.PgDump, ClientMajor: majorOf(b.Programs.PgDump),
-		Parallel: b.Method == pgmedic.MethodParallel, Age: b.Seal.Encryption == string(seal.EncryptionAge),
+		Parallel:   b.Method == pgmedic.MethodParallel,
 		Objects:    b.Objects,
 		MissingSQL: missingSQL(b.Database) + ";",
 		Create12:   databases.CreateSQL(target, b.Database, 120000) + ";",
@@ -153,45 +154,10 @@ func newRecovery(b *pgmedic.Backup, postQuantum bool) recovery {
 		}
 		v.LeftOut = strings.Join(oids, " ")
 	}
-	v.PostQuantum = v.Age && postQuantum
-	v.OpenSSL = b.Seal.Encryption == string(seal.EncryptionAES256CBC)
-	v.addPrograms(b)
+	v.Opening = byhand.NewOpening(b.Seal.Encryption, b.Seal.Compression, postQuantum, `"$key"`, `"file:$passphrase"`)
+	v.Needs = append(v.Needs, "sha256sum or shasum")
 	v.addTables(b)
 	return v
-}
-
-// addPrograms says what makes of stored bytes what they were.
-func (v *recovery) addPrograms(b *pgmedic.Backup) {
-	var steps, words []string
-	if v.Age {
-		need := "age (https://age-encryption.org), 1.0 or later"
-		if v.PostQuantum {
-			need = "age (https://age-encryption.org), 1.3 or later: the key is a post-quantum one"
-		}
-		v.Programs, v.Needs = append(v.Programs, "age"), append(v.Needs, need)
-		steps, words = append(steps, `age -d -i "$key"`), append(words, "age -d -i key.txt")
-		v.Option = "--identity identity.txt "
-	}
-	if v.OpenSSL {
-		const enc = "openssl enc -d -aes-256-cbc -pbkdf2 -iter 600000 -md sha256 -pass "
-		v.Programs, v.Needs = append(v.Programs, "openssl"), append(v.Needs, "openssl 1.1.1 or later")
-		steps, words = append(steps, enc+`"file:$passphrase"`), append(words, enc+"file:passphrase.txt")
-		v.Option = "--passphrase passphrase.txt "
-	}
-	switch seal.Compression(b.Seal.Compression) {
-	case seal.CompressionGzip:
-		v.Programs, v.Needs = append(v.Programs, "gzip"), append(v.Needs, "gzip")
-		steps, words = append(steps, "gzip -dc"), append(words, "gzip -dc")
-	case seal.CompressionZstd:
-		v.Programs, v.Needs = append(v.Programs, "zstd"), append(v.Needs, "zstd")
-		steps, words = append(steps, "zstd -dcq"), append(words, "zstd -dc")
-	case seal.CompressionNone:
-	}
-	v.Needs = append(v.Needs, "sha256sum or shasum")
-	if len(steps) == 0 {
-		steps, words = []string{"cat"}, []string{"cat"}
-	}
-	v.Unseal, v.UnsealWords = strings.Join(steps, " | "), strings.Join(words, " | ")
 }
 
 // addTables lists the chunks by table, each table's in the order of the packs.
@@ -224,24 +190,6 @@ func (v *recovery) addTables(b *pgmedic.Backup) {
 		}
 		v.Tables = append(v.Tables, row)
 	}
-}
-
-func (v recovery) render(name, text string) (string, error) {
-	t, err := template.New(name).Funcs(template.FuncMap{"q": shellQuote, "clean": words.Clean}).Parse(text)
-	if err != nil {
-		return "", fmt.Errorf("read the template of %s: %w", name, err)
-	}
-	var b strings.Builder
-	if err := t.Execute(&b, v); err != nil {
-		return "", fmt.Errorf("write %s: %w", name, err)
-	}
-	return b.String(), nil
-}
-
-// shellQuote makes any text one word of bash. Between single quotes nothing has
-// a meaning but the quote itself; bash knows no zero byte, nor does PostgreSQL.
-func shellQuote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func majorOf(version string) int {

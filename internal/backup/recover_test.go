@@ -89,8 +89,8 @@ func TestRecoverTexts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", name+".sh"), script)
-			golden(t, filepath.Join("testdata", name+".md"), guide)
+			testkit.Golden(t, filepath.Join("testdata", name+".sh"), script, *update)
+			testkit.Golden(t, filepath.Join("testdata", name+".md"), guide, *update)
 			path := filepath.Join(t.TempDir(), "recover.sh")
 			if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
 				t.Fatal(err)
@@ -173,25 +173,5 @@ func run(t *testing.T, name string, args ...string) {
 	}
 	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", name, err, out)
-	}
-}
-
-// golden compares got with a file, or writes it with -update.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != got {
-		t.Errorf("%s differs; go test ./internal/backup -update writes it anew. Got:\n%s", path, got)
 	}
 }

@@ -3,7 +3,6 @@ package backup
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/store/pipe"
 )
 
 // Run is a backup being taken, as a Method sees it.
@@ -28,7 +28,7 @@ type Run struct {
 	conn *pgx.Conn
 	sums *sums
 	mu   sync.Mutex // of what several goroutines enter into the manifest, of Progress, and of what follows
-	// sessions are open now, and most were at once.
+	// sessions is how many are open now, and most how many ever were at once.
 	sessions, most int
 	// snapshot is the exported snapshot, and heldSince when it was taken.
 	snapshot  string
@@ -69,33 +69,8 @@ func (r *Run) record(object pgmedic.Object) {
 
 // put runs write and stores what it writes, as it is, under one name.
 func (r *Run) put(ctx context.Context, name string, write func(ctx context.Context, w io.Writer) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	pr, pw := io.Pipe()
-	written := make(chan error, 1)
-	go func() {
-		err := write(ctx, pw)
-		// A nil error is the end of the object; any other makes Put abandon it.
-		_ = pw.CloseWithError(err) // never fails
-		written <- err
-	}()
-	_, putErr := r.Catalog.Store().Put(ctx, catalog.Key(r.Manifest, name), pr)
-	if putErr != nil {
-		cancel() // a Put that failed reads no more: let the writer go
-	}
-	_ = pr.CloseWithError(errStoreGone) // never fails
-	writeErr := <-written
-	switch {
-	case putErr == nil && writeErr != nil, putErr != nil && errors.Is(putErr, writeErr):
-		return writeErr
-	case putErr != nil:
-		return fmt.Errorf("store %s: %w", name, putErr)
-	}
-	return nil
+	return pipe.Put(ctx, r.Catalog.Store(), catalog.Key(r.Manifest, name), name, write)
 }
-
-// errStoreGone tells a writer that nobody reads any more.
-var errStoreGone = errors.New("the store stopped taking bytes")
 
 func (r *Run) seal(ctx context.Context, dst io.Writer, write func(context.Context, io.Writer) error) (seal.Sum, error) {
 	w, err := seal.NewWriter(dst, r.Seal)
@@ -144,7 +119,7 @@ func (r *Run) storeInventory(ctx context.Context, without snapshot.LeftOut) erro
 		})
 }
 
-// readInventory reads in the snapshot, or the copy would be held against objects
+// readInventory reads in the snapshot: otherwise the copy would be compared with objects
 // that came later. It uses a session of its own: an object dropped while its
 // definition is being printed is an error that would end the snapshot's own
 // transaction.
@@ -156,7 +131,7 @@ func (r *Run) readInventory(ctx context.Context, without snapshot.LeftOut) (*sna
 	defer postgres.Close(ctx, conn)
 	defer r.session()()
 	// To print a view's definition takes locks, which queue behind a migration
-	// that waits for the snapshot's: nobody would see that deadlock.
+	// that waits for the snapshot's: the server can't see that deadlock.
 	if err := snapshot.SetLockTimeout(ctx, conn, r.LockTimeout); err != nil {
 		return nil, err
 	}

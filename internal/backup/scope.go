@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -29,7 +31,7 @@ func (r *Run) enterScope(without snapshot.LeftOut) error {
 	}
 	if argumentBytes(without) > maxArguments {
 		return pgmedic.Errorf(pgmedic.KindUsage, "choose more, or take a whole backup",
-			"%d tables are to be left out, more than pg_dump can be told of", len(without.Tables)+len(without.WithoutRows))
+			"%d tables are to be left out, more than fit on pg_dump's command line", len(without.Tables)+len(without.WithoutRows))
 	}
 	return nil
 }
@@ -71,6 +73,15 @@ func (r *Run) dumpWithoutKeys(ctx context.Context, w io.Writer, o pgtool.DumpOpt
 		return fmt.Errorf("make a folder for the definitions: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// For as long as it is locked, nobody takes the folder for one of a run that died.
+	owner, err := os.OpenFile(filepath.Join(dir, "owner"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make a folder for the definitions: %w", err)
+	}
+	defer func() { err = errors.Join(err, owner.Close()) }()
+	if err := unix.Flock(int(owner.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock the folder for the definitions: %w", err)
+	}
 	o.Sections = []string{"pre-data", "data"}
 	process, err := pgtool.StartDump(ctx, o)
 	if err != nil {
@@ -92,7 +103,7 @@ func (r *Run) dumpWithoutKeys(ctx context.Context, w io.Writer, o pgtool.DumpOpt
 	return drain(w, process)
 }
 
-// stagePostData writes the definitions that come after the rows into a file, for
+// stagePostData writes the definitions that come after the rows into a file, because
 // pg_restore reads them twice.
 func (r *Run) stagePostData(ctx context.Context, path string, o pgtool.DumpOptions) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

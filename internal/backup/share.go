@@ -8,8 +8,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
-// shares makes progress of streams whose length nobody knows before: of each
-// piece is known what it takes on the server, and that is what is counted. A
+// shares reports the progress of streams whose length is not known in advance: the
+// size of each piece on the server is known, and that is what is counted. A
 // piece that has ended counts whole; one that goes on, as the pieces before it
 // did.
 type shares struct {
@@ -32,8 +32,8 @@ func (s *shares) share(object string, size int64) *share {
 	return &share{all: s, object: object, size: size}
 }
 
-// tables returns a function that is told of each table that begins in a stream
-// which is written to the shares.
+// tables returns a function to call with each table that begins in a stream that is
+// written to the shares.
 func (s *shares) tables(all []pgmedic.Table) (onTable func(name string)) {
 	sizes := make(map[string]int64, len(all))
 	for _, t := range all {
@@ -56,7 +56,7 @@ func (s *shares) Write(p []byte) (int, error) {
 
 // expect returns what seen bytes of a stream are on the server.
 func (s *shares) expect(seen int64) int64 {
-	const enough = 1 << 20 // of an experience to go by
+	const enough = 1 << 20 // of a stream to extrapolate from
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen < enough {

@@ -77,7 +77,7 @@ func (r *Run) storeSums(ctx context.Context) error {
 }
 
 // sumRest reads, on the snapshot's own connection, the rows that no chunk holds: a
-// copy is compared table by table whoever brought it back.
+// copy is compared table by table, however it was restored.
 func sumRest(ctx context.Context, r *Run, taken *snapshot.Snapshot) error {
 	var rest []pgmedic.Table
 	var index []int

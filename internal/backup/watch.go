@@ -14,13 +14,13 @@ import (
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
-// watchPause is the time between two looks at who waits for us.
+// watchPause is the time between two checks for sessions that wait for us.
 const watchPause = 2 * time.Second
 
-// watchWorthy is the wait that is worth a warning.
+// watchWorthy is how long a session waits before a warning.
 const watchWorthy = time.Second
 
-// watchPatience bounds one look.
+// watchPatience bounds one check.
 const watchPatience = 10 * time.Second
 
 // errSnapshotLost is the cause of a run whose snapshot ended under it.
@@ -41,7 +41,7 @@ func (r *Run) watched(ctx context.Context, do func(context.Context) error) error
 		return nil
 	}
 	if ctx.Err() == nil && (lost || errors.Is(context.Cause(run), errSnapshotLost)) {
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "look in the server's log for who ended it, then run the backup again", "%w", errSnapshotLost)
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "find in the server's log what ended it, then run the backup again", "%w", errSnapshotLost)
 	}
 	if pgmedic.KindOf(err) == pgmedic.KindConflict && len(w.waiting) > 0 {
 		s := w.waiting[0]
@@ -80,15 +80,15 @@ func (r *Run) session() (end func()) {
 	return func() { add(-1) }
 }
 
-// watch looks from a session of its own at who waits for a backup's locks. It
-// is there to tell: what befalls its session is no reason to end a backup.
+// watch checks, in a session of its own, for sessions that wait for a backup's locks.
+// It only reports: a backup goes on without it.
 type watch struct {
 	run  *Run
 	conn *pgx.Conn
 	wal  int64 // at the beginning
 	grew int64
 
-	waiting []postgres.Waiter // at the last look
+	waiting []postgres.Waiter // at the last check
 	seen    map[waiter]sighting
 	longest time.Duration
 }
@@ -104,13 +104,13 @@ type sighting struct {
 	warned bool
 }
 
-// start connects and begins to look. The returned function ends that. Of a run
-// that failed it returns whether that was because the snapshot was lost: whoever
-// needs the snapshot may notice before the next look.
+// start connects and begins to check. The returned function ends that. For a run that
+// failed it returns whether the snapshot was lost: code that uses the snapshot may
+// notice before the next check.
 func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop func(ctx context.Context, failed bool) (lost bool)) {
 	conn, err := postgres.Connect(ctx, w.run.Target)
 	if err != nil {
-		w.run.Logger.Debug("nobody looks who waits for the backup", "error", err)
+		w.run.Logger.Debug("cannot monitor lock waiters", "error", err)
 		return func(context.Context, bool) bool { return false }
 	}
 	w.conn = conn
@@ -137,7 +137,7 @@ func (w *watch) start(ctx context.Context, cancel context.CancelCauseFunc) (stop
 				return
 			}
 			if err != nil && conn.IsClosed() {
-				w.run.Logger.Debug("nobody looks any more who waits for the backup", "error", err)
+				w.run.Logger.Debug("stopped monitoring lock waiters", "error", err)
 				return
 			}
 		}
@@ -209,7 +209,7 @@ func (w *watch) load(held time.Duration) *pgmedic.Load {
 }
 
 // Connections is the most sessions that a backup by the method opens at once:
-// for the run's lock, the snapshot, the look at who waits and the inventory, and
+// for the run's lock, the snapshot, the check for waiting sessions and the inventory, and
 // those that read.
 func Connections(m Method) int {
 	const always = 4

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store"
@@ -31,14 +32,26 @@ const (
 // Catalog reads and extends the backups in one store.
 type Catalog struct {
 	store store.Store
+	// anchor is that of WithAnchor.
+	anchor Anchor
 
 	mu sync.Mutex
-	// sums are the hashes of the manifests that whole backups were read from.
-	sums map[*pgmedic.Backup][sha256.Size]byte
+	// sums are the hashes of the manifests that whole backups were read from, as long as
+	// those are used.
+	sums map[weak.Pointer[pgmedic.Backup]][sha256.Size]byte
 }
 
 // New returns the catalogue of a store.
-func New(s store.Store) *Catalog { return &Catalog{store: s} }
+func New(s store.Store) *Catalog { return WithAnchor(s, noAnchor) }
+
+func noAnchor(context.Context) *pgmedic.AuditAnchor { return nil }
+
+// Anchor returns the head of the host's audit log now, or nil where there is none.
+type Anchor func(context.Context) *pgmedic.AuditAnchor
+
+// WithAnchor returns the catalogue of a store that writes an anchor into each manifest
+// and each receipt.
+func WithAnchor(s store.Store, anchor Anchor) *Catalog { return &Catalog{store: s, anchor: anchor} }
 
 // Store returns the store whose catalogue this is.
 func (c *Catalog) Store() store.Store { return c.store }
@@ -52,10 +65,21 @@ func NewID(now time.Time) string {
 	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(b[:])
 }
 
+// clusterFolder is that of physical backups, beside those of databases, whose names never
+// have an @.
+const clusterFolder = "@cluster"
+
 // Folder is where a backup's objects live: server/database/id, with names
-// percent-escaped.
+// percent-escaped, or server/@cluster/id where there is no database: a physical backup.
 func Folder(server, database, id string) string {
-	return EscapeName(server) + "/" + EscapeName(database) + "/" + id
+	return EscapeName(server) + "/" + databaseFolder(database) + "/" + id
+}
+
+func databaseFolder(database string) string {
+	if database == "" {
+		return clusterFolder
+	}
+	return EscapeName(database)
 }
 
 // Key is the key of one of a backup's objects.
@@ -82,6 +106,9 @@ func EscapeName(name string) string {
 
 // backupKey matches the keys of a backup's objects: folder, id and name.
 var backupKey = regexp.MustCompile(`^([^/]+/[^/]+/(\d{8}T\d{6}Z-[0-9a-f]{6}))/(.+)$`)
+
+// backupFolder matches a backup's folder, with the slash at its end.
+var backupFolder = regexp.MustCompile(`^[^/]+/[^/]+/\d{8}T\d{6}Z-[0-9a-f]{6}/$`)
 
 func damaged(id, what string) error {
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",

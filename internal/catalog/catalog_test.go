@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
@@ -302,5 +304,40 @@ func TestListCancelled(t *testing.T) {
 	cancel()
 	if _, err := f.List(ctx, catalog.Filter{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestForgotten: a backup that was read and is no longer used takes no memory, however
+// many are read one after the other; one that is still used stays known.
+func TestForgotten(t *testing.T) {
+	f := newFixture(t)
+	const backups = 5
+	for n := range backups {
+		f.commit(t, backup(n))
+	}
+	read := func(n int) *pgmedic.Backup {
+		e, err := f.Get(t.Context(), backup(n).ID, catalog.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Backup
+	}
+	used := read(0)
+	var unused [backups]weak.Pointer[pgmedic.Backup]
+	for n := 1; n < backups; n++ {
+		unused[n] = weak.Make(read(n))
+	}
+	runtime.GC()
+	for n, pointer := range unused {
+		if pointer.Value() != nil {
+			t.Errorf("backup %d is kept", n)
+		}
+	}
+	for f.Remembered() != 1 && t.Context().Err() == nil && !t.Failed() { // the hashes go after the backups
+		runtime.GC()
+	}
+	overwrite(t, f.file(used, "manifest.json"), func(b []byte) []byte { return append(b, ' ') })
+	if _, err := f.Manifest(t.Context(), used); pgmedic.KindOf(err) != pgmedic.KindIntegrity {
+		t.Errorf("the one that is used was forgotten: %v", err)
 	}
 }

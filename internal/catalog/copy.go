@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -25,6 +27,9 @@ type CopyOptions struct {
 	To *Catalog
 	// Backup is one of the catalogue that is copied from.
 	Backup *pgmedic.Backup
+	// Trusted are the signers that this host believes, or nil. Their signatures are
+	// copied before others.
+	Trusted signature.Signers
 	// Jobs is how many objects are copied at once. Zero is 4. Each holds what a
 	// Put of To's store holds: for S3 some parts.
 	Jobs     int
@@ -59,11 +64,15 @@ const (
 // overwritten. Two at once do no harm. Where the manifest is there already what
 // is missing beside it is added: objects, ways to open it and receipts.
 //
+// Signatures that can't all be copied don't keep the rest from it: the copy is made, and
+// the error is of KindConflict where something is in their way, or of KindIntegrity where
+// there are more than a backup has.
+//
 // Receipts of a verification that failed are not copied: they tell of the bytes
 // in one place.
 func (c *Catalog) CopyTo(ctx context.Context, o CopyOptions) (Copied, error) {
 	k := &copier{from: c, to: o.To, backup: o.Backup, folder: Folder(o.Backup.Server.Name, o.Backup.Database.Name, o.Backup.ID), progress: o.Progress}
-	err := k.run(ctx, o.Jobs)
+	err := k.run(ctx, o)
 	if err != nil {
 		err = fmt.Errorf("copy backup %s to %s: %w", o.Backup.ID, o.To.store, err)
 	}
@@ -88,7 +97,7 @@ type copier struct {
 	total       int64
 }
 
-func (k *copier) run(ctx context.Context, jobs int) error {
+func (k *copier) run(ctx context.Context, options CopyOptions) error {
 	manifest, err := k.manifest(ctx)
 	if err != nil {
 		return err
@@ -96,11 +105,8 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 	if err := k.look(ctx, manifest); err != nil {
 		return err
 	}
-	if jobs < 1 {
-		jobs = 4
-	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(jobs)
+	group.SetLimit(cmp.Or(max(options.Jobs, 0), 4))
 	for _, o := range k.backup.Objects {
 		k.total += o.StoredBytes
 	}
@@ -120,6 +126,29 @@ func (k *copier) run(ctx context.Context, jobs int) error {
 	if err := k.holds(ctx); err != nil {
 		return err
 	}
+	unsigned := k.signatures(ctx, options.Trusted, manifest)
+	if kind := pgmedic.KindOf(unsigned); unsigned != nil && kind != pgmedic.KindConflict && kind != pgmedic.KindIntegrity {
+		return unsigned
+	}
+	return errors.Join(k.commit(ctx, manifest), unsigned)
+}
+
+// signatures copies the signatures that the copy has not.
+func (k *copier) signatures(ctx context.Context, trusted signature.Signers, manifest []byte) error {
+	return signable(k.from, k.folder, k.backup.ID, manifest).Copy(ctx, signature.CopyOptions{
+		To: k.to.store, Trusted: trusted,
+		Put: func(name string, data []byte) error {
+			_, err := k.to.store.Put(ctx, k.folder+"/"+name, bytes.NewReader(data))
+			if err == nil {
+				k.count(1, 0, int64(len(data)))
+			}
+			return err
+		},
+	})
+}
+
+// commit copies the manifest, by which the copy exists, after what is read with it.
+func (k *copier) commit(ctx context.Context, manifest []byte) error {
 	for _, name := range []string{manifestHashName, manifestMACName} {
 		data, err := k.from.read(ctx, k.folder+"/"+name, 1024)
 		switch missing := errors.Is(err, store.ErrNotFound); {

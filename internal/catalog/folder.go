@@ -2,12 +2,14 @@ package catalog
 
 import (
 	"context"
-	"path"
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -18,6 +20,8 @@ type folder struct {
 	size     int64 // of the manifest
 	receipts []storedReceipt
 	keys     int
+	// signatures counts those of the manifest.
+	signatures int
 	// finished is true where something is there that is written when the objects
 	// are: what lacks a manifest then had one, or was about to get it.
 	finished bool
@@ -43,20 +47,87 @@ func lostManifest(d *folder) error {
 		"backup %s is damaged: its manifest is gone, or a copy of it broke off", d.id)
 }
 
-func (c *Catalog) folders(ctx context.Context, f Filter) ([]*folder, error) {
-	prefix := ""
-	if f.Server != "" {
-		prefix = EscapeName(f.Server) + "/"
-		if f.Database != "" {
-			prefix += EscapeName(f.Database) + "/"
+// folders lists the backups' folders that match the filter. It walks down to the
+// databases and lists the keys of backups alone: what else is stored beside them, such
+// as many thousands of WAL segments, is not listed.
+func (c *Catalog) folders(ctx context.Context, f Filter) (all []*folder, err error) {
+	servers, err := foldersIn(ctx, c, "", f.Server)
+	for i := 0; err == nil && i < len(servers); i++ {
+		var found []*folder
+		found, err = foldersOfServer(ctx, c, servers[i], f)
+		if f.Server == "" && servers[i] == AnchorsFolder && errors.Is(err, fs.ErrPermission) {
+			err = nil // the anchors of another user's audit log: no backups
 		}
+		all = append(all, found...)
 	}
-	return foldersBelow(ctx, c, prefix, f.Database)
+	return all, err
 }
 
-// foldersBelow lists the backups' folders whose keys begin with prefix, of one
-// database if that is not empty.
-func foldersBelow(ctx context.Context, c *Catalog, prefix, database string) ([]*folder, error) {
+// AnchorsFolder is the folder of a store in which the anchors of audit logs are, beside
+// those of servers. A server may have that name as well.
+const AnchorsFolder = "audit/"
+
+// foldersOfServer lists the backups' folders of all databases of a server, or of one, and
+// those of physical backups.
+func foldersOfServer(ctx context.Context, c *Catalog, server string, f Filter) (all []*folder, err error) {
+	if f.Cluster {
+		return foldersOf(ctx, c, server+clusterFolder+"/")
+	}
+	databases, err := foldersIn(ctx, c, server, f.Database)
+	for i := 0; err == nil && i < len(databases); i++ {
+		if f.databasesOnly && databases[i] == server+clusterFolder+"/" {
+			continue
+		}
+		var found []*folder
+		found, err = foldersOf(ctx, c, databases[i])
+		all = append(all, found...)
+	}
+	return all, err
+}
+
+// foldersIn returns the folders directly below one, or that of a name if it is given.
+func foldersIn(ctx context.Context, c *Catalog, in, name string) (all []string, err error) {
+	if name != "" {
+		return []string{in + EscapeName(name) + "/"}, nil
+	}
+	for found, err := range c.store.Folders(ctx, in) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found)
+	}
+	return all, nil
+}
+
+// foldersOf lists the backups' folders of one database. Where nothing else begins as
+// all of their ids do, the keys of all are listed at once, as many in each request as
+// the store gives; else those of each backup alone.
+func foldersOf(ctx context.Context, c *Catalog, database string) (all []*folder, err error) {
+	found, err := foldersIn(ctx, c, database, "")
+	backups := slices.DeleteFunc(slices.Clone(found), func(f string) bool { return !backupFolder.MatchString(f) })
+	if err != nil || len(backups) == 0 {
+		return nil, err
+	}
+	// They are in order, so that what the first and the last begin with all do.
+	shared, last := backups[0], backups[len(backups)-1]
+	for !strings.HasPrefix(last, shared) {
+		shared = shared[:len(shared)-1]
+	}
+	if !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, shared) && !backupFolder.MatchString(f) }) {
+		return foldersBelow(ctx, c, shared)
+	}
+	for _, backup := range backups {
+		one, err := foldersBelow(ctx, c, backup)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one...)
+	}
+	return all, nil
+}
+
+// foldersBelow lists the backups' folders whose keys begin with prefix.
+func foldersBelow(ctx context.Context, c *Catalog, prefix string) ([]*folder, error) {
 	var all []*folder
 	byPath := map[string]*folder{}
 	for object, err := range c.store.List(ctx, prefix) {
@@ -64,7 +135,7 @@ func foldersBelow(ctx context.Context, c *Catalog, prefix, database string) ([]*
 			return nil, err
 		}
 		m := backupKey.FindStringSubmatch(object.Key)
-		if m == nil || database != "" && path.Base(path.Dir(m[1])) != EscapeName(database) {
+		if m == nil {
 			continue
 		}
 		d := byPath[m[1]]
@@ -83,8 +154,11 @@ func foldersBelow(ctx context.Context, c *Catalog, prefix, database string) ([]*
 			d.receipts = append(d.receipts, storedReceipt{object.Key, object.SizeBytes, object.ModifiedAt})
 			d.beside = append(d.beside, name)
 		case holdName(name) != "":
+			d.finished = true // only what has a manifest is held
 			d.holds = append(d.holds, object)
 			d.beside = append(d.beside, name)
+		case signature.IsName(name):
+			d.signatures++
 		case name == markName:
 			d.mark = object
 			d.orphan.MarkedAt = object.ModifiedAt

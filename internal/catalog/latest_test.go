@@ -9,6 +9,17 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 )
 
+// TestLatestBesideBases: where there are base backups alone, that is said.
+func TestLatestBesideBases(t *testing.T) {
+	f := newFixture(t)
+	b := backup(0)
+	f.put(t, "main/@cluster/"+b.ID+"/manifest.json", "{}")
+	_, err := f.Get(t.Context(), catalog.Latest, catalog.Filter{Server: "main"})
+	if pgmedic.KindOf(err) != pgmedic.KindNotFound || !strings.Contains(err.Error(), "base backups") || !strings.Contains(pgmedic.HintOf(err), "--target-dir") {
+		t.Errorf("%v (%s)", err, pgmedic.HintOf(err))
+	}
+}
+
 // TestLatestOfClocks: which of two is newer is what the manifests say, as long as
 // no clock is plainly wrong.
 func TestLatestOfClocks(t *testing.T) {

@@ -15,19 +15,25 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
+	"github.com/pgmedic/pgmedic/internal/signature"
 )
 
 // Latest is the reference to the newest regular backup of a whole database.
 const Latest = "latest"
 
 // ForeignDump is what to do with a dump that no backup of pgmedic is, as a hint.
-const ForeignDump = "for a dump of another program: gunzip -c FILE | psql -d DATABASE, or pg_restore; docs/restore.md says more"
+const ForeignDump = "for a dump of another program: pgmedic restore --file FILE"
 
 // Filter narrows a listing. Empty fields match everything.
 type Filter struct {
 	// Server is the name that backups are filed under.
 	Server   string
 	Database string
+	// Cluster matches physical backups alone. Database is not used then.
+	Cluster bool
+	// databasesOnly leaves physical backups out.
+	databasesOnly bool
 	// Now is the time by which Get refuses a Latest from the future, and receipts
 	// from the future count for nothing good. Zero asks no clock.
 	Now time.Time
@@ -49,14 +55,16 @@ type Entry struct {
 	// Rows and Tables are how many the backup has, which a summary does not list.
 	Rows   int64 `json:"-"`
 	Tables int   `json:"-"`
-	// Shrunk says that the backup has far fewer rows or tables than the one before it
-	// in the listing, or, of Get, that the latest has.
-	Shrunk *Shrunk `json:"shrunk,omitempty"`
+	// Shrunk says that the backup has far less than those before it in the listing, or, of
+	// Get, that the latest has.
+	Shrunk *shrunk.Fall `json:"shrunk,omitempty"`
 	// Holds keep the backup from being deleted, Mark says that it will be.
 	Holds []Hold `json:"holds,omitempty"`
 	Mark  *Mark  `json:"mark,omitempty"`
 	// FolderBytes is what everything in the backup's folder takes.
 	FolderBytes int64 `json:"-"`
+	// Signing says who signed the manifest, where Filter.Trust names signers.
+	Signing signature.Signing `json:"signing"`
 	// Scope tells backups of different parts of a database apart. It is empty for one
 	// of the whole database.
 	Scope string `json:"-"`
@@ -69,7 +77,8 @@ type Entry struct {
 	claims, costly bool
 	// incomplete is true where there were more receipts than were read.
 	incomplete bool
-	// capped is true of an unencrypted backup on a host that refuses those.
+	// capped is true of a backup that this host refuses: an unencrypted one, or one that
+	// no trusted signer signed, or one whose trusted signature does not fit.
 	capped bool
 }
 
@@ -77,14 +86,6 @@ type Entry struct {
 // encrypted with a key of its own, and no wrap of that is left.
 func (e Entry) Unopenable() bool {
 	return e.Backup.Seal.Encryption == sealedByAge && e.Keys == 0
-}
-
-// Damaged is a backup whose manifest can't be used.
-type Damaged struct {
-	ID     string `json:"id"`
-	Folder string `json:"folder"`
-	Err    error  `json:"-"`
-	Reason string `json:"reason"`
 }
 
 // Orphan is what a run that never committed left behind, or one that is still
@@ -128,6 +129,7 @@ func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 // list is List without telling what is costly. With a reference it is of the
 // backups that this may mean, and without their receipts.
 func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map[string]*folder, *limits, error) {
+	f.databasesOnly = ref != nil && *ref == Latest && !f.Cluster
 	folders, err := c.folders(ctx, f)
 	if err != nil {
 		return Listing{}, nil, nil, fmt.Errorf("list the backups: %w", err)
@@ -141,29 +143,33 @@ func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for _, d := range folders {
-		if ref != nil && *ref != Latest && !matchesID(d.id, *ref) {
+		if ref != nil && *ref != Latest && !MatchesID(d.id, *ref) {
 			continue
 		}
 		byPath[d.path] = d
-		if !d.manifest && d.lost(f.Now) {
-			mu.Lock()
-			out.Damaged = append(out.Damaged, damagedEntry(d, lostManifest(d)))
-			mu.Unlock()
-			continue
-		}
-		if !d.manifest {
+		lost := !d.manifest && d.lost(f.Now)
+		if !d.manifest && !lost {
 			out.Orphans = append(out.Orphans, d.orphan)
 			continue
 		}
 		group.Go(func() error {
-			entry, err := c.load(groupCtx, d, &loading{limits: limits, Filter: f, bare: ref != nil})
+			var entry Entry
+			err := lostManifest(d)
+			if !lost {
+				entry, err = c.load(groupCtx, d, &loading{limits: limits, Filter: f, bare: ref != nil})
+			}
+			var damaged Damaged
+			unusable := err != nil && (pgmedic.KindOf(err) == pgmedic.KindIntegrity || pgmedic.KindOf(err) == pgmedic.KindUsage)
+			if unusable {
+				damaged, err = damagedOf(groupCtx, c, d, err)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case err == nil && unusable:
+				out.Damaged = append(out.Damaged, damaged)
 			case err == nil:
 				out.Entries = append(out.Entries, entry)
-			case pgmedic.KindOf(err) == pgmedic.KindIntegrity, pgmedic.KindOf(err) == pgmedic.KindUsage:
-				out.Damaged = append(out.Damaged, damagedEntry(d, err))
 			case pgmedic.KindOf(err) == pgmedic.KindNotFound: // deleted meanwhile
 			default:
 				return err
@@ -176,10 +182,6 @@ func (c *Catalog) list(ctx context.Context, f Filter, ref *string) (Listing, map
 	}
 	out.sort()
 	return out, byPath, limits, nil
-}
-
-func damagedEntry(d *folder, err error) Damaged {
-	return Damaged{ID: d.id, Folder: d.path, Err: err, Reason: err.Error()}
 }
 
 func (l *Listing) sort() {
@@ -213,8 +215,12 @@ func (c *Catalog) judgeNewest(ctx context.Context, f Filter, l *Listing, folders
 		case err == nil:
 			l.Entries[i] = again
 		case pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+			damaged, err := damagedOf(ctx, c, d, err)
+			if err != nil {
+				return err
+			}
 			l.Entries = slices.Delete(l.Entries, i, i+1)
-			l.Damaged = append(l.Damaged, damagedEntry(d, err))
+			l.Damaged = append(l.Damaged, damaged)
 			l.sort()
 			i--
 		case pgmedic.KindOf(err) == pgmedic.KindNotFound: // deleted meanwhile
@@ -301,6 +307,9 @@ func (c *Catalog) loadManifest(ctx context.Context, d *folder, l *loading) (Entr
 	if err := c.authenticate(ctx, d, b, data, &entry, l); err != nil {
 		return Entry{}, err
 	}
+	if err := judgeSigning(ctx, signable(c, d.path, d.id, data), d.signatures, &entry, l); err != nil {
+		return Entry{}, err
+	}
 	if l.whole {
 		c.remember(b, data)
 		return entry, nil
@@ -330,13 +339,34 @@ func (c *Catalog) authenticate(ctx context.Context, d *folder, b *pgmedic.Backup
 	return nil
 }
 
+// judgeSigning asks who signed the manifest, where this host trusts anybody to.
+func judgeSigning(ctx context.Context, m signature.Manifest, stored int, e *Entry, l *loading) (err error) {
+	var by signature.Signers
+	if l.Trust != nil && !l.bare {
+		by = l.Trust.Signers()
+	}
+	e.Signing, err = m.SigningOf(ctx, stored, by)
+	// A trusted key's signature that does not fit is refused wherever unsigned ones are not.
+	invalid := e.Signing.State == signature.Invalid
+	if by != nil && (invalid || e.Signing.State != signature.Trusted && l.Trust.RefusesUnsigned()) {
+		e.capped = true
+	}
+	return err
+}
+
 // summary is what a listing keeps of a backup.
 func summary(b *pgmedic.Backup) *pgmedic.Backup {
 	s := &pgmedic.Backup{
 		ID: b.ID, Method: b.Method, Purpose: b.Purpose, StartedAt: b.StartedAt, SnapshotAt: b.SnapshotAt, SnapshotLSN: b.SnapshotLSN, SnapshotTimeline: b.SnapshotTimeline,
 		FinishedAt: b.FinishedAt, Host: b.Host, Programs: b.Programs, Server: b.Server, Labels: b.Labels, Seal: b.Seal,
-		Database: pgmedic.Database{Name: b.Database.Name, Owner: b.Database.Owner, SizeBytes: b.Database.SizeBytes},
+		Database: pgmedic.Database{Name: b.Database.Name, Owner: b.Database.Owner, Encoding: b.Database.Encoding, SizeBytes: b.Database.SizeBytes},
 		Objects:  make([]pgmedic.Object, 0, len(b.Objects)),
+		Audit:    b.Audit,
+	}
+	if b.Physical != nil {
+		p := *b.Physical
+		p.Databases, p.PageErrors, p.Preload, p.Truncations = nil, nil, nil, nil
+		s.Physical = &p
 	}
 	if b.Scope != nil {
 		s.Scope = &pgmedic.Scope{}
@@ -362,7 +392,7 @@ func (c *Catalog) Whole(ctx context.Context, e Entry) (*pgmedic.Backup, error) {
 
 // Get returns the backup that ref names: an id, the beginning of one, the six
 // hex digits at its end, or Latest, which is the newest regular backup that
-// matches the filter. Safety backups are never the latest: one holds what a
+// matches the filter, and a physical one only where Filter.Cluster asks for it. Safety backups are never the latest: one holds what a
 // restore replaced. Nor are partial ones. If the newest is damaged Get says so and does not quietly
 // return an older one.
 //
@@ -380,13 +410,27 @@ func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) 
 	}
 	e, err := listing.find(c, ref, f)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, besideBases(ctx, c, f, ref, err)
 	}
 	d := folders[Folder(e.Backup.Server.Name, e.Backup.Database.Name, e.Backup.ID)]
-	shrunk := e.Shrunk
+	fall := e.Shrunk
 	e, err = c.load(ctx, d, &loading{limits: newLimits(), Filter: f, whole: true, costly: true})
-	e.Shrunk = shrunk
+	e.Shrunk = fall
 	return e, err
+}
+
+// besideBases adds to the error that there is no latest backup that there are base backups, which
+// are no backups of a database.
+func besideBases(ctx context.Context, c *Catalog, f Filter, ref string, missing error) error {
+	if ref != Latest || f.Cluster || pgmedic.KindOf(missing) != pgmedic.KindNotFound {
+		return missing
+	}
+	bases, err := c.folders(ctx, Filter{Server: f.Server, Cluster: true})
+	if err != nil || !slices.ContainsFunc(bases, func(d *folder) bool { return d.manifest }) {
+		return missing
+	}
+	return pgmedic.Errorf(pgmedic.KindNotFound, "give the id of a base backup (`pgmedic list`), or restore it with --target-dir; a backup of a database is taken by: pgmedic backup",
+		"%w: there are base backups of whole clusters alone", missing)
 }
 
 // find is Get in a listing.
@@ -400,19 +444,19 @@ func (l Listing) find(c *Catalog, ref string, f Filter) (Entry, error) {
 		ids   []string
 	)
 	for _, e := range l.Entries {
-		if matchesID(e.Backup.ID, ref) {
+		if MatchesID(e.Backup.ID, ref) {
 			entry, ids = e, append(ids, e.Backup.ID)
 		}
 	}
 	for _, d := range l.Damaged {
-		if matchesID(d.ID, ref) {
+		if MatchesID(d.ID, ref) {
 			match, ids = d.Err, append(ids, d.ID)
 		}
 	}
 	switch len(ids) {
 	case 0:
 		for _, o := range l.Orphans {
-			if matchesID(o.ID, ref) {
+			if MatchesID(o.ID, ref) {
 				return Entry{}, pgmedic.Errorf(pgmedic.KindNotFound, "a backup without a manifest does not exist; run a new one",
 					"backup %s was never finished, or its manifest is gone", o.ID)
 			}
@@ -429,7 +473,9 @@ func (l Listing) find(c *Catalog, ref string, f Filter) (Entry, error) {
 		"%q names %d backups: %s", ref, len(ids), strings.Join(ids[:min(len(ids), 5)], ", "))
 }
 
-func matchesID(id, ref string) bool {
+// MatchesID reports whether a reference, which people write, means a backup: the beginning of
+// its id, or the part behind its time.
+func MatchesID(id, ref string) bool {
 	return ref != "" && (strings.HasPrefix(id, ref) || strings.HasSuffix(id, "-"+ref))
 }
 

@@ -97,8 +97,8 @@ func TestDamaged(t *testing.T) {
 		"other JSON":  {func(t *testing.T, f fixture, b *pgmedic.Backup) { f.rewrite(t, b, []byte("{}")) }, pgmedic.KindIntegrity, "not one"},
 		"wrong types": {func(t *testing.T, f fixture, b *pgmedic.Backup) { f.rewrite(t, b, []byte(`{"format":1,"id":7}`)) }, pgmedic.KindIntegrity, "not one"},
 		"of a later pgmedic": {func(t *testing.T, f fixture, b *pgmedic.Backup) {
-			f.rewrite(t, b, []byte(`{"format":2,"id":["all","new"]}`))
-		}, pgmedic.KindUsage, "has format 2"},
+			f.rewrite(t, b, []byte(`{"format":4,"id":["all","new"]}`))
+		}, pgmedic.KindUsage, "has format 4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

@@ -9,9 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
+	"weak"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -27,9 +30,9 @@ const (
 // Commit makes a backup exist: it holds the manifest against itself, checks that
 // every object is stored at its size and that the store can list them, for else the
 // backup could not be found again, then writes the manifest's hash, its
-// authentication if mac is not nil, and, last, the manifest. None is ever
-// overwritten, so an id that exists is an error of KindConflict.
-func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manifest []byte) (string, error)) error {
+// authentication if mac is not nil, the signatures of signers, and, last, the manifest.
+// None is ever overwritten, so an id that exists is an error of KindConflict.
+func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manifest []byte) (string, error), signers ...*signature.Key) error {
 	if err := b.Check(); err != nil {
 		return pgmedic.Errorf(pgmedic.KindFailed, "this is a fault of pgmedic: please report it, and back up with --method plain meanwhile",
 			"the backup is not committed: %w", err)
@@ -52,6 +55,7 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manife
 			return errMarked(b, c)
 		}
 	}
+	b.Audit = c.anchor(ctx)
 	manifest, err := encodeManifest(b)
 	if err != nil {
 		return err
@@ -68,6 +72,11 @@ func (c *Catalog) Commit(ctx context.Context, b *pgmedic.Backup, mac func(manife
 		}
 		if _, err := c.store.Put(ctx, Key(b, manifestMACName), strings.NewReader(code+"\n")); err != nil {
 			return fmt.Errorf("store the manifest's authentication: %w", err)
+		}
+	}
+	for _, signer := range signers {
+		if err := signable(c, Folder(b.Server.Name, b.Database.Name, b.ID), b.ID, manifest).Put(ctx, signer); err != nil {
+			return err
 		}
 	}
 	if _, err := c.store.Put(ctx, Key(b, manifestName), bytes.NewReader(manifest)); err != nil {
@@ -125,7 +134,10 @@ func (c *Catalog) readManifest(ctx context.Context, folder, id string) (*pgmedic
 		return nil, nil, damaged(id, fmt.Sprintf("the manifest is that of backup %.40s of database %.63q of server %.63q, which has another folder",
 			b.ID, b.Database.Name, b.Server.Name))
 	}
-	if err := b.Check(); err != nil {
+	switch err := b.Check(); {
+	case pgmedic.KindOf(err) == pgmedic.KindUsage && err != nil: // of a later version
+		return nil, nil, fmt.Errorf("backup %s: %w", id, err)
+	case err != nil:
 		return nil, nil, damaged(id, err.Error())
 	}
 	return b, data, nil
@@ -139,9 +151,9 @@ func decodeManifest(data []byte, id string) (*pgmedic.Backup, error) {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, damaged(id, "the manifest is not valid JSON")
 	}
-	if head.Format > pgmedic.ManifestFormat {
+	if head.Format > pgmedic.LatestFormat {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host",
-			"backup %s has format %d; this version reads up to %d", id, head.Format, pgmedic.ManifestFormat)
+			"backup %s has format %d; this version reads up to %d", id, head.Format, pgmedic.LatestFormat)
 	}
 	m := measure(data, manifestWeights())
 	if m.memory > maxManifestMemory {
@@ -167,11 +179,10 @@ func decodeManifest(data []byte, id string) (*pgmedic.Backup, error) {
 	return b, nil
 }
 
-// Manifest is a manifest as it is stored, with its authentication.
+// Manifest is a manifest as it is stored, with its authentication and signatures.
 type Manifest struct {
-	id   string
-	data []byte
-	mac  string
+	signature.Manifest
+	mac string
 	// missing is true where the authentication is not there.
 	missing bool
 }
@@ -180,10 +191,10 @@ type Manifest struct {
 // seal.Key.CheckMAC. A manifest without one is an error of KindIntegrity.
 func (m *Manifest) Authenticate(check func(manifest []byte, mac string) error) error {
 	if m.missing {
-		return damaged(m.id, "the manifest's authentication is missing")
+		return damaged(m.ID, "the manifest's authentication is missing")
 	}
-	if err := check(m.data, m.mac); err != nil {
-		return fmt.Errorf("backup %s: %w", m.id, err)
+	if err := check(m.Data, m.mac); err != nil {
+		return fmt.Errorf("backup %s: %w", m.ID, err)
 	}
 	return nil
 }
@@ -201,9 +212,14 @@ func (c *Catalog) Manifest(ctx context.Context, b *pgmedic.Backup) (*Manifest, e
 	return c.signed(ctx, Folder(b.Server.Name, b.Database.Name, b.ID), b.ID, data)
 }
 
+// signable is a manifest that is or will be stored.
+func signable(c *Catalog, folder, id string, data []byte) signature.Manifest {
+	return signature.Manifest{Store: c.store, Folder: folder, ID: id, Data: data}
+}
+
 // signed adds a manifest's authentication to its bytes.
 func (c *Catalog) signed(ctx context.Context, folder, id string, data []byte) (*Manifest, error) {
-	m := &Manifest{id: id, data: data}
+	m := &Manifest{Manifest: signable(c, folder, id, data)}
 	mac, err := c.read(ctx, folder+"/"+manifestMACName, 1024)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, errTooLarge):
@@ -224,21 +240,27 @@ func (c *Catalog) Exists(ctx context.Context, b *pgmedic.Backup) (bool, error) {
 	return err == nil, err
 }
 
-// remember notes from which bytes a backup was read.
+// remember notes from which bytes a backup was read, until nothing uses the backup.
 func (c *Catalog) remember(b *pgmedic.Backup, data []byte) {
+	key := weak.Make(b)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.sums == nil {
-		c.sums = map[*pgmedic.Backup][sha256.Size]byte{}
+		c.sums = map[weak.Pointer[pgmedic.Backup]][sha256.Size]byte{}
 	}
-	c.sums[b] = sha256.Sum256(data)
+	c.sums[key] = sha256.Sum256(data)
+	c.mu.Unlock()
+	runtime.AddCleanup(b, func(key weak.Pointer[pgmedic.Backup]) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.sums, key)
+	}, key)
 }
 
 // unchanged reports whether a backup was read from these bytes, or, where it was
 // not read here, is what they say.
 func (c *Catalog) unchanged(b *pgmedic.Backup, data []byte) bool {
 	c.mu.Lock()
-	sum, known := c.sums[b]
+	sum, known := c.sums[weak.Make(b)]
 	c.mu.Unlock()
 	if known {
 		return sum == sha256.Sum256(data)

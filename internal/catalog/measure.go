@@ -18,8 +18,9 @@ type weights map[string]int64
 func manifestWeights() weights {
 	return weights{
 		"objects": 100, "tables": 160, "columns": 40, "chunks": 96, "parts": 30, "steps": 80, "acl": 120, "settings": 150,
-		"extensions": 150, "roles": 80, "tablespaces": 50, "left_out_foreign_keys": 250, "labels": 100, "security_labels": 100,
-		"schemas": 50, "exclude_tables": 50, "exclude_schemas": 50, "exclude_table_data": 50, "": 400,
+		"extensions": 150, "roles": 80, "tablespaces": 80, "left_out_foreign_keys": 250, "labels": 100, "security_labels": 100,
+		"schemas": 50, "exclude_tables": 50, "exclude_schemas": 50, "exclude_table_data": 50,
+		"databases": 200, "truncations": 40, "page_errors": 100, "preload": 50, "": 400,
 	}
 }
 

@@ -36,16 +36,28 @@ func (e Entry) Proof() (pgmedic.Proof, time.Time) {
 // count whoever wrote them.
 //
 // Of an unencrypted backup, on a host that refuses those, no more is known than
-// that its bytes are intact.
+// that its bytes are intact; nor of one that no trusted signer signed, where those are
+// refused, nor ever of one with a trusted key's signature that does not fit.
 func (e Entry) Standing() Standing {
+	s := e.Whoever()
+	if e.capped && (s.Proof == pgmedic.ProofProven || s.Proof == pgmedic.ProofVerified) {
+		s.Proof = pgmedic.ProofIntact
+	}
+	return s
+}
+
+// Refused reports whether this host refuses the backup: it is not encrypted, or no
+// trusted signer signed it.
+func (e Entry) Refused() bool { return e.capped }
+
+// Whoever is Standing without regard to whether this host refuses the backup. It is for
+// what must not be lost to a setting or to a missing file, and not for what to restore.
+func (e Entry) Whoever() Standing {
 	if e.Unopenable() {
 		return Standing{Proof: pgmedic.ProofFailed, At: e.Backup.FinishedAt}
 	}
 	s := e.standing()
 	s.Claimed = s.Claimed || s.Proof != pgmedic.ProofTaken && (e.claims || e.incomplete)
-	if e.capped && (s.Proof == pgmedic.ProofProven || s.Proof == pgmedic.ProofVerified) {
-		s.Proof = pgmedic.ProofIntact
-	}
 	return s
 }
 

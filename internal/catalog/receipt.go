@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
@@ -34,6 +35,7 @@ var receiptMAC = regexp.MustCompile(`-([0-9a-f]{64})\.json$`)
 // AddReceipt stores a receipt beside its backup. Its name carries the
 // authentication that mac makes of it, if mac is not nil.
 func (c *Catalog) AddReceipt(ctx context.Context, b *pgmedic.Backup, r *pgmedic.Receipt, mac func(receipt []byte) (string, error)) error {
+	r.Audit = c.anchor(ctx)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err == nil && len(data) >= maxReceiptBytes {
 		data, err = json.Marshal(r)
@@ -73,6 +75,12 @@ type Trust interface {
 	// RefusesUnencrypted reports whether this host uses encrypted backups alone: of
 	// others nothing is proven.
 	RefusesUnencrypted() bool
+	// Signers are those whose signatures of manifests this host believes, or nil where
+	// it names none.
+	Signers() signature.Signers
+	// RefusesUnsigned reports whether this host uses backups alone that one of the
+	// Signers signed: of others nothing is proven.
+	RefusesUnsigned() bool
 }
 
 // ErrCostly is the error of a Trust that did not try what takes long.

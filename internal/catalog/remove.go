@@ -196,7 +196,7 @@ func removeRest(ctx context.Context, c *Catalog, folder string) error {
 
 // listFolder lists one folder. It is nil where nothing is there.
 func listFolder(ctx context.Context, c *Catalog, path string) (*folder, error) {
-	found, err := foldersBelow(ctx, c, path+"/", "")
+	found, err := foldersBelow(ctx, c, path+"/")
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
 )
 
 // holding gives a backup so many tables that have so many rows together.
@@ -51,9 +52,9 @@ func TestShrunk(t *testing.T) {
 				f.commit(t, holding(b, 30, 1_000_000))
 			}
 			now := f.commit(t, holding(backup(6), test.tables, test.rows))
-			f.commit(t, holding(backup(7), test.tables, test.rows)) // nor one that came later
+			after := f.commit(t, holding(backup(7), test.tables, test.rows)) // nor one that came later
 
-			check := func(how string, got *catalog.Shrunk) {
+			check := func(how string, got *shrunk.Fall) {
 				t.Helper()
 				switch {
 				case got == nil && test.want != "":
@@ -71,6 +72,8 @@ func TestShrunk(t *testing.T) {
 				switch {
 				case e.Backup.ID == now.ID:
 					check("in a list", e.Shrunk)
+				case e.Backup.ID == after.ID: // it has as little, and is as suspicious
+					check("the next", e.Shrunk)
 				case e.Shrunk != nil:
 					t.Errorf("%s is called shrunk: %s", e.Backup.ID, e.Shrunk)
 				}
@@ -122,5 +125,43 @@ func TestShrunkInOneSecond(t *testing.T) {
 		if e.Backup.ID == now.ID && (e.Shrunk == nil || e.Shrunk.Before != before.ID) {
 			t.Errorf("in a list: since %+v", e.Shrunk)
 		}
+	}
+}
+
+// TestShrunkAnnounced: a label says that a deletion was meant, and contents that went where no
+// row did are seen.
+func TestShrunkAnnounced(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels map[string]string
+		want   string
+	}{
+		"announced":  {map[string]string{shrunk.Label: shrunk.Expected}, ""},
+		"another":    {map[string]string{"release": "4.2"}, "1.0 KiB of contents instead of 2.0 MiB"},
+		"no label":   {nil, "1.0 KiB of contents instead of 2.0 MiB"},
+		"not so":     {map[string]string{shrunk.Label: "yes"}, "1.0 KiB of contents instead of 2.0 MiB"},
+		"other case": {map[string]string{"Shrunk": shrunk.Expected}, "1.0 KiB of contents instead of 2.0 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			of := func(b *pgmedic.Backup, contents int64) *pgmedic.Backup {
+				for i, o := range b.Objects {
+					if o.Role == pgmedic.RoleDump || o.Role == pgmedic.RoleSchema {
+						b.Objects[i].PlainBytes = contents
+					}
+				}
+				return f.commit(t, b)
+			}
+			of(backup(1), 2<<20)
+			b := backup(2)
+			b.Labels = test.labels
+			now := of(b, 1<<10)
+			got, err := f.ShrunkSince(t.Context(), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got == nil && test.want != "" || got != nil && got.String() != test.want {
+				t.Errorf("got %v, want %q", got, test.want)
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/signature"
 )
 
 // testTrust is a host that has the key of all backups, or of none.
@@ -23,10 +24,18 @@ type testTrust struct {
 	key    string // "" is none
 	refuse bool
 	costly bool
-	opened atomic.Int64 // several backups are opened at once
+	// signers are those that are trusted, if any is.
+	signers signature.Signers
+	// unsigned is true where those that none of them signed are used all the same.
+	unsigned bool
+	opened   atomic.Int64 // several backups are opened at once
 }
 
 func (k *testTrust) RefusesUnencrypted() bool { return k.refuse }
+
+func (k *testTrust) RefusesUnsigned() bool { return k.signers != nil && !k.unsigned }
+
+func (k *testTrust) Signers() signature.Signers { return k.signers }
 
 func (k *testTrust) Open(_ context.Context, _ *catalog.Catalog, _ *pgmedic.Backup, m *catalog.Manifest, costly bool) (catalog.CheckReceipt, error) {
 	if k.key == "" {

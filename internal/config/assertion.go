@@ -44,11 +44,7 @@ func (y *yamlFile) assertions(f field, e entry) ([]Assertion, error) {
 }
 
 func (y *yamlFile) assertion(f field, node ast.Node) (a Assertion, err error) {
-	entries, err := y.entries(node, "an item of "+f.key)
-	if err != nil {
-		return a, err
-	}
-	for _, e := range entries {
+	err = y.item(node, f.key, assertionKeys(), "see docs/drills.md for an example", func(e entry) (err error) {
 		switch e.name {
 		case "name":
 			a.Name, err = y.scalar(e.value)
@@ -60,16 +56,11 @@ func (y *yamlFile) assertion(f field, node ast.Node) (a Assertion, err error) {
 			a.Min, err = y.number(e.value)
 		case "max":
 			a.Max, err = y.number(e.value)
-		default:
-			hint := "the keys here are " + strings.Join(assertionKeys(), ", ")
-			if guess := nearest(e.name, assertionKeys()); guess != "" {
-				hint = "did you mean " + guess + "?"
-			}
-			return a, y.errorf(e.key, hint, "unknown key in %s", f.key)
 		}
-		if err != nil {
-			return a, y.errorf(e.key, "see docs/drills.md for an example", "%s of an item of %s %v", e.name, f.key, err)
-		}
+		return err
+	})
+	if err != nil {
+		return a, err
 	}
 	switch {
 	case strings.TrimSpace(a.Name) == "" || strings.ContainsAny(a.Name, "\n\r\x00"):

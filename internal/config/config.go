@@ -7,7 +7,11 @@
 // secret may have been written on the wrong line.
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/pgmedic/pgmedic/internal/schedule"
+)
 
 // Config is the checked configuration of one run. Paths are absolute, secrets
 // are resolved. Load makes it; the zero Config is not usable.
@@ -17,21 +21,27 @@ import "time"
 // come before the default; secret, path and rule say how a value is read; enum,
 // min and max what it may be; doc what it is.
 type Config struct {
-	Server       string       `yaml:"server" env:"PGMEDIC_SERVER" rule:"name" doc:"Name under which this server's backups are filed. Empty: the server's own system identifier."`
-	Database     Database     `yaml:"database" doc:"The database. A URL overrides host, port, name, user and password."`
-	Postgres     Postgres     `yaml:"postgres" doc:"PostgreSQL's programs on this machine."`
-	Backup       Backup       `yaml:"backup" doc:"Backups."`
-	Retention    Retention    `yaml:"retention" doc:"How long backups are kept. pgmedic prune shows what would go and why, and deletes with --yes; docs/retention.md has more. Lengths are written 36h, 30d, 12w, 6mo, 1y."`
-	CloudStorage CloudStorage `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, set with the names that existing deployments use. copies: has more options."`
-	Restore      Restore      `yaml:"restore" doc:"Restores that replace a live database."`
-	Drill        Drill        `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
-	Report       Report       `yaml:"report" doc:"Reports on the server's health."`
-	Log          Log          `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
+	Server        string        `yaml:"server" env:"PGMEDIC_SERVER" rule:"name" doc:"Name under which this server's backups are filed. Empty: the server's own system identifier."`
+	Database      Database      `yaml:"database" doc:"The database. A URL overrides host, port, name, user and password."`
+	Postgres      Postgres      `yaml:"postgres" doc:"PostgreSQL's programs on this machine."`
+	Backup        Backup        `yaml:"backup" doc:"Backups."`
+	WAL           WAL           `yaml:"wal" doc:"Continuous storing of WAL, for point-in-time recovery; docs/point-in-time.md has the steps."`
+	Retention     Retention     `yaml:"retention" doc:"How long backups are kept. pgmedic prune shows what would go and why, and deletes with --yes; docs/retention.md has more. Lengths are written 36h, 30d, 12w, 6mo, 1y."`
+	CloudStorage  CloudStorage  `yaml:"cloud_storage" doc:"A copy of each backup in a bucket, set with the names that existing deployments use. copies: has more options."`
+	Restore       Restore       `yaml:"restore" doc:"Restores that replace a live database."`
+	Drill         Drill         `yaml:"drill" doc:"Drills, which prove backups by restoring them into a throwaway server."`
+	Report        Report        `yaml:"report" doc:"Reports on the server's health."`
+	Notifications Notifications `yaml:"notifications" doc:"Messages about how jobs ended, by e-mail, chat and webhooks; docs/notifications.md has channels and routes."`
+	Pings         Pings         `yaml:"pings" doc:"A dead man's switch: a service that raises the alarm if these pings stay away."`
+	Audit         Audit         `yaml:"audit" doc:"The audit log, which records who did what; docs/audit.md has more."`
+	Log           Log           `yaml:"log" doc:"Logs, which go to standard error unless a file is named."`
 
 	// Copies are the further stores that each backup is copied to: those of the
 	// file's list, and the one that CloudStorage asks for. The store itself is
 	// never among them.
 	Copies []Copy `yaml:"-"`
+	// Schedules are those of the file. pgmedic starts nothing by itself.
+	Schedules []schedule.Entry `yaml:"-"`
 	// Warnings are sentences about things that are probably not meant and
 	// that Load let pass. They hold no secrets.
 	Warnings []string `yaml:"-"`
@@ -40,9 +50,16 @@ type Config struct {
 	EnvFile string `yaml:"-"`
 
 	origins map[string]Origin
-	libpq   map[string]string // the values shown for settings left to libpq
-	asked   []request         // what is asked for and not in this version
-	stores  []StoreOf
+	// folders are those that relative paths in a value start from, by key.
+	folders map[string]string
+	// references are where secrets are kept, by key.
+	references map[string]Reference
+	// environment returns a variable of the process, else of the .env file.
+	environment func(name string) string
+	libpq       map[string]string // the values shown for settings left to libpq
+	stores      []StoreOf
+	// scheduleOrigins are those of Schedules.
+	scheduleOrigins []Origin
 	// poolNames are those that are set and that only the pool has a use for.
 	poolNames []string
 }
@@ -70,9 +87,10 @@ type Postgres struct {
 // Backup says how backups are taken and where they go.
 type Backup struct {
 	Dir              string            `yaml:"dir" env:"BACKUP_DIR" default:"./infrastructure/backups/database" path:"true" doc:"Folder that backups are written to if store is empty."`
-	Store            string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are stored, instead of dir: s3://bucket/prefix, or a folder."`
+	Store            string            `yaml:"store" env:"PGMEDIC_STORE" rule:"store" doc:"Where backups are stored, instead of dir: s3://bucket/prefix, azblob://container/prefix, gs://bucket/prefix, sftp://user@host/path, or a folder."`
 	AllDatabases     bool              `yaml:"all_databases" env:"PGMEDIC_ALL_DATABASES" default:"false" doc:"true backs up every database of the server if none is named, each into its own backup, except templates and databases that restores set aside."`
-	Method           string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel" doc:"parallel copies rows over several connections; plain is one SQL dump. With encryption aes-256-cbc the default is plain."`
+	Method           string            `yaml:"method" env:"BACKUP_METHOD" default:"parallel" enum:"plain,parallel,physical" doc:"parallel copies rows over several connections; plain is one SQL dump; physical is a base backup of the whole server. With encryption aes-256-cbc the default is plain."`
+	Reader           string            `yaml:"reader" env:"PGMEDIC_READER" default:"stream" enum:"stream,sql" doc:"How a physical backup reads the cluster: stream, as the server sends a base backup, or sql, by functions that the role must be granted, over as many connections as jobs says."`
 	Jobs             int               `yaml:"jobs" env:"PGMEDIC_JOBS" default:"0" min:"0" max:"256" doc:"Connections that a parallel backup or restore uses for rows; 0 means one for each processor."`
 	Compression      string            `yaml:"compression" env:"BACKUP_COMPRESSION" default:"zstd" enum:"gzip,zstd,none" doc:"gzip, zstd or none. The default for plain backups is gzip."`
 	Encryption       string            `yaml:"encryption" env:"BACKUP_ENCRYPTION" default:"age" enum:"age,aes-256-cbc,none" doc:"age encrypts to recipients and encryption_key, if any is set; none stores backups unencrypted; aes-256-cbc encrypts plain backups with encryption_key as openssl does."`
@@ -80,6 +98,9 @@ type Backup struct {
 	EncryptionKey    Secret            `yaml:"encryption_key" env:"BACKUP_ENCRYPTION_KEY" secret:"true" doc:"Passphrase that opens the backups. Any host that has it can read them."`
 	IdentityFiles    []string          `yaml:"identity_files" env:"PGMEDIC_IDENTITY_FILES" path:"true" doc:"Files of age secret keys, on a host that reads backups. In the environment, separate them as in PATH."`
 	AllowUnencrypted bool              `yaml:"allow_unencrypted" env:"PGMEDIC_ALLOW_UNENCRYPTED" default:"false" doc:"true accepts unencrypted backups on a host that has recipients, encryption_key or identity_files. By default they are refused there, because anyone who can write to the store can create such a backup."`
+	SigningKey       string            `yaml:"signing_key" env:"PGMEDIC_SIGNING_KEY" path:"true" doc:"File of a secret key of minisign, without a passphrase, that signs each backup's manifest; pgmedic keys new --signing makes one."`
+	TrustedSigners   []string          `yaml:"trusted_signers" env:"PGMEDIC_TRUSTED_SIGNERS" rule:"signers" doc:"Public keys of minisign, or files of them. A host that has any refuses backups that none of them signed. In the environment, separate them with commas."`
+	AllowUnsigned    bool              `yaml:"allow_unsigned" env:"PGMEDIC_ALLOW_UNSIGNED" default:"false" doc:"true accepts backups that none of trusted_signers signed, such as those from before signing was configured."`
 	Tables           []string          `yaml:"tables" rule:"patterns" doc:"Patterns of the tables to back up, as in pg_dump; the backups are then partial."`
 	ExcludeTables    []string          `yaml:"exclude_tables" rule:"patterns" doc:"Patterns of tables to leave out."`
 	Schemas          []string          `yaml:"schemas" rule:"patterns" doc:"Patterns of the schemas whose tables to back up."`
@@ -88,7 +109,19 @@ type Backup struct {
 	LockTimeout      time.Duration     `yaml:"lock_timeout" env:"PGMEDIC_LOCK_TIMEOUT" default:"30s" doc:"Longest wait for a lock on a table."`
 	MaxDuration      time.Duration     `yaml:"max_duration" env:"PGMEDIC_MAX_DURATION" default:"0s" doc:"Stop a backup that takes longer; 0 means no limit."`
 	Labels           map[string]string `yaml:"labels" doc:"Labels for every backup, such as env: production."`
-	S3               S3                `yaml:"s3" doc:"Access to an s3://… store. The AWS SDK finds the credentials; see docs/stores.md."`
+	ObjectLock       string            `yaml:"object_lock" env:"PGMEDIC_OBJECT_LOCK" default:"off" enum:"off,governance,compliance" doc:"Lock the objects of new backups for as long as retention keeps them for certain, in a bucket that can: with governance, a principal with a permission for that can delete them all the same; with compliance, no one can. A store that cannot lock is refused."`
+	Access
+}
+
+// Access says how stores that are not folders here are reached.
+type Access struct {
+	S3    S3    `yaml:"s3" doc:"Access to an s3://… store. The AWS SDK finds the credentials; see docs/stores.md."`
+	Azure Azure `yaml:"azure" doc:"Access to an azblob://… store, at Azure Blob Storage. Without connection_string, key and sas_token, Azure's SDK finds an identity; see docs/stores.md."`
+	GCS   GCS   `yaml:"gcs" doc:"Access to a gs://… store, at Google Cloud Storage; see docs/stores.md."`
+	SFTP  SFTP  `yaml:"sftp" doc:"Access to an sftp://… store."`
+
+	// late are the secrets that are kept by a manager: see Read.
+	late []lateSecret
 }
 
 // S3 says how a bucket is reached and how objects are written to it.
@@ -102,6 +135,14 @@ type S3 struct {
 	KMSKeyID             string `yaml:"kms_key_id" env:"PGMEDIC_S3_KMS_KEY_ID" doc:"Key for aws:kms. Empty: the account's."`
 	PartSizeMiB          int    `yaml:"part_size_mib" env:"PGMEDIC_S3_PART_SIZE_MIB" default:"8" min:"5" max:"256" doc:"Initial size of the parts of an upload. An object can be up to 137,000 times as large."`
 	Concurrency          int    `yaml:"concurrency" env:"PGMEDIC_S3_CONCURRENCY" default:"2" min:"1" max:"64" doc:"Parts of one upload that are sent concurrently. Each writer holds one more in memory."`
+}
+
+// SFTP says how a folder on another host is reached.
+type SFTP struct {
+	IdentityFile string `yaml:"identity_file" env:"PGMEDIC_SFTP_IDENTITY_FILE" path:"true" doc:"File of an SSH private key without a passphrase. Empty: the keys of the SSH agent, and password."`
+	KnownHosts   string `yaml:"known_hosts" env:"PGMEDIC_SFTP_KNOWN_HOSTS" path:"true" doc:"File that has the server's host key, as ssh-keyscan prints it. Empty: .ssh/known_hosts in the home folder. A key that is not in it is refused."`
+	Password     Secret `yaml:"password" env:"PGMEDIC_SFTP_PASSWORD" secret:"true" doc:"Password, or file:/path or env:NAME to read it from."`
+	Connections  int    `yaml:"connections" env:"PGMEDIC_SFTP_CONNECTIONS" default:"4" min:"1" max:"64" doc:"Connections that are opened at most."`
 }
 
 // Restore says what becomes of what a restore replaced.
@@ -122,6 +163,8 @@ type Drill struct {
 // Report says where reports go and what counts as bad.
 type Report struct {
 	Dir string `yaml:"dir" env:"PGMEDIC_REPORT_DIR" default:"./infrastructure/monitoring/database/reports" path:"true" doc:"Folder that reports are written to."`
+	// Keep is zero where nothing is to be deleted.
+	Keep time.Duration `yaml:"keep" env:"PGMEDIC_REPORT_KEEP" default:"30d" doc:"How long pgmedic cleanup leaves a report in dir alone, such as 30d; the newest stays. 0 deletes none."`
 	// History is an absolute path, empty for the usual place, or off.
 	History    string     `yaml:"history" env:"PGMEDIC_REPORT_HISTORY" rule:"path or off" doc:"File in which reports keep their readings, for trends; off keeps none. Empty: pgmedic/history.sqlite in XDG_STATE_HOME, else in ~/.local/state."`
 	Thresholds Thresholds `yaml:"thresholds" doc:"Thresholds for warnings and criticals."`
@@ -165,5 +208,7 @@ type Thresholds struct {
 type Log struct {
 	Level  string `yaml:"level" env:"PGMEDIC_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" doc:"debug, info, warn or error."`
 	Format string `yaml:"format" env:"PGMEDIC_LOG_FORMAT" default:"text" enum:"text,json" doc:"text or json. At a terminal, json set in the configuration file is treated as text."`
-	File   string `yaml:"file" env:"PGMEDIC_LOG_FILE" path:"true" doc:"File to log to. Empty: standard error."`
+	File   string `yaml:"file" env:"PGMEDIC_LOG_FILE" path:"true" doc:"File to log to, which is rotated at 64 MiB and at midnight UTC. Empty: standard error."`
+	// Keep is zero where nothing is to be deleted.
+	Keep time.Duration `yaml:"keep" env:"PGMEDIC_LOG_KEEP" default:"30d" doc:"How long pgmedic cleanup leaves a rotated log alone, such as 30d; the newest stays. 0 deletes none."`
 }

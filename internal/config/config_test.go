@@ -236,19 +236,8 @@ func TestDefaultsOfAFile(t *testing.T) {
 	}
 }
 
-// TestUnheeded: what is asked for and not done is said where backups are taken.
-func TestUnheeded(t *testing.T) {
-	for text, want := range map[string]int{
-		"BACKUP_RETENTION_DAYS=30": 0, "NOTIFICATION_ENABLED=true": 1, "DB_POOL_TIMEOUT=10": 0,
-	} {
-		dir := t.TempDir()
-		write(t, dir, ".env", text+"\n")
-		all := load(t, config.Options{Dir: dir}).Unheeded()
-		name, _, _ := strings.Cut(text, "=")
-		if len(all) != want || want > 0 && (!strings.Contains(all[0].Text, name) || all[0].Hint == "") {
-			t.Errorf("%s: %+v", text, all)
-		}
-	}
+// TestPoolNames: names that only the pool has a use for are known.
+func TestPoolNames(t *testing.T) {
 	cfg := load(t, config.Options{Dir: t.TempDir(), Environ: []string{"DB_POOL_TIMEOUT=10", "DB_HOST=x"}})
 	if got := strings.Join(cfg.PoolNames(), " "); got != "DB_POOL_TIMEOUT" {
 		t.Errorf("names of the pool: %s", got)
@@ -280,8 +269,10 @@ func TestNameWarnings(t *testing.T) {
 		{"far from all", []string{"DB_CHARSET=utf8", "BACKUP_OWNER=x"}, ""},
 		{"not ours", []string{"BD_HOST=x"}, ""},
 		{"known and not used", []string{"DB_CONNECTION_LIMIT=10", "BACKUP_RETENTION_DAYS=30", "PGMEDIC_CONFIG="}, ""},
-		{"notifications", []string{"NOTIFICATION_ENABLED=true"}, "notifications are asked for (NOTIFICATION_ENABLED)"},
+		{"notifications to no one", []string{"NOTIFICATION_ENABLED=true"}, "NOTIFICATION_ENABLED asks for notifications, and there is no channel"},
+		{"notifications", []string{"NOTIFICATION_ENABLED=true", "NOTIFICATION_EMAIL=dba@clinic.example"}, ""},
 		{"no notifications", []string{"NOTIFICATION_ENABLED=false"}, ""},
+		{"misspelt notifications", []string{"NOTIFICATION_EMIAL=dba@clinic.example"}, "did you mean NOTIFICATION_EMAIL?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := strings.Join(load(t, config.Options{Dir: t.TempDir(), Environ: tt.environ}).Warnings, "\n")
@@ -313,14 +304,15 @@ func TestCheckBackup(t *testing.T) {
 		{name: "nothing"},
 		{name: "empty", dotenv: "BACKUP_ENCRYPTION_KEY=\nCLOUD_STORAGE_ENABLED=false\n", file: "backup:\n  encryption_key: ''\n  recipients: []\n"},
 		{name: "switched off", environ: []string{"BACKUP_ENCRYPTION=none", "CLOUD_STORAGE_ENABLED=0"}},
-		{name: "mild", environ: []string{"NOTIFICATION_ENABLED=true"}},
 		{name: "key", environ: []string{"BACKUP_ENCRYPTION_KEY=hunter2"}},
 		{name: "key in .env", dotenv: "BACKUP_ENCRYPTION_KEY=hunter2\n"},
 		{name: "recipients in file", file: "backup:\n  recipients:\n    - age1hunter2\n"},
 		{name: "cipher", environ: []string{"BACKUP_ENCRYPTION=aes-256-cbc", "BACKUP_ENCRYPTION_KEY=hunter2"}},
 		{name: "cloud without a bucket", environ: []string{"CLOUD_STORAGE_ENABLED=True"}, want: "CLOUD_STORAGE_ENABLED asks for copies in a bucket, and none is named"},
-		{name: "azure", environ: []string{"CLOUD_STORAGE_ENABLED=true", "CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=c"}, want: "CLOUD_STORAGE_PROVIDER asks for copies at azure"},
-		{name: "gcp", dotenv: "CLOUD_STORAGE_ENABLED=true\nCLOUD_STORAGE_PROVIDER=gcp\nGCP_BUCKET=b\n", want: ".env: CLOUD_STORAGE_PROVIDER asks for copies at gcp"},
+		{name: "azure", environ: []string{"CLOUD_STORAGE_ENABLED=true", "CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=c"}},
+		{name: "azure with another's bucket", environ: []string{"CLOUD_STORAGE_ENABLED=true", "CLOUD_STORAGE_PROVIDER=azure", "AWS_S3_BUCKET=b"}, want: "CLOUD_STORAGE_ENABLED asks for copies in a bucket, and none is named"},
+		{name: "gcp", dotenv: "CLOUD_STORAGE_ENABLED=true\nCLOUD_STORAGE_PROVIDER=gcp\nGCP_BUCKET=b\n"},
+		{name: "gcp without a bucket", dotenv: "CLOUD_STORAGE_ENABLED=true\nCLOUD_STORAGE_PROVIDER=gcp\n", want: ".env: CLOUD_STORAGE_ENABLED asks for copies in a bucket, and none is named"},
 		{name: "azure, switched off", environ: []string{"CLOUD_STORAGE_PROVIDER=azure"}},
 		{name: "disabled in words", environ: []string{"CLOUD_STORAGE_ENABLED=disabled"}},
 		{name: "aws", environ: []string{"CLOUD_STORAGE_ENABLED=true", "AWS_S3_BUCKET=b"}},
@@ -406,11 +398,15 @@ func TestPlace(t *testing.T) {
 		want                config.Place
 	}{
 		{"folder", "", "", config.Place{Dir: filepath.Join(dir, "etc/a")}},
-		{"bucket", "PGMEDIC_STORE=s3://b", "", config.Place{Bucket: "b"}},
-		{"prefix", "PGMEDIC_STORE=s3://b/c/d/", "", config.Place{Bucket: "b", Prefix: "c/d"}},
+		{"bucket", "PGMEDIC_STORE=s3://b", "", config.Place{Cloud: config.CloudS3, Bucket: "b"}},
+		{"prefix", "PGMEDIC_STORE=s3://b/c/d/", "", config.Place{Cloud: config.CloudS3, Bucket: "b", Prefix: "c/d"}},
+		{"Azure", "PGMEDIC_STORE=azblob://con/c/d", "", config.Place{Cloud: config.CloudAzure, Bucket: "con", Prefix: "c/d"}},
+		{"Google", "PGMEDIC_STORE=gs://b/c/", "", config.Place{Cloud: config.CloudGCS, Bucket: "b", Prefix: "c"}},
 		{"another folder", "PGMEDIC_STORE=./x", "", config.Place{Dir: filepath.Join(dir, "x")}},
 		{"flag", "PGMEDIC_STORE=s3://b", "./y", config.Place{Dir: filepath.Join(dir, "y")}},
-		{"flag with a bucket", "PGMEDIC_STORE=./x", "s3://b/c", config.Place{Bucket: "b", Prefix: "c"}},
+		{"another host", "PGMEDIC_STORE=sftp://u@nas/a/b/", "", config.Place{User: "u", Host: "nas", Port: 22, Path: "/a/b"}},
+		{"another port", "PGMEDIC_STORE=sftp://u@[::1]:2222/a%20b", "", config.Place{User: "u", Host: "::1", Port: 2222, Path: "/a b"}},
+		{"flag with a bucket", "PGMEDIC_STORE=./x", "s3://b/c", config.Place{Cloud: config.CloudS3, Bucket: "b", Prefix: "c"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := config.Options{Dir: dir, File: "etc/pgmedic.yaml", Environ: []string{tt.environ}}
@@ -427,7 +423,8 @@ func TestPlace(t *testing.T) {
 		})
 	}
 	for _, bad := range []string{
-		"s3://", "s3:///prefix", "s3://b//c", "s3://b/c?region=hunter2", "s3://key:hunter2@b/c", "s3://b c", "https://hunter2/b", "~/backups", "s3:/b", "s3:b", "S3:/b", "azure:b/c", "offsiet", "file:/srv/x",
+		"s3://", "s3:///prefix", "s3://b//c", "s3://b/c?region=hunter2", "s3://key:hunter2@b/c", "s3://b c", "https://hunter2/b", "~/backups", "s3:/b", "s3:b", "S3:/b", "azure:b/c", "azure://b/c", "AZBLOB://b/c", "azblob://con?sig=hunter2", "azblob://", "gs://b@hunter2", "gcs://b", "gs:///x", "gs://b//c", "sftp:x", "offsiet", "file:/srv/x",
+		"sftp://", "sftp://u@nas", "sftp://u@nas/", "sftp://u@nas/a/..", "sftp://nas/a", "sftp://u:hunter2@nas/a", "sftp://u@nas/a?hunter2", "sftp://u@nas/a#hunter2", "sftp://u@nas:0/a", "sftp://u@nas:hunter2/a", "sftp://u@/a", "sftp:/u@nas/a", "sftp://u@nas/%0a",
 	} {
 		_, err := config.Load(config.Options{Dir: dir, Environ: []string{"PGMEDIC_STORE=" + bad}})
 		if pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" || strings.Contains(err.Error(), "hunter2") {

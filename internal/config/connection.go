@@ -99,10 +99,13 @@ func (l *loader) connectionWarnings(cfg *Config) {
 	}
 }
 
-// ReadReplicas returns the URLs of the configured standbys, which commas, spaces
-// or line ends separate. A comma within a URL stands between its hosts.
-func (c *Config) ReadReplicas() []Secret {
-	text := strings.TrimSpace(c.Database.ReadReplicaURL.Reveal())
+// ReadReplicas returns the URLs of the configured standbys.
+func (c *Config) ReadReplicas() []Secret { return ReplicaURLs(c.Database.ReadReplicaURL) }
+
+// ReplicaURLs returns the URLs of a list, which commas, spaces or line ends separate. A comma
+// within a URL stands between its hosts.
+func ReplicaURLs(list Secret) []Secret {
+	text := strings.TrimSpace(list.Reveal())
 	if !strings.Contains(text, "://") && text != "" {
 		return []Secret{Secret(text)} // no URL; whoever connects says so
 	}

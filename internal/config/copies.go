@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,12 +11,14 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Copy is a further store, to which each backup is copied. It has settings of
-// its own and shares none with backup.s3.
+// Copy is a further store, to which each backup is copied. It has settings of its own
+// and shares none with the first store, but for credentials where it has none.
 type Copy struct {
 	Name  string `yaml:"name" rule:"name" doc:"Name in messages and for --to. Empty: the store itself."`
-	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, or a folder."`
-	S3    S3     `yaml:"s3" doc:"Access to an s3://… store."`
+	Store string `yaml:"store" rule:"store" doc:"Where the copies are: s3://bucket/prefix, azblob://container/prefix, gs://bucket/prefix, sftp://user@host/path, or a folder."`
+	Access
+	// ObjectLock is as that of backup.
+	ObjectLock string `yaml:"object_lock" default:"off" enum:"off,governance,compliance" doc:"Lock the objects of copies for as long as retention keeps them there for certain."`
 	// Retention is the store's own where the item has none.
 	Retention Retention `yaml:"retention" doc:"How long copies are kept there. Default: the policy of retention."`
 
@@ -28,16 +29,6 @@ type Copy struct {
 
 // Place returns where the copies are.
 func (c Copy) Place() Place { return placeOf(c.Store) }
-
-// CloudStorage is a copy in the way that existing deployments ask for one.
-type CloudStorage struct {
-	Enabled  bool   `yaml:"enabled" env:"CLOUD_STORAGE_ENABLED" default:"false" doc:"true copies each backup to the bucket."`
-	Provider string `yaml:"provider" env:"CLOUD_STORAGE_PROVIDER" default:"aws" enum:"aws,azure,gcp" doc:"aws. With azure or gcp, this version refuses to back up."`
-	S3Bucket string `yaml:"s3_bucket" env:"AWS_S3_BUCKET" rule:"bucket" doc:"Bucket at AWS, or bucket/prefix. Access is as set in backup.s3, with the AWS SDK's credentials."`
-}
-
-// cloudName is what the copy that CloudStorage asks for is called.
-const cloudName = "cloud"
 
 // copiesKey is the key of the list in the file.
 const copiesKey = "copies"
@@ -103,19 +94,19 @@ func (l *loader) copies(cfg *Config) error {
 					return err
 				}
 			}
+			c.late, l.late = l.late, nil
 			if c.Store == "" {
-				return usage(c.origin.subject(copiesKey)+" has an item without a store", "write store: with s3://bucket/prefix or a folder")
+				return usage(c.origin.subject(copiesKey)+" has an item without a store", "write store: with "+forms()+", or a folder")
 			}
 			if c.Name == "" {
 				c.Name = c.Store
 			}
+			c.inherit(cfg.Backup.Access)
 			cfg.Copies = append(cfg.Copies, c)
 		}
 	}
-	if cloud := cfg.CloudStorage; cloud.Enabled && cloud.Provider == "aws" && cloud.S3Bucket != "" {
-		cfg.Copies = append(cfg.Copies, Copy{
-			Name: cloudName, Store: s3Scheme + cloud.S3Bucket, S3: cfg.Backup.S3, origin: cfg.origins["cloud_storage.s3_bucket"],
-		})
+	if cloud, asked := cfg.cloudCopy(); asked {
+		cfg.Copies = append(cfg.Copies, cloud)
 	}
 	if err := l.retention(cfg); err != nil {
 		return err
@@ -151,7 +142,10 @@ func (l *loader) chooseStore(cfg *Config) error {
 	cfg.Copies = slices.DeleteFunc(cfg.Copies, func(c Copy) bool {
 		same := c.Place() == cfg.Backup.Place()
 		if same {
-			cfg.Backup.S3 = c.S3
+			cfg.Backup.Access = c.Access
+			for _, f := range accessFields() { // those of the other store must not take their place
+				delete(l.references, "backup."+f.key)
+			}
 		}
 		return same
 	})
@@ -204,7 +198,7 @@ func (c *Config) ParseCopy(text, dir string) (Copy, error) {
 		}
 		return Copy{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "--to %w", err)
 	}
-	to := Copy{Name: place, Store: place, S3: c.Backup.S3}
+	to := Copy{Name: place, Store: place, Access: c.Backup.Access}
 	for _, known := range c.Copies {
 		if known.Place() == to.Place() {
 			return known, nil
@@ -214,35 +208,6 @@ func (c *Config) ParseCopy(text, dir string) (Copy, error) {
 		return Copy{}, usage("--to is the store to copy from", "name another place")
 	}
 	return to, nil
-}
-
-// checkCloud refuses a copy in the cloud that this version can't make.
-func (c *Config) checkCloud() error {
-	cloud := c.CloudStorage
-	switch {
-	case !cloud.Enabled:
-	case cloud.Provider != "aws":
-		return usage(fmt.Sprintf("%s asks for copies at %s, and this version makes copies in S3 and in folders only",
-			c.origins["cloud_storage.provider"].subject("cloud_storage.provider"), cloud.Provider),
-			"set CLOUD_STORAGE_ENABLED to false, or CLOUD_STORAGE_PROVIDER to aws, or name another store in copies:")
-	case cloud.S3Bucket == "":
-		return usage(c.origins["cloud_storage.enabled"].subject("cloud_storage.enabled")+" asks for copies in a bucket, and none is named",
-			"set AWS_S3_BUCKET, or set CLOUD_STORAGE_ENABLED to false")
-	}
-	return nil
-}
-
-// checkBucket returns a bucket, perhaps with a prefix, without s3:// before it.
-func checkBucket(text string) (bucket, hint string, err error) {
-	bucket = strings.TrimSuffix(strings.TrimPrefix(text, s3Scheme), "/")
-	name, _, _ := strings.Cut(bucket, "/")
-	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(name) {
-		return "", "write bucket or bucket/prefix", fmt.Errorf("is not a bucket's name")
-	}
-	if _, _, err := checkStore(s3Scheme+bucket, ""); err != nil {
-		return "", "write bucket or bucket/prefix", err
-	}
-	return bucket, "", nil
 }
 
 // copyValues are the settings of the copies as Effective shows them.

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestCopies(t *testing.T) {
 		t.Fatalf("%d copies", len(cfg.Copies))
 	}
 	far, disk := cfg.Copies[0], cfg.Copies[1]
-	if far.Name != "offsite" || far.Place() != (config.Place{Bucket: "far", Prefix: "clinic"}) {
+	if far.Name != "offsite" || far.Place() != (config.Place{Cloud: config.CloudS3, Bucket: "far", Prefix: "clinic"}) {
 		t.Errorf("the first is %s in %+v", far.Name, far.Place())
 	}
 	if s := far.S3; s.Endpoint != "https://far.example" || !s.PathStyle || s.PartSizeMiB != 16 || s.Concurrency != 2 || s.ServerSideEncryption != "default" {
@@ -82,12 +83,92 @@ func TestCloudStorage(t *testing.T) {
 			t.Fatalf("%s: %d copies", bucket, len(cfg.Copies))
 		}
 		c := cfg.Copies[0]
-		if c.Name != "cloud" || c.Place() != (config.Place{Bucket: "records", Prefix: "clinic"}) || c.S3.Endpoint != "https://s3.example" {
+		if c.Name != "cloud" || c.Place() != (config.Place{Cloud: config.CloudS3, Bucket: "records", Prefix: "clinic"}) || c.S3.Endpoint != "https://s3.example" {
 			t.Errorf("%s: %s in %+v at %s", bucket, c.Name, c.Place(), c.S3.Endpoint)
+		}
+	}
+	for _, test := range []struct {
+		environ []string
+		store   string
+	}{
+		{[]string{"CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=records/clinic"}, "azblob://records/clinic"},
+		{[]string{"CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=azblob://records"}, "azblob://records"},
+		{[]string{"CLOUD_STORAGE_PROVIDER=gcp", "GCP_BUCKET=records"}, "gs://records"},
+	} {
+		dir := t.TempDir()
+		cfg := load(t, config.Options{Dir: dir, Environ: append(test.environ, "CLOUD_STORAGE_ENABLED=true", "AWS_S3_BUCKET=other",
+			"AZURE_STORAGE_ACCOUNT=clinic", "AZURE_STORAGE_KEY=hunter2", "GOOGLE_APPLICATION_CREDENTIALS=key.json")})
+		if len(cfg.Copies) != 1 {
+			t.Fatalf("%s: %d copies", test.store, len(cfg.Copies))
+		}
+		c := cfg.Copies[0]
+		if c.Name != "cloud" || c.Store != test.store || c.Azure.Account != "clinic" || c.Azure.Key.Reveal() != "hunter2" || c.GCS.CredentialsFile != filepath.Join(dir, "key.json") {
+			t.Errorf("%s in %s", c.Name, c.Store)
 		}
 	}
 	if cfg := load(t, config.Options{Dir: t.TempDir(), Environ: []string{"AWS_S3_BUCKET=records"}}); len(cfg.Copies) != 0 {
 		t.Errorf("not asked for: %+v", cfg.Copies)
+	}
+}
+
+// TestAccess: each store is reached by its own settings, whichever a flag chose.
+func TestAccess(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "pgmedic.yaml", `backup:
+  store: sftp://u@main/a
+  sftp: {identity_file: key, password: env:MAIN}
+copies:
+  - name: far
+    store: sftp://u@far/a
+    sftp: {password: env:FAR, connections: 2}
+  - name: locked
+    store: s3://locked
+    object_lock: compliance
+    retention: {days: 7d}
+`)
+	for _, flag := range []string{"", "far", "sftp://u@third/a"} {
+		o := config.Options{Dir: dir, Environ: []string{"MAIN=main-secret", "FAR=far-secret"}}
+		if flag != "" {
+			o.Flags = []config.Flag{{Key: "backup.store", Name: "--store", Value: flag}}
+		}
+		cfg := load(t, o)
+		for host, want := range map[string]string{"main": "main-secret", "far": "far-secret"} {
+			place := config.Place{User: "u", Host: host, Port: 22, Path: "/a"}
+			got := cfg.Backup.SFTP
+			if i := slices.IndexFunc(cfg.Stores(), func(s config.StoreOf) bool { return s.Place == place }); i < 0 {
+				t.Errorf("--store %q: %s is no store", flag, host)
+			} else if got = cfg.Stores()[i].Access.SFTP; cfg.Backup.Place() == place && cfg.Backup.SFTP != got {
+				t.Errorf("--store %q: it is reached with %+v", flag, cfg.Backup.SFTP)
+			}
+			if got.Password.Reveal() != want || (got.IdentityFile != "") != (host == "main") || (got.Connections == 2) != (host == "far") {
+				t.Errorf("--store %q: %s is reached with %+v", flag, host, got)
+			}
+		}
+		if a, _ := cfg.Locking(config.Place{Cloud: config.CloudS3, Bucket: "locked"}); a.ObjectLock != "compliance" || a.Retention.Days != "7d" {
+			t.Errorf("--store %q: locked with %+v", flag, a)
+		}
+		for _, v := range cfg.Effective() {
+			if strings.Contains(v.Value, "-secret") {
+				t.Errorf("%s is shown: %s", v.Key, v.Value)
+			}
+		}
+	}
+}
+
+// TestLocking: the lock of the store counts in a bucket that is not configured, and a
+// folder that is not says that it has none.
+func TestLocking(t *testing.T) {
+	cfg := load(t, config.Options{Dir: t.TempDir(), Environ: []string{"PGMEDIC_STORE=s3://main", "PGMEDIC_OBJECT_LOCK=Governance"}})
+	for place, want := range map[config.Place]string{
+		{Bucket: "main"}: "governance", {Bucket: "other"}: "governance", {Dir: "/a"}: "off", {User: "u", Host: "h", Port: 22, Path: "/a"}: "off",
+	} {
+		if a, unlocked := cfg.Locking(place); a.ObjectLock != want || unlocked != (want == "off") {
+			t.Errorf("%+v: %q, %v", place, a.ObjectLock, unlocked)
+		}
+	}
+	_, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{"PGMEDIC_OBJECT_LOCK=strict"}})
+	if pgmedic.KindOf(err) != pgmedic.KindUsage {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -102,7 +183,7 @@ func TestParseCopy(t *testing.T) {
 			t.Errorf("%s: %q %v", text, c.S3.Endpoint, err)
 		}
 	}
-	for _, text := range []string{"s3://main/clinic", "gs://x/y", "s3://", "~/x", "s3:/b/c", "ofsite", "folder"} {
+	for _, text := range []string{"s3://main/clinic", "gcs://x/y", "s3://", "~/x", "s3:/b/c", "ofsite", "folder"} {
 		if _, err := cfg.ParseCopy(text, dir); pgmedic.KindOf(err) != pgmedic.KindUsage || pgmedic.HintOf(err) == "" {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -119,7 +200,7 @@ func TestBadCopies(t *testing.T) {
 		"no mapping":     {"copies:\n  - s3://b/c\n", nil, "pgmedic.yaml:2: copies must be a mapping"},
 		"no store":       {"copies:\n  - name: x\n", nil, "copies has an item without a store"},
 		"unknown key":    {"copies:\n  - store: /x\n    stor: /y\n", nil, `pgmedic.yaml:3: unknown key "copies.stor"; did you mean "store"?`},
-		"a bad store":    {"copies:\n  - store: gs://b/c\n", nil, "pgmedic.yaml:2: copies.store must be a folder or begin with s3://"},
+		"a bad store":    {"copies:\n  - store: gcs://b/c\n", nil, "pgmedic.yaml:2: copies.store must be a folder or begin with s3://, azblob://, gs:// or sftp://"},
 		"a bad name":     {"copies:\n  - name: a/b\n    store: /x\n", nil, "copies.name must be 1 to 63 letters"},
 		"a bad number":   {"copies:\n  - store: s3://b/c\n    s3:\n      part_size_mib: 1\n", nil, "pgmedic.yaml:4: copies.s3.part_size_mib must be"},
 		"a name twice":   {"copies:\n  - name: a\n    store: /x\n  - name: a\n    store: /y\n", nil, "has the name or the store of another copy"},
@@ -127,6 +208,9 @@ func TestBadCopies(t *testing.T) {
 		"the store":      {"backup:\n  store: /x\ncopies:\n  - store: /x/\n", nil, "is the store that backups go to anyway"},
 		"the cloud":      {"", []string{"CLOUD_STORAGE_ENABLED=1", "AWS_S3_BUCKET=b", "PGMEDIC_STORE=s3://b"}, "is the store that backups go to anyway"},
 		"a bucket":       {"", []string{"AWS_S3_BUCKET=a bucket"}, "AWS_S3_BUCKET is not a bucket's name"},
+		"a container":    {"", []string{"AZURE_STORAGE_CONTAINER=a container"}, "AZURE_STORAGE_CONTAINER is not a bucket's name"},
+		"a bucket, gcp":  {"", []string{"GCP_BUCKET=s3://b"}, "GCP_BUCKET is not a bucket's name"},
+		"the container":  {"", []string{"CLOUD_STORAGE_ENABLED=1", "CLOUD_STORAGE_PROVIDER=azure", "AZURE_STORAGE_CONTAINER=con", "PGMEDIC_STORE=azblob://con"}, "is the store that backups go to anyway"},
 		"a switch":       {"", []string{"CLOUD_STORAGE_ENABLED=ture"}, "CLOUD_STORAGE_ENABLED must be true or false"},
 		"a provider":     {"", []string{"CLOUD_STORAGE_PROVIDER=asw"}, "CLOUD_STORAGE_PROVIDER must be one of aws, azure, gcp"},
 		"misspelt above": {"copeis:\n  - store: /x\n", nil, `did you mean "copies"?`},
@@ -141,5 +225,42 @@ func TestBadCopies(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestCopyCredentials: a copy without an account or credentials of its own has those of
+// the first store, and one that has any has only those.
+func TestCopyCredentials(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "pgmedic.yaml", `
+copies:
+  - {name: same, store: "azblob://one"}
+  - name: other
+    store: azblob://two
+    azure: {account: elsewhere, access_tier: cool}
+  - name: signed
+    store: azblob://three
+    azure: {account: elsewhere, sas_token: "env:SIGNATURE"}
+  - {name: google, store: "gs://four"}
+  - name: file
+    store: gs://five
+    gcs: {credentials_file: own.json}
+`)
+	cfg := load(t, config.Options{Dir: dir, Environ: []string{
+		"AZURE_STORAGE_ACCOUNT=clinic", "AZURE_STORAGE_KEY=hunter2", "GOOGLE_APPLICATION_CREDENTIALS=/key.json", "SIGNATURE=sig=hunter3",
+	}})
+	for i, want := range []string{"clinic hunter2 ", "elsewhere  ", "elsewhere  sig=hunter3"} {
+		z := cfg.Copies[i].Azure
+		if got := z.Account + " " + z.Key.Reveal() + " " + z.SASToken.Reveal(); got != want {
+			t.Errorf("%s: %q, want %q", cfg.Copies[i].Name, got, want)
+		}
+	}
+	if a, b := cfg.Copies[3].GCS.CredentialsFile, cfg.Copies[4].GCS.CredentialsFile; a != "/key.json" || b != filepath.Join(dir, "own.json") {
+		t.Errorf("credentials in %s and %s", a, b)
+	}
+	for _, v := range cfg.Effective() {
+		if strings.Contains(v.Value, "hunter") {
+			t.Errorf("%s is shown as %q", v.Key, v.Value)
+		}
 	}
 }

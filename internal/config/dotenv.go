@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/joho/godotenv"
+
+	"github.com/pgmedic/pgmedic/internal/hidden"
 )
 
 // readEnvFile finds and reads the .env file.
@@ -23,7 +25,7 @@ func (l *loader) readEnvFile(name string) error {
 		}
 	}
 	path := l.abs(name)
-	data, _, err := readFile(path, maxFileBytes)
+	data, _, err := hidden.ReadFile(path, maxFileBytes)
 	if err != nil {
 		return usage(fmt.Sprintf("%s: can't be read: %v", l.envName, err), "check the path and that this user may read it")
 	}

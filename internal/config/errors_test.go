@@ -40,9 +40,15 @@ func TestFileErrors(t *testing.T) {
 		{"key of another section", "compression: gzip\n", `did you mean "backup.compression"?`},
 		{"other spelling", "database:\n  directUrl: x\n", `did you mean "direct_url"?`},
 		{"retention", "backup:\n  retention: 30\n", "pgmedic.yaml:2: unknown key \"backup.retention\"; did you mean the section \"retention\"?"},
-		{"schedule", "schedule:\n  daily: x\n", "pgmedic.yaml:1: schedule is not in this version / this version starts nothing by itself"},
-		{"notifications", "notifications: {email: hunter2}\n", "pgmedic.yaml:1: notifications is not in this version"},
-		{"unlike any", "backup:\n  quarantine: 30\n", `unknown key "backup.quarantine" / the keys here are all_databases, allow_unencrypted, compression, dir, encryption,`},
+		{"schedule", "schedule:\n  daily: x\n", `pgmedic.yaml:1: unknown key "schedule"; did you mean "schedules"?`},
+		{"a channel's key", "notifications: {channels: [{name: a, typ: hunter2}]}\n", "pgmedic.yaml:1: unknown key in a channel"},
+		{"a channel without a name", "notifications: {channels: [{type: hunter2}]}\n", "pgmedic.yaml:1: a channel needs a name of 1 to 63"},
+		{"a channel's name", "notifications: {channels: [{name: ../hunter2, type: slack}]}\n", "pgmedic.yaml:1: a channel needs a name of 1 to 63"},
+		{"channels that are no list", "notifications: {channels: hunter2}\n", "pgmedic.yaml:1: notifications.channels must be a list"},
+		{"a route's key", "notifications: {routes: [{too: [hunter2]}]}\n", "pgmedic.yaml:1: unknown key in a route"},
+		{"a route to nowhere", "notifications: {routes: [{match: {env: hunter2}}]}\n", "pgmedic.yaml:1: a route has no to"},
+		{"routes without channels", "notifications: {routes: [{to: [hunter2]}]}\n", "pgmedic.yaml:1: notifications.routes leads nowhere"},
+		{"unlike any", "backup:\n  quarantine: 30\n", `unknown key "backup.quarantine" / the keys here are all_databases, allow_unencrypted, allow_unsigned, azure, compression, dir, encryption,`},
 		{"key that is no name", "database:\n  pass=hunter2: x\n", "pgmedic.yaml:2: unknown key (not a name"},
 		{"twice", "server: a\nserver: b\n", "pgmedic.yaml:2: the file has the same key twice, first on line 1"},
 		{"no mapping", "hunter2\n", "pgmedic.yaml:1: the file must be a mapping"},
@@ -52,6 +58,8 @@ func TestFileErrors(t *testing.T) {
 		{"value that is a list", "database:\n  password: [hunter2]\n", "pgmedic.yaml:2: database.password must be a single value"},
 		{"anchor", "database:\n  password: &p hunter2\n", "anchor, alias or tag"},
 		{"merge key", "a: &a {x: 1}\n<<: *a\n", "pgmedic.yaml:2: a key of the file is not a plain name"},
+		{"a number as a key", "server: a\nbackup:\n  1: x\n  compression: hunter2\n", "pgmedic.yaml:3: unknown key (not a name"},
+		{"the first of several", "backup:\n  compresion: a\n  methud: b\n  recipents: c\n", `pgmedic.yaml:2: unknown key "backup.compresion"; did you mean "compression"?`},
 		{"two documents", "server: a\n---\nserver: b\n", "pgmedic.yaml:3: a second document"},
 		{"unclosed quote", "server: a\ndatabase:\n  password: 'hunter2\n", "pgmedic.yaml:3: not valid YAML"},
 		{"colon in a value", "database:\n  password: hunter2: x\n", "pgmedic.yaml:2: not valid YAML"},
@@ -63,7 +71,7 @@ func TestFileErrors(t *testing.T) {
 		{"port out of range", "database:\n  port: 65536\n", "from 1 to 65535"},
 		{"port zero", "database:\n  port: 0\n", "from 1 to 65535"},
 		{"enum", "backup:\n  compression: hunter2\n", "pgmedic.yaml:2: backup.compression must be one of gzip, zstd, none"},
-		{"unknown method", "backup:\n  method: hunter2\n", "pgmedic.yaml:2: backup.method must be one of plain, parallel"},
+		{"unknown method", "backup:\n  method: hunter2\n", "pgmedic.yaml:2: backup.method must be one of plain, parallel, physical"},
 		{"unknown encryption", "backup:\n  encryption: hunter2\n", "pgmedic.yaml:2: backup.encryption must be one of age,"},
 		{"recipients as a mapping", "backup:\n  recipients: {age1: hunter2}\n", "pgmedic.yaml:2: backup.recipients must be"},
 		{"passphrase as a list", "backup:\n  encryption_key: [hunter2]\n", "pgmedic.yaml:2: backup.encryption_key must be a single value"},
@@ -89,7 +97,10 @@ func TestFileErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "pgmedic.yaml", tt.file)
-			_, err := config.Load(config.Options{Dir: dir})
+			cfg, err := config.Load(config.Options{Dir: dir})
+			if err == nil {
+				err = cfg.CheckNotifications()
+			}
 			wantUsage(t, err, tt.want)
 		})
 	}

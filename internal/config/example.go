@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pgmedic/pgmedic/internal/schedule"
 )
 
 // preset is what one kind of deployment sets apart from the defaults, by key.
@@ -96,7 +98,7 @@ func ExampleWith(name string, values map[string]string) ([]byte, error) {
 	}
 	b.WriteString(`
 # Further stores: each backup is copied to them, sealed as it is. Each has a store
-# as above, an s3: section of its own, and a name for pgmedic copy --to. A retention:
+# as above, an s3:, azure: or gcs: section of its own, and a name for pgmedic copy --to. A retention:
 # section says how long copies are kept there, where that is another time.
 #
 #   copies:
@@ -105,6 +107,13 @@ func ExampleWith(name string, values map[string]string) ([]byte, error) {
 #       s3:
 #         region: eu-central-1
 `)
+	b.WriteString(`
+# When jobs run. pgmedic starts nothing by itself: "pgmedic schedule install" hands these
+# over to cron or systemd, "pgmedic schedule list" shows the next runs. docs/schedules.md
+# has the keys. A drill reads backups: run it on a host that has the secret key.
+schedules:
+  `)
+	b.WriteString(strings.TrimSuffix(strings.ReplaceAll(schedule.Example(name), "\n", "\n  "), "  "))
 	return []byte(b.String()), nil
 }
 

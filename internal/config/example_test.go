@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // uncomment takes the # away from every setting that is shown as a default.
@@ -24,7 +25,7 @@ func TestExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", preset+".yaml"), string(example))
+			testkit.Golden(t, filepath.Join("testdata", preset+".yaml"), string(example), *update)
 
 			dir := t.TempDir()
 			defaults := load(t, config.Options{Dir: dir})
@@ -66,7 +67,7 @@ func TestDocs(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatalf("%s has no table between %q and %q", path, begin, end)
 	}
-	golden(t, path, before+begin+table()+end+after)
+	testkit.Golden(t, path, before+begin+table()+end+after, *update)
 	for _, name := range config.Known() {
 		if !strings.Contains(string(data), "`"+name+"`") {
 			t.Errorf("%s does not mention %s", path, name)
@@ -95,23 +96,3 @@ func table() string {
 }
 
 var update = flag.Bool("update", false, "write the golden files and the table of settings anew")
-
-// golden compares got with a file, or writes it with -update.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != got {
-		t.Errorf("%s differs; go test ./internal/config -update writes it anew. Got:\n%s", path, got)
-	}
-}

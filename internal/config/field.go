@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/hidden"
 )
 
 // Key documents one setting.
@@ -15,8 +17,8 @@ type Key struct {
 	Env string
 	// Default is the default as text, or empty.
 	Default string
-	// Secret is true where the value is never shown and may be file:/path or
-	// env:NAME.
+	// Secret is true where the value is never shown and may be file:/path, env:NAME or
+	// the reference of a manager of secrets.
 	Secret bool
 	// Enum are the values that it can have, where those are few.
 	Enum []string
@@ -28,9 +30,35 @@ type Key struct {
 func Keys() []Key {
 	var keys []Key
 	for _, f := range fields() {
-		keys = append(keys, Key{Key: f.key, Env: f.env, Default: f.def, Secret: f.secret, Enum: f.enum, Doc: f.doc})
+		keys = append(keys, f.keyed())
 	}
 	return keys
+}
+
+// KeyOf returns one setting, or false where there is none of that key. It looks at the
+// fields on the way alone: the command line asks for each of its flags, at every start.
+func KeyOf(key string) (Key, bool) { return keyOf(reflect.TypeFor[Config](), key) }
+
+func keyOf(t reflect.Type, rest string) (Key, bool) {
+	first, below, deeper := strings.Cut(rest, ".")
+	for sf := range t.Fields() {
+		name := sf.Tag.Get("yaml")
+		switch {
+		case sf.Anonymous: // its settings stand among those around it
+			if k, ok := keyOf(sf.Type, rest); ok {
+				return k, true
+			}
+		case name != first || name == "" || name == "-":
+		case sf.Type.Kind() == reflect.Struct:
+			k, ok := keyOf(sf.Type, below)
+			k.Key = first + "." + k.Key
+			return k, ok && deeper
+		default:
+			f := newField(sf, first, nil)
+			return f.keyed(), !deeper
+		}
+	}
+	return Key{}, false
 }
 
 // field is one setting as the tags of Config describe it.
@@ -62,29 +90,42 @@ func sections() []section {
 func describe(t reflect.Type, prefix string, index []int) (fs []field, ss []section) {
 	for sf := range t.Fields() {
 		name := sf.Tag.Get("yaml")
+		at := append(append([]int(nil), index...), sf.Index...)
+		if sf.Anonymous { // its settings stand among those around it
+			inner, below := describe(sf.Type, prefix, at)
+			fs, ss = append(fs, inner...), append(ss, below...)
+			continue
+		}
 		if name == "" || name == "-" {
 			continue
 		}
 		key := prefix + name
-		at := append(append([]int(nil), index...), sf.Index...)
 		if sf.Type.Kind() == reflect.Struct {
 			ss = append(ss, section{key: key, doc: sf.Tag.Get("doc")})
 			inner, below := describe(sf.Type, key+".", at)
 			fs, ss = append(fs, inner...), append(ss, below...)
 			continue
 		}
-		fs = append(fs, field{
-			key: key, env: sf.Tag.Get("env"), def: sf.Tag.Get("default"), doc: sf.Tag.Get("doc"),
-			rule:   sf.Tag.Get("rule"),
-			secret: sf.Tag.Get("secret") == "true",
-			path:   sf.Tag.Get("path") == "true",
-			enum:   split(sf.Tag.Get("enum"), ","),
-			libpq:  split(sf.Tag.Get("libpq"), ","),
-			min:    sf.Tag.Get("min"), max: sf.Tag.Get("max"),
-			index: at, typ: sf.Type,
-		})
+		fs = append(fs, newField(sf, key, at))
 	}
 	return fs, ss
+}
+
+func newField(sf reflect.StructField, key string, index []int) field {
+	return field{
+		key: key, env: sf.Tag.Get("env"), def: sf.Tag.Get("default"), doc: sf.Tag.Get("doc"),
+		rule:   sf.Tag.Get("rule"),
+		secret: sf.Tag.Get("secret") == "true",
+		path:   sf.Tag.Get("path") == "true",
+		enum:   split(sf.Tag.Get("enum"), ","),
+		libpq:  split(sf.Tag.Get("libpq"), ","),
+		min:    sf.Tag.Get("min"), max: sf.Tag.Get("max"),
+		index: index, typ: sf.Type,
+	}
+}
+
+func (f field) keyed() Key {
+	return Key{Key: f.key, Env: f.env, Default: f.def, Secret: f.secret, Enum: f.enum, Doc: f.doc}
 }
 
 // isList and isMap say which form a setting has in the file; the others are
@@ -105,7 +146,7 @@ func (f field) isDuration() bool { return f.typ == reflect.TypeFor[time.Duration
 func (f field) text(cfg *Config) string {
 	v := reflect.ValueOf(cfg).Elem().FieldByIndex(f.index)
 	if url, ok := v.Interface().(Secret); ok && f.rule == "url" {
-		return redactURL(url.Reveal())
+		return hidden.RedactURL(url.Reveal())
 	}
 	if patterns, ok := v.Interface().([]string); ok && f.rule == "patterns" {
 		return strings.Join(patterns, ", ")

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/hidden"
 )
 
 // defaultFile is the configuration file that is read from the working folder
@@ -54,14 +55,16 @@ func Load(opts Options) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &Config{File: l.file, EnvFile: l.envFile, origins: map[string]Origin{}, libpq: map[string]string{}}
+	cfg := &Config{File: l.file, EnvFile: l.envFile, origins: map[string]Origin{}, folders: map[string]string{}, libpq: map[string]string{}}
 	if l.yaml != nil {
-		cfg.asked = l.yaml.asked
+		for _, s := range l.yaml.schedules {
+			cfg.Schedules, cfg.scheduleOrigins = append(cfg.Schedules, s.Entry), append(cfg.scheduleOrigins, s.origin)
+		}
 	}
 	v := reflect.ValueOf(cfg).Elem()
 	for _, f := range fields() {
 		r := l.lookup(f)
-		cfg.origins[f.key] = r.origin
+		cfg.origins[f.key], cfg.folders[f.key] = r.origin, r.base
 		if r.origin.Source == SourceLibpq {
 			cfg.libpq[f.key] = r.text
 			continue
@@ -73,18 +76,25 @@ func Load(opts Options) (*Config, error) {
 			return nil, err
 		}
 	}
+	cfg.Backup.late, l.late = l.late, nil
 	if err := cfg.checkThresholds(); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkAudit(); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkWAL(); err != nil {
 		return nil, err
 	}
 	cfg.imply()
 	if err := l.copies(cfg); err != nil {
 		return nil, err
 	}
-	l.requests(cfg)
 	l.noteUnused(cfg)
 	l.nameWarnings()
 	l.connectionWarnings(cfg)
-	l.credentialWarnings(cfg)
+	cfg.references, cfg.environment = l.references, l.located
+	l.notifications(cfg)
 	cfg.Warnings = l.warnings
 	return cfg, nil
 }
@@ -97,7 +107,11 @@ type loader struct {
 	yaml            *yamlFile
 	dotenv, environ map[string]string
 	flags           map[string]raw
-	warnings        []string
+	references      map[string]Reference
+	// late are the secrets of the store whose settings are being read that are kept by
+	// managers.
+	late     []lateSecret
+	warnings []string
 }
 
 func newLoader(opts Options) (*loader, error) {
@@ -105,7 +119,7 @@ func newLoader(opts Options) (*loader, error) {
 	if err != nil {
 		return nil, usage("the working folder can't be found", "run pgmedic in a folder that exists")
 	}
-	l := &loader{dir: dir, dotenv: map[string]string{}, environ: map[string]string{}, flags: map[string]raw{}}
+	l := &loader{dir: dir, dotenv: map[string]string{}, environ: map[string]string{}, flags: map[string]raw{}, references: map[string]Reference{}}
 	for _, pair := range opts.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		l.environ[name] = value
@@ -117,6 +131,25 @@ func newLoader(opts Options) (*loader, error) {
 		return nil, err
 	}
 	return l, l.readEnvFile(opts.EnvFile)
+}
+
+// variable is one of the process's environment, else of the .env file.
+func (l *loader) variable(name string) string {
+	if v := l.environ[name]; v != "" {
+		return v
+	}
+	return l.dotenv[name]
+}
+
+// located is variable for whoever reads what it names: a relative path that the .env file
+// has for a file, by the end of the name, starts from the folder of that file.
+func (l *loader) located(name string) string {
+	v := l.variable(name)
+	isPath := strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_CACERT")
+	if v == "" || !isPath || l.environ[name] != "" || filepath.IsAbs(v) {
+		return v
+	}
+	return filepath.Join(filepath.Dir(l.envFile), v)
 }
 
 func (l *loader) readFlags(flags []Flag) error {
@@ -145,7 +178,7 @@ func (l *loader) readYAML(name string) error {
 		name = defaultFile
 	}
 	path := l.abs(name)
-	data, _, err := readFile(path, maxFileBytes)
+	data, _, err := hidden.ReadFile(path, maxFileBytes)
 	if errors.Is(err, fs.ErrNotExist) && !given {
 		return nil
 	}
@@ -158,7 +191,7 @@ func (l *loader) readYAML(name string) error {
 	if err != nil {
 		return err
 	}
-	if len(l.yaml.values) == 0 && len(l.yaml.asked) == 0 && len(l.yaml.copies) == 0 && strings.TrimSpace(string(data)) == "" {
+	if len(l.yaml.values) == 0 && len(l.yaml.copies) == 0 && len(l.yaml.schedules) == 0 && len(l.yaml.channels) == 0 && strings.TrimSpace(string(data)) == "" {
 		return usage(name+": is empty", "write settings into it, or remove it; pgmedic init writes a new one")
 	}
 	return nil
@@ -197,7 +230,7 @@ func (l *loader) lookup(f field) raw {
 				r.text = text
 			}
 			if f.secret && r.text != "" {
-				r.text = hiddenSecret
+				r.text = hidden.Set
 			}
 			return r
 		}
@@ -218,46 +251,13 @@ func (l *loader) defaultBase() string {
 	return l.dir
 }
 
-// requests notes what the environment asks for and this version does not do.
-func (l *loader) requests(cfg *Config) {
-	for _, row := range laters() {
-		origin := Origin{Source: SourceEnvironment, Name: row.env}
-		text := l.environ[row.env]
-		if text == "" {
-			origin = Origin{Source: SourceEnvFile, File: l.envName, Name: row.env}
-			text = l.dotenv[row.env]
-		}
-		if text != "" && row.asks(text) {
-			cfg.asked = append(cfg.asked, request{later: row, origin: origin})
-		}
-	}
-	for _, r := range cfg.asked {
-		if r.mild {
-			l.warn("%s", r.sentence())
-		}
-	}
-}
-
-// credentialWarnings warns about what the AWS SDK reads, from the environment alone.
-func (l *loader) credentialWarnings(cfg *Config) {
-	bucket := cfg.Backup.Place().Bucket != "" || slices.ContainsFunc(cfg.Copies, func(c Copy) bool { return c.Place().Bucket != "" })
-	if !bucket {
-		return
-	}
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"} {
-		if l.dotenv[name] != "" && l.environ[name] == "" {
-			l.warn("%s: %s has no effect there: the AWS SDK reads it from the environment alone; export it", l.envName, name)
-		}
-	}
-}
-
 // nameWarnings warns about names of ours that nothing reads.
 func (l *loader) nameWarnings() {
 	names := known()
 	var unknown []string
 	for _, env := range []map[string]string{l.environ, l.dotenv} {
 		for name := range env {
-			ours := strings.HasPrefix(name, "DB_") || strings.HasPrefix(name, "BACKUP_") || strings.HasPrefix(name, "PGMEDIC_")
+			ours := strings.HasPrefix(name, "DB_") || strings.HasPrefix(name, "BACKUP_") || strings.HasPrefix(name, "PGMEDIC_") || strings.HasPrefix(name, "NOTIFICATION_")
 			if ours && isName(name) && !slices.Contains(names, name) && !slices.Contains(unknown, name) {
 				unknown = append(unknown, name)
 			}

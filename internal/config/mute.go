@@ -37,24 +37,14 @@ func (y *yamlFile) mutes(f field, e entry) ([]Mute, error) {
 }
 
 func (y *yamlFile) mute(f field, node ast.Node) (m Mute, err error) {
-	entries, err := y.entries(node, "an item of "+f.key)
-	if err != nil {
-		return m, err
-	}
 	until := ""
 	places := map[string]*string{"finding": &m.Finding, "object": &m.Object, "reason": &m.Reason, "until": &until}
-	for _, e := range entries {
-		place := places[e.name]
-		if place == nil {
-			hint := "the keys here are " + strings.Join(muteKeys(), ", ")
-			if guess := nearest(e.name, muteKeys()); guess != "" {
-				hint = "did you mean " + guess + "?"
-			}
-			return m, y.errorf(e.key, hint, "unknown key in %s", f.key)
-		}
-		if *place, err = y.scalar(e.value); err != nil {
-			return m, y.errorf(e.key, "see docs/monitoring.md for an example", "%s of an item of %s %v", e.name, f.key, err)
-		}
+	err = y.item(node, f.key, muteKeys(), "see docs/monitoring.md for an example", func(e entry) (err error) {
+		*places[e.name], err = y.scalar(e.value)
+		return err
+	})
+	if err != nil {
+		return m, err
 	}
 	_, badPattern := path.Match(m.Object, "")
 	day, badDay := time.Parse(time.DateOnly, until)

@@ -50,8 +50,5 @@ func known() []string {
 			names = append(names, f.env)
 		}
 	}
-	for _, l := range laters() {
-		names = append(names, l.env)
-	}
 	return append(names, ignored()...)
 }

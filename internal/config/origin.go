@@ -91,6 +91,11 @@ type Value struct {
 // key has the zero Origin, a default.
 func (c *Config) Origin(key string) Origin { return c.origins[key] }
 
+// Folder is the folder that relative paths within the setting of the dotted key start
+// from, such as those in the parameters of a URL: that of the file that has the setting,
+// or the working folder. Settings that are paths themselves are absolute already.
+func (c *Config) Folder(key string) string { return c.folders[key] }
+
 // Effective returns every setting in the order of Config, with secrets hidden.
 func (c *Config) Effective() []Value {
 	var values []Value
@@ -99,9 +104,12 @@ func (c *Config) Effective() []Value {
 		if v.Origin.Source == SourceLibpq {
 			v.Value = c.libpq[f.key]
 		}
+		if r, kept := c.references[f.key]; kept && !r.read {
+			v.Value = r.String()
+		}
 		values = append(values, v)
 	}
-	return append(values, c.copyValues()...)
+	return slices.Concat(values, c.copyValues(), c.scheduleValues(), c.notificationValues())
 }
 
 func labelText(labels map[string]string) string {

@@ -21,6 +21,7 @@ type Retention struct {
 	Yearly      string        `yaml:"yearly" rule:"length" default:"0" doc:"Keep one backup of each year for this long, such as 5y."`
 	Days        string        `yaml:"days" env:"BACKUP_RETENTION_DAYS" rule:"days" default:"30d" doc:"Keep every backup for this long, in days if no unit is given; 0 keeps none for that, and without the settings above deletes none. Where one of those is set the default is 0, and BACKUP_RETENTION_DAYS means daily."`
 	Last        int           `yaml:"last" default:"3" min:"1" max:"10000" doc:"Backups to keep whatever their age."`
+	PITR        string        `yaml:"pitr" rule:"length" default:"0" doc:"How far back recovery to any moment stays possible, such as 30d: the base backup before that and all WAL since then are kept, whatever the settings above say. 0 keeps the WAL since the oldest base backup that they keep."`
 	Safety      string        `yaml:"safety" rule:"length" default:"14d" doc:"How long to keep safety backups, which swaps take of what they replace."`
 	Failed      string        `yaml:"failed" rule:"length" default:"7d" doc:"How long to keep a backup at least after verify or drill found it bad."`
 	Timezone    string        `yaml:"timezone" rule:"timezone" default:"UTC" doc:"Time zone whose hours, days, weeks, months and years count, such as Europe/Berlin."`
@@ -151,7 +152,8 @@ type StoreOf struct {
 	// Name is that of a copy, and the store's own place for the first one.
 	Name      string
 	Place     Place
-	S3        S3
+	Access    Access
+	Locking   Locking
 	Retention Retention
 	// Primary is true of the store that backups go to.
 	Primary bool
@@ -187,10 +189,12 @@ func (l *loader) allStores(cfg *Config) error {
 	if name == "" {
 		name = configured.Backup.Dir
 	}
-	cfg.stores = []StoreOf{{Name: name, Place: configured.Backup.Place(), S3: cfg.Backup.S3, Retention: cfg.Retention, Primary: true}}
+	cfg.stores = []StoreOf{{Name: name, Place: configured.Backup.Place(), Access: cfg.Backup.Access, Retention: cfg.Retention, Primary: true,
+		Locking: Locking{ObjectLock: cfg.Backup.ObjectLock, Retention: cfg.Retention}}}
 	for _, one := range cfg.Copies {
 		if one.Place() != configured.Backup.Place() {
-			cfg.stores = append(cfg.stores, StoreOf{Name: one.Name, Place: one.Place(), S3: one.S3, Retention: one.Retention})
+			cfg.stores = append(cfg.stores, StoreOf{Name: one.Name, Place: one.Place(), Access: one.Access, Retention: one.Retention,
+				Locking: Locking{ObjectLock: one.ObjectLock, Retention: one.Retention}})
 		}
 	}
 	return nil

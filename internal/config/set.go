@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/schedule"
 )
 
 // set checks what a source has for a field and stores it.
@@ -48,9 +50,14 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 			dst.Set(reflect.ValueOf(items))
 			return "", nil
 		}
-		if f.rule == "words" {
+		if f.rule == "words" || f.rule == "signers" {
 			if items == nil {
 				items = strings.FieldsFunc(r.text, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\t' })
+			}
+			if f.rule == "signers" {
+				if items, hint, err = signers(items, r.base); err != nil {
+					return hint, err
+				}
 			}
 			dst.Set(reflect.ValueOf(items))
 			return "", nil
@@ -79,6 +86,20 @@ func (f field) parse(r raw, dst reflect.Value) (hint string, err error) {
 	default:
 		return f.parseText(r, dst)
 	}
+}
+
+// signers makes the paths among public keys absolute.
+func signers(items []string, base string) (all []string, hint string, err error) {
+	inline := regexp.MustCompile(`^RW[A-Za-z0-9+/]{54}$`)
+	for _, item := range items {
+		if !inline.MatchString(item) {
+			if item, hint, err = absolute(item, base); err != nil {
+				return nil, hint, err
+			}
+		}
+		all = append(all, item)
+	}
+	return all, "", nil
 }
 
 func parseBool(text string, dst reflect.Value) error {
@@ -131,9 +152,17 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`).MatchString(text) {
 			return "it becomes the name of a folder", fmt.Errorf("must be 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first")
 		}
+	case f.rule == "slot" && text != "":
+		if !slotName.MatchString(text) {
+			return "use up to 63 lower-case letters, digits and underscores", fmt.Errorf("is not a valid name of a replication slot")
+		}
 	case f.rule == "length" || f.rule == "days" || f.rule == "stale":
 		if text, hint, err = checkLength(f.rule, text); err != nil {
 			return hint, err
+		}
+	case f.rule == "times" && text != "":
+		if _, err := schedule.ParseTimes(text, time.UTC); err != nil {
+			return "write the five fields of cron, such as 0 8 * * 1", fmt.Errorf("is not a time of a schedule")
 		}
 	case f.rule == "timezone":
 		if _, err := time.LoadLocation(text); err != nil || text == "" || text == "Local" {
@@ -143,8 +172,8 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if text, hint, err = checkStore(text, r.base); err != nil {
 			return hint, err
 		}
-	case f.rule == "bucket" && text != "":
-		if text, hint, err = checkBucket(text); err != nil {
+	case strings.HasPrefix(f.rule, bucketRule) && text != "":
+		if text, hint, err = checkBucket(text, Cloud(strings.TrimPrefix(f.rule, bucketRule))); err != nil {
 			return hint, err
 		}
 	case f.rule == "path or off" && text != "" && !wanted(text):

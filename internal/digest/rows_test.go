@@ -54,8 +54,9 @@ func textStream(rows [][][]byte) []byte {
 // feed writes a stream in pieces of up to size bytes.
 func feed(t *testing.T, r *digest.Rows, stream []byte, size int) *digest.Rows {
 	t.Helper()
+	random := rand.New(rand.NewPCG(uint64(len(stream)), uint64(size)))
 	for len(stream) > 0 {
-		n := 1 + rand.IntN(size)
+		n := 1 + random.IntN(size)
 		n = min(n, len(stream))
 		if _, err := r.Write(stream[:n]); err != nil {
 			t.Fatal(err)
@@ -99,7 +100,7 @@ func TestRows(t *testing.T) {
 					t.Errorf("in pieces of %d: %s, want %s", size, got, want)
 				}
 			}
-			rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+			rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 			if got := sum(rows, 1<<20); got != want {
 				t.Errorf("in another order: %s, want %s", got, want)
 			}

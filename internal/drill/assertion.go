@@ -14,9 +14,10 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// Assertion is something that a copy must be asked and has to answer.
+// Assertion is a query that a copy must answer as expected.
 type Assertion struct {
 	Name string
 	// SQL is one query of one column. It runs in a transaction that can't write.
@@ -28,8 +29,8 @@ type Assertion struct {
 	Min, Max *float64
 }
 
-// refuseSyntax has the server parse the assertions before hours are spent: one
-// that is no SQL is a mistake of the configuration and not the backup's.
+// refuseSyntax lets the server parse the assertions before hours are spent: one that is
+// not valid SQL is a mistake in the configuration, not in the backup.
 func (r *rehearsal) refuseSyntax(ctx context.Context) error {
 	if len(r.Assertions) == 0 {
 		return nil
@@ -40,7 +41,7 @@ func (r *rehearsal) refuseSyntax(ctx context.Context) error {
 	}
 	defer postgres.Close(ctx, conn)
 	for _, a := range r.Assertions {
-		// What it names is not there, which is another error.
+		// A name in it does not exist, which is another error.
 		_, err := conn.PgConn().Prepare(ctx, "", a.SQL, nil)
 		switch code := postgres.Code(err); {
 		case code == "42601":
@@ -53,7 +54,7 @@ func (r *rehearsal) refuseSyntax(ctx context.Context) error {
 	return nil
 }
 
-// assert asks the copy everything that the configuration wants asked.
+// assert runs the configured assertions on the copy.
 func (r *rehearsal) assert(ctx context.Context) error {
 	if len(r.Assertions) == 0 {
 		r.add("assertions", pgmedic.OutcomeSkipped, "none are configured (drill.assertions)")
@@ -73,7 +74,7 @@ func (r *rehearsal) assert(ctx context.Context) error {
 		check := pgmedic.Check{Name: "assertion " + a.Name, Outcome: pgmedic.OutcomeOK, Detail: "as expected"}
 		if wrong != "" {
 			check.Outcome, check.Detail = pgmedic.OutcomeFailed, wrong
-			check.Hint = "look at the backup's data, or correct the assertion in drill.assertions"
+			check.Hint = "check the backup's data, or correct the assertion in drill.assertions"
 		}
 		r.receipt.Checks = append(r.receipt.Checks, check)
 		r.receipt.Counted.Assertions++
@@ -104,8 +105,8 @@ func (r *rehearsal) ask(ctx context.Context, conn *pgx.Conn, a Assertion) (wrong
 		return fmt.Sprintf("took longer than %s (drill.assertion_timeout)", r.AssertionTimeout), nil
 	case code == "25006":
 		return "writes, and an assertion may only read", nil
-	// Not in the state that it takes, such as a view that is not populated, is
-	// the copy's state.
+	// An object in a state that does not allow it, such as a view that is not
+	// populated, is the copy's state.
 	case !r.refusedFor(code) && !strings.HasPrefix(code, "55"):
 		return "", postgres.Wrap(err, fmt.Sprintf("run assertion %q", a.Name))
 	}
@@ -153,7 +154,7 @@ func (g *answer) see(fields []pgconn.FieldDescription) {
 }
 
 // judge returns how an answer differs from what is expected. What is returned
-// may be somebody's: of it only booleans and numbers are told.
+// may be personal data: only booleans and numbers of it are reported.
 func (a Assertion) judge(got answer) string {
 	expect := a.Expect
 	bounded := a.Min != nil || a.Max != nil
@@ -161,10 +162,10 @@ func (a Assertion) judge(got answer) string {
 		expect = []string{"true"}
 	}
 	if wanted := max(int64(len(expect)), 1); got.rows != wanted {
-		return fmt.Sprintf("returns %s rows, expected %s", pgmedic.Count(got.rows), pgmedic.Count(wanted))
+		return fmt.Sprintf("returns %s, expected %s", words.Plural(got.rows, "row"), pgmedic.Count(wanted))
 	}
 	if got.columns != 1 {
-		return fmt.Sprintf("returns %d columns, expected 1", got.columns)
+		return fmt.Sprintf("returns %s, expected 1", words.Plural(got.columns, "column"))
 	}
 	if bounded {
 		return a.outside(got)

@@ -29,7 +29,7 @@ func (r *rehearsal) assertionSession(ctx context.Context) (*pgx.Conn, error) {
 		target = target.With("user", role).With("options", "")
 	} else if r.place.superuser {
 		r.add("assertions' role", pgmedic.OutcomeWarn,
-			"a superuser: functions in the backup that the assertions call can do on that server what it can; drill with a role that is none")
+			"a superuser: functions in the backup that the assertions call can do anything on that server; drill with a role that is not a superuser")
 	}
 	conn, err := postgres.Connect(ctx, target)
 	if err != nil {

@@ -1,8 +1,6 @@
 package drill
 
 import (
-	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -10,26 +8,10 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 )
 
-const (
-	// spareDisk is what a private server may take beyond what the backup
-	// recorded: its catalogue, its WAL, and small databases grown.
-	spareDisk = 4 << 30
-	// diskFactor is how much larger than recorded a copy may become.
-	diskFactor = 3
-)
-
-// cage says what a private server is kept within.
+// cage is what confines a private server.
 func (o Options) cage() *scratch.Cage {
-	recorded := uint64(max(o.Backup.Database.SizeBytes, 0))
-	c := &scratch.Cage{
-		DiskBytes: min(recorded, (math.MaxInt64-spareDisk)/diskFactor)*diskFactor + spareDisk,
-		Kernel:    o.Kernel,
-	}
-	for _, library := range o.PreloadLibraries {
-		if filepath.IsAbs(library) {
-			c.Readable = append(c.Readable, filepath.Dir(library))
-		}
-	}
+	c := scratch.CageFor(o.Backup.Database.SizeBytes, o.PreloadLibraries)
+	c.Kernel = o.Kernel
 	return c
 }
 
@@ -42,14 +24,14 @@ func (p *place) overran() error {
 }
 
 // CageCheck says of a scratch what keeps the content of the backup from this
-// machine: which walls stood, and which didn't. That nothing but a user id of its
-// own is missing is no warning, as without root none can be had: the other walls
-// stand between processes of one user as well.
+// machine: which walls stood, and which did not. If only a user id of its own is
+// missing, that is not a warning: it takes root, and the other walls stand between
+// processes of one user as well.
 func CageCheck(s *pgmedic.Scratch) pgmedic.Check {
 	c := pgmedic.Check{Name: "cage"}
 	if s.Kind != pgmedic.ScratchPrivate {
 		c.Outcome = pgmedic.OutcomeSkipped
-		c.Detail = "not caged: what the content runs can do what that server can"
+		c.Detail = "not caged: code in the backup can do what that server can"
 		return c
 	}
 	c.Outcome, c.Detail = pgmedic.OutcomeOK, "walls: "+list(s.Walls)
@@ -65,7 +47,7 @@ func CageCheck(s *pgmedic.Scratch) pgmedic.Check {
 		return c
 	}
 	c.Outcome = pgmedic.OutcomeWarn
-	c.Detail += ": there the content can do what the user who runs the server can"
+	c.Detail += ": there, code in the backup can do what the user who runs the server can"
 	c.Hint = hintFor(open)
 	return c
 }

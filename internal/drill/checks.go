@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,9 +11,10 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// constraints looks at what the server says of the copy's constraints. It made
+// constraints checks what the server says about the copy's constraints. It made
 // them all from the rows that it has, so it has tested every row against each
 // that it calls valid; a dump has no other way to make them so. That those which
 // are not valid were not in the source is the schema's check.
@@ -21,7 +23,7 @@ func (r *rehearsal) constraints(ctx context.Context, conn *pgx.Conn) error {
 	var broken []string
 	err := conn.QueryRow(ctx, constraintsSQL).Scan(&valid, &not, &broken)
 	if err != nil {
-		return postgres.Wrap(err, "look at the constraints")
+		return postgres.Wrap(err, "read the constraints")
 	}
 	r.receipt.Counted.Constraints = valid
 	detail := pgmedic.Count(valid) + " hold for every row: the server tested them as it made them"
@@ -29,7 +31,7 @@ func (r *rehearsal) constraints(ctx context.Context, conn *pgx.Conn) error {
 		detail += fmt.Sprintf("; %s not validated, as in the source", pgmedic.Count(not))
 	}
 	if len(broken) > 0 {
-		r.add("constraints", pgmedic.OutcomeFailed, "indexes that the server does not hold valid: "+few(broken))
+		r.add("constraints", pgmedic.OutcomeFailed, "indexes that the server does not hold valid: "+words.FirstFew(broken))
 		return nil
 	}
 	r.add("constraints", pgmedic.OutcomeOK, detail)
@@ -72,9 +74,9 @@ func (r *rehearsal) extensions(ctx context.Context, conn *pgx.Conn) error {
 	}
 	switch {
 	case len(missing) > 0:
-		r.add("extensions", pgmedic.OutcomeFailed, "missing in the copy: "+few(missing))
+		r.add("extensions", pgmedic.OutcomeFailed, "missing in the copy: "+words.FirstFew(missing))
 	case len(other) > 0:
-		r.add("extensions", pgmedic.OutcomeWarn, few(other))
+		r.add("extensions", pgmedic.OutcomeWarn, words.FirstFew(other))
 	default:
 		r.add("extensions", pgmedic.OutcomeOK, pgmedic.Count(len(r.Backup.Database.Extensions))+" with the recorded versions")
 	}
@@ -99,7 +101,7 @@ func (r *rehearsal) cutOff(ctx context.Context) error {
 	if err != nil {
 		return postgres.Wrap(err, "list the foreign-data wrappers")
 	}
-	off := []string{"subscriptions are detached"}
+	off := []string{cmp.Or(p.detached, "subscriptions are detached")}
 	if p.scratch.NoNetwork {
 		off = append([]string{"no network"}, off...)
 	}
@@ -133,13 +135,4 @@ func (r *rehearsal) cutOff(ctx context.Context) error {
 	}
 	r.add("live effects", pgmedic.OutcomeOK, strings.Join(off, "; "))
 	return nil
-}
-
-// few names the first of many.
-func few(words []string) string {
-	const most = 5
-	if len(words) <= most {
-		return strings.Join(words, "; ")
-	}
-	return fmt.Sprintf("%s; and %s more", strings.Join(words[:most], "; "), pgmedic.Count(len(words)-most))
 }

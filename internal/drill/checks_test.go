@@ -2,6 +2,7 @@ package drill_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -93,7 +94,7 @@ func TestChecks(t *testing.T) {
 				t.Fatalf("%+v, %v", receipt, err)
 			}
 			for name, want := range map[string]string{
-				"row counts":  "3,000 rows in 1 tables",
+				"row counts":  "3,000 rows in 1 table",
 				"constraints": "2 hold for every row: the server tested them as it made them; 1 not validated, as in the source",
 				"extensions":  "2 with the recorded versions",
 				"indexes":     " B-trees are sound, and hold every row of their tables",
@@ -444,22 +445,60 @@ func TestAlwaysTrigger(t *testing.T) {
 	}
 }
 
-// TestAmcheckUnknown has an index whose function refuses to be asked again. That
-// is no damage.
+// TestAmcheckUnknown has indexes whose functions refuse to be asked again: with an error of
+// their own, and as amcheck of newer releases has it, which leaves them without a search path.
+// That is no damage, and their structure is checked all the same.
 func TestAmcheckUnknown(t *testing.T) {
-	const function = `CREATE OR REPLACE FUNCTION public.low(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN %s END'`
-	dsn := patients(t, strings.Replace(function, "%s", "RETURN lower($1);", 1), "CREATE INDEX patients_low ON patients (low(name))")
+	low := func(name, body string) string {
+		return "CREATE OR REPLACE FUNCTION public." + name + "(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN " + body + " END'"
+	}
+	const sorted = "RETURN lower($1);"
+	dsn := patients(t, low("low", sorted), "CREATE INDEX patients_low ON patients (low(name))",
+		low("pathless", sorted), "CREATE INDEX patients_pathless ON patients (pathless(name))")
 	c, b, _ := take(t, dsn, backup.Plain{})
 	o := options(t, c, b)
 	at(&o, "amcheck", func() {
-		fixture.Exec(t, privateOf(t, o).dsn(b.Server.BootstrapRole), strings.Replace(function, "%s", "RAISE ''%'', $1;", 1))
+		fixture.Exec(t, privateOf(t, o).dsn(b.Server.BootstrapRole), low("low", "RAISE ''%'', $1;"), low("pathless", "RAISE undefined_function;"))
 	})
 	receipt, err := run(t.Context(), t, o)
 	if err != nil || receipt.Proof != pgmedic.ProofProven {
 		t.Fatalf("%+v, %v", receipt, err)
 	}
 	got := check(t, receipt, "indexes")
-	if got.Outcome != pgmedic.OutcomeWarn || !strings.Contains(got.Detail, "public.patients_low") || strings.Contains(got.Detail, "Patient") {
+	if got.Outcome != pgmedic.OutcomeWarn || strings.Contains(got.Detail, "Patient") || strings.Contains(got.Detail, "could not be checked") {
+		t.Errorf("%+v", got)
+	}
+	for _, want := range []string{
+		"checked in their structure alone, which is sound, and not for the rows of their tables: ",
+		"index public.patients_low: its expression fails when it is evaluated again (SQLSTATE P0001)",
+		"index public.patients_pathless: its expression names something that is not found: ", "(SQLSTATE 42883)",
+	} {
+		if !strings.Contains(got.Detail, want) {
+			t.Errorf("%q lacks %q", got.Detail, want)
+		}
+	}
+}
+
+// TestAmcheckDamageWithoutRows: an index whose expression can't be evaluated again, and whose
+// order is wrong, is damaged.
+func TestAmcheckDamageWithoutRows(t *testing.T) {
+	const (
+		low = "CREATE OR REPLACE FUNCTION public.low(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN %s END'"
+		cmp = "CREATE OR REPLACE FUNCTION public.cmp(text, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT pg_catalog.bttextcmp(%s)'"
+	)
+	dsn := patients(t, fmt.Sprintf(low, "RETURN lower($1);"), fmt.Sprintf(cmp, "$1, $2"),
+		"CREATE OPERATOR CLASS shaky FOR TYPE text USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 cmp(text, text)",
+		"CREATE INDEX patients_shaky ON patients (low(name) shaky)")
+	c, b, _ := take(t, dsn, backup.Plain{})
+	o := options(t, c, b)
+	at(&o, "amcheck", func() {
+		fixture.Exec(t, privateOf(t, o).dsn(b.Server.BootstrapRole), fmt.Sprintf(low, "RAISE undefined_function;"), fmt.Sprintf(cmp, "$2, $1"))
+	})
+	receipt, err := run(t.Context(), t, o)
+	if err != nil || receipt.Proof != pgmedic.ProofFailed {
+		t.Fatalf("%+v, %v", receipt, err)
+	}
+	if got := check(t, receipt, "indexes"); got.Outcome != pgmedic.OutcomeFailed || !strings.Contains(got.Detail, "patients_shaky") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -66,13 +66,13 @@ type Options struct {
 	Now      func() time.Time
 }
 
-// Run restores a backup into a scratch, holds the copy against what the backup
-// recorded, has the server check it, measures how long it took to recover,
+// Run restores a backup into a scratch, compares the copy with what the backup
+// recorded, lets the server check it, measures how long it took to recover,
 // stores a receipt, and removes the scratch whatever happens. What a killed
 // drill left is removed by the next one of the same place.
 //
 // A backup that does not restore, or restores to something else, is a failed
-// receipt and a nil error. An error means that the drill could not be held or
+// receipt and a nil error. An error means that the drill could not be run or
 // its receipt not be stored, and says nothing about the backup.
 func Run(ctx context.Context, o Options) (_ *pgmedic.Receipt, err error) {
 	o.Logger = discard(o.Logger)
@@ -116,6 +116,9 @@ type rehearsal struct {
 	refusedSettings []string
 	// withheld is true where the copy did not get its access list.
 	withheld bool
+	// sortsOtherwise is true where the indexes on text are those of the source, and this
+	// machine sorts text otherwise.
+	sortsOtherwise bool
 }
 
 // run restores and checks, and enters what it found into the receipt.
@@ -156,14 +159,13 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 		r.add("database settings", pgmedic.OutcomeWarn, "the scratch server does not take "+name)
 	}
 	if p.scratch.Kind != pgmedic.ScratchPrivate {
-		r.add("access list", pgmedic.OutcomeSkipped, "not given to the copy: others use that server, and nobody but its owner and superusers may connect to it")
+		r.add("access list", pgmedic.OutcomeSkipped, "not given to the copy: others use that server, and only the copy's owner and superusers may connect to it")
 	}
 	r.refusedSettings, r.withheld = loaded.RefusedSettings, loaded.Withheld
 	return r.judge(ctx, r.check(ctx))
 }
 
-// check has every check look at the copy. One that fails keeps no other from being
-// made.
+// check runs every check on the copy. One that fails does not prevent the others.
 func (r *rehearsal) check(ctx context.Context) error {
 	for _, part := range []struct {
 		step string
@@ -182,7 +184,7 @@ func (r *rehearsal) check(ctx context.Context) error {
 	return nil
 }
 
-// compare holds the copy against what the backup recorded.
+// compare compares the copy with what the backup recorded.
 func (r *rehearsal) compare(ctx context.Context) error {
 	source := restore.Source{Catalog: r.Catalog, Backup: r.Backup, Key: r.Key}
 	checks, err := restore.Compare(ctx, restore.CompareOptions{
@@ -245,9 +247,9 @@ func (o Options) report(e pgmedic.Event) {
 	}
 }
 
-// judge tells a backup that is bad from a drill that could not be held. Damage is
+// judge tells a backup that is bad from a drill that could not be run. Damage is
 // the backup's; everything else (disk full, no such program, store gone, interrupt)
-// is not. What the server refuses for what it says is no error of a restore.
+// is not. A refusal by the server because of the content is not an error of a restore.
 func (r *rehearsal) judge(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || pgmedic.KindOf(err) != pgmedic.KindIntegrity {
 		return err
@@ -258,12 +260,12 @@ func (r *rehearsal) judge(ctx context.Context, err error) error {
 	return nil
 }
 
-// refused enters what the server did not take of the backup. It is an error where
-// it says something about this server and nothing about the backup.
+// refused records what the server did not take of the backup. It is an error where it
+// says something about this server and nothing about the backup.
 func (r *rehearsal) refused(refused []restore.Refusal) error {
 	for _, f := range refused {
 		if !r.aboutBackup(f) {
-			hint := "have this server take it, or drill on another: that says nothing about the backup"
+			hint := "make this server accept it, or drill on another: this says nothing about the backup"
 			if f.Extension {
 				hint += "; for an extension whose library must be loaded, or that is bound to the name of one database, drill in a private server with its library in drill.preload_libraries"
 			}
@@ -271,7 +273,7 @@ func (r *rehearsal) refused(refused []restore.Refusal) error {
 		}
 	}
 	if c := restore.RefusedCheck(refused); c != nil {
-		c.Hint = "a new backup would have the same: docs/troubleshooting.md says what each reason can mean; a restore brings back all else"
+		c.Hint = "a new backup would have the same: docs/troubleshooting.md says what each reason can mean; a restore brings back everything else"
 		r.receipt.Checks = append(r.receipt.Checks, *c)
 		return nil
 	}
@@ -279,10 +281,10 @@ func (r *rehearsal) refused(refused []restore.Refusal) error {
 	return nil
 }
 
-// aboutBackup reports whether something was refused for what the backup says, and
-// not for what this server lacks.
+// aboutBackup reports whether something was refused because of the backup's content,
+// not because this server lacks something.
 func (r *rehearsal) aboutBackup(f restore.Refusal) bool {
-	unknown := f.SQLState == "" // there was too much to try all of it again
+	unknown := f.SQLState == "" // too much was refused to try all of it again
 	return !f.Extension && (unknown || strings.HasPrefix(f.SQLState, "54") || r.refusedFor(f.SQLState))
 }
 
@@ -294,6 +296,6 @@ func (r *rehearsal) refusedFor(code string) bool {
 	case "08", "53", "54", "55", "57", "58":
 		return false
 	}
-	// A server of our own refuses its superuser nothing that another would not.
+	// A server of our own refuses its superuser nothing that another would allow.
 	return code != "42501" || r.place.scratch.Kind == pgmedic.ScratchPrivate
 }

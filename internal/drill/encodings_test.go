@@ -15,6 +15,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/rescue"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -196,12 +198,12 @@ func restoreEncoded(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, want []
 // swapEncoded swaps, and rolls back.
 func swapEncoded(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, want []string) {
 	live := b.Database.Name
-	o := restore.SwapOptions{Options: fixture.RestoreOptions(t, server, c, b, ""), Live: live, SkipSafety: "a test"}
-	if _, err := restore.Replace(t.Context(), o); err != nil {
+	o := swap.Options{Options: fixture.RestoreOptions(t, server, c, b, ""), Live: live, SkipSafety: "a test"}
+	if _, err := swap.Replace(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	wantStored(t, want, storedText(t, server, live))
-	_, err := restore.Rollback(t.Context(), restore.SwapOptions{Options: restore.Options{Target: o.Target, Logger: o.Logger, Now: time.Now}, Live: live})
+	_, err := swap.Rollback(t.Context(), swap.Options{Options: restore.Options{Target: o.Target, Logger: o.Logger, Now: time.Now}, Live: live})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +213,7 @@ func swapEncoded(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, want []str
 func rescueEncoded(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, table string) {
 	o := fixture.RestoreOptions(t, server, c, b, "")
 	o.Target = fixture.Target(t, server.DSN(b.Database.Name))
-	done, err := restore.Rescue(t.Context(), restore.RescueOptions{Options: o, Tables: []string{table}})
+	done, err := rescue.Run(t.Context(), rescue.Options{Options: o, Tables: []string{table}})
 	if err != nil {
 		t.Fatal(err)
 	}

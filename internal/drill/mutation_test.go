@@ -2,6 +2,7 @@ package drill_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -61,14 +62,22 @@ func TestMutations(t *testing.T) {
 			if receipt := checkMutant(t, o, into.Into, loaded, nil); receipt.Outcome == pgmedic.OutcomeFailed {
 				t.Fatalf("without a change: %+v", receipt.Checks)
 			}
-			seed := rand.Uint64()
+			// A campaign finds new changes; else they are the same each time.
+			seed := uint64(1)
+			if testkit.Amount(0, 0, 1) == 1 {
+				seed = rand.Uint64()
+			}
 			t.Logf("seed %d", seed)
-			pick := rand.New(rand.NewPCG(seed, 0))
-			for kind, mutate := range mutations() {
+			kinds := mutations()
+			for i, kind := range slices.Sorted(maps.Keys(kinds)) {
+				pick := rand.New(rand.NewPCG(seed, uint64(i)))
 				for n := range times {
 					what, unchecked := "", ""
 					receipt := checkMutant(t, o, into.Into, loaded, func(conn *pgx.Conn) {
-						what, unchecked = mutate(&mutant{t, conn, pick})
+						if _, err := conn.Exec(t.Context(), "SELECT setseed($1)", pick.Float64()); err != nil {
+							t.Fatal(err)
+						}
+						what, unchecked = kinds[kind](&mutant{t, conn, pick})
 					})
 					said := fmt.Sprintf("%+v", receipt.Checks)
 					_, found := receipt.Failed()
@@ -265,6 +274,7 @@ SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::
 	JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f', 'S') AND n.nspname !~ '^(pg_|information_schema)'
 UNION ALL SELECT 'SCHEMA', quote_ident(nspname), 'USAGE' FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'
 UNION ALL SELECT 'ROUTINE', p.oid::regprocedure::text, 'EXECUTE' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+	AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i') -- of range types: docs/drills.md
 UNION ALL VALUES ('TABLE', 'pg_catalog.pg_stat_activity', 'SELECT'), ('ROUTINE', 'pg_catalog.pg_sleep(float8)', 'EXECUTE'), ('TABLE', 'pg_catalog.pg_authid', 'SELECT')
 UNION ALL SELECT 'LARGE OBJECT', oid::text, 'SELECT' FROM pg_largeobject_metadata
 UNION ALL SELECT 'LANGUAGE', quote_ident(lanname), 'USAGE' FROM pg_language WHERE lanpltrusted

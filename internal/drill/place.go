@@ -19,8 +19,8 @@ import (
 const (
 	// privateDatabase is the name of the copy in a server of our own.
 	privateDatabase = "pgmedic_drill"
-	// databasePrefix begins the name of the copy on a server of somebody
-	// else's; the backup's id follows.
+	// databasePrefix begins the name of the copy on a server that is not ours; the
+	// backup's id follows.
 	databasePrefix = "pgmedic_drill_"
 	// storyBy is what the story of such a copy says it was made by.
 	storyBy = "drill"
@@ -38,13 +38,15 @@ type place struct {
 	// refused are settings of the backup's server that this one does not take.
 	refused []string
 	// overrun is why the server was ended, if it was for filling the disk; nil
-	// for a server of somebody else's.
+	// for a server that is not ours.
 	overrun func() error
+	// detached says what became of subscriptions; empty means that they are detached.
+	detached string
 	// leave removes the place: the server, or what holds the name.
 	leave func(ctx context.Context) error
 }
 
-// openPlace makes the server, or gets ready on one that is there.
+// openPlace makes the server, or prepares one that exists.
 func (o Options) openPlace(ctx context.Context) (*place, error) {
 	if o.Kind == "" || o.Kind == pgmedic.ScratchPrivate {
 		return o.openPrivate(ctx)
@@ -60,13 +62,13 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 		// With fsync off the measured time would not be a time to recover.
 		Durable:  true,
 		Cage:     o.cage(),
-		Settings: privateSettings(b.Server.Major(), o.PreloadLibraries),
+		Settings: scratch.PrivateSettings(b.Server.Major(), o.PreloadLibraries, privateDatabase),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start a scratch server for the drill: %w", err)
 	}
 	p := &place{
-		maintenance: "postgres", database: privateDatabase, createRoles: true, tablespaceDir: server.TablespaceDir,
+		maintenance: postgres.DefaultMaintenance, database: privateDatabase, createRoles: true, tablespaceDir: server.TablespaceDir,
 		leave: func(ctx context.Context) error {
 			if err := server.Stop(ctx); err != nil {
 				return fmt.Errorf("remove the scratch server: %w", err)
@@ -79,12 +81,12 @@ func (o Options) openPrivate(ctx context.Context) (_ *place, err error) {
 			err = errors.Join(err, p.leave(context.WithoutCancel(ctx)))
 		}
 	}()
-	target, err := postgres.ParseTarget(server.DSN("postgres"))
+	target, err := postgres.ParseTarget(server.DSN(postgres.DefaultMaintenance))
 	if err != nil {
 		return nil, err
 	}
-	// The server asks for no password. What runs in it could, and is to get none
-	// of the environment or of a password file.
+	// The server asks for no password. What runs in it could, and must not get one
+	// from the environment or from a password file.
 	target = target.With("password", "none")
 	if err := p.look(ctx, target); err != nil {
 		return nil, err
@@ -121,33 +123,12 @@ func (p *place) give(ctx context.Context, t postgres.Target, settings []pgmedic.
 	return err
 }
 
-// privateSettings keep a private server from acting on the world outside it.
-func privateSettings(major int, preload []string) map[string]string {
-	settings := map[string]string{
-		"shared_preload_libraries":        strings.Join(preload, ", "),
-		"max_logical_replication_workers": "0",
-		"max_wal_senders":                 "0",
-		"archive_mode":                    "off",
-		"archive_command":                 "",
-	}
-	if major >= 17 {
-		settings["event_triggers"] = "off"
-	}
-	for _, library := range preload {
-		if library == "pg_cron" { // its extension can be made in one database only
-			settings["cron.database_name"] = privateDatabase
-			settings["cron.launch_active_jobs"] = "off"
-		}
-	}
-	return settings
-}
-
-// openServer gets ready on a server of somebody else's: it takes the name of the
-// temporary database, and removes what dead drills left.
+// openServer prepares a server that is not ours: it takes the name of the temporary
+// database, and removes what dead drills left.
 func (o Options) openServer(ctx context.Context) (_ *place, err error) {
 	p := &place{maintenance: o.Maintenance, database: databasePrefix + o.Backup.ID}
 	if p.maintenance == "" {
-		p.maintenance = "postgres"
+		p.maintenance = postgres.DefaultMaintenance
 	}
 	lock, err := databases.AcquireRunLock(ctx, o.Target, p.maintenance, p.database)
 	if err != nil {
@@ -177,7 +158,7 @@ func (o Options) openServer(ctx context.Context) (_ *place, err error) {
 	return p, o.refuseCrowded(ctx, conn)
 }
 
-// look reads what the measured time depends on, and turns off what would act in
+// look reads what the measured time depends on, and turns off what would run in
 // sessions with the copy.
 func (p *place) look(ctx context.Context, t postgres.Target) error {
 	conn, err := postgres.Connect(ctx, t.WithDatabase(p.maintenance))
@@ -211,13 +192,10 @@ func (p *place) look(ctx context.Context, t postgres.Target) error {
 		return postgres.Wrap(err, "read the role's privileges")
 	}
 	// What the source's settings would do to every session with the copy. Those
-	// of a session's start go over those of its database.
+	// of a session's start override those of its database.
 	options := "-c default_transaction_read_only=off"
 	if p.superuser {
-		options += " -c session_replication_role=replica -c session_preload_libraries= -c local_preload_libraries="
-		if server.Major() >= 17 {
-			options += " -c event_triggers=off"
-		}
+		options = scratch.SessionOptions(server.Major())
 	}
 	p.target = t.With("options", strings.TrimSpace(t.Value("options")+" "+options))
 	return nil
@@ -244,7 +222,7 @@ func (o Options) sweep(ctx context.Context, conn *pgx.Conn, p *place) error {
 			o.Logger.Info("dropped what a drill left behind", "database", k.Name, "since", s.Since)
 		case k.Name == p.database || ctx.Err() != nil:
 			return err
-		case pgmedic.KindOf(err) != pgmedic.KindConflict: // another drill is at it
+		case pgmedic.KindOf(err) != pgmedic.KindConflict: // another drill uses it
 			o.Logger.Warn("what a drill left behind could not be dropped", "database", k.Name, "error", err)
 		}
 	}
@@ -275,7 +253,7 @@ func (o Options) refuseCrowded(ctx context.Context, conn *pgx.Conn) error {
 	// Besides those that load: the one that makes and drops, and pg_restore's.
 	if need := o.jobs() + 3; free < need {
 		return pgmedic.Errorf(pgmedic.KindConflict, "drill when fewer clients are connected, or with fewer connections (backup.jobs)",
-			"the server has %d free connections, and the drill takes %d", free, need)
+			"the server has %d free connections, and the drill needs %d", free, need)
 	}
 	return nil
 }

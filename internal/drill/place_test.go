@@ -232,7 +232,7 @@ func TestOnServerPlainRole(t *testing.T) {
 	if err != nil || receipt.Proof != pgmedic.ProofProven {
 		t.Fatalf("%+v, %v", receipt, err)
 	}
-	if got := check(t, receipt, "indexes"); got.Outcome != pgmedic.OutcomeSkipped || got.Detail != "amcheck takes a superuser" {
+	if got := check(t, receipt, "indexes"); got.Outcome != pgmedic.OutcomeSkipped || got.Detail != "amcheck needs a superuser" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -7,8 +7,8 @@ import (
 
 // Sample returns a random one of the newest n regular backups in a listing, all
 // with the same chance; intn returns a number from 0 to less than its argument.
-// A backup whose manifest is damaged is one of them, and its damage the error: to
-// leave it out would be to drill around it.
+// A backup whose manifest is damaged can be chosen, too, and its damage is then the
+// error: leaving it out would hide it.
 func Sample(l catalog.Listing, n int, intn func(int) int) (catalog.Entry, error) {
 	type candidate struct {
 		entry catalog.Entry

@@ -55,7 +55,7 @@ type piece struct {
 // object of n stored bytes has been read once after some 100/p runs, however
 // many backups come. When one was read is taken from the receipts of this store,
 // those of drills apart; one that only had its hash compared counts as not read
-// where this run can decrypt. Times in the future count as none.
+// where this run can decrypt. Times in the future count as never.
 func ChooseSample(o SampleOptions) []*SamplePart {
 	var pieces []piece
 	var total int64

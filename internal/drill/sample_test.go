@@ -217,7 +217,7 @@ func TestVerifyKeys(t *testing.T) {
 	c, _ := fixture.NewCatalogIn(t)
 	o := fixture.BackupOptions(t, dsn, c)
 	o.Seal.Encryption = seal.EncryptionAge
-	o.Wraps = []backup.Wrap{{Name: "one", To: id.Recipient()}}
+	o.Wraps = []seal.Wrap{{Name: "one", To: id.Recipient()}}
 	b, err := backup.Take(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestVerifyKeys(t *testing.T) {
 			}
 		}
 		r := verify()
-		if check, failed := r.Failed(); !failed || check.Name != "keys" || check.Hint == "" || !strings.Contains(check.Detail, "nobody can read") {
+		if check, failed := r.Failed(); !failed || check.Name != "keys" || check.Hint == "" || !strings.Contains(check.Detail, "can no longer be read") {
 			t.Errorf("%s: %s %+v", name, r.Outcome, check)
 		}
 		_ = c.RemoveKey(t.Context(), b, "one")

@@ -1,5 +1,5 @@
 // Package drill proves backups: Verify reads every stored byte back, Run
-// restores a backup into a throwaway server and holds the copy against what was
+// restores a backup into a throwaway server and compares the copy with what was
 // recorded. Both write a receipt beside the backup.
 package drill
 
@@ -18,12 +18,14 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
+	"github.com/pgmedic/pgmedic/internal/physical"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // VerifyOptions say what is verified. Required: Catalog, Backup, Now.
@@ -33,7 +35,7 @@ type VerifyOptions struct {
 	// Key opens the backup where it is encrypted. Without it the stored bytes
 	// are compared with their hashes and the proof is ProofIntact.
 	Key *seal.Key
-	// Sample is which objects are read; nil is all of them.
+	// Sample selects the objects to read; nil is all of them.
 	Sample *SamplePart
 	// Jobs is how many objects are read at once, 8 at most. Zero is one for each
 	// processor.
@@ -82,8 +84,8 @@ func Verify(ctx context.Context, o VerifyOptions) (*pgmedic.Receipt, error) {
 	return record{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key, Receipt: receipt, Reached: reached, Now: o.Now()}.store(ctx)
 }
 
-// sampled are the objects of the sample as the manifest has them: what a listing
-// knows of an object is not all.
+// sampled are the objects of the sample as the manifest has them: a listing does not
+// have all of an object's facts.
 func (o VerifyOptions) sampled() []pgmedic.Object {
 	var objects []pgmedic.Object
 	for _, object := range o.Backup.Objects {
@@ -112,6 +114,14 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 	for _, object := range objects {
 		total += bytesToRead(object, sealed)
 	}
+	var first []pgmedic.Check
+	var packs map[string][]physical.Chunk
+	if o.Backup.Physical != nil && !sealed {
+		var err error
+		if packs, first, err = o.physicalChunks(ctx); err != nil {
+			return nil, err
+		}
+	}
 	m := progress.NewMeter(progress.MeterOptions{Step: "read", TotalBytes: total, Report: o.Progress, Now: o.Now})
 	checks := make([][]pgmedic.Check, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -121,6 +131,10 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 		switch {
 		case sealed, object.Role == pgmedic.RoleRecovery:
 			verify = verifyStored
+		case object.Role == pgmedic.RolePack && packs != nil:
+			verify = func(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
+				return verifyPhysicalPack(ctx, o, object, packs[object.Name], m)
+			}
 		case object.Role == pgmedic.RolePack:
 			verify = verifyPack
 		}
@@ -137,7 +151,7 @@ func (o VerifyOptions) readAll(ctx context.Context, objects []pgmedic.Object, se
 	if o.Progress != nil {
 		o.Progress(pgmedic.Event{Step: "read", Finished: err == nil, Failed: err != nil})
 	}
-	return slices.Concat(checks...), err
+	return append(first, slices.Concat(checks...)...), err
 }
 
 // bytesToRead is what the meter will count for an object.
@@ -148,8 +162,7 @@ func bytesToRead(o pgmedic.Object, sealed bool) int64 {
 	return o.PlainBytes
 }
 
-// keysCheck looks whether anybody can still open a backup that has a key of its
-// own. It needs no key: a wrap's header shows what it is.
+// keysCheck checks whether a backup that has a key of its own can still be opened. It needs no key: a wrap's header shows what it is.
 func (o VerifyOptions) keysCheck(ctx context.Context) ([]pgmedic.Check, error) {
 	if o.Backup.Seal.Encryption != string(seal.EncryptionAge) {
 		return nil, nil
@@ -164,15 +177,12 @@ func (o VerifyOptions) keysCheck(ctx context.Context) ([]pgmedic.Check, error) {
 			ways++
 		}
 	}
-	check := pgmedic.Check{Name: "keys", Outcome: pgmedic.OutcomeOK, Detail: fmt.Sprintf("%d ways to open it", ways)}
-	if ways == 1 {
-		check.Detail = "1 way to open it"
-	}
+	check := pgmedic.Check{Name: "keys", Outcome: pgmedic.OutcomeOK, Detail: words.Plural(ways, "way") + " to open it"}
 	if ways == 1 {
 		check.Detail = "1 way to open it"
 	}
 	if ways == 0 {
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, "no way to open it is left in the store: nobody can read this backup again"
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, "no key that opens it is left in the store: this backup can no longer be read"
 		check.Hint = "if a copy has its keys, run pgmedic copy from there; else take a new backup"
 	}
 	return []pgmedic.Check{check}, nil
@@ -281,7 +291,6 @@ func verifyStored(ctx context.Context, o VerifyOptions, object pgmedic.Object, m
 // verifyPack reads a pack once, from front to end: every chunk in it, of which it
 // counts the rows, and what no chunk points to, which was stored as well.
 func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m io.Writer) ([]pgmedic.Check, error) {
-	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
 	var chunks []pgmedic.Chunk
 	rows := int64(0)
 	for _, c := range o.Backup.Chunks {
@@ -290,23 +299,20 @@ func verifyPack(ctx context.Context, o VerifyOptions, object pgmedic.Object, m i
 		}
 	}
 	slices.SortFunc(chunks, func(a, b pgmedic.Chunk) int { return cmp.Compare(a.Offset, b.Offset) })
-	err := o.readPack(ctx, object, chunks, m)
-	switch {
-	case err != nil && pgmedic.KindOf(err) == pgmedic.KindIntegrity:
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
-	case err != nil:
-		return nil, err
-	default:
-		in := pgmedic.Count(len(chunks)) + " chunks"
-		if len(chunks) == 1 {
-			in = "1 chunk"
-		}
-		check.Detail = fmt.Sprintf("%s bytes, %s rows in %s", pgmedic.Count(object.StoredBytes), pgmedic.Count(rows), in)
+	extents := make([]extent, len(chunks))
+	for i, c := range chunks {
+		extents[i] = extent{c.Offset, c.StoredBytes}
 	}
-	return []pgmedic.Check{check}, nil
+	err := o.readPack(ctx, object, extents, func(i int, stored io.Reader) error { return o.readChunk(ctx, chunks[i], stored, m) })
+	return packCheck(object, words.Plural(rows, "row")+" in "+words.Plural(len(chunks), "chunk"), err)
 }
 
-func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []pgmedic.Chunk, m io.Writer) (err error) {
+// extent is where in a pack a chunk is.
+type extent struct{ offset, length int64 }
+
+// readPack hands over the chunks of a pack by their index, in the order of their offsets, and
+// reads what is between and behind them, too.
+func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chunks []extent, read func(i int, stored io.Reader) error) (err error) {
 	src, err := o.source().OpenStored(ctx, object)
 	if err != nil {
 		return err
@@ -317,22 +323,36 @@ func (o VerifyOptions) readPack(ctx context.Context, object pgmedic.Object, chun
 		return err
 	}
 	at := int64(0)
-	for _, c := range chunks {
-		if c.Offset < at {
+	for i, c := range chunks {
+		if c.offset < at {
 			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "chunks of %s overlap", object.Name)
 		}
-		if _, err := copyContext(ctx, io.Discard, io.LimitReader(stored, c.Offset-at)); err != nil {
+		if _, err := copyContext(ctx, io.Discard, io.LimitReader(stored, c.offset-at)); err != nil {
 			return fmt.Errorf("read %s: %w", object.Name, err)
 		}
-		if err := o.readChunk(ctx, c, io.LimitReader(stored, c.StoredBytes), m); err != nil {
+		if err := read(i, io.LimitReader(stored, c.length)); err != nil {
 			return err
 		}
-		at = c.Offset + c.StoredBytes
+		at = c.offset + c.length
 	}
 	if _, err := copyContext(ctx, io.Discard, stored); err != nil {
 		return fmt.Errorf("read %s: %w", object.Name, err)
 	}
 	return nil
+}
+
+// packCheck is what came of reading a pack; found says what is in it.
+func packCheck(object pgmedic.Object, found string, err error) ([]pgmedic.Check, error) {
+	check := pgmedic.Check{Name: object.Name, Outcome: pgmedic.OutcomeOK}
+	switch {
+	case err != nil && pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, err.Error()
+	case err != nil:
+		return nil, err
+	default:
+		check.Detail = fmt.Sprintf("%s bytes, %s", pgmedic.Count(object.StoredBytes), found)
+	}
+	return []pgmedic.Check{check}, nil
 }
 
 func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io.Reader, m io.Writer) error {
@@ -356,8 +376,8 @@ func (o VerifyOptions) readChunk(ctx context.Context, c pgmedic.Chunk, stored io
 	for i, p := range c.Parts {
 		if n := counters[i].Rows(); n != p.Rows || !counters[i].Complete() {
 			t := o.Backup.Tables[p.Table]
-			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %d rows, the manifest says %d",
-				sqltext.QuoteQualified(t.Schema, t.Name), n, p.Rows)
+			return pgmedic.Errorf(pgmedic.KindIntegrity, "", "a chunk of %s holds %s, the manifest says %s",
+				sqltext.QuoteQualified(t.Schema, t.Name), words.Plural(n, "row"), pgmedic.Count(p.Rows))
 		}
 	}
 	return nil
@@ -371,17 +391,17 @@ func countedRows(b *pgmedic.Backup, counter *dumpsql.RowCounter) pgmedic.Check {
 	for _, n := range counter.Counts() {
 		have += n
 	}
-	check.Detail = fmt.Sprintf("%d rows in %d tables", have, len(b.Tables))
+	check.Detail = words.Plural(have, "row") + " in " + words.Plural(len(b.Tables), "table")
 	if have != want || !counter.Complete() {
 		check.Outcome = pgmedic.OutcomeFailed
-		check.Detail = fmt.Sprintf("the dump holds %d rows, the manifest says %d", have, want)
+		check.Detail = fmt.Sprintf("the dump holds %s, the manifest says %s", words.Plural(have, "row"), pgmedic.Count(want))
 		return check
 	}
 	for _, t := range b.Tables {
 		name := sqltext.QuoteQualified(t.Schema, t.Name)
 		if got, ok := counter.Counts()[name]; ok && t.RootName == "" && got != t.Rows {
 			check.Outcome = pgmedic.OutcomeFailed
-			check.Detail = fmt.Sprintf("%s has %d rows in the dump, %d in the manifest", name, got, t.Rows)
+			check.Detail = fmt.Sprintf("%s has %s in the dump, %s in the manifest", name, words.Plural(got, "row"), pgmedic.Count(t.Rows))
 			return check
 		}
 	}
@@ -393,8 +413,8 @@ func countedRows(b *pgmedic.Backup, counter *dumpsql.RowCounter) pgmedic.Check {
 }
 
 // sameUnnamed compares the rows of tables that are called otherwise in the dump,
-// where names are in the database's encoding. Which is which takes a server; how
-// many rows there are in each does not.
+// where names are in the database's encoding. Only a server
+// can match the names; the numbers of rows can be compared without one.
 func sameUnnamed(b *pgmedic.Backup, counts map[string]int64) bool {
 	var want, have []int64
 	known := make(map[string]bool, len(b.Tables))
@@ -441,7 +461,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// discard is a logger for those who gave none.
+// discard is the logger used when Options has none.
 func discard(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)

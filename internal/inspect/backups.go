@@ -23,6 +23,10 @@ type Backups struct {
 	Server string
 	// List lists what a filter matches.
 	List func(context.Context, catalog.Filter) (catalog.Listing, error)
+	// Recovery reads what is stored of the server's WAL, by the name and the system
+	// identifier of the server: nil where that is nothing, and nothing is to be. Nil reads
+	// none.
+	Recovery func(ctx context.Context, server, system string) (*reading.Recovery, error)
 }
 
 // read adds to a reading what the store knows of the database's backups. A store that
@@ -46,6 +50,18 @@ func (b Backups) read(ctx context.Context, r *reading.Reading) error {
 		return nil
 	}
 	r.Backups = backupFacts(listing)
+	if b.Recovery == nil {
+		return nil
+	}
+	recovery, err := b.Recovery(listCtx, cmp.Or(b.Server, r.Server.SystemIdentifier), r.Server.SystemIdentifier)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		r.Skipped = append(r.Skipped, reading.Skipped{Section: reading.SectionBackups, Query: "stored WAL", Reason: words.OneLine(err.Error())})
+		return nil
+	}
+	r.Recovery = recovery
 	return nil
 }
 
@@ -72,6 +88,7 @@ func backupFacts(listing catalog.Listing) *reading.Backups {
 			facts.Shrunk = &reading.ShrunkBackup{
 				ID: e.Backup.ID, SnapshotAt: state.SnapshotAt, Before: s.Before,
 				RowsBefore: s.RowsBefore, Rows: s.Rows, TablesBefore: s.TablesBefore, Tables: s.Tables,
+				BytesBefore: s.BytesBefore, Bytes: s.Bytes,
 			}
 		}
 		if facts.Proven == nil && proof == pgmedic.ProofProven {

@@ -91,6 +91,26 @@ func localHost(ctx context.Context, r *reading.Reading) (diskUnseen string) {
 	return diskUnseen
 }
 
+// FreeDisk measures how much is free now on the disk that holds the data directory of a
+// server that was read, or says why that is not known.
+func (s Stated) FreeDisk(ctx context.Context, conn *pgx.Conn, r *reading.Reading) (free int64, unknown string) {
+	address := conn.PgConn().Conn().RemoteAddr()
+	folder, known := r.Server.Setting("data_directory")
+	switch {
+	case s.DiskMB > 0 && r.Host != nil:
+		return r.Host.DiskFreeBytes, ""
+	case address == nil || address.Network() != "unix":
+		return 0, "the connection is over a network: run it on the server's machine, over its socket (--host FOLDER), or state the size of the disk in report.server_disk_mb"
+	case !known || folder == "":
+		return 0, "this role may not see data_directory: grant it pg_monitor, or state the size of the disk in report.server_disk_mb"
+	}
+	usage, err := disk.UsageWithContext(ctx, folder)
+	if err != nil {
+		return 0, words.OneLine(err.Error()) + ": state the size of the disk in report.server_disk_mb"
+	}
+	return int64(min(usage.Free, 1<<62)), ""
+}
+
 // addDisk adds the disk that is stated, of which the databases and the WAL are known
 // to take some.
 func (s Stated) addDisk(r *reading.Reading) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/poolstate"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 )
@@ -26,6 +27,11 @@ type Options struct {
 	Replicas []postgres.Target
 	// Host is what is stated of the server's machine.
 	Host Stated
+	// Pools are where services describe their connection pools.
+	Pools []poolstate.Source
+	// Unread is called with each of Pools that could not be read, and why. Nil ignores that:
+	// the reading lists them as skipped.
+	Unread func(poolstate.Source, error)
 	// Backups says where the database's backups are.
 	Backups Backups
 }
@@ -49,6 +55,11 @@ func Server(ctx context.Context, o Options) (*reading.Reading, error) {
 	o.Host.read(ctx, conn, r)
 	if err := o.readReplicas(ctx, r); err != nil {
 		return nil, err
+	}
+	if len(o.Pools) > 0 && r.Wants(reading.SectionServices) {
+		if err := o.readServices(ctx, conn, r); err != nil {
+			return nil, err
+		}
 	}
 	if o.AllDatabases {
 		if err := o.readOthers(ctx, conn, r); err != nil {

@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,5 +55,41 @@ func TestBackups(t *testing.T) {
 				t.Errorf("found %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestBackupMissing: base backups by which the server can be recovered are backups of its
+// databases, and what is not known of them is no clean bill.
+func TestBackupMissing(t *testing.T) {
+	now := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		recovery *reading.Recovery
+		want     pgmedic.Severity
+		says     string
+	}{
+		"no WAL":               {nil, pgmedic.SeverityCritical, "no backup of this database."},
+		"WAL alone":            {&reading.Recovery{State: "ok"}, pgmedic.SeverityCritical, "no backup of this database."},
+		"a window":             {&reading.Recovery{State: "ok", Reaches: true, Until: &now, BaseBackups: 1}, pgmedic.SeverityInfo, "any moment until 2026-11-23 02:00:00Z."},
+		"a window, no time":    {&reading.Recovery{State: "ok", Reaches: true, BaseBackups: 1}, pgmedic.SeverityInfo, "until the end of the stored WAL."},
+		"behind":               {&reading.Recovery{State: "behind", Reaches: true, Until: &now, BaseBackups: 1}, pgmedic.SeverityWarn, "is not known"},
+		"not known":            {&reading.Recovery{State: "unknown", Reaches: true, Until: &now, BaseBackups: 1}, pgmedic.SeverityWarn, "is not known"},
+		"before a gap":         {&reading.Recovery{State: "broken", Until: &now, BaseBackups: 1}, pgmedic.SeverityWarn, "is not known"},
+		"one that is bad":      {&reading.Recovery{State: "ok", BaseBackups: 1}, pgmedic.SeverityCritical, "no backup of this database."},
+		"a state of a version": {&reading.Recovery{State: "other", Reaches: true}, pgmedic.SeverityWarn, "is not known"},
+	} {
+		r := &reading.Reading{TakenAt: now, Database: "clinic", Backups: &reading.Backups{}, Recovery: tt.recovery}
+		found := false
+		for _, f := range judge.Analyse(r, nil, reading.DefaultThresholds()) {
+			if f.ID != "backup-missing" {
+				continue
+			}
+			found = true
+			if f.Severity != tt.want || !strings.Contains(f.Summary, tt.says) || f.Fix == "" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		if !found {
+			t.Errorf("%s: nothing is found", name)
+		}
 	}
 }

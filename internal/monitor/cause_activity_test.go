@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,9 @@ func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
 	object := "database " + database
 	// A session of its own, for which the setting is new.
 	findings := func() []pgmedic.Finding {
-		return judgeBy(t, connect(t, dsn), func(l *reading.Thresholds) { l.TempBytes = 100 << 10 })
+		c := connect(t, dsn)
+		defer func() { _ = c.Close(t.Context()) }()
+		return judgeBy(t, c, func(l *reading.Thresholds) { l.TempBytes = 100 << 10 })
 	}
 	f := comes(t, "temp-files", object, findings)
 	paste(t, conn, f.Fix)
@@ -71,17 +74,20 @@ func testTemporaryFilesAreFoundAndWorkMemIsRaised(t *testing.T, dsn string) {
 
 func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
-	exec(t, conn, "CREATE EXTENSION pg_stat_statements", "SELECT pg_stat_statements_reset()", "SELECT pg_sleep(0.2)")
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
 	heavy := func() (pgmedic.Finding, bool) {
 		return about(judgeBy(t, conn, func(l *reading.Thresholds) { l.StatementsMinTime = 0 }), "statement-heavy", "pg_sleep")
 	}
-	f, found := heavy()
-	if !found {
-		t.Fatal("no statement-heavy on the only statement that takes time")
-	}
-	if share, err := strconv.ParseFloat(evidenceOf(f, "share_percent"), 64); err != nil || share < 50 {
-		t.Errorf("%+v", f)
-	}
+	var f pgmedic.Finding
+	seconds := 0.2
+	eventually(t, "statement-heavy is found, of at least half the time", func() bool {
+		exec(t, conn, "SELECT pg_stat_statements_reset()", fmt.Sprintf("SELECT pg_sleep(%g)", seconds))
+		seconds *= 2 // the looks themselves take time, on a busy machine much
+		var found bool
+		f, found = heavy()
+		share, err := strconv.ParseFloat(evidenceOf(f, "share_percent"), 64)
+		return found && err == nil && share >= 50
+	})
 	if major(t, conn) >= 16 {
 		paste(t, conn, f.Fix)
 	}
@@ -95,31 +101,14 @@ func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {
 	for range 5 {
 		exec(t, app, "SELECT pg_sleep(0.001)")
 	}
-	begun, stop := make(chan struct{}), make(chan struct{})
-	done := make(chan error, 1)
-	go func() {
-		<-begun
-		for {
-			select {
-			case <-stop:
-				done <- nil
-				return
-			default:
-			}
-			if _, err := app.Exec(t.Context(), "SELECT pg_sleep(0.03)"); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
 	limits := reading.DefaultThresholds()
 	limits.RegressionCalls = 3
-	watcher := &counting{Conn: conn, second: func() { close(begun) }}
-	findings := judge.Analyse(look(t, watcher, collect.Options{Interval: 500 * time.Millisecond}), nil, limits)
-	close(stop)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	watcher := &counting{Conn: conn, second: func() {
+		for range 5 {
+			exec(t, app, "SELECT pg_sleep(0.2)")
+		}
+	}}
+	findings := judge.Analyse(look(t, watcher, collect.Options{Interval: time.Millisecond}), nil, limits)
 	f, found := about(findings, "statement-regressed", "pg_sleep")
 	if !found {
 		t.Fatalf("no statement-regressed among %s", names(findings))

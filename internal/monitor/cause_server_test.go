@@ -151,13 +151,15 @@ func testAMissingSynchronousStandbyIsFoundAndGivenUp(t *testing.T, dsn string) {
 func testASettingIsFoundAndMended(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
-	for name, id := range map[string]string{"full_page_writes": "full-page-writes-off", "autovacuum": "autovacuum-off", "random_page_cost": "random-page-cost-default"} {
-		restored(t, conn, name)
-		if name == "autovacuum" {
+	for _, s := range []struct{ name, id string }{
+		{"full_page_writes", "full-page-writes-off"}, {"autovacuum", "autovacuum-off"}, {"random_page_cost", "random-page-cost-default"},
+	} {
+		restored(t, conn, s.name)
+		if s.name == "autovacuum" {
 			exec(t, conn, "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
 		}
-		paste(t, conn, comes(t, id, name, findings).Fix)
-		goes(t, id, name, findings)
+		paste(t, conn, comes(t, s.id, s.name, findings).Fix)
+		goes(t, s.id, s.name, findings)
 	}
 	mustFind(t, findings(), "fsync-off", "fsync")
 }

@@ -16,8 +16,10 @@ import (
 // server why not, and which test there is instead.
 func notCaused() map[string]string {
 	const store = "the store is looked at by the command: see test/testdata/script/report_deep.txtar and drill.txtar"
+	const wal = "the store is looked at by the command: see TestRecovery and TestRecoverable"
 	return map[string]string{
 		"backup-failed": store, "backup-missing": store, "backup-old": store, "backup-shrunk": store, "backup-unproven": store,
+		"base-backup-missing": wal, "moment-unproven": wal, "wal-behind": wal, "wal-broken": wal, "wal-missing": wal, "wal-unknown": wal,
 		"disk-filling":         "the disk is looked at by the command: see test/testdata/script/report_deep.txtar",
 		"disk-full-soon":       "it takes half a day of a disk that fills: see TestDiskForecast",
 		"sessions-unencrypted": "tests' servers listen on this machine only, where TLS protects from nobody: see TestSessionsWithoutTLS",
@@ -62,7 +64,7 @@ func causedFindings(t *testing.T) map[string]bool {
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok {
 				literals, calls := inFunction(fn)
-				if calls["look"]+calls["judgeNow"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["eventually"] == 0 ||
+				if calls["look"]+calls["withPools"]+calls["judgeNow"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["eventually"] == 0 ||
 					calls["goes"]+calls["mustNotFind"]+calls["eventually"] == 0 {
 					continue
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the findings of the recorded readings anew")
@@ -54,20 +55,7 @@ func TestRecordedReadings(t *testing.T) {
 				}
 				findings := judge.Analyse(r, nil, goldenThresholds())
 				got := inWords(r, findings)
-				golden := filepath.Join(readings, name+".findings.txt")
-				if *update {
-					if err := os.WriteFile(golden, got, 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(got, want) {
-					t.Errorf("the findings are other ones: compare after go test ./internal/monitor -run RecordedReadings -update\n%s",
-						firstDifference(string(got), string(want)))
-				}
+				testkit.Golden(t, filepath.Join(readings, name+".findings.txt"), string(got), *update)
 			})
 		}
 	}
@@ -95,15 +83,4 @@ func inWords(r *reading.Reading, findings []pgmedic.Finding) []byte {
 		fmt.Fprintf(&b, "skipped %s, %s: %s\n", s.Section, s.Query, s.Reason)
 	}
 	return b.Bytes()
-}
-
-// firstDifference shows where two texts part.
-func firstDifference(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range min(len(g), len(w)) {
-		if g[i] != w[i] {
-			return fmt.Sprintf("line %d\nis   %s\nwant %s", i+1, g[i], w[i])
-		}
-	}
-	return fmt.Sprintf("%d lines, want %d", len(g), len(w))
 }

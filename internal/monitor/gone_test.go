@@ -29,7 +29,7 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 		gone func(t *testing.T, p *toxiproxy.Proxy)
 	}{
 		{"cut", collect.Options{QueryTimeout: time.Minute}, func(_ *testing.T, p *toxiproxy.Proxy) { p.Stop() }},
-		{"silent", collect.Options{QueryTimeout: 2 * time.Second, Patience: 200 * time.Millisecond}, func(t *testing.T, p *toxiproxy.Proxy) {
+		{"silent", collect.Options{QueryTimeout: 5 * time.Second, Patience: 200 * time.Millisecond}, func(t *testing.T, p *toxiproxy.Proxy) {
 			fixture.Poison(t, p, `{"name": "silent", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)
 		}},
 		{"killed", collect.Options{QueryTimeout: time.Minute}, func(t *testing.T, _ *toxiproxy.Proxy) {

@@ -142,6 +142,9 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 		t.Errorf("rows: %v, want %v", got, after)
 	}
 	endThoseInTheWay(t, dsn)
+	enableASubscription(t, conn, subscriber)
+	giveUpOnAStandby(t, dsn)
+	dropALostSlot(t, conn)
 	dropWhatNobodyUses(t, conn, connect(t, standby.DSN(database)), standby)
 	eventually(t, "the subscriber has them all", func() bool { return counts(subscriber) == after })
 	standby.CatchUp(t)

@@ -235,9 +235,9 @@ func testLooksRollNothingBack(t *testing.T, dsn string) {
 func testUncountedStatementsAreFound(t *testing.T, dsn string) {
 	conn := connect(t, dsn)
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
-	settings := map[string]string{"pg_stat_statements.track": "none"}
+	settings := []struct{ name, off string }{{"pg_stat_statements.track", "none"}}
 	if major(t, conn) >= 14 {
-		settings["compute_query_id"] = "off"
+		settings = append(settings, struct{ name, off string }{"compute_query_id", "off"})
 	}
 	// Settings show in sessions that begin later.
 	findings := func() []pgmedic.Finding {
@@ -245,12 +245,12 @@ func testUncountedStatementsAreFound(t *testing.T, dsn string) {
 		defer func() { _ = c.Close(t.Context()) }()
 		return judgeNow(t, c)
 	}
-	for name, off := range settings {
-		restored(t, conn, name)
-		mustNotFind(t, findings(), "statements-not-tracked", name)
-		exec(t, conn, "ALTER SYSTEM SET "+name+" = "+off, "SELECT pg_reload_conf()")
-		paste(t, conn, comes(t, "statements-not-tracked", name, findings).Fix)
-		goes(t, "statements-not-tracked", name, findings)
+	for _, s := range settings {
+		restored(t, conn, s.name)
+		mustNotFind(t, findings(), "statements-not-tracked", s.name)
+		exec(t, conn, "ALTER SYSTEM SET "+s.name+" = "+s.off, "SELECT pg_reload_conf()")
+		paste(t, conn, comes(t, "statements-not-tracked", s.name, findings).Fix)
+		goes(t, "statements-not-tracked", s.name, findings)
 	}
 }
 

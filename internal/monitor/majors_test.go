@@ -30,6 +30,7 @@ func trials() []trial {
 		{name: "Tables without primary key are found and mended", run: testTablesWithoutPrimaryKeyAreFoundAndMended},
 		{name: "A session idle in transaction is found and ended", run: testASessionIdleInTransactionIsFoundAndEnded},
 		{name: "A session that blocks is found and ended", run: testASessionThatBlocksIsFoundAndEnded},
+		{name: "A full pool is found and what keeps it ended", run: testAFullPoolIsFoundAndWhatKeepsItEnded},
 		{name: "A long transaction is found and cancelled", run: testALongTransactionIsFoundAndCancelled},
 		{name: "A prepared transaction is found and finished", run: testAPreparedTransactionIsFoundAndFinished},
 		{name: "A slot that nobody reads is found and dropped", run: testASlotThatNobodyReadsIsFoundAndDropped},
@@ -85,6 +86,7 @@ func trials() []trial {
 func thoroughTrials() []trial {
 	return []trial{
 		{name: "Every version of the statements", run: testEveryVersionOfTheStatements},
+		{name: "A slot of a stream without a bound is found", run: testASlotWithoutABoundIsFound},
 		{name: "A slot that loses its WAL is found and dropped", run: testASlotThatLosesItsWALIsFoundAndDropped},
 		{name: "Replication slots that are all taken are found", run: testReplicationSlotsThatAreAllTakenAreFound},
 		{name: "A deadlock is counted", run: testADeadlockIsCounted},

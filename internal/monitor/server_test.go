@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var shared *scratch.Server
@@ -139,16 +140,7 @@ func names(findings []pgmedic.Finding) string {
 // eventually polls a condition; statistics and process states arrive late.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for: %s", what)
-		}
-	}
+	testkit.Eventually(t, time.Minute, what, holds)
 }
 
 // flushed waits until the statistics say that a table has dead rows.

@@ -162,8 +162,8 @@ func TestGrowth(t *testing.T) {
 // TestGrowthInterval draws sizes with noise that remembers, as sizes do, and
 // counts how often the interval holds the truth.
 func TestGrowthInterval(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
 	for name, memory := range map[string]float64{"independent": 0, "remembering": 0.7} {
+		random := rand.New(rand.NewPCG(1, 2))
 		held, of := 0, 400
 		for range of {
 			noise := 0.0
@@ -378,7 +378,7 @@ func TestLockEpisodes(t *testing.T) {
 		return analyse(now, earlier...)
 	}
 	f := findingOf(waits(20, 21, 40, 60), "lock-waits-recurring")
-	if f == nil || f.Object != "public.queue" || !strings.Contains(f.Summary, "3 times at 4 of 100 looks") {
+	if f == nil || f.Object != "public.queue" || !strings.Contains(f.Summary, "3 times in 4 of 100 readings") {
 		t.Errorf("%+v", f)
 	}
 	if f := findingOf(waits(20, 21, 22, 23, 60), "lock-waits-recurring"); f != nil {

@@ -160,3 +160,14 @@ func StartArchiveScript(ctx context.Context, tool Tool, file string, stdin io.Re
 	}
 	return Start(ctx, c)
 }
+
+// StartWholeScript begins a pg_restore that turns a whole archive into SQL, and
+// connects to no server. The archive is a folder of pg_dump -Fd, or else comes from
+// stdin.
+func StartWholeScript(ctx context.Context, tool Tool, folder string, stdin io.Reader) (*Process, error) {
+	c := Command{Tool: tool, Args: []string{"--file=-"}, Stdin: stdin, Offline: true}
+	if folder != "" {
+		c.Args = append(c.Args, "--format=directory", "--", folder)
+	}
+	return Start(ctx, c)
+}

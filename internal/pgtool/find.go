@@ -5,6 +5,7 @@
 package pgtool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -33,6 +34,18 @@ type Finder struct {
 	// Dirs are searched first: folders that hold the programs, or that hold
 	// <major>/bin folders which do.
 	Dirs []string
+	// Path is searched next, in the form of $PATH. Empty: $PATH of this process.
+	Path string
+}
+
+// Newest returns the program of the highest major version, and false where none is found.
+func (f Finder) Newest(ctx context.Context, name string) (newest Tool, found bool) {
+	for _, path := range f.candidates(name) {
+		if t, err := probe(ctx, name, path); err == nil && t.Major > newest.Major {
+			newest, found = t, true
+		}
+	}
+	return newest, found
 }
 
 // Find returns the program of the lowest major version that is at least
@@ -73,7 +86,7 @@ func (f Finder) candidates(name string) []string {
 		dirs = append(dirs, d)
 		dirs = append(dirs, glob(filepath.Join(d, "*", "bin"))...)
 	}
-	dirs = append(dirs, filepath.SplitList(os.Getenv("PATH"))...)
+	dirs = append(dirs, filepath.SplitList(cmp.Or(f.Path, os.Getenv("PATH")))...)
 	for _, pattern := range []string{
 		"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin",
 		"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
@@ -135,4 +148,15 @@ func probe(ctx context.Context, name, path string) (Tool, error) {
 		Name: name, Path: path, Major: major,
 		Version: strings.TrimPrefix(m[0], "(PostgreSQL) "),
 	}, nil
+}
+
+// AtLeast is the major version of the pg_dump that made a backup: an older client
+// program may not know all that it wrote. It is zero, which any version satisfies,
+// where none is recorded.
+func AtLeast(b *pgmedic.Backup) int {
+	// Before a release it reads 19beta1 or 19rc1.
+	version := b.Programs.PgDump
+	digits := strings.TrimLeft(version, "0123456789")
+	n, _ := strconv.Atoi(strings.TrimSuffix(version, digits))
+	return n
 }

@@ -46,7 +46,8 @@ func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff boo
 // same run is.
 func loadSettings(eventTriggersOff bool) string {
 	options := "-c synchronous_commit=off -c client_min_messages=warning" +
-		" -c default_transaction_read_only=off -c array_nulls=on" // a role's own, say, after an accident
+		" -c default_transaction_read_only=off -c array_nulls=on" + // a role's own, say, after an accident
+		" -c standard_conforming_strings=on" // which a dump that relies on another value sets itself
 	if eventTriggersOff {
 		options += " -c session_replication_role=replica"
 	}

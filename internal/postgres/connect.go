@@ -56,7 +56,8 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	if _, ok := t.params["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "pgmedic"
 	}
-	var said greeting
+	cfg.OnNotice = t.notices()
+	said := &greeting{}
 	cfg.DialFunc = said.dial(t.dialer())
 	// Statements are few and long; a cache of prepared ones would only get in
 	// the way of a pooler.
@@ -68,6 +69,16 @@ func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) 
 	seen, _ := t.known.get(t.address())
 	for try := 1; ; try++ {
 		conn, err := connectUnhurried(ctx, cfg, t, seen.major)
+		if refusesPassword(err) && t.renewal != nil {
+			password, ok, renewErr := t.renewal.after(ctx, cfg.Password)
+			if renewErr != nil {
+				return nil, errors.Join(connectError(ctx, cfg, said, err), renewErr)
+			}
+			if ok {
+				cfg.Password = password
+				conn, err = connectUnhurried(ctx, cfg, t, seen.major)
+			}
+		}
 		if err != nil {
 			return nil, connectError(ctx, cfg, said, err)
 		}
@@ -106,7 +117,7 @@ func refuseSharing(ctx context.Context, conn *pgx.Conn, t Target) error {
 	err = asked.keepsSessions(ctx, conn, s, func(ctx context.Context) (*pgx.Conn, error) {
 		another, err := pgx.ConnectConfig(ctx, conn.Config())
 		if err != nil {
-			return nil, connectError(ctx, conn.Config(), greeting{}, err)
+			return nil, connectError(ctx, conn.Config(), &greeting{}, err)
 		}
 		return another, nil
 	})
@@ -201,7 +212,7 @@ func parseError(err error) error {
 	return badTarget(reason)
 }
 
-func connectError(ctx context.Context, cfg *pgx.ConnConfig, said greeting, err error) error {
+func connectError(ctx context.Context, cfg *pgx.ConnConfig, said *greeting, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", context.Cause(ctx))
 	}
@@ -217,7 +228,7 @@ func connectError(ctx context.Context, cfg *pgx.ConnConfig, said greeting, err e
 // connectFailure says why no server answered, from the type of the error and from what
 // was said. A server that refuses TLS is the one case that has none: it answered, and
 // encrypted is true where that was asked for.
-func connectFailure(err error, said greeting, encrypted bool) (reason, hint string) {
+func connectFailure(err error, said *greeting, encrypted bool) (reason, hint string) {
 	hint = "check that the server runs and that DATABASE_URL or DB_HOST and DB_PORT name it"
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
@@ -230,7 +241,7 @@ func connectFailure(err error, said greeting, encrypted bool) (reason, hint stri
 		return "no such host", "check the host's name in DATABASE_URL or DB_HOST"
 	case errors.As(err, &opErr) && !opErr.Timeout():
 		return strings.TrimPrefix(opErr.Err.Error(), "connect: "), hint
-	case said.accepted && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &opErr)):
+	case said.accepted.Load() && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &opErr)):
 		return "timed out: the connection was accepted, and no answer came",
 			"check that PostgreSQL listens on that port, not another program, and that the server is not overloaded"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &opErr):

@@ -108,6 +108,28 @@ func Code(err error) string {
 	return ""
 }
 
+// RefusedContent reports whether the server refused a statement or rows for what they
+// say, or for what this server has not got: others may go in. It did not, where it
+// has no room, no memory or no session any more, or found damage.
+func RefusedContent(err error) bool {
+	code := Code(err)
+	if len(code) != 5 {
+		return false
+	}
+	switch code {
+	case "58P01", // a library that is not installed
+		"55000": // a library that must be loaded at the server's start
+		return true
+	case "XX001", "XX002":
+		return false
+	}
+	switch code[:2] {
+	case "08", "25", "28", "40", "53", "55", "57", "58":
+		return false
+	}
+	return true
+}
+
 // isConnLost reports whether an error is that of a connection, by its type. One that
 // has a kind already is that of whoever takes rows out of a COPY or gives them, such
 // as a store, and says itself what is wrong.

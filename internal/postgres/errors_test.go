@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,18 +18,16 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 const secret = "123-45-6789"
 
 func TestConnectErrors(t *testing.T) {
 	good := postgrestest.Parse(t, server.URL("postgres"))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, closed, _ := net.SplitHostPort(listener.Addr().String())
-	_ = listener.Close()
+	closed := strconv.Itoa(testkit.ClosedPort(t))
+	// Of a label of 64 letters no machine asks its name server.
+	unknown := strings.Repeat("n", 64) + ".invalid"
 	for name, test := range map[string]struct {
 		target postgres.Target
 		kind   pgmedic.Kind
@@ -38,7 +37,7 @@ func TestConnectErrors(t *testing.T) {
 		"no socket":        {postgrestest.Parse(t, "host=/no/such/folder dbname=d user=u"), pgmedic.KindUnreachable, []string{"/no/such/folder (port 5432)", "no such file"}},
 		"wrong password":   {good.With("password", secret), pgmedic.KindUnreachable, []string{"password authentication failed", "DB_PASSWORD", "!" + secret}},
 		"unknown database": {good.WithDatabase("nonesuch"), pgmedic.KindNotFound, []string{`"nonesuch" does not exist`, "DB_NAME"}},
-		"unknown host":     {good.With("host", "nonesuch.invalid"), pgmedic.KindUnreachable, []string{"no such host", "DB_HOST", "!" + server.Password()}},
+		"unknown host":     {good.With("host", unknown), pgmedic.KindUnreachable, []string{"no such host", "DB_HOST", "!" + server.Password()}},
 		"TLS not offered":  {good.With("sslmode", "require"), pgmedic.KindUnreachable, []string{"!" + server.Password()}},
 		"bad port":         {good.With("port", "99999"), pgmedic.KindUsage, []string{"connection string: ", "!" + server.Password()}},
 	} {
@@ -187,4 +186,21 @@ func TestWrapLostConnection(t *testing.T) {
 	cancel()
 	_, err := postgrestest.Connect(t, target).Exec(ctx, "SELECT 1")
 	postgrestest.WantError(t, postgres.Wrap(err, "try"), pgmedic.KindInterrupted, "!lost")
+}
+
+// TestRefusedContent tells what the server refuses for what it says from what it can't
+// do now, and from damage.
+func TestRefusedContent(t *testing.T) {
+	for code, want := range map[string]bool{
+		"": false, "23514": true, "42P01": true, "22P02": true, "P0001": true, "58P01": true, "55000": true, "0A000": true,
+		"XX000": true, "XX001": false, "XX002": false, "58030": false, "55P03": false, "08006": false, "25006": false, "28000": false,
+		"40P01": false, "53100": false, "57014": false,
+	} {
+		if got := postgres.RefusedContent(&postgres.ServerError{Code: code}); got != want {
+			t.Errorf("RefusedContent(%q) = %t, want %t", code, got, want)
+		}
+	}
+	if postgres.RefusedContent(errors.New("no server said this")) || postgres.RefusedContent(nil) {
+		t.Error("what no server said is refused content")
+	}
 }

@@ -16,7 +16,8 @@ var server *scratch.Server
 
 func TestMain(m *testing.M) {
 	os.Exit(scratchtest.Main(m, scratch.Options{
-		TCP: true, Settings: map[string]string{"wal_level": "logical", "max_prepared_transactions": "5"},
+		// The tests of poolers run side by side, and have more than 200 sessions.
+		TCP: true, Settings: map[string]string{"wal_level": "logical", "max_prepared_transactions": "5", "max_connections": "400"},
 	}, func(s *scratch.Server) { server = s }))
 }
 

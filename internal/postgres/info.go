@@ -92,6 +92,16 @@ func ReadDatabase(ctx context.Context, conn *pgx.Conn, versionNum int) (d pgmedi
 	return d, err
 }
 
+// ReadLocale returns the encoding and the locale of a database, which need not be the
+// connection's own, and its name.
+func ReadLocale(ctx context.Context, conn *pgx.Conn, name string, versionNum int) (pgmedic.Database, error) {
+	d := pgmedic.Database{Name: name}
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
+	`+localeColumns(versionNum)+` FROM pg_catalog.pg_database AS d WHERE d.datname = $1`, name).
+		Scan(&d.Encoding, &d.Collate, &d.CType, &d.LocaleProvider, &d.ICULocale, &d.ICURules)
+	return d, Wrap(err, "read the locale of a database")
+}
+
 func readDatabase(ctx context.Context, q Querier, versionNum int) (pgmedic.Database, error) {
 	var d pgmedic.Database
 	err := q.QueryRow(ctx, `

@@ -93,7 +93,7 @@ func OwnPath(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	return setPath(ctx, conn, path)
+	return SetPath(ctx, conn, path)
 }
 
 // ReadOwnPath returns the search path that the session would have without ours: a
@@ -104,11 +104,6 @@ func ReadOwnPath(ctx context.Context, conn *pgx.Conn) (string, error) {
 	return path, Wrap(err, "read the search path")
 }
 
-func setPath(ctx context.Context, conn *pgx.Conn, path string) error {
-	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', $1, false)", path)
-	return Wrap(err, "set the search path")
-}
-
 // SearchedSchemas lists the schemas in which a session of the role with the
 // database looks for a bare name, in order. While the path is the role's own,
 // nothing is called but by qualified names.
@@ -117,11 +112,11 @@ func SearchedSchemas(ctx context.Context, conn *pgx.Conn) (schemas []string, err
 	if err != nil {
 		return nil, err
 	}
-	if err := setPath(ctx, conn, path); err != nil {
+	if err := SetPath(ctx, conn, path); err != nil {
 		return nil, err
 	}
 	err = conn.QueryRow(ctx, "SELECT pg_catalog.current_schemas(true)").Scan((*TextArray)(&schemas))
-	if pathErr := setPath(ctx, conn, ""); err == nil {
+	if pathErr := SetPath(ctx, conn, ""); err == nil {
 		err = pathErr
 	}
 	return schemas, Wrap(err, "read the search path")

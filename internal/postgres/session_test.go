@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"net"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func TestOwnPath(t *testing.T) {
 }
 
 // TestServerThatHangsUp connects to what accepts and closes: that is no matter of
-// certificates.
+// certificates, whatever the names in the address are.
 func TestServerThatHangsUp(t *testing.T) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -87,10 +88,13 @@ func TestServerThatHangsUp(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	for _, mode := range []string{"disable", "prefer", "require", "verify-full"} {
-		_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, "postgres://u:p@"+listener.Addr().String()+"/x?sslmode="+mode))
-		if pgmedic.KindOf(err) != pgmedic.KindUnreachable || strings.Contains(err.Error(), "TLS") {
-			t.Errorf("sslmode=%s: %v", mode, err)
+	for _, name := range []string{"x", "tls_db", "x509: certificate signed by unknown authority"} {
+		for _, mode := range []string{"disable", "prefer", "require", "verify-full"} {
+			_, err := postgres.Connect(t.Context(), postgrestest.Parse(t, "postgres://tls_user:p@"+listener.Addr().String()+"/"+url.PathEscape(name)+"?sslmode="+mode))
+			hint := pgmedic.HintOf(err)
+			if pgmedic.KindOf(err) != pgmedic.KindUnreachable || strings.Contains(err.Error(), "TLS") || strings.Contains(hint, "sslmode") {
+				t.Errorf("database %q, sslmode=%s: %v (%s)", name, mode, err, hint)
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -25,6 +26,9 @@ type Target struct {
 	// english is true where the role may choose the language of messages.
 	english bool
 	known   *known // shared by all copies
+	renewal *renewal
+	// heard is called with the server's warnings, see Hearing.
+	heard func(code string)
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given
@@ -269,7 +273,20 @@ func (t Target) With(keyword, value string) Target {
 	} else {
 		params[keyword] = value
 	}
-	return Target{params: params, pooler: t.pooler, english: t.english, known: t.known}
+	return Target{params: params, pooler: t.pooler, english: t.english, known: t.known, renewal: t.renewal, heard: t.heard}
+}
+
+// Below returns a copy in which the files that it names by relative paths are in the
+// given folder, and not in whichever folder pgmedic was started in.
+func (t Target) Below(folder string) Target {
+	for _, keyword := range []string{"passfile", "servicefile", "sslrootcert", "sslcert", "sslkey", "sslcrl"} {
+		path := t.params[keyword]
+		if path == "" || filepath.IsAbs(path) || keyword == "sslrootcert" && path == "system" || folder == "" {
+			continue
+		}
+		t = t.With(keyword, filepath.Join(folder, path))
+	}
+	return t
 }
 
 // WithDatabase returns a copy that names another database of the same server.
@@ -324,7 +341,7 @@ func (t Target) SpeaksEnglish() bool { return t.english }
 
 // Password returns the password in the Target, or empty. It is given to client
 // programs in the environment of that one process.
-func (t Target) Password() string { return t.params["password"] }
+func (t Target) Password() string { return t.renewal.current(t.params["password"]) }
 
 // String names the target for people: user@host:port/database, without what
 // is not set, and never with the password.
@@ -369,6 +386,10 @@ func (t Target) keywordString(allowed []string, without ...string) string {
 	var parts []string
 	for _, name := range allowed {
 		value, ok := t.params[name]
+		if name == "password" {
+			value = t.Password()
+			ok = value != ""
+		}
 		if !ok || slices.Contains(without, name) {
 			continue
 		}
@@ -386,3 +407,7 @@ func (t Target) Has(keyword string) bool {
 	_, ok := t.params[keyword]
 	return ok
 }
+
+// DefaultMaintenance is the database that is connected to for making, renaming and
+// dropping others where none is named: initdb makes it on every server.
+const DefaultMaintenance = "postgres"

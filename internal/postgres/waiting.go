@@ -52,7 +52,7 @@ WHERE NOT l.granted AND l.locktype = 'relation'
 	AND EXISTS (SELECT FROM unnest(pg_catalog.pg_blocking_pids(l.pid)) AS b (pid) WHERE b.pid IN (SELECT pid FROM ours))
 ORDER BY l.pid`, int64(holder))
 	if err != nil {
-		return nil, Wrap(err, "look who waits for the backup")
+		return nil, Wrap(err, "check for sessions that wait for the backup")
 	}
 	waiters := make([]Waiter, len(rows))
 	for i, r := range rows {

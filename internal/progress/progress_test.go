@@ -60,3 +60,28 @@ func TestStep(t *testing.T) {
 		})
 	}
 }
+
+func TestSteps(t *testing.T) {
+	failure := errors.New("it failed")
+	now := time.Unix(0, 0)
+	var events []pgmedic.Event
+	s := progress.Steps{
+		Now: func() time.Time { return now }, Report: func(e pgmedic.Event) { events = append(events, e) },
+		Done: []pgmedic.Step{{Name: "load", Seconds: 3}},
+	}
+	err := s.Do("compare", func() error { now = now.Add(2 * time.Second); return nil })
+	if failed := s.Do("swap", func() error { return failure }); err != nil || !errors.Is(failed, failure) {
+		t.Errorf("%v, %v", err, failed)
+	}
+	if want := []pgmedic.Step{{Name: "load", Seconds: 3}, {Name: "compare", Seconds: 2}, {Name: "swap"}}; !slices.Equal(s.Done, want) {
+		t.Errorf("steps %+v, want %+v", s.Done, want)
+	}
+	want := []pgmedic.Event{{Step: "compare"}, {Step: "compare", Finished: true}, {Step: "swap"}, {Step: "swap", Failed: true}}
+	if !slices.Equal(events, want) {
+		t.Errorf("events %+v, want %+v", events, want)
+	}
+	silent := progress.Steps{Now: time.Now}
+	if err := silent.Do("load", func() error { return failure }); !errors.Is(err, failure) || len(silent.Done) != 1 {
+		t.Errorf("nobody listens: %v, %+v", err, silent.Done)
+	}
+}

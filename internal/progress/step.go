@@ -26,6 +26,27 @@ func (s Step) Do(do func() error) (pgmedic.Step, error) {
 	return took, err
 }
 
+// Steps measures the parts of a run, and keeps what they took.
+type Steps struct {
+	// Report gets the events of each; nil means nobody listens.
+	Report func(pgmedic.Event)
+	// Now is the time.
+	Now func() time.Time
+	// Done are the steps so far, in their order, also one that failed.
+	Done []pgmedic.Step
+}
+
+// Do does a step under a name, such as load, and returns its error.
+func (s *Steps) Do(name string, do func() error) error {
+	report := s.Report
+	if report == nil {
+		report = func(pgmedic.Event) {}
+	}
+	took, err := Step{Name: name, Report: report, Now: s.Now}.Do(do)
+	s.Done = append(s.Done, took)
+	return err
+}
+
 // Seconds is a duration in seconds, to the millisecond, as manifests and receipts
 // have it.
 func Seconds(d time.Duration) float64 {

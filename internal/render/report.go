@@ -28,7 +28,9 @@ type Report struct {
 	// GeneratedAt is when the findings were made, in UTC; the Reading may be
 	// older.
 	GeneratedAt time.Time `json:"generated_at"`
-	// Verdict is one line.
+	// Verdict is one line: the number of findings of each severity, what to deal with
+	// first, which is what does harm now even where another finding is worse, and how many
+	// checks were skipped.
 	Verdict  string            `json:"verdict"`
 	Reading  *reading.Reading  `json:"reading"`
 	Findings []pgmedic.Finding `json:"findings"`
@@ -61,7 +63,7 @@ func (r Report) Visible() Report {
 	return r
 }
 
-// verdict says in one line how bad it is, what is worst, and what is unknown.
+// verdict says in one line how bad it is, what to deal with first, and what is unknown.
 // The findings come worst first.
 func verdict(findings []pgmedic.Finding, skipped int) string {
 	counts := map[pgmedic.Severity]int{}
@@ -78,8 +80,8 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 		}
 	}
 	line := "Nothing needs doing now."
-	if counts[pgmedic.SeverityWarn]+counts[pgmedic.SeverityCritical] > 0 {
-		line = fmt.Sprintf("%s. Most urgent: %s (%s).", strings.Join(parts, ", "), strings.ReplaceAll(findings[0].ID, "-", " "), findings[0].Object)
+	if first, ok := judge.MostUrgent(findings); ok {
+		line = fmt.Sprintf("%s. Most urgent: %s (%s).", strings.Join(parts, ", "), strings.ReplaceAll(first.ID, "-", " "), first.Object)
 	} else if parts != nil {
 		line += " " + parts[0] + "."
 	}

@@ -89,7 +89,7 @@ func (w *schemaWriter) structure(typ reflect.Type, old map[string]any) object {
 	properties, required := object{}, []string{}
 	for _, field := range reflect.VisibleFields(typ) {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		known, _ := was[name].(map[string]any)

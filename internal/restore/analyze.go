@@ -34,7 +34,7 @@ func (s *Session) analyze(ctx context.Context) error {
 }
 
 func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error {
-	conn, err := connectLoading(ctx, s.Database)
+	conn, err := postgres.ConnectLoading(ctx, s.Database)
 	if err != nil {
 		return err
 	}
@@ -53,23 +53,23 @@ func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error 
 }
 
 // analyzeOne analyzes a table. One that has an index whose function needs a search
-// path is analyzed with the database's own; one that can't be all the same lacks its
-// statistics, and no more.
+// path is analyzed with the database's own; if that fails, too, the table only lacks its
+// statistics.
 func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) error {
 	sql := "ANALYZE " + t.name
 	_, err := conn.Exec(ctx, sql)
-	if !refusedContent(err) || s.live {
+	if !postgres.RefusedContent(err) || s.live {
 		return postgres.Wrap(err, "analyze "+t.name)
 	}
-	if err := SearchAsApplication(ctx, conn, t.schema); err != nil {
+	if err := postgres.SearchAsApplication(ctx, conn, t.schema); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, sql)
-	if refusedContent(err) {
-		s.Logger.Warn("a table can't be analyzed: the planner knows little of it", "table", t.name, "reason", postgres.Condition(postgres.Code(err)))
+	if postgres.RefusedContent(err) {
+		s.Logger.Warn("a table can't be analyzed: the planner lacks its statistics", "table", t.name, "reason", postgres.Condition(postgres.Code(err)))
 		err = nil
 	}
-	if pathErr := SearchNothing(ctx, conn); err == nil {
+	if pathErr := postgres.SearchNothing(ctx, conn); err == nil {
 		return pathErr
 	}
 	return postgres.Wrap(err, "analyze "+t.name)
@@ -78,11 +78,11 @@ func (s *Session) analyzeOne(ctx context.Context, conn *pgx.Conn, t analyzed) er
 // analyzed is a table that is analyzed: its schema, and its quoted name with that.
 type analyzed struct{ schema, name string }
 
-// analyzable lists what ANALYZE is to be told, the largest first: all that it
-// would take by itself, a partitioned table for all of its partitions. Left out
+// analyzable lists what is passed to ANALYZE, the largest first: all that it would
+// take by itself, and a partitioned table in place of its partitions. Left out
 // are tables that have partitions or children on other servers, but not those
-// that are here: ANALYZE would ask those servers for rows, which a copy has no
-// business to, least of all one in a drill.
+// that are here: ANALYZE would ask those servers for rows, which a copy must
+// not do, least of all in a drill.
 func analyzable(ctx context.Context, conn *pgx.Conn) ([]analyzed, error) {
 	rows, err := conn.Query(ctx, `
 WITH RECURSIVE above (oid) AS (

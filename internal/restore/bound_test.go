@@ -37,7 +37,7 @@ func TestForeseePrivileged(t *testing.T) {
 	fixture.Exec(t, server.DSN("postgres"), "CREATE ROLE privileged_none LOGIN CREATEDB IN ROLE "+server.Superuser())
 	t.Cleanup(func() { fixture.Exec(t, server.DSN("postgres"), "DROP ROLE privileged_none") })
 	c := fixture.NewCatalog(t)
-	o := restore.SwapOptions{Options: fixture.RestoreOptions(t, server, c, fixture.TakeBackup(t, dsn, c), fixture.Name(t, server))}
+	o := fixture.RestoreOptions(t, server, c, fixture.TakeBackup(t, dsn, c), fixture.Name(t, server))
 	warned := func() string {
 		t.Helper()
 		p, err := restore.Foresee(t.Context(), o)

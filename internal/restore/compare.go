@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // CompareOptions say what is compared with what. Required: Catalog and Backup of
@@ -43,7 +44,7 @@ type CompareOptions struct {
 
 func (o *CompareOptions) jobs() int { return postgres.Jobs(o.Jobs) }
 
-// Compare holds a restored database against what its backup recorded: the rows of
+// Compare compares a restored database with what its backup recorded: the rows of
 // each table, value by value where the backup has sums, the values of sequences,
 // large objects, the definition of each object, the extensions. What was left out
 // of the copy on purpose may be missing. An error means that it could not be
@@ -70,19 +71,55 @@ func Compare(ctx context.Context, o CompareOptions) ([]pgmedic.Check, error) {
 	return slices.Concat(checks, definitions, []pgmedic.Check{database}), err
 }
 
+// compareCopy compares a copy with what is known of what it was made of.
+func (o *Options) compareCopy(ctx context.Context, loaded *Loaded) ([]pgmedic.Check, error) {
+	if o.Dump != nil {
+		return o.compareDump(ctx, loaded)
+	}
+	return Compare(ctx, CompareOptions{
+		Source: o.Source(), Target: o.Target.WithDatabase(o.Into), Tools: o.Tools, Jobs: o.Jobs,
+		CountsOnly: o.CountsOnly, Without: o.Without, Private: o.Private || loaded.Withheld, RefusedSettings: loaded.RefusedSettings, Progress: o.Progress, Now: o.Now,
+	})
+}
+
+// CompareLoaded compares a copy that was just loaded with its backup, as Compare does.
+// What the server refused while it was loaded comes first.
+func CompareLoaded(ctx context.Context, o Options, loaded *Loaded) ([]pgmedic.Check, error) {
+	checks, err := o.compareCopy(ctx, loaded)
+	if err != nil {
+		return nil, err
+	}
+	checks = WithRefused(checks, loaded.Refused)
+	if loaded.RefusedBefore > 0 {
+		checks = append([]pgmedic.Check{*refusedBefore(loaded.RefusedBefore)}, checks...)
+	}
+	return checks, nil
+}
+
+// CompareDefinitions is the part of Compare that holds the definition of each object,
+// and security labels, of the database that conn is connected to, with the backup.
+// It reads no rows.
+func CompareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, without dumpsql.Without) ([]pgmedic.Check, error) {
+	server, err := postgres.ReadServer(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	return compareDefinitions(ctx, conn, s, server, without)
+}
+
 // checkValues is the name of the check that compares values.
 const checkValues = "values"
 
 // compareContent compares rows, sequences and large objects.
 func compareContent(ctx context.Context, conn *pgx.Conn, o CompareOptions) ([]pgmedic.Check, error) {
 	if o.Without.Rows {
-		return []pgmedic.Check{{Name: "row counts", Outcome: pgmedic.OutcomeSkipped, Detail: "the copy has no rows, as was asked for"}}, nil
+		return []pgmedic.Check{{Name: "row counts", Outcome: pgmedic.OutcomeSkipped, Detail: "the copy has no rows, as requested"}}, nil
 	}
 	values := pgmedic.Check{Name: checkValues, Outcome: pgmedic.OutcomeSkipped, Detail: o.CountsOnly}
 	c := &comparison{CompareOptions: o, roots: map[string]*rootSum{}}
 	if o.CountsOnly == "" {
 		var err error
-		if c.sums, err = o.readSums(ctx); err != nil {
+		if c.sums, err = o.Sums(ctx); err != nil {
 			return nil, err
 		}
 		values.Detail = "counts only: the backup has no sums that this version of pgmedic can compare"
@@ -111,13 +148,13 @@ func (c *comparison) compare(ctx context.Context, conn *pgx.Conn) (pgmedic.Check
 		return check, err
 	}
 	if wrong := append(c.differing(), c.wrong...); len(wrong) > 0 {
-		return *failedCheck(check.Name, wrong), nil
+		return *FailedCheck(check.Name, wrong), nil
 	}
 	rows := int64(0)
 	for _, r := range c.roots {
 		rows += r.have.rows
 	}
-	check.Detail = fmt.Sprintf("%s rows in %s tables equal, value by value", pgmedic.Count(rows), pgmedic.Count(len(c.roots)))
+	check.Detail = fmt.Sprintf("%s in %s equal, value by value", words.Plural(rows, "row"), words.Plural(len(c.roots), "table"))
 	if len(equal) > 0 {
 		check.Detail += "; also " + strings.Join(equal, " and ")
 	}
@@ -160,7 +197,7 @@ func (c *comparison) notCompared(ctx context.Context, conn *pgx.Conn) error {
 		{views, "rows of materialized views, which the restore computed again"},
 	} {
 		if len(group.names) > 0 {
-			c.unread = append(c.unread, group.what+": "+some(group.names))
+			c.unread = append(c.unread, group.what+": "+words.FirstFew(group.names))
 		}
 	}
 	return nil
@@ -202,17 +239,17 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 		case !ok:
 			wrong = append(wrong, name+" is missing")
 		case got != expected:
-			wrong = append(wrong, fmt.Sprintf("%s has %s rows, the backup %s", name, pgmedic.Count(got), pgmedic.Count(expected)))
+			wrong = append(wrong, fmt.Sprintf("%s has %s, the backup %s", name, words.Plural(got, "row"), pgmedic.Count(expected)))
 		default:
 			total += got
 		}
 	}
-	check.Detail = fmt.Sprintf("%s rows in %s tables", pgmedic.Count(total), pgmedic.Count(len(have)))
+	check.Detail = words.Plural(total, "row") + " in " + words.Plural(len(have), "table")
 	if ofExtensions > 0 {
-		check.Detail += fmt.Sprintf("; %d tables of extensions not counted", ofExtensions)
+		check.Detail += "; " + words.Plural(ofExtensions, "table") + " of extensions not counted"
 	}
 	if len(wrong) > 0 {
-		return *failedCheck(check.Name, wrong), nil
+		return *FailedCheck(check.Name, wrong), nil
 	}
 	return check, nil
 }
@@ -220,12 +257,9 @@ func compareRows(ctx context.Context, conn *pgx.Conn, b *pgmedic.Backup, counted
 // compareDefinitions compares the definitions of objects, and their security labels
 // where there are any. What was left out of a copy on purpose may be missing.
 func compareDefinitions(ctx context.Context, conn *pgx.Conn, s Source, server pgmedic.Server, without dumpsql.Without) ([]pgmedic.Check, error) {
-	source, err := readInventory(ctx, s)
-	if errors.Is(err, errManyDefinitions) {
-		return []pgmedic.Check{{
-			Name: "schema", Outcome: pgmedic.OutcomeSkipped,
-			Detail: "the inventory lists more than " + pgmedic.Count(maxDefinitions) + " objects, too many to be compared",
-		}}, nil
+	source, err := ReadInventory(ctx, s)
+	if errors.Is(err, ErrManyDefinitions) {
+		return []pgmedic.Check{{Name: "schema", Outcome: pgmedic.OutcomeSkipped, Detail: ErrManyDefinitions.Error()}}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -262,24 +296,15 @@ func compareSchema(ctx context.Context, conn *pgx.Conn, source snapshot.Inventor
 	}
 	check.Detail = definitionWords(len(source.Definitions), without)
 	if diffs := withoutExpected(snapshot.CompareInventories(source.Definitions, copied), without); len(diffs) > 0 {
-		check = *failedCheck(check.Name, differences(diffs))
+		check = *FailedCheck(check.Name, differences(diffs))
 	}
 	return check, nil
 }
 
 func differences(diffs []snapshot.Difference) []string {
-	words := make([]string, len(diffs))
+	lines := make([]string, len(diffs))
 	for i, d := range diffs {
-		words[i] = d.String()
+		lines[i] = d.String()
 	}
-	return words
-}
-
-// some names the first few of many.
-func some(words []string) string {
-	const most = 5
-	if len(words) <= most {
-		return strings.Join(words, "; ")
-	}
-	return fmt.Sprintf("%s; and %d more", strings.Join(words[:most], "; "), len(words)-most)
+	return lines
 }

@@ -39,7 +39,7 @@ func compareDatabase(ctx context.Context, conn *pgx.Conn, o CompareOptions, vers
 	if !o.Without.Owners {
 		check.Detail = "encoding, locale, owner and settings are as recorded"
 		if want.Owner != have.Owner {
-			wrong = append(wrong, "its owner is another")
+			wrong = append(wrong, "its owner differs")
 		}
 	}
 	switch {
@@ -49,14 +49,14 @@ func compareDatabase(ctx context.Context, conn *pgx.Conn, o CompareOptions, vers
 	default:
 		check.Detail = "encoding, locale, owner, settings, access list and connection limit are as recorded"
 		if want.DefaultACL != have.DefaultACL || !sameGrants(want.ACL, have.ACL) {
-			wrong = append(wrong, "its access list is another")
+			wrong = append(wrong, "its access list differs")
 		}
 		if want.ConnectionLimit != have.ConnectionLimit {
-			wrong = append(wrong, "its connection limit is another")
+			wrong = append(wrong, "its connection limit differs")
 		}
 	}
 	if len(wrong) > 0 {
-		return *failedCheck(check.Name, wrong), nil
+		return *FailedCheck(check.Name, wrong), nil
 	}
 	return check, nil
 }
@@ -94,7 +94,7 @@ func differingSettings(want, have []pgmedic.Setting, refused []string) (wrong []
 	return wrong
 }
 
-// sameGrants compares access lists in whatever order.
+// sameGrants compares access lists, whatever their order.
 func sameGrants(a, b []pgmedic.Grant) bool {
 	sorted := func(grants []pgmedic.Grant) []pgmedic.Grant {
 		grants = slices.Clone(grants)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
@@ -30,7 +29,7 @@ func TestDamage(t *testing.T) {
 
 func testDamage(t *testing.T, compression seal.Compression) {
 	dsn := scratchtest.Database(t, server)
-	fixture.Exec(t, dsn, "CREATE TABLE patients AS SELECT n AS id, '"+patientData+"' AS name FROM generate_series(1, 3000) AS n")
+	fixture.Exec(t, dsn, "CREATE TABLE patients AS SELECT n AS id, '"+fixture.PatientData+"' AS name FROM generate_series(1, 3000) AS n")
 	c, dir := fixture.NewCatalogIn(t)
 	take := func() (*pgmedic.Backup, string) {
 		o := fixture.BackupOptions(t, dsn, c)
@@ -110,7 +109,7 @@ func testDamage(t *testing.T, compression seal.Compression) {
 				if object == "manifest.json" && bad == nil {
 					want = pgmedic.KindNotFound
 				}
-				wantGone(t, into, err, want)
+				fixture.WantGone(t, server, into, err, want)
 				_ = os.Remove(path)
 				if err := os.WriteFile(path, good, 0o600); err != nil {
 					t.Fatal(err)
@@ -126,70 +125,20 @@ func testDamage(t *testing.T, compression seal.Compression) {
 	}
 }
 
-// crafted stores a backup whose dump is the given SQL, as if pg_dump had
-// written it; change may falsify the manifest.
-func crafted(t *testing.T, c *catalog.Catalog, original *pgmedic.Backup, sql string, change func(*pgmedic.Backup)) *pgmedic.Backup {
-	t.Helper()
-	b := *original
-	b.StartedAt = time.Now().UTC()
-	b.FinishedAt = b.StartedAt
-	b.ID = catalog.NewID(b.StartedAt)
-	b.Objects, b.Tables = nil, slices.Clone(original.Tables)
-	for _, o := range original.Objects {
-		r, err := (restore.Source{Catalog: c, Backup: original}).Open(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		plain, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = r.Close()
-		if o.Role == pgmedic.RoleDump && sql != "" {
-			plain = []byte(sql)
-		}
-		var out bytes.Buffer
-		w, err := seal.NewWriter(&out, seal.Options{Compression: seal.Compression(b.Seal.Compression)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = w.Write(plain)
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		sum, err := w.Sum()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Store().Put(t.Context(), catalog.Key(&b, o.Name), &out); err != nil {
-			t.Fatal(err)
-		}
-		o.StoredBytes, o.SHA256, o.PlainBytes = sum.StoredBytes, sum.SHA256, sum.PlainBytes
-		b.Objects = append(b.Objects, o)
-	}
-	if change != nil {
-		change(&b)
-	}
-	if err := c.Commit(t.Context(), &b, nil); err != nil {
-		t.Fatal(err)
-	}
-	return &b
-}
-
 // TestBadSQL restores what the server refuses: it is named, and no row is told.
 func TestBadSQL(t *testing.T) {
-	_, c, original := clinic(t)
-	const table = "CREATE TABLE public.patients (id int, name text CHECK (name <> '" + patientData + "'));\n"
+	_, c, original := fixture.Clinic(t, server)
+	const table = "CREATE TABLE public.patients (id int, name text CHECK (name <> '" + fixture.PatientData + "'));\n"
 	for name, tt := range testkit.Some(t, 2, map[string]struct{ sql, want string }{
-		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + patientData + "\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: check violation (SQLSTATE 23514)`},
-		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + patientData + "\tx\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: invalid text representation (SQLSTATE 22P02)`},
-		"relation":        {"SELECT 1;\nSELECT '" + patientData + "' FROM x y;\n", "statement in line 2 of the dump: undefined table (SQLSTATE 42P01)"},
-		"syntax":          {"SELEKT '" + patientData + "';\n", "statement in line 1 of the dump: syntax error (SQLSTATE 42601)"},
-		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + patientData + "');\n", "statement in line 2 of the dump: check violation (SQLSTATE 23514)"},
+		"check violation": {table + "COPY public.patients (id, name) FROM stdin;\n1\t" + fixture.PatientData + "\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: check violation (SQLSTATE 23514)`},
+		"not a number":    {table + "COPY public.patients (id, name) FROM stdin;\n" + fixture.PatientData + "\tx\n\\.\n", `TABLE DATA "public"."patients": 1 row missing: invalid text representation (SQLSTATE 22P02)`},
+		"relation":        {"SELECT 1;\nSELECT '" + fixture.PatientData + "' FROM x y;\n", "statement in line 2 of the dump: undefined table (SQLSTATE 42P01)"},
+		"syntax":          {"SELEKT '" + fixture.PatientData + "';\n", "statement in line 1 of the dump: syntax error (SQLSTATE 42601)"},
+		"insert":          {table + "INSERT INTO public.patients VALUES (1, '" + fixture.PatientData + "');\n", "statement in line 2 of the dump: check violation (SQLSTATE 23514)"},
 	}) {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
-			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, nil), into))
+			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, fixture.Crafted(t, c, original, tt.sql, nil), into))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +156,7 @@ func TestBadSQL(t *testing.T) {
 // TestCompare restores dumps that load without an error and are not what was
 // backed up.
 func TestCompare(t *testing.T) {
-	_, c, original := clinic(t)
+	_, c, original := fixture.Clinic(t, server)
 	object, _ := original.Object(pgmedic.RoleDump)
 	r, err := (restore.Source{Catalog: c, Backup: original}).Open(t.Context(), object)
 	if err != nil {
@@ -224,7 +173,7 @@ func TestCompare(t *testing.T) {
 		words  []string
 	}{
 		"the same":         {string(good), nil, nil},
-		"a row less":       {strings.Replace(string(good), "30\t"+patientData+"\n", "", 1), nil, []string{"29 rows", "the backup 30"}},
+		"a row less":       {strings.Replace(string(good), "30\t"+fixture.PatientData+"\n", "", 1), nil, []string{"29 rows", "the backup 30"}},
 		"a row more":       {string(good) + "INSERT INTO public.patients VALUES (31, 'x');\n", nil, []string{"31 rows"}},
 		"a view less":      {string(good) + "DROP VIEW public.everyone;\n", nil, []string{"everyone", "missing"}},
 		"a key less":       {string(good) + "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey;\n", nil, []string{"patients_pkey"}},
@@ -238,17 +187,17 @@ func TestCompare(t *testing.T) {
 	}) {
 		t.Run(name, func(t *testing.T) {
 			into := fixture.Name(t, server)
-			o := fixture.RestoreOptions(t, server, c, crafted(t, c, original, tt.sql, tt.change), into)
+			o := fixture.RestoreOptions(t, server, c, fixture.Crafted(t, c, original, tt.sql, tt.change), into)
 			done, err := restore.Into(t.Context(), o)
 			if slices.Contains(tt.words, "psql command") {
-				wantGone(t, into, err, pgmedic.KindIntegrity, tt.words...)
+				fixture.WantGone(t, server, into, err, pgmedic.KindIntegrity, tt.words...)
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			missing := strings.Join(restore.Missing(done.Checks), "\n")
-			if done.Incomplete != (tt.words != nil) || !exists(t, into) {
+			if done.Incomplete != (tt.words != nil) || !fixture.Exists(t, server, into) {
 				t.Errorf("missing: %s", missing)
 			}
 			for _, word := range tt.words {

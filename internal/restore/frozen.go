@@ -21,7 +21,7 @@ type piece struct {
 	table int
 }
 
-// worthFreezing is from how many bytes on a table is loaded whole. Below, the new
+// worthFreezing is the size in bytes from which a table is loaded whole. Below it, the new
 // file that TRUNCATE makes would cost more than frozen rows save.
 const worthFreezing = 1 << 20
 
@@ -40,7 +40,7 @@ func pieces(b *pgmedic.Backup, jobs int) []piece {
 			shared[p.Table] = shared[p.Table] || len(c.Parts) > 1
 		}
 	}
-	// Where it takes longer than half as long again as each connection's share.
+	// It would take more than one and a half times each connection's share.
 	tooLarge := total / int64(jobs) * 3 / 2
 	whole := map[int]*piece{}
 	var all []piece
@@ -71,14 +71,14 @@ func pieces(b *pgmedic.Backup, jobs int) []piece {
 // frozen loads a table whole, in one transaction, with its rows frozen. It reports
 // false where that can't be, and then nothing is there: the chunks have to be loaded
 // one by one.
-func (l *rowLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done bool, err error) {
-	t := l.Backup.Tables[p.table]
+func (l *ChunkLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done bool, err error) {
+	t := l.source.Backup.Tables[p.table]
 	name := sqltext.QuoteQualified(t.Schema, t.Name)
-	passed := &passing{to: l.progress}
+	passed := &passing{to: l.meter}
 	err = inTransaction(ctx, conn, func() error {
 		// Only a table that this transaction made, or emptied, takes frozen rows.
 		if _, err := conn.Exec(ctx, "TRUNCATE ONLY "+name); err != nil {
-			return postgres.Wrap(err, "make ready to load table "+name)
+			return postgres.Wrap(err, "prepare to load table "+name)
 		}
 		for _, c := range p.chunks {
 			if err := l.copyChunk(ctx, conn, c, []string{name}, passed, snapshot.CopyInFrozenSQL); err != nil {
@@ -91,7 +91,7 @@ func (l *rowLoader) frozen(ctx context.Context, conn *pgx.Conn, p piece) (done b
 		return true, nil
 	}
 	passed.takeBack()
-	if refusedContent(err) && !conn.IsClosed() {
+	if postgres.RefusedContent(err) && !conn.IsClosed() {
 		return false, nil // of a row, or of the TRUNCATE itself: each chunk says which
 	}
 	return false, err

@@ -14,10 +14,11 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// GlobalsMode says what becomes of the roles and tablespaces of the backup's
-// server. They belong to the whole server, other databases too.
+// GlobalsMode says what is done with the roles and tablespaces of the backup's
+// server. They belong to the whole server, and so to other databases, too.
 type GlobalsMode string
 
 // The modes.
@@ -39,16 +40,23 @@ type Globals struct {
 	Made    []string `json:"made,omitempty"`
 	Changed []string `json:"changed,omitempty"`
 	Kept    []string `json:"kept,omitempty"`
+	// Superusers are those of Made and Changed that are superusers now.
+	Superusers []string `json:"superusers,omitempty"`
+	// Powerful are those of Made and Changed that are no superusers and get what reaches
+	// beyond their own databases, each with what that is: "ana" (pg_read_server_files).
+	Powerful []string `json:"powerful,omitempty"`
 	// NotGranted are memberships in new roles that old ones had: they are not given
 	// back unasked.
 	NotGranted []string `json:"not_granted,omitempty"`
 	// Tablespaces are those that were made.
 	Tablespaces []string `json:"tablespaces,omitempty"`
+	// NotPlaced are tablespaces that are missing and were not made (Options.Displaced).
+	NotPlaced []string `json:"not_placed,omitempty"`
 	// NotLabelled are the roles and tablespaces whose security label is not restored,
 	// each with its provider: the server has not loaded that one's library.
 	NotLabelled []string `json:"not_labelled,omitempty"`
 	// NotRun are kinds of statements of the backup's globals that pgmedic does not
-	// run, because pg_dumpall is not known to write such.
+	// run, because pg_dumpall does not write them.
 	NotRun []string `json:"not_run,omitempty"`
 }
 
@@ -59,10 +67,10 @@ func (g *Globals) Degraded() error {
 	case g == nil:
 	case len(g.NotLabelled) > 0:
 		return pgmedic.Errorf(pgmedic.KindDegraded, "add the providers' libraries to shared_preload_libraries, restart the server, and run SECURITY LABEL for each, or restore with --globals=all again",
-			"security labels are not restored: %s", some(g.NotLabelled))
+			"security labels are not restored: %s", words.FirstFew(g.NotLabelled))
 	case len(g.NotRun) > 0:
-		return pgmedic.Errorf(pgmedic.KindDegraded, "look into the backup's globals (RECOVER.md says how), and run by hand what is missing",
-			"the backup's globals have statements that were not run: %s", some(g.NotRun))
+		return pgmedic.Errorf(pgmedic.KindDegraded, "check the backup's globals (RECOVER.md says how), and run what is missing by hand",
+			"the backup's globals have statements that were not run: %s", words.FirstFew(g.NotRun))
 	}
 	return nil
 }
@@ -74,8 +82,8 @@ func (g Globals) String() string {
 		words string
 		names []string
 	}{
-		{"made", g.Made}, {"changed", g.Changed}, {"left as they are", g.Kept},
-		{"not granted", g.NotGranted}, {"tablespaces made", g.Tablespaces},
+		{"made", g.Made}, {"changed", g.Changed}, {"superusers among them", g.Superusers}, {"powerful among them", g.Powerful}, {"left as they are", g.Kept},
+		{"not granted", g.NotGranted}, {"tablespaces made", g.Tablespaces}, {"tablespaces not made", g.NotPlaced},
 		{"not labelled", g.NotLabelled}, {"not run", g.NotRun},
 	} {
 		names, rest := kind.names, ""
@@ -101,7 +109,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	}
 	// A session of its own: it speaks the encoding of the server that the
 	// statements came from.
-	conn, err := connectAdmin(ctx, s.Target, s.Maintenance)
+	conn, err := postgres.ConnectAdmin(ctx, s.Target, s.Maintenance)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +123,7 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := planGlobals(script, there, s.Globals)
+	plan := s.planGlobals(script, there)
 	if err := plan.leaveOutLabels(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -140,27 +148,27 @@ func (s *Session) restoreGlobals(ctx context.Context) (*Globals, error) {
 	return &plan.Globals, nil
 }
 
-// plannedGlobals is what restoreGlobals would do now.
-func (s *Session) plannedGlobals(ctx context.Context) (*Globals, error) {
-	script, err := s.readGlobals(ctx)
+// PlannedGlobals is what Load would make now of the backup's roles and tablespaces, in
+// the mode of o.Globals. Admin is a session of postgres.ConnectAdmin.
+func (o *Options) PlannedGlobals(ctx context.Context, admin *pgx.Conn) (*Globals, error) {
+	script, err := o.readGlobals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	there, err := readPresent(ctx, s.admin)
+	there, err := readPresent(ctx, admin)
 	if err != nil {
 		return nil, err
 	}
-	plan := planGlobals(script, there, s.Globals)
-	return &plan.Globals, plan.leaveOutLabels(ctx, s.admin)
+	plan := o.planGlobals(script, there)
+	return &plan.Globals, plan.leaveOutLabels(ctx, admin)
 }
 
-// confirmGlobals asks before roles that are there are changed: they are those of
-// other databases, too.
+// confirmGlobals asks before existing roles are changed: other databases use them, too.
 func (s *Session) confirmGlobals(ctx context.Context) error {
 	if s.Globals != GlobalsAll || s.ConfirmGlobals == nil {
 		return nil
 	}
-	g, err := s.plannedGlobals(ctx)
+	g, err := s.PlannedGlobals(ctx, s.admin)
 	if err != nil || len(g.Changed) == 0 {
 		return err
 	}
@@ -175,7 +183,7 @@ type afterGlobals struct {
 }
 
 func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
-	planned, err := s.plannedGlobals(ctx)
+	planned, err := s.PlannedGlobals(ctx, s.admin)
 	if err != nil {
 		return nil, err
 	}
@@ -203,12 +211,15 @@ func (s *Session) foreseeGlobals(ctx context.Context) (*afterGlobals, error) {
 	return after, nil
 }
 
-func (s *Session) readGlobals(ctx context.Context) (script dumpsql.GlobalsScript, err error) {
-	object, ok := s.Backup.Object(pgmedic.RoleGlobals)
+func (o *Options) readGlobals(ctx context.Context) (script dumpsql.GlobalsScript, err error) {
+	if o.Dump != nil {
+		return o.Dump.globals(ctx)
+	}
+	object, ok := o.Backup.Object(pgmedic.RoleGlobals)
 	if !ok {
 		return script, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup, or without --globals", "the manifest names no globals")
 	}
-	r, err := s.source().Open(ctx, object)
+	r, err := o.Source().Open(ctx, object)
 	if err != nil {
 		return script, err
 	}
@@ -223,11 +234,17 @@ func (s *Session) readGlobals(ctx context.Context) (script dumpsql.GlobalsScript
 type present struct {
 	me                 string
 	roles, tablespaces []string
+	// powerful are those of roles that have an attribute of superusers', are among
+	// powerfulRoles, or are members of such a role.
+	powerful []string
 }
 
 func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 	err = conn.QueryRow(ctx, `SELECT current_user::text, (SELECT array_agg(rolname::text) FROM pg_catalog.pg_roles),
-		(SELECT array_agg(spcname::text) FROM pg_catalog.pg_tablespace)`).Scan(&p.me, (*postgres.TextArray)(&p.roles), (*postgres.TextArray)(&p.tablespaces))
+		(SELECT array_agg(spcname::text) FROM pg_catalog.pg_tablespace),
+		(SELECT array_agg(r.rolname::text) FROM pg_catalog.pg_roles AS r WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS g
+			WHERE (g.rolsuper OR g.rolcreaterole OR g.rolbypassrls OR g.rolreplication OR g.rolname = ANY ($1)) AND pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER')))`, powerfulRoles()).
+		Scan(&p.me, (*postgres.TextArray)(&p.roles), (*postgres.TextArray)(&p.tablespaces), (*postgres.TextArray)(&p.powerful))
 	return p, postgres.Wrap(err, "list the roles and tablespaces")
 }
 
@@ -235,6 +252,16 @@ func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 type globalsPlan struct {
 	Globals
 	roles, tablespaces []dumpsql.GlobalStatement
+}
+
+// planGlobals is planGlobals in the mode of o.Globals, without the tablespaces if they are
+// displaced.
+func (o *Options) planGlobals(script dumpsql.GlobalsScript, there present) globalsPlan {
+	p := planGlobals(script, there, o.Globals)
+	if o.Displaced {
+		p.NotPlaced, p.Tablespaces, p.tablespaces = p.Tablespaces, nil, nil
+	}
+	return p
 }
 
 // planGlobals chooses the statements that make what is missing, and in the mode
@@ -284,8 +311,12 @@ func planGlobals(script dumpsql.GlobalsScript, there present, mode GlobalsMode) 
 			}
 		case touched(g.Roles[0]):
 			p.roles = append(p.roles, g)
+			if g.Superuser {
+				p.Superusers = append(p.Superusers, g.Roles[0])
+			}
 		}
 	}
+	p.Powerful = powerful(p.roles, p.Superusers, there.powerful)
 	return p
 }
 
@@ -317,7 +348,7 @@ func (p *globalsPlan) leaveOutLabels(ctx context.Context, conn *pgx.Conn) error 
 	return nil
 }
 
-// defaults sets a role to what pg_dumpall does not write out.
+// defaults sets the attributes of a role that pg_dumpall leaves out.
 func defaults(role string) []dumpsql.GlobalStatement {
 	alter := "ALTER ROLE " + sqltext.QuoteIdent(role)
 	return []dumpsql.GlobalStatement{

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/backup"
-	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -98,18 +96,6 @@ func hashed(names ...string) []string {
 	return statements
 }
 
-func takeBy(t *testing.T, dsn string, method backup.Method) (*catalog.Catalog, *pgmedic.Backup) {
-	t.Helper()
-	c := fixture.NewCatalog(t)
-	o := fixture.BackupOptions(t, dsn, c)
-	o.Method = method
-	b, err := backup.Take(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, b
-}
-
 // TestRestoreGivesWhatThereIs restores databases of which something can't be made,
 // or not in one pass: all else comes back, and what does not is named.
 func TestRestoreGivesWhatThereIs(t *testing.T) {
@@ -118,7 +104,7 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 			t.Run(name+", "+method, func(t *testing.T) {
 				dsn := scratchtest.Database(t, server)
 				fixture.Exec(t, dsn, odd.statements...)
-				c, b := takeBy(t, dsn, how)
+				c, b := fixture.TakeBy(t, dsn, how)
 				into := fixture.Name(t, server)
 				done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, into))
 				if err != nil {
@@ -139,8 +125,8 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 				}
 				t.Logf("%s", strings.Join(missing, "\n"))
 				fixture.WantKind(t, done.Degraded(), pgmedic.KindDegraded, "is not complete")
-				if !done.Incomplete || comment(t, into) != "" || !exists(t, into) {
-					t.Errorf("%+v, comment %q", done, comment(t, into))
+				if !done.Incomplete || fixture.Comment(t, server, into) != "" || !fixture.Exists(t, server, into) {
+					t.Errorf("%+v, comment %q", done, fixture.Comment(t, server, into))
 				}
 				left := fixture.Query[int64](t, server.DSN(into), "SELECT (SELECT count(*) FROM pg_class WHERE relname IN ('other', 'other_pkey', 'kept', 'kept_pkey', 'kept_more'))")
 				if left[0] < 2 {
@@ -151,127 +137,14 @@ func TestRestoreGivesWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestIncompleteStaysClosed: where what is missing keeps rows from others, nobody
-// else gets in, until a person who was shown that says so.
-func TestIncompleteStaysClosed(t *testing.T) {
-	testkit.OnlyAll(t, "it takes long")
-	for method, how := range fixture.BothMethods(t, 2) {
-		t.Run(method, func(t *testing.T) {
-			live, o := liveClinic(t, "CREATE FUNCTION gone() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
-				"ALTER TABLE patients ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON patients USING (gone() = 1)",
-				"UPDATE pg_catalog.pg_proc SET probin = '/nonexistent/lib', prosrc = 'gone', prosqlbody = NULL, prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'c') WHERE proname = 'gone'")
-			o.Catalog, o.Backup = takeBy(t, server.DSN(live), how)
-			open := func(database string) bool {
-				return fixture.Query[bool](t, server.DSN("postgres"), "SELECT has_database_privilege('pg_monitor', $1::text, 'CONNECT')", database)[0]
-			}
-			into := fixture.Name(t, server)
-			done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, o.Catalog, o.Backup, into))
-			if err != nil || !done.Withheld || open(into) {
-				t.Errorf("open %t: %+v, %v", open(into), done, err)
-			}
-			o.ConfirmIncomplete = func(restore.Incomplete) error { return nil }
-			if _, err := restore.Replace(t.Context(), o); err != nil || !open(live) {
-				t.Errorf("open %t: %v", open(live), err)
-			}
-		})
-	}
-}
-
-// oddClinic is a live clinic whose backup holds what no restore can bring back.
-func oddClinic(t *testing.T, how backup.Method) (live string, o restore.SwapOptions) {
-	t.Helper()
-	live, o = liveClinic(t,
-		"CREATE TABLE chain (id int, before int)", "INSERT INTO chain VALUES (1, NULL), (2, 1), (3, 2)",
-		"CREATE FUNCTION known(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT $1 IS NULL OR EXISTS (SELECT FROM public.chain WHERE id = $1)'",
-		"ALTER TABLE chain ADD CHECK (known(before))")
-	fixture.Exec(t, server.DSN(live), "DELETE FROM patients WHERE id > 30")
-	o.Catalog, o.Backup = takeBy(t, server.DSN(live), how)
-	fixture.Exec(t, server.DSN(live), "INSERT INTO patients SELECT n, 'new' FROM generate_series(31, 40) AS n")
-	return live, o
-}
-
-// TestReplaceIncomplete: a copy that is not complete is made live only if somebody
-// says so who was shown what is missing. Until then it stays where it is.
-func TestReplaceIncomplete(t *testing.T) {
-	for method, how := range fixture.Methods(t, 2) {
-		t.Run(method, func(t *testing.T) {
-			live, o := oddClinic(t, how)
-			no := pgmedic.Errorf(pgmedic.KindNotConfirmed, "", "no")
-			for _, confirm := range []func(restore.Incomplete) error{nil, func(restore.Incomplete) error { return no }} {
-				o.ConfirmIncomplete = confirm
-				_, err := restore.Replace(t.Context(), o)
-				fixture.WantKind(t, err, pgmedic.KindNotConfirmed, live, "is as it was", live+"__restore_")
-				if hint := pgmedic.HintOf(err); !strings.Contains(hint, "--resume --accept-differences") {
-					t.Errorf("hint %q", hint)
-				}
-				if patients(t, live) != 40 {
-					t.Error("the live database was replaced")
-				}
-			}
-			var copies []string
-			for _, name := range fixture.Databases(t, server) {
-				if strings.HasPrefix(name, live+"__") {
-					copies = append(copies, name)
-				}
-			}
-			if len(copies) != 1 || story(t, copies[0]).Refused != 1 { // the second run dropped the first's
-				t.Fatalf("left: %q", copies)
-			}
-
-			var shown restore.Incomplete
-			o.ConfirmIncomplete = func(i restore.Incomplete) error { shown = i; return nil }
-			done, err := restore.Resume(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if shown.Live != live || shown.Copy != copies[0] || !strings.Contains(strings.Join(shown.Missing, "\n"), `"public"."chain" has 0 rows`) {
-				t.Errorf("shown: %+v", shown)
-			}
-			fixture.WantKind(t, done.Degraded(), pgmedic.KindDegraded, "is not complete")
-			if !done.Incomplete || patients(t, live) != 30 {
-				t.Errorf("%+v, %d patients", done, patients(t, live))
-			}
-		})
-	}
-}
-
-// TestReplaceIncompleteAccepted goes through without a second run.
-func TestReplaceIncompleteAccepted(t *testing.T) {
-	testkit.OnlyAll(t, "it takes long")
-	live, o := oddClinic(t, backup.Parallel{Jobs: 2})
-	o.ConfirmIncomplete = func(i restore.Incomplete) error {
-		if len(i.Missing) != 2 || !strings.HasPrefix(i.Missing[0], "TABLE DATA public.chain: 3 rows missing") {
-			t.Errorf("shown: %q", i.Missing)
-		}
-		return nil
-	}
-	done, err := restore.Replace(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !done.Incomplete || len(done.Refused) != 1 || done.Refused[0].Rows != 3 || patients(t, live) != 30 {
-		t.Errorf("%+v", done)
-	}
-	failing := pgmedic.Errorf(pgmedic.KindFailed, "", "the terminal is gone")
-	o.ConfirmIncomplete = func(restore.Incomplete) error { return failing }
-	if _, err := restore.Replace(t.Context(), o); !errors.Is(err, failing) {
-		t.Errorf("got %v", err)
-	}
-	for _, name := range fixture.Databases(t, server) {
-		if strings.HasPrefix(name, live+"__restore") {
-			t.Errorf("database %s is left", name)
-		}
-	}
-}
-
 // TestManifestCountsOtherwise: a copy with other numbers of rows than the manifest
 // says is a copy all the same.
 func TestManifestCountsOtherwise(t *testing.T) {
-	_, c, b := clinic(t)
-	b = crafted(t, c, b, "", func(b *pgmedic.Backup) { b.Tables[0].Rows = 7 })
+	_, c, b := fixture.Clinic(t, server)
+	b = fixture.Crafted(t, c, b, "", func(b *pgmedic.Backup) { b.Tables[0].Rows = 7 })
 	into := fixture.Name(t, server)
 	done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, into))
-	if err != nil || !done.Incomplete || !exists(t, into) {
+	if err != nil || !done.Incomplete || !fixture.Exists(t, server, into) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if missing := restore.Missing(done.Checks); len(missing) != 1 || !strings.Contains(missing[0], "the backup 7") {
@@ -281,7 +154,7 @@ func TestManifestCountsOtherwise(t *testing.T) {
 
 // TestCommentDiffers: a difference in definitions leaves the copy.
 func TestCommentDiffers(t *testing.T) {
-	_, c, b := clinic(t)
+	_, c, b := fixture.Clinic(t, server)
 	object, _ := b.Object(pgmedic.RoleDump)
 	r, err := (restore.Source{Catalog: c, Backup: b}).Open(t.Context(), object)
 	if err != nil {
@@ -291,10 +164,10 @@ func TestCommentDiffers(t *testing.T) {
 	if err := errors.Join(err, r.Close()); err != nil {
 		t.Fatal(err)
 	}
-	b = crafted(t, c, b, string(dump)+"COMMENT ON TABLE public.patients IS 'another';\n", nil)
+	b = fixture.Crafted(t, c, b, string(dump)+"COMMENT ON TABLE public.patients IS 'another';\n", nil)
 	into := fixture.Name(t, server)
 	done, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, into))
-	if err != nil || !done.Incomplete || !exists(t, into) {
+	if err != nil || !done.Incomplete || !fixture.Exists(t, server, into) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if missing := restore.Missing(done.Checks); len(missing) != 1 || missing[0] != "comment table public.patients unexpected" {
@@ -309,7 +182,7 @@ func TestDamageLeavesNothing(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			fixture.Exec(t, dsn, oddities()["a check that reads its own table"].statements...)
-			c, b := takeBy(t, dsn, how)
+			c, b := fixture.TakeBy(t, dsn, how)
 			changed := *b
 			switch method {
 			case "plain": // what the manifest says of the bytes is not what they are
@@ -324,7 +197,7 @@ func TestDamageLeavesNothing(t *testing.T) {
 			}
 			into := fixture.Name(t, server)
 			_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, &changed, into))
-			wantGone(t, into, err, pgmedic.KindIntegrity)
+			fixture.WantGone(t, server, into, err, pgmedic.KindIntegrity)
 		})
 	}
 }

@@ -21,12 +21,9 @@ const (
 	maxTokenBytes = 1 << 20
 )
 
-// errManyDefinitions says that an inventory lists more than is compared.
-var errManyDefinitions = errors.New("too many objects to be compared")
-
-// room is how many bytes an object may have that describes tables: much for each,
-// and much for what is no table. What is larger is not what the manifest says that
-// it is. Of a backup that was opened with its key every byte is authentic.
+// room is how many bytes an object that describes tables may have: plenty for each
+// table, and plenty for everything else. A larger one is not what the manifest says
+// that it is. Of a backup that was opened with its key every byte is authentic.
 func (s Source) room(floor, perTable int64) int64 {
 	if s.Key != nil {
 		return 1 << 62
@@ -34,14 +31,18 @@ func (s Source) room(floor, perTable int64) int64 {
 	return floor + perTable*int64(len(s.Backup.Tables))
 }
 
-// tooLarge is the error of an object that is larger than what it describes.
+// tooLarge is the error for an object that is too large for what it describes.
 func (s Source) tooLarge(o pgmedic.Object) error {
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
 		"backup %s is damaged: %s is larger than any list of its %s tables", s.Backup.ID, o.Name, pgmedic.Count(len(s.Backup.Tables)))
 }
 
-// readInventory reads the list of the backup's objects, one by one.
-func readInventory(ctx context.Context, s Source) (inventory snapshot.Inventory, err error) {
+// ErrManyDefinitions says that an inventory lists more objects than are compared.
+var ErrManyDefinitions = errors.New("the inventory lists more than " + pgmedic.Count(maxDefinitions) + " objects, too many to be compared")
+
+// ReadInventory reads the list of the backup's objects, one by one. A list that is too long
+// to be held is ErrManyDefinitions.
+func ReadInventory(ctx context.Context, s Source) (inventory snapshot.Inventory, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleInventory)
 	if !ok {
 		return inventory, pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no inventory")
@@ -56,7 +57,7 @@ func readInventory(ctx context.Context, s Source) (inventory snapshot.Inventory,
 	defer func() { err = errors.Join(err, r.Close()) }()
 	in := &lenReader{r: r}
 	inventory, err = decodeInventory(in)
-	if errors.Is(err, errManyDefinitions) {
+	if errors.Is(err, ErrManyDefinitions) {
 		return inventory, err
 	}
 	// Only the end shows that it is what was written.
@@ -69,8 +70,8 @@ func readInventory(ctx context.Context, s Source) (inventory snapshot.Inventory,
 	return inventory, nil
 }
 
-// lenReader ends with an error where a reader of tokens asks for more than one
-// token may have.
+// lenReader ends with an error when a reader of tokens asks for more than one token
+// may have.
 type lenReader struct {
 	r    io.Reader
 	left int
@@ -114,10 +115,10 @@ func decodeInventory(in *lenReader) (inventory snapshot.Inventory, err error) {
 		case "security_labels":
 			err = decodeDefinitions(dec, next, token, &inventory.SecurityLabels)
 		default:
-			var other json.RawMessage // of a later version
+			var other json.RawMessage // a field of a later version
 			err = next(&other)
 		}
-		if errors.Is(err, errManyDefinitions) {
+		if errors.Is(err, ErrManyDefinitions) {
 			return inventory, err
 		}
 		if err != nil {
@@ -139,7 +140,7 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 	case t != json.Delim('['):
 		return fmt.Errorf("definitions are not a list")
 	}
-	*into = []snapshot.Definition{} // an empty list is not none
+	*into = []snapshot.Definition{} // an empty list, which differs from no list
 	kinds := map[string]string{}    // few, and each many times
 	bytes := 0
 	for dec.More() {
@@ -148,7 +149,7 @@ func decodeDefinitions(dec *json.Decoder, next func(any) error, token func() (js
 			return err
 		}
 		if bytes += len(d.Identity) + len(d.Hash) + len(d.Kind); len(*into) >= maxDefinitions || bytes > maxDefinitionBytes {
-			return errManyDefinitions
+			return ErrManyDefinitions
 		}
 		kind, known := kinds[d.Kind]
 		if !known {

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // prepareLabels refuses a server that has not loaded the libraries of the backup's
@@ -35,7 +36,7 @@ func (s *Session) prepareLabels(ctx context.Context) error {
 		"the server has not loaded the security label providers that the backup needs: %s", strings.Join(quoted(missing), ", "))
 }
 
-// compareLabels holds the security labels of a copy against those that the backup
+// compareLabels compares the security labels of a copy with those that the backup
 // recorded. Nil means that neither has any.
 func compareLabels(ctx context.Context, conn *pgx.Conn, source snapshot.Inventory, b *pgmedic.Backup, without dumpsql.Without) (*pgmedic.Check, error) {
 	copied, err := snapshot.ReadLabels(ctx, conn, snapshot.LeftOut{})
@@ -48,7 +49,7 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source snapshot.Inventor
 		check.Detail = "the backup does not record them: another version of pgmedic took it"
 		return check, nil
 	case without.Owners:
-		check.Detail = "left out with the owners, as was asked for"
+		check.Detail = "left out with the owners, as requested"
 		return check, nil
 	}
 	missing, err := databases.MissingLabelProviders(ctx, conn, b.Database.LabelProviders)
@@ -65,7 +66,7 @@ func compareLabels(ctx context.Context, conn *pgx.Conn, source snapshot.Inventor
 	}
 	switch {
 	case len(diffs) > 0:
-		check.Outcome, check.Detail = pgmedic.OutcomeFailed, some(differences(diffs))
+		check.Outcome, check.Detail = pgmedic.OutcomeFailed, words.FirstFew(differences(diffs))
 	case left > 0:
 		check.Detail = fmt.Sprintf("%s not restored and not compared: this server has not loaded the providers %s",
 			pgmedic.Count(left), strings.Join(quoted(missing), ", "))

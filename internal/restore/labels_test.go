@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -147,9 +148,9 @@ func swapLabelled(t *testing.T, own *scratch.Server, dsn string, c *catalog.Cata
 	t.Helper()
 	live := fixture.Target(t, dsn).Database()
 	t.Cleanup(func() { fixture.DropAll(t, own, live+"__") })
-	o := restore.SwapOptions{Options: fixture.RestoreOptions(t, own, c, b, ""), Live: live}
+	o := swap.Options{Options: fixture.RestoreOptions(t, own, c, b, ""), Live: live}
 	o.Globals = restore.GlobalsAll
-	done, err := restore.Replace(t.Context(), o)
+	done, err := swap.Replace(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,11 +204,11 @@ func withoutLibrary(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, role st
 		fixture.Exec(t, server.DSN("postgres"), "DROP ROLE IF EXISTS "+role)
 		o := fixture.RestoreOptions(t, server, c, b, fixture.Name(t, server))
 		_, err := restore.Into(t.Context(), o)
-		wantGone(t, o.Into, err, pgmedic.KindUsage, `security label providers that the backup needs: "dummy"`)
+		fixture.WantGone(t, server, o.Into, err, pgmedic.KindUsage, `security label providers that the backup needs: "dummy"`)
 		if !strings.Contains(pgmedic.HintOf(err), "shared_preload_libraries") {
 			t.Errorf("hint %s", pgmedic.HintOf(err))
 		}
-		p, err := restore.Foresee(t.Context(), restore.SwapOptions{Options: o})
+		p, err := restore.Foresee(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +242,7 @@ func withoutLibrary(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, role st
 // direct change of the catalogue leaves them, are backed up and reported all the
 // same; this needs no library.
 func TestLabelsNotRecorded(t *testing.T) {
-	dsn, c, b := ward(t, backup.Parallel{})
+	dsn, c, b := fixture.Ward(t, server, backup.Parallel{})
 	if len(b.Database.LabelProviders) > 0 {
 		t.Errorf("providers %q", b.Database.LabelProviders)
 	}
@@ -257,7 +258,7 @@ func TestLabelsNotRecorded(t *testing.T) {
 	}
 	o := fixture.RestoreOptions(t, server, c, b, fixture.Name(t, server))
 	_, err = restore.Into(t.Context(), o)
-	wantGone(t, o.Into, err, pgmedic.KindUsage, `"absent"`)
+	fixture.WantGone(t, server, o.Into, err, pgmedic.KindUsage, `"absent"`)
 	o.LabelsOptional = true
 	if _, err := restore.Load(t.Context(), o); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 // giveMemberships makes the roles that a private server was given members of the
 // groups that they were members of where the backup was taken, with the groups
 // that it takes, and lets them read past row-level security where they could.
-// Materialized views and indexes are made with the rights of their owner, who may
-// have them through a group only.
+// Materialized views and indexes are made with the rights of their owner, which the
+// owner may have only through a group.
 func (s *Session) giveMemberships(ctx context.Context, made []string) error {
 	if _, ok := s.Backup.Object(pgmedic.RoleGlobals); !ok || len(made) == 0 {
 		return nil
@@ -26,7 +26,7 @@ func (s *Session) giveMemberships(ctx context.Context, made []string) error {
 		return err
 	}
 	// A session of its own: it speaks the encoding that the statements are in.
-	conn, err := connectAdmin(ctx, s.Target, s.Maintenance)
+	conn, err := postgres.ConnectAdmin(ctx, s.Target, s.Maintenance)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type parallelLeft struct {
 
 // Ready implements Loader.
 func (p *parallel) Ready(ctx context.Context, s *Session) (err error) {
-	p.tool, err = s.Tools.Find(ctx, "pg_restore", s.atLeast())
+	p.tool, err = s.Tools.Find(ctx, "pg_restore", pgtool.AtLeast(s.Backup))
 	return err
 }
 
@@ -180,18 +180,14 @@ func (s *Session) jobs() int { return postgres.Jobs(s.Jobs) }
 
 // stage writes the archive of definitions to a file.
 func (*parallel) stage(ctx context.Context, s *Session, path string) error {
-	object, ok := s.Backup.Object(pgmedic.RoleSchema)
-	if !ok {
-		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "the manifest names no definitions")
-	}
-	return s.source().stage(ctx, object, path)
+	return s.Source().StageDefinitions(ctx, path)
 }
 
 // archiveMagic is what an archive of pg_dump begins with.
 const archiveMagic = "PGDMP"
 
-// stage writes an archive of definitions to a file: what is no archive, or is
-// larger than the database that it describes, is not let fill the disk.
+// stage writes an archive of definitions to a file: anything else, and
+// one that is larger than the database that it describes, must not fill the disk.
 func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (err error) {
 	if object.PlainBytes > s.room(256<<20+s.Backup.Database.SizeBytes, 64<<10) {
 		return s.tooLarge(object)
@@ -208,7 +204,7 @@ func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (
 	}
 	if string(head[:n]) != archiveMagic {
 		return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
-			"backup %s is damaged: %s is no archive of pg_dump", s.Backup.ID, object.Name)
+			"backup %s is damaged: %s is not an archive of pg_dump", s.Backup.ID, object.Name)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -219,7 +215,7 @@ func (s Source) stage(ctx context.Context, object pgmedic.Object, path string) (
 }
 
 // rest brings back pg_dump's own data, streamed, or from the staged archive where
-// it is in there with the definitions. It runs once: run twice it would double rows.
+// it is in there with the definitions. It runs once: a second run would duplicate rows.
 // What was refused of it is read once more for each further try.
 func (p *parallel) rest(ctx context.Context, l *statementLoader, schema string) error {
 	err := p.readRest(ctx, l.Session, schema, func(file string, stdin io.Reader) (err error) {
@@ -277,7 +273,7 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 			}
 			return nil
 		}
-		if err := setPath(ctx, d.conn, d.retryPath(st.Entry.Schema, d.own)); err != nil {
+		if err := postgres.SetPath(ctx, d.conn, d.retryPath(st.Entry.Schema, d.own)); err != nil {
 			return err
 		}
 		aborted := d.conn.PgConn().TxStatus() == 'E'
@@ -285,7 +281,7 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 		if err == nil || aborted && postgres.Code(err) == "25P02" {
 			return nil
 		}
-		if !refusedContent(err) {
+		if !postgres.RefusedContent(err) {
 			return err
 		}
 		if still[st.Entry.ID] == nil {
@@ -306,18 +302,18 @@ func (d *restLoad) pass(ctx context.Context, script io.Reader) (wentIn bool, err
 	return wentIn, nil
 }
 
-// readRest has do read the archive of pg_dump's own data: the file of the
+// readRest lets do read the archive of pg_dump's own data: the file of the
 // definitions where it is in there, or else a stream, to its end.
 func (*parallel) readRest(ctx context.Context, s *Session, schema string, do func(file string, stdin io.Reader) error) error {
 	object, ok := s.Backup.Object(pgmedic.RoleRest)
 	if !ok {
 		return do(schema, nil)
 	}
-	r, err := s.source().Open(ctx, object)
+	r, err := s.Source().Open(ctx, object)
 	if err != nil {
 		return err
 	}
-	in := &lockedReader{r: r}
+	in := pgtool.NewInput(r)
 	err = do("", in)
-	return errors.Join(in.readRest(ctx, err), in.Close())
+	return errors.Join(in.ReadRest(ctx, err), in.Close())
 }

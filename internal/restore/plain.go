@@ -5,15 +5,17 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
 // plain loads the one SQL stream of a plain backup, statement by statement.
 type plain struct {
 	refused []*refusal // what stayed refused
+	saw     dumped
 }
 
 // Ready implements Loader. It takes no program.
@@ -34,7 +36,7 @@ func (p *plain) Load(ctx context.Context, s *Session) error {
 		return err
 	}
 	l.note()
-	p.refused = l.refused
+	p.refused, p.saw = l.refused, l.dumped
 	return nil
 }
 
@@ -66,6 +68,7 @@ func (p *plain) Again(ctx context.Context, s *Session) error {
 // plainLoad is a plain backup's load going on.
 type plainLoad struct {
 	statementLoader
+	dumped
 	// rowsRefused is true where the rows of tables were refused that are to be tried
 	// again before constraints and triggers are made.
 	rowsRefused bool
@@ -94,25 +97,36 @@ func (l *plainLoad) load(ctx context.Context) error {
 	for _, f := range l.refused {
 		f.rows = counts[f.table]
 	}
+	l.rows = counts
 	return nil
 }
 
-// read opens the dump, has do read it, and returns the rows of each table. Only a
+// read opens the dump, lets do read it, and returns the rows of each table. Only a
 // stream that was read to its end is known to be what was written.
 func (l *plainLoad) read(ctx context.Context, object pgmedic.Object, m io.Writer, onTable func(string), do func(io.Reader) error) (map[string]int64, error) {
-	r, err := l.source().Open(ctx, object)
+	if l.Dump != nil {
+		return l.readDump(ctx, m, onTable, do)
+	}
+	r, err := l.Source().Open(ctx, object)
 	if err != nil {
 		return nil, err
 	}
-	sql := dumpsql.NewScript(r)
+	return l.readScript(ctx, dumpsql.NewScript(r), r, m, onTable, do)
+}
+
+// readScript is read for a script of what r holds, which it closes.
+func (l *plainLoad) readScript(ctx context.Context, sql *dumpsql.Script, r io.Closer, m io.Writer, onTable func(string), do func(io.Reader) error) (map[string]int64, error) {
 	sql.Without, sql.Rows.OnTable = l.Without, onTable
-	script := &lockedReader{r: fixedCloser{sql, r}}
-	err = do(io.TeeReader(script, m))
-	err = errors.Join(script.readRest(ctx, err), script.Close())
+	script := pgtool.NewInput(fixedCloser{sql, r})
+	err := do(io.TeeReader(script, m))
+	err = errors.Join(script.ReadRest(ctx, err), script.Close())
 	return sql.Rows.Counts(), err
 }
 
 func (l *plainLoad) statement(ctx context.Context, st *dumpsql.Statement) error {
+	if leaveOut, err := l.checkStatement(st); leaveOut || err != nil {
+		return err
+	}
 	if l.rowsRefused && st.Entry.IsPostData() {
 		l.rowsRefused = false
 		if err := l.again(ctx); err != nil {
@@ -165,36 +179,11 @@ type fixedCloser struct {
 	io.Closer
 }
 
-// lockedReader may be used by two goroutines, one after the other: what feeds a
-// program's input can be in a Read still when the program has ended.
-type lockedReader struct {
-	mu sync.Mutex
-	r  io.ReadCloser
-}
-
-// readRest reads what the program that ended with err has left. Only a stream
-// read to its end is known to be what was written. A program may stop before
-// that without an error, or because damage made it read nonsense: then the damage
-// is what is to be reported.
-func (l *lockedReader) readRest(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return err
+func isSuperuser(ctx context.Context, t postgres.Target) (bool, error) {
+	conn, err := postgres.Connect(ctx, t)
+	if err != nil {
+		return false, err
 	}
-	if _, rest := io.Copy(io.Discard, l); err == nil || pgmedic.KindOf(rest) == pgmedic.KindIntegrity {
-		return rest
-	}
-	return err
-}
-
-// Close closes what is read, once nobody reads it.
-func (l *lockedReader) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.r.Close()
-}
-
-func (l *lockedReader) Read(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.r.Read(p)
+	defer postgres.Close(ctx, conn)
+	return postgres.IsSuperuser(ctx, conn)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -27,11 +26,12 @@ type Preview struct {
 	Globals *Globals `json:"globals,omitempty"`
 	// Sessions would be ended by a swap.
 	Sessions int `json:"sessions,omitempty"`
-	// Standbys and Outside are what a swap does not carry over, or what acts by
+	// Standbys and Outside are what a swap does not carry over, or what goes on by
 	// itself.
 	Standbys []string            `json:"standbys,omitempty"`
 	Outside  []databases.Outside `json:"outside,omitempty"`
-	Checks   []pgmedic.Check     `json:"checks"`
+	// Checks are the checks that were made, in that order.
+	Checks []pgmedic.Check `json:"checks"`
 	// DataDirectory is the server's own folder, where the role may know it.
 	DataDirectory string `json:"-"`
 
@@ -41,7 +41,9 @@ type Preview struct {
 // Obstacle returns the first error that the restore would end with, or nil.
 func (p *Preview) Obstacle() error { return p.obstacle }
 
-func (p *Preview) check(name, good string, err error) {
+// Check adds a check to the preview: that of what was found to be good, or failed with
+// err. The first error is the Obstacle.
+func (p *Preview) Check(name, good string, err error) {
 	c := pgmedic.Check{Name: name, Outcome: pgmedic.OutcomeOK, Detail: good}
 	if err != nil {
 		c.Outcome, c.Detail, c.Hint = pgmedic.OutcomeFailed, err.Error(), pgmedic.HintOf(err)
@@ -52,35 +54,30 @@ func (p *Preview) check(name, good string, err error) {
 	p.Checks = append(p.Checks, c)
 }
 
-// Foresee says what Into would do, or Replace where o.Live is set. It makes
-// nothing and takes no lock. Of what either refuses it finds all that is known
-// before a row is loaded, except for the privileges that single objects take.
-func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
-	p := &Preview{Swap: o.Live != "", Database: o.Into}
-	if p.Swap {
-		p.Database, o.Into = o.Live, databases.DerivedName(o.Live, "__restore_"+newSuffix())
-	}
-	o.Maintenance = cmp.Or(o.Maintenance, "postgres")
-	s, err := open(ctx, o.Options)
+// Foresee says what Into would do. Where o.Of is set it says what making a copy
+// that is to take that name would do; obstacles to taking the name are the caller's to
+// find. It makes nothing and takes no lock. Of what a restore refuses it finds all
+// that is known before a row is loaded, except for the privileges that single objects
+// take.
+func Foresee(ctx context.Context, o Options) (*Preview, error) {
+	p := &Preview{Swap: o.Of != "", Database: cmp.Or(o.Of, o.Into)}
+	s, err := open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close(ctx)
 	p.fill(&o)
-	p.check("programs", "pg_restore is there, where the backup needs it", s.loader.Ready(ctx, s))
-	if err := p.look(ctx, "globals", "the backup's roles and tablespaces can be read", s.checkUnread(ctx)); err != nil {
+	p.Check("programs", "pg_restore is installed, if the backup needs it", s.loader.Ready(ctx, s))
+	if err := p.Look(ctx, "globals", "the backup's roles and tablespaces can be read", s.checkUnread(ctx)); err != nil {
 		return nil, err
 	}
 	if err := p.needs(ctx, s); err != nil {
 		return nil, err
 	}
-	if p.Swap {
-		err = p.swap(ctx, &swapRun{admin: s.admin, server: s.server}, &o)
-	} else {
-		err = p.into(ctx, s)
-	}
-	if err != nil {
-		return nil, err
+	if !p.Swap {
+		if err := p.into(ctx, s); err != nil {
+			return nil, err
+		}
 	}
 	if settings, err := postgres.ReadSettings(ctx, s.admin, []string{"data_directory"}); err == nil {
 		p.DataDirectory = settings["data_directory"]
@@ -88,17 +85,17 @@ func Foresee(ctx context.Context, o SwapOptions) (*Preview, error) {
 	return p, nil
 }
 
-// look is check, except for an error that says nothing of the restore: that of a
-// server that fails to answer, or an interrupt.
-func (p *Preview) look(ctx context.Context, name, good string, err error) error {
+// Look is Check, except for an error that says nothing about the restore: a server
+// that fails to answer, or an interrupt.
+func (p *Preview) Look(ctx context.Context, name, good string, err error) error {
 	if postgres.Code(err) != "" || ctx.Err() != nil {
 		return err
 	}
-	p.check(name, good, err)
+	p.Check(name, good, err)
 	return nil
 }
 
-// into looks whether the name can be had.
+// into checks whether the name is free.
 func (p *Preview) into(ctx context.Context, s *Session) error {
 	left, err := halfLoaded(ctx, s.admin, s.Into)
 	if err == nil && left == nil {
@@ -111,10 +108,10 @@ func (p *Preview) into(ctx context.Context, s *Session) error {
 	if left != nil {
 		good = fmt.Sprintf("%q is what a restore left half done, and would be dropped", s.Into)
 	}
-	return p.look(ctx, "database", good, err)
+	return p.Look(ctx, "database", good, err)
 }
 
-func (p *Preview) fill(o *SwapOptions) {
+func (p *Preview) fill(o *Options) {
 	p.BackupID, p.DatabaseBytes = o.Backup.ID, o.Backup.Database.SizeBytes
 	p.Steps = []string{"create", "load", "analyze", "properties", "compare"}
 	if o.Globals != GlobalsNone {
@@ -131,21 +128,15 @@ func (p *Preview) fill(o *SwapOptions) {
 		case pgmedic.RoleGlobals, pgmedic.RoleRecovery:
 		}
 	}
-	if p.Swap {
-		if o.SafetyBackup != nil {
-			p.Steps = append(p.Steps, "safety backup")
-		}
-		p.Steps = append(p.Steps, "swap")
-	}
 }
 
-// needs looks for what the new database needs of the server.
+// needs checks for what the new database needs from the server.
 func (p *Preview) needs(ctx context.Context, s *Session) error {
 	words := fmt.Sprintf("PostgreSQL %s, as it was", s.server.Version)
 	if was := s.Backup.Server; was.Major() != s.server.Major() {
 		words = fmt.Sprintf("PostgreSQL %s, the backup is of %s: definitions can't be compared", s.server.Version, was.Version)
 	}
-	p.check("server", words, refuseStandby(s.server))
+	p.Check("server", words, databases.RefuseStandby(s.server))
 	// They make what is missing on a scratch server only.
 	s.CreateRoles, s.TablespaceDir = false, nil
 	roles, tablespaces, then := s.prepareRoles, s.prepareTablespaces, ""
@@ -154,7 +145,7 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 		if err != nil {
 			return err
 		}
-		p.Globals, then = &after.Globals, ", once those are made that the globals have"
+		p.Globals, then = &after.Globals, ", once those in the globals are made"
 		roles = func(context.Context) error { return after.roles }
 		tablespaces = func(context.Context) error { return after.tablespaces }
 	}
@@ -162,16 +153,16 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 		name, good string
 		look       func(context.Context) error
 	}{
-		{"roles", fmt.Sprintf("the %d that the backup needs are there%s", len(s.Backup.Database.Roles), then), roles},
+		{"roles", fmt.Sprintf("the %d that the backup needs exist%s", len(s.Backup.Database.Roles), then), roles},
 		{"privileges", "the role may make the database and give it to its owner", s.refusePowerless},
-		{"tablespaces", "those that the backup needs are there" + then, tablespaces},
-		{"extensions", fmt.Sprintf("the %d that the backup needs are there", len(s.Backup.Database.Extensions)), s.refuseMissingExtensions},
+		{"tablespaces", "those that the backup needs exist" + then, tablespaces},
+		{"extensions", fmt.Sprintf("the %d that the backup needs exist", len(s.Backup.Database.Extensions)), s.refuseMissingExtensions},
 		{"security labels", fmt.Sprintf("the %d providers that the backup needs are loaded", len(s.Backup.Database.LabelProviders)), s.prepareLabels},
 	} {
 		if need.name == "security labels" && len(s.Backup.Database.LabelProviders) == 0 {
 			continue
 		}
-		if err := p.look(ctx, need.name, need.good, need.look(ctx)); err != nil {
+		if err := p.Look(ctx, need.name, need.good, need.look(ctx)); err != nil {
 			return err
 		}
 	}
@@ -179,38 +170,4 @@ func (p *Preview) needs(ctx context.Context, s *Session) error {
 		return err
 	}
 	return p.bound(ctx, s)
-}
-
-// swap looks for what would keep the live database from being replaced.
-func (p *Preview) swap(ctx context.Context, run *swapRun, o *SwapOptions) error {
-	if err := o.refuseName(); err != nil {
-		p.check("database", "", err)
-		return nil
-	}
-	if err := o.refusePart(); err != nil {
-		p.check("scope", "", err)
-	}
-	p.check("source", "the backup is of this server and database", o.refuseOther(run.server, o.Live, o.FromServer))
-	if err := p.look(ctx, "lock", "no other run works on the database", databases.RefuseRunLocked(ctx, run.admin, o.Live)); err != nil {
-		return err
-	}
-	left, err := run.leftovers(ctx, o, "")
-	if err != nil || len(left) > 0 {
-		if err := p.look(ctx, "leftovers", strings.Join(left, ", ")+" of restores that are dead would be dropped", err); err != nil {
-			return err
-		}
-	}
-	switch err := run.refuseFullDisk(ctx, o); {
-	case postgres.Code(err) != "" || ctx.Err() != nil:
-		return err
-	case err != nil:
-		p.check("disk", "", err)
-	}
-	plan, err := run.plan(ctx, o, databases.DerivedName(o.Live, "__before_"+newSuffix()))
-	p.Sessions, p.Outside, p.Standbys = plan.Sessions, plan.Outside, plan.Standbys
-	good := fmt.Sprintf("%d sessions would be ended, and the old database be kept", plan.Sessions)
-	if !plan.LiveExists {
-		good = "the database does not exist: nothing would be kept"
-	}
-	return p.look(ctx, "swap", good, err)
 }

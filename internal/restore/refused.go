@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Refusal is one thing of a backup that the server did not take: an object, or the
@@ -16,7 +17,7 @@ import (
 type Refusal struct {
 	// Object is its kind and name, in pg_dump's words.
 	Object string `json:"object"`
-	// Rows is how many rows are missing for it; zero for an object.
+	// Rows is how many rows are missing because of it; zero for an object.
 	Rows int64 `json:"rows,omitempty"`
 	// SQLState is the server's code, and Reason says what it stands for. Neither
 	// holds a value.
@@ -26,7 +27,9 @@ type Refusal struct {
 	// something about the server and nothing about the backup.
 	Extension bool `json:"-"`
 
-	entry dumpsql.Entry // zero for a statement that has none
+	// Entry is what pg_dump says of it in a dump's list; zero for a statement that has
+	// none.
+	Entry dumpsql.Entry `json:"-"`
 }
 
 // String returns one line.
@@ -44,23 +47,23 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("%s: %s%s (SQLSTATE %s)", r.Object, rows, r.Reason, r.SQLState)
 }
 
-// protects reports whether what was refused may have kept somebody from reading or
-// changing what they are not to.
+// protects reports whether what was refused may have kept a user from reading or
+// changing what that user must not.
 func (r Refusal) protects() bool {
-	return slices.Contains([]string{"ROW SECURITY", "POLICY", "ACL", "DEFAULT ACL", "SECURITY LABEL"}, r.entry.Type)
+	return slices.Contains([]string{"ROW SECURITY", "POLICY", "ACL", "DEFAULT ACL", "SECURITY LABEL"}, r.Entry.Type)
 }
 
 func refusalOf(entry dumpsql.Entry, object string, rows int64, err error) Refusal {
 	code := postgres.Code(err)
-	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: entry.Type == "EXTENSION", entry: entry}
+	r := Refusal{Object: object, Rows: rows, SQLState: code, Reason: "refused", Extension: entry.Type == "EXTENSION", Entry: entry}
 	if code != "" {
 		r.Reason = postgres.Condition(code)
 	}
 	return r
 }
 
-// refuse notes what stays refused, with the error of the last try. Of several refusals
-// of one object the first counts, or else one that says more than that it is there.
+// refuse records what stays refused, with the error of the last try. Of several refusals
+// of one object the first counts, unless it only says that the object exists.
 func (s *Session) refuse(entry dumpsql.Entry, object string, rows int64, err error) {
 	r := refusalOf(entry, object, rows, err)
 	var server *postgres.ServerError
@@ -100,33 +103,11 @@ func alreadyThere(code string) bool {
 	return slices.Contains([]string{"42P06", "42P07", "42710", "42712", "42723"}, code)
 }
 
-// refusedContent reports whether the server refused a statement or rows for what they
-// say, or for what this server has not got: others may go in. It did not, where it
-// has no room, no memory or no session any more, or found damage.
-func refusedContent(err error) bool {
-	code := postgres.Code(err)
-	if len(code) != 5 {
-		return false
-	}
-	switch code {
-	case "58P01", // a library that is not installed
-		"55000": // a library that must be loaded at the server's start
-		return true
-	case "XX001", "XX002":
-		return false
-	}
-	switch code[:2] {
-	case "08", "25", "28", "40", "53", "55", "57", "58":
-		return false
-	}
-	return true
-}
-
 // MaxItems is how many missing or different things a check lists.
 const MaxItems = 10_000
 
-// checkRestores is the name of the check that lists what was refused.
-const checkRestores = "restores"
+// CheckRestores is the name of the check that lists what was refused.
+const CheckRestores = "restores"
 
 // RefusedCheck is the check that a restore has where something was refused. It is
 // nil where nothing was.
@@ -138,22 +119,23 @@ func RefusedCheck(refused []Refusal) *pgmedic.Check {
 	for i, r := range refused {
 		lines[i] = r.String()
 	}
-	c := failedCheck(checkRestores, lines)
-	c.Hint = "what else there is was restored; docs/troubleshooting.md says what each reason can mean"
+	c := FailedCheck(CheckRestores, lines)
+	c.Hint = "everything else was restored; docs/troubleshooting.md says what each reason can mean"
 	return c
 }
 
-// withRefused puts what was refused before what the comparison found.
-func withRefused(checks []pgmedic.Check, refused []Refusal) []pgmedic.Check {
+// WithRefused puts what was refused before what the comparison found.
+func WithRefused(checks []pgmedic.Check, refused []Refusal) []pgmedic.Check {
 	if c := RefusedCheck(refused); c != nil {
 		return append([]pgmedic.Check{*c}, checks...)
 	}
 	return checks
 }
 
-// failedCheck is a check that failed for each of the things listed.
-func failedCheck(name string, items []string) *pgmedic.Check {
-	c := &pgmedic.Check{Name: name, Outcome: pgmedic.OutcomeFailed, Detail: some(items), Items: items}
+// FailedCheck is a check that failed for each of the things listed. It lists MaxItems
+// of them, and how many more there are.
+func FailedCheck(name string, items []string) *pgmedic.Check {
+	c := &pgmedic.Check{Name: name, Outcome: pgmedic.OutcomeFailed, Detail: words.FirstFew(items), Items: items}
 	if len(items) > MaxItems {
 		c.Items = append(slices.Clone(items[:MaxItems]), fmt.Sprintf("… and %s more", pgmedic.Count(len(items)-MaxItems)))
 	}
@@ -175,13 +157,21 @@ func Missing(checks []pgmedic.Check) (lines []string) {
 	return lines
 }
 
-// incomplete is the error that says of a copy which is there that it is not all
-// that was backed up, or nil. It is no failure of what was done.
-func incomplete(database string, checks []pgmedic.Check) error {
+// refusedBefore is the check of a copy that a dead restore loaded: only how much was
+// refused is known.
+func refusedBefore(n int) *pgmedic.Check {
+	return FailedCheck(CheckRestores, []string{
+		fmt.Sprintf("things that were refused when the copy was loaded: %s; what of it the comparison sees is named below", pgmedic.Count(n)),
+	})
+}
+
+// IncompleteError is the error that says that a copy exists and lacks part of what was
+// backed up, or nil. It does not mean that the restore failed.
+func IncompleteError(database string, checks []pgmedic.Check) error {
 	missing := Missing(checks)
 	if len(missing) == 0 {
 		return nil
 	}
-	return pgmedic.Errorf(pgmedic.KindDegraded, "the list is above, and whole in the receipt and with --json; all else is restored",
+	return pgmedic.Errorf(pgmedic.KindDegraded, "the list is above, and whole in the receipt and with --json; everything else is restored",
 		"database %q is not complete: things that are missing or differ from the backup: %s", database, pgmedic.Count(len(missing)))
 }

@@ -1,6 +1,7 @@
 // Package restore brings a backup back: into a new database, always, which is
-// compared with what the backup recorded before anything else happens. A live
-// database is then replaced by renaming both, and can be put back the same way.
+// compared with what the backup recorded before anything else happens. Package swap
+// puts such a copy in a live database's place; package rescue brings single tables
+// back beside the living ones.
 package restore
 
 import (
@@ -10,8 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +32,9 @@ import (
 type Options struct {
 	Catalog *catalog.Catalog
 	Backup  *pgmedic.Backup
+	// Dump, if not nil, is restored in place of a backup. Backup is then what
+	// Dump.Describe returned, and no Catalog is needed.
+	Dump *Dump
 	// Key opens the backup where it is encrypted.
 	Key *seal.Key
 	// Target is the server; which database it names does not matter.
@@ -52,14 +54,18 @@ type Options struct {
 	Tools   pgtool.Finder
 	// CreateRoles makes the roles that the backup needs and the server lacks,
 	// unable to log in. For scratch servers: on a real one, roles carry rights
-	// that somebody has to decide about.
+	// that its administrator has to decide about.
 	CreateRoles bool
 	// TablespaceDir gives the folder for a tablespace that the server lacks;
 	// nil means that a missing tablespace is an error. For scratch servers.
 	TablespaceDir func(name string) (string, error)
 	// Globals says whether the backup's roles and tablespaces are made first.
 	Globals GlobalsMode
-	// ConfirmGlobals is shown what becomes of the roles before anything is done, if
+	// Displaced is true where the backup was taken of a copy whose tablespaces are not where
+	// those of the source were. Its globals make roles alone: a tablespace would be made in a
+	// folder that goes with the copy.
+	Displaced bool
+	// ConfirmGlobals is called with what becomes of the roles before anything is done, if
 	// some that are there would change; an error stops the run. Nil confirms
 	// everything.
 	ConfirmGlobals func(Globals) error
@@ -75,8 +81,8 @@ type Options struct {
 	// CountsOnly, if not empty, is why the rows of the copy are only counted, and not
 	// compared value by value.
 	CountsOnly string
-	// ShowData, if not nil, is told the server's own words for what it refused, which
-	// may quote rows: they are for a person who asked for them, and for nothing else.
+	// ShowData, if not nil, receives the server's own messages for what it refused, which
+	// may quote rows: they are only for a person who asked for them.
 	ShowData func(object, words string)
 	Progress func(pgmedic.Event)
 	Logger   *slog.Logger
@@ -90,11 +96,11 @@ type Options struct {
 // constraints and indexes included, and returns nil only if every byte that it
 // used was authenticated or hashed to what the manifest says. It never touches
 // another database, and on an error it leaves the half-filled one to its
-// caller, who drops it. What the server refuses for what it says is no error: it is
-// named by Session.refuse, and all else is brought back.
+// caller, who drops it. A refusal by the server because of the content is not an
+// error: Session.refuse records it, and all else is brought back.
 //
-// Ready is called once before, and before anything is made: it looks for the
-// programs that Load takes.
+// Ready is called once before Load, and before anything is made: it looks for the
+// programs that Load needs.
 //
 // Again may be called after Load, with the session of the same database under another
 // name: it tries once more what was refused, and names what stays refused.
@@ -114,7 +120,7 @@ type Session struct {
 	// admin makes, names and drops databases; server is what it is connected to.
 	admin  *pgx.Conn
 	server pgmedic.Server
-	steps  []pgmedic.Step
+	steps  progress.Steps
 	// refusedSettings are those that the server did not take.
 	refusedSettings []string
 
@@ -126,18 +132,8 @@ type Session struct {
 	refused   []Refusal
 }
 
-func (o *Options) source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
-
-// atLeast is the major version of the pg_dump that made the backup: an older
-// client program may not know all that it wrote. It is zero, which any version
-// satisfies, where none is recorded.
-func (s *Session) atLeast() int { return atLeast(s.Backup) }
-
-func atLeast(b *pgmedic.Backup) int {
-	major, _, _ := strings.Cut(b.Programs.PgDump, ".")
-	n, _ := strconv.Atoi(major)
-	return n
-}
+// Source is the backup to read from.
+func (o *Options) Source() Source { return Source{Catalog: o.Catalog, Backup: o.Backup, Key: o.Key} }
 
 // Loaded is what a restore into a new database did.
 type Loaded struct {
@@ -151,8 +147,9 @@ type Loaded struct {
 	// Withheld is true where the copy stays closed to everyone but its owner and
 	// superusers, because something is missing that keeps rows from others.
 	Withheld bool
-	// refusedBefore is how much was refused by a run before this one.
-	refusedBefore int
+	// RefusedBefore is how much was refused by a run before this one, which loaded the
+	// copy; what it was is not known any more.
+	RefusedBefore int
 	// loader knows what was refused; nil where a run before this one loaded the copy.
 	loader Loader
 	// Globals is what was made before, if it was asked for.
@@ -170,15 +167,20 @@ func loaderOf(m pgmedic.Method) (Loader, error) {
 	return nil, pgmedic.Errorf(pgmedic.KindUsage, "update pgmedic on this host", "this version can't restore a %q backup", m)
 }
 
-func (o *Options) check() error {
-	if o.Catalog == nil || o.Backup == nil || o.Into == "" || o.Logger == nil || o.Now == nil {
+// Check refuses options that can't be right, and a backup whose manifest contradicts
+// itself; it fills in the defaults, and makes the backup one that needs no roles where
+// owners are left out. Load, Into and Foresee call it themselves.
+func (o *Options) Check() error {
+	if o.Catalog == nil && o.Dump == nil || o.Backup == nil || o.Into == "" || o.Logger == nil || o.Now == nil {
 		return errors.New("restore: Catalog, Backup, Into, Logger and Now are required")
 	}
-	if err := o.Backup.Check(); err != nil {
-		return err
+	if o.Dump == nil {
+		if err := o.Backup.Check(); err != nil {
+			return err
+		}
 	}
 	if o.Maintenance == "" {
-		o.Maintenance = "postgres"
+		o.Maintenance = postgres.DefaultMaintenance
 	}
 	if o.By == "" {
 		o.By = "restore"
@@ -203,55 +205,18 @@ func ownerless(b *pgmedic.Backup) *pgmedic.Backup {
 	return &changed
 }
 
-// connectAdmin opens a session that makes, names and drops databases. Their names
-// and those of roles are as they are stored.
-func connectAdmin(ctx context.Context, t postgres.Target, maintenance string) (*pgx.Conn, error) {
-	conn, err := postgres.ConnectBytes(ctx, t.WithDatabase(maintenance))
-	if err != nil {
-		return nil, err
-	}
-	return withCommit(ctx, conn, "local")
-}
-
-// connectLocal opens a session whose commits are on the server's own disk. It
-// waits for no standby: one that is lost would keep it waiting, and what it has
-// begun, for ever.
-func connectLocal(ctx context.Context, t postgres.Target) (*pgx.Conn, error) {
-	conn, err := postgres.Connect(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	return withCommit(ctx, conn, "local")
-}
-
-// withCommit says what the session's commits wait for. It closes the session where
-// that can't be said.
-//
-// Through a pooler it stays as it is rather than be off: should pgmedic be killed,
-// the application could be given the server session next.
-func withCommit(ctx context.Context, conn *pgx.Conn, commit string) (*pgx.Conn, error) {
-	if commit == "off" && postgres.Pooled(conn) {
-		return conn, nil
-	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = "+commit); err != nil {
-		postgres.Close(ctx, conn)
-		return nil, postgres.Wrap(err, "set up the session")
-	}
-	return conn, nil
-}
-
 // open is how each restore into a new database begins: it connects, and makes
 // nothing. The caller closes the session.
 func open(ctx context.Context, o Options) (*Session, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into)}
+	s := &Session{Options: o, Database: o.Target.WithDatabase(o.Into), steps: progress.Steps{Report: o.Progress, Now: o.Now}}
 	var err error
 	if s.loader, err = loaderOf(o.Backup.Method); err != nil {
 		return nil, err
 	}
-	if s.admin, err = connectAdmin(ctx, o.Target, o.Maintenance); err != nil {
+	if s.admin, err = postgres.ConnectAdmin(ctx, o.Target, o.Maintenance); err != nil {
 		return nil, err
 	}
 	if s.server, err = postgres.ReadServer(ctx, s.admin); err != nil {
@@ -317,10 +282,13 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return nil, err
 	}
 	if err := s.Step("load", func() error { return s.loader.Load(ctx, s) }); err != nil {
+		if s.Dump != nil {
+			return nil, fmt.Errorf("load the dump: %w", err)
+		}
 		return nil, fmt.Errorf("load backup %s: %w", s.Backup.ID, err)
 	}
 	failpoint.Hit(ctx, "restore-loaded")
-	if err := detachSubscriptions(ctx, s.Database); err != nil {
+	if err := databases.DetachSubscriptions(ctx, s.Database); err != nil {
 		return nil, err
 	}
 	if err := s.Step("analyze", func() error { return s.analyze(ctx) }); err != nil {
@@ -328,7 +296,7 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 	}
 	failpoint.Hit(ctx, "restore-analyzed")
 	loaded := &Loaded{loader: s.loader, Seconds: progress.Seconds(s.Now().Sub(began)), Refused: s.refusals(), Withheld: slices.ContainsFunc(s.refused, Refusal.protects)}
-	// Last, for they would hinder the sessions that load the rows, and let others in.
+	// Last, because they would hinder the sessions that load the rows, and let others in.
 	err := s.Step("properties", func() error {
 		refused, err := s.applyLate(ctx)
 		loaded.RefusedSettings = slices.Concat(s.refusedSettings, refused)
@@ -338,14 +306,14 @@ func (s *Session) fill(ctx context.Context, began time.Time) (*Loaded, error) {
 		return err
 	})
 	failpoint.Hit(ctx, "restore-properties")
-	loaded.Steps = s.steps
+	loaded.Steps = s.steps.Done
 	return loaded, err
 }
 
 // create makes the empty database, having looked first for everything that
 // would stop the load halfway.
 func (s *Session) create(ctx context.Context) error {
-	if err := refuseStandby(s.server); err != nil {
+	if err := databases.RefuseStandby(s.server); err != nil {
 		return err
 	}
 	if err := s.refuseTaken(ctx); err != nil {
@@ -360,13 +328,13 @@ func (s *Session) create(ctx context.Context) error {
 		return fmt.Errorf("create database %q: %w", s.Into, context.Cause(ctx))
 	}
 	// Not interrupted: whether an interrupted CREATE DATABASE made one or not
-	// is not known, and one without a story would be nobody's to drop.
+	// is not known, and no run would drop one without a story.
 	err := databases.Create(context.WithoutCancel(ctx), s.admin, s.Into, s.Backup.Database, s.server.VersionNum)
 	if err != nil {
 		return err
 	}
 	failpoint.Hit(ctx, "restore-created")
-	// Whatever ends us from here on, the database says what it is.
+	// However this process ends from here on, the database says what it is.
 	now, err := databases.ServerTime(ctx, s.admin)
 	if err == nil {
 		err = databases.SetStory(ctx, s.admin, s.Into, pgmedic.Story{
@@ -427,24 +395,14 @@ func (s *Session) applyLate(ctx context.Context) (refused []string, err error) {
 }
 
 // Step measures one part of the restore and records how long it took.
-func (s *Session) Step(name string, do func() error) error {
-	took, err := progress.Step{Name: name, Report: s.report, Now: s.Now}.Do(do)
-	s.steps = append(s.steps, took)
-	return err
-}
-
-func (s *Session) report(e pgmedic.Event) {
-	if s.Progress != nil {
-		s.Progress(e)
-	}
-}
+func (s *Session) Step(name string, do func() error) error { return s.steps.Do(name, do) }
 
 // Drop drops a database that a restore made, also when ctx has ended. What leads to
 // the DROP DATABASE takes thirty seconds at most.
 func Drop(ctx context.Context, t postgres.Target, maintenance, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	conn, err := connectAdmin(ctx, t, maintenance)
+	conn, err := postgres.ConnectAdmin(ctx, t, maintenance)
 	if err != nil {
 		return err
 	}
@@ -453,22 +411,13 @@ func Drop(ctx context.Context, t postgres.Target, maintenance, name string) erro
 	if err != nil {
 		return err
 	}
-	return dropDatabase(ctx, conn, t.WithDatabase(name), server.VersionNum)
+	return databases.DropWhole(ctx, conn, t.WithDatabase(name), server.VersionNum)
 }
 
-// dropDatabase drops a database of ours with its subscriptions, which would
-// keep it from being dropped.
-func dropDatabase(ctx context.Context, admin *pgx.Conn, t postgres.Target, versionNum int) error {
-	var subscribed bool
-	err := admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription AS s
-		JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid WHERE d.datname = $1)`, t.Database()).Scan(&subscribed)
-	if err != nil {
-		return postgres.Wrap(err, "look for subscriptions")
+// DropCopy drops the copy that a restore with these options made, as Drop does.
+func DropCopy(ctx context.Context, o Options) error {
+	if err := Drop(ctx, o.Target, o.Maintenance, o.Into); err != nil {
+		return fmt.Errorf("the restored copy is still there: %w", err)
 	}
-	if subscribed {
-		if err := dropSubscriptions(ctx, t); err != nil {
-			return err
-		}
-	}
-	return databases.Drop(ctx, admin, t.Database(), versionNum)
+	return nil
 }

@@ -24,51 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(scratchtest.Main(m, scratch.Options{Settings: settings}, func(s *scratch.Server) { server = s }))
 }
 
-// patientData stands in rows, and must never stand in an error.
-const patientData = "Jane Patient 1970-01-01"
-
-// clinic makes a small database and a backup of it.
-func clinic(t *testing.T, more ...string) (dsn string, c *catalog.Catalog, b *pgmedic.Backup) {
-	t.Helper()
-	dsn = scratchtest.Database(t, server)
-	fixture.Exec(t, dsn, append([]string{
-		"CREATE TABLE patients (id int PRIMARY KEY, name text)",
-		"INSERT INTO patients SELECT n, '" + patientData + "' FROM generate_series(1, 30) AS n",
-		"CREATE VIEW everyone AS SELECT * FROM patients",
-		"COMMENT ON DATABASE " + fixture.Target(t, dsn).Database() + " IS 'the clinic''s own comment'",
-	}, more...)...)
-	c = fixture.NewCatalog(t)
-	return dsn, c, fixture.TakeBackup(t, dsn, c)
-}
-
-func comment(t *testing.T, database string) string {
-	t.Helper()
-	return fixture.Query[string](t, server.DSN("postgres"),
-		"SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1", database)[0]
-}
-
-func exists(t *testing.T, database string) bool {
-	t.Helper()
-	return fixture.Query[bool](t, server.DSN("postgres"), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database)[0]
-}
-
-// wantGone fails the test unless a restore failed as it should and left no
-// database.
-func wantGone(t *testing.T, into string, err error, kind pgmedic.Kind, words ...string) {
-	t.Helper()
-	fixture.WantKind(t, err, kind, words...)
-	for _, text := range []string{err.Error(), pgmedic.HintOf(err)} {
-		if strings.Contains(text, "Patient") {
-			t.Errorf("the message holds a row: %s", text)
-		}
-	}
-	if exists(t, into) {
-		t.Errorf("database %s is still there", into)
-	}
-}
-
 func TestInto(t *testing.T) {
-	dsn, c, b := clinic(t)
+	dsn, c, b := fixture.Clinic(t, server)
 	name := fixture.Name(t, server)
 	var events []string
 	o := fixture.RestoreOptions(t, server, c, b, name)
@@ -87,14 +44,14 @@ func TestInto(t *testing.T) {
 	if got := strings.Join(events, " "); got != "create load analyze properties compare" {
 		t.Errorf("steps %q", got)
 	}
-	if got := comment(t, name); got != "the clinic's own comment" {
+	if got := fixture.Comment(t, server, name); got != "the clinic's own comment" {
 		t.Errorf("comment %q", got)
 	}
 	fixture.WantEqual(t, fixture.Place{Server: server, Database: fixture.Target(t, dsn).Database()}, fixture.Place{Server: server, Database: name})
 }
 
 func TestIntoExisting(t *testing.T) {
-	dsn, c, b := clinic(t)
+	dsn, c, b := fixture.Clinic(t, server)
 	live := fixture.Target(t, dsn).Database()
 	fixture.Exec(t, dsn, "INSERT INTO patients VALUES (99, 'new')")
 	_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, live))
@@ -105,7 +62,7 @@ func TestIntoExisting(t *testing.T) {
 }
 
 func TestMissingRolesAndTablespaces(t *testing.T) {
-	_, c, b := clinic(t)
+	_, c, b := fixture.Clinic(t, server)
 	for name, tt := range map[string]struct {
 		change func(d *pgmedic.Database)
 		words  []string
@@ -123,7 +80,7 @@ func TestMissingRolesAndTablespaces(t *testing.T) {
 			into := fixture.Name(t, server)
 			roles := fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_roles")[0]
 			_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, &changed, into))
-			wantGone(t, into, err, pgmedic.KindNotFound, tt.words...)
+			fixture.WantGone(t, server, into, err, pgmedic.KindNotFound, tt.words...)
 			if got := fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_roles")[0]; got != roles {
 				t.Errorf("%d roles, there were %d", got, roles)
 			}
@@ -132,18 +89,18 @@ func TestMissingRolesAndTablespaces(t *testing.T) {
 }
 
 func TestMissingExtension(t *testing.T) {
-	_, c, b := clinic(t)
+	_, c, b := fixture.Clinic(t, server)
 	changed := *b
 	changed.Database.Extensions = append(changed.Database.Extensions, pgmedic.Extension{Name: "not_installed_here", Schema: "public"})
 	into := fixture.Name(t, server)
 	_, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, &changed, into))
-	wantGone(t, into, err, pgmedic.KindUsage, "not_installed_here")
+	fixture.WantGone(t, server, into, err, pgmedic.KindUsage, "not_installed_here")
 }
 
 // TestPublicSchemaGone restores a database whose schema public was dropped: a
 // dump does not say so, and the copy is no worse for having one.
 func TestPublicSchemaGone(t *testing.T) {
-	_, c, b := clinic(t, "CREATE SCHEMA care", "ALTER TABLE patients SET SCHEMA care", "DROP VIEW everyone", "DROP SCHEMA public")
+	_, c, b := fixture.Clinic(t, server, "CREATE SCHEMA care", "ALTER TABLE patients SET SCHEMA care", "DROP VIEW everyone", "DROP SCHEMA public")
 	if _, err := restore.Into(t.Context(), fixture.RestoreOptions(t, server, c, b, fixture.Name(t, server))); err != nil {
 		t.Error(err)
 	}
@@ -152,7 +109,7 @@ func TestPublicSchemaGone(t *testing.T) {
 // TestSubscription restores a subscription that has a slot on its publisher.
 // The copy must let go of the slot, and be as easy to drop as any.
 func TestSubscription(t *testing.T) {
-	dsn, c, b := clinic(t, "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false)")
+	dsn, c, b := fixture.Clinic(t, server, "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false)")
 	t.Cleanup(func() {
 		fixture.Exec(t, dsn, "ALTER SUBSCRIPTION feed SET (slot_name = NONE)", "DROP SUBSCRIPTION feed")
 	})
@@ -168,7 +125,7 @@ func TestSubscription(t *testing.T) {
 	if got := fixture.Query[string](t, server.DSN(name), slots)[0]; got != "nonefalse" {
 		t.Errorf("the copy has %q, want no slot, disabled", got)
 	}
-	if err := restore.Drop(t.Context(), o.Target, "postgres", name); err != nil || exists(t, name) {
+	if err := restore.Drop(t.Context(), o.Target, "postgres", name); err != nil || fixture.Exists(t, server, name) {
 		t.Errorf("drop the copy: %v", err)
 	}
 	// A restore that fails after it has made the subscription.
@@ -182,7 +139,7 @@ func TestSubscription(t *testing.T) {
 		}
 	}
 	_, err := restore.Into(ctx, o)
-	wantGone(t, into, err, pgmedic.KindInterrupted)
+	fixture.WantGone(t, server, into, err, pgmedic.KindInterrupted)
 	if got := fixture.Query[string](t, dsn, slots)[0]; got != "feedfalse" {
 		t.Errorf("the original has now %q", got)
 	}
@@ -191,7 +148,7 @@ func TestSubscription(t *testing.T) {
 // TestCancelledAtEachStep interrupts a restore at the beginning of each step
 // and in the middle of the load.
 func TestCancelledAtEachStep(t *testing.T) {
-	dsn, c, b := clinic(t)
+	dsn, c, b := fixture.Clinic(t, server)
 	for _, step := range []string{"create", "load", "middle", "analyze", "properties", "compare", "end"} {
 		t.Run(step, func(t *testing.T) {
 			into := fixture.Name(t, server)
@@ -211,7 +168,7 @@ func TestCancelledAtEachStep(t *testing.T) {
 				}
 			}
 			_, err := restore.Into(ctx, o)
-			wantGone(t, into, err, pgmedic.KindInterrupted)
+			fixture.WantGone(t, server, into, err, pgmedic.KindInterrupted)
 			check()
 		})
 	}
@@ -221,7 +178,7 @@ func TestCancelledAtEachStep(t *testing.T) {
 }
 
 func TestUnreadableStore(t *testing.T) {
-	_, c, b := clinic(t)
+	_, c, b := fixture.Clinic(t, server)
 	into := fixture.Name(t, server)
 	o := fixture.RestoreOptions(t, server, c, b, into)
 	failure := pgmedic.Errorf(pgmedic.KindUnreachable, "", "read: %w", fixture.ErrInjected)
@@ -233,7 +190,7 @@ func TestUnreadableStore(t *testing.T) {
 	} {
 		o.Catalog = catalog.New(&fixture.Faulty{Store: c.Store(), OnOpen: onOpen})
 		_, err := restore.Into(t.Context(), o)
-		wantGone(t, into, err, pgmedic.KindUnreachable)
+		fixture.WantGone(t, server, into, err, pgmedic.KindUnreachable)
 		if !errors.Is(err, fixture.ErrInjected) {
 			t.Errorf("%s: the cause is not in the error: %v", name, err)
 		}
@@ -241,7 +198,7 @@ func TestUnreadableStore(t *testing.T) {
 }
 
 func TestServerKilledMidway(t *testing.T) {
-	_, c, b := clinic(t)
+	_, c, b := fixture.Clinic(t, server)
 	own := scratchtest.New(t, scratch.Options{})
 	o := fixture.RestoreOptions(t, own, c, b, "copy")
 	o.Catalog = catalog.New(&fixture.Faulty{Store: c.Store(), OnOpen: func(key string, r io.ReadCloser) (io.ReadCloser, error) {

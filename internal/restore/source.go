@@ -37,7 +37,7 @@ func (s Source) Open(ctx context.Context, o pgmedic.Object) (io.ReadCloser, erro
 		return nil, err
 	}
 	options := s.options()
-	if o.Role == pgmedic.RoleRecovery { // plain text, for who has nothing to open it with
+	if o.Role == pgmedic.RoleRecovery { // plain text, so that it can be read without a key
 		options = seal.Options{Compression: seal.CompressionNone}
 	}
 	if options.Encryption == seal.EncryptionAES256CBC {
@@ -71,7 +71,7 @@ func (s Source) missingObject(ctx context.Context, err error, o pgmedic.Object) 
 	case lookErr != nil:
 		return fmt.Errorf("open %s: %w", o.Name, lookErr)
 	case !there:
-		return pgmedic.Errorf(pgmedic.KindUnreachable, "look at the store: pgmedic list", "backup %s was deleted while it was read", s.Backup.ID)
+		return pgmedic.Errorf(pgmedic.KindUnreachable, "pgmedic list shows what is in the store", "backup %s was deleted while it was read", s.Backup.ID)
 	}
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup: `pgmedic list` shows them",
 		"backup %s is damaged: %s is missing", s.Backup.ID, o.Name)
@@ -88,7 +88,7 @@ type rewinder struct {
 	open func() (io.ReadCloser, error)
 }
 
-// Seek opens the object anew. It knows no other place than the beginning.
+// Seek opens the object again. It can seek to the beginning only.
 func (r *rewinder) Seek(offset int64, whence int) (int64, error) {
 	if offset != 0 || whence != io.SeekStart {
 		return 0, errors.New("a stored object is read from its beginning")
@@ -119,7 +119,7 @@ func (o *objectReader) Read(p []byte) (int, error) {
 func (o *objectReader) Close() error { return errors.Join(o.r.Close(), o.src.Close()) }
 
 // OpenChunk opens one chunk for reading, from its pack by range. Like
-// Open's, the reader believes nothing before the end.
+// the reader of Open, it reports a complete chunk only at its end.
 func (s Source) OpenChunk(ctx context.Context, chunk pgmedic.Chunk) (*ChunkReader, error) {
 	pack := pgmedic.Object{Name: chunk.Pack}
 	src, err := s.Catalog.Store().Open(ctx, catalog.Key(s.Backup, chunk.Pack), chunk.Offset, chunk.StoredBytes)
@@ -167,7 +167,7 @@ func (r *ChunkReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the chunk once nobody reads it.
+// Close closes the chunk once no Read is running.
 func (r *ChunkReader) Close() error {
 	r.reading.Lock()
 	defer r.reading.Unlock()

@@ -22,8 +22,8 @@ const stagingOwner = "owner"
 // removes those that a killed process left. The caller calls remove.
 func makeStaging() (dir string, remove func(), err error) {
 	sweepStaging()
-	// It has its name only once its owner is known: one without an owner has to be
-	// left alone for a while, for it may be another process's that is making it.
+	// It gets its name only once its owner is known: one without an owner has to be
+	// left alone for a while, because another process may be making it.
 	dir, err = os.MkdirTemp("", "."+stagingPattern)
 	if err != nil {
 		return "", nil, fmt.Errorf("make a folder for the definitions: %w", err)
@@ -49,8 +49,8 @@ func makeStaging() (dir string, remove func(), err error) {
 	return dir, remove, nil
 }
 
-// sweepStaging removes the folders whose owner is dead. What can't be looked at
-// is another user's.
+// sweepStaging removes the folders whose owner is dead. Those that can't be read belong
+// to another user.
 func sweepStaging() {
 	found, _ := filepath.Glob(filepath.Join(os.TempDir(), stagingPattern)) // the patterns are good ones
 	begun, _ := filepath.Glob(filepath.Join(os.TempDir(), "."+stagingPattern))
@@ -67,7 +67,7 @@ func sweepStaging() {
 }
 
 func abandoned(root *os.Root) bool {
-	// Whoever made the folder may put anything there: no waiting for the other
+	// The user who made the folder may put anything there: do not wait for the other
 	// end of a pipe.
 	owner, err := root.OpenFile(stagingOwner, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) { // being made at this moment, or its maker died then

@@ -94,7 +94,7 @@ func (l *statementLoader) run(ctx context.Context, st *dumpsql.Statement) error 
 	case err == nil:
 		l.isDefault(st.SQL)
 		return nil
-	case !refusedContent(err):
+	case !postgres.RefusedContent(err):
 		return err
 	}
 	l.hold(st, err)
@@ -136,7 +136,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 				l.went[f.entry.ID]++
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case refusedContent(err):
+			case postgres.RefusedContent(err):
 				f.err = err
 				still = append(still, f)
 			default:
@@ -153,7 +153,7 @@ func (l *statementLoader) definitionsAgain(ctx context.Context) error {
 // searchFor gives the session the search path with which what was refused is tried
 // again, and the settings that the dump had there.
 func (l *statementLoader) searchFor(ctx context.Context, f *refusal) error {
-	if err := setPath(ctx, l.conn, l.retryPath(f.entry.Schema, l.own)); err != nil {
+	if err := postgres.SetPath(ctx, l.conn, l.retryPath(f.entry.Schema, l.own)); err != nil {
 		return err
 	}
 	return l.setDefaults(ctx, f.defaults)
@@ -170,7 +170,7 @@ func (l *statementLoader) setDefaults(ctx context.Context, defaults map[string]s
 
 // backToDump gives the session what the dump relies on.
 func (l *statementLoader) backToDump(ctx context.Context) error {
-	if err := setPath(ctx, l.conn, ""); err != nil {
+	if err := postgres.SetPath(ctx, l.conn, ""); err != nil {
 		return err
 	}
 	return l.setDefaults(ctx, l.defaults)
@@ -213,7 +213,7 @@ func (l *statementLoader) entriesAgain(ctx context.Context, tool pgtool.Tool, ar
 	return l.backToDump(ctx)
 }
 
-// note hands on what stays refused. An entry of an archive may have been made by
+// note reports what stays refused. An entry of an archive may have been made by
 // pg_restore but for one of its statements: that it is there is then no refusal.
 func (l *statementLoader) note() {
 	for _, f := range l.refused {
@@ -234,7 +234,7 @@ func (l *statementLoader) note() {
 	}
 }
 
-// errTooMany stands for what was refused and could not be held to be tried again.
+// errTooMany is the error for what was refused and could not be held for another try.
 var errTooMany = errors.New("refused")
 
 // rowsAgain reads a dump once more for the rows that were refused, and reports
@@ -246,13 +246,13 @@ func (l *statementLoader) rowsAgain(ctx context.Context, dump io.Reader, wanted 
 		if f == nil {
 			return nil
 		}
-		if err := setPath(ctx, l.conn, l.retryPath(st.Entry.Schema, l.own)); err != nil {
+		if err := postgres.SetPath(ctx, l.conn, l.retryPath(st.Entry.Schema, l.own)); err != nil {
 			return err
 		}
 		switch err := st.Run(ctx, l.conn); {
 		case err == nil:
 			went[f] = true
-		case refusedContent(err):
+		case postgres.RefusedContent(err):
 			f.err = err
 		default:
 			return err

@@ -19,11 +19,12 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/progress"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// readSums reads the sums that the backup recorded, or nil where there are none that
+// Sums reads the sums of rows that the backup recorded, or nil where there are none that
 // this version can compare.
-func (s Source) readSums(ctx context.Context) (sums *digest.Database, err error) {
+func (s Source) Sums(ctx context.Context) (sums *digest.Database, err error) {
 	object, ok := s.Backup.Object(pgmedic.RoleSums)
 	if !ok {
 		return nil, nil //nolint:nilnil // there are none
@@ -66,7 +67,7 @@ func (s Source) badSums(o pgmedic.Object) error {
 		"backup %s is damaged: %s does not hold the sums of its tables", s.Backup.ID, o.Name)
 }
 
-// comparison holds the values of a copy against the sums of its backup.
+// comparison compares the values of a copy with the sums of its backup.
 type comparison struct {
 	CompareOptions
 	sums *digest.Database
@@ -116,8 +117,8 @@ type reading struct {
 // each row passes its executor then.
 const readAgain = 64 << 20
 
-// readWhole is up to how many bytes a table is read whole by one of several
-// connections.
+// readWhole is the size in bytes up to which one of several connections reads a table
+// whole.
 func readWhole(extents []snapshot.Extent, jobs int) int64 {
 	var total int64
 	for _, e := range extents {
@@ -250,8 +251,8 @@ func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *prog
 	return nil
 }
 
-// differing says of each table how it differs, in the manifest's order; counts are
-// not its business.
+// differing says how each table differs, in the manifest's order, except for the number
+// of rows.
 func (c *comparison) differing() (wrong []string) {
 	names := make([]string, 0, len(c.roots))
 	for name := range c.roots {
@@ -265,7 +266,7 @@ func (c *comparison) differing() (wrong []string) {
 		case len(r.unreadable) > 0:
 			wrong = append(wrong, strings.Join(r.unreadable, ", ")+" lacks columns that the backup has")
 		case r.want.sum != r.have.sum:
-			wrong = append(wrong, fmt.Sprintf("%s has %s rows as the backup, with other values", name, pgmedic.Count(r.have.rows)))
+			wrong = append(wrong, fmt.Sprintf("%s has %s, as in the backup, with other values", name, words.Plural(r.have.rows, "row")))
 		case r.want.generated != r.have.generated:
 			wrong = append(wrong, fmt.Sprintf("the generated columns of %s (%s) have other values", name, strings.Join(quoted(r.generated), ", ")))
 		}
@@ -290,7 +291,7 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 	if c.sums.LargeObjects != nil || c.Backup.Method == pgmedic.MethodPlain {
 		return nil
 	}
-	tool, err := c.Tools.Find(ctx, "pg_restore", atLeast(c.Backup))
+	tool, err := c.Tools.Find(ctx, "pg_restore", pgtool.AtLeast(c.Backup))
 	if err != nil {
 		return err
 	}
@@ -299,7 +300,7 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	in := &lockedReader{r: r}
+	in := pgtool.NewInput(r)
 	var objects digest.LargeObject
 	calls := dumpsql.Calls{LargeObject: &objects, Sequence: func(name string, value int64, called bool) {
 		c.sums.Sequences = append(c.sums.Sequences, digest.Sequence{Name: name, Value: value, Called: called})
@@ -310,7 +311,7 @@ func (c *comparison) outside(ctx context.Context) (err error) {
 		_, err = io.Copy(counter, process)
 		err = errors.Join(err, process.Close())
 	}
-	err = errors.Join(in.readRest(ctx, err), in.Close())
+	err = errors.Join(in.ReadRest(ctx, err), in.Close())
 	if err == nil && !counter.Complete() {
 		err = pgmedic.Errorf(pgmedic.KindIntegrity, "restore from another backup", "%s ends in the middle", object.Name)
 	}
@@ -362,7 +363,7 @@ func (c *comparison) compareOutside(ctx context.Context) (equal []string, err er
 	case err != nil:
 		return nil, err
 	case total.Count != c.sums.LargeObjects.Count:
-		c.wrong = append(c.wrong, fmt.Sprintf("there are %s large objects, in the backup %s",
+		c.wrong = append(c.wrong, fmt.Sprintf("there are %s large objects, the backup has %s",
 			pgmedic.Count(total.Count), pgmedic.Count(c.sums.LargeObjects.Count)))
 	case total.Sum != c.sums.LargeObjects.Sum:
 		c.wrong = append(c.wrong, "large objects have other contents")

@@ -9,14 +9,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 )
 
-// comparing are the options to compare what a restore made.
-func (o *Options) comparing(loaded *Loaded) CompareOptions {
-	return CompareOptions{
-		Source: o.source(), Target: o.Target.WithDatabase(o.Into), Tools: o.Tools, Jobs: o.Jobs,
-		CountsOnly: o.CountsOnly, Without: o.Without, Private: o.Private || loaded.Withheld, RefusedSettings: loaded.RefusedSettings, Progress: o.Progress, Now: o.Now,
-	}
-}
-
 // expected reports whether a difference is what was asked for. Owners and access
 // lists are part of most definitions, so that without them only the presence of
 // objects can be compared.

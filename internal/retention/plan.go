@@ -33,6 +33,20 @@ type Backup struct {
 	// Proven is true where a drill proved it in any store and it was found bad in none,
 	// Claimed where nothing tells who wrote the receipts that say so.
 	Proven, Claimed bool
+	// Refused is true where a drill proved it in the same way, and this host refuses it
+	// wherever it is: one that is not encrypted, or that no trusted signer signed.
+	Refused bool
+	// Unclean is true where what was backed up was damaged already: such a backup is relied
+	// on where there is no other.
+	Unclean bool
+	// Parent is the id of the backup that an incremental one needs; empty for others.
+	Parent string
+	// Needed says why it is kept whatever the windows are, beside what Plan knows itself;
+	// empty where it is not.
+	Needed string
+	// ShrunkFrom is the id of the newest backup that has far more, where this one is shrunk;
+	// empty where it is not.
+	ShrunkFrom string
 	// Holds keep it: those of all stores that have not ended.
 	Holds []catalog.Hold
 	Mark  *catalog.Mark
@@ -40,6 +54,9 @@ type Backup struct {
 }
 
 func (b Backup) failed() bool { return b.Proof == pgmedic.ProofFailed }
+
+// sound reports whether nothing bad is known of it.
+func (b Backup) sound() bool { return !b.failed() && !b.Unclean }
 
 // Decision is what becomes of one backup, and why.
 type Decision struct {
@@ -52,11 +69,23 @@ type Decision struct {
 	// MarkedAt is since when it is marked, DeleteAfter when it may go.
 	MarkedAt    time.Time `json:"marked_at,omitzero"`
 	DeleteAfter time.Time `json:"delete_after,omitzero"`
+	// KeptUntil is until when at least it is kept, as far as that can be said now: what is
+	// kept for other reasons, such as being the newest, may go at any time later.
+	KeptUntil time.Time `json:"kept_until,omitzero"`
+	// LockUntil is until when the store is to lock it, and LockHold is true where that is to
+	// set a legal hold: both where it does not yet. Plan leaves them out. Locked is true
+	// where both were done.
+	LockUntil time.Time `json:"lock_until,omitzero"`
+	LockHold  bool      `json:"lock_hold,omitempty"`
+	Locked    bool      `json:"locked,omitempty"`
 	// Unmark is true where a mark is to be taken off.
 	Unmark bool `json:"unmark,omitempty"`
 	// Done is true where the verdict was carried out.
 	Done bool `json:"done"`
 }
+
+// Lacks reports whether its lock is to be lengthened, or was.
+func (d Decision) Lacks() bool { return !d.LockUntil.IsZero() || d.LockHold }
 
 // Why is the reasons in one line.
 func (d Decision) Why() string { return strings.Join(d.Reasons, "; ") }
@@ -110,7 +139,7 @@ type Circumstances struct {
 func Plan(series []Backup, p Policy, c Circumstances) (decisions []Decision, stopped, hint string) {
 	backups := slices.Clone(series)
 	slices.SortFunc(backups, newestFirst)
-	kept := reasons(backups, p, c)
+	kept, until := reasons(backups, p, c)
 	decisions = make([]Decision, 0, len(backups))
 	goes := false
 	for _, b := range backups {
@@ -121,6 +150,7 @@ func Plan(series []Backup, p Policy, c Circumstances) (decisions []Decision, sto
 		switch {
 		case len(d.Reasons) > 0:
 			d.Unmark = b.Mark != nil
+			d.KeptUntil = until[b.ID]
 		case b.Mark == nil:
 			d.Verdict, goes = Mark, true
 			d.Reasons = []string{dropped(p, c)}
@@ -132,6 +162,9 @@ func Plan(series []Backup, p Policy, c Circumstances) (decisions []Decision, sto
 				d.Verdict = Delete
 			}
 			d.Reasons = []string{dropped(p, c)}
+			if child, ok := childOf(b, backups); ok && d.Verdict == Delete {
+				d.Verdict, d.Reasons = Wait, append(d.Reasons, "backup "+child.ID+" needs it, and is deleted first")
+			}
 		}
 		decisions = append(decisions, d)
 	}
@@ -167,16 +200,24 @@ func dropped(p Policy, c Circumstances) string {
 	return "no tier needs it"
 }
 
-// reasons returns why backups are kept, by their ids.
-func reasons(backups []Backup, p Policy, c Circumstances) map[string][]string {
-	kept := map[string][]string{}
+// reasons returns why backups are kept, by their ids, and until when at least.
+func reasons(backups []Backup, p Policy, c Circumstances) (kept map[string][]string, until map[string]time.Time) {
+	kept, until = map[string][]string{}, map[string]time.Time{}
 	keep := func(b Backup, why string) { kept[b.ID] = append(kept[b.ID], why) }
 	now := c.Now.In(p.location())
 	if p.Off() {
 		for _, b := range backups {
 			keep(b, "retention is off")
 		}
-		return kept
+		return kept, until
+	}
+	settle := func(b Backup, at time.Time) {
+		if at = at.UTC(); at.After(until[b.ID]) && at.After(c.Now) {
+			until[b.ID] = at
+		}
+	}
+	for _, b := range backups {
+		settle(b, p.Certain(b.StartedAt, c.Purpose))
 	}
 	if c.Purpose == pgmedic.PurposeSafety {
 		since := p.Safety.Before(now)
@@ -184,18 +225,23 @@ func reasons(backups []Backup, p Policy, c Circumstances) map[string][]string {
 			switch {
 			case b.StartedAt.After(since):
 				keep(b, "a safety backup, younger than "+p.Safety.String())
-			case i == 0 && c.Displaced:
+			case i == 0 && c.Displaced && !p.withoutNewest:
 				keep(b, "the newest safety backup, and the database that it is of may still be set aside")
 			}
 		}
 	} else {
-		keepTiers(backups, p, now, keep)
-		keepNewest(backups, p, keep)
+		keepTiers(backups, p, now, keep, settle)
+		if !p.withoutNewest {
+			keepNewest(backups, p, keep)
+		}
 	}
 	young, spoilt := p.Days.Before(now), p.Failed.Before(now)
 	for _, b := range backups {
 		for _, h := range b.Holds {
 			keep(b, holdWords(h))
+		}
+		if b.Needed != "" {
+			keep(b, b.Needed)
 		}
 		if !p.Days.IsZero() && b.StartedAt.After(young) {
 			keep(b, "younger than "+p.Days.String())
@@ -204,12 +250,15 @@ func reasons(backups []Backup, p Policy, c Circumstances) map[string][]string {
 			keep(b, "found bad less than "+p.Failed.String()+" ago")
 		}
 	}
-	return kept
+	keepParents(backups, kept, until)
+	return kept, until
 }
 
 // keepTiers keeps one backup of each bucket that overlaps its tier's window: the newest
-// that is proven, else the newest that was not found bad, else the newest.
-func keepTiers(backups []Backup, p Policy, now time.Time, keep func(Backup, string)) {
+// that is proven, else the newest that was not found bad, else the newest. Where the
+// bucket is over it is settled that it is kept as long as its window is: no newer one can
+// come.
+func keepTiers(backups []Backup, p Policy, now time.Time, keep func(Backup, string), settle func(Backup, time.Time)) {
 	for _, t := range p.tiers() {
 		first := t.start(t.window.Before(now))
 		best := map[int64]Backup{}
@@ -229,6 +278,9 @@ func keepTiers(backups []Backup, p Policy, now time.Time, keep func(Backup, stri
 		}
 		for _, start := range order {
 			keep(best[start], t.words(time.Unix(start, 0).In(now.Location())))
+			if t.start(now).Unix() > start {
+				settle(best[start], t.window.After(best[start].StartedAt.In(now.Location())))
+			}
 		}
 	}
 }
@@ -236,7 +288,7 @@ func keepTiers(backups []Backup, p Policy, now time.Time, keep func(Backup, stri
 // rank orders the backups of one bucket.
 func rank(b Backup) int {
 	switch {
-	case b.failed():
+	case !b.sound():
 		return 0
 	case b.Proven:
 		return 2
@@ -251,14 +303,17 @@ func keepNewest(backups []Backup, p Policy, keep func(Backup, string)) {
 			keep(backups[i], why)
 		}
 	}
-	sound := func(b Backup) bool { return !b.failed() }
+	sound := Backup.sound
 	first("newest", func(Backup) bool { return true })
-	if len(backups) > 0 && backups[0].failed() {
+	if len(backups) > 0 && backups[0].ShrunkFrom != "" {
+		first("has what the newest lacks, which is shrunk", func(b Backup) bool { return b.ID == backups[0].ShrunkFrom })
+	}
+	if len(backups) > 0 && !backups[0].sound() {
 		first("newest that was not found bad", sound)
 	}
 	// Of several stores each keeps its own, so that no copy of the newest is lost to a
 	// receipt that one of them lacks.
-	proven := func(b Backup) bool { return b.Proven && !b.failed() }
+	proven := func(b Backup) bool { return b.Proven && b.sound() }
 	first("newest proven", proven)
 	authentic := func(b Backup) bool { return proven(b) && !b.Claimed }
 	if i := slices.IndexFunc(backups, proven); i >= 0 && backups[i].Claimed {
@@ -267,6 +322,13 @@ func keepNewest(backups []Backup, p Policy, keep func(Backup, string)) {
 	here := func(b Backup) bool { return b.Proof == pgmedic.ProofProven }
 	if i := slices.IndexFunc(backups, here); i >= 0 && i != slices.IndexFunc(backups, proven) {
 		first("newest proven in this store", here)
+	}
+	// What this host refuses proves nothing here. It may all the same be the last good
+	// backup, where trusted signers or keys were configured after it was taken.
+	refused := func(b Backup) bool { return b.Refused && !b.failed() }
+	first("newest proven of those that this host refuses", refused)
+	if i := slices.IndexFunc(backups, refused); i >= 0 && backups[i].Claimed {
+		first("newest proven by receipts that are authentic, of those that this host refuses", func(b Backup) bool { return refused(b) && !b.Claimed })
 	}
 	n := 0
 	for _, b := range backups {

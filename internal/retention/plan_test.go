@@ -457,3 +457,69 @@ func TestSafety(t *testing.T) {
 		})
 	}
 }
+
+// TestShrunkKeeps: while the newest backup has far less than those before it, the one that still
+// has it is not deleted, however old it is; once the newest is not shrunk any more it goes.
+func TestShrunkKeeps(t *testing.T) {
+	full := taken(noon.Add(-400 * 24 * time.Hour))
+	full.Mark = &catalog.Mark{At: noon.Add(-48 * time.Hour)}
+	series := []retention.Backup{full}
+	for day := range 40 {
+		series = append(series, taken(noon.Add(-time.Duration(day)*24*time.Hour)))
+	}
+	verdict := func(from string, at int) retention.Verdict {
+		all := slices.Clone(series)
+		all[at].ShrunkFrom = from
+		decisions, _, _ := retention.Plan(all, production(t), retention.Circumstances{Now: noon, Purpose: pgmedic.PurposeRegular})
+		for _, d := range decisions {
+			if d.ID == full.ID {
+				return d.Verdict
+			}
+		}
+		t.Fatal("no decision")
+		return ""
+	}
+	if v := verdict(full.ID, 1); v != retention.Keep {
+		t.Errorf("what the newest lacks: %s", v)
+	}
+	for name, v := range map[string]retention.Verdict{
+		"the newest is not shrunk": verdict("", 1), "an older one is": verdict(full.ID, 2), "the one with more is gone": verdict("other", 1),
+	} {
+		if v != retention.Delete {
+			t.Errorf("%s: %s", name, v)
+		}
+	}
+}
+
+// TestUnconditional: by the policy for one chosen backup everything goes but what no policy
+// lets go, and what is held does not go whatever a person says.
+func TestUnconditional(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 118))
+	for range 2000 {
+		all := history(r)
+		for _, purpose := range []pgmedic.Purpose{pgmedic.PurposeRegular, pgmedic.PurposeSafety} {
+			for _, newest := range []bool{true, false} {
+				decisions, stopped, _ := retention.Plan(all, retention.Unconditional(newest), retention.Circumstances{Now: noon, Purpose: purpose, Displaced: true})
+				if stopped != "" {
+					t.Fatalf("stopped: %s", stopped)
+				}
+				for i, d := range decisions {
+					j := slices.IndexFunc(all, func(b retention.Backup) bool { return b.ID == d.ID })
+					kept := d.Verdict == retention.Keep
+					switch {
+					case len(all[j].Holds) > 0 && !kept, newest && i == 0 && !kept:
+						t.Fatalf("newest %v, backup %d of %d goes: %+v", newest, i, len(all), all[j])
+					case !newest && kept && len(all[j].Holds) == 0:
+						t.Fatalf("backup %d of %d is kept: %v", i, len(all), d.Reasons)
+					}
+				}
+				if first := slices.IndexFunc(decisions, func(d retention.Decision) bool {
+					j := slices.IndexFunc(all, func(b retention.Backup) bool { return b.ID == d.ID })
+					return all[j].Proven && all[j].Proof != pgmedic.ProofFailed
+				}); newest && purpose == pgmedic.PurposeRegular && first >= 0 && decisions[first].Verdict != retention.Keep {
+					t.Fatalf("the newest proven goes: %+v", decisions[first])
+				}
+			}
+		}
+	}
+}

@@ -45,6 +45,17 @@ type Policy struct {
 	// MaxShare is which share of the days that have a backup may lose their last one at
 	// once, if those are more than three. Zero is a half; 1 is no limit.
 	MaxShare float64
+
+	// withoutNewest keeps none for being the newest of something.
+	withoutNewest bool
+}
+
+// Unconditional returns a policy by which every backup goes but those that no policy lets
+// go: the newest of its kind, what is held, what others need. With newest false only the
+// last two are kept: it is for a person who says that the newest, or the newest proven, is
+// to go.
+func Unconditional(newest bool) Policy {
+	return Policy{Days: pgmedic.Length{Rest: 1}, StaleAfter: -1, MaxShare: 1, withoutNewest: !newest}
 }
 
 // Off reports whether the policy deletes nothing.

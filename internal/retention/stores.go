@@ -28,6 +28,9 @@ type Options struct {
 	Displaced func(database string) bool
 	// Only reports whether a database is to be planned for. Nil is all.
 	Only func(server, database string) bool
+	// Needed says why a backup in a store is kept whatever the policy is, or returns an
+	// empty text. Nil is that for all.
+	Needed func(store string, e catalog.Entry) string
 }
 
 // PlanStores plans every series of every store. Proofs and holds count in whichever
@@ -53,7 +56,11 @@ func PlanStores(stores []Store, o Options) []Series {
 			}
 			backups := make([]Backup, 0, len(entries))
 			for _, e := range entries {
-				backups = append(backups, known.backup(e))
+				b := known.backup(e)
+				if o.Needed != nil {
+					b.Needed = o.Needed(s.Name, e)
+				}
+				backups = append(backups, b)
 				series.entries[e.Backup.ID] = e
 			}
 			series.Decisions, series.Stopped, series.Hint = Plan(backups, s.Policy, c)
@@ -88,8 +95,13 @@ func keyOf(e catalog.Entry) seriesKey {
 // elsewhere is what is known of one backup in all stores.
 type elsewhere struct {
 	proven, claimedOnly, failed bool
-	holds                       []catalog.Hold
+	// refused is what is proven in stores where this host refuses it.
+	refused proofs
+	holds   []catalog.Hold
 }
+
+// proofs are what drills proved of one backup.
+type proofs struct{ any, authentic bool }
 
 type gathered map[string]*elsewhere
 
@@ -112,6 +124,9 @@ func gather(stores []Store, now time.Time) gathered {
 				x.failed = true
 			case pgmedic.ProofTaken, pgmedic.ProofIntact, pgmedic.ProofVerified:
 			}
+			if whoever := e.Whoever(); e.Refused() && whoever.Proof == pgmedic.ProofProven {
+				x.refused.any, x.refused.authentic = true, x.refused.authentic || !whoever.Claimed
+			}
 			for _, h := range e.Held(now) {
 				if !slices.Contains(x.holds, h) {
 					x.holds = append(x.holds, h)
@@ -128,9 +143,22 @@ func folderOf(e catalog.Entry) string {
 
 func (g gathered) backup(e catalog.Entry) Backup {
 	x, standing := g[folderOf(e)], e.Standing()
+	claimed := x.claimedOnly
+	if !x.proven {
+		claimed = !x.refused.authentic
+	}
+	from := ""
+	if e.Shrunk != nil {
+		from = e.Shrunk.Before
+	}
+	parent := ""
+	if e.Backup.Physical != nil {
+		parent = e.Backup.Physical.Parent
+	}
 	return Backup{
-		ID: e.Backup.ID, StartedAt: e.Backup.StartedAt, Proof: standing.Proof, ProofAt: standing.At,
-		Proven: x.proven && !x.failed, Claimed: x.claimedOnly, Holds: x.holds, Mark: e.Mark, Bytes: e.FolderBytes,
+		ID: e.Backup.ID, Parent: parent, ShrunkFrom: from, StartedAt: e.Backup.StartedAt, Proof: standing.Proof, ProofAt: standing.At, Unclean: !e.Backup.Clean(),
+		Proven: x.proven && !x.failed, Claimed: claimed,
+		Refused: x.refused.any && !x.proven && !x.failed, Holds: x.holds, Mark: e.Mark, Bytes: e.FolderBytes,
 	}
 }
 

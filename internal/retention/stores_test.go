@@ -11,6 +11,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/shrunk"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -255,5 +256,20 @@ func TestReasons(t *testing.T) {
 		for i := range want {
 			t.Errorf("%s\nwant %s", got[i], want[i])
 		}
+	}
+}
+
+// TestShrunkKeepsInStores: what a listing says of the newest backup reaches the plan.
+func TestShrunkKeepsInStores(t *testing.T) {
+	entries := daily("main", "1", "clinic", 10)
+	plan := func() retention.Decision {
+		return verdictOf(t, retention.PlanStores([]retention.Store{holding("x", entries...)}, retention.Options{Now: noon}), "x", entries[9])
+	}
+	if d := plan(); d.Verdict != retention.Mark {
+		t.Errorf("without a shrunk backup: %s (%s)", d.Verdict, d.Why())
+	}
+	entries[0].Shrunk = &shrunk.Fall{Before: entries[9].Backup.ID}
+	if d := plan(); d.Verdict != retention.Keep || d.Why() != "has what the newest lacks, which is shrunk" {
+		t.Errorf("with one: %s (%s)", d.Verdict, d.Why())
 	}
 }

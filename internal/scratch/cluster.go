@@ -146,6 +146,9 @@ func setting(name, value string) string {
 
 // waitReady waits until the server takes connections.
 func (s *Server) waitReady(ctx context.Context) error {
+	if s.filled {
+		return s.recovered(ctx)
+	}
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	user := initialUser

@@ -116,6 +116,12 @@ func glob(dir, pattern string) []string {
 	return names
 }
 
+// Installed returns the programs of a major version that a server would be started with. It
+// returns an error of KindUsage if they are not installed.
+func Installed(ctx context.Context, major int, opts FindOptions) (Installation, error) {
+	return choose(ctx, Options{Major: major, SearchDirs: opts.SearchDirs, Logger: opts.Logger})
+}
+
 // choose returns the installation that the options ask for.
 func choose(ctx context.Context, opts Options) (Installation, error) {
 	if opts.BinDir != "" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // helperVariable makes the test binary a program that starts a server in the
@@ -109,16 +110,7 @@ func parentDir(t *testing.T) string {
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		case <-ticker.C:
-		}
-	}
+	testkit.Eventually(t, time.Minute, what, condition)
 }
 
 func exists(path string) bool {

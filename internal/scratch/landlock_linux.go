@@ -78,6 +78,7 @@ func (s *Server) grants() []grant {
 		{own(dataName), dataFolder},
 		{own(tablespacesName), dataFolder &^ unix.LANDLOCK_ACCESS_FS_MAKE_SYM},
 		{own(socketName), socketFolder},
+		{own(walName), readFolder},
 		{"/dev/null", writeFile},
 		{"/dev/zero", unix.LANDLOCK_ACCESS_FS_READ_FILE},
 		{"/dev/random", unix.LANDLOCK_ACCESS_FS_READ_FILE},

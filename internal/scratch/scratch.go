@@ -77,6 +77,11 @@ type Options struct {
 	// no such user. It is not used if we are not root. In a cage this user runs
 	// initdb, and the server gets a user id of its own.
 	OSUser string
+	// Fill puts a cluster into the server's folder, in place of a new one: Superuser must
+	// be its bootstrap role, Encoding and Locale are its own, and what is set of its
+	// configuration is Settings alone. Then Start waits for as long as the server recovers.
+	// It needs a Cage. Nil means a new cluster.
+	Fill func(ctx context.Context, f Filling) error
 	// Logger is told of what goes on. Nil means nobody is.
 	Logger *slog.Logger
 }
@@ -97,10 +102,12 @@ type Server struct {
 	port         int
 	tcp          bool
 	cage         *Cage
-	walls        Walls
-	folder       *folder
-	process      *process
-	logger       *slog.Logger
+	// filled is true for a cluster that was not made here.
+	filled  bool
+	walls   Walls
+	folder  *folder
+	process *process
+	logger  *slog.Logger
 
 	stopping sync.Mutex
 	stopped  bool
@@ -144,9 +151,12 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 		opts.Logger.Warn("an old scratch server could not be removed", "error", err)
 	}
 
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
-		fmt.Errorf("not ready after %s", startTimeout))
-	defer cancel()
+	if opts.Fill == nil {
+		limited, cancel := context.WithTimeoutCause(ctx, startTimeout,
+			fmt.Errorf("not ready after %s", startTimeout))
+		defer cancel()
+		ctx = limited
+	}
 	began := time.Now()
 	dir, err := makeFolder(parent, account)
 	if err != nil {
@@ -159,6 +169,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 		port:         socketPort,
 		tcp:          opts.TCP,
 		cage:         opts.Cage,
+		filled:       opts.Fill != nil,
 		folder:       dir,
 		logger:       opts.Logger,
 	}
@@ -180,7 +191,11 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 
 // start runs initdb, starts the server, and gives it its roles.
 func (s *Server) start(ctx context.Context, opts Options, caged account) error {
-	if err := s.initialise(ctx, opts); err != nil {
+	prepare := s.initialise
+	if s.filled {
+		prepare = s.fill
+	}
+	if err := prepare(ctx, opts); err != nil {
 		return err
 	}
 	if err := s.configure(opts); err != nil {
@@ -199,6 +214,9 @@ func (s *Server) start(ctx context.Context, opts Options, caged account) error {
 			return fmt.Errorf("close the folder of the socket: %w", err)
 		}
 		s.watch = s.watchDisk()
+	}
+	if s.filled {
+		return nil
 	}
 	return s.setUpRoles(ctx)
 }
@@ -229,6 +247,9 @@ func checkOptions(opts Options) (Options, error) {
 		return opts, pgmedic.Errorf(pgmedic.KindUsage,
 			"choose a name of at most 63 bytes that doesn't begin with pg_",
 			"PostgreSQL takes no role named %q", opts.Superuser)
+	}
+	if err := checkFill(opts); err != nil {
+		return opts, err
 	}
 	if opts.Cage != nil {
 		cage := opts.Cage.withDefaults()

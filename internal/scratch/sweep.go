@@ -35,8 +35,53 @@ func Sweep(ctx context.Context, opts SweepOptions) (removed int, err error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	parents := []string{opts.Parent}
-	if opts.Parent == "" {
+	err = eachFolder(opts.Parent, func(path string) error {
+		gone, err := sweepFolder(ctx, path)
+		if gone {
+			removed++
+			logger.Info("removed a scratch server that was left behind", "dir", path)
+		}
+		return err
+	})
+	return removed, err
+}
+
+// Abandoned returns the folders that Sweep would remove now, and changes nothing.
+func Abandoned(opts SweepOptions) (paths []string, err error) {
+	err = eachFolder(opts.Parent, func(path string) error {
+		root, err := os.OpenRoot(path)
+		if err != nil {
+			return err
+		}
+		release, err := abandoned(root)
+		if release != nil {
+			paths = append(paths, path)
+			err = errors.Join(err, release())
+		}
+		return errors.Join(err, root.Close())
+	})
+	return paths, err
+}
+
+// SweepFolder ends and removes one of the servers that Abandoned returned. It leaves one
+// alone that is not abandoned any more.
+func SweepFolder(ctx context.Context, path string) error {
+	if !strings.HasPrefix(filepath.Base(path), folderPrefix) {
+		return fmt.Errorf("sweep %s: it is not the folder of a scratch server", path)
+	}
+	_, err := sweepFolder(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// eachFolder calls do with the folders of scratch servers in one folder, or where Start
+// makes them by default. What is another user's, or was just removed by its owner, is no
+// error.
+func eachFolder(parent string, do func(path string) error) error {
+	parents := []string{parent}
+	if parent == "" {
 		parents = slices.Compact([]string{filepath.Clean(os.TempDir()), "/tmp"})
 	}
 	var errs []error
@@ -51,19 +96,12 @@ func Sweep(ctx context.Context, opts SweepOptions) (removed int, err error) {
 				continue
 			}
 			path := filepath.Join(parent, entry.Name())
-			gone, err := sweepFolder(ctx, path)
-			switch {
-			case gone:
-				removed++
-				logger.Info("removed a scratch server that was left behind", "dir", path)
-			case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
-				// Another user's, or just removed by its owner.
-			case err != nil:
+			if err := do(path); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, fmt.Errorf("sweep %s: %w", path, err))
 			}
 		}
 	}
-	return removed, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // sweepFolder removes one server if its owner is dead.
@@ -73,28 +111,11 @@ func sweepFolder(ctx context.Context, path string) (gone bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	// Whoever made the folder may put anything there: no waiting for the
-	// other end of a pipe.
-	owner, err := root.OpenFile(ownerName, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		// Being made at this moment, or its maker died then.
-		info, err := root.Stat(".")
-		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			return false, err
-		}
-	case err != nil:
+	release, err := abandoned(root)
+	if release == nil {
 		return false, err
-	default:
-		defer func() { err = errors.Join(err, owner.Close()) }()
-		err := unix.Flock(int(owner.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("lock the owner file: %w", err)
-		}
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := endLeftover(ctx, root, filepath.Join(path, dataName)); err != nil {
 		return false, err
 	}
@@ -105,6 +126,33 @@ func sweepFolder(ctx context.Context, path string) (gone bool, err error) {
 		return false, err
 	}
 	return true, nil
+}
+
+// abandoned returns what to call when done with the folder, if its owner is dead; until
+// then no other sweep takes it for that.
+func abandoned(root *os.Root) (release func() error, err error) {
+	// Whoever made the folder may put anything there: no waiting for the
+	// other end of a pipe.
+	owner, err := root.OpenFile(ownerName, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Being made at this moment, or its maker died then.
+		info, err := root.Stat(".")
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
+			return nil, err
+		}
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(owner.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, owner.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the owner file: %w", err), owner.Close())
+	}
+	return owner.Close, nil
 }
 
 // endLeftover ends the postmaster of a folder whose owner is dead, if it runs.

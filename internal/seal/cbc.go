@@ -44,19 +44,38 @@ const (
 )
 
 // PassphraseKey returns the key of streams with EncryptionAES256CBC.
-func PassphraseKey(passphrase string) (*Key, error) {
-	if passphrase == "" {
+func PassphraseKey(text string) (*Key, error) {
+	if text == "" {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set one that is not empty", "not a passphrase")
 	}
-	return &Key{phrase: passphrase}, nil
+	return &Key{phrase: passphrase{text: text, rounds: pbkdf2Rounds}}, nil
 }
 
-// newPhraseMAC returns an HMAC under a key that is derived from the passphrase
-// with the salt.
-func newPhraseMAC(passphrase string, salt []byte) (hash.Hash, error) {
-	key, err := pbkdf2.Key(sha256.New, passphrase, salt, pbkdf2Rounds, sha256.Size)
+// passphrase is what keys are derived from, and the work that this takes. The zero
+// passphrase is none.
+type passphrase struct {
+	text string
+	// rounds is pbkdf2Rounds, except in tests of this package: nothing outside it can
+	// set another number.
+	rounds int
+}
+
+func (p passphrase) isSet() bool { return p.text != "" }
+
+// derive returns a key of the given length in bytes.
+func (p passphrase) derive(salt []byte, length int) ([]byte, error) {
+	key, err := pbkdf2.Key(sha256.New, p.text, salt, p.rounds, length)
 	if err != nil {
 		return nil, fmt.Errorf("derive a key: %w", err)
+	}
+	return key, nil
+}
+
+// newMAC returns an HMAC under a key that is derived with the salt.
+func (p passphrase) newMAC(salt []byte) (hash.Hash, error) {
+	key, err := p.derive(salt, sha256.Size)
+	if err != nil {
+		return nil, err
 	}
 	return hmac.New(sha256.New, key), nil
 }
@@ -67,10 +86,10 @@ type saltedMAC struct {
 	salt []byte
 }
 
-func newSaltedMAC(passphrase string) (*saltedMAC, error) {
+func newSaltedMAC(p passphrase) (*saltedMAC, error) {
 	salt := make([]byte, macSaltBytes)
 	_, _ = rand.Read(salt) // never fails: it would end the program instead
-	mac, err := newPhraseMAC(passphrase, salt)
+	mac, err := p.newMAC(salt)
 	return &saltedMAC{Hash: mac, salt: salt}, err
 }
 
@@ -81,7 +100,7 @@ func (m *saltedMAC) String() string {
 
 // parseSaltedMAC returns the HMAC that a text of String was made by, and the
 // code that it has to give.
-func parseSaltedMAC(passphrase, text string) (mac hash.Hash, code []byte, err error) {
+func parseSaltedMAC(p passphrase, text string) (mac hash.Hash, code []byte, err error) {
 	saltText, codeText, _ := strings.Cut(strings.TrimSpace(text), ":")
 	salt, err := hex.DecodeString(saltText)
 	if err == nil {
@@ -90,7 +109,7 @@ func parseSaltedMAC(passphrase, text string) (mac hash.Hash, code []byte, err er
 	if err != nil || len(salt) != macSaltBytes || len(code) != sha256.Size {
 		return nil, nil, corrupt("the recorded authentication is not one")
 	}
-	mac, err = newPhraseMAC(passphrase, salt)
+	mac, err = p.newMAC(salt)
 	return mac, code, err
 }
 
@@ -103,10 +122,10 @@ func errNotAuthentic() error {
 }
 
 // cbcCipher derives the key and the IV as openssl does.
-func cbcCipher(passphrase string, salt []byte) (block cipher.Block, iv []byte, err error) {
-	derived, err := pbkdf2.Key(sha256.New, passphrase, salt, pbkdf2Rounds, 32+aes.BlockSize)
+func cbcCipher(p passphrase, salt []byte) (block cipher.Block, iv []byte, err error) {
+	derived, err := p.derive(salt, 32+aes.BlockSize)
 	if err != nil {
-		return nil, nil, fmt.Errorf("derive a key: %w", err)
+		return nil, nil, err
 	}
 	block, err = aes.NewCipher(derived[:32])
 	return block, derived[32:], err
@@ -119,10 +138,10 @@ type cbcWriter struct {
 	buf  []byte
 }
 
-func newCBCWriter(dst io.Writer, passphrase string) (*cbcWriter, error) {
+func newCBCWriter(dst io.Writer, p passphrase) (*cbcWriter, error) {
 	salt := make([]byte, cbcSaltBytes)
 	_, _ = rand.Read(salt) // never fails: it would end the program instead
-	block, iv, err := cbcCipher(passphrase, salt)
+	block, iv, err := cbcCipher(p, salt)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +191,12 @@ type cbcReader struct {
 
 var errNotCBC = errors.New("not what openssl enc writes")
 
-func newCBCReader(src io.Reader, passphrase string) (*cbcReader, error) {
+func newCBCReader(src io.Reader, p passphrase) (*cbcReader, error) {
+	return newDerivedReader(src, func(salt []byte) (cipher.Block, []byte, error) { return cbcCipher(p, salt) })
+}
+
+// newDerivedReader decrypts under the key and the IV that derive makes of the salt.
+func newDerivedReader(src io.Reader, derive func(salt []byte) (cipher.Block, []byte, error)) (*cbcReader, error) {
 	header := make([]byte, len(cbcMagic)+cbcSaltBytes)
 	if _, err := io.ReadFull(src, header); err != nil {
 		return nil, noEOF(err)
@@ -180,7 +204,7 @@ func newCBCReader(src io.Reader, passphrase string) (*cbcReader, error) {
 	if !bytes.HasPrefix(header, []byte(cbcMagic)) {
 		return nil, errNotCBC
 	}
-	block, iv, err := cbcCipher(passphrase, header[len(cbcMagic):])
+	block, iv, err := derive(header[len(cbcMagic):])
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -38,7 +37,7 @@ type Key struct {
 	recipient age.Recipient
 	secret    string // the identity as text
 	hybrid    bool
-	phrase    string // in place of all the others, for EncryptionAES256CBC
+	phrase    passphrase // in place of all the others, for EncryptionAES256CBC
 }
 
 // NewKey makes the key of a new backup that is to be wrapped to the given
@@ -86,11 +85,11 @@ func isHybrid(r age.Recipient) bool {
 	return ok
 }
 
-// isClassic reports whether a recipient's wrap can be opened by who breaks
+// isClassic reports whether a recipient's wrap can be opened by anyone who breaks
 // X25519. A passphrase's can't.
 func isClassic(r age.Recipient) bool {
-	_, passphrase := r.(*age.ScryptRecipient)
-	return !isHybrid(r) && !passphrase
+	_, scrypt := r.(*age.ScryptRecipient)
+	return !isHybrid(r) && !scrypt
 }
 
 func errMixed() error {
@@ -101,6 +100,9 @@ func errMixed() error {
 // PostQuantum reports whether the key is one of age's hybrid keys, which age
 // knows from version 1.3 on.
 func (k *Key) PostQuantum() bool { return k.hybrid }
+
+// errSealOnly is that of what a PublicKey can't do.
+var errSealOnly = errors.New("the secret half of the key is not here")
 
 // parseKey reads a key's text. Its error holds nothing of it.
 func parseKey(text string) (*Key, error) {
@@ -118,8 +120,11 @@ func parseKey(text string) (*Key, error) {
 // takes what comes out. A recipient of the other kind than the key is a
 // pgmedic.KindUsage error.
 func (k *Key) Wrap(to age.Recipient) ([]byte, error) {
-	if k.phrase != "" {
+	if k.phrase.isSet() {
 		return nil, errors.New("a passphrase is not wrapped")
+	}
+	if k.secret == "" {
+		return nil, errSealOnly
 	}
 	if k.hybrid && isClassic(to) || !k.hybrid && isHybrid(to) {
 		return nil, errMixed()
@@ -196,13 +201,16 @@ func OpenKey(wrapped []byte, with []age.Identity) (*Key, error) {
 // For a PassphraseKey the key is that of PBKDF2, and its salt stands before a
 // colon.
 func (k *Key) MAC(data []byte) (string, error) {
-	if k.phrase != "" {
+	if k.phrase.isSet() {
 		mac, err := newSaltedMAC(k.phrase)
 		if err != nil {
 			return "", err
 		}
 		mac.Write(data)
 		return mac.String(), nil
+	}
+	if k.secret == "" {
+		return "", errSealOnly
 	}
 	key, err := hkdf.Key(sha256.New, []byte(k.secret), nil, "pgmedic manifest v1", sha256.Size)
 	if err != nil {
@@ -216,7 +224,7 @@ func (k *Key) MAC(data []byte) (string, error) {
 // CheckMAC returns a pgmedic.KindIntegrity error unless mac is what MAC makes of
 // data.
 func (k *Key) CheckMAC(data []byte, mac string) error {
-	if k.phrase != "" {
+	if k.phrase.isSet() {
 		made, code, err := parseSaltedMAC(k.phrase, mac)
 		if err != nil {
 			return err
@@ -246,8 +254,8 @@ type ReceiptMAC struct{ key []byte }
 // make it.
 func (k *Key) ReceiptMAC(backupID string) (*ReceiptMAC, error) {
 	const label = "pgmedic receipt v1"
-	if k.phrase != "" {
-		key, err := pbkdf2.Key(sha256.New, k.phrase, []byte(label+" "+backupID), pbkdf2Rounds, sha256.Size)
+	if k.phrase.isSet() {
+		key, err := k.phrase.derive([]byte(label+" "+backupID), sha256.Size)
 		if err != nil {
 			return nil, fmt.Errorf("derive the receipts' key: %w", err)
 		}
@@ -286,8 +294,8 @@ const scryptWork = 16
 const maxScryptWork = 17
 
 // PassphraseRecipient wraps to a passphrase.
-func PassphraseRecipient(passphrase string) (age.Recipient, error) {
-	r, err := age.NewScryptRecipient(passphrase)
+func PassphraseRecipient(text string) (age.Recipient, error) {
+	r, err := age.NewScryptRecipient(text)
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set one that is not empty", "not a passphrase")
 	}
@@ -296,11 +304,32 @@ func PassphraseRecipient(passphrase string) (age.Recipient, error) {
 }
 
 // PassphraseIdentity opens what was wrapped to a passphrase.
-func PassphraseIdentity(passphrase string) (age.Identity, error) {
-	i, err := age.NewScryptIdentity(passphrase)
+func PassphraseIdentity(text string) (age.Identity, error) {
+	i, err := age.NewScryptIdentity(text)
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set one that is not empty", "not a passphrase")
 	}
 	i.SetMaxWorkFactor(maxScryptWork)
 	return i, nil
+}
+
+// Recipient returns the public half of a key as text: what PublicKey reads.
+func (k *Key) Recipient() string {
+	if r, ok := k.recipient.(fmt.Stringer); ok {
+		return r.String()
+	}
+	return ""
+}
+
+// PublicKey reads the public half of a key: such a key seals, and opens, wraps and
+// authenticates nothing. What is not a recipient of age is a pgmedic.KindUsage error.
+func PublicKey(recipient string) (*Key, error) {
+	if r, err := age.ParseHybridRecipient(recipient); err == nil {
+		return &Key{recipient: r, hybrid: true}, nil
+	}
+	r, err := age.ParseX25519Recipient(recipient)
+	if err != nil {
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "", "not a public key of age")
+	}
+	return &Key{recipient: r}, nil
 }

@@ -2,6 +2,8 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,11 +36,68 @@ func ways(t testing.TB) map[string]way {
 	must(err)
 	h, err := age.GenerateHybridIdentity()
 	must(err)
-	to, err := seal.PassphraseRecipient("correct horse " + hex.EncodeToString([]byte(x.String()[20:24])))
+	text := "correct horse " + hex.EncodeToString([]byte(x.String()[20:24]))
+	with, err := seal.PassphraseIdentity(text)
 	must(err)
-	with, err := seal.PassphraseIdentity("correct horse " + hex.EncodeToString([]byte(x.String()[20:24])))
-	must(err)
-	return map[string]way{"X25519": {x.Recipient(), x}, "hybrid": {h.Recipient(), h}, "passphrase": {to, with}}
+	return map[string]way{"X25519": {x.Recipient(), x}, "hybrid": {h.Recipient(), h}, "passphrase": {cheapRecipient(t, text), with}}
+}
+
+// cheapRecipient is seal.PassphraseRecipient at a cost that a test can pay often.
+func cheapRecipient(t testing.TB, text string) age.Recipient {
+	t.Helper()
+	to, err := age.NewScryptRecipient(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.SetWorkFactor(2)
+	return to
+}
+
+// TestPassphraseWork pays the full price once: what a passphrase costs to guess is what
+// the format's page promises, and it opens again.
+func TestPassphraseWork(t *testing.T) {
+	to, err := seal.PassphraseRecipient(phrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := seal.PassphraseIdentity(phrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newKey(t, to)
+	wrapped, err := key.Wrap(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stanza := strings.Split(string(wrapped), "\n")[1]; !strings.HasPrefix(stanza, "-> scrypt ") || !strings.HasSuffix(stanza, " 16") {
+		t.Errorf("a wrap begins with %q, want scrypt of 2^16", stanza)
+	}
+	got, err := seal.OpenKey(wrapped, []age.Identity{with})
+	if err != nil || mac(t, got, "x") != mac(t, key, "x") {
+		t.Errorf("another key came out, or none: %v", err)
+	}
+
+	full, err := seal.PassphraseKey(phrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt, code, _ := strings.Cut(mac(t, full, "manifest"), ":")
+	raw, err := hex.DecodeString(salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derived, err := pbkdf2.Key(sha256.New, phrase, raw, 600_000, sha256.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hmac.New(sha256.New, derived)
+	want.Write([]byte("manifest"))
+	if hex.EncodeToString(want.Sum(nil)) != code {
+		t.Error("a manifest's code is not of a key by 600,000 rounds of PBKDF2")
+	}
+	if full.CheckMAC([]byte("manifest"), mac(t, seal.CheapPassphraseKey(phrase), "manifest")) == nil {
+		t.Error("a code of fewer rounds passes")
+	}
 }
 
 func newKey(t testing.TB, to ...age.Recipient) *seal.Key {
@@ -131,16 +190,6 @@ func TestMixedKinds(t *testing.T) {
 // everywhere: no change may give a key.
 func TestDamagedWrap(t *testing.T) {
 	w := ways(t)
-	cheap, err := age.NewScryptRecipient("correct horse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cheap.SetWorkFactor(2)
-	phrase, err := seal.PassphraseIdentity("correct horse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w["passphrase"] = way{cheap, phrase}
 	for name, w := range w {
 		t.Run(name, func(t *testing.T) {
 			key := newKey(t, w.to)
@@ -209,12 +258,7 @@ func TestCostlyWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cheap, err := age.NewScryptRecipient("x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cheap.SetWorkFactor(2)
-	wrapped, err := newKey(t).Wrap(cheap)
+	wrapped, err := newKey(t).Wrap(cheapRecipient(t, "x"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,6 +188,9 @@ func (r *Reader) start() error {
 func (r *Reader) decrypt() error {
 	switch r.opts.Encryption {
 	case EncryptionAge:
+		if r.opts.Key.identity == nil {
+			return errSealOnly
+		}
 		plain, err := age.Decrypt(r.buf, r.opts.Key.identity)
 		if err != nil {
 			return noEOF(err)
@@ -227,7 +230,7 @@ func (r *Reader) finish() error {
 	} else if r.stored.err != io.EOF {
 		return r.classify(err)
 	}
-	if r.plain != r.sum.PlainBytes {
+	if r.plain != r.sum.PlainBytes && !r.stored.unrecorded {
 		return corrupt("holds %d plain bytes, recorded are %d", r.plain, r.sum.PlainBytes)
 	}
 	return io.EOF
@@ -293,6 +296,8 @@ type storedReader struct {
 	n     int64
 	empty int
 	err   error
+	// unrecorded is true where the sum is a limit, and not what was recorded.
+	unrecorded bool
 }
 
 func (s *storedReader) Read(p []byte) (int, error) {
@@ -327,6 +332,9 @@ func (s *storedReader) Read(p []byte) (int, error) {
 
 // end compares what was read with what was recorded.
 func (s *storedReader) end() error {
+	if s.unrecorded {
+		return io.EOF
+	}
 	if s.n < s.sum.StoredBytes {
 		return corrupt("ends after %d of the recorded %d stored bytes", s.n, s.sum.StoredBytes)
 	}

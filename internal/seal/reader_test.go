@@ -298,7 +298,7 @@ func TestReaderClose(t *testing.T) {
 		}
 	})
 	// The goroutines of subtests need a moment to end.
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 		runtime.Gosched()
 	}

@@ -84,7 +84,7 @@ func (o Options) check() error {
 	switch o.Encryption {
 	case "", EncryptionNone:
 	case EncryptionAge, EncryptionAES256CBC:
-		if o.Key == nil || (o.Key.phrase != "") != (o.Encryption == EncryptionAES256CBC) {
+		if o.Key == nil || o.Key.phrase.isSet() != (o.Encryption == EncryptionAES256CBC) {
 			return pgmedic.Errorf(pgmedic.KindUsage,
 				"give this host a key that opens it: PGMEDIC_IDENTITY_FILES or BACKUP_ENCRYPTION_KEY",
 				"the bytes are encrypted and no key is at hand")

@@ -11,19 +11,19 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// notFound returns the error of op for a key that isn't there.
-func notFound(op, key string) error {
+// NotFound returns the error of op for a key that isn't there.
+func NotFound(op, key string) error {
 	return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s %s: %w", op, key, ErrNotFound)
 }
 
-// exists returns the error of a put for a key that is taken.
-func exists(key string) error {
+// Exists returns the error of a put for a key that is taken.
+func Exists(key string) error {
 	return pgmedic.Errorf(pgmedic.KindConflict, "", "put %s: %w", key, ErrExists)
 }
 
-// ended returns nil while ctx lives, then its cause with the kind that Store
+// Ended returns nil while ctx lives, then its cause with the kind that Store
 // promises.
-func ended(ctx context.Context) error {
+func Ended(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
@@ -35,11 +35,11 @@ func ended(ctx context.Context) error {
 	return &pgmedic.Error{Kind: pgmedic.KindInterrupted, Err: cause}
 }
 
-// readFailed returns the error of a Put whose reader failed with err. When ctx
+// ReadFailed returns the error of a Put whose reader failed with err. When ctx
 // has ended that is the reason and comes first: the reader most likely failed
 // because of it, in words that explain less ("signal: killed").
-func readFailed(ctx context.Context, err error) error {
-	if cause := ended(ctx); cause != nil {
+func ReadFailed(ctx context.Context, err error) error {
+	if cause := Ended(ctx); cause != nil {
 		if errors.Is(err, context.Cause(ctx)) {
 			return cause
 		}

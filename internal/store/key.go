@@ -35,6 +35,19 @@ func CheckPrefix(prefix string) error {
 	return check("prefix", prefix, true)
 }
 
+// CheckFolder returns nil if folder is empty, or a prefix that ends in a slash;
+// else a pgmedic.KindUsage error.
+func CheckFolder(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	key, slash := strings.CutSuffix(folder, "/")
+	if !slash {
+		return pgmedic.Errorf(pgmedic.KindUsage, "", "folder %.100q does not end in a slash", folder)
+	}
+	return check("folder", key, false)
+}
+
 func check(what, key string, partial bool) error {
 	bad := func(why string) error {
 		shown := key

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/durable"
 )
 
 const (
@@ -29,6 +30,9 @@ type LocalOptions struct {
 	// rather than making it: for commands that only read, so that a mistyped
 	// folder isn't taken for an empty one.
 	MustExist bool
+	// Shared says whose file, and folders on the way to it, are to belong to the owner of
+	// the folder that they are in where root makes them. Nil is of no key.
+	Shared func(key string) bool
 	// Logger is told of what is odd but no error. Zero means nobody is.
 	Logger *slog.Logger
 }
@@ -53,9 +57,10 @@ type LocalOptions struct {
 // folds the case of names (macOS, Windows), keys that differ in case alone are
 // one key.
 type Local struct {
-	dir  string
-	root *os.Root
-	log  *slog.Logger
+	dir    string
+	root   *os.Root
+	shared func(key string) bool
+	log    *slog.Logger
 	// link gives temp the name final in the same folder; it is a field so that
 	// tests can be a file system that has no hard links.
 	link func(root *os.Root, temp, final string) error
@@ -88,7 +93,7 @@ func NewLocal(o LocalOptions) (*Local, error) {
 	} else if err != nil {
 		return nil, failed("open folder", dir, dir, err)
 	}
-	l := &Local{dir: dir, root: root, log: log, link: (*os.Root).Link}
+	l := &Local{dir: dir, root: root, shared: o.Shared, log: log, link: (*os.Root).Link}
 	if info, err := root.Stat("."); err == nil && info.Mode().Perm()&0o007 != 0 {
 		log.Warn("the backup folder is open to other users; chmod o-rwx closes it",
 			"dir", dir, "mode", info.Mode().Perm().String())
@@ -118,7 +123,7 @@ func makeRoot(dir string) error {
 			return err
 		}
 	}
-	return syncDir(os.Open(parent))
+	return durable.Opened(os.Open(parent))
 }
 
 // Close gives the folder back. No method may be called afterwards.
@@ -191,7 +196,7 @@ type localReader struct {
 }
 
 func (r *localReader) Read(p []byte) (int, error) {
-	if err := ended(r.ctx); err != nil {
+	if err := Ended(r.ctx); err != nil {
 		return 0, fmt.Errorf("read %s: %w", r.key, err)
 	}
 	if r.left == 0 {
@@ -237,7 +242,7 @@ func (l *Local) tidy(folder string) error {
 	for {
 		removed := folder != "." && removeDir(l.root, folder) == nil
 		if !removed {
-			err := syncDir(l.root.Open(folder))
+			err := durable.Opened(l.root.Open(folder))
 			if !isMissing(err) {
 				return err
 			} // else another Delete removed it
@@ -254,7 +259,7 @@ func (l *Local) begin(ctx context.Context, op, key string) error {
 	if err := CheckKey(key); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	if err := ended(ctx); err != nil {
+	if err := Ended(ctx); err != nil {
 		return fmt.Errorf("%s %s: %w", op, key, err)
 	}
 	return nil
@@ -272,13 +277,13 @@ func (l *Local) lstat(key string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// missing is the error of op for a key that isn't there: notFound, unless the whole
+// missing is the error of op for a key that isn't there: NotFound, unless the whole
 // folder was deleted, moved or unmounted, which says nothing about the object.
 func (l *Local) missing(op, key string) error {
 	if err := l.gone(); err != nil {
 		return failed(op, key, l.dir, err)
 	}
-	return notFound(op, key)
+	return NotFound(op, key)
 }
 
 // gone returns an error where Dir is not the folder any more that was opened.

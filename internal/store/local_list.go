@@ -54,6 +54,57 @@ func (l *Local) List(ctx context.Context, prefix string) iter.Seq2[Object, error
 	}
 }
 
+// Folders implements Store. It reads the folder itself, and in each folder below it
+// only until the first key is found.
+func (l *Local) Folders(ctx context.Context, folder string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := CheckFolder(folder); err != nil {
+			yield("", fmt.Errorf("list: %w", err))
+			return
+		}
+		var stop bool
+		top := "."
+		if folder != "" {
+			top = strings.TrimSuffix(folder, "/")
+		}
+		err := l.walk(ctx, top, func(e entry) (descend bool, err error) {
+			if !e.isDir {
+				return false, nil
+			}
+			found, err := l.holdsKey(ctx, e.key)
+			if found && !yield(e.key+"/", nil) {
+				stop = true
+				return false, fs.SkipAll
+			}
+			return false, err
+		})
+		if err == nil {
+			if err = l.gone(); err != nil {
+				err = failed("list", "", l.dir, err)
+			}
+		}
+		if err != nil && !stop {
+			yield("", err)
+		}
+	}
+}
+
+// holdsKey reports whether a key lies below folder, or may: one that is unreadable to this user.
+func (l *Local) holdsKey(ctx context.Context, folder string) (bool, error) {
+	found := false
+	err := l.walk(ctx, folder, func(e entry) (bool, error) {
+		if !e.isDir && CheckKey(e.key) == nil {
+			found = true
+			return false, fs.SkipAll
+		}
+		return true, nil
+	})
+	if found || errors.Is(err, fs.ErrPermission) { // the caller may have no use for it
+		return true, nil
+	}
+	return false, err
+}
+
 // SweepTemp removes the temporary files that were last written to longer ago
 // than olderThan, and returns how many. It is for what killed processes left
 // behind: a Put whose temporary file is swept fails, so olderThan must be longer
@@ -108,7 +159,7 @@ func (l *Local) walk(ctx context.Context, folder string, visit func(entry) (desc
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.order(), b.order()) })
 	for i, e := range entries {
-		if err := ended(ctx); err != nil {
+		if err := Ended(ctx); err != nil {
 			return fmt.Errorf("list %s: %w", folder, err)
 		}
 		entries[i] = entry{} // let go of the key
@@ -142,7 +193,7 @@ func (l *Local) readDir(ctx context.Context, folder string) ([]entry, error) {
 	}
 	var entries []entry
 	for {
-		if err := ended(ctx); err != nil {
+		if err := Ended(ctx); err != nil {
 			return nil, fmt.Errorf("list %s: %w", folder, err)
 		}
 		batch, err := f.ReadDir(readDirBatch)

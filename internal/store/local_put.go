@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/durable"
+	"github.com/pgmedic/pgmedic/internal/owner"
 )
 
 const (
@@ -34,12 +36,12 @@ func (l *Local) Put(ctx context.Context, key string, r io.Reader) (Object, error
 	}
 	// The link below decides; looking now spares copying for nothing.
 	if _, err := l.root.Lstat(key); err == nil {
-		return Object{}, exists(key)
+		return Object{}, Exists(key)
 	}
 	folder := parentOf(key)
-	f, temp, err := l.createTemp(folder)
+	f, temp, err := l.createTemp(folder, l.shared != nil && l.shared(key))
 	if errors.Is(err, syscall.ENOTDIR) {
-		return Object{}, fmt.Errorf("an object has the name of a folder of this one: %w", exists(key))
+		return Object{}, fmt.Errorf("an object has the name of a folder of this one: %w", Exists(key))
 	} else if err != nil {
 		return Object{}, failed(op, key, l.dir, err)
 	}
@@ -61,13 +63,17 @@ func (l *Local) Put(ctx context.Context, key string, r io.Reader) (Object, error
 	return object(key, info), nil
 }
 
-// createTemp makes a temporary file in folder, and folder if it is missing.
-func (l *Local) createTemp(folder string) (*os.File, string, error) {
+// createTemp makes a temporary file in folder, and folder if it is missing. Shared ones
+// belong to the owners of their folders.
+func (l *Local) createTemp(folder string, shared bool) (*os.File, string, error) {
 	temp := folder + "/" + TempPrefix + rand.Text()
 	for try := 0; ; try++ {
 		f, err := l.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 		if err == nil {
-			if err = f.Chmod(fileMode); err != nil {
+			if err = f.Chmod(fileMode); err == nil && shared {
+				err = owner.GiveIn(l.root, folder, f)
+			}
+			if err != nil {
 				f.Close()
 				l.discard(folder, temp)
 				return nil, "", err
@@ -78,7 +84,7 @@ func (l *Local) createTemp(folder string) (*os.File, string, error) {
 		if !errors.Is(err, fs.ErrNotExist) || try == maxMakeDir {
 			return nil, "", err
 		}
-		if err := l.makeDir(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.makeDir(folder, shared); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, "", err
 		}
 	}
@@ -86,11 +92,11 @@ func (l *Local) createTemp(folder string) (*os.File, string, error) {
 
 // makeDir makes folder and its parents as far as they are missing. They are
 // durable only after publish.
-func (l *Local) makeDir(folder string) error {
+func (l *Local) makeDir(folder string, shared bool) error {
 	if folder == "." {
 		return nil
 	}
-	if err := l.makeDir(parentOf(folder)); err != nil {
+	if err := l.makeDir(parentOf(folder), shared); err != nil {
 		return err
 	}
 	switch err := l.root.Mkdir(folder, dirMode); {
@@ -99,7 +105,10 @@ func (l *Local) makeDir(folder string) error {
 	case err != nil:
 		return err
 	}
-	return l.root.Chmod(folder, dirMode)
+	if err := l.root.Chmod(folder, dirMode); err != nil || !shared {
+		return err
+	}
+	return owner.GiveFolderIn(l.root, parentOf(folder), folder)
 }
 
 // fill copies r to f, flushes it to the disk and closes it.
@@ -107,7 +116,7 @@ func (l *Local) fill(ctx context.Context, key string, f *os.File, r io.Reader) (
 	buf := make([]byte, copyBuffer)
 	var written, started int64
 	for eof := false; !eof; {
-		n, err := readBlock(ctx, r, buf)
+		n, err := ReadBlock(ctx, r, buf)
 		if eof = err == io.EOF; err != nil && !eof {
 			return nil, fmt.Errorf("put %s: %w", key, err)
 		}
@@ -122,7 +131,7 @@ func (l *Local) fill(ctx context.Context, key string, f *os.File, r io.Reader) (
 			started = written
 		}
 	}
-	if err := ended(ctx); err != nil {
+	if err := Ended(ctx); err != nil {
 		return nil, fmt.Errorf("put %s: %w", key, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -136,19 +145,19 @@ func (l *Local) fill(ctx context.Context, key string, f *os.File, r io.Reader) (
 		return nil, failed("put", key, l.dir, err)
 	}
 	// A flush may have taken long; nothing is visible yet.
-	if err := ended(ctx); err != nil {
+	if err := Ended(ctx); err != nil {
 		return nil, fmt.Errorf("put %s: %w", key, err)
 	}
 	return info, nil
 }
 
-// readBlock fills buf from r as far as that goes. Readers such as pipes give
+// ReadBlock fills buf from r as far as that goes. Readers such as pipes give
 // little at a time, and each write costs a system call. An error is io.EOF
 // only if r returned just that; ctx is looked at before each read.
-func readBlock(ctx context.Context, r io.Reader, buf []byte) (int, error) {
+func ReadBlock(ctx context.Context, r io.Reader, buf []byte) (int, error) {
 	n, empty := 0, 0
 	for n < len(buf) {
-		if err := ended(ctx); err != nil {
+		if err := Ended(ctx); err != nil {
 			return n, err
 		}
 		m, err := r.Read(buf[n:])
@@ -159,7 +168,7 @@ func readBlock(ctx context.Context, r io.Reader, buf []byte) (int, error) {
 		if err == io.EOF {
 			return n, err
 		} else if err != nil {
-			return n, readFailed(ctx, err)
+			return n, ReadFailed(ctx, err)
 		}
 		if empty++; m > 0 {
 			empty = 0
@@ -180,11 +189,11 @@ func (l *Local) publish(folder, temp, key string, info fs.FileInfo) error {
 		// NFS may answer a repeated request like this when the first got
 		// through: then what is there is our own file.
 		if there, e := l.root.Lstat(key); e != nil || !os.SameFile(there, info) {
-			return exists(key)
+			return Exists(key)
 		}
 	case hasNoLinks(err):
 		if err := renameNoReplace(l.root, temp, key); errors.Is(err, fs.ErrExist) {
-			return exists(key)
+			return Exists(key)
 		} else if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 			return pgmedic.Errorf(pgmedic.KindUsage, "keep backups on a file system that has hard links, such as ext4, XFS, ZFS or NFS",
 				"put %s: the file system of %s can neither link files nor rename them without replacing", key, l.dir)
@@ -207,7 +216,7 @@ func (l *Local) syncUp(folder, key string) error {
 	// All folders up to Dir, not only those that this Put made: another Put
 	// may have made them and not have come to this line yet.
 	for {
-		if err := syncDir(l.root.Open(folder)); err != nil {
+		if err := durable.Opened(l.root.Open(folder)); err != nil {
 			_ = l.root.Remove(key) // the error that matters is below
 			return failed("put", key, l.dir, err)
 		}

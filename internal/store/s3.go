@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,6 +22,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/awsenv"
 )
 
 const (
@@ -43,10 +46,11 @@ const (
 	cleanUpWithin = 15 * time.Second
 )
 
-// S3Options say where an S3 keeps its objects and how. Credentials come from
-// where the AWS SDK looks for them: the environment, the shared configuration
-// and its profiles, web identities, and the roles of containers and instances.
+// S3Options say where an S3 keeps its objects and how.
 type S3Options struct {
+	// Credentials are used by this store alone. Nil finds what the AWS SDK does: variables,
+	// profiles, web identities, and the roles of containers and instances.
+	Credentials *awsenv.Credentials
 	// Bucket is the bucket, which must exist. There is no default.
 	Bucket string
 	// Prefix comes before all keys, with a slash between. Empty is none.
@@ -115,6 +119,8 @@ type S3 struct {
 	idle   func()
 	// spares are buffers of a part's usual size, from uploads that have ended.
 	spares chan []byte
+	// locks is true once it is known that the bucket can lock objects.
+	locks atomic.Bool
 }
 
 // maxSpares is how many buffers wait for another upload.
@@ -128,7 +134,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	w := &waiting{log: o.Logger, name: o.String()}
+	w := NewNotices(o.Logger, o.String())
 	client, err := o.httpClient(w)
 	if err != nil {
 		return nil, err
@@ -147,13 +153,13 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	cfg, err := o.Credentials.Load(ctx, load...)
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials",
 			"read the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" && o.Endpoint == "" {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION in the environment (export it: a .env file is not read for it), or backup.s3.region", "no region is given for %s", o.String())
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "set AWS_REGION in the environment or .env, or backup.s3.region", "no region is given for %s", o.String())
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
@@ -219,6 +225,7 @@ func (o *S3Options) complete() error {
 	if o.Concurrency < 1 || o.Concurrency > 64 || o.MaxAttempts < 1 {
 		return bad("", "concurrency is from 1 to 64, and attempts are at least 1")
 	}
+	o.Credentials = cmp.Or(o.Credentials, awsenv.NewCredentials(awsenv.CredentialsOptions{}))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -239,7 +246,7 @@ func (o S3Options) String() string {
 
 // httpClient returns a client that gives up on connections that stall, and
 // trusts CACertFile.
-func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
+func (o *S3Options) httpClient(w *Notices) (*awshttp.BuildableClient, error) {
 	var pool *x509.CertPool // nil is the system's
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
@@ -253,20 +260,8 @@ func (o *S3Options) httpClient(w *waiting) (*awshttp.BuildableClient, error) {
 			return nil, pgmedic.Errorf(pgmedic.KindUsage, "look at backup.s3.ca_file", "%s holds no PEM certificate", o.CACertFile)
 		}
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
-		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-			stop := w.watch("a connection to " + address)
-			c, err := dialer.DialContext(ctx, network, address)
-			stop()
-			if err != nil {
-				return nil, err
-			}
-			return &impatientConn{Conn: c}, nil
-		}
-		t.TLSHandshakeTimeout = 10 * time.Second
-		t.ResponseHeaderTimeout = 2 * stalledAfter // completing an upload of many parts takes a while
-		t.MaxIdleConnsPerHost = 32
+		w.limit(t)
 		t.TLSClientConfig.RootCAs = pool
 	}), nil
 }
@@ -297,7 +292,7 @@ func (s *S3) begin(ctx context.Context, op, key string) (name string, err error)
 	if err := CheckKey(key); err != nil {
 		return "", fmt.Errorf("%s: %w", op, err)
 	}
-	if err := ended(ctx); err != nil {
+	if err := Ended(ctx); err != nil {
 		return "", fmt.Errorf("%s %s: %w", op, key, err)
 	}
 	if len(s.prefix)+len(key) > MaxKeyBytes {

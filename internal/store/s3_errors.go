@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -15,11 +16,8 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/awsenv"
 )
-
-// strangerCodes are of answers to credentials that are wrong, or no longer right.
-var strangerCodes = []string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
-	"TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound"}
 
 // s3Codes sorts the codes of answers by what can be done about them. What isn't
 // here is unreachable without a hint.
@@ -28,7 +26,7 @@ var s3Codes = []struct {
 	kind  pgmedic.Kind
 	hint  string
 }{
-	{strangerCodes,
+	{awsenv.RefusedCodes(),
 		pgmedic.KindUnreachable, "the server doesn't accept these credentials: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or the role of this host"},
 	{[]string{"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403", "401", "Unauthorized"},
 		pgmedic.KindUnreachable, "the server refuses these credentials, or they lack a permission; docs/stores.md lists what the policy must allow"},
@@ -55,7 +53,7 @@ func (s *S3) failed(ctx context.Context, op, key string, err error) error {
 	if key != "" {
 		op += " " + key
 	}
-	if cause := ended(ctx); cause != nil {
+	if cause := Ended(ctx); cause != nil {
 		return fmt.Errorf("%s: %w", op, cause)
 	}
 	switch {
@@ -89,7 +87,7 @@ func (s *S3) advise(err error) (pgmedic.Kind, string) {
 	case errors.As(err, &hostname), errors.As(err, &invalid):
 		return pgmedic.KindUnreachable, "the server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate"
 	case lacksCredentials(err):
-		return pgmedic.KindUnreachable, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment (export them: a .env file is not read for these), or give this host a role"
+		return pgmedic.KindUnreachable, cmp.Or(pgmedic.HintOf(err), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment or .env, or give this host a role")
 	case errors.As(err, &dns):
 		return pgmedic.KindUnreachable, "the host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style"
 	case errors.As(err, &dial) && dial.Op == "dial":
@@ -124,6 +122,10 @@ func summary(err error) string {
 			text += " (request " + answer.ServiceRequestID() + ")"
 		}
 		return text
+	}
+	var kept *pgmedic.Error // says why those that are kept elsewhere were not found
+	if errors.As(err, &kept) {
+		return kept.Error()
 	}
 	if lacksCredentials(err) {
 		return "no AWS credentials were found"
@@ -192,7 +194,7 @@ func isDenied(err error) bool {
 }
 
 // isStranger reports whether the server doesn't accept the credentials.
-func isStranger(err error) bool { return hasCode(err, strangerCodes...) }
+func isStranger(err error) bool { return hasCode(err, awsenv.RefusedCodes()...) }
 
 // isFinal reports whether asking again can't help.
 func isFinal(err error) bool {

@@ -42,6 +42,7 @@ type upload struct {
 	s    *S3
 	key  string // as the caller knows it
 	name string // in the bucket
+	lock Lock
 	// owner is a random word that only this Put's object has as metadata.
 	owner string
 	size  int64 // of what was read
@@ -53,12 +54,17 @@ type upload struct {
 // Put implements Store. It answers for what it committed even where ctx ended
 // meanwhile: an object that is there is returned without an error.
 func (s *S3) Put(ctx context.Context, key string, r io.Reader) (Object, error) {
+	return s.put(ctx, key, r, Lock{})
+}
+
+// put is Put of an object with a lock.
+func (s *S3) put(ctx context.Context, key string, r io.Reader, lock Lock) (Object, error) {
 	const op = "put"
 	name, err := s.begin(ctx, op, key)
 	if err != nil {
 		return Object{}, err
 	}
-	u := &upload{s: s, key: key, name: name, owner: rand.Text()}
+	u := &upload{s: s, key: key, name: name, lock: lock, owner: rand.Text()}
 	first, last, err := u.fill(ctx, r, s.spare(), s.o.partSize(1))
 	switch {
 	case err != nil:
@@ -88,12 +94,13 @@ func (u *upload) committed(ctx context.Context) Object {
 }
 
 // fill reads size bytes into buf, which it makes where it is nil and as large as
-// it turns out to be needed. last is true if r has ended.
+// it turns out to be needed. last is true if r has ended. It releases buf if r fails.
 func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) (part []byte, last bool, err error) {
 	const least = 64 << 10
 	part = slices.Grow(buf[:0], least)
 	for int64(len(part)) < size {
-		if err := ended(ctx); err != nil {
+		if err := Ended(ctx); err != nil {
+			u.s.release(part)
 			return nil, false, fmt.Errorf("put %s: %w", u.key, err)
 		}
 		if len(part) == cap(part) {
@@ -106,7 +113,8 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 		if err == io.EOF { // itself, as the contract has it
 			return part, true, nil
 		} else if err != nil {
-			return nil, false, fmt.Errorf("put %s: %w", u.key, readFailed(ctx, err))
+			u.s.release(part)
+			return nil, false, fmt.Errorf("put %s: %w", u.key, ReadFailed(ctx, err))
 		}
 	}
 	return part, false, nil
@@ -135,7 +143,8 @@ func (s *S3) spare() []byte {
 	}
 }
 
-// release takes a buffer that nothing reads any more.
+// release takes a buffer that nothing reads any more, once. Each path of a Put ends
+// with it: one that does not costs the next Put a new buffer.
 func (s *S3) release(b []byte) {
 	if int64(cap(b)) != s.o.PartSizeBytes {
 		return
@@ -182,6 +191,7 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 		ServerSideEncryption: types.ServerSideEncryption(o.ServerSideEncryption), SSEKMSKeyId: optional(o.KMSKeyID),
 		ChecksumAlgorithm: u.s.checksum(),
 	}
+	u.lock.lock(in)
 	for try := 0; ; try++ {
 		in.Body = bytes.NewReader(data)
 		out, err := u.s.client.PutObject(ctx, in)
@@ -193,7 +203,7 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 		// Of several Puts at once, S3 may ask all but one to try again. versitygw
 		// says the other also while a neighbour's folder goes away.
 		again := hasCode(err, "ConditionalRequestConflict", "ExistingObjectIsDirectory") && try+1 < o.MaxAttempts
-		if !again || !pause(ctx, try) {
+		if !again || !Pause(ctx, try) {
 			return u.settle(ctx, err)
 		}
 	}
@@ -202,20 +212,29 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 // putParts puts an object of several parts, of which the first was read.
 func (u *upload) putParts(ctx context.Context, r io.Reader, first []byte) error {
 	// Better said now than after everything was sent.
-	if _, err := u.s.Stat(ctx, u.key); err == nil {
-		return exists(u.key)
-	} else if !errors.Is(err, ErrNotFound) {
+	if _, err := u.s.Stat(ctx, u.key); !errors.Is(err, ErrNotFound) {
+		u.s.release(first)
+		if err == nil {
+			return Exists(u.key)
+		}
 		return fmt.Errorf("put %s: %w", u.key, err)
 	}
 	o := &u.s.o
-	created, err := u.s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+	in := &s3.CreateMultipartUploadInput{
 		Bucket: &o.Bucket, Key: &u.name,
 		ContentType: aws.String("application/octet-stream"), Metadata: map[string]string{ownerMeta: u.owner},
 		StorageClass:         types.StorageClass(o.StorageClass),
 		ServerSideEncryption: types.ServerSideEncryption(o.ServerSideEncryption), SSEKMSKeyId: optional(o.KMSKeyID),
 		ChecksumAlgorithm: u.s.checksum(),
-	})
+	}
+	u.lock.lockUpload(in)
+	// Its answer has the id without which nothing can abort it: an interrupt waits for that.
+	patient, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(cleanUpWithin, stop) })()
+	created, err := u.s.client.CreateMultipartUpload(patient, in)
 	if err != nil {
+		u.s.release(first)
 		return u.failed(ctx, err)
 	}
 	m := newMultipart(ctx, u, created.UploadId)
@@ -247,7 +266,7 @@ func (u *upload) putParts(ctx context.Context, r io.Reader, first []byte) error 
 // what it said is often lost with it: the answer to the next, small request then
 // is the reason.
 func unanswered(ctx context.Context, err error) bool {
-	return ended(ctx) == nil && codeOf(err) == ""
+	return Ended(ctx) == nil && codeOf(err) == ""
 }
 
 // settle returns what became of a commit that returned err, which may be that
@@ -265,8 +284,8 @@ func (u *upload) settle(ctx context.Context, err error) error {
 	switch {
 	case lookErr == nil && there.Metadata[ownerMeta] == u.owner && aws.ToInt64(there.ContentLength) == u.size:
 		return nil
-	case (taken || lookErr == nil && unanswered(ctx, err)) && ended(ctx) == nil:
-		return exists(u.key)
+	case (taken || lookErr == nil && unanswered(ctx, err)) && Ended(ctx) == nil:
+		return Exists(u.key)
 	}
 	return u.failed(ctx, err)
 }
@@ -276,8 +295,9 @@ func (u *upload) failed(ctx context.Context, err error) error {
 	return u.s.failed(ctx, "put", u.key, err)
 }
 
-// pause waits before another attempt, and reports whether ctx still lives.
-func pause(ctx context.Context, try int) bool {
+// Pause waits before another attempt, which counts from 0, longer each time up to 10
+// seconds, and reports whether ctx still lives.
+func Pause(ctx context.Context, try int) bool {
 	d := min(100*time.Millisecond<<min(try, 10), maxBackoff)
 	t := time.NewTimer(d/2 + jitter(d/2))
 	defer t.Stop()
@@ -332,6 +352,7 @@ func (m *multipart) sendAll(r io.Reader, first []byte) error {
 			return m.outcome(err)
 		}
 		if last && len(part) == 0 {
+			m.u.s.release(part) // r ended where the part before did
 			break
 		}
 	}
@@ -377,6 +398,7 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 			}
 		}()
 		if m.ctx.Err() != nil {
+			m.u.s.release(part)
 			return
 		}
 		in := &s3.UploadPartInput{
@@ -431,7 +453,7 @@ func (m *multipart) abort(ctx context.Context) error {
 		case !m.cut || err != nil && try > 0:
 			return nil
 		}
-		pause(ctx, try)
+		Pause(ctx, try)
 	}
 	return nil
 }

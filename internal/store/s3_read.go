@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -34,17 +35,24 @@ func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
 		return Object{}, err
 	}
 	there, err := s.head(ctx, name)
-	if isAbsent(err) {
-		err = s.confirmAbsent(ctx, name, err)
-	}
 	if err != nil {
 		return Object{}, s.failed(ctx, op, key, err)
 	}
 	return Object{Key: key, SizeBytes: aws.ToInt64(there.ContentLength), ModifiedAt: seconds(aws.ToTime(there.LastModified))}, nil
 }
 
+// head asks about an object, and once more where another request shows that it is there: it
+// came meanwhile, or that request was sent with new credentials (awsenv.Credentials).
 func (s *S3) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {
-	return s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name})
+	ask := &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name}
+	there, err := s.client.HeadObject(ctx, ask)
+	if isAbsent(err) {
+		if gone := s.confirmAbsent(ctx, name, nil); gone != nil {
+			return nil, gone
+		}
+		there, err = s.client.HeadObject(ctx, ask)
+	}
+	return there, err
 }
 
 // confirmAbsent returns the error that says why name could not be asked about.
@@ -88,7 +96,7 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 		before := ""
 		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + prefix))})
 		for pages.HasMorePages() {
-			if err := ended(ctx); err != nil {
+			if err := Ended(ctx); err != nil {
 				yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
 				return
 			}
@@ -98,14 +106,13 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 				return
 			}
 			for _, found := range page.Contents {
-				if err := ended(ctx); err != nil {
+				if err := Ended(ctx); err != nil {
 					yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
 					return
 				}
 				name := aws.ToString(found.Key)
 				if name <= before {
-					yield(Object{}, pgmedic.Errorf(pgmedic.KindUnreachable, "use another server, or a general purpose bucket: directory buckets list in no order",
-						"list %s: %s lists objects out of order", prefix, s.name))
+					yield(Object{}, s.unordered(prefix))
 					return
 				}
 				before = name
@@ -119,6 +126,75 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 			}
 		}
 	}
+}
+
+// Folders implements Store, by a listing with a delimiter.
+func (s *S3) Folders(ctx context.Context, folder string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := CheckFolder(folder); err != nil {
+			yield("", fmt.Errorf("list: %w", err))
+			return
+		}
+		before := ""
+		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{
+			Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + folder)), Delimiter: aws.String("/"),
+		})
+		for pages.HasMorePages() {
+			if err := Ended(ctx); err != nil {
+				yield("", fmt.Errorf("list %s: %w", folder, err))
+				return
+			}
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				yield("", s.failed(ctx, "list", folder, err))
+				return
+			}
+			for _, found := range s.foldersOf(page, folder) {
+				if err := Ended(ctx); err != nil {
+					yield("", fmt.Errorf("list %s: %w", folder, err))
+					return
+				}
+				if found == before {
+					continue // it began on the page before
+				}
+				if found < before {
+					yield("", s.unordered(folder))
+					return
+				}
+				before = found
+				if !yield(found, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// foldersOf returns the folders of one page, in order. An object directly below is of a
+// folder, too, if its name has an escaped slash.
+func (s *S3) foldersOf(page *s3.ListObjectsV2Output, folder string) []string {
+	var all []string
+	add := func(name string) {
+		key := strings.TrimPrefix(unescapeDots(name), s.prefix)
+		segment, _, below := strings.Cut(strings.TrimPrefix(key, folder), "/")
+		if found := folder + segment + "/"; below && CheckFolder(found) == nil {
+			all = append(all, found)
+		}
+	}
+	for _, p := range page.CommonPrefixes {
+		add(aws.ToString(p.Prefix))
+	}
+	for _, o := range page.Contents {
+		add(aws.ToString(o.Key))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// unordered is the error of a listing that is not in the order of names.
+func (s *S3) unordered(prefix string) error {
+	return pgmedic.Errorf(pgmedic.KindUnreachable, "use another server, or a general purpose bucket: directory buckets list in no order",
+		"list %s: %s lists objects out of order", prefix, s.name)
 }
 
 // Delete implements Store. In a bucket that keeps versions it hides the object,
@@ -172,9 +248,11 @@ type s3Reader struct {
 
 	body   io.ReadCloser
 	cancel context.CancelFunc // of body's request
-	etag   string             // of the object that was opened
-	at     int64              // of the next byte
-	end    int64              // behind the last byte
+	// stalled runs during reads and ends body's request if one takes too long.
+	stalled *stallTimer
+	etag    string // of the object that was opened
+	at      int64  // of the next byte
+	end     int64  // behind the last byte
 
 	resumes int   // since the offset
 	since   int64 // where the last row of them began
@@ -208,8 +286,25 @@ func (r *s3Reader) open(ctx context.Context, length int64) error {
 		}
 		r.since = r.at
 	}
-	r.body, r.cancel = out.Body, cancel
+	r.body, r.cancel, r.stalled = out.Body, cancel, newStallTimer(cancel)
 	return nil
+}
+
+// stallTimer ends a request. One for each read would be most of what small reads allocate.
+type stallTimer struct {
+	*time.Timer
+	fired atomic.Bool
+}
+
+// newStallTimer returns one that does not run.
+func newStallTimer(cancel context.CancelFunc) *stallTimer {
+	s := &stallTimer{}
+	s.Timer = time.AfterFunc(stalledAfter, func() {
+		s.fired.Store(true)
+		cancel()
+	})
+	s.Stop()
+	return s
 }
 
 // sizeOf returns the size of the whole object of which a server sent a part.
@@ -227,7 +322,7 @@ var errWrongRange = errors.New("the server gave another range than was asked for
 // Read implements io.Reader.
 func (r *s3Reader) Read(p []byte) (int, error) {
 	for {
-		if err := ended(r.ctx); err != nil {
+		if err := Ended(r.ctx); err != nil {
 			return 0, fmt.Errorf("read %s: %w", r.key, err)
 		}
 		if r.at == r.end {
@@ -255,14 +350,10 @@ func (r *s3Reader) readBody(p []byte) (int, error) {
 	if r.body == nil {
 		return 0, io.ErrUnexpectedEOF
 	}
-	var stalled atomic.Bool
-	timer := time.AfterFunc(stalledAfter, func() {
-		stalled.Store(true)
-		r.cancel()
-	})
+	r.stalled.Reset(stalledAfter)
 	n, err := r.body.Read(p)
-	timer.Stop()
-	if stalled.Load() && err != nil {
+	r.stalled.Stop()
+	if r.stalled.fired.Load() && err != nil {
 		err = errStalled
 	}
 	return n, err
@@ -276,7 +367,7 @@ func (r *s3Reader) resume(why error) error {
 		why = io.ErrUnexpectedEOF
 	}
 	for {
-		if err := ended(r.ctx); err != nil {
+		if err := Ended(r.ctx); err != nil {
 			return fmt.Errorf("read %s: %w", r.key, err)
 		}
 		r.drop()
@@ -284,7 +375,7 @@ func (r *s3Reader) resume(why error) error {
 			return fmt.Errorf("%w, after byte %d", r.s.failed(r.ctx, "read", r.key, cutOff(why)), r.at)
 		}
 		r.s.log.Debug("a download was cut off and goes on", "store", r.s.name, "key", r.key, "offset", r.at, "error", summary(why))
-		pause(r.ctx, r.resumes)
+		Pause(r.ctx, r.resumes)
 		r.resumes++
 		err := r.open(r.ctx, 0)
 		if err == nil {

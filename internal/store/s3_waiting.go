@@ -18,9 +18,9 @@ const (
 	betweenNotices = 10 * time.Second
 )
 
-// waiting says that a store does not answer while requests to it are tried again,
-// since the pauses and the limits together are long.
-type waiting struct {
+// Notices tells a log, now and then, that a store does not answer or is asked again, since
+// the pauses and the limits together are long.
+type Notices struct {
 	log  *slog.Logger
 	name string
 
@@ -28,31 +28,31 @@ type waiting struct {
 	told time.Time
 }
 
-// tell says what is waited for, if it was not said just now.
-func (w *waiting) tell(message string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if now := time.Now(); w.told.IsZero() || now.Sub(w.told) >= betweenNotices {
-		w.told = now
-		w.log.Warn(message, append([]any{"store", w.name}, args...)...)
+// Tell logs a warning, if none was logged within the last ten seconds.
+func (n *Notices) Tell(message string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now := time.Now(); n.told.IsZero() || now.Sub(n.told) >= betweenNotices {
+		n.told = now
+		n.log.Warn(message, append([]any{"store", n.name}, args...)...)
 	}
 }
 
-// watch says that something takes long, unless stop is called first.
-func (w *waiting) watch(what string) (stop func() bool) {
-	return time.AfterFunc(patience, func() { w.tell("the store does not answer; waiting for it", "for", what) }).Stop
+// Watch has it said that something takes long, unless stop is called within two seconds.
+func (n *Notices) Watch(what string) (stop func() bool) {
+	return time.AfterFunc(patience, func() { n.Tell("the store does not answer; waiting for it", "for", what) }).Stop
 }
 
 // retryer is a Retryer that says what failed when a request is tried again.
 type retryer struct {
 	aws.RetryerV2
-	waiting *waiting
+	waiting *Notices
 }
 
 func (r retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
 	delay, delayErr := r.RetryerV2.RetryDelay(attempt, err)
 	if delayErr == nil {
-		r.waiting.tell("a request to the store failed; trying again", "attempt", attempt, "of", r.MaxAttempts(), "error", summary(err))
+		r.waiting.Tell("a request to the store failed; trying again", "attempt", attempt, "of", r.MaxAttempts(), "error", summary(err))
 	}
 	return delay, delayErr
 }
@@ -61,11 +61,11 @@ func (r retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
 var uploads = map[string]bool{"PutObject": true, "UploadPart": true, "CompleteMultipartUpload": true, "UploadPartCopy": true, "CopyObject": true}
 
 // watchRequests watches each attempt of a request whose answer is due at once.
-func (w *waiting) watchRequests(stack *middleware.Stack) error {
+func (n *Notices) watchRequests(stack *middleware.Stack) error {
 	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("pgmedicWaiting",
 		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 			if name := awsmiddleware.GetOperationName(ctx); !uploads[name] {
-				defer w.watch(name)()
+				defer n.Watch(name)()
 			}
 			return next.HandleFinalize(ctx, in)
 		}), middleware.After)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // lines is a log whose lines can be waited for.
@@ -33,23 +35,16 @@ func TestS3SaysWhatItWaitsFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
 	for name, tt := range map[string]struct {
-		address net.Addr
+		address string
 		want    string
 	}{
-		"refused": {closed.Addr(), "connection refused"},
-		"silent":  {listener.Addr(), "does not answer"},
+		"refused": {fmt.Sprintf("127.0.0.1:%d", testkit.ClosedPort(t)), "connection refused"},
+		"silent":  {listener.Addr().String(), "does not answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := make(lines, 10)
-			endpoint := "http://" + tt.address.String()
+			endpoint := "http://" + tt.address
 			s, err := store.NewS3(t.Context(), store.S3Options{
 				Bucket: "b", Endpoint: endpoint, PathStyle: true, Logger: slog.New(slog.NewTextHandler(log, nil)),
 			})

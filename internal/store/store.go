@@ -34,7 +34,7 @@ import (
 // All methods may be called at the same time, from several goroutines,
 // processes and hosts. Of several Puts of one key exactly one succeeds. What a
 // Put or Delete that has returned did is seen by every call that begins later,
-// List included. Objects become visible one by one, in the order in which their
+// List and Folders included. Objects become visible one by one, in the order in which their
 // Puts end, so a manifest that is put after its data is never seen without it.
 //
 // # Contexts
@@ -62,8 +62,8 @@ import (
 // # Retries
 //
 // A Store may retry on its own what it knows not to have happened; what it
-// returns is final, and callers that retry must bound it. Open, Stat, List and
-// Delete may be called again after any error. A failed Put may be called again
+// returns is final, and callers that retry must bound it. Open, Stat, List,
+// Folders and Delete may be called again after any error. A failed Put may be called again
 // only with a reader that starts anew. A connection that is lost while a Put is
 // being committed leaves it unknown whether the object exists; a second Put
 // then says ErrExists of an object that may be the caller's own. Such an object
@@ -123,6 +123,16 @@ type Store interface {
 	// nothing before the first is asked for. The caller may stop early, and
 	// may call other methods from within the loop, Delete included.
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
+
+	// Folders yields the folders directly below folder, which is empty or ends in
+	// a slash: each string that is folder, then one segment, then a slash, and
+	// that some key begins with. "" finds "a/" of the key "a/b/c", "a/" finds
+	// "a/b/". They come in byte order, each once, without the keys below them
+	// being listed: what it costs depends on what lies directly below folder.
+	// Objects there are passed over. A folder may be yielded of which all objects
+	// have names that CheckKey refuses, or that this user can't read. The rest is as in List: errors, objects
+	// that come and go meanwhile, memory, and stopping early.
+	Folders(ctx context.Context, folder string) iter.Seq2[string, error]
 
 	// Delete removes key durably. Deleting what isn't there is no error, so
 	// that it can be repeated.

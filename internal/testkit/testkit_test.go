@@ -1,6 +1,7 @@
 package testkit_test
 
 import (
+	"flag"
 	"slices"
 	"strconv"
 	"testing"
@@ -16,6 +17,14 @@ func TestSome(t *testing.T) {
 		names = append(names, strconv.Itoa(i))
 		cases[strconv.Itoa(i)] = i
 	}
+	named := flag.Lookup("test.run").Value
+	given := named.String()
+	name := func(pattern string) {
+		if err := named.Set(pattern); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { name(given) })
 	seen := map[string]bool{}
 	for _, test := range names {
 		t.Run(test, func(t *testing.T) {
@@ -42,6 +51,11 @@ func TestSome(t *testing.T) {
 				t.Errorf("a few: %v", got)
 			}
 			t.Setenv("PGMEDIC_TEST_ALL", "1")
+			name("TestSome")
+			if got := testkit.SomeOf(t, 3, names); !slices.Equal(got, names) {
+				t.Errorf("of a test that is named: %v", got)
+			}
+			name("")
 			others := testkit.SomeOf(t, 3, names)
 			if both := slices.Sorted(slices.Values(append(others, testkit.Pick(t.Name(), 3, names)...))); !slices.Equal(both, names) {
 				t.Errorf("together they are %v", both)

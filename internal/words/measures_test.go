@@ -57,3 +57,13 @@ func TestAgo(t *testing.T) {
 		t.Errorf("never is %q", got)
 	}
 }
+
+func TestFirstFew(t *testing.T) {
+	for want, things := range map[string][]string{
+		"": nil, "a": {"a"}, "a; b; c; d; e": {"a", "b", "c", "d", "e"}, "a; b; c; d; e; and 2 more": {"a", "b", "c", "d", "e", "f", "g"},
+	} {
+		if got := words.FirstFew(things); got != want {
+			t.Errorf("FirstFew(%q) = %q, want %q", things, got, want)
+		}
+	}
+}

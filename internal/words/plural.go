@@ -1,6 +1,11 @@
 package words
 
-import "github.com/pgmedic/pgmedic"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+)
 
 // Plural writes a number of things, of which the plural may be given.
 func Plural[N int | int64](n N, thing string, things ...string) string {
@@ -31,4 +36,13 @@ func Shortened(s string) string {
 		}
 	}
 	return s
+}
+
+// FirstFew names the first five of many things, and says how many more there are.
+func FirstFew(things []string) string {
+	const most = 5
+	if len(things) <= most {
+		return strings.Join(things, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(things[:most], "; "), len(things)-most)
 }

@@ -113,7 +113,7 @@ func transfer(t *testing.T, tx pgx.Tx, from, to, id int) error {
 // is given back and nothing of it stays.
 func TestTransactionsEnd(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, AcquireTimeout: 5 * time.Second})
+	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, AcquireTimeout: time.Minute})
 	exec(t, db, "CREATE TABLE t (n int PRIMARY KEY)")
 	failed := errors.New("failed")
 	for name, fn := range map[string]func(pgx.Tx) error{

@@ -17,8 +17,8 @@ import (
 )
 
 // saboteur breaks the connection on which a message with certain bytes is sent:
-// before it is sent, or when the server has answered it, so that the answer is
-// lost.
+// before it is sent, or when the server has answered all of it, so that the
+// answer is lost.
 type saboteur struct {
 	word     []byte
 	answered bool // only then
@@ -65,10 +65,28 @@ func (c *sabotaged) Read(p []byte) (int, error) {
 	if c.dead.Load() { // the server has answered, or is about to, and nobody hears it
 		c.writing.Lock()
 		defer c.writing.Unlock()
+		if c.by.answered {
+			c.swallow(p, n, err)
+		}
 		_ = c.Close()
 		return 0, syscall.ECONNRESET
 	}
 	return n, err
+}
+
+// readyForQuery begins the message that ends an answer.
+const readyForQuery = "Z\x00\x00\x00\x05"
+
+// swallow reads to the end of the answer, n bytes of which are in p. An earlier end
+// would let the cancel request that pgx sends for a broken connection reach a
+// statement that is under way: what was read may be the server's consent to a COPY,
+// which comes before the rows.
+func (c *sabotaged) swallow(p []byte, n int, err error) {
+	answer := append([]byte(nil), p[:n]...)
+	for err == nil && !bytes.Contains(answer, []byte(readyForQuery)) {
+		n, err = c.Conn.Read(p)
+		answer = append(answer, p[:n]...)
+	}
 }
 
 // copyDone is the message that ends a COPY.

@@ -20,7 +20,7 @@ import (
 // one session, and comes back however it was left.
 func TestConn(t *testing.T) {
 	t.Parallel()
-	db := open(t, pool.Config{MaxConns: 1, AcquireTimeout: 5 * time.Second})
+	db := open(t, pool.Config{MaxConns: 1, AcquireTimeout: time.Minute})
 	ctx := t.Context()
 	conn, err := db.Acquire(ctx)
 	if err != nil {
@@ -80,7 +80,7 @@ func TestConn(t *testing.T) {
 // TestConnTimeout: its errors are the pool's.
 func TestConnTimeout(t *testing.T) {
 	t.Parallel()
-	db := open(t, pool.Config{QueryTimeout: 200 * time.Millisecond})
+	db := open(t, pool.Config{QueryTimeout: 200 * time.Millisecond, CancelGrace: time.Minute})
 	conn, err := db.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

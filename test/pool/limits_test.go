@@ -20,15 +20,15 @@ import (
 // is of and whoever ends it, with one error, and its connection stays.
 func TestTimeoutOfEachCall(t *testing.T) {
 	for name, config := range map[string]pool.Config{
-		"by the server": {QueryTimeout: 300 * time.Millisecond},
+		"by the server": {QueryTimeout: 300 * time.Millisecond, CancelGrace: time.Minute},
 		// Behind a pooler the server is not told.
-		"by the client": {QueryTimeout: 300 * time.Millisecond, Pooler: pool.PoolerTransaction},
+		"by the client": {QueryTimeout: 300 * time.Millisecond, CancelGrace: time.Minute, Pooler: pool.PoolerTransaction},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config.MaxConns = 1
 			db := open(t, config)
-			pid := one[int](t, db, "SELECT pg_backend_pid()")
+			pid := asked[int](t, db, "SELECT pg_backend_pid()")
 			sleeps := map[string]func() error{
 				"Exec": func() error { _, err := db.Exec(t.Context(), "SELECT pg_sleep(100)"); return err },
 				"QueryRow": func() error {
@@ -54,17 +54,11 @@ func TestTimeoutOfEachCall(t *testing.T) {
 					t.Errorf("%s: %v", call, err)
 				}
 			}
-			if got := one[int](t, db, "SELECT pg_backend_pid()"); got != pid {
+			if got := asked[int](t, db, "SELECT pg_backend_pid()"); got != pid {
 				t.Error("the connection is another one")
 			}
-			err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: time.Minute}, func(tx pgx.Tx) error {
-				_, err := tx.Exec(t.Context(), "SELECT pg_sleep(0.6)")
-				return err
-			})
-			if err != nil {
-				t.Errorf("a transaction with more time: %v", err)
-			}
-			if got := one[string](t, db, "SHOW statement_timeout"); (got == "300ms") != (name == "by the server") {
+			sleepLonger(t, db)
+			if got := asked[string](t, db, "SHOW statement_timeout"); (got == "300ms") != (name == "by the server") {
 				t.Errorf("afterwards statement_timeout is %s", got)
 			}
 		})

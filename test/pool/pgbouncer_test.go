@@ -34,8 +34,9 @@ func TestPgBouncer(t *testing.T) {
 			conn := admin(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			config.PrimaryURL = bouncer(t, nameOf(t, dsn))
-			config.QueryTimeout = time.Second
 			db := open(t, config)
+			config.QueryTimeout = time.Second
+			hurried := open(t, config)
 			if h := db.Health(t.Context()); !h.Servers[0].Pooler {
 				t.Errorf("%+v", h)
 			}
@@ -48,7 +49,7 @@ func TestPgBouncer(t *testing.T) {
 				t.Errorf("%d rows instead of %d", got, want)
 			}
 			// The limit is kept to from here, over whichever session it is.
-			if _, err := db.Exec(t.Context(), "SELECT pg_sleep(60)"); pool.Classify(err) != pool.ClassTimeout {
+			if _, err := hurried.Exec(t.Context(), "SELECT pg_sleep(60)"); pool.Classify(err) != pool.ClassTimeout {
 				t.Errorf("%v", err)
 			}
 			err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: 50 * time.Millisecond}, func(tx pgx.Tx) error {
@@ -77,7 +78,7 @@ func throughBouncer(t *testing.T, db *pool.DB, n int) {
 		if err := db.QueryRow(t.Context(), "SELECT $1::int + $2::int", n, i).Scan(&got); err != nil || got != n+i {
 			t.Errorf("%d: %v", got, err)
 		}
-		err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: 5 * time.Second}, func(tx pgx.Tx) error {
+		err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: time.Minute}, func(tx pgx.Tx) error {
 			_, err := tx.Exec(t.Context(), "INSERT INTO t VALUES ($1)", i)
 			return err
 		})
@@ -171,7 +172,7 @@ func TestPrismaThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	url := bouncer(t, nameOf(t, scratchtest.Database(t, server)))
 	for _, more := range []string{"&pgbouncer=true&schema=public", "&schema=public", "&statement_cache_size=0&socket_timeout=10"} {
-		db := open(t, pool.Config{PrimaryURL: url + more, AcquireTimeout: 5 * time.Second})
+		db := open(t, pool.Config{PrimaryURL: url + more, AcquireTimeout: time.Minute})
 		if got := one[int](t, db, "SELECT $1::int", 1); got != 1 {
 			t.Errorf("%s: %d", more, got)
 		}

@@ -31,7 +31,7 @@ func TestProbeByAnyone(t *testing.T) {
 		if name == "forbidden" {
 			do(t, conn, "REVOKE EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint() FROM PUBLIC")
 		}
-		db := open(t, pool.Config{PrimaryURL: url, AcquireTimeout: 5 * time.Second})
+		db := open(t, pool.Config{PrimaryURL: url, AcquireTimeout: time.Minute})
 		if got := one[string](t, db, "SELECT current_user::text"); got != "plain" {
 			t.Errorf("%s: it is %s who asks", name, got)
 		}

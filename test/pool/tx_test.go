@@ -61,7 +61,7 @@ func (bombTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 // TestPanicLeavesNothing: whoever panics in a call takes no connection along.
 func TestPanicLeavesNothing(t *testing.T) {
 	t.Parallel()
-	db := open(t, pool.Config{MaxConns: 1, AcquireTimeout: 5 * time.Second, Tracer: bombTracer{}})
+	db := open(t, pool.Config{MaxConns: 1, AcquireTimeout: time.Minute, Tracer: bombTracer{}})
 	const sql = "SELECT $1::text"
 	for name, run := range map[string]func(context.Context){
 		"Exec":     func(ctx context.Context) { _, _ = db.Exec(ctx, sql, bomb{}) },

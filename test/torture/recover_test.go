@@ -82,7 +82,7 @@ func recoverByScript(t *testing.T, installation scratch.Installation) {
 			c, dir := fixture.NewCatalogIn(t)
 			o := fixture.BackupOptions(t, source.DSN(), c)
 			o.Method, o.Seal, o.Tools.Dirs = way.method, way.seal, []string{installation.BinDir}
-			o.Wraps = []backup.Wrap{{Name: "mine", To: identity.Recipient()}}
+			o.Wraps = []seal.Wrap{{Name: "mine", To: identity.Recipient()}}
 			b, err := backup.Take(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/backup"
-	"github.com/pgmedic/pgmedic/internal/restore"
+	"github.com/pgmedic/pgmedic/internal/restore/rescue"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -38,7 +38,7 @@ func rescueAll(t *testing.T, installation scratch.Installation) {
 			before := fixture.Contents(t, source)
 			r := fixture.RestoreOptions(t, server, c, b, "")
 			r.Target, r.Tools = r.Target.WithDatabase(source.Database), o.Tools
-			done, err := restore.Rescue(t.Context(), restore.RescueOptions{Options: r, Tables: []string{"*"}})
+			done, err := rescue.Run(t.Context(), rescue.Options{Options: r, Tables: []string{"*"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func withoutSchema(lines []string, schema string) []string {
 }
 
 // putBack deletes half of each table's rows and runs what was printed, with psql.
-func putBack(t *testing.T, server *scratch.Server, source fixture.Place, done *restore.Rescued) {
+func putBack(t *testing.T, server *scratch.Server, source fixture.Place, done *rescue.Rescued) {
 	t.Helper()
 	count := func(sql string) int {
 		return fixture.Query[int](t, source.DSN(), "SELECT count(*)::int FROM ("+strings.TrimSuffix(sql, ";")+") AS q")[0]

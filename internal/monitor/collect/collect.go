@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -172,6 +173,13 @@ func (c *collector) finish() {
 		b.Statements, b.Skipped, b.Cost = nil, []reading.Skipped{}, reading.Cost{}
 		b.Server.Settings, b.Server.Extensions = nil, nil
 	}
+	if newer := postgres.NewerThanKnown(r.Server.VersionNum); newer != "" && !c.opts.DatabaseOnly && r.Wants(reading.SectionOverview) {
+		r.Skipped = append(r.Skipped, reading.Skipped{
+			Section: reading.SectionOverview, Query: "what is new in this version",
+			Reason: newer + ": neither is it judged whether the server lacks fixes, nor until when it gets them",
+		})
+	}
+	r.Truncated = truncated(r)
 	if r.Waits != nil {
 		r.Waits.Statements = r.Waits.Statements[:min(len(r.Waits.Statements), waitsShown)]
 		r.Waits.Seconds = c.opts.Interval.Seconds()

@@ -16,6 +16,7 @@ const (
 	pg16 = 160000
 	pg17 = 170000
 	pg18 = 180000
+	pg19 = 190000
 )
 
 // The bounds of the lists of a Reading.
@@ -135,8 +136,13 @@ func replicationQueries() []query {
 			scan: scanSubscriptions,
 		},
 		{
-			name: "subscriptions", section: reading.SectionReplication, only: reading.RolePrimary, since: pg15, each: true,
+			name: "subscriptions", section: reading.SectionReplication, only: reading.RolePrimary, since: pg15, before: pg19, each: true,
 			sql: sqlSubscriptions(subscriptionColumns15), privilege: "SELECT on pg_subscription", may: func(p reading.Privileges) bool { return p.Subscriptions },
+			scan: scanSubscriptions,
+		},
+		{
+			name: "subscriptions", section: reading.SectionReplication, only: reading.RolePrimary, since: pg19, each: true,
+			sql: sqlSubscriptions(subscriptionColumns19), privilege: "SELECT on pg_subscription", may: func(p reading.Privileges) bool { return p.Subscriptions },
 			scan: scanSubscriptions,
 		},
 		{name: "archiver", section: reading.SectionReplication, sql: sqlArchiver, counts: true, scan: scanArchiver},

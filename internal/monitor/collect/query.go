@@ -221,7 +221,7 @@ func reasonFor(err error, q query, opts Options) string {
 			words = q.extension + " is not in shared_preload_libraries"
 		}
 	case "42725", "42P18": // ambiguous_function, indeterminate_datatype
-		words = "the types of its parameters can't be told"
+		words = "the types of its parameters are not known"
 	case "42601": // syntax_error, of a statement whose literals are gone
 		words = "pg_stat_statements keeps it in a form that is not SQL"
 	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character

@@ -33,7 +33,7 @@ func Replica(ctx context.Context, conn Conn, r *reading.Reading, known reading.R
 	switch id := there.Server.SystemIdentifier; {
 	case there.Server.Role != reading.RoleStandby, there.Database != r.Database,
 		id != "" && r.Server.SystemIdentifier != "" && id != r.Server.SystemIdentifier:
-		return pgmedic.Errorf(pgmedic.KindUsage, "", "it is not a standby of the server that was looked at")
+		return pgmedic.Errorf(pgmedic.KindUsage, "", "it is not a standby of the server that this report is about")
 	}
 	for _, s := range there.Skipped {
 		if s.Query != "system identifier" {

@@ -69,6 +69,8 @@ const (
 	subscriptionColumns12 = `null::bigint as apply_errors, null::bigint as sync_errors`
 	subscriptionColumns15 = `(select e.apply_error_count from pg_stat_subscription_stats e where e.subid = s.oid) as apply_errors,
        (select e.sync_error_count from pg_stat_subscription_stats e where e.subid = s.oid) as sync_errors`
+	subscriptionColumns19 = `(select e.apply_error_count from pg_stat_subscription_stats e where e.subid = s.oid) as apply_errors,
+       (select e.sync_table_error_count + e.sync_seq_error_count from pg_stat_subscription_stats e where e.subid = s.oid) as sync_errors`
 )
 
 func sqlSubscriptions(versionColumns string) string {

@@ -32,9 +32,8 @@ type judged struct {
 
 // Analyse judges a Reading. Earlier Readings, in any order, turn lifetime
 // counters into what happened since; those of another server or database are
-// ignored. The findings come worst first, then what does harm now before what will
-// or may, then largest first, then by id and object; the same arguments give the
-// same findings. What the Reading doesn't
+// ignored. The findings come worst first, then by Urgency, then largest first, then by
+// id and object; the same arguments give the same findings. What the Reading doesn't
 // hold is not judged, nor is a section that it was not asked for.
 func Analyse(got *reading.Reading, earlier []*reading.Reading, thresholds reading.Thresholds) []pgmedic.Finding {
 	a := analysis{reading: got, whole: got, earlier: earlier, limits: thresholds}
@@ -52,10 +51,11 @@ func Analyse(got *reading.Reading, earlier []*reading.Reading, thresholds readin
 		}
 	}
 	a.found = slices.DeleteFunc(a.found, func(f judged) bool { return !got.Wants(f.Section) })
+	when := urgencies()
 	slices.SortStableFunc(a.found, func(x, y judged) int {
 		return cmp.Or(
 			cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),
-			cmp.Compare(urgency(x.ID), urgency(y.ID)),
+			cmp.Compare(when[x.ID], when[y.ID]),
 			cmp.Compare(y.impact, x.impact),
 			cmp.Compare(x.ID, y.ID),
 			cmp.Compare(x.Database, y.Database),
@@ -69,39 +69,13 @@ func Analyse(got *reading.Reading, earlier []*reading.Reading, thresholds readin
 	return findings
 }
 
-// urgency says when what a finding is about does harm, the soonest first: findings
-// of one severity come in that order.
-func urgency(id string) int {
-	for when, ids := range [][]string{
-		// Now: something is refused, waits, is lost or stands still.
-		{
-			"checksum-failures", "connections-near-limit", "lock-wait", "standby-not-receiving", "standby-silent", "standby-lagging", "slot-lost",
-			"subscription-down", "synchronous-standby-missing", "workers-exhausted", "disk-filling", "archiver-failing",
-		},
-		// In time, as it goes on: something fills up or runs out.
-		{
-			"wraparound-database", "wraparound-table", "sequence-near-end", "disk-full-soon", "slot-inactive", "slot-behind", "archiver-behind",
-			"replay-paused", "idle-in-transaction", "prepared-transaction-old", "vacuum-held-back", "autovacuum-off", "track-counts-off",
-		},
-		// When something else happens: a crash, a loss, a break-in.
-		{
-			"backup-failed", "backup-missing", "backup-old", "backup-shrunk", "backup-unproven", "fsync-off", "full-page-writes-off", "sessions-unencrypted",
-			"version-outdated", "version-unsupported",
-		},
-	} {
-		if slices.Contains(ids, id) {
-			return when
-		}
-	}
-	return 3 // it costs time or space
-}
-
 // server judges what concerns the whole server.
 func (a *analysis) server() {
 	a.connections()
 	a.idleSessions()
 	a.longTransactions()
 	a.lockWaits()
+	a.servicePools()
 	a.replication()
 	a.preparedTransactions()
 	a.heldBack()
@@ -116,6 +90,7 @@ func (a *analysis) server() {
 	a.kept()
 	a.trends()
 	a.backups()
+	a.recovery()
 }
 
 // database judges what each database has for itself.

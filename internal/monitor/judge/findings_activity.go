@@ -211,8 +211,8 @@ func (a *analysis) checkpoints() {
 			switch {
 			case r != nil && slices.ContainsFunc(r.Slots, keepsTooMuch):
 				f.Fix = ""
-				f.Risk = "There is no fix to paste: a replication slot that nobody reads from keeps more WAL than max_wal_size, and the disk " +
-					"fills with it. See to the slot first."
+				f.Risk = "There is no fix to paste: an inactive replication slot keeps more WAL than max_wal_size, and the disk " +
+					"fills up. Deal with the slot first."
 			case !known:
 				f.Risk += fmt.Sprintf(" How much room the disk has could not be read: see first that it has %s for pg_wal.", sizeOf(2*size<<20))
 			case h.DiskFreeBytes < 4*size<<20:
@@ -354,8 +354,8 @@ func (a *analysis) regressed(x *reading.Statement) {
 // count. What one role or database has set for itself says nothing of the others.
 func (a *analysis) statementsUncounted() {
 	for _, x := range []struct{ name, off, on, why string }{
-		{"pg_stat_statements.track", "none", "top", "it is told to count no statement"},
-		{"compute_query_id", "off", "auto", "the server gives statements no number to count them by"},
+		{"pg_stat_statements.track", "none", "top", "it is set to count no statements"},
+		{"compute_query_id", "off", "auto", "the server computes no query identifiers to count statements by"},
 	} {
 		i := slices.IndexFunc(a.reading.Server.Settings, func(s reading.Setting) bool { return s.Name == x.name })
 		if i < 0 || a.reading.Server.Settings[i].Value != x.off {
@@ -388,7 +388,7 @@ func (a *analysis) statementsMissing() {
 	f := pgmedic.Finding{
 		ID: "statements-not-tracked", Section: reading.SectionStatements, Severity: pgmedic.SeverityInfo,
 		Object:  "database " + sqltext.Readable(a.reading.Database),
-		Summary: "The extension pg_stat_statements is not installed in it: nobody knows which statements take the time.",
+		Summary: "The extension pg_stat_statements is not installed in it, so it is not known which statements take the time.",
 		Fix:     "CREATE EXTENSION pg_stat_statements;",
 		Risk:    "A moment. It counts statements at a cost of a few percent at most.",
 	}
@@ -402,7 +402,7 @@ func (a *analysis) statementsMissing() {
 			"CREATE EXTENSION pg_stat_statements is all there is to do; otherwise add it to the list, keep the rest, and restart first."
 	case !strings.Contains(libraries, "pg_stat_statements") && !a.reading.Server.StatementsAvailable:
 		f.Fix = ""
-		f.Risk = "There is no fix to paste: the server's machine doesn't have the extension, and a server that is told to load what is not there " +
+		f.Risk = "There is no fix to paste: the server's machine doesn't have the extension, and a server whose shared_preload_libraries names a missing library " +
 			"does not start. Install its package (postgresql-contrib) first, and then add pg_stat_statements to shared_preload_libraries."
 	case !strings.Contains(libraries, "pg_stat_statements"):
 		all := "pg_stat_statements"

@@ -22,7 +22,7 @@ func (a *analysis) backups() {
 		})
 	}
 	if b.Newest == nil {
-		find("backup-missing", pgmedic.SeverityCritical, "The store holds no backup of this database.", "pgmedic backup")
+		a.backupMissing(find)
 		return
 	}
 	if b.Newest.Proof == pgmedic.ProofFailed {
@@ -32,9 +32,10 @@ func (a *analysis) backups() {
 	}
 	if s := b.Shrunk; s != nil && a.reading.TakenAt.Sub(s.SnapshotAt) <= a.limits.ShrunkAge {
 		find("backup-shrunk", pgmedic.SeverityWarn,
-			fmt.Sprintf("Backup %s has far fewer rows or tables than the one before it: was data deleted?", s.ID), "pgmedic show "+s.Before,
+			fmt.Sprintf("Backup %s has far less than those before it: was data deleted?", s.ID), "pgmedic diff "+s.Before+" "+s.ID,
 			evidenceText("backup", s.ID), evidenceText("before", s.Before), evidence("rows_before", s.RowsBefore), evidence("rows", s.Rows),
-			evidence("tables_before", s.TablesBefore), evidence("tables", s.Tables))
+			evidence("tables_before", s.TablesBefore), evidence("tables", s.Tables),
+			evidence("bytes_before", s.BytesBefore), evidence("bytes", s.Bytes))
 	}
 	if age := a.reading.TakenAt.Sub(b.Newest.SnapshotAt); age > a.limits.BackupAge {
 		find("backup-old", pgmedic.SeverityWarn,
@@ -53,4 +54,26 @@ func (a *analysis) backups() {
 			evidenceText("backup", b.Proven.ID), evidenceSeconds("age_seconds", age.Seconds()),
 			evidenceSeconds("threshold_seconds", a.limits.ProvenAge.Seconds()))
 	}
+}
+
+// backupMissing finds a database without a backup of its own. Base backups of its server hold
+// it, too, as far as it is known that they can be recovered.
+func (a *analysis) backupMissing(find func(id string, severity pgmedic.Severity, summary, fix string, evidence ...pgmedic.Evidence)) {
+	const id = "backup-missing"
+	r := a.reading.Recovery
+	if r == nil || !r.Reaches && r.Until == nil {
+		find(id, pgmedic.SeverityCritical, "The store holds no backup of this database.", "pgmedic backup")
+		return
+	}
+	until := "the end of the stored WAL"
+	if r.Until != nil {
+		until = r.Until.UTC().Format("2006-01-02 15:04:05Z")
+	}
+	bases := evidence("base_backups", r.BaseBackups)
+	if r.Reaches && r.State == "ok" {
+		find(id, pgmedic.SeverityInfo, "The store holds no backup of this database alone. Base backups of its server have it, and recover any moment until "+until+".", "pgmedic wal status", bases)
+		return
+	}
+	find(id, pgmedic.SeverityWarn, "The store holds no backup of this database alone. Base backups of its server have it, and recover it until "+until+
+		": whether that is all that was written is not known.", "pgmedic wal status", bases, evidenceText("state", r.State))
 }

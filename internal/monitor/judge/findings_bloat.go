@@ -44,7 +44,7 @@ func (a *analysis) bloat() {
 				"SET lock_timeout = '2s';", "SET statement_timeout = '10s';",
 				fmt.Sprintf("VACUUM (FULL, ANALYZE) %s;", table), "RESET lock_timeout;", "RESET statement_timeout;",
 			}, "\n"),
-			Risk: "Writes the table and its indexes anew, needs the disk space for that, and nobody else can use the table meanwhile. It " +
+			Risk: "Rewrites the table and its indexes, needs the disk space for that, and blocks all other use of the table meanwhile. It " +
 				"gives up after 2 s of waiting or 10 s of work and then has changed nothing: a large table needs a maintenance window. " +
 				"Queries on standbys that read the table are cancelled, or keep replay waiting. " +
 				"Leave it where the table grows again anyway: the space is reused. pg_repack does the same with short locks only.",
@@ -55,7 +55,7 @@ func (a *analysis) bloat() {
 				"rows, and no VACUUM frees it.", sizeOf(t.Bloat.Bytes), wereOnce(n))
 			f.Evidence = append(f.Evidence, evidence("dropped_columns", n))
 			f.Risk = "There is no fix to paste, as an estimate can't tell the two apart: measure with --exact-bloat. What dropped columns held " +
-				"goes as rows are updated, or at once with VACUUM FULL, which writes the whole table anew while nothing else can use it."
+				"goes as rows are updated, or at once with VACUUM FULL, which rewrites the whole table and blocks all other use of it."
 		}
 		a.add(t.Bloat.Bytes, f)
 	}
@@ -146,7 +146,7 @@ func (a *analysis) disk() {
 		Fix: "SELECT slot_name, active, pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() " +
 			"THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) AS kept_bytes " +
 			"FROM pg_catalog.pg_replication_slots;",
-		Risk: "Changes nothing: WAL kept for a slot that nobody reads is the most common cause. Never delete files in pg_wal by hand. " +
+		Risk: "Changes nothing: WAL kept for an inactive slot is the most common cause. Never delete files in pg_wal by hand. " +
 			"Then look at logs, temporary files and the largest tables.",
 	})
 }

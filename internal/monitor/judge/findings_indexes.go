@@ -55,7 +55,7 @@ func (a *analysis) invalidIndex(x reading.Index) {
 		Summary:  "It is invalid: a build that failed left it behind. No query uses it, and every write still pays for it.",
 		Evidence: indexFacts(x),
 		Fix:      fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", name),
-		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
+		Risk: "Rebuilds it: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
 			"Cannot run inside a transaction block. If it fails, as a unique one does where rows are there twice, it leaves an index that ends " +
 			"in _ccnew, to be dropped. If it is not wanted, drop it with DROP INDEX CONCURRENTLY instead.",
 	}
@@ -194,7 +194,7 @@ func (a *analysis) unusedIndex(x reading.Index) {
 		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
 		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."
 	case !known || len(replicas) > 0:
-		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not looked at, may use it.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not checked, may use it.", longFor(age.Seconds()))
 		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
 		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics. With " +
 			"their URLs in database.read_replica_url the report looks there itself."
@@ -208,7 +208,7 @@ func (a *analysis) unusedIndex(x reading.Index) {
 		f.Evidence = append(f.Evidence, evidenceTime("unused_since", &since))
 		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name))
 		f.Risk = "What runs less often than the time given would be slower, and what runs on a replica that is neither connected nor " +
-			"has a slot was not looked at." + dropIndexRisk
+			"has a slot was not checked." + dropIndexRisk
 	}
 	a.add(x.EstimatedBytes, f)
 }
@@ -229,7 +229,7 @@ func (a *analysis) bloatedIndex(x reading.Index) {
 			evidenceText("method", x.BloatMethod), evidenceText("confidence", x.BloatConfidence),
 			evidencePercent("threshold_percent", a.limits.BloatPercent)),
 		Fix: fmt.Sprintf("REINDEX INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name)),
-		Risk: "Builds it anew: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
+		Risk: "Rebuilds it: reads the table twice, and takes the disk space of a second index meanwhile. Reads and writes go on. " +
 			"Cannot run inside a transaction block. If it fails it leaves an index that ends in _ccnew, to be dropped.",
 	})
 }

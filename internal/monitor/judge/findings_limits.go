@@ -94,7 +94,7 @@ func (a *analysis) tableAges() {
 		if strings.HasPrefix(t.Schema, "pg_temp_") {
 			f.Summary += " It is a temporary table of a session, which no VACUUM but that session's can freeze."
 			f.Fix = sessionOfTemp(strings.TrimPrefix(t.Schema, "pg_temp_"))
-			f.Risk = "Changes nothing: it shows whose table it is. Have that session vacuum it or end. If it shows nobody, a crash left the " +
+			f.Risk = "Changes nothing: it shows whose table it is. Have that session vacuum it or end. If it shows no session, a crash left the " +
 				"table behind, and a superuser can drop it. Never drop one of a session that is there: an idle session holds no lock on " +
 				"its table, and would lose its rows."
 		}
@@ -149,12 +149,12 @@ func sequenceFix(s reading.Sequence) (fix, risk string) {
 		return "", ""
 	case s.ColumnLimit != nil && !narrow:
 		return "", fmt.Sprintf("There is no fix to paste: the type of %s, %s, takes no larger number. Give the column another type (ALTER TABLE … "+
-			"ALTER COLUMN … TYPE bigint, with the checks that a domain made), in a maintenance window: that writes the whole table anew, and "+
-			"nothing else can use it meanwhile.", column, s.ColumnType)
+			"ALTER COLUMN … TYPE bigint, with the checks that a domain made), in a maintenance window: that rewrites the whole table and "+
+			"blocks all other use of it meanwhile.", column, s.ColumnType)
 	case narrow && s.Published:
 		return "", fmt.Sprintf("There is no fix to paste: a publication sends the rows of %s to subscribers, whose column would be too narrow for "+
 			"the larger numbers, and one that takes rows in binary form stops at once. Widen the column at every subscriber first (ALTER TABLE … "+
-			"ALTER COLUMN … TYPE bigint), and then here: each writes the whole table anew, and nothing else can use it meanwhile.",
+			"ALTER COLUMN … TYPE bigint), and then here: each rewrites the whole table and blocks all other use of it meanwhile.",
 			sqltext.PrintableTable(s.TableSchema, s.Table))
 	case narrow:
 		table := sqltext.PrintableTable(s.TableSchema, s.Table)
@@ -163,7 +163,7 @@ func sequenceFix(s reading.Sequence) (fix, risk string) {
 			statements += fmt.Sprintf("\nALTER SEQUENCE %s AS bigint;", name)
 		}
 		return boundedDDL(statements),
-			"Writes the whole table and its indexes anew, and nobody else can use it meanwhile. It gives up after 2 s of waiting or " +
+			"Rewrites the whole table and its indexes, and blocks all other use of it meanwhile. It gives up after 2 s of waiting or " +
 				"10 s of work and then has changed nothing: a large table needs a maintenance window, or a new column that is filled " +
 				"little by little. Widen the columns that reference it too, and check what the application reads the number into: " +
 				"a prepared statement that reads the column may fail once in each session."

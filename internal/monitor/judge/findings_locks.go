@@ -220,7 +220,7 @@ func (a *analysis) longIndexBuild(s reading.Session) {
 			"CONCURRENTLY. Reads and writes go on meanwhile. Before PostgreSQL 14, or with an expression or a condition, VACUUM can't remove rows " +
 			"that were deleted since it began."
 	} else {
-		f.Risk += "Nobody else can write to the table meanwhile, and VACUUM can't remove rows that were deleted since it began. To cancel it " +
+		f.Risk += "Writes to the table are blocked meanwhile, and VACUUM can't remove rows that were deleted since it began. To cancel it " +
 			"leaves nothing behind, and loses its work; then build the index with CONCURRENTLY."
 	}
 	a.add(sessionWide+int64(s.TransactionSeconds), f)

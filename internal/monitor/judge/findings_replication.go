@@ -25,6 +25,7 @@ func (a *analysis) replication() {
 	for _, s := range r.Slots {
 		a.slot(s)
 	}
+	a.unboundedSlots(r)
 	for _, s := range r.Subscriptions {
 		a.subscription(s)
 	}
@@ -58,6 +59,9 @@ func (a *analysis) standby(s reading.Standby) {
 		return
 	}
 	object := "standby " + sqltext.Readable(s.Application)
+	if s.WALStream() {
+		object = "WAL stream " + sqltext.Readable(s.Application)
+	}
 	facts := []pgmedic.Evidence{
 		evidenceText("client", s.Client), evidenceText("state", s.State), evidenceText("sync_state", s.SyncState),
 		evidenceMaybe("replay_lag_bytes", s.ReplayLagBytes), evidenceMaybe("send_lag_bytes", s.SendLagBytes),
@@ -78,6 +82,10 @@ func (a *analysis) standby(s reading.Standby) {
 			Fix:  showStandbys,
 			Risk: "Changes nothing. Look at the standby and the network between; the server ends a dead link after wal_sender_timeout.",
 		})
+		return
+	}
+	if s.WALStream() {
+		a.walStream(s, object, facts)
 		return
 	}
 	severity := lagSeverity(a.limits, s.ReplayLagBytes, s.ReplayLagSeconds)
@@ -103,6 +111,22 @@ func (a *analysis) standby(s reading.Standby) {
 	})
 }
 
+// walStream judges pgmedic's own stream of WAL by the bytes that are not stored: what it
+// has received may wait for as long as --max-delay says.
+func (a *analysis) walStream(s reading.Standby, object string, facts []pgmedic.Evidence) {
+	severity := lagSeverity(a.limits, s.FlushLagBytes, nil)
+	if severity == "" {
+		return
+	}
+	a.add(serverWide, pgmedic.Finding{
+		ID: "standby-lagging", Section: reading.SectionReplication, Severity: severity, Object: object,
+		Summary:  fmt.Sprintf("%s of WAL is not stored yet. If the server were lost now, so would be what it holds.", sizeOf(*s.FlushLagBytes)),
+		Evidence: append(facts, evidenceMaybe("flush_lag_bytes", s.FlushLagBytes), evidence("threshold_bytes", a.limits.LagWarnBytes)),
+		Fix:      showStandbys,
+		Risk:     "Changes nothing: run it again to see whether the lag shrinks. Check the log of `pgmedic wal stream`, the network, and the store.",
+	})
+}
+
 // dropSlot drops a slot unless it is in use.
 func dropSlot(name string) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "+
@@ -119,7 +143,7 @@ func showSlot(name string) string {
 // good nobody but its owner knows, and to paste a drop would end one that restarts.
 func slotRisk(name string) string {
 	return "Changes nothing: run it again to see whether its standby or subscriber is back. If that is to come back, start it. Only if it is " +
-		"gone for good, for it would have to be made again: " + dropSlot(name)
+		"gone for good, because it would have to be made again: " + dropSlot(name)
 }
 
 // keepsTooMuch reports whether nobody reads from a slot for which the server keeps more
@@ -166,7 +190,7 @@ func (a *analysis) slot(s reading.Slot) {
 		f.Fix = "SELECT slot_name, active_pid, restart_lsn, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots;"
 		f.Risk = "Changes nothing: run it again to see whether the slot moves on. The disk fills while it doesn't."
 	case !s.Active && !s.Temporary:
-		f.Summary = fmt.Sprintf("Nobody reads from it, and the server keeps all WAL since (%s) until somebody does, or the disk is full.", sizeOf(retained))
+		f.Summary = fmt.Sprintf("Nothing reads from it, and the server keeps all WAL since then (%s) until something does, or the disk is full.", sizeOf(retained))
 		if retained > a.limits.SlotRetainedBytes || keepsTooMuch(s) {
 			f.Severity = pgmedic.SeverityWarn
 		}

@@ -76,13 +76,20 @@ func idleFinding(s reading.IdleSession, limits reading.Thresholds) pgmedic.Findi
 			"it ends.", longFor(s.TransactionSeconds))
 		return f
 	}
-	f.Fix = fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %d "+
-		"AND backend_start OPERATOR(pg_catalog.=) '%s' AND xact_start OPERATOR(pg_catalog.=) '%s' AND pg_catalog.starts_with(state, 'idle in transaction');",
-		s.PID, timestamp(s.BackendStart), timestamp(s.TransactionStart))
-	f.Risk = "Rolls back what the session has not committed and closes its connection. It ends only this transaction, " +
-		"and nothing if the session has gone on meanwhile. Needs the session's role, or pg_signal_backend."
+	f.Fix, f.Risk = endIdle(s.PID, s.BackendStart, s.TransactionStart), endIdleRisk
 	return f
 }
+
+// endIdle ends a session that idles in a transaction, if it still does in the same one.
+func endIdle(pid int, connected, began time.Time) string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %d "+
+		"AND backend_start OPERATOR(pg_catalog.=) '%s' AND xact_start OPERATOR(pg_catalog.=) '%s' AND pg_catalog.starts_with(state, 'idle in transaction');",
+		pid, timestamp(connected), timestamp(began))
+}
+
+// endIdleRisk is the risk of that.
+const endIdleRisk = "Rolls back what the session has not committed and closes its connection. It ends only this transaction, " +
+	"and nothing if the session has gone on meanwhile. Needs the session's role, or pg_signal_backend."
 
 // isBackup reports whether an application holds a snapshot on purpose.
 func isBackup(application string) bool {

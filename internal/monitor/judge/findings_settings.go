@@ -173,7 +173,7 @@ func (a *analysis) security() {
 			Summary:  fmt.Sprintf("%s kept as MD5, which is easy to break and which PostgreSQL 18 calls deprecated.", passwordsAre(*s.MD5Roles)),
 			Evidence: []pgmedic.Evidence{evidence("roles", *s.MD5Roles)},
 			Fix:      "SELECT rolname FROM pg_catalog.pg_authid WHERE pg_catalog.starts_with(rolpassword, 'md5');",
-			Risk: "Changes nothing: it shows the roles. Set password_encryption = 'scram-sha-256', have each set its password anew, and then " +
+			Risk: "Changes nothing: it shows the roles. Set password_encryption = 'scram-sha-256', have each of them set its password again, and then " +
 				"ask for scram-sha-256 in pg_hba.conf. Clients of before 2018 may not know it.",
 		})
 	}

@@ -153,7 +153,7 @@ func (a *analysis) lockEpisodes(all []*reading.Reading) {
 		}
 		a.add(sessionWide+int64(e.longest), pgmedic.Finding{
 			ID: "lock-waits-recurring", Section: reading.SectionLocks, Severity: pgmedic.SeverityWarn, Object: e.object,
-			Summary: fmt.Sprintf("Sessions wait for it again and again: %s at %d of %d looks in the last day, the longest for %s.",
+			Summary: fmt.Sprintf("Sessions wait for it again and again: %s in %d of %d readings of the last day, the longest for %s.",
 				words.Times(int64(e.episodes)), e.readings, looks, longFor(e.longest)),
 			Evidence: []pgmedic.Evidence{
 				evidence("episodes", e.episodes), evidence("readings_with_waits", e.readings), evidence("readings", looks),

@@ -190,6 +190,9 @@ func lagOf(r *reading.Reading) *float64 {
 	}
 	var worst *float64
 	for _, s := range r.Replication.Standbys {
+		if s.WALStream() {
+			continue
+		}
 		lag := s.ReplayLagSeconds
 		if lag == nil && s.ReplayLagBytes != nil && *s.ReplayLagBytes == 0 && s.State == "streaming" {
 			lag = new(float64)

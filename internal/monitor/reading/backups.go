@@ -16,21 +16,30 @@ type Backups struct {
 	// nil where there is none.
 	Newest *BackupState `json:"newest"`
 	Proven *BackupState `json:"proven"`
-	// Shrunk is the newest that has far fewer rows or tables than the one before it.
+	// Shrunk is the newest of those that have far less than those before them.
 	Shrunk *ShrunkBackup `json:"shrunk"`
 }
 
-// ShrunkBackup is a backup of a whole database that has at least half the rows, or a
-// third of the tables, fewer than the one before it.
+// ShrunkBackup is a backup of a whole database that has half the rows, a third of the
+// tables, or half the contents fewer than those before it.
 type ShrunkBackup struct {
 	ID         string    `json:"id"`
 	SnapshotAt time.Time `json:"snapshot_at"`
-	// Before is the id of the one before.
+	// Before is the id of the newest one that has so much more.
 	Before       string `json:"before"`
 	RowsBefore   int64  `json:"rows_before"`
 	Rows         int64  `json:"rows"`
 	TablesBefore int    `json:"tables_before"`
 	Tables       int    `json:"tables"`
+	// BytesBefore and Bytes are those of the contents before compression, both zero where
+	// they can't be compared.
+	BytesBefore int64 `json:"bytes_before"`
+	Bytes       int64 `json:"bytes"`
+}
+
+// NewestShrunk reports whether the newest backup is one of those.
+func (b *Backups) NewestShrunk() bool {
+	return b.Newest != nil && b.Shrunk != nil && b.Newest.ID == b.Shrunk.ID
 }
 
 // BackupState is one backup and what is known of it.

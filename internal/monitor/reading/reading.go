@@ -32,6 +32,7 @@ const (
 	SectionTransactions = "transactions"
 	SectionCheckpoints  = "checkpoints"
 	SectionWaits        = "waits"
+	SectionServices     = "services"
 	SectionSettings     = "settings"
 	SectionBackups      = "backups"
 	SectionTrends       = "trends"
@@ -78,6 +79,12 @@ type Reading struct {
 	UnaskedReplicas []string `json:"unasked_replicas"`
 	// Backups is nil where no store was looked at.
 	Backups *Backups `json:"backup_status"`
+	// Recovery is nil where no WAL of the server is stored and none is to be, or no store
+	// was looked at.
+	Recovery *Recovery `json:"recovery_status"`
+
+	// Services are the connection pools of services, nil where none was named.
+	Services []Service `json:"services"`
 
 	// Sections are those that were asked for, nil where all were. What their
 	// judgements needed of others is there, too.
@@ -93,6 +100,9 @@ type Reading struct {
 	// transactions), and nothing of the server.
 	Databases []*Reading `json:"databases,omitempty"`
 
+	// Truncated names the lists that were full, see the List constants: there may be more
+	// than they hold.
+	Truncated []string `json:"truncated,omitempty"`
 	// Skipped lists what could not be looked at. It is never nil.
 	Skipped []Skipped `json:"skipped"`
 	Cost    Cost      `json:"cost"`

@@ -39,12 +39,16 @@ func (p *Replica) CountedSince() time.Time {
 	return p.StartedAt
 }
 
+// WALStream reports whether this is pgmedic's own stream of WAL into a store, which no
+// session reads from and which replays nothing.
+func (s Standby) WALStream() bool { return s.Application == "pgmedic wal" }
+
 // Physical are those of the processes that WAL is sent to that can have sessions
 // of their own on the same indexes. What this role may not see is among them.
 func (r *Replication) Physical() []Standby {
 	return slices.DeleteFunc(slices.Clone(r.Standbys), func(s Standby) bool {
 		logical := slices.ContainsFunc(r.Slots, func(x Slot) bool { return x.Name == s.Slot && x.Type == "logical" })
-		program := slices.Contains([]string{"pg_basebackup", "pg_receivewal", "barman_receive_wal"}, s.Application)
+		program := s.WALStream() || slices.Contains([]string{"pg_basebackup", "pg_receivewal", "barman_receive_wal"}, s.Application)
 		return logical || program || s.State == "backup"
 	})
 }

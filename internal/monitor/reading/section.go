@@ -13,7 +13,7 @@ func Sections() []string {
 	return []string{
 		SectionOverview, SectionBackups, SectionConnections, SectionLocks, SectionReplication, SectionLimits, SectionTables,
 		SectionIndexes, SectionStatements, SectionCache, SectionSize, SectionTransactions, SectionCheckpoints, SectionWaits,
-		SectionSettings, SectionTrends,
+		SectionServices, SectionSettings, SectionTrends,
 	}
 }
 
@@ -55,7 +55,7 @@ func (r *Reading) Narrow(sections []string) error {
 	for _, s := range sections {
 		if !r.Wants(s) {
 			return pgmedic.Errorf(pgmedic.KindUsage, fmt.Sprintf("the reading has %s", strings.Join(r.Sections, ", ")),
-				"section %s was not looked at", s)
+				"section %s was not collected", s)
 		}
 	}
 	r.Sections = sections
@@ -85,8 +85,9 @@ func (r *Reading) Visible() *Reading {
 		SectionTransactions: func() { v.Transactions = nil },
 		SectionCheckpoints:  func() { v.Checkpoints, v.WAL, v.IO = nil, nil, nil },
 		SectionWaits:        func() { v.Waits = nil },
+		SectionServices:     func() { v.Services = nil },
 		SectionSettings:     func() { v.Security = nil },
-		SectionBackups:      func() { v.Backups = nil },
+		SectionBackups:      func() { v.Backups, v.Recovery = nil, nil },
 	} {
 		if !r.Wants(section) {
 			leaveOut()

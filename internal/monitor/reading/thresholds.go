@@ -29,7 +29,7 @@ type Thresholds struct {
 	// BackupAge is how old the newest backup may be, ProvenAge how old the
 	// newest one that a drill proved. Defaults 26 hours and 8 days.
 	BackupAge, ProvenAge time.Duration
-	// ShrunkAge is for how long a backup that has far less than the one before it is
+	// ShrunkAge is for how long a backup that has far less than those before it is
 	// a finding. Default 7 days.
 	ShrunkAge time.Duration
 

@@ -25,7 +25,7 @@ func (h *heard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func hear(dump string, size int) *heard {
+func hear(dump string, size int, seed uint64) *heard {
 	h := &heard{rows: map[string]*bytes.Buffer{}, columns: map[string]string{}}
 	calls := dumpsql.Calls{LargeObject: h, Sequence: func(name string, value int64, called bool) {
 		h.calls = append(h.calls, fmt.Sprintf("sequence %s %d %v", name, value, called))
@@ -34,8 +34,9 @@ func hear(dump string, size int) *heard {
 		h.rows[table], h.columns[table] = &bytes.Buffer{}, strings.Join(columns, ",")
 		return h.rows[table]
 	}}
+	random := rand.New(rand.NewPCG(seed, uint64(size)))
 	for len(dump) > 0 {
-		n := min(1+rand.IntN(size), len(dump))
+		n := min(1+random.IntN(size), len(dump))
 		_, _ = counter.Write([]byte(dump[:n])) // never fails
 		dump = dump[n:]
 	}
@@ -77,8 +78,8 @@ SELECT pg_catalog.lo_close(0);
 		"object 16400: a;bc.", "object 4294967295: .",
 	}
 	for _, size := range []int{1, 2, 3, 5, 4096} {
-		for range 20 {
-			h := hear(dump, size)
+		for seed := range uint64(20) {
+			h := hear(dump, size, seed)
 			for table, want := range rows {
 				if got := h.rows[table].String(); got != want {
 					t.Fatalf("in pieces of %d: rows of %s are %q, want %q", size, table, got, want)

@@ -73,6 +73,9 @@ func (s *Script) release() {
 
 // passRows passes a table's rows on, or leaves them out with their statement.
 func (s *Script) passRows(rows []byte) {
+	if s.muted() {
+		return
+	}
 	if !s.leaving {
 		s.release()
 		s.out.Write(rows)

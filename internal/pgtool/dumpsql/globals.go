@@ -26,6 +26,11 @@ type GlobalStatement struct {
 	Membership bool
 	// Tablespace is the one that the statement is about.
 	Tablespace string
+	// Superuser is true where it makes its role a superuser.
+	Superuser bool
+	// Powers are what it lets its role do beyond the role's own databases: the attributes
+	// CREATEROLE, BYPASSRLS and REPLICATION, and PARAMETER for a privilege on a setting.
+	Powers []string
 	// Provider is that of a security label, whose library the server must have
 	// loaded.
 	Provider string
@@ -59,18 +64,29 @@ func errManyGlobals() error {
 // backslash, so that the server would find other statements than we.
 var serverEncoding = regexp.MustCompile(`\A'(SQL_ASCII|UTF8|MULE_INTERNAL|EUC_(JP|CN|KR|TW|JIS_2004)|LATIN([1-9]|10)|ISO_8859_[5-8]|WIN(125[0-8]|866|874)|KOI8[RU])'\z`)
 
+// IsServerEncoding reports whether a literal in quotes names an encoding that a database
+// can have. In the others, which are for clients only, a text can't be read byte by byte.
+func IsServerEncoding(literal string) bool { return serverEncoding.MatchString(literal) }
+
 // ReadGlobals reads what pg_dumpall --globals-only wrote. Of statements of other
 // kinds, psql's commands among them, nothing is run, and all are named. Settings
 // are for the session that runs the statements, so that the server reads them as
 // they were read here: the script's encoding, which must be one that a database can
 // have, and what a backslash means in a string. Where it means anything pg_dumpall
 // writes E'…'.
-func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
+func ReadGlobals(r io.Reader) (script GlobalsScript, err error) { return readGlobals(r, false) }
+
+// ReadClusterGlobals is ReadGlobals of what pg_dumpall wrote of a whole server: it reads
+// what comes before the databases, which begin at the first \connect behind a role or a
+// tablespace. Older versions write one before, too.
+func ReadClusterGlobals(r io.Reader) (script GlobalsScript, err error) { return readGlobals(r, true) }
+
+func readGlobals(r io.Reader, cluster bool) (script GlobalsScript, err error) {
 	text := &strings.Builder{}
 	if _, err := io.Copy(text, io.LimitReader(r, maxGlobals+1)); err != nil {
 		return script, err
 	}
-	if text.Len() > maxGlobals {
+	if text.Len() > maxGlobals && !cluster {
 		return script, errManyGlobals()
 	}
 	if strings.IndexByte(text.String(), 0) >= 0 {
@@ -82,14 +98,20 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 			script.Unknown = append(script.Unknown, words)
 		}
 	}
+	ended := false
 	command := func(name string) {
 		switch name {
-		case `\restrict`, `\unrestrict`, `\connect`: // for psql alone
+		case `\connect`:
+			ended = ended || cluster && len(script.Statements) > 0
+		case `\restrict`, `\unrestrict`: // for psql alone
 		default:
 			unknown("a command of psql")
 		}
 	}
 	for tokens, finished := range splitSQL(text.String(), command) {
+		if ended {
+			return script, nil
+		}
 		if len(tokens.tokens) > maxGlobalTokens || len(script.Statements)+len(script.Settings) > maxGlobalStatements {
 			return script, errManyGlobals()
 		}
@@ -98,7 +120,7 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 			continue
 		}
 		if tokens.is(0, "SET", "client_encoding", "=") {
-			if len(tokens.tokens) != 4 || !serverEncoding.MatchString(tokens.at(3)) {
+			if len(tokens.tokens) != 4 || !IsServerEncoding(tokens.at(3)) {
 				return script, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the list of roles is in an encoding that pg_dumpall does not write")
 			}
 			script.Settings = append(script.Settings, tokens.sql())
@@ -113,6 +135,9 @@ func ReadGlobals(r io.Reader) (script GlobalsScript, err error) {
 		} else {
 			unknown(tokens.beginning())
 		}
+	}
+	if text.Len() > maxGlobals && !ended {
+		return script, errManyGlobals()
 	}
 	return script, nil
 }
@@ -181,6 +206,17 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 		if s.is(0, "COMMENT") {
 			g.Roles = []string{s.at(3)}
 		}
+		for i := range s.tokens {
+			if i <= 3 || !s.is(3, "WITH") {
+				continue
+			}
+			g.Superuser = g.Superuser || s.is(i, "SUPERUSER")
+			for _, attribute := range []string{"CREATEROLE", "BYPASSRLS", "REPLICATION"} {
+				if s.is(i, attribute) {
+					g.Powers = append(g.Powers, attribute)
+				}
+			}
+		}
 	case s.is(0, "GRANT") && s.is(2, "TO"):
 		g.Membership, g.Roles = true, []string{s.at(1), s.at(3)}
 		if n := len(s.tokens) - 3; n > 3 && s.is(n, "GRANTED", "BY") {
@@ -191,7 +227,7 @@ func (s sqlTokens) global() (g GlobalStatement, known bool) {
 		for to > 4 && !s.is(to, "TO") {
 			to--
 		}
-		g.Roles = []string{s.at(to + 1)}
+		g.Roles, g.Powers = []string{s.at(to + 1)}, []string{"PARAMETER"}
 	case s.is(0, "SECURITY", "LABEL", "FOR") && s.is(4, "ON", "ROLE"):
 		g.Provider, g.Roles = s.at(3), []string{s.at(6)}
 	case s.is(0, "SECURITY", "LABEL", "FOR") && s.is(4, "ON", "TABLESPACE"):

@@ -132,3 +132,38 @@ func TestReadGlobalsReal(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterGlobals: of a whole server's dump what comes before the databases is read.
+func TestClusterGlobals(t *testing.T) {
+	const head = "\\connect postgres\nSET client_encoding = 'UTF8';\nCREATE ROLE a;\nALTER ROLE a WITH SUPERUSER LOGIN;\nCOMMENT ON ROLE a IS 'x\n\\connect y\n';\nCREATE ROLE b;\nALTER ROLE b WITH NOSUPERUSER PASSWORD 'SUPERUSER';\n"
+	long := strings.Repeat("SELECT 1;\n", 3_000_000)
+	for name, test := range map[string]struct {
+		text    string
+		made    int
+		refused bool
+	}{
+		"to the databases":     {head + "\\connect template1\nCREATE ROLE c;\n" + long, 2, false},
+		"roles alone":          {head, 2, false},
+		"no end within bounds": {head + long, 0, true},
+	} {
+		script, err := dumpsql.ReadClusterGlobals(strings.NewReader(test.text))
+		if (err != nil) != test.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		made, powers := 0, []string(nil)
+		for _, s := range script.Statements {
+			if s.Creates {
+				made++
+			}
+			if s.Superuser {
+				powers = append(powers, s.Roles[0])
+			}
+		}
+		if made != test.made || !slices.Equal(powers, []string{"a"}) || len(script.Unknown) > 0 {
+			t.Errorf("%s: %d roles, superusers %q, unknown %q", name, made, powers, script.Unknown)
+		}
+	}
+}

@@ -4,9 +4,11 @@ import "strings"
 
 // nesting follows a statement as psql does, to know where a semicolon does not
 // end it: within parentheses, and, as of psql 14, in the body of a function or a
-// procedure between BEGIN and its END.
+// procedure between BEGIN ATOMIC and its END. A function may be called begin, which psql
+// takes for a BEGIN, too.
 type nesting struct {
 	parens, begins int
+	began          bool // the last word is BEGIN, and nothing but white space came since
 
 	words int     // how many there were
 	first [4]byte // what the first four are, as kindOfWord has it
@@ -19,6 +21,7 @@ func (n *nesting) open() bool { return n.parens > 0 || n.begins > 0 }
 
 // sign takes a byte that is part of no word.
 func (n *nesting) sign(b byte) {
+	n.began = n.began && strings.IndexByte(" \t\r\n\f", b) >= 0
 	switch {
 	case b == '(':
 		n.parens++
@@ -44,7 +47,8 @@ func (n *nesting) endWord() {
 	if n.long <= len(n.word) {
 		word = strings.ToLower(string(n.word[:n.long]))
 	}
-	n.long = 0
+	began := n.began
+	n.long, n.began = 0, false
 	if n.words < len(n.first) {
 		switch word {
 		case "create", "or", "replace", "function", "procedure":
@@ -56,7 +60,9 @@ func (n *nesting) endWord() {
 		return
 	}
 	switch {
-	case word == "begin", word == "case" && n.begins > 0:
+	case word == "begin":
+		n.began = true
+	case word == "atomic" && began && n.begins == 0, word == "case" && n.begins > 0:
 		n.begins++
 	case word == "end" && n.begins > 0:
 		n.begins--

@@ -44,6 +44,7 @@ type RowCounter struct {
 	match  int    // how much of tag has been seen
 	escape bool   // in a string where backslash escapes (E'…')
 	skip   bool   // the next byte is escaped
+	closed closing
 
 	nesting nesting // where in the statement a semicolon does not end it
 
@@ -63,6 +64,16 @@ type RowCounter struct {
 	// more than one way: versions of psql among themselves, or psql and we.
 	odd bool
 }
+
+// closing says whether a string has ended, and nothing but white space and comments has
+// come since.
+type closing int
+
+const (
+	closedNone closing = iota
+	closedString
+	closedMark // and what may be the first byte of a comment's mark
+)
 
 type lexState int
 
@@ -187,7 +198,7 @@ func (c *RowCounter) lex(b byte) {
 		case b == '\\' && c.escape:
 			c.skip = true
 		case b == '\'': // a doubled quote closes and opens again
-			c.state = lexNormal
+			c.state, c.closed = lexNormal, closedString
 		}
 	case lexIdent:
 		c.keep(b)
@@ -209,9 +220,10 @@ func (c *RowCounter) lex(b byte) {
 }
 
 func (c *RowCounter) normal(b byte) {
-	prev, word := c.prev, c.word
+	prev, word, closed := c.prev, c.word, c.closed
 	c.prev = b
 	c.spell(b, prev)
+	c.closed = closed.after(b, prev)
 	atStart := len(c.statement) == 0 && !c.other
 	switch {
 	case c.meta:
@@ -237,6 +249,7 @@ func (c *RowCounter) normal(b byte) {
 	case b == '\'':
 		c.state, c.skip = lexString, false
 		if prev != '\'' { // else it goes on: the quote was a doubled one
+			c.odd = c.odd || closed == closedString // SQL joins the strings of two lines, by the rules of the first
 			c.escape = word == 1 && (prev == 'E' || prev == 'e')
 			c.odd = c.odd || c.unsurePrefix(prev, word)
 		}
@@ -254,6 +267,19 @@ func (c *RowCounter) normal(b byte) {
 		return
 	}
 	c.keep(b)
+}
+
+// after is what a byte makes of it.
+func (c closing) after(b, prev byte) closing {
+	switch {
+	case c == closedString && strings.IndexByte(" \t\r\n\f\v", b) >= 0:
+		return closedString
+	case c == closedString && (b == '-' || b == '/'):
+		return closedMark
+	case c == closedMark && (b == '-' && prev == '-' || b == '*' && prev == '/'):
+		return closedString
+	}
+	return closedNone
 }
 
 // spell follows the name or number that a byte belongs to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"strings"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -24,6 +25,11 @@ type Script struct {
 	Rows RowCounter
 	// Without is what does not.
 	Without Without
+	// Connects allows the \connect that pg_dump -C and pg_dumpall write, which is left
+	// out. Database, if not empty, is the one whose part of pg_dumpall's script passes;
+	// if it is empty, all of them must name the same one.
+	Connects bool
+	Database string
 
 	src  io.Reader
 	buf  []byte
@@ -35,7 +41,25 @@ type Script struct {
 	passing bool   // the statement is longer than any of those
 	last    []byte // what comes last
 	leaving bool   // the rows of a COPY that was left out
+
+	connected string // what the last \connect named
+	found     bool   // one named Database
+	comment   []byte // of one line
+	ended     bool   // by pg_dump's mark, and no statement has come since
 }
+
+// Ended reports whether what passed ended as pg_dump ends a dump, with a comment that
+// says so and no statement behind it.
+func (s *Script) Ended() bool { return s.ended }
+
+// Found reports whether the part of Database was there, as far as was read.
+func (s *Script) Found() bool { return s.found }
+
+// Connected is the database that the last \connect named; empty where none did.
+func (s *Script) Connected() string { return s.connected }
+
+// muted reports whether what comes is another database's.
+func (s *Script) muted() bool { return s.Database != "" && s.connected != s.Database }
 
 // NewScript returns the script that r holds.
 func NewScript(r io.Reader) *Script { return &Script{src: r, buf: make([]byte, 64<<10)} }
@@ -51,7 +75,7 @@ func (s *Script) Read(p []byte) (int, error) {
 		if s.err == nil && err != nil {
 			s.err = err
 			if errors.Is(err, io.EOF) && len(s.meta) > 0 {
-				s.err = refusedCommand()
+				s.err = refusedCommand(s.meta...)
 			}
 			s.release()
 			if errors.Is(s.err, io.EOF) {
@@ -65,10 +89,84 @@ func (s *Script) Read(p []byte) (int, error) {
 // ownCommand is what pg_dump writes around its SQL.
 var ownCommand = regexp.MustCompile(`^\\(un)?restrict [A-Za-z0-9]+\r?\n$`)
 
+// CommandError is that of a script that holds a command of psql's.
+type CommandError struct {
+	// Name is its first word, such as \copy; empty where it is none.
+	Name string
+}
+
+// Error implements error.
+func (c *CommandError) Error() string {
+	if c.Name == "" {
+		return "the dump holds a psql command, which pg_dump does not write"
+	}
+	return "the dump holds a psql command (" + c.Name + "), which pg_dump does not write"
+}
+
+var (
+	// commandName is the beginning of a command; what comes behind may be data.
+	commandName = regexp.MustCompile(`^\\([a-z_]{1,20}\+?|[!?])`)
+	// pg_dump writes names of other characters as a connection string in quotes.
+	connectName   = regexp.MustCompile(`^\\connect ([A-Za-z0-9_.]+)\r?\n$`)
+	connectString = regexp.MustCompile(`^\\connect -reuse-previous=on "((?:[^"]|"")*)"\r?\n$`)
+)
+
+// connection is the database that a command connects to.
+func connection(command []byte) (database string, ok bool) {
+	if m := connectName.FindSubmatch(command); m != nil {
+		return string(m[1]), true
+	}
+	m := connectString.FindSubmatch(command)
+	if m == nil {
+		return "", false
+	}
+	name, ok := strings.CutPrefix(strings.ReplaceAll(string(m[1]), `""`, `"`), "dbname=")
+	if quoted, is := strings.CutPrefix(name, "'"); is {
+		if name, is = strings.CutSuffix(quoted, "'"); !is {
+			return "", false
+		}
+		name = strings.NewReplacer(`\\`, `\`, `\'`, `'`).Replace(name)
+	}
+	return name, ok && name != ""
+}
+
+// connect takes a command that connects to a database, and reports whether it may be
+// left out.
+func (s *Script) connect(command []byte) bool {
+	name, ok := connection(command)
+	if !ok || !s.Connects || s.Database == "" && s.connected != "" && s.connected != name {
+		return false
+	}
+	s.connected, s.found = name, s.found || name == s.Database
+	if s.muted() {
+		s.release() // comments
+	}
+	return true
+}
+
+// endOfDump is what pg_dump's last comment says.
+const endOfDump = " PostgreSQL database dump complete"
+
+// watchEnd follows the comments for the one that ends a dump.
+func (s *Script) watchEnd(b byte) {
+	switch {
+	case s.Rows.state == lexLineComment:
+		if len(s.comment) < 2*len(endOfDump) {
+			s.comment = append(s.comment, b)
+		}
+	case len(s.comment) > 0:
+		// The first byte is the second dash.
+		s.ended = s.ended || string(bytes.TrimRight(s.comment[1:], "\r")) == endOfDump
+		s.comment = s.comment[:0]
+	case s.Rows.other || len(s.Rows.statement) > 1: // a statement, or more than what may become a comment
+		s.ended = false
+	}
+}
+
 const distrust = "do not restore this backup: find out who wrote it"
 
-func refusedCommand() error {
-	return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a psql command, which pg_dump does not write")
+func refusedCommand(command ...byte) error {
+	return pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "%w", &CommandError{Name: string(commandName.Find(command))})
 }
 
 func refusedText() error {
@@ -108,8 +206,8 @@ func (s *Script) step(b byte) {
 		if b != '\n' && len(s.meta) < 256 {
 			return
 		}
-		if !ownCommand.Match(s.meta) {
-			s.err = refusedCommand()
+		if !ownCommand.Match(s.meta) && !s.connect(s.meta) {
+			s.err = refusedCommand(s.meta...)
 			return
 		}
 		s.meta = s.meta[:0]
@@ -117,6 +215,10 @@ func (s *Script) step(b byte) {
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
+		if s.muted() {
+			return
+		}
+		s.watchEnd(b)
 		s.passOn(b, s.Rows.ended)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -99,16 +100,21 @@ func (s *Statement) Run(ctx context.Context, conn *pgx.Conn) error {
 	return postgres.Wrap(err, attempted)
 }
 
-// RunStatement runs SQL and discards what it returns. Should it be a COPY, the
-// server waits for rows: it is told at once that there are none, which it ignores
-// after any other statement. Errors are the server's own.
+// RunStatement runs one statement and discards what it returns. The server takes no
+// second one: should it find more in the text, for it reads the end of the first
+// elsewhere, it runs none of them, and that is an error of KindIntegrity. Should the
+// statement be a COPY, the server waits for rows: it is told at once that there are none,
+// which it ignores after any other statement. Other errors are the server's own.
 func RunStatement(ctx context.Context, c *pgx.Conn, sql string) error {
 	conn := c.PgConn()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Conn().SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	frontend := conn.Frontend()
-	frontend.SendQuery(&pgproto3.Query{String: sql})
+	frontend.SendParse(&pgproto3.Parse{Query: sql})
+	frontend.SendBind(&pgproto3.Bind{})
+	frontend.SendExecute(&pgproto3.Execute{})
 	frontend.Send(&pgproto3.CopyFail{Message: "no rows follow"})
+	frontend.SendSync(&pgproto3.Sync{})
 	if err := frontend.Flush(); err != nil {
 		return fmt.Errorf("send a statement: %w", err)
 	}
@@ -121,11 +127,18 @@ func RunStatement(ctx context.Context, c *pgx.Conn, sql string) error {
 		switch message := message.(type) {
 		case *pgproto3.ErrorResponse:
 			refused = pgconn.ErrorResponseToPgError(message)
+			if message.Code == "42601" && message.Routine == manyCommands {
+				refused = pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the server finds several statements in one of the dump, and has run none of them")
+			}
 		case *pgproto3.ReadyForQuery:
 			return refused
 		}
 	}
 }
+
+// manyCommands is the server's function that refuses several commands in one text. Other
+// syntax errors have the same SQLSTATE.
+const manyCommands = "exec_parse_message"
 
 // Source keeps the error that ended a reader, for what reads it may make another of
 // it.

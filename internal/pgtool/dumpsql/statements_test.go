@@ -69,6 +69,46 @@ func TestEachStatement(t *testing.T) {
 	}
 }
 
+// TestOneCommand: where the server finds several commands in what is read as one
+// statement here, it runs none, and that ends the restore.
+func TestOneCommand(t *testing.T) {
+	const evil = "; CREATE TABLE public.evil (); --"
+	for name, script := range map[string]string{
+		"backslashes escape":             "SET standard_conforming_strings = off;\nSELECT '\\' || '" + evil + "';\n",
+		"backslashes escape, a function": "SELECT pg_catalog.set_config('standard_' || 'conforming_strings', 'off', false);\nSELECT '\\' || '" + evil + "';\n",
+		"SJIS":                           "SET client_encoding = 'SJIS';\nSELECT E'\x95\\'" + evil + "';\n",
+		"BIG5":                           "SET client_encoding = 'BIG5';\nSELECT E'\xa5\\'" + evil + "';\n",
+		"GBK":                            "SET client_encoding = 'GBK';\nSELECT E'\x95\\'" + evil + "';\n",
+		"strings of two lines":           "SELECT E'a'\n  '\\' || '" + evil + "';\n",
+		"with a comment between":         "SELECT E'a' -- x\n  '\\' || '" + evil + "';\n",
+		"strings of two lines, rows":     "SELECT 'a'\n'b';\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			target, conn := database(t)
+			err := load(t.Context(), target, strings.NewReader(script))
+			fixture.WantKind(t, err, pgmedic.KindIntegrity, "")
+			var there bool
+			if err := conn.QueryRow(t.Context(), "SELECT to_regclass('public.evil') IS NOT NULL").Scan(&there); err != nil || there {
+				t.Errorf("the second command ran: %v, %v", there, err)
+			}
+		})
+	}
+}
+
+// TestStatementEnds: a function may be called begin, and what is like strings of two
+// lines is not refused.
+func TestStatementEnds(t *testing.T) {
+	target, conn := database(t)
+	err := load(t.Context(), target, strings.NewReader("CREATE SCHEMA begin;\nCREATE FUNCTION begin.atomic() RETURNS int LANGUAGE sql AS 'SELECT 1';\n"+
+		"CREATE FUNCTION public.begin() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$;\nCREATE TABLE public.t (a text);\nCOPY public.t (a) FROM stdin;\n1\n2\n\\.\n"+
+		"CREATE FUNCTION public.f() RETURNS int LANGUAGE sql\n BEGIN ATOMIC\n SELECT CASE WHEN public.begin() = 1 THEN 2 END;\n SELECT 3;\nEND;\n"+
+		"SELECT '2026-01-02' - '2026-01-01'::date, 'a''b', '1'/'2'::int, E'a' AS \"x\" /* '' */;\nSELECT 1 / (count(*) = public.f() - 1)::int FROM public.t;\n"))
+	if err != nil {
+		t.Error(err)
+	}
+	exec(t, conn, "SELECT public.begin(), begin.atomic()")
+}
+
 // TestEachStatementReader: what cuts the script off is the error, and the end
 // of the context ends the load.
 func TestEachStatementReader(t *testing.T) {

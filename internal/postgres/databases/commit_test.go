@@ -152,7 +152,7 @@ func TestSwapLosesItsConnection(t *testing.T) {
 			if tt.unknown && !tt.swapped {
 				// Nobody could end the session; the server does by itself.
 				postgrestest.Eventually(t, "the names are free again", func() bool {
-					ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 					defer cancel()
 					_, err := ask(ctx, o.Target.WithDatabase(o.Live))
 					return err == nil

@@ -22,7 +22,7 @@ func Standbys(ctx context.Context, conn *pgx.Conn) ([]pgmedic.Stream, error) {
 SELECT coalesce(r.application_name, '') AS name, coalesce(s.slot_name::text, '') AS slot
 FROM pg_catalog.pg_stat_replication AS r LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid = r.pid
 WHERE r.state IS DISTINCT FROM 'backup'
-	AND coalesce(r.application_name, '') NOT IN ('pg_basebackup', 'pg_receivewal', 'barman_receive_wal')
+	AND coalesce(r.application_name, '') NOT IN ('pg_basebackup', 'pg_receivewal', 'barman_receive_wal', 'pgmedic wal', 'pgmedic_sync')
 	AND s.slot_type IS DISTINCT FROM 'logical'
 ORDER BY 1, 2`)
 	return all, postgres.Wrap(err, "look for standbys")
@@ -156,4 +156,12 @@ func StandbyError(name string, database uint32, cause error) error {
 	return pgmedic.Errorf(pgmedic.KindDegraded,
 		fmt.Sprintf("the swap is done; on that standby run: SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datid OPERATOR(pg_catalog.=) %d;", database),
 		"end the sessions on standby %s, which go on reading the old database: %w", name, cause)
+}
+
+// RefuseStandby refuses a server that can't be written to.
+func RefuseStandby(server pgmedic.Server) error {
+	if !server.Standby {
+		return nil
+	}
+	return pgmedic.Errorf(pgmedic.KindConflict, "name the primary", "the server is a standby and can't be written to")
 }

@@ -49,6 +49,20 @@ func (k Kept) Own() bool {
 	return k.Name != k.Story.Of || k.Story.Pgmedic == pgmedic.StoryLoading && k.Story.Name != ""
 }
 
+// RefuseInUse returns an error where what a restore left is of use to somebody.
+// The sessions of the dead restore itself are ended when it is dropped.
+func (k Kept) RefuseInUse() error {
+	switch {
+	case k.Strangers > 0:
+		return pgmedic.Errorf(pgmedic.KindConflict, "end them, or rename the database: then it is theirs",
+			"database %q, which a restore left half done, would be dropped, and it is in use (sessions: %d)", k.Name, k.Strangers)
+	case k.LogicalSlots > 0 || k.PreparedTransactions > 0:
+		return pgmedic.Errorf(pgmedic.KindConflict, "drop them, or rename the database: then it is yours",
+			"database %q, which a restore left half done, would be dropped, and replication slots or prepared transactions are bound to it", k.Name)
+	}
+	return nil
+}
+
 // ReadStories returns the databases that a swap set aside or a restore left,
 // newest first, except those whose story is not their own. Who wrote a story is
 // for Kept.Distrust to say.

@@ -199,7 +199,7 @@ func abandon(ctx context.Context, o SwapOptions, pid uint32) {
 		err = endSession(ctx, conn, pid)
 	}
 	if err != nil {
-		o.Logger.Warn("the swap's session may live on for ten seconds, in which nobody can connect", "error", err)
+		o.Logger.Warn("the swap's session may live on for up to ten seconds, during which no client can connect", "error", err)
 	}
 }
 

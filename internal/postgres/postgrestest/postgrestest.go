@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Parse is postgres.ParseTarget of what is a target.
@@ -66,16 +67,7 @@ func Role(t *testing.T, conn *pgx.Conn, name, attributes string) {
 // Eventually waits for a condition.
 func Eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		case <-tick.C:
-		}
-	}
+	testkit.Eventually(t, time.Minute, what, condition)
 }
 
 // Silent discards what is logged.

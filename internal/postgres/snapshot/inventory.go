@@ -61,8 +61,8 @@ func ReadInventoryWithout(ctx context.Context, conn *pgx.Conn, versionNum int, w
 		return nil, postgres.Wrap(err, "list the database's objects")
 	}
 	if unbounded {
-		if err := postgres.ExecSimple(ctx, conn, "SET lock_timeout = '30s'"); err != nil {
-			return nil, postgres.Wrap(err, "list the database's objects")
+		if err := SetLockTimeout(ctx, conn, DefaultLockTimeout); err != nil {
+			return nil, err
 		}
 		defer func() { _ = postgres.ExecSimple(ctx, conn, "SET lock_timeout = 0") }()
 	}

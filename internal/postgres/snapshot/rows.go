@@ -194,10 +194,9 @@ func columnList(columns []pgmedic.Column) string {
 // between reads as empty.
 func (s *Snapshot) BeginChunk(ctx context.Context, conn *pgx.Conn, tables []RowTable) error {
 	names := quotedNames(tables)
-	err := postgres.ExecSimple(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+
-		sqltext.QuoteLiteral(s.ID)+"; LOCK TABLE ONLY "+strings.Join(names, ", ONLY ")+" IN ACCESS SHARE MODE NOWAIT")
+	err := postgres.ExecSimple(ctx, conn, enterSQL(s.ID)+"; LOCK TABLE ONLY "+strings.Join(names, ", ONLY ")+" IN ACCESS SHARE MODE NOWAIT")
 	if err != nil {
-		return postgres.Wrap(err, "lock table "+strings.Join(names, ", "))
+		return notEntered(err, "lock table "+strings.Join(names, ", "))
 	}
 	if s.Locked {
 		return refuseOthers(ctx, conn, tables, names)

@@ -21,7 +21,7 @@ import (
 
 // Options say how a snapshot is taken.
 type Options struct {
-	// LockTimeout bounds the wait for each batch of locks; zero means 30 s.
+	// LockTimeout bounds the wait for each batch of locks; zero means DefaultLockTimeout.
 	LockTimeout time.Duration
 	// Patterns choose what is in the snapshot; without any it is everything.
 	Patterns Patterns
@@ -113,6 +113,10 @@ SELECT s.oid AS oid, coalesce(s.heap, 0) AS heap_bytes, coalesce(s.heap, 0) + co
 	WHERE c.oid = ANY ($2)
 ) AS s`
 
+// DefaultLockTimeout is how long a session waits for a lock on a table where nothing else is
+// said: the default of backup.lock_timeout. It is our choice.
+const DefaultLockTimeout = 30 * time.Second
+
 // Take locks every table of conn's database against being rewritten,
 // exports a snapshot and checks that the tables under it are those that were
 // locked; if not, it starts over. The order matters: a rewriting ALTER TABLE
@@ -123,7 +127,7 @@ SELECT s.oid AS oid, coalesce(s.heap, 0) AS heap_bytes, coalesce(s.heap, 0) + co
 // names who holds it.
 func Take(ctx context.Context, conn *pgx.Conn, o Options) (*Snapshot, error) {
 	if o.LockTimeout <= 0 {
-		o.LockTimeout = 30 * time.Second
+		o.LockTimeout = DefaultLockTimeout
 	}
 	const tries = 5
 	for range tries {

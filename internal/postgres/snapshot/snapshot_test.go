@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,18 +72,20 @@ func TestSnapshotLocksFirst(t *testing.T) {
 	target, conn := database(t)
 	postgrestest.Run(t, conn, "CREATE TABLE public.t (x int); INSERT INTO public.t SELECT generate_series(1, 5)")
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan int)
+	var rewrites atomic.Int32
+	done := make(chan struct{})
 	rewriter := postgrestest.Connect(t, target)
 	go func() {
-		n := 0
-		for ; ctx.Err() == nil; n++ {
-			kind := []string{"bigint", "int"}[n%2]
+		defer close(done)
+		for ctx.Err() == nil {
+			kind := []string{"bigint", "int"}[rewrites.Load()%2]
 			_, _ = rewriter.Exec(ctx, "ALTER TABLE public.t ALTER x TYPE "+kind)
+			rewrites.Add(1)
 		}
-		done <- n
 	}()
 	taken := 0
-	for range 40 {
+	// How often each of the two gets the table is up to the machine.
+	for deadline, n := time.Now().Add(time.Minute), 0; n < 40 || (taken == 0 || rewrites.Load() < 10) && time.Now().Before(deadline); n++ {
 		s, err := snapshot.Take(t.Context(), conn, snapshot.Options{Logger: postgrestest.Silent()})
 		if pgmedic.KindOf(err) == pgmedic.KindConflict && err != nil {
 			continue // it gives up rather than to take a wrong one
@@ -97,7 +100,8 @@ func TestSnapshotLocksFirst(t *testing.T) {
 		s.Close(t.Context())
 	}
 	cancel()
-	if n := <-done; n < 10 || taken == 0 {
+	<-done
+	if n := rewrites.Load(); n < 10 || taken == 0 {
 		t.Errorf("%d rewrites, %d snapshots", n, taken)
 	}
 }
@@ -108,7 +112,7 @@ func TestSnapshotBlocked(t *testing.T) {
 	blocker := postgrestest.Connect(t, target.With("application_name", "a migration"))
 	postgrestest.Run(t, blocker, "BEGIN", `LOCK TABLE public."b ""c" IN ACCESS EXCLUSIVE MODE`)
 	pid := postgrestest.Query[int](t, blocker, "SELECT pg_backend_pid()")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err := snapshot.Take(ctx, conn, snapshot.Options{LockTimeout: 200 * time.Millisecond, Logger: postgrestest.Silent()})
 	postgrestest.WantError(t, err, pgmedic.KindConflict, `"public"."b ""c"`, fmt.Sprintf("process %d ", pid), `user "`+server.Superuser()+`"`,
@@ -167,6 +171,21 @@ func TestSnapshotCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || pgmedic.KindOf(err) != pgmedic.KindInterrupted {
 		t.Errorf("%s: %v", pgmedic.KindOf(err), err)
 	}
+}
+
+// TestSnapshotGone: where the session that exported a snapshot is gone, that is said, and
+// not what the server thinks of the snapshot's name.
+func TestSnapshotGone(t *testing.T) {
+	target, conn := database(t)
+	postgrestest.Run(t, conn, "CREATE TABLE public.a ()")
+	s := takeSnapshot(t, conn, 0)
+	s.Close(t.Context())
+	other := postgrestest.Connect(t, target)
+	_, err := snapshot.ReadInventoryIn(t.Context(), other, s.ID, 150000, snapshot.LeftOut{})
+	postgrestest.WantError(t, err, pgmedic.KindUnreachable, "the session that exported the snapshot is gone", "network")
+	postgrestest.Run(t, other, "ROLLBACK")
+	err = s.BeginChunk(t.Context(), other, []snapshot.RowTable{{Schema: "public", Name: "a"}})
+	postgrestest.WantError(t, err, pgmedic.KindUnreachable, "the session that exported the snapshot is gone", "network")
 }
 
 func TestSnapshotTooManyTables(t *testing.T) {

@@ -145,7 +145,7 @@ func (p *htmlPage) lead(report render.Report) {
 		p.Tone = string(f[0].Severity)
 		return
 	case blind:
-		p.Headline, p.Tone = "Nothing needs doing now, in what could be looked at.", "unknown"
+		p.Headline, p.Tone = "Nothing needs doing now, in what could be checked.", "unknown"
 	default:
 		p.Headline, p.Tone = "Nothing needs doing now.", "good"
 	}

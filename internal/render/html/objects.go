@@ -182,7 +182,7 @@ func (s *sheet) tableCells(k reading.Table) []cell {
 	}
 	dead := share(float64(k.DeadTuples), float64(k.LiveTuples+k.DeadTuples), "dead")
 	if k.DeadTuples > 0 {
-		dead.Sub = words.Count(k.DeadTuples) + " rows"
+		dead.Sub = words.Plural(k.DeadTuples, "row")
 	}
 	bloat := text("-")
 	if k.Bloat != nil {

@@ -238,6 +238,7 @@ func (s *sheet) backups(x *htmlSection) {
 		return
 	}
 	x.facts(htmlFact{Name: "Backups", Value: words.Count(int64(b.Count))})
+	s.recovery(x)
 	t := htmlTable{Caption: "Backups that count", Columns: columns("Backup", "Holds", "Age#", "Proof", "Recovers in#")}
 	add := func(what string, k *reading.BackupState) {
 		if k == nil {
@@ -247,9 +248,13 @@ func (s *sheet) backups(x *htmlSection) {
 		if k.RecoverySeconds > 0 {
 			recovers = words.Seconds(k.RecoverySeconds)
 		}
+		fell := ""
+		if b.Shrunk != nil && b.Shrunk.ID == k.ID {
+			fell = ", shrunk"
+		}
 		id := name(k.ID)
 		id.Sub = what
-		t.Rows = append(t.Rows, []cell{id, text(utc(k.SnapshotAt)), text(words.Ago(s.r.TakenAt, k.SnapshotAt)), text(render.Claimed(k) + string(k.Proof)), text(recovers)})
+		t.Rows = append(t.Rows, []cell{id, text(utc(k.SnapshotAt)), text(words.Ago(s.r.TakenAt, k.SnapshotAt)), text(render.Claimed(k) + string(k.Proof) + fell), text(recovers)})
 	}
 	if b.Newest != nil && b.Proven != nil && b.Newest.ID == b.Proven.ID {
 		add("the newest, and proven", b.Newest)
@@ -258,6 +263,31 @@ func (s *sheet) backups(x *htmlSection) {
 		add("the newest that is proven", b.Proven)
 	}
 	x.table(t, 2, 0)
+}
+
+// recovery is to which moments the server could be recovered.
+func (s *sheet) recovery(x *htmlSection) {
+	r := s.r.Recovery
+	if r == nil {
+		return
+	}
+	when := func(at *time.Time) string {
+		if at == nil {
+			return "-"
+		}
+		return utc(*at)
+	}
+	proven := "nothing yet"
+	switch {
+	case r.Proven != nil && r.Proven.Until != nil:
+		proven = utc(*r.Proven.Until)
+	case r.Proven != nil:
+		proven = r.Proven.LSN
+	case r.ClaimedDrills > 0:
+		proven = "nothing that can be checked: " + words.Plural(r.ClaimedDrills, "drill") + " claimed"
+	}
+	x.facts(htmlFact{Name: "Stored WAL", Value: r.State}, htmlFact{Name: "Recoverable from", Value: when(r.From)}, htmlFact{Name: "Recoverable until", Value: when(r.Until)},
+		htmlFact{Name: "Proven until", Value: proven}, htmlFact{Name: "Not stored yet", Value: words.Bytes(r.LagBytes)})
 }
 
 // otherDatabases are looks at the server's other databases.

@@ -239,7 +239,7 @@ func sectionNames() [][2]string {
 		{reading.SectionIndexes, "Indexes"}, {reading.SectionTables, "Tables and bloat"}, {reading.SectionLocks, "Locks"},
 		{reading.SectionCache, "Cache"}, {reading.SectionSize, "Size and growth"}, {reading.SectionTransactions, "Transactions"},
 		{reading.SectionReplication, "Replication"}, {reading.SectionCheckpoints, "Checkpoints, WAL and I/O"},
-		{reading.SectionLimits, "Wraparound and limits"}, {reading.SectionWaits, "Waits"}, {reading.SectionTrends, "Trends"}, {reading.SectionSettings, "Recommendations"},
+		{reading.SectionLimits, "Wraparound and limits"}, {reading.SectionWaits, "Waits"}, {reading.SectionServices, "Services"}, {reading.SectionTrends, "Trends"}, {reading.SectionSettings, "Recommendations"},
 		{reading.SectionBackups, "Backups"},
 	}
 }
@@ -271,7 +271,7 @@ func (s *sheet) sections() []*htmlSection {
 		reading.SectionOverview: s.overview, reading.SectionConnections: s.connections, reading.SectionStatements: s.statements,
 		reading.SectionIndexes: s.indexes, reading.SectionTables: s.tables, reading.SectionLocks: s.locks, reading.SectionCache: s.cache,
 		reading.SectionSize: s.size, reading.SectionTransactions: s.transactions, reading.SectionReplication: s.replication,
-		reading.SectionCheckpoints: s.checkpoints, reading.SectionLimits: s.limits, reading.SectionWaits: s.waits, reading.SectionTrends: s.trendsSection,
+		reading.SectionCheckpoints: s.checkpoints, reading.SectionLimits: s.limits, reading.SectionWaits: s.waits, reading.SectionServices: func(x *htmlSection) { services(x, s.r) }, reading.SectionTrends: s.trendsSection,
 		reading.SectionSettings: s.settings, reading.SectionBackups: s.backups,
 	}
 	var all []*htmlSection
@@ -317,10 +317,12 @@ func (s *sheet) skipped(x *htmlSection) {
 	switch x.ID {
 	case reading.SectionWaits:
 		x.Absent = "Waits are sampled over an interval: pgmedic report --interval 10s."
+	case reading.SectionServices:
+		x.Absent = "No service was named: pgmedic report --pool http://clinic:8080/debug/pool."
 	case reading.SectionTrends:
 		x.Absent = "There are no earlier readings here, so there are no charts: from the second reading that the history keeps, they show how the server got here."
 	case reading.SectionBackups:
-		x.Absent = "No store of backups was looked at."
+		x.Absent = "No store of backups was read."
 	default:
 		x.Absent = "Not part of this report."
 	}

@@ -26,17 +26,17 @@ func metricTable() []metricRow {
 	return slices.Concat(reportMetrics(), overviewMetrics(), connectionMetrics(), lockMetrics(), replicationMetrics(),
 		slotMetrics(), replayMetrics(), archiverMetrics(), limitMetrics(), tableMetrics(), tableCounters(), indexMetrics(),
 		statementMetrics(), cacheMetrics(), sizeMetrics(), transactionMetrics(), sessionMetrics(), checkpointMetrics(), walMetrics(),
-		ioMetrics(), waitMetrics(), securityMetrics(), backupMetrics())
+		ioMetrics(), waitMetrics(), securityMetrics(), backupMetrics(), recoveryMetrics())
 }
 
 // reportMetrics are of the report itself.
 func reportMetrics() []metricRow {
 	return []metricRow{
-		{once: true, Metric: Metric{Name: metricUp, Help: "Whether the server could be looked at."},
+		{once: true, Metric: Metric{Name: metricUp, Help: "Whether the server could be reached and read: 1 or 0."},
 			read: func(_ source, put put) { put(1) }},
 		{once: true, Metric: Metric{Name: metricBuild, Labels: []string{"version"}, Help: "The version of pgmedic; always 1."},
 			read: func(s source, put put) { put(1, s.opts.Version) }},
-		{once: true, Metric: Metric{Name: "pgmedic_reading_timestamp_seconds", Help: "When the server was looked at."},
+		{once: true, Metric: Metric{Name: "pgmedic_reading_timestamp_seconds", Help: "When the metrics were collected."},
 			read: func(s source, put put) { moment(put, &s.reading.TakenAt) }},
 		{once: true, Metric: Metric{Name: "pgmedic_findings", Labels: []string{"severity"}, Help: "Findings, without those that are muted."},
 			read: func(s source, put put) {
@@ -53,7 +53,7 @@ func reportMetrics() []metricRow {
 			}},
 		{once: true, Metric: Metric{Name: "pgmedic_findings_muted", Help: "Findings that the configuration mutes."},
 			read: func(s source, put put) { put(float64(len(s.report.Muted))) }},
-		{Metric: Metric{Name: "pgmedic_skipped", Labels: []string{"section"}, Help: "Things that could not be looked at."},
+		{Metric: Metric{Name: "pgmedic_skipped", Labels: []string{"section"}, Help: "Checks that were skipped because something could not be read."},
 			read: func(s source, put put) {
 				counts := map[string]int{}
 				for _, x := range s.reading.Skipped {
@@ -63,13 +63,13 @@ func reportMetrics() []metricRow {
 					put(float64(n), section)
 				}
 			}},
-		{once: true, Metric: Metric{Name: "pgmedic_collect_duration_seconds", Help: "How long the look took the server."},
+		{once: true, Metric: Metric{Name: "pgmedic_collect_duration_seconds", Help: "Time the server spent on this collection, in seconds."},
 			read: func(s source, put put) { put(s.reading.Cost.Seconds) }},
-		{once: true, Metric: Metric{Name: "pgmedic_collect_queries", Help: "Queries that the look asked."},
+		{once: true, Metric: Metric{Name: "pgmedic_collect_queries", Help: "Queries that this collection ran."},
 			read: func(s source, put put) { put(float64(s.reading.Cost.Queries)) }},
-		{once: true, Metric: Metric{Name: "pgmedic_collect_statements", Help: "Statements that the look sent, with those that open, bound and close."},
+		{once: true, Metric: Metric{Name: "pgmedic_collect_statements", Help: "Statements that this collection sent, including those that open, limit and close its transactions."},
 			read: func(s source, put put) { counted(put, s.reading.Cost.Statements) }},
-		{once: true, Metric: Metric{Name: "pgmedic_collect_connections", Help: "Connections that the look opened, one after the other."},
+		{once: true, Metric: Metric{Name: "pgmedic_collect_connections", Help: "Connections that this collection opened, one at a time."},
 			read: func(s source, put put) { counted(put, s.reading.Cost.Connections) }},
 	}
 }
@@ -125,7 +125,7 @@ func overviewMetrics() []metricRow {
 			func(x *reading.Server, put put) { flag(put, x.Role == reading.RoleStandby) }),
 		of("pgmedic_server_start_timestamp_seconds", "When the server was started.", nil,
 			func(x *reading.Server, put put) { moment(put, &x.StartedAt) }),
-		of("pgmedic_settings_pending_restart", "Settings that change at the next restart, of those that are looked at.", nil,
+		of("pgmedic_settings_pending_restart", "Settings that change at the next restart, of those that are collected.", nil,
 			func(x *reading.Server, put put) {
 				if x.Settings == nil {
 					return
@@ -138,8 +138,8 @@ func overviewMetrics() []metricRow {
 				}
 				put(float64(n))
 			}),
-		of("pgmedic_setting_bytes", "Settings that are sizes.", []string{"name"}, setting("bytes")),
-		of("pgmedic_setting_seconds", "Settings that are times.", []string{"name"}, setting("seconds")),
+		of("pgmedic_setting_bytes", "Settings that are sizes, in bytes.", []string{"name"}, setting("bytes")),
+		of("pgmedic_setting_seconds", "Settings that are durations, in seconds.", []string{"name"}, setting("seconds")),
 	}
 }
 
@@ -184,17 +184,17 @@ func connectionMetrics() []metricRow {
 	}
 	return []metricRow{
 		number("pgmedic_connections_used", "Client sessions, this one included.", func(x *reading.Connections) float64 { return float64(x.Used) }),
-		number("pgmedic_connections_max", "max_connections.", func(x *reading.Connections) float64 { return float64(x.MaxConnections) }),
-		number("pgmedic_connections_usable", "Connections that ordinary roles can have.", func(x *reading.Connections) float64 { return float64(x.Usable()) }),
-		number("pgmedic_connections_hidden", "Sessions whose state the role may not see.", func(x *reading.Connections) float64 { return float64(x.Hidden) }),
-		number("pgmedic_connections_waiting_for_lock", "Sessions that wait for a heavyweight lock.",
+		number("pgmedic_connections_max", "The setting max_connections.", func(x *reading.Connections) float64 { return float64(x.MaxConnections) }),
+		number("pgmedic_connections_usable", "Connections available to ordinary roles.", func(x *reading.Connections) float64 { return float64(x.Usable()) }),
+		number("pgmedic_connections_hidden", "Sessions whose state this role may not see.", func(x *reading.Connections) float64 { return float64(x.Hidden) }),
+		number("pgmedic_connections_waiting_for_lock", "Sessions waiting for a heavyweight lock.",
 			func(x *reading.Connections) float64 { return float64(x.WaitingForLock) }),
 		number("pgmedic_connection_oldest_seconds", "Age of the oldest session.", func(x *reading.Connections) float64 { return x.OldestConnectionSeconds }),
-		number("pgmedic_transaction_oldest_seconds", "Age of the oldest open transaction, 0 without one.",
+		number("pgmedic_transaction_oldest_seconds", "Age of the oldest open transaction; 0 if there is none.",
 			func(x *reading.Connections) float64 { return x.OldestTransactionSeconds }),
-		number("pgmedic_query_oldest_seconds", "Age of the oldest statement that runs, 0 without one.",
+		number("pgmedic_query_oldest_seconds", "Age of the oldest running statement; 0 if there is none.",
 			func(x *reading.Connections) float64 { return x.OldestQuerySeconds }),
-		of("pgmedic_idle_in_transaction_oldest_seconds", "How long the session that idles longest in a transaction does, 0 without one.", nil,
+		of("pgmedic_idle_in_transaction_oldest_seconds", "Longest time that a session has been idle in a transaction; 0 if there is none.", nil,
 			func(x *reading.Connections, put put) {
 				if x.IdleInTransaction == nil {
 					return
@@ -211,7 +211,7 @@ func connectionMetrics() []metricRow {
 					put(float64(c.Connections), c.State)
 				}
 			}),
-		of("pgmedic_connections_by_user", "Client sessions by role and application: the 20 pairs with most, and others.", []string{"user", "application"},
+		of("pgmedic_connections_by_user", "Client sessions by role and application: the 20 largest groups, and the others together.", []string{"user", "application"},
 			func(x *reading.Connections, put put) {
 				rest := x.Used
 				for _, c := range x.ByUser {
@@ -232,19 +232,19 @@ func lockMetrics() []metricRow {
 			read: part(func(r *reading.Reading) *reading.Locks { return r.Locks }, read)}
 	}
 	return []metricRow{
-		of("pgmedic_locks", "Heavyweight locks of other sessions, the 50 most frequent kinds.", []string{"type", "mode", "granted"},
+		of("pgmedic_locks", "Heavyweight locks of other sessions; the 50 most frequent kinds.", []string{"type", "mode", "granted"},
 			func(x *reading.Locks, put put) {
 				for _, l := range x.Counts {
 					put(float64(l.Locks), l.Type, l.Mode, word(l.Granted))
 				}
 			}),
-		of("pgmedic_lock_waiting_sessions", "Sessions that wait for a heavyweight lock.", nil,
+		of("pgmedic_lock_waiting_sessions", "Sessions waiting for a heavyweight lock.", nil,
 			func(x *reading.Locks, put put) {
 				if x.Waiting != nil {
 					put(float64(x.WaitingTotal))
 				}
 			}),
-		of("pgmedic_lock_longest_wait_seconds", "How long the session that waits longest for a lock does, 0 without one.", nil,
+		of("pgmedic_lock_longest_wait_seconds", "Longest time that a session has waited for a lock; 0 if none waits.", nil,
 			func(x *reading.Locks, put put) {
 				if x.Waiting == nil {
 					return

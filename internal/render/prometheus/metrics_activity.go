@@ -37,12 +37,12 @@ func statementMetrics() []metricRow {
 				put(float64(x.Total))
 			}
 		}),
-		of("pgmedic_statements_max", "How many entries pg_stat_statements keeps.", false, func(x *reading.Statements, put put) {
+		of("pgmedic_statements_max", "Maximum number of entries in pg_stat_statements.", false, func(x *reading.Statements, put put) {
 			if x.Max > 0 {
 				put(float64(x.Max))
 			}
 		}),
-		of("pgmedic_statements_evictions_total", "How often pg_stat_statements threw the least used entries away; from its version 1.9.", true,
+		of("pgmedic_statements_evictions_total", "Times that pg_stat_statements discarded its least used entries; from version 1.9 of the extension.", true,
 			func(x *reading.Statements, put put) { known(put, x.Evicted) }),
 		of("pgmedic_statements_calls_total", "Calls of all statements together.", true, func(x *reading.Statements, put put) {
 			if counted(x) {
@@ -54,18 +54,18 @@ func statementMetrics() []metricRow {
 				put(x.ExecSeconds)
 			}
 		}),
-		each("pgmedic_statement_calls_total", "Calls of a statement, of the 20 with the most time.",
+		each("pgmedic_statement_calls_total", "Calls of a statement; the 20 with the most execution time.",
 			func(x *reading.Statement) float64 { return float64(x.Calls) }),
 		each("pgmedic_statement_seconds_total", "Execution time of a statement.", func(x *reading.Statement) float64 { return x.ExecSeconds }),
-		each("pgmedic_statement_plan_seconds_total", "Planning time of a statement, where it is tracked.",
+		each("pgmedic_statement_plan_seconds_total", "Planning time of a statement, if it is tracked.",
 			func(x *reading.Statement) float64 { return x.PlanSeconds }),
-		each("pgmedic_statement_io_seconds_total", "Time that a statement read and wrote, with track_io_timing.",
+		each("pgmedic_statement_io_seconds_total", "I/O time of a statement; needs track_io_timing.",
 			func(x *reading.Statement) float64 { return x.IOSeconds }),
 		each("pgmedic_statement_rows_total", "Rows that a statement returned or changed.", func(x *reading.Statement) float64 { return float64(x.Rows) }),
-		each("pgmedic_statement_hit_bytes_total", "What a statement found in shared_buffers.", func(x *reading.Statement) float64 { return float64(x.HitBytes) }),
-		each("pgmedic_statement_read_bytes_total", "What a statement read from outside shared_buffers.",
+		each("pgmedic_statement_hit_bytes_total", "Data that a statement found in shared buffers.", func(x *reading.Statement) float64 { return float64(x.HitBytes) }),
+		each("pgmedic_statement_read_bytes_total", "Data that a statement read from outside shared buffers.",
 			func(x *reading.Statement) float64 { return float64(x.ReadBytes) }),
-		each("pgmedic_statement_temp_bytes_total", "What a statement read and wrote of temporary files.",
+		each("pgmedic_statement_temp_bytes_total", "Temporary file data that a statement read and wrote.",
 			func(x *reading.Statement) float64 { return float64(x.TempBytes) }),
 		each("pgmedic_statement_wal_bytes_total", "WAL that a statement wrote; from version 1.8 of the extension.",
 			func(x *reading.Statement) float64 { return float64(x.WALBytes) }),
@@ -99,9 +99,9 @@ func cacheMetrics() []metricRow {
 				put(float64(x.LifetimeReads))
 			}
 		}),
-		table("pgmedic_table_cache_hits_total", "Blocks of a table, its indexes and TOAST found in shared_buffers; of the 20 with the most reads.",
+		table("pgmedic_table_cache_hits_total", "Blocks of a table, its indexes and TOAST found in shared buffers; the 20 tables with the most reads.",
 			(*reading.TableCache).Hits),
-		table("pgmedic_table_cache_reads_total", "Blocks of a table, its indexes and TOAST not found in shared_buffers.",
+		table("pgmedic_table_cache_reads_total", "Blocks of a table, its indexes and TOAST not found in shared buffers.",
 			(*reading.TableCache).Reads),
 	}
 }
@@ -117,9 +117,9 @@ func transactionMetrics() []metricRow {
 		return ofTransactions(name, help, nil, true, func(x *reading.Transactions, put put) { put(value(x)) })
 	}
 	return []metricRow{
-		counter("pgmedic_transactions_committed_total", "Transactions that were committed.", func(x *reading.Transactions) float64 { return float64(x.Commits) }),
-		counter("pgmedic_transactions_rolled_back_total", "Transactions that were rolled back.", func(x *reading.Transactions) float64 { return float64(x.Rollbacks) }),
-		ofTransactions("pgmedic_rows_total", "Rows by what was done with them: returned by scans, fetched, inserted, updated, deleted.", []string{"operation"}, true,
+		counter("pgmedic_transactions_committed_total", "Transactions committed.", func(x *reading.Transactions) float64 { return float64(x.Commits) }),
+		counter("pgmedic_transactions_rolled_back_total", "Transactions rolled back.", func(x *reading.Transactions) float64 { return float64(x.Rollbacks) }),
+		ofTransactions("pgmedic_rows_total", "Rows by operation: returned by scans, fetched, inserted, updated, deleted.", []string{"operation"}, true,
 			func(x *reading.Transactions, put put) {
 				put(float64(x.Returned), "returned")
 				put(float64(x.Fetched), "fetched")
@@ -128,32 +128,32 @@ func transactionMetrics() []metricRow {
 				put(float64(x.Deleted), "deleted")
 			}),
 		counter("pgmedic_deadlocks_total", "Deadlocks.", func(x *reading.Transactions) float64 { return float64(x.Deadlocks) }),
-		counter("pgmedic_temp_files_total", "Temporary files that sorts and hashes wrote.", func(x *reading.Transactions) float64 { return float64(x.TempFiles) }),
-		counter("pgmedic_temp_bytes_total", "What sorts and hashes wrote into temporary files.", func(x *reading.Transactions) float64 { return float64(x.TempBytes) }),
-		counter("pgmedic_block_read_seconds_total", "Time spent reading blocks, with track_io_timing.", func(x *reading.Transactions) float64 { return x.ReadSeconds }),
-		counter("pgmedic_block_write_seconds_total", "Time spent writing blocks, with track_io_timing.", func(x *reading.Transactions) float64 { return x.WriteSeconds }),
-		ofTransactions("pgmedic_checksum_failures_total", "Blocks whose checksum was wrong; absent where checksums are off.", nil, true,
+		counter("pgmedic_temp_files_total", "Temporary files written by queries.", func(x *reading.Transactions) float64 { return float64(x.TempFiles) }),
+		counter("pgmedic_temp_bytes_total", "Data that queries wrote to temporary files.", func(x *reading.Transactions) float64 { return float64(x.TempBytes) }),
+		counter("pgmedic_block_read_seconds_total", "Time spent reading blocks; needs track_io_timing.", func(x *reading.Transactions) float64 { return x.ReadSeconds }),
+		counter("pgmedic_block_write_seconds_total", "Time spent writing blocks; needs track_io_timing.", func(x *reading.Transactions) float64 { return x.WriteSeconds }),
+		ofTransactions("pgmedic_checksum_failures_total", "Data pages with a wrong checksum; absent if checksums are off.", nil, true,
 			func(x *reading.Transactions, put put) { known(put, x.ChecksumFailures) }),
-		ofTransactions("pgmedic_stats_reset_timestamp_seconds", "When the database's counters began; absent where they never were reset.", nil, false,
+		ofTransactions("pgmedic_stats_reset_timestamp_seconds", "When the database's statistics were last reset; absent if never.", nil, false,
 			func(x *reading.Transactions, put put) { moment(put, x.StatsReset) }),
 	}
 }
 
 func sessionMetrics() []metricRow {
 	return []metricRow{
-		ofTransactions("pgmedic_sessions_total", "Sessions that were begun; from PostgreSQL 14.", nil, true,
+		ofTransactions("pgmedic_sessions_total", "Sessions started; from PostgreSQL 14.", nil, true,
 			func(x *reading.Transactions, put put) { known(put, x.Sessions) }),
-		ofTransactions("pgmedic_sessions_ended_total", "Sessions that ended otherwise than by the client: abandoned, fatal, killed; from PostgreSQL 14.",
+		ofTransactions("pgmedic_sessions_ended_total", "Sessions that ended other than by the client: abandoned, fatal, killed; from PostgreSQL 14.",
 			[]string{"reason"}, true, func(x *reading.Transactions, put put) {
 				known(put, x.SessionsAbandoned, "abandoned")
 				known(put, x.SessionsFatal, "fatal")
 				known(put, x.SessionsKilled, "killed")
 			}),
-		ofTransactions("pgmedic_session_seconds_total", "Time of sessions, as they end or change state; from PostgreSQL 14.", nil, true,
+		ofTransactions("pgmedic_session_seconds_total", "Time spent in sessions, updated when a session changes state or ends; from PostgreSQL 14.", nil, true,
 			func(x *reading.Transactions, put put) { known(put, x.SessionSeconds) }),
-		ofTransactions("pgmedic_session_active_seconds_total", "Time that sessions ran statements; from PostgreSQL 14.", nil, true,
+		ofTransactions("pgmedic_session_active_seconds_total", "Time spent executing statements; from PostgreSQL 14.", nil, true,
 			func(x *reading.Transactions, put put) { known(put, x.ActiveSeconds) }),
-		ofTransactions("pgmedic_session_idle_in_transaction_seconds_total", "Time that sessions idled in a transaction; from PostgreSQL 14.", nil, true,
+		ofTransactions("pgmedic_session_idle_in_transaction_seconds_total", "Time that sessions spent idle in a transaction; from PostgreSQL 14.", nil, true,
 			func(x *reading.Transactions, put put) { known(put, x.IdleInSeconds) }),
 	}
 }
@@ -164,20 +164,20 @@ func checkpointMetrics() []metricRow {
 			read: part(func(r *reading.Reading) *reading.Checkpoints { return r.Checkpoints }, read)}
 	}
 	return []metricRow{
-		of("pgmedic_checkpoints_total", "Checkpoints, by whether they were timed or requested.", []string{"kind"},
+		of("pgmedic_checkpoints_total", "Checkpoints by kind: timed or requested.", []string{"kind"},
 			func(x *reading.Checkpoints, put put) {
 				put(float64(x.Timed), "timed")
 				put(float64(x.Requested), "requested")
 			}),
-		of("pgmedic_checkpoint_write_seconds_total", "Time that checkpoints wrote.", nil, func(x *reading.Checkpoints, put put) { put(x.WriteSeconds) }),
-		of("pgmedic_checkpoint_sync_seconds_total", "Time that checkpoints flushed to disk.", nil, func(x *reading.Checkpoints, put put) { put(x.SyncSeconds) }),
-		of("pgmedic_buffers_written_bytes_total", "What was written from shared_buffers, by whom; sessions' own until PostgreSQL 16.", []string{"by"},
+		of("pgmedic_checkpoint_write_seconds_total", "Time that checkpoints spent writing.", nil, func(x *reading.Checkpoints, put put) { put(x.WriteSeconds) }),
+		of("pgmedic_checkpoint_sync_seconds_total", "Time that checkpoints spent flushing to disk.", nil, func(x *reading.Checkpoints, put put) { put(x.SyncSeconds) }),
+		of("pgmedic_buffers_written_bytes_total", "Data written from shared buffers, by kind of process; sessions' own writes until PostgreSQL 16.", []string{"by"},
 			func(x *reading.Checkpoints, put put) {
 				put(float64(x.CheckpointBytes), "checkpointer")
 				put(float64(x.BgwriterBytes), "bgwriter")
 				known(put, x.BackendBytes, "backend")
 			}),
-		of("pgmedic_bgwriter_stops_total", "How often the background writer stopped at its limit.", nil,
+		of("pgmedic_bgwriter_stops_total", "Times that the background writer stopped at its limit.", nil,
 			func(x *reading.Checkpoints, put put) { put(float64(x.BgwriterStops)) }),
 	}
 }
@@ -192,10 +192,10 @@ func walMetrics() []metricRow {
 			}}
 	}
 	return []metricRow{
-		of("pgmedic_wal_records_total", "WAL records", func(x *reading.WAL) int64 { return x.Records }),
-		of("pgmedic_wal_full_page_images_total", "Full pages written to the WAL", func(x *reading.WAL) int64 { return x.FullPageImages }),
-		of("pgmedic_wal_bytes_total", "What was written to the WAL", func(x *reading.WAL) int64 { return x.Bytes }),
-		of("pgmedic_wal_buffers_full_total", "How often wal_buffers was full", func(x *reading.WAL) int64 { return x.BuffersFull }),
+		of("pgmedic_wal_records_total", "WAL records generated", func(x *reading.WAL) int64 { return x.Records }),
+		of("pgmedic_wal_full_page_images_total", "Full page images in WAL", func(x *reading.WAL) int64 { return x.FullPageImages }),
+		of("pgmedic_wal_bytes_total", "WAL generated", func(x *reading.WAL) int64 { return x.Bytes }),
+		of("pgmedic_wal_buffers_full_total", "Times that wal_buffers was full", func(x *reading.WAL) int64 { return x.BuffersFull }),
 	}
 }
 
@@ -211,16 +211,16 @@ func ioMetrics() []metricRow {
 			}}
 	}
 	return []metricRow{
-		of("pgmedic_io_read_bytes_total", "What a kind of process read", func(x *reading.IO) float64 { return float64(x.ReadBytes) }),
-		of("pgmedic_io_write_bytes_total", "What a kind of process wrote", func(x *reading.IO) float64 { return float64(x.WriteBytes) }),
-		of("pgmedic_io_extend_bytes_total", "By how much a kind of process extended files", func(x *reading.IO) float64 { return float64(x.Extended) }),
-		of("pgmedic_io_hits_total", "Blocks that were found in shared_buffers", func(x *reading.IO) float64 { return float64(x.Hits) }),
-		of("pgmedic_io_reads_total", "Reads", func(x *reading.IO) float64 { return float64(x.Reads) }),
-		of("pgmedic_io_writes_total", "Writes", func(x *reading.IO) float64 { return float64(x.Writes) }),
-		of("pgmedic_io_evictions_total", "Blocks that gave way to others", func(x *reading.IO) float64 { return float64(x.Evictions) }),
+		of("pgmedic_io_read_bytes_total", "Data read by a kind of process", func(x *reading.IO) float64 { return float64(x.ReadBytes) }),
+		of("pgmedic_io_write_bytes_total", "Data written by a kind of process", func(x *reading.IO) float64 { return float64(x.WriteBytes) }),
+		of("pgmedic_io_extend_bytes_total", "Data by which a kind of process extended files", func(x *reading.IO) float64 { return float64(x.Extended) }),
+		of("pgmedic_io_hits_total", "Blocks found in shared buffers", func(x *reading.IO) float64 { return float64(x.Hits) }),
+		of("pgmedic_io_reads_total", "Read operations", func(x *reading.IO) float64 { return float64(x.Reads) }),
+		of("pgmedic_io_writes_total", "Write operations", func(x *reading.IO) float64 { return float64(x.Writes) }),
+		of("pgmedic_io_evictions_total", "Blocks evicted to make room for others", func(x *reading.IO) float64 { return float64(x.Evictions) }),
 		of("pgmedic_io_fsyncs_total", "Flushes to disk", func(x *reading.IO) float64 { return float64(x.Fsyncs) }),
-		of("pgmedic_io_read_seconds_total", "Time spent reading, with track_io_timing", func(x *reading.IO) float64 { return x.ReadTime }),
-		of("pgmedic_io_write_seconds_total", "Time spent writing, with track_io_timing", func(x *reading.IO) float64 { return x.WriteTime }),
+		of("pgmedic_io_read_seconds_total", "Time spent reading; needs track_io_timing", func(x *reading.IO) float64 { return x.ReadTime }),
+		of("pgmedic_io_write_seconds_total", "Time spent writing; needs track_io_timing", func(x *reading.IO) float64 { return x.WriteTime }),
 	}
 }
 
@@ -234,9 +234,9 @@ func waitMetrics() []metricRow {
 			}}
 	}
 	return []metricRow{
-		of("pgmedic_active_sessions", "Active sessions on average over the interval that was watched; only with --interval.", nil,
+		of("pgmedic_active_sessions", "Average number of active sessions over the watched interval; only with --interval.", nil,
 			func(x *reading.Waits, put put) { put(x.ActiveSessions) }),
-		of("pgmedic_wait_sessions", "Active sessions on average by what they waited for; both labels are empty for those that worked. Only with --interval.",
+		of("pgmedic_wait_sessions", "Average number of active sessions by wait event; both labels are empty for sessions that were not waiting. Only with --interval.",
 			[]string{"type", "event"}, func(x *reading.Waits, put put) {
 				for _, e := range x.Events {
 					put(float64(e.Seen)/float64(x.Samples), e.Type, e.Event)
@@ -251,7 +251,7 @@ func securityMetrics() []metricRow {
 			read: part(func(r *reading.Reading) *reading.Security { return r.Security }, read)}
 	}
 	return []metricRow{
-		of("pgmedic_superuser_sessions", "Client sessions of superusers, without this look and backups.", func(x *reading.Security, put put) {
+		of("pgmedic_superuser_sessions", "Client sessions of superusers, without this collection and backups.", func(x *reading.Security, put put) {
 			if x.Superusers == nil {
 				return
 			}
@@ -262,6 +262,6 @@ func securityMetrics() []metricRow {
 			put(float64(n))
 		}),
 		of("pgmedic_unencrypted_sessions", "Client sessions over a network without TLS.", func(x *reading.Security, put put) { known(put, x.Unencrypted) }),
-		of("pgmedic_md5_password_roles", "Roles that may log in and whose password is kept as MD5.", func(x *reading.Security, put put) { known(put, x.MD5Roles) }),
+		of("pgmedic_md5_password_roles", "Roles that can log in and whose password is stored as MD5.", func(x *reading.Security, put put) { known(put, x.MD5Roles) }),
 	}
 }

@@ -12,25 +12,25 @@ func limitMetrics() []metricRow {
 			read: part(func(r *reading.Reading) *reading.Limits { return r.Limits }, read)}
 	}
 	return []metricRow{
-		of("pgmedic_database_xid_age", "Transactions since a database's oldest row was frozen; the 50 oldest.", []string{"datname"},
+		of("pgmedic_database_xid_age", "Age of a database's oldest unfrozen transaction ID; the 50 oldest databases.", []string{"datname"},
 			func(x *reading.Limits, put put) {
 				for _, d := range first(x.Databases, databaseSeries) {
 					put(float64(d.XIDAge), d.Name)
 				}
 			}),
-		of("pgmedic_database_multixact_age", "Multixacts since a database's oldest; the 50 oldest.", []string{"datname"},
+		of("pgmedic_database_multixact_age", "Age of a database's oldest multixact ID; the 50 oldest databases.", []string{"datname"},
 			func(x *reading.Limits, put put) {
 				for _, d := range first(x.Databases, databaseSeries) {
 					put(float64(d.MultiXactAge), d.Name)
 				}
 			}),
-		of("pgmedic_wraparound_used_ratio", "How much of the transaction or multixact numbers is used up, of the oldest database; at 1 the server has refused writes.", nil,
+		of("pgmedic_wraparound_used_ratio", "Share of the transaction or multixact IDs that the oldest database has used up; at 1 the server has refused writes.", nil,
 			func(x *reading.Limits, put put) {
 				if len(x.Databases) > 0 {
 					put(float64(max(x.Databases[0].XIDAge, x.Databases[0].MultiXactAge)) / (1 << 31))
 				}
 			}),
-		of("pgmedic_table_xid_age", "Transactions since a table's oldest row was frozen; the 20 oldest.", []string{"schema", "table"},
+		of("pgmedic_table_xid_age", "Age of a table's oldest unfrozen transaction ID; the 20 oldest tables.", []string{"schema", "table"},
 			func(x *reading.Limits, put put) {
 				for _, t := range x.Tables {
 					put(float64(t.XIDAge), t.Schema, t.Name)
@@ -42,19 +42,19 @@ func limitMetrics() []metricRow {
 					put(float64(x.SequencesTotal))
 				}
 			}),
-		of("pgmedic_sequence_used_ratio", "How much of what a sequence and its column can take is used up; the 50 highest.", []string{"schema", "sequence"},
+		of("pgmedic_sequence_used_ratio", "Share of a sequence's range that is used up, limited by its column's type; the 50 highest.", []string{"schema", "sequence"},
 			func(x *reading.Limits, put put) {
 				for _, s := range x.Sequences {
 					put(s.UsedPercent/100, s.Schema, s.Name)
 				}
 			}),
-		of("pgmedic_vacuum_held_back_xid_age", "Transactions for which VACUUM keeps dead rows, by the oldest of each kind that makes it.", []string{"kind"},
+		of("pgmedic_vacuum_held_back_xid_age", "Age of the oldest transaction that keeps VACUUM from removing dead rows, by kind of holder.", []string{"kind"},
 			func(x *reading.Limits, put put) {
 				for _, h := range x.Holders {
 					put(float64(max(h.XIDAge, h.CatalogXIDAge)), h.Kind)
 				}
 			}),
-		of("pgmedic_prepared_transaction_oldest_seconds", "Age of the oldest prepared transaction, 0 without one.", nil,
+		of("pgmedic_prepared_transaction_oldest_seconds", "Age of the oldest prepared transaction; 0 if there is none.", nil,
 			func(x *reading.Limits, put put) {
 				if x.Prepared == nil {
 					return
@@ -65,13 +65,13 @@ func limitMetrics() []metricRow {
 				}
 				put(oldest)
 			}),
-		of("pgmedic_workers_used", "How many of a bounded kind of process or slot are taken.", []string{"kind"},
+		of("pgmedic_workers_used", "Processes or slots in use, by kind.", []string{"kind"},
 			func(x *reading.Limits, put put) {
 				for _, w := range x.Workers {
 					put(float64(w.Used), w.Kind)
 				}
 			}),
-		of("pgmedic_workers_max", "How many of a bounded kind of process or slot there can be.", []string{"kind"},
+		of("pgmedic_workers_max", "Limit on processes or slots, by kind.", []string{"kind"},
 			func(x *reading.Limits, put put) {
 				for _, w := range x.Workers {
 					put(float64(w.Max), w.Kind)
@@ -113,14 +113,14 @@ func tableMetrics() []metricRow {
 				put(float64(x.WithoutPrimaryKeyTotal))
 			}
 		}),
-		ofTables("pgmedic_vacuums_running", "VACUUMs that run now.", nil, func(x *reading.Tables, put put) {
+		ofTables("pgmedic_vacuums_running", "VACUUMs running now.", nil, func(x *reading.Tables, put put) {
 			if x.Vacuums != nil {
 				put(float64(len(x.Vacuums)))
 			}
 		}),
-		gauge("pgmedic_table_bytes", "A table's whole size with indexes and TOAST; where it could not be measured, its own as last estimated.",
+		gauge("pgmedic_table_bytes", "Total size of a table with indexes and TOAST; if it could not be measured, the last estimate of its own size.",
 			func(x *reading.Table, put put, labels ...string) { put(float64(x.Bytes()), labels...) }),
-		gauge("pgmedic_table_heap_bytes", "Size of a table's rows.", func(x *reading.Table, put put, labels ...string) {
+		gauge("pgmedic_table_heap_bytes", "Size of a table without indexes and TOAST.", func(x *reading.Table, put put, labels ...string) {
 			if x.Exact {
 				put(float64(x.TableBytes), labels...)
 			}
@@ -130,25 +130,25 @@ func tableMetrics() []metricRow {
 				put(float64(x.IndexBytes), labels...)
 			}
 		}),
-		gauge("pgmedic_table_toast_bytes", "Size of what a table keeps out of line.", func(x *reading.Table, put put, labels ...string) {
+		gauge("pgmedic_table_toast_bytes", "Size of a table's TOAST data.", func(x *reading.Table, put put, labels ...string) {
 			if x.Exact {
 				put(float64(x.ToastBytes), labels...)
 			}
 		}),
-		gauge("pgmedic_table_bloat_bytes", "How much of a table is estimated to be empty or dead.", func(x *reading.Table, put put, labels ...string) {
+		gauge("pgmedic_table_bloat_bytes", "Estimated bloat of a table: empty space and dead rows.", func(x *reading.Table, put put, labels ...string) {
 			if x.Bloat != nil {
 				put(float64(x.Bloat.Bytes), labels...)
 			}
 		}),
-		gauge("pgmedic_table_live_rows", "Rows of a table, as the server counts them.",
+		gauge("pgmedic_table_live_rows", "Live rows of a table, as the server's statistics estimate them.",
 			func(x *reading.Table, put put, labels ...string) { put(float64(x.LiveTuples), labels...) }),
-		gauge("pgmedic_table_dead_rows", "Dead rows of a table, as the server counts them.",
+		gauge("pgmedic_table_dead_rows", "Dead rows of a table, as the server's statistics estimate them.",
 			func(x *reading.Table, put put, labels ...string) { put(float64(x.DeadTuples), labels...) }),
-		gauge("pgmedic_table_last_vacuum_timestamp_seconds", "When a table was last vacuumed, by hand or by autovacuum; absent for never.",
+		gauge("pgmedic_table_last_vacuum_timestamp_seconds", "When a table was last vacuumed, by hand or by autovacuum; absent if never.",
 			func(x *reading.Table, put put, labels ...string) {
 				moment(put, later(x.LastVacuum, x.LastAutovacuum), labels...)
 			}),
-		gauge("pgmedic_table_last_analyze_timestamp_seconds", "When a table was last analyzed, by hand or by autovacuum; absent for never.",
+		gauge("pgmedic_table_last_analyze_timestamp_seconds", "When a table was last analyzed, by hand or by autovacuum; absent if never.",
 			func(x *reading.Table, put put, labels ...string) {
 				moment(put, later(x.LastAnalyze, x.LastAutoanalyze), labels...)
 			}),
@@ -169,7 +169,7 @@ func tableCounters() []metricRow {
 	}
 	return []metricRow{
 		counter("pgmedic_table_seq_scans_total", "Sequential scans of a table.", func(x *reading.Table) int64 { return x.SeqScans }),
-		counter("pgmedic_table_seq_rows_read_total", "Rows that sequential scans of a table have read.", func(x *reading.Table) int64 { return x.SeqTuplesRead }),
+		counter("pgmedic_table_seq_rows_read_total", "Rows read by sequential scans of a table.", func(x *reading.Table) int64 { return x.SeqTuplesRead }),
 		counter("pgmedic_table_index_scans_total", "Index scans of a table.", func(x *reading.Table) int64 { return x.IdxScans }),
 		counter("pgmedic_table_rows_inserted_total", "Rows inserted into a table.", func(x *reading.Table) int64 { return x.InsertedTuples }),
 		counter("pgmedic_table_rows_updated_total", "Rows of a table updated.", func(x *reading.Table) int64 { return x.UpdatedTuples }),
@@ -193,7 +193,7 @@ func indexMetrics() []metricRow {
 		})
 	}
 	named := []string{"schema", "index", "table"}
-	scans := of("pgmedic_index_scans_total", "Scans of an index, of the 20 largest.", named, func(x *reading.Indexes, put put) {
+	scans := of("pgmedic_index_scans_total", "Scans of an index; the 20 largest indexes.", named, func(x *reading.Indexes, put put) {
 		for _, i := range x.Largest {
 			put(float64(i.Scans), i.Schema, i.Name, i.Table)
 		}
@@ -201,20 +201,20 @@ func indexMetrics() []metricRow {
 	scans.Counter = true
 	return []metricRow{
 		all("pgmedic_indexes", "Indexes of the database.", func(x *reading.Indexes) float64 { return float64(x.Total) }),
-		all("pgmedic_indexes_unused", "Indexes that no scan has used and that keep nothing unique.",
+		all("pgmedic_indexes_unused", "Indexes that no scan has used and that enforce no uniqueness.",
 			func(x *reading.Indexes) float64 { return float64(x.UnusedTotal) }),
-		all("pgmedic_indexes_invalid", "Indexes that are invalid, at most 50.", func(x *reading.Indexes) float64 { return float64(len(x.Invalid)) }),
-		of("pgmedic_indexes_redundant", "Indexes that another one makes needless, at most 50.", nil, func(x *reading.Indexes, put put) {
+		all("pgmedic_indexes_invalid", "Invalid indexes, at most 50.", func(x *reading.Indexes) float64 { return float64(len(x.Invalid)) }),
+		of("pgmedic_indexes_redundant", "Indexes made redundant by another index, at most 50.", nil, func(x *reading.Indexes, put put) {
 			if x.Redundant != nil {
 				put(float64(len(x.Redundant)))
 			}
 		}),
-		of("pgmedic_foreign_keys_without_index", "Foreign keys whose columns no index supports.", nil, func(x *reading.Indexes, put put) {
+		of("pgmedic_foreign_keys_without_index", "Foreign keys without a supporting index.", nil, func(x *reading.Indexes, put put) {
 			if x.ForeignKeysWithoutIndex != nil {
 				put(float64(x.ForeignKeysWithoutIndexTotal))
 			}
 		}),
-		of("pgmedic_index_bytes", "Size of an index as last estimated, of the 20 largest, and of the others together.", named,
+		of("pgmedic_index_bytes", "Size of an index as last estimated: the 20 largest, and the others together.", named,
 			func(x *reading.Indexes, put put) {
 				rest := x.EstimatedBytes
 				for _, i := range x.Largest {
@@ -225,7 +225,7 @@ func indexMetrics() []metricRow {
 					put(float64(rest), other, other, other)
 				}
 			}),
-		of("pgmedic_index_bloat_bytes", "How much of an index is estimated to be empty, of the 20 largest.", named,
+		of("pgmedic_index_bloat_bytes", "Estimated empty space in an index; the 20 largest indexes.", named,
 			func(x *reading.Indexes, put put) {
 				for _, i := range x.Largest {
 					known(put, i.BloatBytes, i.Schema, i.Name, i.Table)
@@ -250,15 +250,15 @@ func sizeMetrics() []metricRow {
 		return row
 	}
 	return []metricRow{
-		of("pgmedic_database_bytes", "Size of the database; of the others, too, with --all-databases.", nil, func(r *reading.Reading, put put) {
+		of("pgmedic_database_bytes", "Size of the database; with --all-databases, also of the others.", nil, func(r *reading.Reading, put put) {
 			if r.Size != nil && r.Size.DatabaseBytes > 0 {
 				put(float64(r.Size.DatabaseBytes))
 			}
 		}),
-		host("pgmedic_host_memory_bytes", "The machine's memory, where it is known.", func(h *reading.Host) int64 { return h.MemoryBytes }),
-		host("pgmedic_disk_bytes", "Size of the disk that holds the data, where it is known.", func(h *reading.Host) int64 { return h.DiskBytes }),
+		host("pgmedic_host_memory_bytes", "Memory of the machine, if known.", func(h *reading.Host) int64 { return h.MemoryBytes }),
+		host("pgmedic_disk_bytes", "Size of the disk that holds the data, if known.", func(h *reading.Host) int64 { return h.DiskBytes }),
 		{once: true, Metric: Metric{Name: "pgmedic_disk_free_bytes", Section: reading.SectionSize,
-			Help: "Free space on the disk that holds the data, where it is known."},
+			Help: "Free space on the disk that holds the data, if known."},
 			read: func(s source, put put) {
 				if h := s.reading.Host; h != nil && h.DiskBytes > 0 && s.reading.Wants(reading.SectionSize) {
 					put(float64(h.DiskFreeBytes))

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -23,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/render/prometheus"
 	"github.com/pgmedic/pgmedic/internal/render/rendertest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -104,19 +104,7 @@ func TestMetricsGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			text := metrics(t, rendertest.ReportOn(r))
 			lint(t, text)
-			path := filepath.Join("testdata", name+".prom")
-			if *update {
-				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text != string(want) {
-				t.Errorf("the metrics differ from %s: look at them, then go test ./internal/render/prometheus -update\n%s", path, text)
-			}
+			testkit.Golden(t, filepath.Join("testdata", name+".prom"), text, *update)
 		})
 	}
 }
@@ -280,7 +268,7 @@ func TestAServerThatIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	lint(t, b.String())
-	const want = `# HELP pgmedic_up Whether the server could be looked at.
+	const want = `# HELP pgmedic_up Whether the server could be reached and read: 1 or 0.
 # TYPE pgmedic_up gauge
 pgmedic_up{server="db1:5432",database="clinic"} 0
 # HELP pgmedic_build_info The version of pgmedic; always 1.

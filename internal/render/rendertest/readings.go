@@ -57,6 +57,29 @@ func Clinic() *reading.Reading {
 				TransactionStart: Noon().Add(-11535 * time.Second), IdleSeconds: 11520, TransactionSeconds: 11535,
 			}},
 		},
+		Services: []reading.Service{{
+			Source: "http://clinic:8080/debug/pool", Application: "clinic_api", TakenAt: At(0), Current: true, Retries: 12, RetriesRefused: 1, Fallbacks: 3, SlowStatements: 40,
+			Servers: []reading.ServicePool{{
+				Server: "db1:5432", Role: "primary", Usable: true, InUse: 10, Waiting: 37, Max: 10, Acquired: 12_000, AcquireSeconds: 1800, Opened: 14,
+				AcquireTimeouts: 5, Rejected: 2, QueryTimeouts: 1, Leaks: 1, Joined: true,
+				Holders: []reading.ServiceHolder{
+					{
+						PID: 4250, HeldSeconds: 95, Query: "UPDATE visits SET seen = $1 WHERE id = $2", Running: true, TakenBy: "clinic.(*Service).See:41 < clinic.Handler:12",
+						Session: &reading.Session{
+							PID: 4250, User: "clinic_app", Database: "clinic", Application: "clinic_api", State: "active", WaitEvent: "Lock:transactionid", StateSeconds: 94,
+							Query: "UPDATE visits SET seen = $1 WHERE id = $2",
+						},
+						BlockedBy: []int{4242},
+						Blockers: []reading.Session{{
+							PID: 4242, User: "clinic_app", Database: "clinic", Application: "Prisma", State: "idle in transaction", StateSeconds: 11520,
+							BackendStart: At(5 * time.Hour), TransactionStart: At(11535 * time.Second), Query: "UPDATE visits SET note = ?",
+						}},
+					},
+					{PID: 0, HeldSeconds: 3, Query: "SELECT evil\x1b[2J"},
+				},
+				Waiters: []reading.ServiceWaiter{{WaitedSeconds: 9.5, Tag: "POST /visits", CalledBy: "clinic.Handler:30"}, {WaitedSeconds: 2}},
+			}},
+		}},
 		Cache: &reading.Cache{LifetimeHits: 97_300_000, LifetimeReads: 2_700_000, StatsReset: At(30 * 24 * time.Hour)},
 		Size:  &reading.Size{DatabaseBytes: 5 << 30},
 		Tables: &reading.Tables{
@@ -113,12 +136,20 @@ func Healthy() *reading.Reading {
 	r.Cache = &reading.Cache{LifetimeHits: 999_000, LifetimeReads: 1000}
 	r.Tables = &reading.Tables{Total: 1, Items: r.Tables.Items[:1], WithoutPrimaryKey: []reading.KeylessTable{}}
 	r.Indexes = &reading.Indexes{}
+	r.Services = nil
 	r.Skipped = []reading.Skipped{}
 	proven := &reading.BackupState{
 		ID: "20261122T090000Z-7f3a9c", SnapshotAt: r.TakenAt.Add(-3 * time.Hour), Proof: pgmedic.ProofProven,
 		ProofAt: r.TakenAt.Add(-2 * time.Hour), RecoverySeconds: 74,
 	}
 	r.Backups = &reading.Backups{Count: 12, Newest: proven, Proven: proven}
+	r.Recovery = &reading.Recovery{
+		State: "ok", Why: "all WAL is stored up to a moment ago", Timeline: 1, From: Of(r.TakenAt.Add(-72 * time.Hour)), Until: Of(r.TakenAt.Add(-20 * time.Second)),
+		Reaches: true, BaseBackups: 3, LagBytes: 8192, SeenAt: Of(r.TakenAt.Add(-20 * time.Second)), CommitTimes: true,
+		Proven: &reading.ProvenMoment{
+			Until: Of(r.TakenAt.Add(-5 * time.Hour)), LSN: "0/5000128", Backups: []string{"20261122T050000Z-5c0a77"}, DrilledAt: r.TakenAt.Add(-4 * time.Hour),
+		},
+	}
 	return r
 }
 

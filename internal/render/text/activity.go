@@ -22,7 +22,12 @@ func (p *page) locks() {
 	for _, c := range l.Counts {
 		held += c.Locks
 	}
-	facts := []string{words.Plural(held, "lock"), words.Plural(l.WaitingTotal, "session") + " waiting"}
+	facts := some(nil, int64(held), words.Plural(held, "lock"))
+	if l.WaitingTotal == 0 {
+		facts = append(facts, "no session waits for a lock")
+	} else {
+		facts = append(facts, words.Plural(l.WaitingTotal, "session")+" waiting")
+	}
 	for _, c := range l.Counts[:min(len(l.Counts), 6)] {
 		word := ""
 		if !c.Granted {
@@ -114,17 +119,19 @@ func (p *page) transactions() {
 	if all > 0 {
 		rolled = words.Percent(100 * float64(t.Rollbacks) / float64(all))
 	}
-	p.items(2, plainly, []string{
-		words.Count(t.Commits) + " commits", words.Count(t.Rollbacks) + " rollbacks (" + rolled + ")", words.Plural(int(t.Deadlocks), "deadlock"),
-		"temporary files " + words.Bytes(t.TempBytes), what,
-	})
-	p.items(2, plainly, []string{
-		"rows read " + words.Count(t.Returned), "inserted " + words.Count(t.Inserted), "updated " + words.Count(t.Updated), "deleted " + words.Count(t.Deleted),
-	})
+	facts := some([]string{words.Plural(t.Commits, "commit")}, t.Rollbacks, words.Plural(t.Rollbacks, "rollback")+" ("+rolled+")")
+	facts = some(facts, t.Deadlocks, words.Plural(t.Deadlocks, "deadlock"))
+	facts = some(facts, t.TempBytes, "temporary files "+words.Bytes(t.TempBytes))
+	p.items(2, plainly, append(facts, what))
+	facts = some([]string{"rows read " + words.Count(t.Returned)}, t.Inserted, "inserted "+words.Count(t.Inserted))
+	facts = some(facts, t.Updated, "updated "+words.Count(t.Updated))
+	p.items(2, plainly, some(facts, t.Deleted, "deleted "+words.Count(t.Deleted)))
 	if t.Sessions != nil && t.SessionSeconds != nil && *t.Sessions > 0 {
 		facts := []string{words.Plural(int(*t.Sessions), "session"), "of " + words.Seconds(*t.SessionSeconds/float64(*t.Sessions)) + " on average"}
 		if t.SessionsAbandoned != nil && t.SessionsFatal != nil && t.SessionsKilled != nil {
-			facts = append(facts, words.Count(*t.SessionsAbandoned)+" abandoned", words.Count(*t.SessionsFatal)+" fatal", words.Count(*t.SessionsKilled)+" killed")
+			facts = some(facts, *t.SessionsAbandoned, words.Count(*t.SessionsAbandoned)+" abandoned")
+			facts = some(facts, *t.SessionsFatal, words.Count(*t.SessionsFatal)+" fatal")
+			facts = some(facts, *t.SessionsKilled, words.Count(*t.SessionsKilled)+" killed")
 		}
 		p.items(2, plainly, facts)
 	}
@@ -154,16 +161,25 @@ func (p *page) checkpoints() {
 	}
 	p.title("Checkpoints, WAL and I/O")
 	if c := r.Checkpoints; c != nil {
-		p.items(2, plainly, []string{
-			fmt.Sprintf("checkpoints %s timed, %s requested", words.Count(c.Timed), words.Count(c.Requested)),
-			"writing " + words.Seconds(c.WriteSeconds), "syncing " + words.Seconds(c.SyncSeconds), "wrote " + words.Bytes(c.CheckpointBytes),
-		})
+		var facts []string
+		switch {
+		case c.Timed+c.Requested == 0:
+			facts = []string{"no checkpoints"}
+		case c.Requested == 0:
+			facts = []string{fmt.Sprintf("checkpoints %s timed", words.Count(c.Timed))}
+		case c.Timed == 0:
+			facts = []string{fmt.Sprintf("checkpoints %s requested", words.Count(c.Requested))}
+		default:
+			facts = []string{fmt.Sprintf("checkpoints %s timed, %s requested", words.Count(c.Timed), words.Count(c.Requested))}
+		}
+		if c.Timed+c.Requested > 0 || c.CheckpointBytes > 0 {
+			facts = append(facts, "writing "+words.Seconds(c.WriteSeconds), "syncing "+words.Seconds(c.SyncSeconds), "wrote "+words.Bytes(c.CheckpointBytes))
+		}
+		p.items(2, plainly, facts)
 	}
 	if w := r.WAL; w != nil {
-		p.items(2, plainly, []string{
-			"WAL " + words.Bytes(w.Bytes), words.Plural(int(w.Records), "record"), words.Plural(int(w.FullPageImages), "full page image"),
-			"buffers full " + words.Plural(int(w.BuffersFull), "time", "times"),
-		})
+		facts := some([]string{"WAL " + words.Bytes(w.Bytes), words.Plural(w.Records, "record")}, w.FullPageImages, words.Plural(w.FullPageImages, "full page image"))
+		p.items(2, plainly, some(facts, w.BuffersFull, "buffers full "+words.Times(w.BuffersFull)))
 	}
 	if b := r.Before; b != nil && b.Replication != nil && r.Replication != nil && b.Replication.CurrentBytes != nil && r.Replication.CurrentBytes != nil {
 		if span := r.TakenAt.Sub(b.TakenAt).Seconds(); span > 0 {
@@ -178,7 +194,7 @@ func (p *page) checkpoints() {
 		}
 	}
 	if len(rows) > 0 {
-		p.table([]string{"PROCESS", "OBJECT", "CONTEXT", "READ", "WRITTEN", "EXTENDED", "HITS"}, rows[:min(len(rows), render.RowsShown)], []int{3, 4, 5, 6}, []int{0})
+		p.table([]string{"PROCESS", "OBJECT", "CONTEXT", "READ", "WRITTEN", "EXTENDED", "HITS"}, rows[:min(len(rows), render.RowsShown)], []int{3, 4, 5, 6}, []int{0}, 6, 5)
 	}
 }
 
@@ -266,7 +282,7 @@ func (p *page) otherDatabases() {
 	p.table([]string{"DATABASE", "SIZE", "TABLES", "INDEXES"}, rows, []int{1, 2, 3}, []int{0})
 	for _, r := range p.report.Reading.Databases {
 		for _, s := range r.Skipped {
-			p.prose(2, plainly, fmt.Sprintf("Not looked at in %s: %s (%s): %s", r.Database, s.Query, s.Section, s.Reason))
+			p.prose(2, plainly, fmt.Sprintf("Not checked in %s: %s (%s): %s", r.Database, s.Query, s.Section, s.Reason))
 		}
 	}
 }

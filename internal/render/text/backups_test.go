@@ -24,7 +24,7 @@ func TestBackupsInText(t *testing.T) {
 			Count: 1200, Newest: state("a", 3*time.Hour, pgmedic.ProofFailed), Proven: state("b", 9*24*time.Hour, pgmedic.ProofProven)},
 	} {
 		r := rendertest.Healthy()
-		r.Backups = backups
+		r.Backups, r.Recovery = backups, nil
 		got := rendered(t, r, text.Options{})
 		_, section, found := strings.Cut(got, "\nBackups ")
 		_, section, _ = strings.Cut(section, "\n")

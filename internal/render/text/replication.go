@@ -15,10 +15,7 @@ func (p *page) replication() {
 		return
 	}
 	p.title("Replication")
-	facts := []string{
-		string(p.report.Reading.Server.Role), fmt.Sprintf("sends to %d", len(r.Standbys)),
-		words.Plural(len(r.Slots), "slot"),
-	}
+	facts := []string{string(p.report.Reading.Server.Role), none(len(r.Standbys), "standby", "standbys"), none(len(r.Slots), "slot", "slots")}
 	if r.WALBytes != nil {
 		facts = append(facts, "WAL "+words.Bytes(*r.WALBytes))
 	}
@@ -38,7 +35,7 @@ func (p *page) replication() {
 		if x.Paused {
 			facts = append(facts, "replay paused")
 		}
-		if c := r.Conflicts; c != nil {
+		if c := r.Conflicts; c != nil && c.Total() > 0 {
 			facts = append(facts, words.Plural(int(c.Total()), "conflict"))
 		}
 		p.items(2, plainly, facts)
@@ -51,7 +48,7 @@ func (p *page) replication() {
 		})
 	}
 	if len(rows) > 0 {
-		p.table([]string{"STANDBY", "CLIENT", "STATE", "SYNC", "WRITE", "FLUSH", "REPLAY", "BEHIND", "HEARD"}, rows, []int{4, 5, 6, 7, 8}, []int{0, 1})
+		p.table([]string{"STANDBY", "CLIENT", "STATE", "SYNC", "WRITE", "FLUSH", "REPLAY", "BEHIND", "HEARD"}, rows, []int{4, 5, 6, 7, 8}, []int{0, 1}, 8, 5, 4)
 	}
 	rows = nil
 	for _, s := range r.Slots {
@@ -73,7 +70,7 @@ func (p *page) archiver(r *reading.Replication) {
 		return
 	}
 	now := p.report.Reading.TakenAt
-	facts := []string{"archived " + words.Plural(int(w.Archived), "file", "files"), fmt.Sprintf("%s failed", words.Count(w.Failed))}
+	facts := some([]string{"archived " + words.Plural(w.Archived, "file")}, w.Failed, words.Count(w.Failed)+" failed")
 	if w.LastArchivedAt != nil {
 		facts = append(facts, "last "+words.Ago(now, *w.LastArchivedAt))
 	}

@@ -2,6 +2,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -102,11 +103,15 @@ func (p *page) connections() {
 	}
 }
 
-// table writes a table within the page, after an empty line.
-func (p *page) table(headers []string, rows [][]string, right, shrink []int) {
+// table writes a table within the page, after an empty line. Where it is too wide, columns
+// are below their rows: those of move, or else those that may be shortened but for the first.
+func (p *page) table(headers []string, rows [][]string, right, shrink []int, move ...int) {
+	if move == nil {
+		move = slices.DeleteFunc(slices.Clone(shrink), func(c int) bool { return c == 0 })
+	}
 	p.line("")
 	p.WriteString(terminal.Table(headers, rows, terminal.TableOptions{
-		Width: p.width, Indent: 2, Right: right, Shrink: shrink, Color: p.paint.On,
+		Width: p.width, Indent: 2, Right: right, Shrink: shrink, Move: move, Color: p.paint.On,
 	}))
 }
 
@@ -128,7 +133,7 @@ func (p *page) cache() {
 	}
 	p.items(2, plainly, []string{
 		words.Percent(100*float64(c.LifetimeHits)/float64(total)) + " found in shared_buffers, lifetime, " + since,
-		words.Count(c.LifetimeHits) + " hits", words.Count(c.LifetimeReads) + " reads",
+		words.Plural(c.LifetimeHits, "hit"), words.Plural(c.LifetimeReads, "read"),
 	})
 	if b := p.report.Reading.Before; b != nil && b.Cache != nil {
 		hits, reads := c.LifetimeHits-b.Cache.LifetimeHits, c.LifetimeReads-b.Cache.LifetimeReads
@@ -167,7 +172,7 @@ func (p *page) tables() {
 	if t.Items != nil {
 		facts = append(facts, words.Count(int64(t.Total))+" in all")
 	}
-	if t.WithoutPrimaryKey != nil {
+	if t.WithoutPrimaryKey != nil && t.WithoutPrimaryKeyTotal > 0 {
 		facts = append(facts, words.Count(int64(t.WithoutPrimaryKeyTotal))+" without a primary key")
 	}
 	if len(facts) > 0 {
@@ -229,17 +234,19 @@ func (p *page) indexes() {
 		return
 	}
 	p.title("Indexes")
-	p.prose(2, plainly, words.Plural(x.ForeignKeysWithoutIndexTotal, "foreign key")+" without a supporting index.")
+	if x.ForeignKeysWithoutIndexTotal > 0 {
+		p.prose(2, plainly, words.Plural(x.ForeignKeysWithoutIndexTotal, "foreign key")+" without a supporting index.")
+	}
 	if shown := len(x.ForeignKeysWithoutIndex); shown < x.ForeignKeysWithoutIndexTotal {
 		p.prose(2, plainly, fmt.Sprintf("The findings are about the %d on the largest tables.", shown))
 	}
 	if x.Largest == nil {
 		return
 	}
-	p.items(2, plainly, []string{
-		words.Plural(x.Total, "index", "indexes") + ", " + words.Bytes(x.EstimatedBytes), words.Count(int64(x.UnusedTotal)) + " never scanned",
-		fmt.Sprintf("%d invalid", len(x.Invalid)), fmt.Sprintf("%d redundant", len(x.Redundant)),
-	})
+	facts := some([]string{words.Plural(x.Total, "index", "indexes") + ", " + words.Bytes(x.EstimatedBytes)},
+		int64(x.UnusedTotal), words.Count(int64(x.UnusedTotal))+" never scanned")
+	facts = some(facts, int64(len(x.Invalid)), fmt.Sprintf("%d invalid", len(x.Invalid)))
+	p.items(2, plainly, some(facts, int64(len(x.Redundant)), fmt.Sprintf("%d redundant", len(x.Redundant))))
 	var rows [][]string
 	for _, i := range x.Largest[:min(len(x.Largest), render.RowsShown)] {
 		bloat := "-"
@@ -258,7 +265,7 @@ func (p *page) skipped() {
 	if len(p.report.Reading.Skipped) == 0 {
 		return
 	}
-	p.title("Not looked at")
+	p.title("Not checked")
 	for _, s := range p.report.Reading.Skipped {
 		p.prose(2, plainly, fmt.Sprintf("%s (%s): %s", s.Query, s.Section, s.Reason))
 	}
@@ -273,5 +280,5 @@ func (p *page) cost() {
 	if c.Connections > 0 {
 		cost += fmt.Sprintf(" (%s in all) on %s", words.Plural(c.Statements, "statement"), words.Plural(c.Connections, "connection"))
 	}
-	p.prose(0, p.paint.Faint, fmt.Sprintf("This look cost the server %s in %s.", cost, words.Seconds(c.Seconds)))
+	p.prose(0, p.paint.Faint, fmt.Sprintf("Collecting this report cost the server %s in %s.", cost, words.Seconds(c.Seconds)))
 }

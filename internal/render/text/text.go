@@ -49,6 +49,7 @@ func Write(w io.Writer, report render.Report, opts Options) error {
 	p.transactions()
 	p.checkpoints()
 	p.waits()
+	p.services()
 	p.otherDatabases()
 	p.muted()
 	p.skipped()
@@ -96,6 +97,22 @@ func (p *page) title(s string) {
 	p.line("")
 	rule := strings.Repeat("─", max(0, p.width-lipgloss.Width(s)-1))
 	p.line(p.paint.Bold(s) + " " + p.paint.Faint(rule))
+}
+
+// some adds a fact, unless its number is zero: only what there is is worth a place.
+func some(facts []string, n int64, fact string) []string {
+	if n == 0 {
+		return facts
+	}
+	return append(facts, fact)
+}
+
+// none counts things, and says no where there are none.
+func none(n int, one, more string) string {
+	if n == 0 {
+		return "no " + more
+	}
+	return words.Plural(n, one, more)
 }
 
 // plainly leaves a text without a style.

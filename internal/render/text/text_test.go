@@ -3,7 +3,6 @@ package text_test
 import (
 	"bytes"
 	"flag"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/render/rendertest"
 	"github.com/pgmedic/pgmedic/internal/render/text"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -37,44 +37,42 @@ func TestTextGolden(t *testing.T) {
 	for name, r := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := rendered(t, r, text.Options{})
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("not as in %s (go test -update writes it anew):\n%s", file, got)
-			}
+			testkit.Golden(t, filepath.Join("testdata", name+".golden"), got, *update)
 		})
 	}
 }
 
+// TestTextFitsItsWidth: at each width of a terminal no line is wider than it, but for SQL
+// to paste.
 func TestTextFitsItsWidth(t *testing.T) {
 	r := rendertest.Clinic()
 	r.Indexes.ForeignKeysWithoutIndex[0].Table = strings.Repeat("long_", 40)
-	for _, width := range []int{0, 60, 80, 100, 140} {
-		limit := width
-		if width == 0 {
-			limit = 100
+	for _, reading := range []*reading.Reading{r, rendertest.Healthy(), rendertest.Busy()} {
+		fits(t, reading, 0)
+		for width := 60; width <= 200; width++ {
+			fits(t, reading, width)
 		}
-		fix := false
-		for line := range strings.SplitSeq(rendered(t, r, text.Options{Width: width}), "\n") {
-			switch {
-			case line == "    Fix:":
-				fix = true
-			case fix && strings.HasPrefix(line, "      "):
-				continue // SQL is never broken.
-			default:
-				fix = false
-			}
-			if n := lipgloss.Width(line); n > limit {
-				t.Errorf("%d of %d columns: %s", n, limit, line)
-			}
+	}
+}
+
+func fits(t *testing.T, r *reading.Reading, width int) {
+	t.Helper()
+	limit := width
+	if width == 0 {
+		limit = 100
+	}
+	fix := false
+	for line := range strings.SplitSeq(rendered(t, r, text.Options{Width: width}), "\n") {
+		switch {
+		case line == "    Fix:":
+			fix = true
+		case fix && strings.HasPrefix(line, "      "):
+			continue // SQL is never broken.
+		default:
+			fix = false
+		}
+		if n := lipgloss.Width(line); n > limit {
+			t.Errorf("%d of %d columns: %s", n, limit, line)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (p *page) rates(last judge.Point, span time.Duration) {
 		facts = append(facts, words.Plural(int(*last.Deadlocks), "deadlock"))
 	}
 	if len(facts) == 0 {
-		p.prose(2, p.paint.Faint, "No rates since the last reading, "+words.Duration(span)+" before: the server or its counters began anew.")
+		p.prose(2, p.paint.Faint, "No rates since the last reading, "+words.Duration(span)+" before: the server or its counters were reset.")
 		return
 	}
 	facts[0] = "since the last reading, " + words.Duration(span) + " before: " + facts[0]

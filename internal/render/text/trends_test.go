@@ -2,7 +2,6 @@ package text_test
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/render/rendertest"
 	"github.com/pgmedic/pgmedic/internal/render/text"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // trends are of a week.
@@ -54,19 +54,7 @@ func TestTextTrends(t *testing.T) {
 		return section
 	}
 	got := write(trends(), 100)
-	file := filepath.Join("testdata", "trends.golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("not as in %s (go test -update writes it anew):\n%s", file, got)
-	}
+	testkit.Golden(t, filepath.Join("testdata", "trends.golden"), got, *update)
 	for _, width := range []int{60, 80, 100} {
 		for line := range strings.SplitSeq(write(trends(), width), "\n") {
 			if lipgloss.Width(line) > width {
@@ -76,7 +64,7 @@ func TestTextTrends(t *testing.T) {
 	}
 
 	few := &judge.Trends{Since: rendertest.Noon().Add(-time.Minute), Readings: 2, Points: []judge.Point{{At: rendertest.Noon().Add(-time.Minute)}, {At: rendertest.Noon()}}}
-	if got := write(few, 100); !strings.Contains(got, "Too few readings") || !strings.Contains(got, "began anew") {
+	if got := write(few, 100); !strings.Contains(got, "Too few readings") || !strings.Contains(got, "were reset") {
 		t.Error(got)
 	}
 	never := trends()

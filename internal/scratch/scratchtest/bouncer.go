@@ -1,6 +1,8 @@
 package scratchtest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -40,31 +42,50 @@ type BouncerOptions struct {
 
 // Bouncer starts PgBouncer in front of a server, stops it at the end of the test,
 // and returns a function that gives the connection string to a database through it. Whoever connects is logged in as the one role.
+// Its port was free a moment ago; if somebody else has taken it since, it takes another.
 func Bouncer(tb testing.TB, server *scratch.Server, o BouncerOptions) (dsn func(database string) string) {
 	tb.Helper()
 	program := bouncerProgram(tb, o.Newer)
 	if o.User == "" {
 		o.User, o.Password = server.Superuser(), server.Password()
 	}
-	names, first := "*", "postgres"
-	if o.Database != "" {
-		names, first = o.Database, o.Database
+	var said []byte
+	for range 10 {
+		port := freePort(tb)
+		dsn = func(database string) string {
+			return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", o.User, port, database)
+		}
+		var started bool
+		if started, said = tryBouncer(tb, program, server, o, port, dsn(cmp.Or(o.Database, "postgres"))); started {
+			return dsn
+		}
 	}
+	tb.Fatalf("PgBouncer does not start:\n%s", said)
+	return nil
+}
+
+// freePort returns a port that nobody listened on just now.
+func freePort(tb testing.TB) int {
+	tb.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := listener.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// tryBouncer starts PgBouncer at a port, and reports whether it answers there; else it
+// has ended, and said returns its log.
+func tryBouncer(tb testing.TB, program string, server *scratch.Server, o BouncerOptions, port int, dsn string) (started bool, said []byte) {
+	tb.Helper()
 	// PgBouncer runs as another user, who can't reach the test's own folder.
 	dir, err := os.MkdirTemp("", "pgmedic-bouncer-") //nolint:usetesting // see above
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	config := filepath.Join(dir, "pgbouncer.ini")
+	config, log := filepath.Join(dir, "pgbouncer.ini"), filepath.Join(dir, "log")
 	text := fmt.Sprintf(`[databases]
 %s = host=127.0.0.1 port=%d user=%s password=%s
 [pgbouncer]
@@ -77,7 +98,7 @@ default_pool_size = %d
 max_client_conn = 200
 logfile = %s
 %s
-`, names, server.Port(), o.User, o.Password, port, o.Mode, o.PoolSize, filepath.Join(dir, "log"), strings.Join(o.Settings, "\n"))
+`, cmp.Or(o.Database, "*"), server.Port(), o.User, o.Password, port, o.Mode, o.PoolSize, log, strings.Join(o.Settings, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -99,25 +120,34 @@ logfile = %s
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(done)
+	}()
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if log, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && tb.Failed() {
-			tb.Logf("PgBouncer ended with %v and said:\n%s", cmd.ProcessState, log[max(0, len(log)-3000):])
+		<-done
+		if said, err := os.ReadFile(log); err == nil && tb.Failed() {
+			tb.Logf("PgBouncer ended with %v and said:\n%s", cmd.ProcessState, said[max(0, len(said)-3000):])
 		}
 	})
-	dsn = func(database string) string {
-		return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", o.User, port, database)
-	}
 	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(ctx, dsn(first)+"&default_query_exec_mode=exec")
-		if err == nil {
-			_ = conn.Close(ctx)
-			return dsn
+		said, err := os.ReadFile(log)
+		// Who answers might be somebody else, unless this one says that it has the port.
+		if err == nil && bytes.Contains(said, fmt.Appendf(nil, "listening on 127.0.0.1:%d\n", port)) {
+			var conn *pgx.Conn
+			if conn, err = pgx.Connect(ctx, dsn+"&default_query_exec_mode=exec"); err == nil {
+				_ = conn.Close(ctx)
+				return true, nil
+			}
 		}
 		select {
+		case <-done:
+			said, _ = os.ReadFile(log)
+			return false, said
 		case <-ctx.Done():
 			tb.Fatalf("PgBouncer does not answer: %v", err)
 		case <-time.After(20 * time.Millisecond):

@@ -5,6 +5,7 @@ package scratchtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
@@ -81,28 +83,53 @@ func Database(tb testing.TB, server *scratch.Server) (dsn string) {
 			return
 		default:
 		}
-		execute(tb, server,
-			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'",
-			"DROP DATABASE "+name)
+		drop := func() error {
+			return try(tb, server,
+				"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'",
+				"DROP DATABASE "+name)
+		}
+		err := drop()
+		// The server waits only seconds for a session to end, or for autovacuum's.
+		for deadline := time.Now().Add(time.Minute); inUse(err) && time.Now().Before(deadline); {
+			err = drop()
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
 	})
 	return server.DSN(name)
+}
+
+// inUse reports whether an error says that somebody has a session with the database.
+func inUse(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "55006"
 }
 
 // execute runs statements in the database postgres.
 func execute(tb testing.TB, server *scratch.Server, statements ...string) {
 	tb.Helper()
+	if err := try(tb, server, statements...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// try is execute of what may fail.
+func try(tb testing.TB, server *scratch.Server, statements ...string) error {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
 	if err != nil {
-		tb.Fatalf("connect to the scratch server: %v", err)
+		return fmt.Errorf("connect to the scratch server: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			tb.Fatalf("%s: %v", statement, err)
+			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
+	return nil
 }
 
 // Ends returns the major versions for a test that is long and of which little depends
@@ -134,6 +161,12 @@ func ends(tb testing.TB) []int {
 func Majors(tb testing.TB) []int {
 	tb.Helper()
 	return others(all(tb))
+}
+
+// MajorsWith15 is Majors for a test that make test does not run.
+func MajorsWith15(tb testing.TB) []int {
+	tb.Helper()
+	return all(tb)
 }
 
 // others leaves out what make test has run already.

@@ -82,7 +82,7 @@ func (s *Standby) Promote(tb testing.TB) {
 // wait waits until a query says true.
 func (s *Standby) wait(tb testing.TB, what string, server *scratch.Server, sql string) {
 	tb.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -65,7 +65,7 @@ func runAs(t *testing.T, name string, who *user.User, env []string) {
 	parent := filepath.Dir(t.Name()) // without the name that t.Run gave
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.run=^"+parent+"$", "-test.v", "-test.count=1", "-test.timeout=3m")
+	cmd := exec.CommandContext(ctx, binary, "-test.run=^"+parent+"$", "-test.v", "-test.count=1", "-test.timeout=9m")
 	cmd.Dir = temporary
 	cmd.Env = append(os.Environ(), userVariable+"="+name, "TMPDIR="+temporary, "HOME="+temporary, "PGMEDIC_CACHE="+CacheDir())
 	cmd.Env = append(cmd.Env, env...)

@@ -14,10 +14,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // client is one that always has the right keys.
@@ -36,6 +38,49 @@ func (s *Server) MakeBucket(name string) {
 	if _, err := s.client().CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
 		s.tb.Fatal(err)
 	}
+}
+
+// LockBucket makes a bucket of a new name that has Object Lock, and so versions. The
+// server must have been started with Versions.
+func (s *Server) LockBucket() string {
+	s.tb.Helper()
+	name := "l-" + strings.ToLower(rand.Text()[:16])
+	if _, err := s.client().CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: &name, ObjectLockEnabledForBucket: aws.Bool(true)}); err != nil {
+		s.tb.Fatal(err)
+	}
+	return name
+}
+
+// VersionBucket is Bucket with versions.
+func (s *Server) VersionBucket() string {
+	s.tb.Helper()
+	name := s.Bucket()
+	_, err := s.client().PutBucketVersioning(context.Background(), &s3.PutBucketVersioningInput{
+		Bucket: &name, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return name
+}
+
+// DeleteVersions deletes all versions of an object for good, as an intruder with every
+// permission but that to bypass locks would, and returns the first error.
+func (s *Server) DeleteVersions(bucket, name string) error {
+	s.tb.Helper()
+	out, err := s.client().ListObjectVersions(context.Background(), &s3.ListObjectVersionsInput{Bucket: &bucket, Prefix: &name})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	for _, v := range out.Versions {
+		if aws.ToString(v.Key) != name {
+			continue
+		}
+		if _, err := s.client().DeleteObject(context.Background(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &name, VersionId: v.VersionId}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Uploads returns the names of multipart uploads that are neither complete nor

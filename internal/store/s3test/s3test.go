@@ -25,6 +25,8 @@ import (
 type Options struct {
 	// TLS makes it speak https, with a certificate of an authority of its own.
 	TLS bool
+	// Versions has it keep versions in buckets that ask for that, as those with locks do.
+	Versions bool
 }
 
 // Server is a running versitygw. It listens on a port of the loopback interface
@@ -71,8 +73,10 @@ func (b *buffer) String() string {
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, o: o, dir: tb.TempDir(), AccessKey: "key" + rand.Text()[:12], SecretKey: "secret" + rand.Text()}
-	if err := os.Mkdir(filepath.Join(s.dir, "data"), 0o700); err != nil {
-		tb.Fatal(err)
+	for _, name := range []string{"data", "versions"} {
+		if err := os.Mkdir(filepath.Join(s.dir, name), 0o700); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	if o.TLS {
 		s.makeCertificate()
@@ -104,7 +108,11 @@ func (s *Server) start() {
 
 func (s *Server) tryStart(port string) bool {
 	args := append([]string{"--port", "127.0.0.1:" + port, "--quiet", "--keep-alive"}, s.certArgs...)
-	args = append(args, "posix", filepath.Join(s.dir, "data"))
+	args = append(args, "posix")
+	if s.o.Versions {
+		args = append(args, "--versioning-dir", filepath.Join(s.dir, "versions"))
+	}
+	args = append(args, filepath.Join(s.dir, "data"))
 	s.log = &buffer{}
 	s.cmd = exec.Command(binary(s.tb), args...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + s.dir,
@@ -123,7 +131,7 @@ func (s *Server) tryStart(port string) bool {
 	if s.o.TLS {
 		s.Endpoint = "https://127.0.0.1:" + port
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		select {
 		case <-done:
 			return false

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -163,6 +164,18 @@ func testBadKeys(t *testing.T, s store.Store) {
 			t.Errorf("List %q yielded %d times", prefix, yields)
 		}
 	}
+	for _, folder := range []string{"/", "a", "a/b", "/a/", "a//", "../", "./", "a/../", "a\x00/", `a\/`, "\xff/", ".pgmedic-tmp-/"} {
+		yields := 0
+		for found, err := range s.Folders(t.Context(), folder) {
+			wantKind(t, fmt.Sprintf("Folders %q", folder), err, nil, pgmedic.KindUsage)
+			if yields++; found != "" {
+				t.Errorf("Folders %q yielded %q", folder, found)
+			}
+		}
+		if yields != 1 {
+			t.Errorf("Folders %q yielded %d times", folder, yields)
+		}
+	}
 	wantKeys(t, s, "", "a/b")
 }
 
@@ -172,7 +185,11 @@ func testOddKeys(t *testing.T, s store.Store) {
 		put(t, s, key, []byte(key))
 	}
 	wantKeys(t, s, "", keys...)
+	wantFolders(t, s, "", foldersOf(keys, "")...)
 	for _, key := range keys {
+		if folder := key[:strings.LastIndexByte(key, '/')+1]; folder != "" {
+			wantFolders(t, s, folder, foldersOf(keys, folder)...)
+		}
 		wantBytes(t, s, key, []byte(key))
 		if o, err := s.Stat(t.Context(), key); err != nil || o.Key != key || o.SizeBytes != int64(len(key)) {
 			t.Errorf("Stat %q: %+v, %v", key, o, err)
@@ -329,6 +346,9 @@ func testCancelledBefore(t *testing.T, s store.Store) {
 	wantKind(t, "Delete", s.Delete(ctx, "a/key"), why, pgmedic.KindInterrupted)
 	for _, err := range s.List(ctx, "") {
 		wantKind(t, "List", err, why, pgmedic.KindInterrupted)
+	}
+	for _, err := range s.Folders(ctx, "") {
+		wantKind(t, "Folders", err, why, pgmedic.KindInterrupted)
 	}
 	wantKeys(t, s, "", "a/key")
 }

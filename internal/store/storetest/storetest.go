@@ -49,6 +49,10 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ListStops", testListStops},
 		{"ListDeleting", testListDeleting},
 		{"ListMany", testListMany},
+		{"Folders", testFolders},
+		{"FoldersOrder", testFoldersOrder},
+		{"FoldersStop", testFoldersStop},
+		{"FoldersMany", testFoldersMany},
 		{"CancelledBefore", testCancelledBefore},
 		{"String", testString},
 	} {
@@ -138,8 +142,10 @@ func manyKeys() int {
 		return 1_000
 	case os.Getenv(ManyKeysEnv) != "":
 		return 100_000
+	case os.Getenv("PGMEDIC_TEST_ALL") != "":
+		return 5_000
 	}
-	return 5_000
+	return 2_200 // servers list 1,000 at a time: three pages
 }
 
 // badKeys are keys that every method refuses.

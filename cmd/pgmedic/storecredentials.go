@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/awsenv"
+)
+
+// awsCredentials are those of one store at S3. What a variable says of where they are kept is
+// followed, and again if the server refuses them.
+func (st stores) awsCredentials() *awsenv.Credentials {
+	o := awsenv.CredentialsOptions{Getenv: st.cfg.Environment}
+	if st.secrets != nil {
+		o.Secret = st.awsSecret
+	}
+	return awsenv.NewCredentials(o)
+}
+
+// awsSecret is the value of one of AWS's variables. No such value looks like a reference:
+// none has a colon.
+func (st stores) awsSecret(ctx context.Context, name, text string, again bool) (string, error) {
+	scheme := st.secrets.Scheme(text)
+	if scheme == "" {
+		return text, nil
+	}
+	switch scheme {
+	case "exec:":
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "use credential_process in ~/.aws/config, or another kind of reference", "%s runs no program", name)
+	case "aws-sm://":
+		return "", pgmedic.Errorf(pgmedic.KindUsage, "keep it elsewhere, or use a profile or a role", "%s is what AWS Secrets Manager is asked with, and can't be kept there", name)
+	}
+	resolve := st.secrets.Resolve
+	if again {
+		resolve = st.secrets.Fresh
+	}
+	value, err := resolve(ctx, strings.TrimSpace(text))
+	if err != nil {
+		return "", pgmedic.Errorf(pgmedic.KindUnreachable, pgmedic.HintOf(err), "%s: %w", name, err)
+	}
+	return value, nil
+}

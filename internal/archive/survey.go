@@ -1,0 +1,438 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/wal"
+)
+
+// Survey is what a listing of an archive shows. It takes no key.
+type Survey struct {
+	wal.Stored
+	// Epochs are those whose epoch.json could be read, oldest first.
+	Epochs []EpochInfo
+	// Seen are the observations, and Gaps what was recorded to be lost: what Stored.Gaps
+	// returns is missing whether that was recorded or not.
+	Seen []wal.Observation
+	Gaps []wal.Gap
+	// Listed is the highest position of each timeline that any name says, of segments, of
+	// tails and of gaps, whether what is there can be used or not.
+	Listed map[wal.Timeline]wal.LSN
+	// Bases are the base backups that were taken, as the WAL says. Those of standbys are
+	// not among them.
+	Bases []wal.Base
+	// Split are the names of segments that are there with different content: two servers
+	// wrote on one timeline. Neither is used.
+	Split []string
+	// Promoted are the timelines of which there are histories that differ: two servers
+	// were promoted to one number.
+	Promoted []wal.Timeline
+	// Odd are sentences about what is not as it should be.
+	Odd []string
+	// Objects and SizeBytes are of everything in the archive.
+	Objects   int
+	SizeBytes int64
+
+	found collected
+}
+
+// maxOdd is how many sentences a Survey has.
+const maxOdd = 20
+
+func (s *Survey) odd(format string, args ...any) {
+	if len(s.Odd) < maxOdd {
+		s.Odd = append(s.Odd, fmt.Sprintf(format, args...))
+	}
+}
+
+// stored is a segment of which at least one object is whole.
+type stored struct {
+	hash   hash
+	split  bool
+	suffix suffix
+	// epoch is the place of the epoch in collected.ids.
+	epoch int32
+}
+
+// suffix is the end of an object's name, in a byte.
+type suffix uint8
+
+func suffixOf(o seal.Options) (s suffix) {
+	switch o.Compression {
+	case seal.CompressionGzip:
+		s = 1
+	case seal.CompressionZstd:
+		s = 2
+	}
+	if o.Encryption == seal.EncryptionAge {
+		s |= 4
+	}
+	return s
+}
+
+func (s suffix) text() string {
+	text := [...]string{"", ".gz", ".zst", ""}[s&3]
+	if s&4 != 0 {
+		text += ".age"
+	}
+	return text
+}
+
+// collected is what a listing is turned into.
+type collected struct {
+	segments map[wal.Segment]stored
+	tails    map[wal.Segment][]Part
+	// ids are the epochs that are counted, in order, and indexes the objects of their index.
+	ids     []string
+	indexes map[string][]indexObject
+}
+
+// Survey lists the archive. It keeps some 50 bytes a segment.
+func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
+	s := &Survey{}
+	found := &collected{segments: map[wal.Segment]stored{}, tails: map[wal.Segment][]Part{}, indexes: map[string][]indexObject{}}
+	ids, err := a.epochs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		info, err := a.readEpoch(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			bare, bareErr := a.Bare(ctx, id)
+			if bareErr != nil {
+				return nil, bareErr
+			}
+			if bare {
+				continue
+			}
+			info, err = a.readEpoch(ctx, id) // it may have been begun just now
+		}
+		switch {
+		case errors.Is(err, store.ErrNotFound), pgmedic.KindOf(err) == pgmedic.KindIntegrity:
+			s.odd("%s of epoch %s is missing or damaged: what it holds is not counted", epochFile, id)
+			continue
+		case err != nil:
+			return nil, err
+		}
+		size := wal.SegmentSize(info.SegmentBytes)
+		if s.SegmentSize != 0 && s.SegmentSize != size {
+			s.odd("epoch %s has segments of %d bytes, and those before it of %d: it is not counted", id, size, s.SegmentSize)
+			continue
+		}
+		s.SegmentSize = size
+		s.Epochs = append(s.Epochs, info)
+		found.ids = append(found.ids, id)
+		if err := a.list(ctx, s, found, id, size); err != nil {
+			return nil, err
+		}
+	}
+	// Ids tell seconds only.
+	slices.SortStableFunc(s.Epochs, func(a, b EpochInfo) int { return a.StartedAt.Compare(b.StartedAt) })
+	s.fill(*found)
+	return s, nil
+}
+
+// list takes account of the objects of one epoch.
+func (a *Archive) list(ctx context.Context, s *Survey, found *collected, id string, size wal.SegmentSize) error {
+	prefix := a.folder + id + "/"
+	for entry, err := range a.store.List(ctx, prefix) {
+		if err != nil {
+			return fmt.Errorf("list epoch %s of the WAL: %w", id, err)
+		}
+		s.Objects++
+		s.SizeBytes += entry.SizeBytes
+		name := strings.TrimPrefix(entry.Key, prefix)
+		o, ok := parse(name, size)
+		if !ok {
+			found.noteIndex(id, name)
+			continue
+		}
+		if s.Listed == nil {
+			s.Listed = map[wal.Timeline]wal.LSN{}
+		}
+		if o.to > 0 {
+			s.Listed[o.timeline] = max(s.Listed[o.timeline], o.to)
+		}
+		switch o.kind {
+		case kindSegment:
+			before, there := found.segments[o.segment]
+			found.segments[o.segment] = stored{o.hash, there && (before.split || before.hash != o.hash), suffixOf(o.seal), int32(len(found.ids) - 1)}
+		case kindTail:
+			found.tails[o.segment] = append(found.tails[o.segment], Part{o.from, o.to, o.hash})
+		case kindHistory:
+			if err := a.addHistory(ctx, s, id, o.timeline); err != nil {
+				return err
+			}
+		case kindSeen:
+			o.seen.At = entry.ModifiedAt
+			s.Seen = append(s.Seen, o.seen)
+		case kindBase:
+			if !slices.Contains(s.Bases, o.base) {
+				s.Bases = append(s.Bases, o.base)
+			}
+		case kindGap:
+			g, err := a.readGap(ctx, id+"/"+name, o)
+			if err != nil {
+				return err
+			}
+			s.Gaps = append(s.Gaps, g)
+		}
+	}
+	return nil
+}
+
+func (a *Archive) addHistory(ctx context.Context, s *Survey, id string, t wal.Timeline) error {
+	h, err := a.readHistory(ctx, id, t)
+	if pgmedic.KindOf(err) == pgmedic.KindIntegrity {
+		s.odd("the history of timeline %d in epoch %s is damaged", t, id)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, other := range s.Histories {
+		if other.Timeline != t {
+			continue
+		}
+		if !slices.Equal(other.Switches, h.Switches) {
+			s.odd("there are two histories of timeline %d that differ: two servers were promoted", t)
+			if !slices.Contains(s.Promoted, t) {
+				s.Promoted = append(s.Promoted, t)
+			}
+		}
+		return nil
+	}
+	s.Histories = append(s.Histories, h)
+	return nil
+}
+
+func (a *Archive) readHistory(ctx context.Context, id string, t wal.Timeline) (wal.History, error) {
+	text, err := a.read(ctx, id+"/"+historyKey(t), wal.MaxHistoryBytes)
+	if err != nil {
+		return wal.History{}, fmt.Errorf("read the history of timeline %d: %w", t, err)
+	}
+	h, err := wal.ParseHistory(t, text)
+	if err != nil {
+		return h, damaged("%w", err)
+	}
+	return h, nil
+}
+
+// readGap reads why WAL is lost. That it is lost is in the name.
+func (a *Archive) readGap(ctx context.Context, name string, o object) (wal.Gap, error) {
+	g := wal.Gap{Timeline: o.timeline, From: o.from, To: o.to}
+	text, err := a.read(ctx, name, maxSmall)
+	if err != nil && pgmedic.KindOf(err) != pgmedic.KindIntegrity {
+		return g, fmt.Errorf("read a gap of the WAL: %w", err)
+	}
+	var content struct{ Reason string }
+	if json.Unmarshal(text, &content) == nil {
+		g.Why = content.Reason
+	}
+	return g, nil
+}
+
+// fill makes spans of what was listed. The tails of a segment that is there whole, or
+// twice, say nothing more.
+func (s *Survey) fill(found collected) {
+	s.found = found
+	for segment, at := range found.segments {
+		if at.split {
+			s.Split = append(s.Split, s.SegmentSize.Name(segment))
+			continue
+		}
+		s.Spans = append(s.Spans, wal.Span{Timeline: segment.Timeline, From: segment.Start, To: segment.Start + wal.LSN(s.SegmentSize)})
+	}
+	for segment, tails := range found.tails {
+		if _, whole := found.segments[segment]; whole {
+			continue
+		}
+		// Only what is there from the segment's start on can be used.
+		spans := make([]wal.Span, 0, len(tails))
+		for _, p := range tails {
+			spans = append(spans, wal.Span{Timeline: segment.Timeline, From: p.From, To: p.To})
+		}
+		for _, span := range wal.MergeSpans(spans) {
+			if span.From == segment.Start {
+				s.Spans = append(s.Spans, span)
+			}
+		}
+	}
+	s.Spans = wal.MergeSpans(s.Spans)
+	s.Seen = thin(s.Seen, s.Spans)
+	slices.Sort(s.Split)
+}
+
+const (
+	// recentSeen is how many of the newest observations are kept: two days.
+	recentSeen = 2 * 24 * 60
+	// seenPer is how long one of those before stands for: a base backup's end is dated by
+	// the next one.
+	seenPer = time.Hour
+)
+
+// thin returns what of the observations matters: the newest, one an hour of the others, and
+// the last one before the end of each span.
+func thin(seen []wal.Observation, spans []wal.Span) []wal.Observation {
+	slices.SortFunc(seen, func(a, b wal.Observation) int {
+		return cmp.Or(a.At.Compare(b.At), a.Time.Compare(b.Time), cmp.Compare(a.Timeline, b.Timeline), cmp.Compare(a.LSN, b.LSN))
+	})
+	if len(seen) <= recentSeen {
+		return seen
+	}
+	last := map[wal.Span]int{}
+	for i, o := range seen {
+		for _, span := range spans {
+			if best, ok := last[span]; o.Timeline == span.Timeline && o.LSN <= span.To && (!ok || !o.Time.Before(seen[best].Time)) {
+				last[span] = i
+			}
+		}
+	}
+	ends := map[int]bool{}
+	for _, i := range last {
+		ends[i] = true
+	}
+	var kept []wal.Observation
+	hours := map[wal.Timeline]int64{}
+	for i, o := range seen {
+		hour := o.Time.Unix() / int64(seenPer/time.Second)
+		if before, ok := hours[o.Timeline]; !ok || before != hour || ends[i] || i >= len(seen)-recentSeen {
+			kept = append(kept, o)
+		}
+		hours[o.Timeline] = hour
+	}
+	return kept
+}
+
+// Limit is how old an observation may be that still says how far the server is: one is
+// stored each minute, and may take as long as WAL may, but at least another minute.
+func (s *Survey) Limit() time.Duration {
+	const least = time.Minute
+	if n := len(s.Epochs); n > 0 {
+		const most = 24 * 60 * 60 // seconds
+		delay := time.Duration(min(max(s.Epochs[n-1].MaxDelaySeconds, 0), most) * float64(time.Second))
+		return SeenEvery + max(3*delay, least)
+	}
+	return SeenEvery + least
+}
+
+// SeenEvery is how often it is stored how far the server is.
+const SeenEvery = time.Minute
+
+// Inputs are what the survey says, for judging it.
+func (s *Survey) Inputs() wal.Inputs {
+	in := wal.Inputs{Stored: s.Stored, Bases: s.Bases, Seen: s.Seen, Lost: s.Gaps}
+	for _, name := range s.Split {
+		in.Contradictions = append(in.Contradictions, fmt.Sprintf("segment %s is stored with different content: two servers wrote on one timeline", name))
+	}
+	for _, t := range s.Promoted {
+		in.Contradictions = append(in.Contradictions, fmt.Sprintf("there are two histories of timeline %d that differ: two servers were promoted", t))
+	}
+	return in
+}
+
+// Resume is where streaming goes on.
+type Resume struct {
+	// Found is false where nothing is stored of what the server's timeline came from.
+	Found bool
+	// Timeline and From are where to begin: the start of a segment.
+	Timeline wal.Timeline
+	From     wal.LSN
+	// Until is up to where WAL is stored: From, or a position in its segment.
+	Until wal.LSN
+}
+
+// Contradicts returns a timeline of a server's history that has another past in the
+// archive, or 0: then the server is not the one that the WAL came from.
+func (s *Survey) Contradicts(h wal.History) wal.Timeline {
+	for i := 0; i <= len(h.Switches); i++ {
+		t := h.Timeline
+		if i < len(h.Switches) {
+			t = h.Switches[i].Timeline
+		}
+		for _, known := range s.Histories {
+			if known.Timeline == t && (!slices.Equal(known.Switches, h.Switches[:i]) || slices.Contains(s.Promoted, t)) {
+				return t
+			}
+		}
+	}
+	return 0
+}
+
+// Resume returns where streaming goes on from a server on the timeline with the given
+// history. An epoch is written without a gap from where it began, if not in that order:
+// what is stored behind something that is missing comes again.
+func (s *Survey) Resume(h wal.History) Resume {
+	known := s.Stored
+	known.Histories = append([]wal.History{h}, known.Histories...)
+	path := known.Path(h.Timeline)
+	from, found := wal.LSN(0), false
+	if n := len(path); n > 0 {
+		from, found = path[n-1].From, true
+	}
+	// What a server hands over itself comes in any order.
+	for i := len(s.Epochs) - 1; i >= 0; i-- {
+		last := s.Epochs[i]
+		if last.Writer == WriterPush {
+			continue
+		}
+		if end, ok := h.End(last.Timeline); ok && last.From <= end {
+			from, found = last.From, true
+		}
+		break
+	}
+	if !found {
+		return Resume{}
+	}
+	until := known.Reach(h.Timeline, from)
+	return Resume{Found: true, Timeline: h.At(until), From: s.SegmentSize.Start(until), Until: until}
+}
+
+// Overlap returns where streaming goes on so that the last of what is stored comes again,
+// to be compared: a Resume at the end of a whole segment begins with that one.
+func (s *Survey) Overlap(r Resume, h wal.History) Resume {
+	if !r.Found || r.Until != r.From || r.From < wal.LSN(s.SegmentSize) {
+		return r
+	}
+	last := s.SegmentSize.Segment(h.At(r.Until-1), r.Until-1)
+	if at, whole := s.found.segments[last]; whole && !at.split {
+		r.Timeline, r.From = last.Timeline, last.Start
+	}
+	return r
+}
+
+// Part is a stored range of one segment: all of it, or a tail.
+type Part struct {
+	From, To wal.LSN
+	hash     hash
+}
+
+// Is reports whether these bytes are what is stored.
+func (p Part) Is(plain []byte) bool { return hashOf(plain) == p.hash }
+
+// Parts returns what is stored of the segments of a timeline from a position on, by where
+// each segment starts.
+func (s *Survey) Parts(t wal.Timeline, from wal.LSN) map[wal.LSN][]Part {
+	parts := map[wal.LSN][]Part{}
+	for segment, tails := range s.found.tails {
+		if segment.Timeline == t && segment.Start >= from {
+			parts[segment.Start] = append(parts[segment.Start], tails...)
+		}
+	}
+	for segment, at := range s.found.segments {
+		if segment.Timeline == t && segment.Start >= from && !at.split {
+			parts[segment.Start] = append(parts[segment.Start], Part{segment.Start, segment.Start + wal.LSN(s.SegmentSize), at.hash})
+		}
+	}
+	return parts
+}

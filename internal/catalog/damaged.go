@@ -1,0 +1,23 @@
+package catalog
+
+import "context"
+
+// Damaged is a backup whose manifest can't be used.
+type Damaged struct {
+	ID     string `json:"id"`
+	Folder string `json:"folder"`
+	Err    error  `json:"-"`
+	Reason string `json:"reason"`
+	// Holds and Mark are those of Entry.
+	Holds []Hold `json:"holds,omitempty"`
+	Mark  *Mark  `json:"mark,omitempty"`
+}
+
+// damagedOf says of a backup why it can't be used, and what holds and marks it.
+func damagedOf(ctx context.Context, c *Catalog, d *folder, why error) (Damaged, error) {
+	var e Entry
+	if err := readHolds(ctx, c, d, &e); err != nil {
+		return Damaged{}, err
+	}
+	return Damaged{ID: d.id, Folder: d.path, Err: why, Reason: why.Error(), Holds: e.Holds, Mark: e.Mark}, nil
+}

@@ -1,0 +1,14 @@
+package azure
+
+import "github.com/pgmedic/pgmedic/internal/store/remote"
+
+// NewGrowing is New with blocks that grow after so many, and end after as many more.
+func NewGrowing(o Options, same, grown int64) (*remote.Locking, error) {
+	return newStore(o, growth{{same, 1}, {grown, 2}})
+}
+
+// BlockSize is the size of block n.
+func BlockSize(partSizeBytes, n int64) int64 {
+	s := service{o: Options{PartSizeBytes: partSizeBytes}, growth: allBlocks()}
+	return s.blockSize(n)
+}
