@@ -68,7 +68,10 @@ type Error struct {
 	Kind Kind
 	// Hint says in one sentence what the reader can do now, or is empty.
 	Hint string
-	Err  error
+	// Temporary: the same call may succeed later without anybody's doing, because a
+	// network or a server is away or overloaded.
+	Temporary bool
+	Err       error
 }
 
 // Error returns the message of the wrapped error, without the hint.
@@ -117,6 +120,22 @@ func kindIn(err error) (kind Kind, said bool) {
 		return KindDegraded, degraded && len(e.Unwrap()) > 0
 	}
 	return KindFailed, false
+}
+
+// IsTemporary reports whether what err says could not be reached, and an Error in its
+// chain says that this may pass by itself.
+func IsTemporary(err error) bool {
+	if KindOf(err) != KindUnreachable {
+		return false
+	}
+	var e *Error
+	for errors.As(err, &e) {
+		if e.Temporary {
+			return true
+		}
+		err = e.Err
+	}
+	return false
 }
 
 // HintOf returns the outermost hint in err's chain that is not empty.

@@ -25,7 +25,7 @@ func TestEverythingIsCompleted(t *testing.T) {
 		"next", "object", "openssl-iter", "passphrase-env", "password-secret", "port", "reason", "recipient", "rescued",
 		"run-as", "sample", "scratch", "secret", "seed", "server", "sha256", "since", "skip-safety-backup", "slot",
 		"spool-max-mb", "stale-after", "start-port", "system-identifier", "tablespace", "to-lsn", "to-name", "to-passphrase-env",
-		"to-time", "until", "url", "user", "watch", "when", "window", "within", "zone",
+		"to-time", "until", "url", "user", "wait", "watch", "when", "window", "within", "zone",
 		"report --pool", // an address or a file
 		"keys rotate --to",
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/archive"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -27,6 +29,8 @@ const (
 	fetchFailed = 255
 	// fetchAbsent says that the WAL ends here.
 	fetchAbsent = 1
+	// fetchPause is between two questions to a store that is away.
+	fetchPause = 2 * time.Second
 )
 
 // walFileName matches what PostgreSQL puts in for %f.
@@ -57,6 +61,8 @@ type walFetchCommand struct {
 	// segments after name are fetched into a folder beside path, and nothing else.
 	plan     string
 	prefetch bool
+	// wait is how long a store that is away is asked again.
+	wait time.Duration
 	// renew renews the lease of what a recovery reads; nil does without.
 	renew func(*archive.Archive)
 	// spawn starts what prefetches; nil does without.
@@ -66,6 +72,7 @@ type walFetchCommand struct {
 func walFetchCLI(e *env) *cobra.Command {
 	var system, plan string
 	var prefetch bool
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "fetch NAME PATH",
 		Short: "Write one file of WAL for a recovery: PostgreSQL's restore_command",
@@ -81,6 +88,10 @@ and a segment that is missing, or not all there, while later WAL is stored. Post
 stops the recovery with an error. Run it again when the cause is gone. What follows %p in
 the example covers the end that no program can turn into 255 itself: with too little memory
 the exit code is 2.
+
+A store that does not answer is asked again until --wait has passed, so that a recovery or a
+standby does not stop because of a network that is down for a minute. Refused credentials,
+and whatever else does not pass by itself, end at once.
 
 A restore of a cluster (pgmedic restore --target-dir) sets the command itself, with the plan
 that it made: --plan. Then the exit code is 1 only for the segment behind the end of the
@@ -109,7 +120,7 @@ zeros.`,
 			if err != nil {
 				return err
 			}
-			command := &walFetchCommand{job: j, stores: stores{j}, keys: keyring{j}, name: args[0], path: e.absolute(args[1], ""), system: system, prefetch: prefetch}
+			command := &walFetchCommand{job: j, stores: stores{j}, keys: keyring{j}, name: args[0], path: e.absolute(args[1], ""), system: system, prefetch: prefetch, wait: wait}
 			if plan != "" {
 				command.plan = e.absolute(plan, "")
 				command.spawn = func() error { return spawnPrefetch(cmd, args, e) }
@@ -123,6 +134,7 @@ zeros.`,
 	cmd.Flags().StringVar(&plan, "plan", "", "file of the plan of the recovery, which a restore has written into the data folder")
 	cmd.Flags().BoolVar(&prefetch, "prefetch", false, "fetch the segments after NAME into a folder beside PATH, and nothing else; fetch starts this itself")
 	_ = cmd.Flags().MarkHidden("prefetch") // it is there
+	cmd.Flags().DurationVar(&wait, "wait", 5*time.Minute, "how long to ask a store again that does not answer; 0 asks once")
 	cmd.Flags().StringVar(&system, "system-identifier", "", "system identifier of the cluster, where WAL of several is filed under the name")
 	return cmd
 }
@@ -134,9 +146,41 @@ func (cmd *walFetchCommand) run(ctx context.Context) error {
 	if cmd.prefetch && cmd.plan == "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave --prefetch out", "--prefetch needs --plan")
 	}
-	if cmd.plan != "" {
-		return cmd.planned(ctx)
+	if cmd.wait < 0 {
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time like 5m, or 0", "--wait %s is less than nothing", cmd.wait)
 	}
+	switch {
+	case cmd.prefetch: // what comes after it asks again
+		return cmd.planned(ctx)
+	case cmd.plan != "":
+		return cmd.patient(ctx, cmd.planned)
+	}
+	return cmd.patient(ctx, cmd.unplanned)
+}
+
+// patient fetches, and again while the store is away.
+func (cmd *walFetchCommand) patient(ctx context.Context, fetch func(context.Context) error) error {
+	began := time.Now()
+	for told := false; ; told = true {
+		err := fetch(ctx)
+		if !pgmedic.IsTemporary(err) {
+			return err
+		}
+		if waited := time.Since(began); waited+fetchPause > cmd.wait {
+			return fmt.Errorf("the store was asked for %s: %w", words.Duration(waited), err)
+		}
+		if !told {
+			cmd.log.Warn("the store is away: it is asked again", "name", cmd.name, "at_most", cmd.wait, "error", words.OneLine(err.Error()))
+		}
+		waitFor(ctx, fetchPause)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unplanned gives PostgreSQL whatever the archive has under a name.
+func (cmd *walFetchCommand) unplanned(ctx context.Context) error {
 	f, closed, err := cmd.fetcher(ctx, cmd.system)
 	if err != nil {
 		return err

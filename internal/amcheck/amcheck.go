@@ -5,13 +5,13 @@ package amcheck
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
@@ -80,8 +80,8 @@ func Skipped(why string) Result {
 // Check has the extension amcheck read every B-tree and compare it with every row of its
 // table, and read every heap with its TOAST, those of the system catalogue included. It
 // makes the extension in a schema of its own, unless the database has it; with remove,
-// both are dropped at the end. An error means that the database could not be checked, and
-// then the schema may be left.
+// both are dropped at the end. An error means that the rest could not be checked, after
+// what the result has; where the schema is left all the same, it says so.
 func (c *Checker) Check(ctx context.Context, remove bool) (r Result, err error) {
 	conn, err := c.Session(ctx)
 	if err != nil {
@@ -95,10 +95,28 @@ func (c *Checker) Check(ctx context.Context, remove bool) (r Result, err error) 
 	if why != "" {
 		return Skipped(why), nil
 	}
-	if err := c.read(ctx, conn, made.schema, &r); err != nil || !remove {
+	err = c.read(ctx, conn, made.schema, &r)
+	if !remove {
 		return r, err
 	}
-	return r, made.drop(ctx, conn)
+	if conn.IsClosed() {
+		again, sessionErr := c.Session(ctx)
+		if sessionErr != nil {
+			return r, errors.Join(err, fmt.Errorf("drop the schema %s, which was made for a check: %w", made.schema, sessionErr))
+		}
+		defer postgres.Close(ctx, again)
+		conn = again
+	}
+	return r, errors.Join(err, made.drop(ctx, conn))
+}
+
+// Failed adds to a result what an error kept from being checked.
+func (r *Result) Failed(err error) {
+	for _, name := range []string{checkIndexes, checkHeaps} {
+		if !slices.ContainsFunc(r.Checks, func(c pgmedic.Check) bool { return c.Name == name }) {
+			r.Checks = append(r.Checks, pgmedic.Check{Name: name, Outcome: pgmedic.OutcomeWarn, Detail: "could not be checked: " + words.OneLine(err.Error())})
+		}
+	}
 }
 
 // read checks with an extension that is there.
@@ -229,12 +247,9 @@ func (c *Checker) extension(ctx context.Context, conn *pgx.Conn, name string) (e
 	}
 	e.schema, e.ours = sqltext.QuoteIdent("pgmedic_"+name+"_"+strings.ToLower(rand.Text()[:8])), true
 	return e, "", postgres.WithoutEventTriggers(ctx, conn, func() error {
-		for _, sql := range []string{"CREATE SCHEMA " + e.schema, "CREATE EXTENSION " + name + " SCHEMA " + e.schema} {
-			if _, err := conn.Exec(ctx, sql); err != nil {
-				return postgres.Wrap(err, "make the extension "+name)
-			}
-		}
-		return nil
+		// One message, so that both are there or neither.
+		err := postgres.ExecSimple(ctx, conn, "CREATE SCHEMA "+e.schema+"; CREATE EXTENSION "+name+" SCHEMA "+e.schema)
+		return postgres.Wrap(err, "make the extension "+name)
 	})
 }
 
@@ -244,12 +259,8 @@ func (e extension) drop(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	}
 	return postgres.WithoutEventTriggers(ctx, conn, func() error {
-		for _, sql := range []string{"DROP EXTENSION " + e.name, "DROP SCHEMA " + e.schema} {
-			if _, err := conn.Exec(ctx, sql); err != nil {
-				return postgres.Wrap(err, "drop the extension "+e.name+", which was made for a check")
-			}
-		}
-		return nil
+		err := postgres.ExecSimple(ctx, conn, "DROP EXTENSION "+e.name+"; DROP SCHEMA "+e.schema)
+		return postgres.Wrap(err, "drop the extension "+e.name+" and the schema "+e.schema+", which were made for a check")
 	})
 }
 
@@ -269,37 +280,29 @@ func (q *queue) each(ctx context.Context, name string, all []relation, look func
 	close(waiting)
 	var mu sync.Mutex
 	var bad, unknown, structure []string
-	group, groupCtx := errgroup.WithContext(ctx)
-	for range min(postgres.Jobs(q.o.Jobs), max(len(all), 1)) {
-		group.Go(func() error {
-			conn, err := q.Session(groupCtx)
+	err = postgres.Workers(ctx, min(postgres.Jobs(q.o.Jobs), max(len(all), 1)), q.Session, func(ctx context.Context, conn *pgx.Conn) error {
+		for rel := range waiting {
+			f, err := look(ctx, conn, rel)
 			if err != nil {
 				return err
 			}
-			defer postgres.Close(groupCtx, conn)
-			for rel := range waiting {
-				f, err := look(groupCtx, conn, rel)
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				switch {
-				case f.damage != "":
-					bad = append(bad, f.damage)
-				case f.unknown != "":
-					unknown = append(unknown, f.unknown)
-				case f.structure != "":
-					structure = append(structure, f.structure)
-				}
-				if q.o.Progress != nil {
-					q.o.Progress(pgmedic.Event{Step: "amcheck", Object: rel.Name})
-				}
-				mu.Unlock()
+			mu.Lock()
+			switch {
+			case f.damage != "":
+				bad = append(bad, f.damage)
+			case f.unknown != "":
+				unknown = append(unknown, f.unknown)
+			case f.structure != "":
+				structure = append(structure, f.structure)
 			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+			if q.o.Progress != nil {
+				q.o.Progress(pgmedic.Event{Step: "amcheck", Object: rel.Name})
+			}
+			mu.Unlock()
+		}
+		return nil
+	})
+	if err != nil {
 		return check, err
 	}
 	check.Name = name

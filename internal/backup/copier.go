@@ -65,21 +65,21 @@ func (c *copier) queue(batches [][]job) {
 	close(c.batches)
 }
 
-// work copies chunks until none is left, on a connection of its own.
-func (c *copier) work(ctx context.Context) error {
-	first, ok := <-c.batches
-	if !ok {
-		return nil
+// copy copies all chunks, over as many connections as jobs says, or fewer.
+func (c *copier) copy(ctx context.Context, jobs int) error {
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.Connect(ctx, c.run.Target) }
+	return postgres.Workers(ctx, min(jobs, len(c.batches)), connect, c.work)
+}
+
+// work copies chunks until none is left.
+func (c *copier) work(ctx context.Context, conn *pgx.Conn) (err error) {
+	defer func() { postgres.Close(ctx, conn) }() // which may be another by then
+	next, ok := <-c.batches
+	if ok {
+		defer c.run.session()()
 	}
-	conn, err := postgres.Connect(ctx, c.run.Target)
-	if err != nil {
-		return err
-	}
-	defer func() { postgres.Close(ctx, conn) }()
-	defer c.run.session()()
 	for ok {
-		first, ok, err = c.fillPack(ctx, &conn, first, true)
-		if err != nil {
+		if next, ok, err = c.fillPack(ctx, &conn, next, true); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,15 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 		return err
 	}
 	taken := takeOver(tables, whole, maxArguments-argumentBytes(snapshot.LeftOut))
-	c, err := newCopier(r, snapshot, taken.tables, p.jobs())
+	// pg_dump, twice, and pg_dumpall have one each.
+	jobs, err := postgres.JobsWithin(ctx, r.conn, p.jobs(), 3)
+	if err != nil {
+		return err
+	}
+	if jobs < p.jobs() {
+		r.Logger.Warn("the server has few connections left: the backup takes longer", "jobs", jobs, "asked", p.jobs())
+	}
+	c, err := newCopier(r, snapshot, taken.tables, jobs)
 	if err != nil {
 		return err
 	}
@@ -79,9 +87,7 @@ func (p Parallel) data(ctx context.Context, r *Run, dump pgtool.Tool, snapshot *
 			return archive(pgmedic.RoleRest, "data")()
 		})
 	}
-	for range p.jobs() {
-		group.Go(func() error { return c.work(groupCtx) })
-	}
+	group.Go(func() error { return c.copy(groupCtx, jobs) })
 	if err := group.Wait(); err != nil {
 		return err
 	}

@@ -280,7 +280,7 @@ func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error 
 		hint = "check DB_PASSWORD, the password in DATABASE_URL, or ~/.pgpass"
 	case "28000":
 		hint = "check the user's name and the server's pg_hba.conf"
-	case "53300":
+	case tooManyConnections:
 		hint = "the server has no free connection: raise max_connections or end idle sessions"
 	case "57P03":
 		hint = "the server is starting up or shutting down: try again in a moment"

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
@@ -26,19 +25,13 @@ func (s *Session) analyze(ctx context.Context) error {
 		queue <- name
 	}
 	close(queue)
-	group, ctx := errgroup.WithContext(ctx)
-	for range min(s.jobs(), len(names)) {
-		group.Go(func() error { return s.analyzeSome(ctx, queue) })
-	}
-	return group.Wait()
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.ConnectLoading(ctx, s.Database) }
+	return postgres.Workers(ctx, min(s.jobs(), len(names)), connect, func(ctx context.Context, conn *pgx.Conn) error {
+		return s.analyzeSome(ctx, conn, queue)
+	})
 }
 
-func (s *Session) analyzeSome(ctx context.Context, queue <-chan analyzed) error {
-	conn, err := postgres.ConnectLoading(ctx, s.Database)
-	if err != nil {
-		return err
-	}
-	defer postgres.Close(ctx, conn)
+func (s *Session) analyzeSome(ctx context.Context, conn *pgx.Conn, queue <-chan analyzed) error {
 	// Functions in expression indexes may read views, as they may for everyone
 	// else.
 	if err := postgres.AllowViews(ctx, conn); err != nil {

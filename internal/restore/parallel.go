@@ -89,7 +89,11 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	archive.Section, archive.Jobs, archive.List = "post-data", s.jobs(), rest
+	jobs, err := s.jobsWithin(ctx)
+	if err != nil {
+		return err
+	}
+	archive.Section, archive.Jobs, archive.List = "post-data", jobs, rest
 	err = s.Step("indexes", func() error {
 		if err := section(); err != nil || triggers == "" {
 			return err
@@ -177,6 +181,21 @@ func splitPostData(refused []*refusal) (before, after []*refusal) {
 
 // jobs is how many connections load.
 func (s *Session) jobs() int { return postgres.Jobs(s.Jobs) }
+
+// jobsWithin is how many of them pg_restore can have, which fails where it gets fewer than
+// it was told.
+func (s *Session) jobsWithin(ctx context.Context) (int, error) {
+	conn, err := postgres.Connect(ctx, s.Database)
+	if err != nil {
+		return 0, err
+	}
+	defer postgres.Close(ctx, conn)
+	jobs, err := postgres.JobsWithin(ctx, conn, s.jobs(), 1)
+	if err == nil && jobs < s.jobs() {
+		s.Logger.Warn("the server has few connections left: the restore takes longer", "jobs", jobs, "asked", s.jobs())
+	}
+	return jobs, err
+}
 
 // stage writes the archive of definitions to a file.
 func (*parallel) stage(ctx context.Context, s *Session, path string) error {

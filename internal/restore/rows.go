@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
@@ -45,22 +44,15 @@ func (l *rowLoader) load(ctx context.Context) error {
 		queue <- p
 	}
 	close(queue)
-	group, groupCtx := errgroup.WithContext(ctx)
-	for range min(l.jobs(), max(len(all), 1)) {
-		group.Go(func() error { return l.work(groupCtx, queue) })
-	}
-	if err := group.Wait(); err != nil {
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.ConnectLoading(ctx, l.Database) }
+	work := func(ctx context.Context, conn *pgx.Conn) error { return l.work(ctx, conn, queue) }
+	if err := postgres.Workers(ctx, min(l.jobs(), max(len(all), 1)), connect, work); err != nil {
 		return err
 	}
 	return l.again(ctx)
 }
 
-func (l *rowLoader) work(ctx context.Context, queue <-chan piece) error {
-	conn, err := postgres.ConnectLoading(ctx, l.Database)
-	if err != nil {
-		return err
-	}
-	defer postgres.Close(ctx, conn)
+func (l *rowLoader) work(ctx context.Context, conn *pgx.Conn, queue <-chan piece) error {
 	for p := range queue {
 		if p.table >= 0 {
 			done, err := l.chunks.frozen(ctx, conn, p)

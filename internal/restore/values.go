@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/digest"
@@ -146,11 +146,10 @@ func (c *comparison) compareRows(ctx context.Context) error {
 		queue <- p
 	}
 	close(queue)
-	group, groupCtx := errgroup.WithContext(ctx)
-	for range min(c.jobs(), max(len(parts), 1)) {
-		group.Go(func() error { return c.work(groupCtx, queue, meter) })
-	}
-	return group.Wait()
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.Connect(ctx, c.Target) }
+	return postgres.Workers(ctx, min(c.jobs(), max(len(parts), 1)), connect, func(ctx context.Context, conn *pgx.Conn) error {
+		return c.work(ctx, conn, queue, meter)
+	})
 }
 
 // plan lists what is to be read, the largest parts first.
@@ -216,12 +215,7 @@ func (c *comparison) plan(ctx context.Context) ([]reading, error) {
 	return parts, nil
 }
 
-func (c *comparison) work(ctx context.Context, queue <-chan reading, meter *progress.Meter) error {
-	conn, err := postgres.Connect(ctx, c.Target)
-	if err != nil {
-		return err
-	}
-	defer postgres.Close(ctx, conn)
+func (c *comparison) work(ctx context.Context, conn *pgx.Conn, queue <-chan reading, meter *progress.Meter) error {
 	for p := range queue {
 		name := sqltext.QuoteQualified(p.table.Schema, p.table.Name)
 		meter.Object(name)

@@ -62,16 +62,17 @@ func (s *S3) failed(ctx context.Context, op, key string, err error) error {
 	case isPrecondition(err):
 		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s: %w", op, ErrExists)
 	}
-	kind, hint := s.advise(err)
-	return pgmedic.Errorf(kind, hint, "%s: %s: %w", op, s.name, &brief{err})
+	kind, hint, temporary := s.advise(err)
+	return &pgmedic.Error{Kind: kind, Hint: hint, Temporary: temporary, Err: fmt.Errorf("%s: %s: %w", op, s.name, &brief{err})}
 }
 
-// advise says what kind of error a request's is, and what to do.
-func (s *S3) advise(err error) (pgmedic.Kind, string) {
-	code := codeOf(err)
+// advise says what kind of error a request's is, what to do, and whether it may pass.
+func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) {
+	code, status := codeOf(err), statusOf(err)
+	temporary = status >= 500 && status != http.StatusNotImplemented || status == http.StatusTooManyRequests
 	for _, row := range s3Codes {
 		if slices.Contains(row.codes, code) {
-			return row.kind, row.hint
+			return row.kind, row.hint, temporary
 		}
 	}
 	var authority x509.UnknownAuthorityError
@@ -79,21 +80,22 @@ func (s *S3) advise(err error) (pgmedic.Kind, string) {
 	var invalid x509.CertificateInvalidError
 	var dns *net.DNSError
 	var dial *net.OpError
+	kind = pgmedic.KindUnreachable
 	switch {
 	case code != "":
-		return pgmedic.KindUnreachable, ""
+		return kind, "", temporary
 	case errors.As(err, &authority):
-		return pgmedic.KindUnreachable, "if the server's certificate comes from a private authority, name its file in backup.s3.ca_file"
+		return kind, "if the server's certificate comes from a private authority, name its file in backup.s3.ca_file", false
 	case errors.As(err, &hostname), errors.As(err, &invalid):
-		return pgmedic.KindUnreachable, "the server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate"
+		return kind, "the server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate", false
 	case lacksCredentials(err):
-		return pgmedic.KindUnreachable, cmp.Or(pgmedic.HintOf(err), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment or .env, or give this host a role")
+		return kind, cmp.Or(pgmedic.HintOf(err), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment or .env, or give this host a role"), false
 	case errors.As(err, &dns):
-		return pgmedic.KindUnreachable, "the host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style"
+		return kind, "the host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style", !dns.IsNotFound
 	case errors.As(err, &dial) && dial.Op == "dial":
-		return pgmedic.KindUnreachable, "nothing answers there: look at backup.s3.endpoint, the network and the firewall"
+		return kind, "nothing answers there: look at backup.s3.endpoint, the network and the firewall", true
 	}
-	return pgmedic.KindUnreachable, "look at the network, and run it again"
+	return kind, "look at the network, and run it again", true
 }
 
 // lacksCredentials reports whether the client found no credentials to sign a request

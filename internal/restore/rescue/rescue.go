@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -322,23 +321,15 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 		queue <- c
 	}
 	close(queue)
-	group, groupCtx := errgroup.WithContext(ctx)
-	for range min(postgres.Jobs(r.Jobs), len(chunks)) {
-		group.Go(func() error {
-			conn, err := postgres.ConnectLoading(groupCtx, r.Target)
-			if err != nil {
-				return err
+	connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.ConnectLoading(ctx, r.Target) }
+	return postgres.Workers(ctx, min(postgres.Jobs(r.Jobs), len(chunks)), connect, func(ctx context.Context, conn *pgx.Conn) error {
+		for c := range queue {
+			if err := l.Load(ctx, conn, c.Chunk, c.into); err != nil {
+				return r.refused(err)
 			}
-			defer postgres.Close(groupCtx, conn)
-			for c := range queue {
-				if err := l.Load(groupCtx, conn, c.Chunk, c.into); err != nil {
-					return r.refused(err)
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+		}
+		return nil
+	})
 }
 
 // refused says what can be done where a type of the live database does not take

@@ -227,7 +227,10 @@ func (s *Store) failed(ctx context.Context, op, key string, err error) error {
 	case f.Locked:
 		return pgmedic.Errorf(f.Kind, f.Hint, "%s: %s: %w: %s", op, s.o.Name, store.ErrLocked, f.Text)
 	}
-	return pgmedic.Errorf(f.Kind, f.Hint, "%s: %s: %w", op, s.o.Name, &brief{text: f.Text, cutOff: errors.Is(err, io.ErrUnexpectedEOF)})
+	return &pgmedic.Error{
+		Kind: f.Kind, Hint: f.Hint, Temporary: f.Again,
+		Err: fmt.Errorf("%s: %s: %w", op, s.o.Name, &brief{text: f.Text, cutOff: errors.Is(err, io.ErrUnexpectedEOF)}),
+	}
 }
 
 // brief is a client's error in few words. The error itself is not in its chain, since

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/pkg/sftp"
 
@@ -68,7 +69,12 @@ func (s *Store) failed(ctx context.Context, op, key string, err error) error {
 			return pgmedic.Errorf(kind, hint, "%s: %s: no room is left: %w", op, s.name, err)
 		}
 	}
-	return pgmedic.Errorf(kind, hint, "%s: %s: %w", op, s.name, err)
+	var dns *net.DNSError
+	unknown := errors.As(err, &dns) && dns.IsNotFound
+	return &pgmedic.Error{
+		Kind: kind, Hint: hint, Temporary: !answered(err) && !unknown && !errors.Is(err, errGone),
+		Err: fmt.Errorf("%s: %s: %w", op, s.name, err),
+	}
 }
 
 // isFull reports whether the server says that the disk has no room. Most do, by an
