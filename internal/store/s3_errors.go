@@ -50,9 +50,7 @@ var s3Codes = []struct {
 
 // failed returns the error of op on key, which may be empty.
 func (s *S3) failed(ctx context.Context, op, key string, err error) error {
-	if key != "" {
-		op += " " + key
-	}
+	op = strings.TrimSuffix(op+" "+key, " ")
 	if cause := Ended(ctx); cause != nil {
 		return fmt.Errorf("%s: %w", op, cause)
 	}
