@@ -67,6 +67,8 @@ type Facts struct {
 	// Named is the flag of this run that names the server in the store, which each command
 	// that has such a flag is to be given.
 	Named []string
+	// Maintenance is the database for statements about the whole server; empty is postgres.
+	Maintenance string
 	// Conninfo is how psql reaches the server, without a password and a database.
 	Conninfo string
 	// OwnSlot is the replication slot that `pgmedic wal stream` uses.

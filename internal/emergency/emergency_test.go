@@ -191,6 +191,24 @@ func TestPlansAreSafe(t *testing.T) {
 	}
 }
 
+// TestMaintenanceDatabase: statements about the whole server go to the database that is
+// configured for them, where there may be no postgres.
+func TestMaintenanceDatabase(t *testing.T) {
+	f, named := known(), 0
+	f.Maintenance = "its own"
+	for _, c := range emergency.Cases() {
+		for _, s := range emergency.NewPlan(c, f).Steps {
+			if regexp.MustCompile(`(-d |dbname=)'?postgres\b`).MatchString(s.Command) {
+				t.Errorf("%s: %s", c.ID, s.Command)
+			}
+			named += strings.Count(s.Command, "its own")
+		}
+	}
+	if named < 10 {
+		t.Errorf("%d commands name the configured database", named)
+	}
+}
+
 // randomFacts are facts of which any may be missing.
 func randomFacts(r *rand.Rand) emergency.Facts {
 	f := known()

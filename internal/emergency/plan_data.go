@@ -206,7 +206,7 @@ func (p *planner) wholeCopy(s source) {
 		p.psql(into)+" -Atc "+Quote("SELECT count(*) FROM "+p.tableSQL())+"\n"+p.psql(p.database())+" -Atc "+Quote("SELECT count(*) FROM "+p.tableSQL()))
 	p.shell("See what else went with it", "A DROP with CASCADE takes views and foreign keys of other tables along. Lines with `>` are in the copy and not in the live database.",
 		"diff <(pg_dump --schema-only -d "+Quote(p.conninfo(p.database()))+") <(pg_dump --schema-only -d "+Quote(p.conninfo(into))+") | grep '^>'")
-	p.sql("Take the copy away", "Only when all is right.", maintenance, "DROP DATABASE "+quoteName(into))
+	p.sql("Take the copy away", "Only when all is right.", p.maintenance(), "DROP DATABASE "+quoteName(into))
 }
 
 // move moves a table with all that is its own from a copy into the live database. What

@@ -19,13 +19,13 @@ const mostSteps = 5
 func wraparound(p *planner) {
 	p.say("Keep the server running", "Reads go on, and so do writes until 3 million transaction numbers are left. Don't restart it in single-user mode, and don't run VACUUM FULL: neither is needed, and both cost time. "+
 		"Don't use pg_resetwal: it makes rows vanish.")
-	p.sql("See how near it is", fmt.Sprintf("The server refuses writes at %s.", words.Count(xidLimit)), maintenance,
+	p.sql("See how near it is", fmt.Sprintf("The server refuses writes at %s.", words.Count(xidLimit)), p.maintenance(),
 		"SELECT datname, age(datfrozenxid) AS transactions, mxid_age(datminmxid) AS multixacts FROM pg_database ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC")
 	for _, h := range p.Server.Holders[:min(len(p.Server.Holders), mostSteps)] {
 		p.holder(h)
 	}
 	if len(p.Server.Holders) == 0 {
-		p.sql("See what keeps VACUUM from freezing rows", "Old transactions, prepared transactions, slots and standbys do. End those first: VACUUM is of no use before.", maintenance, holdersSQL)
+		p.sql("See what keeps VACUUM from freezing rows", "Old transactions, prepared transactions, slots and standbys do. End those first: VACUUM is of no use before.", p.maintenance(), holdersSQL)
 	}
 	if len(p.Server.Ages) == 0 {
 		p.vacuum(p.database(), "")
@@ -63,11 +63,11 @@ func (p *planner) holder(h Holder) {
 		}
 		p.sql("Finish prepared transaction "+name, why+"Ask the application that made it whether it is to be committed: then write COMMIT PREPARED. A rollback loses what it changed.", database, "ROLLBACK PREPARED "+literal(h.Name))
 	case "replication slot":
-		p.sql("Start the consumer of slot "+name+", or drop the slot", why+"`pgmedic emergency slot-inactive` has the steps.", maintenance, slotsSQL)
+		p.sql("Start the consumer of slot "+name+", or drop the slot", why+"`pgmedic emergency slot-inactive` has the steps.", p.maintenance(), slotsSQL)
 	case "standby":
 		p.say("Look after standby "+name, why+"It sends its oldest transaction (hot_standby_feedback). End the long query there.")
 	default:
-		p.sql("Find out what "+name+" does, and end it", why+"`SELECT pg_terminate_backend(PID);` ends it; its transaction is rolled back.", maintenance,
+		p.sql("Find out what "+name+" does, and end it", why+"`SELECT pg_terminate_backend(PID);` ends it; its transaction is rolled back.", p.maintenance(),
 			"SELECT pid, usename, datname, state, xact_start, left(query, 80) AS query FROM pg_stat_activity WHERE backend_xmin IS NOT NULL ORDER BY age(backend_xmin) DESC LIMIT 5")
 	}
 }
@@ -79,7 +79,7 @@ func serverSlow(p *planner) {
 		p.blocker(b)
 	}
 	if len(p.Server.Blockers) == 0 {
-		p.sql("See which sessions wait for which", "End the one at the head of the chain, not those that wait.", maintenance,
+		p.sql("See which sessions wait for which", "End the one at the head of the chain, not those that wait.", p.maintenance(),
 			"SELECT pid, usename, datname, state, now() - xact_start AS since, pg_blocking_pids(pid) AS waits_for, left(query, 80) AS query FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0 OR state <> 'idle' ORDER BY xact_start LIMIT 20")
 	}
 	p.sql("See whether statistics are missing", "After a restore, an upgrade or a large load the planner may know nothing of a table. ANALYZE without a name reads a sample of each table of the database, and blocks no reads or writes.", p.database(), "ANALYZE")
@@ -105,7 +105,7 @@ func (p *planner) blocker(b Blocker) {
 	if b.Maintenance != "" {
 		why += " It runs " + b.Maintenance + ": let it end if you can. A cancelled concurrent index build leaves an invalid index."
 	}
-	p.sql(fmt.Sprintf("Let process %d end, or end it", b.PID), why+" "+what+", only if it is still the same session.", maintenance,
+	p.sql(fmt.Sprintf("Let process %d end, or end it", b.PID), why+" "+what+", only if it is still the same session.", p.maintenance(),
 		fmt.Sprintf("SELECT %s(pid) FROM pg_stat_activity WHERE pid = %d AND backend_start = %s", function, b.PID, literal(b.BackendStart.UTC().Format("2006-01-02 15:04:05.999999+00"))))
 }
 
@@ -150,10 +150,10 @@ func failoverFailed(p *planner) {
 		p.say("Know what answers", "The configured server answers, and is "+role+".")
 	}
 	p.shell("Ask each server", "standby is false on a primary. Of standbys, the one with the highest position has the most data.",
-		emptyPath+"psql -X -h "+wordServer+" -d "+maintenance+" -c "+Quote("SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS position, CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline"))
+		emptyPath+"psql -X -h "+wordServer+" -d "+Quote(p.maintenance())+" -c "+Quote("SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS position, CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline"))
 	p.say("Two primaries: stop one of them", "Stop the one on the lower timeline, and keep it from starting again by itself. Leave its disk alone: it may have changes that the other lacks.")
 	p.shell("No primary: promote the standby with the most data", "First make sure that the old primary can't come back: switch it off, or take it off the network.",
-		emptyPath+"psql -X -h "+wordServer+" -d "+maintenance+" -c "+Quote("SELECT pg_promote()"))
+		emptyPath+"psql -X -h "+wordServer+" -d "+Quote(p.maintenance())+" -c "+Quote("SELECT pg_promote()"))
 	p.pgmedic("See whether changes are lost", "A line `branch` says how many transactions the new primary lacks, on a host with the key.", usesConnection|usesStore, "wal", "status")
 	p.pgmedic("Look at the lost changes", "This recovers the old primary as it was at its end, beside the new one, in a folder of its own. Enter what is missing by hand: rows with the same key need a decision.", usesStore|changes,
 		"restore", "--target-dir", wordFolder, "--to-end", "--timeline", wordTimeline, "--start", "--start-port", "5544")

@@ -28,7 +28,7 @@ func diskFull(p *planner) {
 	if p.Server.Kept > 0 || !p.Server.Reached {
 		p.pgmedic("See which databases swaps have set aside", "They are how a swap is undone. Without --yes this shows the plan; at a terminal it asks before it drops any.", usesConnection|changes, "prune", "--only", "databases")
 	}
-	p.sql("See which statements run for longest", "One that sorts or joins more than memory holds fills the disk with temporary files. `SELECT pg_cancel_backend(PID);` ends one: first make sure what it is.", maintenance,
+	p.sql("See which statements run for longest", "One that sorts or joins more than memory holds fills the disk with temporary files. `SELECT pg_cancel_backend(PID);` ends one: first make sure what it is.", p.maintenance(),
 		"SELECT pid, usename, now() - query_start AS since, left(query, 80) AS query FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY query_start LIMIT 5")
 	p.afterSpace()
 }
@@ -68,20 +68,20 @@ func walFull(p *planner) {
 		p.say("Know what is full", w)
 	}
 	p.emptyWAL()
-	p.sql("See what else keeps WAL", "wal_keep_size (wal_keep_segments before PostgreSQL 13) and max_wal_size keep WAL on purpose. To lower one: ALTER SYSTEM SET …, and SELECT pg_reload_conf().", maintenance,
+	p.sql("See what else keeps WAL", "wal_keep_size (wal_keep_segments before PostgreSQL 13) and max_wal_size keep WAL on purpose. To lower one: ALTER SYSTEM SET …, and SELECT pg_reload_conf().", p.maintenance(),
 		"SELECT name, setting, unit FROM pg_settings WHERE name IN ('wal_keep_size', 'wal_keep_segments', 'max_wal_size', 'min_wal_size', 'max_slot_wal_keep_size', 'archive_mode', 'archive_command')")
-	p.sql("Have the server remove what it no longer needs", "The number of files falls only after this. If it does not, something above still needs them.", maintenance, "CHECKPOINT")
+	p.sql("Have the server remove what it no longer needs", "The number of files falls only after this. If it does not, something above still needs them.", p.maintenance(), "CHECKPOINT")
 	p.afterSpace()
 }
 
 // emptyWAL are the steps by which the server removes WAL itself.
 func (p *planner) emptyWAL() {
 	if !p.Server.Reached {
-		p.sql("Once it runs, see which slots keep WAL", "A slot that is not active keeps all WAL since its consumer left. `pgmedic emergency slot-inactive` then has the steps.", maintenance, slotsSQL)
+		p.sql("Once it runs, see which slots keep WAL", "A slot that is not active keeps all WAL since its consumer left. `pgmedic emergency slot-inactive` then has the steps.", p.maintenance(), slotsSQL)
 	}
 	p.dropSlots()
 	if p.Server.ArchiverFails || !p.Server.Reached {
-		p.sql("See why WAL is not archived", "If last_failed_time is later than last_archived_time, repair what archive_command writes to. The server's log has its message. It then archives and removes the WAL by itself.", maintenance,
+		p.sql("See why WAL is not archived", "If last_failed_time is later than last_archived_time, repair what archive_command writes to. The server's log has its message. It then archives and removes the WAL by itself.", p.maintenance(),
 			"SELECT last_failed_wal, last_failed_time, last_archived_time FROM pg_stat_archiver")
 	}
 }
@@ -126,30 +126,30 @@ func (p *planner) dropSlots() {
 			who = "the subscriber"
 		}
 		statement := "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = " + literal(s.Name) + " AND NOT active"
-		database := maintenance
+		database := p.maintenance()
 		if s.Type == "logical" && s.Database != "" {
 			database = s.Database
 		}
 		p.sql("Start the consumer of slot "+words.Clean(s.Name)+", or drop the slot", keeps+" If "+who+" behind it can come back soon, start it, and leave the slot. If not, drop it: "+who+" must then be created again.", database, statement)
 	}
 	if n := len(slots) - mostSlots; n > 0 {
-		p.sql("See the other slots", fmt.Sprintf("%d more have no consumer, and keep less.", n), maintenance, slotsSQL)
+		p.sql("See the other slots", fmt.Sprintf("%d more have no consumer, and keep less.", n), p.maintenance(), slotsSQL)
 	}
 }
 
 func slotInactive(p *planner) {
 	p.say("Find out what the slot is for", "The server keeps all WAL since the consumer of the slot left, until the disk is full. A slot belongs to a standby, a subscriber, `pgmedic wal stream` or another program.")
-	p.sql("See all slots", "active is true where a consumer is connected.", maintenance, slotsSQL)
+	p.sql("See all slots", "active is true where a consumer is connected.", p.maintenance(), slotsSQL)
 	if p.Server.Reached && len(p.inactive()) == 0 {
 		p.say("Nothing to do now", "Every slot has its consumer.")
 	}
 	p.dropSlots()
-	p.sql("Have the server remove what it no longer needs", "", maintenance, "CHECKPOINT")
+	p.sql("Have the server remove what it no longer needs", "", p.maintenance(), "CHECKPOINT")
 	if p.Server.Major >= 13 || p.Server.Major == 0 {
 		p.sql("Limit what a slot may keep", "From PostgreSQL 13 on. A slot that falls further behind is then invalidated instead of filling the disk, and its consumer must be created again. "+
-			"That holds for every slot, and for one that is behind now, too: choose more than those that you need keep now, and less than the room on the disk.", maintenance,
+			"That holds for every slot, and for one that is behind now, too: choose more than those that you need keep now, and less than the room on the disk.", p.maintenance(),
 			"ALTER SYSTEM SET max_slot_wal_keep_size = '"+p.slotLimit()+"'")
-		p.sql("Make the limit take effect", "No restart is needed.", maintenance, "SELECT pg_reload_conf()")
+		p.sql("Make the limit take effect", "No restart is needed.", p.maintenance(), "SELECT pg_reload_conf()")
 	}
 }
 

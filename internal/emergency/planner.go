@@ -1,6 +1,7 @@
 package emergency
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -146,7 +147,7 @@ const emptyPath = "PGOPTIONS=-csearch_path= "
 // application's database the path stays, because triggers can need it.
 func (p *planner) psql(database string) string {
 	path := ""
-	if database == maintenance {
+	if database == p.maintenance() {
 		path = emptyPath
 	}
 	return path + "psql -X -v ON_ERROR_STOP=1 -d " + Quote(p.conninfo(database))
@@ -165,7 +166,7 @@ func (p *planner) database() string {
 }
 
 // maintenance is the database for statements about the whole server.
-const maintenance = "postgres"
+func (p *planner) maintenance() string { return cmp.Or(p.Maintenance, "postgres") }
 
 // table is the pattern of tables, or the word for one.
 func (p *planner) table() string {
