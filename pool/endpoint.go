@@ -366,7 +366,7 @@ func (e *endpoint) notAdmitted(err error, waited time.Duration) error {
 		e.rejected.Add(1)
 		return &hinted{
 			fmt.Errorf("%s: %w (%d)", e.name, ErrOverloaded, e.config.MaxWaiting),
-			"answer with 503 and let the client come back; raise MaxWaiting only if waiting so long is of use",
+			"answer with 503 and let the client come back; raise MaxWaiting only if callers can wait that long",
 		}
 	case errors.Is(err, errGateTimeout):
 		e.timeouts.Add(1)

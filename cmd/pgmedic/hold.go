@@ -62,8 +62,8 @@ func holdCLI(e *env) *cobra.Command {
 		Long: `Holds a backup in every configured store that has it: pgmedic prune keeps it, whatever
 retention says, until all of its holds are released or have ended. A backup can have
 several holds, which their names tell apart. A store that can't be reached is named
-(exit code 15): run the same hold again, which completes it. A hold for a length of time
-that you run again ends when it did before.`,
+(exit code 15): run the same hold again, which completes it. Running a hold for a length
+of time again does not make it longer.`,
 		Example: `  pgmedic hold 7f3a9c --reason 'legal case 118'
   pgmedic hold latest --reason 'before the migration' --name migration --until 2027-03-31`,
 		Args: atMostOne,

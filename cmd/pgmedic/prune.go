@@ -70,8 +70,8 @@ Databases that a swap or a rollback displaced longer than restore.keep_displaced
 ago, what an interrupted DROP DATABASE left of them, and copies that killed
 restores left. Ages are by the server's clock. A database that somebody is connected to
 or opened, or that a replication slot, a subscription or a prepared transaction is
-bound to, is never dropped, nor one whose owner could have written its story for
-another's database, or that is of a database which is gone.
+bound to, is never dropped. Neither is one whose live database is gone, or whose owner
+could have forged the record of which database it replaced.
 
 Schemas that restore --table made are listed, in every database that the role may
 connect to. One is dropped only if you name it with --rescued, if it holds nothing

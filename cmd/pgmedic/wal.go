@@ -54,8 +54,8 @@ func walStreamCLI(e *env) *cobra.Command {
 		Short: "Stream the server's WAL into the store, until it is stopped",
 		Long: `Receives the server's WAL over the replication protocol as it is written, and stores it.
 It runs until it is stopped; on Ctrl-C or SIGTERM it stores what has arrived, and ends
-with 0. A server or a store that is away is waited for. Started again, it goes on behind
-what is stored.
+with 0. It waits for a server or a store that is away. When it is started again, it
+continues after what is stored.
 
 A replication slot keeps WAL on the server until it is stored. It is made when it is
 missing. While nothing streams from it, it fills the server's disk: set

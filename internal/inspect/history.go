@@ -76,7 +76,7 @@ func (h History) Remember(ctx context.Context, r *reading.Reading) (Earlier, err
 func (h History) Skip(r *reading.Reading, why error) { h.skip(r, words.OneLine(why.Error())) }
 
 func (h History) skip(r *reading.Reading, why string) {
-	h.Logger.Warn("the history of reports: " + why)
+	h.Logger.Warn("the history of reports can't be used", "reason", why)
 	r.Skipped = append(r.Skipped, reading.Skipped{Section: reading.SectionTrends, Query: "history", Reason: why})
 }
 

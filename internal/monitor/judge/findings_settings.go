@@ -159,7 +159,7 @@ func (a *analysis) security() {
 	if s.Unencrypted != nil && *s.Unencrypted > 0 {
 		a.add(serverWide, pgmedic.Finding{
 			ID: "sessions-unencrypted", Section: reading.SectionSettings, Severity: pgmedic.SeverityWarn, Object: "server",
-			Summary:  fmt.Sprintf("%s over a network without TLS: who listens there reads all data.", come(*s.Unencrypted)),
+			Summary:  fmt.Sprintf("%s over a network without TLS: anyone who can listen there reads all data.", come(*s.Unencrypted)),
 			Evidence: []pgmedic.Evidence{evidence("sessions", *s.Unencrypted)},
 			Fix: "SELECT a.usename, a.application_name, a.client_addr FROM pg_catalog.pg_stat_activity a " +
 				"JOIN pg_catalog.pg_stat_ssl s ON s.pid OPERATOR(pg_catalog.=) a.pid WHERE NOT s.ssl AND a.client_addr IS NOT NULL;",
