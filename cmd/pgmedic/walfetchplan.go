@@ -51,6 +51,7 @@ func (cmd *walFetchCommand) planned(ctx context.Context) error {
 		if err := cmd.spawn(); err != nil {
 			cmd.log.Debug("no WAL is fetched ahead", "error", words.OneLine(err.Error()))
 		}
+		cmd.spawn = nil // where this one is tried again, that is enough
 	}
 	if taken {
 		return nil

@@ -5,7 +5,6 @@ package amcheck
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -80,8 +79,8 @@ func Skipped(why string) Result {
 // Check has the extension amcheck read every B-tree and compare it with every row of its
 // table, and read every heap with its TOAST, those of the system catalogue included. It
 // makes the extension in a schema of its own, unless the database has it; with remove,
-// both are dropped at the end. An error means that the rest could not be checked, after
-// what the result has; where the schema is left all the same, it says so.
+// both are dropped at the end, and where they can't be, the result says so. An error means
+// that the rest could not be checked, after what the result has.
 func (c *Checker) Check(ctx context.Context, remove bool) (r Result, err error) {
 	conn, err := c.Session(ctx)
 	if err != nil {
@@ -96,18 +95,27 @@ func (c *Checker) Check(ctx context.Context, remove bool) (r Result, err error) 
 		return Skipped(why), nil
 	}
 	err = c.read(ctx, conn, made.schema, &r)
-	if !remove {
-		return r, err
+	if remove {
+		c.remove(ctx, conn, made, &r)
 	}
-	if conn.IsClosed() {
-		again, sessionErr := c.Session(ctx)
-		if sessionErr != nil {
-			return r, errors.Join(err, fmt.Errorf("drop the schema %s, which was made for a check: %w", made.schema, sessionErr))
+	return r, err
+}
+
+// remove drops what was made, in a new session where the server has ended the one that was
+// idle meanwhile. What stays is said in the result.
+func (c *Checker) remove(ctx context.Context, conn *pgx.Conn, made extension, r *Result) {
+	err := made.drop(ctx, conn)
+	if err != nil && conn.IsClosed() {
+		var again *pgx.Conn
+		if again, err = c.Session(ctx); err == nil {
+			defer postgres.Close(ctx, again)
+			err = made.drop(ctx, again)
 		}
-		defer postgres.Close(ctx, again)
-		conn = again
 	}
-	return r, errors.Join(err, made.drop(ctx, conn))
+	if err != nil {
+		r.Checks = append(r.Checks, pgmedic.Check{Name: "amcheck", Outcome: pgmedic.OutcomeWarn,
+			Detail: "the extension amcheck and the schema " + made.schema + ", which were made for the checks, are still there: " + words.OneLine(err.Error())})
+	}
 }
 
 // Failed adds to a result what an error kept from being checked.

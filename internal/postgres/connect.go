@@ -46,6 +46,20 @@ func ConnectComputing(ctx context.Context, t Target) (*pgx.Conn, error) {
 }
 
 func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) {
+	for began := time.Now(); ; {
+		conn, err := connectOnce(ctx, t, settings)
+		if !t.patient || Code(err) != tooManyConnections || time.Since(began) > patience {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(patience / 50):
+		}
+	}
+}
+
+func connectOnce(ctx context.Context, t Target, settings string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(t.dsn())
 	if err != nil {
 		return nil, parseError(err)

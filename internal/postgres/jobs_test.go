@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -64,6 +65,34 @@ func TestWorkers(t *testing.T) {
 			t.Errorf("%d of %d done, %v", done, all, err)
 		}
 	})
+	t.Run("as many as there are", func(t *testing.T) {
+		var there sync.WaitGroup
+		there.Add(3)
+		var sessions atomic.Int64
+		connect := func(ctx context.Context) (*pgx.Conn, error) { return postgres.Connect(ctx, target) }
+		err := postgres.Workers(t.Context(), 3, connect, func(context.Context, *pgx.Conn) error {
+			sessions.Add(1)
+			there.Done()
+			there.Wait() // for all of the others
+			return nil
+		})
+		if err != nil || sessions.Load() != 3 {
+			t.Errorf("%d sessions, %v", sessions.Load(), err)
+		}
+	})
+	t.Run("others connect in vain", func(t *testing.T) {
+		connect, first := few(t), atomic.Bool{}
+		waiting := func(ctx context.Context) (*pgx.Conn, error) {
+			if !first.Swap(true) {
+				return connect(ctx)
+			}
+			<-ctx.Done() // until the work is done
+			return nil, ctx.Err()
+		}
+		if done, err := run(waiting, nil); err != nil || done != all {
+			t.Errorf("%d of %d done, %v", done, all, err)
+		}
+	})
 	t.Run("work fails", func(t *testing.T) {
 		failed := errors.New("failed")
 		if _, err := run(few(t), failed); !errors.Is(err, failed) {
@@ -84,14 +113,18 @@ func TestWorkers(t *testing.T) {
 		}
 	})
 	t.Run("another error", func(t *testing.T) {
-		connect, begun := few(t), atomic.Bool{}
+		var begun atomic.Bool
 		second := func(ctx context.Context) (*pgx.Conn, error) {
 			if begun.Swap(true) {
 				return postgres.Connect(ctx, target.WithDatabase("no_such_database"))
 			}
-			return connect(ctx)
+			return postgres.Connect(ctx, target)
 		}
-		if _, err := run(second, nil); postgres.Code(err) != "3D000" {
+		err := postgres.Workers(t.Context(), 2, second, func(ctx context.Context, _ *pgx.Conn) error {
+			<-ctx.Done() // by the other's error
+			return nil
+		})
+		if postgres.Code(err) != "3D000" {
 			t.Error(err)
 		}
 	})
@@ -120,8 +153,8 @@ func TestJobsWithin(t *testing.T) {
 	if got := within(super, 4, 2); got != 4 {
 		t.Errorf("%d of 4 with hundreds free", got)
 	}
-	if got := within(super, 1_000_000, 2); got < 100 || got > 398 {
-		t.Errorf("%d of a million on a server that has 400", got)
+	if got := within(super, 1_000_000, 2); got < 100 || got > 395 {
+		t.Errorf("%d of a million on a server that has 400, and keeps 3 of them for superusers", got)
 	}
 	if got := within(asRole, 20, 2); got != 4 { // of 7 one is this session
 		t.Errorf("%d where the role has 6 left, 2 of them for others", got)
@@ -135,5 +168,33 @@ func TestJobsWithin(t *testing.T) {
 	}
 	if got := within(super, 20, 0); got != 20 {
 		t.Errorf("%d of 20 for a superuser, for whom no limit of a role or a database holds", got)
+	}
+}
+
+// TestPatient: a Target that is patient gets the connection of a session that is just ending.
+func TestPatient(t *testing.T) {
+	target, super := database(t)
+	role := "patient_" + strings.ToLower(rand.Text()[:8])
+	postgrestest.Role(t, super, role, "LOGIN CONNECTION LIMIT 1")
+	one := target.With("user", role)
+	for range 20 {
+		conn, err := postgres.Connect(t.Context(), one.Patient())
+		if err != nil {
+			t.Fatal(err)
+		}
+		postgres.Close(t.Context(), conn)
+	}
+	held, err := postgres.Connect(t.Context(), one.Patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer postgres.Close(t.Context(), held)
+	if _, err := postgres.Connect(t.Context(), one); postgres.Code(err) != "53300" {
+		t.Errorf("it is taken: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := postgres.Connect(ended, one.Patient()); err == nil {
+		t.Error("a run that has ended got a session")
 	}
 }

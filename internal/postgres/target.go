@@ -29,6 +29,8 @@ type Target struct {
 	renewal *renewal
 	// heard is called with the server's warnings, see Hearing.
 	heard func(code string)
+	// patient is for a server that has no connection left for the moment, see Patient.
+	patient bool
 }
 
 // pgxKeywords are the libpq keywords that pgx understands; a further one given

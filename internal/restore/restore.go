@@ -179,6 +179,7 @@ func (o *Options) Check() error {
 			return err
 		}
 	}
+	o.Target = o.Target.Patient()
 	if o.Maintenance == "" {
 		o.Maintenance = postgres.DefaultMaintenance
 	}

@@ -67,7 +67,7 @@ func (s *S3) failed(ctx context.Context, op, key string, err error) error {
 // advise says what kind of error a request's is, what to do, and whether it may pass.
 func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) {
 	code, status := codeOf(err), statusOf(err)
-	temporary = status >= 500 && status != http.StatusNotImplemented || status == http.StatusTooManyRequests
+	temporary = status >= 500 && status != http.StatusNotImplemented || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || code == "RequestTimeout"
 	for _, row := range s3Codes {
 		if slices.Contains(row.codes, code) {
 			return row.kind, row.hint, temporary
@@ -87,7 +87,7 @@ func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) 
 	case errors.As(err, &hostname), errors.As(err, &invalid):
 		return kind, "the server's certificate is not valid for this endpoint, or today: look at backup.s3.endpoint and the certificate", false
 	case lacksCredentials(err):
-		return kind, cmp.Or(pgmedic.HintOf(err), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment or .env, or give this host a role"), false
+		return kind, cmp.Or(pgmedic.HintOf(err), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment or .env, or give this host a role"), errors.As(err, &dial)
 	case errors.As(err, &dns):
 		return kind, "the host's name is not known: look at backup.s3.endpoint and the region; a server that has no names for buckets needs backup.s3.path_style", !dns.IsNotFound
 	case errors.As(err, &dial) && dial.Op == "dial":

@@ -3,6 +3,7 @@ package azure
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -117,8 +118,9 @@ func isIdentity(err error) bool {
 // unanswered is Explain of a request without an answer.
 func (s *service) unanswered(err error) remote.Failure {
 	if isIdentity(err) {
+		var network *net.OpError
 		return remote.Failure{
-			Kind: pgmedic.KindUnreachable, Hint: credentialsHint, Denied: true,
+			Kind: pgmedic.KindUnreachable, Hint: credentialsHint, Denied: true, Passes: errors.As(err, &network),
 			Text: "no Azure credentials were found, or none that a token could be had with",
 		}
 	}

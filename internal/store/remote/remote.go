@@ -87,8 +87,8 @@ type Failure struct {
 	Absent, Taken, Past bool
 	// Locked: a retention time or a hold keeps the object as it is.
 	Locked bool
-	// Again: trying again may help.
-	Again bool
+	// Again: trying again may help. Passes: it does not help at once, but later it may.
+	Again, Passes bool
 	// Answered: the server said so. Denied: it refused the request as such, so that it
 	// did nothing.
 	Answered, Denied bool
@@ -228,7 +228,7 @@ func (s *Store) failed(ctx context.Context, op, key string, err error) error {
 		return pgmedic.Errorf(f.Kind, f.Hint, "%s: %s: %w: %s", op, s.o.Name, store.ErrLocked, f.Text)
 	}
 	return &pgmedic.Error{
-		Kind: f.Kind, Hint: f.Hint, Temporary: f.Again,
+		Kind: f.Kind, Hint: f.Hint, Temporary: f.Again || f.Passes,
 		Err: fmt.Errorf("%s: %s: %w", op, s.o.Name, &brief{text: f.Text, cutOff: errors.Is(err, io.ErrUnexpectedEOF)}),
 	}
 }
