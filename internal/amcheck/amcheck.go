@@ -268,7 +268,7 @@ func (e extension) drop(ctx context.Context, conn *pgx.Conn) error {
 	}
 	return postgres.WithoutEventTriggers(ctx, conn, func() error {
 		err := postgres.ExecSimple(ctx, conn, "DROP EXTENSION "+e.name+"; DROP SCHEMA "+e.schema)
-		return postgres.Wrap(err, "drop the extension "+e.name+" and the schema "+e.schema+", which were made for a check")
+		return postgres.Wrap(err, "drop them")
 	})
 }
 

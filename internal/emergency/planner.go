@@ -166,7 +166,7 @@ func (p *planner) database() string {
 }
 
 // maintenance is the database for statements about the whole server.
-func (p *planner) maintenance() string { return cmp.Or(p.Maintenance, "postgres") }
+func (f Facts) maintenance() string { return cmp.Or(f.Maintenance, "postgres") }
 
 // table is the pattern of tables, or the word for one.
 func (p *planner) table() string {
