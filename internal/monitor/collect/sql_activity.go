@@ -95,7 +95,7 @@ const sizeOfDatabase = `case when has_database_privilege('public', oid, 'CONNECT
 const sqlKeptDatabases = `
 select datname::text as name, ` + sizeOfDatabase + ` as bytes, shobj_description(oid, 'pg_database') as comment, clock_timestamp() as now
 from pg_database
-where left(shobj_description(oid, 'pg_database'), 11) = '{"pgmedic":' and datname <> current_database()
+where shobj_description(oid, 'pg_database') like '{"pgmedic":%' and datname <> current_database()
 order by 2 desc nulls last, 1`
 
 // sqlTablespaces reads those outside of the data folder, which may be on other disks.
@@ -107,7 +107,7 @@ where pg_tablespace_location(oid) like '/%' order by 1`
 const sqlRescuedSchemas = `
 select n.nspname::text as name, obj_description(n.oid, 'pg_namespace') as comment, clock_timestamp() as now,
        (select count(*)::int from pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'm')) as tables
-from pg_namespace n where n.nspname ~ '^pgmedic_rescue_' and left(obj_description(n.oid, 'pg_namespace'), 11) = '{"pgmedic":'
+from pg_namespace n where n.nspname ~ '^pgmedic_rescue_' and obj_description(n.oid, 'pg_namespace') like '{"pgmedic":%'
 order by 1`
 
 // sqlStatements reads every entry without its text, which is what makes this

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -239,11 +240,14 @@ func commentSQL(database, comment string) string {
 // Those of other roles than superusers, the role that asks and the owners given
 // are left out: who made them may have bound something to them.
 func Nameless(ctx context.Context, conn *pgx.Conn, prefix string, owners []string) ([]string, error) {
+	// The names are compared here: functions of text refuse one that is not in the encoding of
+	// the database that is asked.
 	names, err := postgres.CollectScalar[string](ctx, conn, `
 SELECT d.datname::text FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
-WHERE left(d.datname::text, length($1)) = $1 AND NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
-	AND (r.rolsuper OR r.rolname = current_user OR r.rolname::text = ANY ($2))
-	AND `+databaseSize("d.oid", "coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false)", "false"), prefix, owners)
+WHERE NOT d.datallowconn AND pg_catalog.shobj_description(d.oid, 'pg_database') IS NULL
+	AND (r.rolsuper OR r.rolname = current_user OR r.rolname::text = ANY ($1))
+	AND `+databaseSize("d.oid", "coalesce(pg_catalog.pg_database_size(d.oid) <= pg_catalog.pg_database_size('template0'), false)", "false"), owners)
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 	return names, postgres.Wrap(err, "list the databases")
 }
 
