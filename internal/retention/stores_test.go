@@ -63,11 +63,11 @@ func verdictOf(t *testing.T, plan []retention.Series, store string, e catalog.En
 }
 
 // TestSeriesApart: whatever one database has in the stores, the plan of another is the
-// same, be they of one server, of two servers or of two systems under one name.
+// same, be they of one server, of two servers or of two systems under one name; and each
+// plan is of all of its backups, and of no others.
 func TestSeriesApart(t *testing.T) {
-	names := []struct{ server, system, database string }{
-		{"main", "1", "clinic"}, {"main", "1", "billing"}, {"other", "2", "clinic"}, {"main", "3", "clinic"},
-	}
+	type name struct{ server, system, database string }
+	names := []name{{"main", "1", "clinic"}, {"main", "1", "billing"}, {"other", "1", "clinic"}, {"main", "3", "clinic"}}
 	for seed := range testkit.Amount(200, 2_000, 10_000) {
 		r := rand.New(rand.NewPCG(uint64(seed), 3))
 		var groups [][]catalog.Entry
@@ -87,21 +87,43 @@ func TestSeriesApart(t *testing.T) {
 			groups, all = append(groups, group), append(all, group...)
 		}
 		p := policy(r)
-		plan := func(entries []catalog.Entry) map[string][]retention.Decision {
-			decisions := map[string][]retention.Decision{}
+		plan := func(entries []catalog.Entry) map[name][]retention.Decision {
+			decisions := map[name][]retention.Decision{}
 			for _, s := range retention.PlanStores([]retention.Store{{Name: "x", Listing: catalog.Listing{Entries: entries}, Policy: p}}, retention.Options{Now: noon}) {
-				decisions[s.Server+s.System+s.Database] = s.Decisions
+				n := name{s.Server, s.System, s.Database}
+				decisions[n] = append(decisions[n], s.Decisions...)
 			}
 			return decisions
 		}
 		together := plan(all)
 		for i, n := range names {
-			key := n.server + n.system + n.database
-			if alone := plan(groups[i]); !reflect.DeepEqual(alone[key], together[key]) {
+			alone := plan(groups[i])
+			if want, got := idsOf(groups[i]), decided(alone[n]); !slices.Equal(got, want) {
+				t.Fatalf("%d: the plan of %+v decides on %q, want %q", seed, n, got, want)
+			}
+			if !reflect.DeepEqual(alone[n], together[n]) {
 				t.Fatalf("%d: %+v is planned otherwise beside others", seed, n)
 			}
 		}
 	}
+}
+
+// idsOf are the ids of backups, in order.
+func idsOf(entries []catalog.Entry) (ids []string) {
+	for _, e := range entries {
+		ids = append(ids, e.Backup.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// decided are the ids of the backups that a plan is of, in order.
+func decided(decisions []retention.Decision) (ids []string) {
+	for _, d := range decisions {
+		ids = append(ids, d.ID)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // TestEverywhere: what is held or proven in one store is kept in all that have it.
