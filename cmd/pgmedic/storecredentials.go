@@ -41,3 +41,11 @@ func (st stores) awsSecret(ctx context.Context, name, text string, again bool) (
 	}
 	return value, nil
 }
+
+// s3Endpoint is the server of a store at S3 whose settings name none.
+func (st stores) s3Endpoint() string {
+	if strings.EqualFold(st.variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"), "true") {
+		return "" // as the SDK takes it
+	}
+	return awsenv.S3Endpoint(st.cfg.Environment)
+}
