@@ -53,7 +53,7 @@ func TestAWSSecret(t *testing.T) {
 }
 
 // TestS3EndpointOfVariables: the server of a bucket is what the settings say, else what AWS's
-// own variables say, in the .env file as well.
+// own variables say in the .env file. Those of the environment are left to the SDK.
 func TestS3EndpointOfVariables(t *testing.T) {
 	for name, tt := range map[string]struct {
 		dotenv  string
@@ -62,7 +62,7 @@ func TestS3EndpointOfVariables(t *testing.T) {
 	}{
 		"of S3":       {"AWS_ENDPOINT_URL_S3=http://own:9000\nAWS_ENDPOINT_URL=http://all:9000\n", nil, "s3://clinic at http://own:9000"},
 		"of all":      {"AWS_ENDPOINT_URL=http://all:9000\n", nil, "s3://clinic at http://all:9000"},
-		"environment": {"AWS_ENDPOINT_URL=http://all:9000\n", []string{"AWS_ENDPOINT_URL=http://theirs:9000"}, "s3://clinic at http://theirs:9000"},
+		"environment": {"AWS_ENDPOINT_URL=http://all:9000\n", []string{"AWS_ENDPOINT_URL=http://theirs:9000"}, "s3://clinic"},
 		"setting":     {"AWS_ENDPOINT_URL_S3=http://own:9000\nPGMEDIC_S3_ENDPOINT=http://set:9000\n", nil, "s3://clinic at http://set:9000"},
 		"ignored":     {"AWS_ENDPOINT_URL_S3=http://own:9000\n", []string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true"}, "s3://clinic"},
 		"none":        {"", nil, "s3://clinic"},

@@ -52,10 +52,10 @@ func awsNames() []string {
 
 // awsWarning names AWS's variables in the .env file that nothing reads there.
 func (l *loader) awsWarning() {
+	read := slices.Concat(awsNames(), known(), l.named)
 	var unread []string
 	for name, value := range l.dotenv {
-		reads := slices.Contains(awsNames(), name) || slices.Contains(known(), name) || slices.Contains(l.named, name)
-		if strings.HasPrefix(name, "AWS_") && isName(name) && value != "" && l.environ[name] == "" && !reads {
+		if strings.HasPrefix(name, "AWS_") && isName(name) && value != "" && l.environ[name] == "" && !slices.Contains(read, name) {
 			unread = append(unread, name)
 		}
 	}
