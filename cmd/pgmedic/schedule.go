@@ -99,6 +99,9 @@ at 06:00, and a clean-up every Saturday at 06:30, by this machine's clock.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(scheduleListCLI(e), scheduleCronCLI(e), scheduleSystemdCLI(e), scheduleKubernetesCLI(e), scheduleInstallCLI(e), scheduleUninstallCLI(e))
+	for _, c := range cmd.Commands() {
+		withoutSecrets(c) // they are the jobs', which alone may have them
+	}
 	return cmd
 }
 
@@ -281,6 +284,9 @@ func addCronFlags(cmd *cobra.Command, mailTo, zone *string) {
 }
 
 func (cmd *scheduleCronCommand) run(ctx context.Context) error {
+	if err := cmd.checkCredentials("cron"); err != nil {
+		return err
+	}
 	cmd.options.Now = cmd.now()
 	text, notes, err := schedule.Crontab(cmd.plan, cmd.host, cmd.options)
 	if err != nil {
@@ -373,6 +379,9 @@ func (cmd *scheduleSystemdCommand) run(ctx context.Context) error {
 func (p planner) units(o schedule.UnitOptions) ([]schedule.File, []schedule.Note, error) {
 	o.Now, o.Writable, o.Stream = p.now(), p.writable(), p.cfg.WAL.Stream
 	o.StateHome = p.cfg.Report.History == "" || p.cfg.Audit.File == "" || p.cfg.HasChannels() && p.cfg.Notifications.Dir == "" || p.cfg.WAL.Sync && p.cfg.WAL.Spool == ""
+	for _, c := range p.cfg.Credentials() {
+		o.Credentials = append(o.Credentials, c.Name)
+	}
 	o.SharedTmp = strings.HasPrefix(p.cfg.Database.Host, "/tmp")
 	return schedule.Units(p.plan, p.host, o)
 }

@@ -146,6 +146,8 @@ func (cmd *scheduleInstallCommand) run(ctx context.Context) error {
 	path := cronPath
 	if cmd.systemd {
 		path = systemdPath
+	} else if err := cmd.checkCredentials("cron"); err != nil {
+		return err
 	}
 	if strays := cmd.strays(ctx, path); len(strays) > 0 {
 		return cmd.strayError(strays)

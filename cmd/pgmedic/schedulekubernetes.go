@@ -50,6 +50,9 @@ func (cmd *scheduleKubernetesCommand) run(context.Context) error {
 	if cmd.options.Image == "" {
 		return pgmedic.Errorf(pgmedic.KindUsage, "write --image REGISTRY/NAME:TAG", "--image is missing")
 	}
+	if err := cmd.checkCredentials("Kubernetes"); err != nil {
+		return err
+	}
 	if err := cmd.checkStreamSlot(); err != nil {
 		return err
 	}

@@ -41,3 +41,12 @@ func (st stores) awsSecret(ctx context.Context, name, text string, again bool) (
 	}
 	return value, nil
 }
+
+// s3Endpoint is the server of a store at S3 whose settings name none, by the .env file. It is
+// empty where the environment says it, or that none counts: the SDK reads that by itself.
+func (st stores) s3Endpoint() string {
+	if strings.EqualFold(st.variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"), "true") || awsenv.S3Endpoint(st.variable) != "" {
+		return ""
+	}
+	return awsenv.S3Endpoint(st.cfg.Environment)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -58,6 +59,7 @@ func (st stores) openUnlocked(ctx context.Context, place config.Place, access co
 			return nil, nil, err
 		}
 	}
+	access.S3.Endpoint = cmp.Or(access.S3.Endpoint, st.s3Endpoint())
 	s, err := newStore(ctx, place, access, mustExist, st.awsCredentials(), st.log)
 	if err != nil {
 		return nil, nil, err

@@ -54,6 +54,9 @@ type Config struct {
 	folders map[string]string
 	// references are where secrets are kept, by key.
 	references map[string]Reference
+	// credentials are those of them that systemd hands to a service, and others that are
+	// followed later.
+	credentials []Credential
 	// environment returns a variable of the process, else of the .env file.
 	environment func(name string) string
 	libpq       map[string]string // the values shown for settings left to libpq

@@ -91,11 +91,12 @@ func Load(opts Options) (*Config, error) {
 		return nil, err
 	}
 	l.noteUnused(cfg)
-	l.nameWarnings()
 	l.connectionWarnings(cfg)
 	cfg.references, cfg.environment = l.references, l.located
 	l.notifications(cfg)
-	cfg.Warnings = l.warnings
+	l.awsReferences()
+	l.nameWarnings() // once it is known which names others refer to
+	cfg.Warnings, cfg.credentials = l.warnings, l.credentials
 	return cfg, nil
 }
 
@@ -108,6 +109,9 @@ type loader struct {
 	dotenv, environ map[string]string
 	flags           map[string]raw
 	references      map[string]Reference
+	credentials     []Credential
+	// named are the variables that references env:NAME name.
+	named []string
 	// late are the secrets of the store whose settings are being read that are kept by
 	// managers.
 	late     []lateSecret
@@ -274,6 +278,7 @@ func (l *loader) nameWarnings() {
 			l.warn("%s: %s has no effect there, only in the environment; use DB_HOST and the like, or DATABASE_URL", l.envName, name)
 		}
 	}
+	l.awsWarning()
 }
 
 func (l *loader) warn(format string, args ...any) {

@@ -260,7 +260,12 @@ func (l *loader) notifications(cfg *Config) {
 	}
 	for _, c := range n.Channels {
 		for _, secret := range append([]string{c.URL, c.SMTP, c.Key, c.Token}, c.Secrets...) {
-			if name, is := strings.CutPrefix(secret, "env:"); is && l.variable(name) == "" {
+			l.noteCredential(secret, c.origin.subject("channel "+c.Name))
+			name, is := strings.CutPrefix(secret, "env:")
+			if is {
+				l.named = append(l.named, name)
+			}
+			if is && l.variable(name) == "" {
 				l.warn("%s names an environment variable that is not set: nothing can be sent by it", c.origin.subject("channel "+c.Name))
 			}
 		}
@@ -296,8 +301,8 @@ func (l *loader) secretForLater(f field, r raw) (string, error) {
 			return "", usage(fmt.Sprintf("%s names a file that %v", r.origin.subject(f.key), err), hint)
 		}
 		scheme, r.text = "file:", "file:"+path
-	} else if strings.HasPrefix(r.text, "env:") {
-		scheme = "env:"
+	} else if name, is := strings.CutPrefix(r.text, "env:"); is {
+		scheme, l.named = "env:", append(l.named, name)
 	}
 	if scheme == "" {
 		return r.text, nil

@@ -18,7 +18,7 @@ const execScheme = "exec:"
 // managedScheme returns the scheme of a reference that whoever calls Load has to follow,
 // or empty.
 func managedScheme(text string) string {
-	for _, scheme := range []string{"aws-sm://", "azure-kv://", "gcp-sm://", "vault://", "credential:", execScheme} {
+	for _, scheme := range []string{"aws-sm://", "azure-kv://", "gcp-sm://", "vault://", credentialScheme, execScheme} {
 		if strings.HasPrefix(text, scheme) {
 			return scheme
 		}
@@ -53,6 +53,7 @@ func (l *loader) refer(f field, r raw, scheme string) error {
 		return usage(r.origin.subject(f.key)+" names a program to run, which only pgmedic.yaml can",
 			"write "+f.key+": exec:/path/to/program into pgmedic.yaml")
 	}
+	l.noteCredential(r.text, r.origin.subject(f.key))
 	if key, of := strings.CutPrefix(f.key, copiesKey+"."); of {
 		l.late = append(l.late, lateSecret{key: key, text: r.text, origin: r.origin})
 		return nil

@@ -26,6 +26,7 @@ func (l *loader) resolveSecret(f field, r raw) (string, error) {
 	}
 	if name, ok := strings.CutPrefix(r.text, "env:"); ok {
 		v := l.variable(name)
+		l.named = append(l.named, name)
 		if v == "" {
 			return "", usage(r.origin.subject(f.key)+" names an environment variable that is not set",
 				"set the variable that it names after env:, in the environment or in .env")

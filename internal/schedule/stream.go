@@ -58,6 +58,7 @@ func streamService(h Host, o UnitOptions) string {
 	// Whatever ends it: while nothing streams, the server's disk fills.
 	line("Restart=always\nRestartSec=10\nTimeoutStopSec=%d", stopWithin)
 	line("UMask=0077\nNoNewPrivileges=yes")
+	credentials(line, o)
 	sandbox(line, o)
 	line("\n[Install]\nWantedBy=%s", wanted)
 	body := b.String()

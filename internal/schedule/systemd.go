@@ -24,6 +24,9 @@ type UnitOptions struct {
 	Stream bool
 	// SharedTmp is true where the server's socket is in a folder for temporary files.
 	SharedTmp bool
+	// Credentials are the names of the secrets that systemd hands to each service, from
+	// /etc/credstore or /run/credstore. They may be in any order, and repeat.
+	Credentials []string
 	// Now is the moment from which on changes of the clock are looked for.
 	Now time.Time
 }
@@ -55,6 +58,9 @@ func Units(plan []Entry, h Host, o UnitOptions) (files []File, notes []Note, err
 		if !printable(dir) || !strings.HasPrefix(dir, "/") {
 			return nil, nil, usage("choose another folder", "a folder that jobs write into has a line break in its path, or is not absolute")
 		}
+	}
+	if slices.ContainsFunc(o.Credentials, notCredential) {
+		return nil, nil, usage("write credential: and the name of a file in /etc/credstore", "a reference to a credential has a name that systemd does not take")
 	}
 	if o.Stream {
 		if err := checkStream(plan); err != nil {
@@ -126,8 +132,23 @@ func service(e Entry, h Host, o UnitOptions) string {
 	}
 	line("TimeoutStopSec=60")
 	line("Nice=10\nUMask=0077\nNoNewPrivileges=%s", yesNo(!needsPrivileges(e, o)))
+	credentials(line, o)
 	sandbox(line, o)
 	return b.String()
+}
+
+// notCredential reports whether systemd takes no such name for a credential: it is that of a
+// file, without a colon.
+func notCredential(name string) bool {
+	return name == "" || name == "." || name == ".." || len(name) > 255 || !printable(name) || strings.ContainsAny(name, `/\: `)
+}
+
+// credentials writes which credentials a service gets. A line without a path has systemd look
+// in its stores; a service without one of them starts, and says what lacks.
+func credentials(line func(format string, args ...any), o UnitOptions) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(o.Credentials))) {
+		line("LoadCredential=%s", strings.ReplaceAll(name, "%", "%%"))
+	}
 }
 
 // sandbox writes as which account a service runs and what it may do, where it is the

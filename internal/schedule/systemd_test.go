@@ -55,9 +55,9 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 		e.Name, e.Databases, e.Args = "hostile", []string{`a"b\`, "%h", "$x", "; rm"}, args(`label:q=100% $HOME 'x'`)
 	}))
 	for name, o := range map[string]schedule.UnitOptions{
-		"system": {Stream: true, RunAs: "daemon", Writable: []string{dir, `/srv/it's "100%" x`}, StateHome: true},
+		"system": {Stream: true, RunAs: "daemon", Writable: []string{dir, `/srv/it's "100%" x`}, StateHome: true, Credentials: []string{"dbpw", `100%h'"$x`}},
 		"root":   {SharedTmp: true},
-		"user":   {User: true, Stream: true},
+		"user":   {User: true, Stream: true, Credentials: []string{"dbpw"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.Now = noon()
@@ -246,7 +246,8 @@ func TestUnitsThatCannotBe(t *testing.T) {
 	if _, _, err := schedule.Units([]schedule.Entry{entry(t, schedule.JobBackup, nil)}, quoted, schedule.UnitOptions{Now: noon()}); pgmedic.KindOf(err) != pgmedic.KindUsage {
 		t.Errorf("a quote in the path of the program: %v", err)
 	}
-	for _, o := range []schedule.UnitOptions{{RunAs: "a\nExecStart=x"}, {Writable: []string{"/x\ny"}}, {Writable: []string{"x"}}} {
+	for _, o := range []schedule.UnitOptions{{RunAs: "a\nExecStart=x"}, {Writable: []string{"/x\ny"}}, {Writable: []string{"x"}},
+		{Credentials: []string{"a\nExecStart=x"}}, {Credentials: []string{"a:/etc/shadow"}}, {Credentials: []string{"../x"}}, {Credentials: []string{""}}} {
 		o.Now = noon()
 		if _, _, err := schedule.Units([]schedule.Entry{entry(t, schedule.JobBackup, nil)}, host("/x.yaml", time.UTC), o); pgmedic.KindOf(err) != pgmedic.KindUsage {
 			t.Errorf("%v: %v", o, err)
@@ -304,5 +305,24 @@ func TestStreamService(t *testing.T) {
 	}
 	if _, _, err := schedule.Units(taken, h, schedule.UnitOptions{Now: noon()}); err != nil {
 		t.Errorf("without a stream the name is free: %v", err)
+	}
+}
+
+// TestCredentialsOfUnits: each service is handed all credentials, in an order that does not
+// change the unit, and no timer is.
+func TestCredentialsOfUnits(t *testing.T) {
+	plan := []schedule.Entry{entry(t, schedule.JobBackup, nil)}
+	for _, user := range []bool{false, true} {
+		o := schedule.UnitOptions{User: user, Now: noon(), Stream: true, Credentials: []string{"phrase", "100%h", "dbpw", "phrase"}}
+		files, _, err := schedule.Units(plan, host("/x.yaml", time.UTC), o)
+		if err != nil || len(files) != 3 {
+			t.Fatalf("%d files, %v", len(files), err)
+		}
+		for _, f := range files {
+			want := "\nLoadCredential=100%%h\nLoadCredential=dbpw\nLoadCredential=phrase\n"
+			if isService := strings.HasSuffix(f.Name, ".service"); strings.Contains(f.Text, want) != isService || strings.Count(f.Text, "LoadCredential") != map[bool]int{true: 3}[isService] {
+				t.Errorf("user %v, %s:\n%s", user, f.Name, f.Text)
+			}
+		}
 	}
 }
