@@ -21,6 +21,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
@@ -306,6 +307,53 @@ func TestCluster(t *testing.T) {
 			wantRefused(t, o, pgmedic.KindNotFound, `has no database "nowhere"`, func(o *restore.Options) { o.Dump.Connects, o.Dump.Part = true, "nowhere" })
 		})
 	}
+}
+
+// TestClusterOfSeveral takes each database out of a dump of pg_dumpall of several: with its
+// own rows, though others have tables of the same name, and without the statements that
+// make the next one, which stand behind its end.
+func TestClusterOfSeveral(t *testing.T) {
+	scratchtest.EachComplete(t, func(t *testing.T, installation scratch.Installation) {
+		s := scratchtest.New(t, scratch.Options{BinDir: installation.BinDir})
+		fixture.Exec(t, s.DSN("postgres"), "CREATE ROLE ana", "CREATE TABLE patients (id int)", "INSERT INTO patients VALUES (1)")
+		rows := map[string]string{"alpha": "300", "beta": "500", `Dr. "Who"'s`: "7", "zeta": "900", "empty": "0"}
+		for database, n := range rows {
+			name := sqltext.QuoteIdent(database)
+			fixture.Exec(t, s.DSN("postgres"), "CREATE DATABASE "+name+" OWNER ana", "ALTER DATABASE "+name+" SET work_mem TO '5MB'", "ALTER ROLE ana IN DATABASE "+name+" SET search_path TO 'a;b', c",
+				"GRANT CONNECT ON DATABASE "+name+" TO ana", "COMMENT ON DATABASE "+name+` IS E'a;\n\\connect alpha\n--\n-- PostgreSQL database dump complete\n--\n'`)
+			fixture.Exec(t, s.DSN(database), "CREATE TABLE patients (id int)", "INSERT INTO patients SELECT generate_series(1, "+n+")",
+				"CREATE TABLE "+sqltext.QuoteIdent("only in "+database)+" (id int)", "CREATE SEQUENCE numbers", "SELECT setval('numbers', 1 + "+n+")")
+		}
+		rows["postgres"] = "1"
+		// A name that has to be quoted changes how pg_dumpall connects, and only where it is.
+		for option, args := range map[string][]string{"plain": {`--exclude-database="Dr"*`}, "clean": {"--clean"}, "inserts": {"--inserts"}} {
+			dump := run(t, nil, filepath.Join(s.BinDir(), "pg_dumpall"), append(args, "-d", s.DSN("postgres"), "--exclude-database=made*")...)
+			for database, n := range rows {
+				if (option == "plain") == strings.HasPrefix(database, "Dr") {
+					continue
+				}
+				t.Run(option+" "+database, func(t *testing.T) {
+					into := "made " + option + database
+					part := func(o *restore.Options) { o.Dump.Connects, o.Dump.Part = true, database }
+					o := options(t, write(t, dump))
+					done, err := bringBack(t, s, o, into, part)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if missing := restore.Missing(done.Checks); done.Incomplete || len(missing) > 0 {
+						t.Errorf("incomplete: %q", missing)
+					}
+					fixture.WantSame(t, "rows", []string{n}, fixture.Query[string](t, s.DSN(into), "SELECT count(*)::text FROM patients"))
+					copied := fixture.Place{Server: s, Database: into}
+					fixture.WantSame(t, "contents", content(t, fixture.Place{Server: s, Database: database}), content(t, copied))
+				})
+			}
+			// What stands between an end and the next database is not lost without a word.
+			edited := bytes.Replace(dump, []byte("\nCREATE DATABASE beta "), []byte("\nCREATE TABLE late ();\nCREATE DATABASE beta "), 1)
+			_, err := bringBack(t, s, options(t, write(t, edited)), "made edited", func(o *restore.Options) { o.Dump.Connects, o.Dump.Part = true, "alpha" })
+			fixture.WantKind(t, err, pgmedic.KindIntegrity, "does not end as pg_dump ends a dump")
+		}
+	})
 }
 
 // TestClusterGlobals makes the roles of a dump of pg_dumpall first, on a server that lacks

@@ -29,6 +29,12 @@ var (
 		`(BEGIN|COMMIT);\z|REFRESH MATERIALIZED VIEW |(ALTER|COMMENT ON|SECURITY LABEL FOR (\w+|"([^"]|"")+") ON) LARGE OBJECT |(GRANT|REVOKE) .* ON LARGE OBJECT )`)
 	labelStatement  = regexp.MustCompile(`\ASECURITY LABEL `)
 	alwaysStatement = regexp.MustCompile(`(?s)\AALTER EVENT TRIGGER .* ENABLE ALWAYS;\z`)
+	// otherDatabase is what pg_dumpall writes between a database's part and the \connect to
+	// the next: settings, and what drops and makes that one. A setting may be this one's,
+	// too, so it is held until the \connect comes.
+	otherDatabase = regexp.MustCompile(`(?s)\A(SET \w+ = [^;()]*;\z|SET SESSION AUTHORIZATION |SELECT pg_catalog\.set_config\('search_path', '', false\);\z|` +
+		`(CREATE|ALTER|DROP|COMMENT ON) DATABASE |SECURITY LABEL FOR (\w+|"([^"]|"")+") ON DATABASE |(GRANT|REVOKE) [A-Z ,]+ ON DATABASE |` +
+		`ALTER ROLE (\w+|"([^"]|"")+") IN DATABASE |UPDATE pg_catalog\.pg_database SET datistemplate = false WHERE datname = E?'([^']|'')*';\z)`)
 	leadingComments = regexp.MustCompile(`\A(\s*--[^\n]*\n)*\s*`)
 )
 
@@ -47,15 +53,22 @@ func (s *Script) passOn(b byte, ends bool) {
 	s.held = append(s.held, b)
 	if !ends {
 		if s.passing = len(s.held) > maxHeld; s.passing {
+			s.behind = false
 			s.release()
 		}
 		return
 	}
-	before := len(leadingComments.Find(s.held))
-	switch statement := s.held[before:]; {
-	case s.Without.leaves(statement):
+	before := s.next + len(leadingComments.Find(s.held[s.next:]))
+	statement := s.held[before:]
+	leaves := s.Without.leaves(statement)
+	if s.behind && s.toNext(statement, leaves) {
+		return
+	}
+	switch {
+	case leaves:
 		s.leaving = s.Rows.pending != ""
-		s.held = append(s.held[:0], '\n')
+		s.out.Write(s.held[:s.next])
+		s.held, s.next = append(s.held[:0], '\n'), 0
 	case alwaysStatement.Match(statement):
 		s.last = append(append(s.last, statement...), '\n')
 		s.held = s.held[:before]
@@ -65,10 +78,26 @@ func (s *Script) passOn(b byte, ends bool) {
 	}
 }
 
-// release passes on what is held.
+// toNext holds a statement that pg_dumpall writes behind Database's part, until the \connect
+// comes. After any other the part has not ended, and what was held is part of it.
+func (s *Script) toNext(statement []byte, leaves bool) bool {
+	s.behind = otherDatabase.Match(statement)
+	s.ended = s.behind
+	if !s.behind {
+		return false
+	}
+	if leaves {
+		s.held = append(s.held[:s.next], '\n')
+	}
+	s.next = len(s.held)
+	return true
+}
+
+// release passes on what is held. If that is what only a \connect may follow, none came.
 func (s *Script) release() {
+	s.ended = s.ended && s.next == 0
 	s.out.Write(s.held)
-	s.held = s.held[:0]
+	s.held, s.next = s.held[:0], 0
 }
 
 // passRows passes a table's rows on, or leaves them out with their statement.

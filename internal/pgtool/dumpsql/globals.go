@@ -105,6 +105,9 @@ func readGlobals(r io.Reader, cluster bool) (script GlobalsScript, err error) {
 			ended = ended || cluster && len(script.Statements) > 0
 		case `\restrict`, `\unrestrict`: // for psql alone
 		default:
+			if cluster && name == `\encoding` { // ahead of a \connect
+				return
+			}
 			unknown("a command of psql")
 		}
 	}
@@ -128,6 +131,11 @@ func readGlobals(r io.Reader, cluster bool) (script GlobalsScript, err error) {
 		}
 		// Of the session, which can write; and of databases, whose own backups have it.
 		if tokens.is(0, "SET", "default_transaction_read_only") || tokens.is(0, "SET", "standard_conforming_strings") || tokens.is(0, "ALTER", "ROLE") && tokens.is(3, "IN", "DATABASE") {
+			continue
+		}
+		// Of the databases, which --clean and versions before 11 write among the roles, and what
+		// --clean drops.
+		if cluster && (otherDatabase.MatchString(tokens.sql()+";") || tokens.is(0, "DROP", "ROLE") || tokens.is(0, "DROP", "TABLESPACE")) {
 			continue
 		}
 		if s, known := tokens.global(); known {

@@ -142,8 +142,11 @@ func TestClusterGlobals(t *testing.T) {
 		made    int
 		refused bool
 	}{
-		"to the databases":     {head + "\\connect template1\nCREATE ROLE c;\n" + long, 2, false},
-		"roles alone":          {head, 2, false},
+		"to the databases": {head + "\\connect template1\nCREATE ROLE c;\n" + long, 2, false},
+		"roles alone":      {head, 2, false},
+		"clean": {"DROP DATABASE IF EXISTS wards;\nDROP TABLESPACE IF EXISTS fast;\nDROP ROLE IF EXISTS a;\n" + head + preamble +
+			"UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = 'template1';\nREVOKE CONNECT,TEMPORARY ON DATABASE wards FROM PUBLIC;\n\\encoding SQL_ASCII\n" +
+			"\\connect -reuse-previous=on \"dbname='a b'\"\nCREATE ROLE c;\n", 2, false},
 		"no end within bounds": {head + long, 0, true},
 	} {
 		script, err := dumpsql.ReadClusterGlobals(strings.NewReader(test.text))

@@ -34,6 +34,7 @@ type RowCounter struct {
 	OnCall func(statement []byte)
 
 	counts map[string]int64
+	muted  bool // what comes is not counted, and nothing is called for it
 	state  lexState
 	depth  int    // of nested block comments
 	prev   byte   // the byte before, in normal state
@@ -147,7 +148,9 @@ func (c *RowCounter) rows(p []byte) []byte {
 		lineAt = len(all) - len(p)
 		n++
 	}
-	c.counts[c.table] += n
+	if !c.muted {
+		c.counts[c.table] += n
+	}
 	if c.to != nil {
 		c.pass(all[:len(all)-len(p)], lineAt, ended)
 	}
@@ -343,7 +346,7 @@ func begins(statement []byte, word string) bool {
 
 func (c *RowCounter) endStatement() {
 	c.ended = true
-	if c.OnCall != nil && !c.other && len(c.statement) > len(callWord) && begins(c.statement, callWord) {
+	if c.OnCall != nil && !c.muted && !c.other && len(c.statement) > len(callWord) && begins(c.statement, callWord) {
 		c.OnCall(c.statement)
 	}
 	if table, ok := copyTable(c.statement); ok && !c.other {
@@ -355,12 +358,15 @@ func (c *RowCounter) endStatement() {
 }
 
 func (c *RowCounter) startRows() {
+	c.table, c.pending = c.pending, ""
+	c.state, c.line = lexRows, c.line[:0]
+	if c.muted {
+		return
+	}
 	if c.counts == nil {
 		c.counts = map[string]int64{}
 	}
-	c.table, c.pending = c.pending, ""
 	c.counts[c.table] += 0
-	c.state, c.line = lexRows, c.line[:0]
 	if c.OnRows != nil {
 		c.to = c.OnRows(c.table, copyColumns(c.statement))
 	}

@@ -21,7 +21,7 @@ import (
 // What makes an event trigger fire in every session comes last: pg_dump writes it
 // before it refreshes materialized views, and the trigger would fire for those.
 type Script struct {
-	// Rows counts what passes, or would.
+	// Rows counts what passes, or would; nothing of another database than Database.
 	Rows RowCounter
 	// Without is what does not.
 	Without Without
@@ -46,10 +46,13 @@ type Script struct {
 	found     bool   // one named Database
 	comment   []byte // of one line
 	ended     bool   // by pg_dump's mark, and no statement has come since
+	behind    bool   // the mark ended Database's part, and only otherDatabase has come since
+	next      int    // how much of held is statements of otherDatabase
 }
 
 // Ended reports whether what passed ended as pg_dump ends a dump, with a comment that
-// says so and no statement behind it.
+// says so and no statement behind it. What pg_dumpall writes behind Database's part to
+// make the next database is no such statement, and does not pass.
 func (s *Script) Ended() bool { return s.ended }
 
 // Found reports whether the part of Database was there, as far as was read.
@@ -106,10 +109,15 @@ func (c *CommandError) Error() string {
 var (
 	// commandName is the beginning of a command; what comes behind may be data.
 	commandName = regexp.MustCompile(`^\\([a-z_]{1,20}\+?|[!?])`)
-	// pg_dump writes names of other characters as a connection string in quotes.
+	// pg_dump writes names of other characters as a connection string in quotes, and an
+	// encoding for psql to read it by.
 	connectName   = regexp.MustCompile(`^\\connect ([A-Za-z0-9_.]+)\r?\n$`)
-	connectString = regexp.MustCompile(`^\\connect -reuse-previous=on "((?:[^"]|"")*)"\r?\n$`)
+	connectString = regexp.MustCompile(`^(?:\\encoding SQL_ASCII\r?\n)?\\connect -reuse-previous=on "((?:[^"]|"")*)"\r?\n$`)
 )
+
+// connectEncoding is that encoding. It is read with the \connect on the next line as one
+// command, because nowhere else does pg_dump write it.
+var connectEncoding = regexp.MustCompile(`^\\encoding SQL_ASCII\r?\n$`)
 
 // connection is the database that a command connects to.
 func connection(command []byte) (database string, ok bool) {
@@ -138,6 +146,8 @@ func (s *Script) connect(command []byte) bool {
 		return false
 	}
 	s.connected, s.found = name, s.found || name == s.Database
+	s.held = append(s.held[:0], s.held[s.next:]...)
+	s.behind, s.next = false, 0
 	if s.muted() {
 		s.release() // comments
 	}
@@ -156,7 +166,9 @@ func (s *Script) watchEnd(b byte) {
 		}
 	case len(s.comment) > 0:
 		// The first byte is the second dash.
-		s.ended = s.ended || string(bytes.TrimRight(s.comment[1:], "\r")) == endOfDump
+		if string(bytes.TrimRight(s.comment[1:], "\r")) == endOfDump {
+			s.ended, s.behind = true, s.Database != "" && !s.Rows.other && len(s.Rows.statement) == 0
+		}
 		s.comment = s.comment[:0]
 	case s.Rows.other || len(s.Rows.statement) > 1: // a statement, or more than what may become a comment
 		s.ended = false
@@ -197,16 +209,20 @@ func (s *Script) filter(p []byte) {
 // step passes one byte on that is not of a table's rows.
 func (s *Script) step(b byte) {
 	inNormal := s.Rows.state == lexNormal
+	s.Rows.muted = s.muted()
 	s.Rows.lex(b)
 	switch {
 	case s.Rows.odd:
 		s.err = refusedText()
 	case s.Rows.meta || len(s.meta) > 0:
 		s.meta = append(s.meta, b)
-		if b != '\n' && len(s.meta) < 256 {
+		if (b != '\n' || connectEncoding.Match(s.meta)) && len(s.meta) < 256 {
 			return
 		}
 		if !ownCommand.Match(s.meta) && !s.connect(s.meta) {
+			if _, connects := connection(s.meta); connects {
+				s.meta = []byte(`\connect`) // not the encoding ahead of it
+			}
 			s.err = refusedCommand(s.meta...)
 			return
 		}
@@ -215,7 +231,7 @@ func (s *Script) step(b byte) {
 	case inNormal && b == '\\':
 		s.err = refusedCommand() // psql takes one in the middle of a statement, too
 	default:
-		if s.muted() {
+		if s.Rows.muted {
 			return
 		}
 		s.watchEnd(b)
