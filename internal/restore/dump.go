@@ -266,7 +266,11 @@ type dumped struct {
 // compareDump is Compare for a copy of a dump: it compares the numbers of rows with
 // those that were read, and reports what can't be known.
 func (o *Options) compareDump(ctx context.Context, loaded *Loaded) ([]pgmedic.Check, error) {
-	checks := append(slices.Clone(o.Dump.Checks), pgmedic.Check{Name: "whole", Outcome: pgmedic.OutcomeOK, Detail: "read to its end, which is as pg_dump ends a dump"})
+	whole := pgmedic.Check{Name: "whole", Outcome: pgmedic.OutcomeOK, Detail: "read to its end, which is as pg_dump ends a dump"}
+	if o.Dump.Part != "" {
+		whole.Detail = "its part of the dump was read to the end, which is as pg_dump ends one; whether the other databases' parts are whole was not checked"
+	}
+	checks := append(slices.Clone(o.Dump.Checks), whole)
 	p, ok := loaded.loader.(*plain)
 	if !ok {
 		return nil, errors.New("restore: a dump is loaded as a plain backup is")

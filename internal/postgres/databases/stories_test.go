@@ -1,14 +1,17 @@
 package databases_test
 
 import (
+	"crypto/rand"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestStoriesWhileDatabasesGo lists databases with a snapshot in which one is that
@@ -45,6 +48,24 @@ func TestStoriesWhileDatabasesGo(t *testing.T) {
 				t.Errorf("%d stories, want none", n)
 			}
 		})
+	}
+}
+
+// TestNamelessInAnotherEncoding: a name that is not in the encoding of the database that is
+// asked keeps the others from nobody.
+func TestNamelessInAnotherEncoding(t *testing.T) {
+	conn := postgrestest.Connect(t, postgrestest.Parse(t, server.DSN("postgres")))
+	raw := "raw_" + strings.ToLower(rand.Text()[:10])
+	postgrestest.Run(t, conn, "CREATE DATABASE "+raw+" TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+	for _, name := range []string{raw + "_\xf1o", raw + "_ours"} {
+		fixture.Exec(t, server.DSN(raw), `CREATE DATABASE "`+name+`" TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	}
+	got, err := databases.Nameless(t.Context(), conn, raw+"_ours", nil)
+	for _, name := range []string{raw + "_\xf1o", raw + "_ours"} { // which other tests would have to read
+		fixture.Exec(t, server.DSN(raw), `DROP DATABASE "`+name+`"`)
+	}
+	if err != nil || !slices.Equal(got, []string{raw + "_ours"}) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
