@@ -6,7 +6,7 @@ import (
 )
 
 // credentialScheme begins the reference to a credential that systemd hands to a service.
-const credentialScheme = "credential:"
+const credentialScheme = "credential:" //nolint:gosec // where one is kept
 
 // Credential is a reference to a credential that systemd hands to a service.
 type Credential struct {

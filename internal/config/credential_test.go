@@ -25,13 +25,13 @@ notifications:
     - {name: hook, type: webhook, url: credential:hook, secret: ["credential:new", "credential:old"]}
     - {name: mail, type: email, to: a@clinic.example, smtp: credential:smtp}
 `)
-	env := "AWS_ACCESS_KEY_ID=AKIDEXAMPLE\nAWS_SECRET_ACCESS_KEY=credential:aws\nBACKUP_ENCRYPTION_KEY=\n"
+	lines := []string{"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=credential:aws", "BACKUP_ENCRYPTION_KEY="}
 	for _, k := range config.Keys() {
 		if k.Secret && k.Env != "" && k.Env != "BACKUP_ENCRYPTION_KEY" && k.Env != "PGMEDIC_PING_BACKUP" {
-			env += k.Env + "=credential:" + strings.ToLower(k.Env) + "\n"
+			lines = append(lines, k.Env+"=credential:"+strings.ToLower(k.Env))
 		}
 	}
-	write(t, dir, ".env", env)
+	write(t, dir, ".env", strings.Join(lines, "\n")+"\n")
 	cfg := load(t, config.Options{Dir: dir, Environ: []string{"AWS_SESSION_TOKEN=credential:no-job-has-it"}})
 	got := map[string]string{}
 	for _, c := range cfg.Credentials() {
@@ -64,10 +64,8 @@ func TestEnvFileWarnsOfAWSNames(t *testing.T) {
 	read := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_S3_BUCKET"}
 	unread := []string{"AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_STS", "AWS_REGON"}
-	text := "DB_PASSWORD=env:AWS_OF_DATABASE\nAWS_OF_DATABASE=x\nAWS_EMPTY=\nAWS_MAX_ATTEMPTS=9\n"
-	for _, name := range slices.Concat(read, unread) {
-		text += name + "=x\n"
-	}
+	text := "DB_PASSWORD=env:AWS_OF_DATABASE\nAWS_OF_DATABASE=x\nAWS_EMPTY=\nAWS_MAX_ATTEMPTS=9\n" +
+		strings.Join(slices.Concat(read, unread), "=x\n") + "=x\n"
 	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func TestFaultsOfEachType(t *testing.T) {
 		429: {want: notify.OutcomeKept, tries: 3, words: "could not take the message (429)"},
 		503: {want: notify.OutcomeKept, tries: 3, words: "could not take the message (503)"},
 	} {
-		faults[fmt.Sprint(status)] = func(svc *service) fault {
+		faults[strconv.Itoa(status)] = func(svc *service) fault {
 			svc.answer(status)
 			return fault{svc.URL, f.want, f.tries, f.words}
 		}
