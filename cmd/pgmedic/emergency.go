@@ -208,7 +208,7 @@ func (cmd *emergencyCommand) run(ctx context.Context) error {
 // checkFlags reads the flags.
 func (cmd *emergencyCommand) checkFlags() error {
 	cmd.facts.Now = cmd.now()
-	cmd.facts.Table, cmd.facts.Maintenance = cmd.flags.table, cmd.cfg.Database.MaintenanceDatabase
+	cmd.facts.Table = cmd.flags.table
 	if len(cmd.args) > 1 {
 		cmd.facts.Database = cmd.args[1]
 	}

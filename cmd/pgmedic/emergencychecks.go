@@ -100,6 +100,7 @@ func (cmd *emergencyCommand) checkServer(ctx context.Context) *reading.Reading {
 		}
 		return nil
 	}
+	f.Maintenance = cmd.cfg.Database.MaintenanceDatabase
 	t, err := cmd.servers.target()
 	if err != nil {
 		return unreached(err)
