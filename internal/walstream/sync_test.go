@@ -26,12 +26,26 @@ import (
 	"github.com/pgmedic/pgmedic/internal/walstream"
 )
 
-// wait has commits of the server wait for the spool from now on.
+// wait has commits of the server wait for the spool from now on. There must be none yet.
 func (b *bench) wait() {
 	b.t.Helper()
 	b.run("ALTER SYSTEM SET synchronous_standby_names = '"+walstream.SyncName+"'", "SELECT pg_reload_conf()")
-	postgrestest.Eventually(b.t, "the server has read its settings", func() bool {
-		return b.query("SHOW synchronous_standby_names") == walstream.SyncName
+	// Sessions know the setting before the checkpointer has them wait.
+	postgrestest.Eventually(b.t, "commits wait", func() bool {
+		committed, waits := b.commit(1), false
+		postgrestest.Eventually(b.t, "a commit waits, or does not", func() bool {
+			select {
+			case <-committed:
+				return true
+			default:
+			}
+			waits = b.query("SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1"
+			return waits
+		})
+		if waits {
+			<-committed
+		}
+		return waits
 	})
 }
 
