@@ -39,11 +39,7 @@ func newSyncBench(t *testing.T, major int) *syncBench {
 	b.stream = b.sync()
 	b.wantStreaming()
 	b.physical(0)
-	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'pgmedic_sync'")
-	b.sql("SELECT pg_reload_conf()")
-	eventually(t, time.Minute, "commits wait for the spool", func() bool {
-		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync' AND sync_state = 'sync'") == "1"
-	})
+	b.commitsWait()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -56,6 +52,45 @@ func newSyncBench(t *testing.T, major int) *syncBench {
 	})
 	t.Cleanup(b.stop)
 	return b
+}
+
+// commitsWait has commits wait for the stream, which runs. First they wait for nobody, because
+// sessions know the setting before the checkpointer has them wait, and only who waits shows it.
+func (b *walBench) commitsWait() {
+	b.t.Helper()
+	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	b.sql("SELECT pg_reload_conf()")
+	eventually(b.t, time.Minute, "commits wait", func() bool {
+		conn, err := pgx.Connect(b.t.Context(), b.server.DSN("postgres"))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(b.t.Context()) }()
+		done, waits := make(chan error, 1), false
+		go func() {
+			_, err := conn.Exec(b.t.Context(), "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'pgmedic', '')")
+			done <- err
+		}()
+		eventually(b.t, time.Minute, "a commit waits, or does not", func() bool {
+			select {
+			case err := <-done:
+				done <- err
+				return true
+			default:
+			}
+			waits = b.ask("SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1"
+			return waits
+		})
+		if err := <-done; err != nil {
+			b.t.Fatal(err)
+		}
+		return waits
+	})
+	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'pgmedic_sync'")
+	b.sql("SELECT pg_reload_conf()")
+	eventually(b.t, time.Minute, "commits wait for the spool", func() bool {
+		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync' AND sync_state = 'sync'") == "1"
+	})
 }
 
 // sync starts a stream with a spool.
@@ -322,11 +357,7 @@ func TestWALSync(t *testing.T) {
 	b.wantCheck(all, "wal spool", "is not encrypted")
 	stream := b.start("wal", "stream", "--max-delay", "1h")
 	b.wantStreaming()
-	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'pgmedic_sync'")
-	b.sql("SELECT pg_reload_conf()")
-	eventually(t, time.Minute, "commits wait for the spool", func() bool {
-		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync' AND sync_state = 'sync'") == "1"
-	})
+	b.commitsWait()
 	b.sql("INSERT INTO ledger VALUES (1, 'x')")
 	end := b.ask("SELECT pg_current_wal_flush_lsn()::text")
 	all, _ = b.checked()
