@@ -202,7 +202,8 @@ func runKilled(t *testing.T, k killing) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledHelper$")
-	cmd.Env = append(os.Environ(), killedVariable+"="+string(text))
+	// What it makes goes with this test's: it removes nothing.
+	cmd.Env = append(os.Environ(), killedVariable+"="+string(text), "TMPDIR="+t.TempDir())
 	cmd.WaitDelay = 10 * time.Second
 	said, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
