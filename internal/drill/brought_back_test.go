@@ -40,6 +40,11 @@ func TestSoundBackupsAreProven(t *testing.T) {
 			"CREATE TABLE u (a int)", "CREATE INDEX u_a ON u (a)", "COMMENT ON INDEX u_a IS 'left behind'",
 			"UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = 'u_a'::regclass",
 		},
+		"an index of a partitioned table that lacks a partition's": {
+			"CREATE TABLE m (id int) PARTITION BY RANGE (id)", "CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (0) TO (100)",
+			"CREATE TABLE m2 PARTITION OF m FOR VALUES FROM (100) TO (200)", "CREATE INDEX m_id ON ONLY m (id)", "CREATE INDEX m1_id ON m1 (id)",
+			"ALTER INDEX m_id ATTACH PARTITION m1_id",
+		},
 		"a comment on an inherited check of a child": {
 			"CREATE TABLE p (a int, CONSTRAINT pos CHECK (a > 0))", "CREATE TABLE k () INHERITS (p)", "COMMENT ON CONSTRAINT pos ON k IS 'on the child'",
 			"COMMENT ON CONSTRAINT pos ON p IS 'kept'", "COMMENT ON COLUMN k.a IS 'x'",

@@ -132,7 +132,8 @@ func TestChecks(t *testing.T) {
 // TestSeededDamage damages the copy between the load and the checks, in ways
 // that leave the number of rows and all definitions as they are.
 func TestSeededDamage(t *testing.T) {
-	dsn := patients(t)
+	dsn := patients(t, "CREATE TABLE visits (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+		"CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM (0) TO (100)")
 	c, b, _ := take(t, dsn, backup.Parallel{Jobs: 2})
 	for name, tt := range testkit.Some(t, 2, map[string]struct {
 		damage func(t *testing.T, p private, dsn string)
@@ -170,6 +171,10 @@ func TestSeededDamage(t *testing.T) {
 		"an index that is not valid": {func(t *testing.T, _ private, dsn string) {
 			fixture.Exec(t, dsn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.patients_pkey'::regclass")
 		}, "schema: index public.patients_pkey missing"},
+		// What two sessions that attach indexes at once on two levels can leave behind.
+		"an index of a partitioned table that is not valid": {func(t *testing.T, _ private, dsn string) {
+			fixture.Exec(t, dsn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.visits_pkey'::regclass")
+		}, "constraints: indexes that the server does not hold valid: public.visits_pkey"},
 		"a definition": {func(t *testing.T, _ private, dsn string) {
 			fixture.Exec(t, dsn, "ALTER TABLE public.patients DROP CONSTRAINT patients_pkey")
 		}, "schema: "},

@@ -85,7 +85,7 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if scope := s.Backup.Scope; scope != nil {
 		leftOut = scope.LeftOutForeignKeys
 	}
-	rest, triggers, err := pgtool.PostDataLists(ctx, p.tool, schema, dir, leftOut)
+	parts, err := pgtool.PostDataParts(ctx, p.tool, schema, dir, leftOut)
 	if err != nil {
 		return err
 	}
@@ -93,13 +93,18 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	archive.Section, archive.Jobs, archive.List = "post-data", jobs, rest
+	archive.Section = "post-data"
 	err = s.Step("indexes", func() error {
-		if err := section(); err != nil || triggers == "" {
-			return err
+		for _, part := range parts {
+			archive.List, archive.Jobs = part.List, jobs
+			if part.Alone {
+				archive.Jobs = 1
+			}
+			if err := section(); err != nil {
+				return err
+			}
 		}
-		archive.Jobs, archive.List = 1, triggers
-		return section()
+		return nil
 	})
 	if err != nil {
 		return err
