@@ -30,7 +30,10 @@ func TestAttachesAlone(t *testing.T) {
 		"COMMENT ON CONSTRAINT fk_a_fkey ON fk IS 'kept'",
 		"CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'",
 		"CREATE TRIGGER tr BEFORE INSERT ON fk FOR EACH ROW EXECUTE FUNCTION f()",
-		"INSERT INTO pk SELECT generate_series(0, 39)", "INSERT INTO fk SELECT a FROM pk")
+		"INSERT INTO pk SELECT generate_series(0, 39)", "INSERT INTO fk SELECT a FROM pk",
+		// To be refreshed it needs the key to be valid, of which its entry says nothing.
+		"CREATE FUNCTION admit() RETURNS int LANGUAGE sql AS 'INSERT INTO public.pk VALUES (0) ON CONFLICT (a) DO NOTHING; SELECT 1'",
+		"CREATE MATERIALIZED VIEW m AS SELECT admit()")
 	c := fixture.NewCatalog(t)
 	o := fixture.BackupOptions(t, source.DSN(), c)
 	o.Method = backup.Parallel{Jobs: 2}
@@ -50,6 +53,9 @@ func TestAttachesAlone(t *testing.T) {
 	}
 	if err := done.Degraded(); err != nil {
 		t.Error(err)
+	}
+	if got := fixture.Query[int64](t, own.DSN(into.Into), "SELECT count(*) FROM m")[0]; got != 1 {
+		t.Errorf("%d rows in the materialized view", got)
 	}
 	log, err := own.Log()
 	if err != nil {

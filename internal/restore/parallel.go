@@ -95,7 +95,12 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	}
 	archive.Section = "post-data"
 	err = s.Step("indexes", func() error {
-		for _, part := range parts {
+		for i, part := range parts {
+			if i > 0 { // what needed the part before it, and did not say so
+				if err := l.refusedAgain(ctx); err != nil {
+					return err
+				}
+			}
 			archive.List, archive.Jobs = part.List, jobs
 			if part.Alone {
 				archive.Jobs = 1

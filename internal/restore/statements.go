@@ -207,6 +207,14 @@ func (l *statementLoader) entriesAgain(ctx context.Context, tool pgtool.Tool, ar
 	if err := errors.Join(err, script.Close()); err != nil {
 		return err
 	}
+	return l.refusedAgain(ctx)
+}
+
+// refusedAgain is definitionsAgain in the middle of a dump.
+func (l *statementLoader) refusedAgain(ctx context.Context) error {
+	if len(l.refused) == 0 {
+		return nil
+	}
 	if err := l.definitionsAgain(ctx); err != nil {
 		return err
 	}
