@@ -3,6 +3,7 @@ package monitor_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,6 +254,37 @@ func testATableNeverVacuumedIsFoundAndVacuumed(t *testing.T, dsn string) {
 	}
 	paste(t, conn, comes(t, "table-never-vacuumed", `public."Log"`, findings).Fix)
 	goes(t, "table-never-vacuumed", `public."Log"`, findings)
+}
+
+func testAnIndexInvalidByItsMarkIsFoundAndSetRight(t *testing.T, dsn string) {
+	conn := connect(t, dsn)
+	exec(t, conn, "CREATE SCHEMA "+odd, "SET search_path = "+odd,
+		`CREATE TABLE "T" (id int NOT NULL) PARTITION BY RANGE (id)`,
+		"CREATE TABLE t1 PARTITION OF \"T\" FOR VALUES FROM (0) TO (10)",
+		"CREATE TABLE t2 PARTITION OF \"T\" FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id)",
+		"CREATE TABLE t21 PARTITION OF t2 FOR VALUES FROM (10) TO (20)",
+		// One that lacks a partition's is somebody's unfinished work.
+		`CREATE INDEX begun ON ONLY "T" (id)`, "CREATE INDEX begun1 ON t1 (id)", "ALTER INDEX begun ATTACH PARTITION begun1",
+		`CREATE UNIQUE INDEX "Whole key" ON "T" (id)`,
+		`UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"Whole key"'::regclass`)
+	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
+	const insert = `INSERT INTO "T" VALUES (1) ON CONFLICT (id) DO NOTHING`
+	if _, err := conn.Exec(t.Context(), insert); err == nil {
+		t.Error("ON CONFLICT was not refused, as the finding says")
+	}
+	f := mustFind(t, findings(), "index-partitioned-invalid", odd+`."Whole key"`)
+	if slices.ContainsFunc(findings(), func(f pgmedic.Finding) bool { return strings.HasSuffix(f.Object, ".begun") }) {
+		t.Error("an index that lacks a partition's is found")
+	}
+	if major(t, conn) < 14 {
+		if f.Fix != "" {
+			t.Errorf("a fix that changes nothing: %s", f.Fix)
+		}
+		return
+	}
+	paste(t, conn, f.Fix)
+	goes(t, "index-partitioned-invalid", odd+`."Whole key"`, findings)
+	exec(t, conn, insert)
 }
 
 func testAnInvalidIndexIsFoundAndRebuilt(t *testing.T, dsn string) {

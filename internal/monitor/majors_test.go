@@ -41,6 +41,7 @@ func trials() []trial {
 		{name: "A table never analyzed is found and analyzed", run: testATableNeverAnalyzedIsFoundAndAnalyzed},
 		{name: "A table never vacuumed is found and vacuumed", run: testATableNeverVacuumedIsFoundAndVacuumed},
 		{name: "An invalid index is found and rebuilt", run: testAnInvalidIndexIsFoundAndRebuilt},
+		{name: "An index that is invalid by its mark alone is found and set right", run: testAnIndexInvalidByItsMarkIsFoundAndSetRight},
 		{name: "Needless indexes are found and dropped", run: testNeedlessIndexesAreFoundAndDropped},
 		{name: "A missing index is found and built", run: testAMissingIndexIsFoundAndBuilt},
 		{name: "Slow statements are found", run: testSlowStatementsAreFound},

@@ -47,7 +47,7 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 		"sequences":           len(r.Limits.Sequences) != 1 || r.Limits.SequencesTotal != 1 || r.Limits.Sequences[0].Limit != 1<<31-1 || r.Limits.Sequences[0].LastValue != 1000,
 		"bloat":               len(r.Tables.Items) != 1 || r.Tables.Items[0].Bloat == nil,
 		"vacuums":             r.Tables.Vacuums == nil,
-		"indexes":             r.Indexes.Total != 2 || len(r.Indexes.Largest) != 2 || len(r.Indexes.Unused) != 1 || r.Indexes.Invalid == nil || r.Indexes.Redundant == nil,
+		"indexes":             r.Indexes.Total != 2 || len(r.Indexes.Largest) != 2 || len(r.Indexes.Unused) != 1 || r.Indexes.Invalid == nil || r.Indexes.InvalidPartitioned == nil || r.Indexes.Redundant == nil,
 		"an index's age":      r.Indexes.Largest[0].ChangedAt == nil,
 		"statements":          r.Statements == nil || len(r.Statements.Items) == 0 || r.Statements.Max != 5000 || r.Statements.ExecSeconds <= 0,
 		"what statements did": !seenRecently(r),

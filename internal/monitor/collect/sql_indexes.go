@@ -61,6 +61,28 @@ where r.by_bytes <= $1 or r.unused and r.by_unused <= $2 or not r.indisvalid and
 order by r.bytes desc, schema, name`
 }
 
+// sqlInvalidPartitioned finds $1 indexes of partitioned tables that are invalid although
+// none of the table's partitions lacks a valid one of its own.
+const sqlInvalidPartitioned = `
+select i.indexrelid as oid, n.nspname::text as schema, c.relname::text as name, tn.nspname::text as table_schema, t.relname::text as table,
+       i.indisunique as unique, own.nspname::text as partition_schema, own.relname::text as partition
+from pg_index i
+join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
+join pg_class t on t.oid = i.indrelid join pg_namespace tn on tn.oid = t.relnamespace
+cross join lateral (
+  select xn.nspname, x.relname
+  from pg_inherits a join pg_class x on x.oid = a.inhrelid join pg_namespace xn on xn.oid = x.relnamespace
+  where a.inhparent = i.indexrelid order by x.oid limit 1
+) own
+where c.relkind = 'I' and not i.indisvalid and c.relpersistence <> 't' and ` + userSchemas + `
+  and not exists (
+    select from pg_inherits p
+    where p.inhparent = i.indrelid and not exists (
+      select from pg_inherits a join pg_index x on x.indexrelid = a.inhrelid
+      where a.inhparent = i.indexrelid and x.indrelid = p.inhrelid and x.indisvalid))
+order by i.indisunique desc, 2, 3
+limit $1`
+
 // When an index was last scanned, by version.
 const (
 	lastScan12 = `null::timestamptz`

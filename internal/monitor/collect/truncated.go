@@ -30,6 +30,7 @@ func truncated(r *reading.Reading) (full []string) {
 		add(reading.ListLargestIndexes, x.Total > len(x.Largest))
 		add(reading.ListUnusedIndexes, x.UnusedTotal > len(x.Unused))
 		add(reading.ListInvalidIndexes, len(x.Invalid) >= indexesShown)
+		add(reading.ListInvalidPartitioned, len(x.InvalidPartitioned) >= indexesShown)
 		add(reading.ListRedundantIndexes, len(x.Redundant) >= indexesShown)
 	}
 	if s := r.Statements; s != nil {

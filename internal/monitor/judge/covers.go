@@ -64,6 +64,10 @@ func (c covering) covers(id string, found int) bool {
 		return c.holds(reading.ListUnusedIndexes, func() bool { return slices.ContainsFunc(c.of.Indexes.Unused, index) })
 	case "index-invalid":
 		return c.holds(reading.ListInvalidIndexes, func() bool { return slices.ContainsFunc(c.of.Indexes.Invalid, index) })
+	case "index-partitioned-invalid":
+		return c.holds(reading.ListInvalidPartitioned, func() bool {
+			return slices.ContainsFunc(c.of.Indexes.InvalidPartitioned, func(x reading.PartitionedIndex) bool { return of(x.Schema, x.Name) == c.object })
+		})
 	case "index-duplicate", "index-redundant":
 		return c.holds(reading.ListRedundantIndexes, func() bool {
 			return slices.ContainsFunc(c.of.Indexes.Redundant, func(p reading.IndexPair) bool { return index(p.Redundant) })

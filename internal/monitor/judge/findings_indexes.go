@@ -20,6 +20,9 @@ func (a *analysis) indexes() {
 	for _, x := range a.reading.Indexes.Invalid {
 		a.invalidIndex(x)
 	}
+	for _, x := range a.reading.Indexes.InvalidPartitioned {
+		a.invalidPartitionedIndex(x)
+	}
 	for _, p := range a.reading.Indexes.Redundant {
 		a.redundantIndex(p)
 	}
@@ -64,6 +67,30 @@ func (a *analysis) invalidIndex(x reading.Index) {
 		f.Risk = "It is the copy that a REINDEX CONCURRENTLY works with, and the index itself is there." + dropIndexRisk
 	}
 	a.add(x.EstimatedBytes, f)
+}
+
+// invalidPartitionedIndex judges an index that only the server's mark keeps from use.
+// Attaching an index again that is attached has been seen to set the mark right in 14.23,
+// 15.18, 16.14, 17.10 and 18.4, and not in 12.22 and 13.23.
+func (a *analysis) invalidPartitionedIndex(x reading.PartitionedIndex) {
+	f := pgmedic.Finding{
+		ID: "index-partitioned-invalid", Section: reading.SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
+		Summary: "It is marked invalid, although each partition has its part of it: two sessions that attached indexes at once, as a parallel " +
+			"pg_restore does, left it so.",
+		Evidence: []pgmedic.Evidence{evidenceText("table", sqltext.ReadableTable(x.TableSchema, x.Table))},
+	}
+	if x.Unique {
+		f.Summary += " Foreign keys to the table and ON CONFLICT are refused."
+	}
+	if a.reading.Server.VersionNum < 140000 {
+		f.Risk = "There is no fix to paste: before PostgreSQL 14 nothing sets the mark right but to make the index again, from the table at the top."
+		a.add(0, f)
+		return
+	}
+	f.Fix = fmt.Sprintf("ALTER INDEX %s ATTACH PARTITION %s;", sqltext.PrintableTable(x.Schema, x.Name), sqltext.PrintableTable(x.PartitionSchema, x.Partition))
+	f.Risk = "It is attached already: the server looks again at what each partition has, and changes the mark alone. It takes a moment, and an exclusive " +
+		"lock on that partition's index meanwhile. Where the mark stays, the server's minor release is too old to look again: update it first."
+	a.add(0, f)
 }
 
 // redundantIndex judges a pair of indexes of which one does the other's work.

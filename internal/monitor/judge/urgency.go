@@ -48,7 +48,7 @@ func idsByUrgency() map[Urgency][]string {
 		UrgencyCost: {
 			"cache-hit-low", "checkpoints-requested", "checksums-off", "database-kept", "deadlocks-seen",
 			"effective-cache-size", "foreign-key-without-index", "index-bloat", "index-duplicate", "index-invalid",
-			"index-missing", "index-redundant", "index-unused", "lock-waits-recurring", "passwords-md5",
+			"index-missing", "index-partitioned-invalid", "index-redundant", "index-unused", "lock-waits-recurring", "passwords-md5",
 			"random-page-cost-default", "replay-conflicts", "rescue-left", "restart-pending", "rollbacks-high",
 			"shared-buffers-size", "statement-heavy", "statement-new", "statement-regressed", "statement-slow",
 			"statements-evicted", "statements-not-tracked", "superuser-sessions", "table-bloat", "table-dead-tuples",

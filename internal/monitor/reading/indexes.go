@@ -88,6 +88,20 @@ type IndexPair struct {
 	Exact bool `json:"exact"`
 }
 
+// PartitionedIndex is the index of a partitioned table that the server holds invalid
+// although each partition has its own, attached and valid.
+type PartitionedIndex struct {
+	OID         uint32 `json:"oid"`
+	Schema      string `json:"schema"`
+	Name        string `json:"name"`
+	TableSchema string `json:"table_schema"`
+	Table       string `json:"table"`
+	Unique      bool   `json:"unique"`
+	// PartitionSchema and Partition name the index of one of the partitions.
+	PartitionSchema string `json:"partition_schema"`
+	Partition       string `json:"partition"`
+}
+
 // Bloat is how much of a table's file is estimated to be empty or dead.
 type Bloat struct {
 	Bytes int64 `json:"bytes"`

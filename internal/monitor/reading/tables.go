@@ -130,6 +130,8 @@ type Indexes struct {
 	// Invalid and Redundant are bounded to 50.
 	Invalid   []Index     `json:"invalid"`
 	Redundant []IndexPair `json:"redundant"`
+	// InvalidPartitioned is bounded to 50.
+	InvalidPartitioned []PartitionedIndex `json:"invalid_partitioned"`
 }
 
 // ForeignKey is a foreign key whose referencing columns no index supports. The

@@ -14,6 +14,7 @@ const (
 	ListLargestIndexes          = "indexes.largest"
 	ListUnusedIndexes           = "indexes.unused"
 	ListInvalidIndexes          = "indexes.invalid"
+	ListInvalidPartitioned      = "indexes.invalid_partitioned"
 	ListRedundantIndexes        = "indexes.redundant"
 	ListStatements              = "statements.items"
 )
