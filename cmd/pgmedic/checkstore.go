@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // checkStore does with the store what a backup will do.
@@ -38,7 +39,7 @@ func (cmd *checkCommand) checkStore(ctx context.Context, l *checklist) {
 		l.fail("store", err)
 		return
 	}
-	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), count(len(listing.Entries), "backup"))
+	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), words.Plural(len(listing.Entries), "backup"))
 	cmd.stores.checkLocks(ctx, l, "", c.Store(), cmd.cfg.Backup.Place())
 	tryLeftovers(ctx, l, "store", "", c.Store())
 	for _, d := range listing.Damaged {
