@@ -96,11 +96,10 @@ func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) 
 	return kind, "look at the network, and run it again", true
 }
 
-// lacksCredentials reports whether the client found no credentials to sign a request
-// with. It has no type for that.
+// lacksCredentials reports whether there were no credentials to sign a request with.
 func lacksCredentials(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "get credentials") || strings.Contains(text, "failed to refresh cached credentials")
+	var retrieve *awsenv.RetrieveError
+	return errors.As(err, &retrieve)
 }
 
 // brief is an error of the client without the telling of its layers.

@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/awsenv"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -87,7 +88,13 @@ func TestS3WrongCredentials(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-		wantErrors(t, everyCall(t.Context(), openS3(t, server, bucket)), pgmedic.KindUnreachable, "AWS_ACCESS_KEY_ID")
+		s := openS3(t, server, bucket)
+		wantErrors(t, everyCall(t.Context(), s), pgmedic.KindUnreachable, "AWS_ACCESS_KEY_ID")
+		var retrieve *awsenv.RetrieveError
+		_, err := s.Stat(t.Context(), "a")
+		if !errors.As(err, &retrieve) || !strings.HasSuffix(err.Error(), ": no AWS credentials were found") {
+			t.Errorf("without credentials: %v", err)
+		}
 	})
 	if found := server.Objects(bucket); len(found) > 0 {
 		t.Errorf("stored without the right to: %q", found)
