@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
@@ -118,7 +119,7 @@ func tryStore(ctx context.Context, s store.Store) (err error) {
 }
 
 // partsTried is a byte more than fits into one part of the smallest size.
-const partsTried = store.MinPartSizeBytes + 1
+const partsTried = s3.MinPartSizeBytes + 1
 
 // newZeros is so many zeros, of which a store can't know the number before.
 func newZeros(n int64) io.Reader { return io.LimitReader(zeros{}, n) }

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/gcs"
 	"github.com/pgmedic/pgmedic/internal/store/gcstest"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 )
 
@@ -41,7 +42,7 @@ func newFixture(t *testing.T, ago time.Duration) fixture {
 	server := s3test.Start(t, s3test.Options{Versions: true})
 	server.Setenv(t)
 	open := func(bucket string) store.Locker {
-		s, err := store.NewS3(t.Context(), server.Options(bucket))
+		s, err := s3.New(t.Context(), server.Options(bucket))
 		if err != nil {
 			t.Fatal(err)
 		}
