@@ -41,7 +41,7 @@ var allowedImports = map[string][]string{
 	"internal/sqltext":  {"."},
 	"internal/progress": {"."},
 	"internal/config":   {".", "internal/hidden", "internal/schedule"},
-	"internal/hidden":   {},
+	"internal/hidden":   {"internal/words"},
 	"internal/seal":     {"."},
 	"internal/digest":   {"."},
 	// When jobs run: pure, without a clock.
@@ -54,9 +54,9 @@ var allowedImports = map[string][]string{
 	// What is read at one moment, and what is done to databases as a whole, know
 	// nothing of each other.
 	"internal/postgres/snapshot":  {".", "internal/postgres", "internal/sqltext"},
-	"internal/postgres/databases": {".", "internal/postgres", "internal/sqltext", "internal/failpoint"},
+	"internal/postgres/databases": {".", "internal/postgres", "internal/sqltext", "internal/failpoint", "internal/words"},
 	"internal/pgtool":             {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/pgtool/dumpsql"},
-	"internal/scratch":            {".", "internal/postgres", "internal/sqltext"},
+	"internal/scratch":            {".", "internal/postgres", "internal/sqltext", "internal/words"},
 	"internal/replication":        {".", "internal/postgres", "internal/wal"},
 	// WAL in a store. What a server says is not asked.
 	"internal/archive": {".", "internal/catalog", "internal/failpoint", "internal/seal", "internal/signature", "internal/store", "internal/store/pipe", "internal/wal"},
@@ -85,27 +85,29 @@ var allowedImports = map[string][]string{
 	"internal/chain": {".", "internal/wal"},
 	// WAL as bytes: pure.
 	"internal/wal":    {"."},
-	"internal/store":  {".", "internal/awsenv", "internal/durable", "internal/owner"},
+	"internal/store":  {".", "internal/durable", "internal/owner", "internal/words"},
 	"internal/awsenv": {},
 	// The clients of secret managers stay out of the rest.
-	"internal/secret":     {".", "internal/awsenv", "internal/googleauth"},
+	"internal/secret":     {".", "internal/awsenv", "internal/googleauth", "internal/words"},
 	"internal/googleauth": {},
 	"internal/signature":  {".", "internal/store"},
 	// SSH stays out of the rest.
-	"internal/store/sftpstore": {".", "internal/store"},
+	"internal/store/sftpstore": {".", "internal/store", "internal/words"},
 	// Each cloud's requests, and what all clouds have in common.
 	"internal/store/remote": {".", "internal/store"},
 	"internal/store/pipe":   {"internal/store"},
 	"internal/byhand":       {"internal/seal", "internal/words"},
 	"internal/store/azure":  {".", "internal/store", "internal/store/remote"},
-	"internal/store/gcs":    {".", "internal/googleauth", "internal/store", "internal/store/remote"},
-	"internal/catalog":      {".", "internal/store", "internal/signature", "internal/failpoint", "internal/shrunk"},
+	// Amazon's SDK has what remote does for the others.
+	"internal/store/s3":  {".", "internal/awsenv", "internal/store"},
+	"internal/store/gcs": {".", "internal/googleauth", "internal/store", "internal/store/remote"},
+	"internal/catalog":   {".", "internal/store", "internal/signature", "internal/failpoint", "internal/shrunk", "internal/words"},
 	// Which backups have far less than their series: a pure function.
 	"internal/shrunk": {".", "internal/words"},
 	// What changed between two moments of a database, and how a live one is read for that.
 	"internal/diff": {".", "internal/postgres", "internal/postgres/databases", "internal/postgres/snapshot", "internal/sqltext"},
 	// What to report of states that come and go: a pure function.
-	"internal/alert": {"."},
+	"internal/alert": {".", "internal/words"},
 	// How jobs ended, to whom: it knows of no job.
 	"internal/notify": {".", "internal/egress", "internal/hooksign", "internal/sending", "internal/spool", "internal/words"},
 	// Why a message was not delivered.
@@ -113,7 +115,7 @@ var allowedImports = map[string][]string{
 	// A signature is a function of its arguments.
 	"internal/hooksign": {},
 	// Messages that wait, whatever they say.
-	"internal/spool": {"internal/durable"},
+	"internal/spool": {"internal/durable", "internal/words"},
 	// Names that last through a power cut.
 	"internal/durable": {},
 	// Which addresses may be reached: pure, but for the resolver.
@@ -121,9 +123,9 @@ var allowedImports = map[string][]string{
 	// What to do when something went wrong: a pure function of facts.
 	"internal/emergency": {".", "internal/sqltext", "internal/words"},
 	// Which backups may go: a pure function.
-	"internal/retention": {".", "internal/catalog"},
+	"internal/retention": {".", "internal/catalog", "internal/words"},
 	// Which objects have which lock.
-	"internal/immutable": {".", "internal/catalog", "internal/retention", "internal/store"},
+	"internal/immutable": {".", "internal/catalog", "internal/retention", "internal/store", "internal/words"},
 	"internal/backup":    slices.Concat(engineImports, []string{"internal/byhand", "internal/store/pipe"}),
 	// What reads every index and table of a copy, whoever made it.
 	"internal/amcheck": {".", "internal/postgres", "internal/sqltext", "internal/words"},
@@ -147,11 +149,11 @@ var allowedImports = map[string][]string{
 	// What of such a cluster is wanted, as a backup: of restores it knows nothing.
 	"internal/extract": {".", "internal/backup", "internal/catalog", "internal/failpoint", "internal/physical", "internal/pgtool", "internal/postgres", "internal/postgres/snapshot", "internal/progress", "internal/replay", "internal/restore/cluster", "internal/scratch", "internal/seal", "internal/sqltext", "internal/store", "internal/words"},
 	// A backup as files of other programs, which nothing else needs.
-	"internal/fetch": {".", "internal/catalog", "internal/durable", "internal/signature", "internal/restore", "internal/postgres/snapshot", "internal/progress", "internal/sqltext"},
+	"internal/fetch": {".", "internal/catalog", "internal/durable", "internal/signature", "internal/restore", "internal/postgres/snapshot", "internal/progress", "internal/sqltext", "internal/words"},
 	// What a dump is, and what of it is refused; what becomes of it is for restore.
-	"internal/dumpfile": {".", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/sqltext"},
+	"internal/dumpfile": {".", "internal/pgtool", "internal/pgtool/dumpsql", "internal/seal", "internal/sqltext", "internal/words"},
 	// What a stranger's dump is read by runs no programs.
-	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext"},
+	"internal/pgtool/dumpsql":  {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/words"},
 	"internal/monitor/reading": {".", "internal/sqltext"},
 	// A judgement is a pure function of readings; its fixes are SQL.
 	"internal/monitor/judge": {".", "internal/monitor/reading", "internal/sqltext", "internal/words"},
@@ -159,10 +161,10 @@ var allowedImports = map[string][]string{
 	// the thresholds of reading say.
 	"internal/monitor/collect": {".", "internal/monitor/reading", "internal/postgres", "internal/postgres/databases", "internal/sqltext", "internal/words"},
 	// SQLite stays out of the rest.
-	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge"},
+	"internal/monitor/history": {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
 	"internal/inspect":         {".", "internal/postgres", "internal/postgres/databases", "internal/catalog", "internal/monitor/collect", "internal/monitor/reading", "internal/monitor/history", "internal/poolstate", "internal/sqltext", "internal/words"},
 	// What a service says of its pool; the server is not asked.
-	"internal/poolstate": {".", "internal/egress", "internal/monitor/reading", "internal/sqltext"},
+	"internal/poolstate": {".", "internal/egress", "internal/monitor/reading", "internal/sqltext", "internal/words"},
 	// What a report found, mended; it reads nothing for a report itself.
 	"internal/maintain": {".", "internal/failpoint", "internal/monitor/reading", "internal/postgres", "internal/postgres/databases", "internal/sqltext", "internal/words"},
 	"internal/render":   {".", "internal/monitor/reading", "internal/monitor/judge", "internal/words"},
@@ -204,7 +206,7 @@ var allowedImports = map[string][]string{
 	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext", "internal/testkit"},
 	"internal/scratch/scratchtest":   {".", "internal/scratch", "internal/sqltext", "internal/testkit"},
 	"internal/store/storetest":       {".", "internal/store", "internal/testkit"},
-	"internal/store/s3test":          {".", "internal/store"},
+	"internal/store/s3test":          {".", "internal/store/s3"},
 	"internal/store/sftptest":        {},
 	"internal/store/azuretest":       {".", "internal/store/azure", "internal/testkit"},
 	"internal/store/gcstest":         {".", "internal/store/gcs", "internal/testkit"},

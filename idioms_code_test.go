@@ -32,6 +32,24 @@ func TestIdiomsInMessages(t *testing.T) {
 // eachText visits every text in the code, without the tests'.
 func eachText(t *testing.T, visit func(position, text string)) {
 	t.Helper()
+	eachFile(t, func(files *token.FileSet, parsed *ast.File) {
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			e, ok := n.(ast.Expr)
+			if !ok {
+				return true
+			}
+			text, ok := literalText(e)
+			if ok {
+				visit(files.Position(e.Pos()).String(), text)
+			}
+			return !ok
+		})
+	})
+}
+
+// eachFile visits every file of the code, without the tests'.
+func eachFile(t *testing.T, visit func(files *token.FileSet, parsed *ast.File)) {
+	t.Helper()
 	files := token.NewFileSet()
 	for _, top := range []string{".", "cmd", "internal", "pool"} {
 		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
@@ -45,21 +63,10 @@ func eachText(t *testing.T, visit func(position, text string)) {
 				return nil
 			}
 			parsed, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				return err
+			if err == nil {
+				visit(files, parsed)
 			}
-			ast.Inspect(parsed, func(n ast.Node) bool {
-				e, ok := n.(ast.Expr)
-				if !ok {
-					return true
-				}
-				text, ok := literalText(e)
-				if ok {
-					visit(files.Position(e.Pos()).String(), text)
-				}
-				return !ok
-			})
-			return nil
+			return err
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store/azuretest"
 	"github.com/pgmedic/pgmedic/internal/store/gcs"
 	"github.com/pgmedic/pgmedic/internal/store/gcstest"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/store/sftptest"
 )
@@ -75,13 +76,13 @@ func TestDumpFromSFTP(t *testing.T) {
 }
 
 func TestDumpFromS3(t *testing.T) {
-	s3 := s3test.Start(t, s3test.Options{})
+	server := s3test.Start(t, s3test.Options{})
 	b := newBench(t, patients("2000")...)
-	bucket := s3.Bucket()
-	s3.Setenv(t)
-	s, err := store.NewS3(t.Context(), s3.Options(bucket))
+	bucket := server.Bucket()
+	server.Setenv(t)
+	s, err := s3.New(t.Context(), server.Options(bucket))
 	putDump(t, s, err, "old/clinic.dump", b.dumped())
-	b.env = append(append(b.env, "PGMEDIC_S3_ENDPOINT="+s3.Endpoint, "PGMEDIC_S3_PATH_STYLE=true"), s3.Environ()...)
+	b.env = append(append(b.env, "PGMEDIC_S3_ENDPOINT="+server.Endpoint, "PGMEDIC_S3_PATH_STYLE=true"), server.Environ()...)
 	b.restoresDump("s3://" + bucket + "/old/clinic.dump")
 }
 

@@ -78,7 +78,7 @@ func (t *trail) storeAnchors(ctx context.Context) {
 
 func (t *trail) anchorIn(ctx context.Context, st stores, s storeOf) error {
 	within, cancel := context.WithTimeoutCause(ctx, anchorPatience,
-		pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic check` tests the store", "the store did not answer within %s", anchorPatience))
+		pgmedic.Errorf(pgmedic.KindUnreachable, "`pgmedic check` tests the store", "the store did not answer within %s", words.Duration(anchorPatience)))
 	defer cancel()
 	c, closed, err := st.openPlace(within, s.Place, s.Access, true)
 	if err != nil {

@@ -26,7 +26,7 @@ func (cmd *checkCommand) checkSettings(l *checklist) {
 		}
 	}
 	if n := cmd.fromEnvironment(); n > 0 {
-		from = append(from, count(n, "environment variable"))
+		from = append(from, words.Plural(n, "environment variable"))
 	}
 	switch {
 	case cmd.cfg.File == "" && len(from) == 0:
@@ -116,7 +116,7 @@ func (cmd *checkCommand) checkEncryption(l *checklist, how sealing) {
 			"set backup.recipients; `pgmedic init` makes the keys")
 		return
 	}
-	ways := "age, " + count(len(how.wraps), "key") + " can open each"
+	ways := "age, " + words.Plural(len(how.wraps), "key") + " can open each"
 	ids, err := cmd.keys.identities()
 	switch {
 	case err != nil:
@@ -126,7 +126,7 @@ func (cmd *checkCommand) checkEncryption(l *checklist, how sealing) {
 	case !opensOne(ids, how.wraps):
 		l.fail("encryption", pgmedic.Errorf(pgmedic.KindUsage,
 			"put the public half of a key of this host into backup.recipients, or the right file into backup.identity_files",
-			"%s, and none of this host's %s: drills and restores of its own backups would fail", ways, count(len(ids), "key")))
+			"%s, and none of this host's %s: drills and restores of its own backups would fail", ways, words.Plural(len(ids), "key")))
 	default:
 		l.ok("encryption", "%s; this host can read its backups", ways)
 	}
@@ -159,12 +159,4 @@ func (cmd *checkCommand) checkNewest(ctx context.Context, l *checklist, c *catal
 	default:
 		l.ok("newest backup", "a key of this host opens %s; its rows were not read: pgmedic drill", e.Backup.ID)
 	}
-}
-
-// count writes a number of things, the plural with an s.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // checkStore does with the store what a backup will do.
@@ -38,7 +40,7 @@ func (cmd *checkCommand) checkStore(ctx context.Context, l *checklist) {
 		l.fail("store", err)
 		return
 	}
-	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), count(len(listing.Entries), "backup"))
+	l.ok("store", "%s: writes, reads, lists, refuses to overwrite, deletes; %s", location(c), words.Plural(len(listing.Entries), "backup"))
 	cmd.stores.checkLocks(ctx, l, "", c.Store(), cmd.cfg.Backup.Place())
 	tryLeftovers(ctx, l, "store", "", c.Store())
 	for _, d := range listing.Damaged {
@@ -117,7 +119,7 @@ func tryStore(ctx context.Context, s store.Store) (err error) {
 }
 
 // partsTried is a byte more than fits into one part of the smallest size.
-const partsTried = store.MinPartSizeBytes + 1
+const partsTried = s3.MinPartSizeBytes + 1
 
 // newZeros is so many zeros, of which a store can't know the number before.
 func newZeros(n int64) io.Reader { return io.LimitReader(zeros{}, n) }

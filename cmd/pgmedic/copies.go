@@ -158,6 +158,6 @@ func (cmd *checkCommand) checkCopies(ctx context.Context, l *checklist) {
 				whole++
 			}
 		}
-		l.ok("copy", "%s, %s: writes, reads, lists, refuses to overwrite, deletes; %s", target.Name, location(c), count(whole, "backup"))
+		l.ok("copy", "%s, %s: writes, reads, lists, refuses to overwrite, deletes; %s", target.Name, location(c), words.Plural(whole, "backup"))
 	}
 }

@@ -414,7 +414,7 @@ func (h holder) printHeld(word string, r heldRow, name string) {
 		text += ", and its mark taken off"
 	}
 	if n := len(r.Holds); word == "released" && n > 0 {
-		text += "; " + count(n, "hold") + " left"
+		text += "; " + words.Plural(n, "hold") + " left"
 	}
 	h.wrapf("%s %s\n", h.paint(h.stdoutTTY).good(word), h.value(text))
 }

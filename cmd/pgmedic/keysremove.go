@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // removeKey removes a wrap if another one is left that looks like one.
@@ -74,7 +75,7 @@ func waysBeside(wraps catalog.Wraps, name string) (ways int) {
 // backupAndKey refuses other than two arguments.
 func backupAndKey(_ *cobra.Command, args []string) error {
 	if len(args) != 2 {
-		return fmt.Errorf("takes a backup and the name of a key, and got %s", count(len(args), "name"))
+		return fmt.Errorf("takes a backup and the name of a key, and got %s", words.Plural(len(args), "name"))
 	}
 	return nil
 }

@@ -156,7 +156,7 @@ func (cmd *keysSignCommand) run(ctx context.Context) error {
 		return err
 	}
 	if len(entries) > 0 {
-		question := fmt.Sprintf("Sign %s with key %s? Only sign backups whose origin you have checked.", count(len(entries), "backup"), key.ID())
+		question := fmt.Sprintf("Sign %s with key %s? Only sign backups whose origin you have checked.", words.Plural(len(entries), "backup"), key.ID())
 		if err := cmd.confirm(ctx, question, "sign"); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/azure"
 	"github.com/pgmedic/pgmedic/internal/store/gcs"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 )
 
 // openStore is a store that is closed by whoever opened it.
@@ -29,7 +30,7 @@ func newStore(ctx context.Context, place config.Place, access config.Access, mus
 	switch place.Cloud {
 	case config.CloudS3:
 		o := access.S3
-		return opened(store.NewS3(ctx, store.S3Options{
+		return opened(s3.New(ctx, s3.Options{
 			Credentials: credentials,
 			Bucket:      place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
 			CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),

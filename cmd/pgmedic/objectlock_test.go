@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/immutable"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 )
 
@@ -249,12 +250,12 @@ func TestWhoseLocks(t *testing.T) {
 func TestReleaseOfLegalHolds(t *testing.T) {
 	server := s3test.Start(t, s3test.Options{Versions: true})
 	server.Setenv(t)
-	s, err := store.NewS3(t.Context(), server.Options(server.LockBucket()))
+	s, err := s3.New(t.Context(), server.Options(server.LockBucket()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	plain, err := store.NewS3(t.Context(), server.Options(server.Bucket()))
+	plain, err := s3.New(t.Context(), server.Options(server.Bucket()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +267,7 @@ func TestReleaseOfLegalHolds(t *testing.T) {
 		holds    []catalog.Hold
 		released string
 		lock     string
-		in       *store.S3
+		in       *s3.Store
 		held     bool // after it
 		warns    bool
 	}{

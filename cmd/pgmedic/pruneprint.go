@@ -33,7 +33,7 @@ func (p *pruneCommand) printDatabases(plan *pruneResult) {
 	}
 	for _, s := range plan.Rescued {
 		p.wrapf("%s  %s.%s  %s, %s: %s\n", word(s.Drop, s.Dropped), words.Clean(s.Database), words.Clean(s.Schema),
-			count(s.Tables, "table"), agoSeconds(s.Since, s.AgeSeconds), words.Clean(s.Reason))
+			words.Plural(s.Tables, "table"), agoSeconds(s.Since, s.AgeSeconds), words.Clean(s.Reason))
 	}
 	for _, u := range plan.Unread {
 		p.wrapf("%s  %s: not checked for rescue schemas: %s\n", paint.warn("unknown"), words.Clean(u.Database), words.OneLine(u.Reason))
@@ -71,7 +71,7 @@ func (p *pruneCommand) printSeries(plan *pruneResult, keeps bool) {
 			continue
 		}
 		p.wrapf("  %s  %s, in %s: no manifest, %s in %s: %s\n", verdict(paint, o.Verdict, false, o.Done), words.Clean(o.Folder), words.Clean(o.Store),
-			words.Bytes(o.SizeBytes), count(o.Objects, "object"), words.Clean(o.Reason))
+			words.Bytes(o.SizeBytes), words.Plural(o.Objects, "object"), words.Clean(o.Reason))
 	}
 	for _, d := range plan.Damaged {
 		if !keeps {

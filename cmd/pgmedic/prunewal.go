@@ -323,14 +323,14 @@ func walSums(w *expire.Plan) string {
 		word    string
 	}{{expire.Keep, "keeps"}, {expire.Mark, "marks"}, {expire.Wait, "waits for"}, {expire.Delete, "deletes"}} {
 		if n, size := w.Count(v.verdict); n > 0 {
-			text = append(text, fmt.Sprintf("%s %s (%s)", v.word, count(n, "object"), words.Bytes(size)))
+			text = append(text, fmt.Sprintf("%s %s (%s)", v.word, words.Plural(n, "object"), words.Bytes(size)))
 		}
 	}
 	return strings.Join(text, ", ")
 }
 
 func walRowWords(row expire.Row) string {
-	text := fmt.Sprintf("%s, %s; %s", count(row.Objects, "object"), words.Bytes(row.Bytes), row.Reason)
+	text := fmt.Sprintf("%s, %s; %s", words.Plural(row.Objects, "object"), words.Bytes(row.Bytes), row.Reason)
 	if !row.DeleteAfter.IsZero() {
 		text += "; may go at " + row.DeleteAfter.UTC().Format("2006-01-02 15:04Z")
 	}

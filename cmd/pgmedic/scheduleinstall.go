@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/schedule"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // scheduleInstallCommand installs the plan for cron or for systemd.
@@ -208,7 +209,7 @@ func (cmd *scheduleInstallCommand) installCron(ctx context.Context) error {
 	notes = cmd.cronNotes(notes)
 	changes := difference(before, after)
 	result := installResult{With: "cron", Changes: orEmpty(changes), Notes: orEmpty(notes)}
-	on, err := cmd.agree(ctx, changes, fmt.Sprintf("Install %s in the crontab of this account?", count(len(cmd.plan), "schedule")), "install", cmd.dryRun)
+	on, err := cmd.agree(ctx, changes, fmt.Sprintf("Install %s in the crontab of this account?", words.Plural(len(cmd.plan), "schedule")), "install", cmd.dryRun)
 	if err != nil {
 		return err
 	}
@@ -271,7 +272,7 @@ func (cmd *scheduleInstallCommand) tellInstalled(r installResult, watch string) 
 	cmd.tellNotes(r.Notes)
 	switch {
 	case r.Done:
-		what := count(len(cmd.plan), "schedule")
+		what := words.Plural(len(cmd.plan), "schedule")
 		if cmd.systemd {
 			what = cmd.planWords()
 		}

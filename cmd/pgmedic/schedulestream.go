@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/schedule"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // streamNote is a note about the service that streams WAL.
@@ -30,9 +31,9 @@ func (p planner) cronNotes(notes []schedule.Note) []schedule.Note {
 // planWords counts what is installed with systemd.
 func (p planner) planWords() string {
 	if p.cfg.WAL.Stream {
-		return count(len(p.plan), "schedule") + " and the stream of WAL"
+		return words.Plural(len(p.plan), "schedule") + " and the stream of WAL"
 	}
-	return count(len(p.plan), "schedule")
+	return words.Plural(len(p.plan), "schedule")
 }
 
 // withoutStream leaves out the unit of the stream, which goes with schedules in a crontab,

@@ -286,7 +286,7 @@ func keyWords(e catalog.Entry) string {
 	case e.Keys == 1:
 		return "1 way to open it: pgmedic keys list " + e.Backup.ID
 	case e.Keys > 0:
-		return fmt.Sprintf("%s to open it: pgmedic keys list %s", count(e.Keys, "way"), e.Backup.ID)
+		return fmt.Sprintf("%s to open it: pgmedic keys list %s", words.Plural(e.Keys, "way"), e.Backup.ID)
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/signature"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // maxSigningFile is the size above which a file is not a key of minisign but a mistake.
@@ -192,7 +193,7 @@ func checkSigning(cfg *config.Config, l *checklist) {
 		l.fail("signing", err)
 		return
 	}
-	trusted := count(len(cfg.Backup.TrustedSigners), "trusted signer")
+	trusted := words.Plural(len(cfg.Backup.TrustedSigners), "trusted signer")
 	switch {
 	case key == nil:
 		l.ok("signing", "%s; unsigned backups are accepted (backup.allow_unsigned)", trusted)

@@ -86,25 +86,25 @@ func (cmd *verifyCommand) printWALVerified(r walVerifiedRow) {
 	paint := cmd.paint(cmd.stdoutTTY)
 	state, what := paint.good("verified"), "presence and sizes; --deep opens it"
 	if r.Deep {
-		what = fmt.Sprintf("opened %s, %s", count(r.Opened, "object"), words.Bytes(r.OpenedBytes))
+		what = fmt.Sprintf("opened %s, %s", words.Plural(r.Opened, "object"), words.Bytes(r.OpenedBytes))
 	}
 	if r.Unindexed != "" {
 		what += "; " + r.Unindexed
 	} else {
-		what += fmt.Sprintf("; %s as in the index", count(r.Indexed, "segment"))
+		what += fmt.Sprintf("; %s as in the index", words.Plural(r.Indexed, "segment"))
 	}
 	if len(cmd.cfg.Backup.TrustedSigners) > 0 {
-		what += fmt.Sprintf("; a trusted signer signed %d of %s, and not what is stored in them", r.Signed, count(r.Epochs, "epoch"))
+		what += fmt.Sprintf("; a trusted signer signed %d of %s, and not what is stored in them", r.Signed, words.Plural(r.Epochs, "epoch"))
 	}
 	if len(r.Problems) > 0 {
 		state = paint.bad("FAILED  ")
 	}
-	cmd.wrapf("%s  WAL of %s, cluster %s  %s, %s: %s\n", state, words.Clean(r.Server), r.SystemIdentifier, count(r.Objects, "object"), words.Bytes(r.SizeBytes), words.Clean(what))
+	cmd.wrapf("%s  WAL of %s, cluster %s  %s, %s: %s\n", state, words.Clean(r.Server), r.SystemIdentifier, words.Plural(r.Objects, "object"), words.Bytes(r.SizeBytes), words.Clean(what))
 	for _, problem := range r.Problems {
 		cmd.wrapf("  %s  %s\n", paint.bad("problem"), words.Clean(problem))
 	}
 	if r.More > 0 {
-		cmd.wrapf("  and %s more\n", count(r.More, "problem"))
+		cmd.wrapf("  and %s more\n", words.Plural(r.More, "problem"))
 	}
 }
 

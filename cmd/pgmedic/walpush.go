@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/walpush"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // oneLineAnnotation marks a command whose error is one line, the hint included: PostgreSQL's
@@ -54,7 +55,7 @@ remembered in the state folder of the user that PostgreSQL runs as (XDG_STATE_HO
 		Example: `  pgmedic wal push pg_wal/00000001000000000000000A`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("takes the path of a file of WAL, and got %s", count(len(args), "argument"))
+				return fmt.Errorf("takes the path of a file of WAL, and got %s", words.Plural(len(args), "argument"))
 			}
 			return nil
 		},

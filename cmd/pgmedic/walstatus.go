@@ -217,7 +217,7 @@ func (cmd *walStatusCommand) print(s walStatus) {
 func (cmd *walStatusCommand) printWindows(s walStatus) {
 	p := cmd.paint(cmd.stdoutTTY)
 	for i, w := range s.Windows {
-		text := fmt.Sprintf("on timeline %d to any moment from %v to %v, from %s", w.Timeline, w.From, w.Until, count(len(w.Bases), "base backup"))
+		text := fmt.Sprintf("on timeline %d to any moment from %v to %v, from %s", w.Timeline, w.From, w.Until, words.Plural(len(w.Bases), "base backup"))
 		cmd.wrapf("  %s  %s\n", p.good("recoverable"), cmd.fit(text, len("  recoverable  ")))
 		if i+1 < len(s.Windows) && s.Windows[i+1].Timeline == w.Timeline {
 			continue

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Next is the state after some looks, at most one of each target. It changes neither of its
@@ -174,7 +175,7 @@ func (s *State) overdue(now time.Time) {
 	for name, t := range s.Targets {
 		c := Condition{
 			ID: Unwatched, Object: name, Severity: pgmedic.SeverityCritical,
-			Summary: "The target could not be checked for " + now.Sub(t.LastLooked).Round(time.Second).String() + ": what is reported of it may be out of date.",
+			Summary: "The target could not be checked for " + words.Duration(now.Sub(t.LastLooked)) + ": what is reported of it may be out of date.",
 		}
 		key := Fingerprint(name, c)
 		a, known := s.Alerts[key]

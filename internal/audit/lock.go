@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/owner"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -47,7 +48,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		case <-deadline.C:
 			_ = f.Close()
 			return nil, pgmedic.Errorf(pgmedic.KindConflict, "find the process that holds it: fuser "+path,
-				"lock the audit log: another process has held %s for %s", path, lockPatience)
+				"lock the audit log: another process has held %s for %s", path, words.Duration(lockPatience))
 		case <-ctx.Done():
 			_ = f.Close()
 			return nil, context.Cause(ctx)

@@ -127,9 +127,17 @@ func (c *Credentials) kept(ctx context.Context, again bool) (found aws.Credentia
 	return found, nil
 }
 
+// RetrieveError is every error of Credentials.Retrieve: a request was not sent, because
+// there are no credentials to sign it with. It reads as the error that it wraps.
+type RetrieveError struct{ Err error }
+
+func (e *RetrieveError) Error() string { return e.Err.Error() }
+
+func (e *RetrieveError) Unwrap() error { return e.Err }
+
 // Retrieve returns the credentials, read again where a server has refused them. An error of
-// that is one of this request alone: the next ones have the credentials from before, until
-// these are refused, and ten seconds are over.
+// that, a RetrieveError, is one of this request alone: the next ones have the credentials
+// from before, until these are refused, and ten seconds are over.
 func (c *Credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +155,7 @@ func (c *Credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		// Those from before may be good still: what was refused can have been a permission.
 		// Where it was only this request that ended, the next one reads them.
 		c.from, c.refused = from, again && ctx.Err() != nil
-		return aws.Credentials{}, err
+		return aws.Credentials{}, &RetrieveError{err}
 	}
 	c.used = found
 	if again {

@@ -113,7 +113,8 @@ func TestCredentialsAgain(t *testing.T) {
 	// allowed goes on with the old key meanwhile.
 	now, fails, again = now.Add(time.Minute), errors.New("vault can't be reached"), 0
 	c.IsErrorRetryable(expired)
-	if _, err := c.Retrieve(t.Context()); !errors.Is(err, fails) {
+	var retrieve *awsenv.RetrieveError
+	if _, err := c.Retrieve(t.Context()); !errors.Is(err, fails) || !errors.As(err, &retrieve) || err.Error() != retrieve.Err.Error() {
 		t.Errorf("%v", err)
 	}
 	for range 2 {
@@ -136,7 +137,7 @@ func TestCredentialsAgain(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	fails = context.Canceled
-	if _, err := c.Retrieve(ended); !errors.Is(err, context.Canceled) {
+	if _, err := c.Retrieve(ended); !errors.Is(err, context.Canceled) || !errors.As(err, &retrieve) {
 		t.Errorf("%v", err)
 	}
 	mu.Lock()
@@ -195,7 +196,8 @@ func TestCredentialsOfRole(t *testing.T) {
 	defer end()
 	for range 2 {
 		var answer smithy.APIError
-		if _, err := c.Retrieve(ctx); !errors.As(err, &answer) || answer.ErrorCode() != "ExpiredTokenException" {
+		var retrieve *awsenv.RetrieveError
+		if _, err := c.Retrieve(ctx); !errors.As(err, &retrieve) || !errors.As(err, &answer) || answer.ErrorCode() != "ExpiredTokenException" {
 			t.Errorf("%v", err)
 		}
 	}

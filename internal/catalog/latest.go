@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 func (l Listing) latest(c *Catalog, f Filter) (Entry, error) {
@@ -137,7 +138,7 @@ func (l Listing) doubtful(i int, known bool, f Filter) error {
 			hint += ", or the newest that is not from the future: " + l.Entries[believed].Backup.ID
 		}
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "which backup is the latest can't be known: %s began %s in the future",
-			newest.ID, ahead.Round(time.Minute))
+			newest.ID, words.Duration(ahead))
 	}
 	between := ""
 	for j, e := range l.Entries {

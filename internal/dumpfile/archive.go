@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -332,11 +333,11 @@ func refuseFull(dir string, size int64) error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindFailed, "free space there, or set TMPDIR to a folder that has it",
-		"it takes %d MB more, and %s has %d MB free", size>>20, dir, free>>20)
+		"it takes %s more, and %s has %s free", words.Size(size), dir, words.Size(free))
 }
 
 // tooLarge is the error of a dump that grows beyond what was allowed.
 func (f *File) tooLarge() error {
 	return pgmedic.Errorf(pgmedic.KindFailed, "if it is really that large, allow it: --max-size 500GB",
-		"%s grows beyond %d MB when it is unpacked, which is more than is allowed", f.o.Path, f.maxBytes()>>20)
+		"%s grows beyond %s when it is unpacked, which is more than is allowed", f.o.Path, words.Size(f.maxBytes()))
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // maxSidecar bounds a file beside the dump.
@@ -47,7 +48,7 @@ func (f *File) CheckChecksum(ctx context.Context, want string) (pgmedic.Check, e
 	for _, suffix := range []string{".sha256", ".sha256sum"} {
 		text, err := f.beside(f.o.Path + suffix)
 		if errors.Is(err, errLargeSidecar) {
-			err = f.damaged("%s, beside it, is larger than %d KiB and holds no checksum", filepath.Base(f.o.Path)+suffix, maxSidecar>>10)
+			err = f.damaged("%s, beside it, is larger than %s and holds no checksum", filepath.Base(f.o.Path)+suffix, words.Size(maxSidecar))
 		}
 		if err != nil {
 			return check, err
@@ -70,7 +71,7 @@ func (f *File) CheckChecksum(ctx context.Context, want string) (pgmedic.Check, e
 		check.Detail = "sha256 " + sum + " as in " + strings.Join(agreed, ", ")
 	}
 	if len(unread) > 0 {
-		check.Detail += fmt.Sprintf("; not read, because larger than %d KiB: %s", maxSidecar>>10, strings.Join(unread, ", "))
+		check.Detail += fmt.Sprintf("; not read, because larger than %s: %s", words.Size(maxSidecar), strings.Join(unread, ", "))
 	}
 	// Who wrote an HMAC has its key, and this host does not know which one that is.
 	if _, err := os.Stat(f.o.Path + ".hmac"); err == nil {

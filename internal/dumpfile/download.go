@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // SpoolOptions say how a dump that can be read once is kept to be read again, just as
@@ -59,7 +60,7 @@ const askAgain = spare / 2
 // Write implements io.Writer.
 func (s *spool) Write(p []byte) (int, error) {
 	if s.o.MaxBytes > 0 && s.n+int64(len(p)) > s.o.MaxBytes {
-		return 0, pgmedic.Errorf(pgmedic.KindFailed, "if it is really that large, allow it: --max-size 500GB", "%s is larger than %d MB", s.o.Name, s.o.MaxBytes>>20)
+		return 0, pgmedic.Errorf(pgmedic.KindFailed, "if it is really that large, allow it: --max-size 500GB", "%s is larger than %s", s.o.Name, words.Size(s.o.MaxBytes))
 	}
 	if s.n >= s.next {
 		if err := refuseFull(s.o.Dir, askAgain); err != nil {
@@ -335,7 +336,7 @@ func (d *download) restart(answer *http.Response) error {
 	}
 	if answer.ContentLength > 0 {
 		if d.o.MaxBytes > 0 && answer.ContentLength > d.o.MaxBytes {
-			return pgmedic.Errorf(pgmedic.KindFailed, "if it is really that large, allow it: --max-size 500GB", "%s is larger than %d MB", d.o.Name, d.o.MaxBytes>>20)
+			return pgmedic.Errorf(pgmedic.KindFailed, "if it is really that large, allow it: --max-size 500GB", "%s is larger than %s", d.o.Name, words.Size(d.o.MaxBytes))
 		}
 		return refuseFull(d.o.Dir, answer.ContentLength)
 	}

@@ -249,7 +249,7 @@ func TestLayerBombs(t *testing.T) {
 	packed := run(t, []byte(bomb), "gzip", "-c")
 	o := options(t, write(t, packed))
 	o.MaxBytes = 4 << 20
-	wantRefused(t, o, pgmedic.KindFailed, "grows beyond 4 MB")
+	wantRefused(t, o, pgmedic.KindFailed, "grows beyond 4 MiB")
 	for range 4 {
 		packed = run(t, packed, "gzip", "-c")
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -230,7 +231,7 @@ func (f *File) layerError(name string, err error) error {
 		return err
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return pgmedic.Errorf(pgmedic.KindUsage, "unpack it on the way: zstd -dc --long=31 FILE | pgmedic restore --file -",
-			"%s: its zstd frame asks for more than %d MiB of memory", f.o.Path, maxWindow>>20)
+			"%s: its zstd frame asks for more than %s of memory", f.o.Path, words.Size(maxWindow))
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return f.damaged("cut short: the %s layer ends in the middle", name)
 	case seal.IsNotOpenSSL(err):

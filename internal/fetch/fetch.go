@@ -25,6 +25,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Part is what of a backup is fetched.
@@ -199,7 +200,7 @@ func (o *Options) refuseFull(ctx context.Context, need int64) error {
 		return pgmedic.Errorf(pgmedic.KindFailed, "make the folder above it first", "ask for the free space of %s: %w", above, err)
 	}
 	if free < need {
-		return pgmedic.Errorf(pgmedic.KindFailed, "free space there, or name a folder on another disk", "%s has %d MB free, and what is fetched takes %d MB", above, free>>20, need>>20)
+		return pgmedic.Errorf(pgmedic.KindFailed, "free space there, or name a folder on another disk", "%s has %s free, and what is fetched takes %s", above, words.Size(free), words.Size(need))
 	}
 	return nil
 }

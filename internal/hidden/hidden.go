@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Secret is a text that no print, log or encoding shows. Reveal returns it.
@@ -99,7 +101,7 @@ func ReadFile(path string, limit int64) ([]byte, fs.FileMode, error) {
 		return nil, 0, withoutPath(err)
 	}
 	if int64(len(data)) > limit {
-		return nil, 0, fmt.Errorf("it is larger than %d KiB", limit>>10)
+		return nil, 0, fmt.Errorf("it is larger than %s", words.Size(limit))
 	}
 	return data, info.Mode(), nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/retention"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -295,7 +296,7 @@ func (p Policy) checkBegan(id string, at time.Time) error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindIntegrity, "compare the clocks of this host and of the one that took it, or find out who wrote it",
-		"backup %s is not locked: it began %s in the future, and a lock can't be undone", id, ahead.Round(time.Minute))
+		"backup %s is not locked: it began %s in the future, and a lock can't be undone", id, words.Duration(ahead))
 }
 
 func (p Policy) now() time.Time {

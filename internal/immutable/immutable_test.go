@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/gcs"
 	"github.com/pgmedic/pgmedic/internal/store/gcstest"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 )
 
@@ -41,7 +42,7 @@ func newFixture(t *testing.T, ago time.Duration) fixture {
 	server := s3test.Start(t, s3test.Options{Versions: true})
 	server.Setenv(t)
 	open := func(bucket string) store.Locker {
-		s, err := store.NewS3(t.Context(), server.Options(bucket))
+		s, err := s3.New(t.Context(), server.Options(bucket))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,8 +391,8 @@ func TestLocksAreBounded(t *testing.T) {
 	}{
 		"a backup":               {now, nil, kept, false, ""},
 		"minutes ahead":          {now.Add(time.Hour), nil, kept, false, ""},
-		"from the future":        {now.AddDate(20, 0, 0), nil, time.Time{}, false, "began 175"},
-		"from the future, held":  {now.Add(2 * time.Hour), []catalog.Hold{{Name: "a", Until: soon}}, soon, false, "began 2h0m0s in the future"},
+		"from the future":        {now.AddDate(20, 0, 0), nil, time.Time{}, false, "began 7305 d"},
+		"from the future, held":  {now.Add(2 * time.Hour), []catalog.Hold{{Name: "a", Until: soon}}, soon, false, "began 2 h in the future"},
 		"ten years":              {now, []catalog.Hold{{Name: "a", Until: now.AddDate(10, 0, 0)}}, now.AddDate(10, 0, 0), false, ""},
 		"a century":              {now, []catalog.Hold{{Name: "forged", Until: now.AddDate(100, 0, 0)}}, kept, false, "hold \"forged\""},
 		"a century, and another": {now, []catalog.Hold{{Name: "forged", Until: now.AddDate(100, 0, 0)}, {Name: "b", Until: soon}, {Name: "c"}}, soon, true, "hold \"forged\""},

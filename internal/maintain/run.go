@@ -332,7 +332,7 @@ FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.pid = $1`, int64(pid)
 			}
 			return nil
 		case lag >= r.o.MaxLag.Seconds():
-			return fmt.Errorf("%w: a standby is %.0f s behind", errStandby, lag)
+			return fmt.Errorf("%w: a standby is %s behind", errStandby, words.Seconds(lag))
 		}
 		if index != 0 && !seen {
 			seen = true

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/hooksign"
 	"github.com/pgmedic/pgmedic/internal/sending"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // webhook posts an event, or what the channel's template makes of it, signed as Standard
@@ -99,7 +100,7 @@ func templated(ch Channel, e Event) ([]byte, error) {
 func execute(t *template.Template, e Event) ([]byte, error) {
 	b := bounded{most: sending.MostSent}
 	if err := t.Execute(&b, e); errors.Is(err, tooLongError{}) {
-		return nil, fmt.Errorf("has more than %d KiB", sending.MostSent>>10)
+		return nil, fmt.Errorf("has more than %s", words.Size(sending.MostSent))
 	} else if err != nil {
 		return nil, errors.New("names a field that does not exist")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/egress"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Timeout bounds how long one service is waited for.
@@ -90,7 +91,7 @@ func (s Source) Read(ctx context.Context) (reading.Service, error) {
 		return reading.Service{}, err
 	}
 	if len(data) > longestAnswer {
-		return reading.Service{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "it is longer than %d MiB", longestAnswer>>20)
+		return reading.Service{}, pgmedic.Errorf(pgmedic.KindUsage, hint, "it is longer than %s", words.Size(longestAnswer))
 	}
 	service, err := Parse(data)
 	service.Source = s.Name()
@@ -171,7 +172,7 @@ func withoutURL(err error) error {
 		return pgmedic.Errorf(pgmedic.KindUsage, hintAddress, "its host %w", blocked)
 	}
 	if of.Timeout() {
-		return fmt.Errorf("no answer within %s", Timeout)
+		return fmt.Errorf("no answer within %s", words.Duration(Timeout))
 	}
 	return of.Err
 }

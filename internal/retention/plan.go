@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Verdict is what becomes of a backup.
@@ -356,7 +357,7 @@ func stop(backups []Backup, kept map[string][]string, p Policy, c Circumstances)
 		return c.Stop, c.Hint
 	}
 	if newest := backups[0]; newest.StartedAt.Sub(c.Now) > maxAhead {
-		return fmt.Sprintf("backup %s began %s in the future", newest.ID, newest.StartedAt.Sub(c.Now).Round(time.Minute)),
+		return fmt.Sprintf("backup %s began %s in the future", newest.ID, words.Duration(newest.StartedAt.Sub(c.Now))),
 			"compare the clocks of this host and of the one that took it"
 	}
 	if c.Purpose == pgmedic.PurposeSafety {
@@ -383,7 +384,7 @@ func stop(backups []Backup, kept map[string][]string, p Policy, c Circumstances)
 		}
 	}
 	if lost > fewDays && share < 1 && float64(lost) > share*float64(len(before)) {
-		return fmt.Sprintf("of %d days that have a backup %d would have none", len(before), lost),
+		return fmt.Sprintf("of %s that have a backup %d would have none", words.Plural(len(before), "day"), lost),
 			"compare the plan with the policy; --max-share 100% allows it"
 	}
 	return "", ""

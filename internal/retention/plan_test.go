@@ -404,7 +404,7 @@ func TestStops(t *testing.T) {
 		"greedy":               {daily(40), few, "", "of 40 days that have a backup 37 would have none"},
 		"allowed":              {daily(40), all, "", ""},
 		"a few are never many": {daily(6), few, "", ""},
-		"from the future":      {future, all, "", "began 1h0m0s in the future"},
+		"from the future":      {future, all, "", "began 1 h in the future"},
 		"from outside":         {daily(40), all, "the clock", "the clock"},
 		"nothing to delete":    {daily(3), few, "the clock", ""},
 	} {

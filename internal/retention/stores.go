@@ -2,13 +2,13 @@ package retention
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Store is what one store holds.
@@ -196,9 +196,9 @@ func stale(s Store, key seriesKey, now time.Time) (why, hint string) {
 	if age <= limit {
 		return "", ""
 	}
-	why = "its newest backup is " + lengthWords(age) + " old"
+	why = "its newest backup is " + words.About(age) + " old"
 	if usual > 0 {
-		why += ", usually there is one every " + lengthWords(usual)
+		why += ", usually there is one every " + words.About(usual)
 	}
 	return why, "find out why backups have stopped; where they are meant to, --stale-after off goes on"
 }
@@ -212,24 +212,11 @@ func gapsOf(newestFirst []time.Time) (gaps []time.Duration) {
 	return gaps
 }
 
-// lengthWords writes a time in its largest unit.
-func lengthWords(d time.Duration) string {
-	for _, u := range []struct {
-		unit time.Duration
-		name string
-	}{{24 * time.Hour, "days"}, {time.Hour, "hours"}, {time.Minute, "minutes"}} {
-		if d >= 2*u.unit {
-			return fmt.Sprintf("%.0f %s", d.Round(u.unit).Hours()/u.unit.Hours(), u.name)
-		}
-	}
-	return d.Round(time.Second).String()
-}
-
 // ClockApart returns why nothing may be deleted where a store's clock is not this
 // host's, or empty.
 func ClockApart(now, store time.Time) string {
 	if apart := now.Sub(store).Abs(); apart > maxAhead {
-		return "this host's clock is " + lengthWords(apart) + " from the store's"
+		return "this host's clock is " + words.About(apart) + " from the store's"
 	}
 	return ""
 }
@@ -262,13 +249,13 @@ func PlanOrphans(store string, orphans []catalog.Orphan, p Policy, now time.Time
 		case lives.Living != "":
 			d.Reason = lives.Living
 		case !o.MarkedAt.IsZero() && now.Sub(o.MarkedAt) >= p.Grace:
-			d.Verdict, d.Reason = Delete, "marked "+lengthWords(now.Sub(o.MarkedAt))+" ago"
+			d.Verdict, d.Reason = Delete, "marked "+words.About(now.Sub(o.MarkedAt))+" ago"
 		case !o.MarkedAt.IsZero():
 			d.Verdict, d.Reason = Wait, "marked; may go at "+o.MarkedAt.Add(p.Grace).UTC().Format("2006-01-02 15:04Z")
 		case quiet < lives.After:
-			d.Reason = "written to less than " + lengthWords(lives.After) + " ago"
+			d.Reason = "written to less than " + words.About(lives.After) + " ago"
 		default:
-			d.Verdict, d.Reason = Mark, "no manifest, and not written to for "+lengthWords(quiet)
+			d.Verdict, d.Reason = Mark, "no manifest, and not written to for "+words.About(quiet)
 		}
 		all = append(all, d)
 	}

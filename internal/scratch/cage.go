@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Cage says how a server is kept away from the rest of the machine, so that the
@@ -232,7 +233,7 @@ func (s *Server) watchDisk() *diskWatch {
 				w.mu.Lock()
 				w.err = pgmedic.Errorf(pgmedic.KindFailed,
 					"look for code in the database that writes files: the folder holds far more than the backup recorded",
-					"the scratch server was ended: its folder grew to %d bytes, and %d are allowed", used, s.cage.DiskBytes)
+					"the scratch server was ended: its folder grew to %s, and %s is allowed", words.Size(used), words.Size(s.cage.DiskBytes))
 				w.mu.Unlock()
 				s.kill()
 				return

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Options say what server Start starts. The zero Options start the newest
@@ -153,7 +154,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 
 	if opts.Fill == nil {
 		limited, cancel := context.WithTimeoutCause(ctx, startTimeout,
-			fmt.Errorf("not ready after %s", startTimeout))
+			fmt.Errorf("not ready after %s", words.Duration(startTimeout)))
 		defer cancel()
 		ctx = limited
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // StandbyOptions say how a standby is started.
@@ -35,7 +36,7 @@ func StartStandby(ctx context.Context, primary *Server, opts StandbyOptions) (_ 
 	if opts.Name == "" {
 		opts.Name = "standby"
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready after %s", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready after %s", words.Duration(startTimeout)))
 	defer cancel()
 	dir, err := makeFolder(filepath.Dir(primary.folder.path), primary.folder.who)
 	if err != nil {

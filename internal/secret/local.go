@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // fileSource reads file:/path.
@@ -127,7 +129,7 @@ func (s execSource) read(ctx context.Context, r reference) ([]byte, error) {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return nil, &problem{what: misconfigured, detail: "the program did not end within " + execTimeout.String(), hint: hint}
+		return nil, &problem{what: misconfigured, detail: "the program did not end within " + words.Duration(execTimeout), hint: hint}
 	case errors.As(err, &exit) && exit.Exited():
 		return nil, &problem{what: refused, detail: "the program ended with exit code " + strconv.Itoa(exit.ExitCode()), hint: hint}
 	case errors.As(err, &exit):

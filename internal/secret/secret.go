@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -171,7 +172,7 @@ func (r *Resolver) readTwice(ctx context.Context, s source, ref reference) (valu
 // pick takes the one line that a secret is out of what was read.
 func pick(value []byte, field string) (string, error) {
 	if len(value) > maxBytes {
-		return "", &problem{what: malformed, detail: fmt.Sprintf("is larger than %d KiB", maxBytes>>10)}
+		return "", &problem{what: malformed, detail: "is larger than " + words.Size(maxBytes)}
 	}
 	text := string(value)
 	if field != "" {

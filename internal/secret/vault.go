@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // serviceAccountToken is where Kubernetes puts a pod's own token.
@@ -234,7 +236,7 @@ func reason(err error) string {
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return ": no answer within " + callTimeout.String()
+		return ": no answer within " + words.Duration(callTimeout)
 	case errors.As(err, &dns):
 		return ": the name is not known"
 	case errors.As(err, &unknown):

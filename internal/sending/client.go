@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/egress"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -71,7 +72,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 // Post sends a request, once. Its errors are those of this package.
 func (c *Client) Post(ctx context.Context, to Receiver, r Request) error {
 	if len(r.Body) > MostSent {
-		return Refused("write a shorter template", "the message for %s has more than %d KiB", to.Service, MostSent>>10)
+		return Refused("write a shorter template", "the message for %s has more than %s", to.Service, words.Size(MostSent))
 	}
 	roots, err := Trusted(to.CAFile)
 	if err != nil {

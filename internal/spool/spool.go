@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgmedic/pgmedic/internal/durable"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -166,7 +167,7 @@ func (f Folder) Put(name string, data []byte) (*Message, error) {
 		return nil, err
 	}
 	if len(data) > mostBytes {
-		return nil, fmt.Errorf("it has more than %d MiB", mostBytes>>20)
+		return nil, fmt.Errorf("it has more than %s", words.Size(mostBytes))
 	}
 	if len(waiting) >= Most {
 		return nil, fmt.Errorf("%d messages wait already", len(waiting))

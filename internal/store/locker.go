@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // LockMode is how strictly a place keeps what is locked.
@@ -86,7 +87,7 @@ func CheckLockClock(place string, at time.Time) error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindFailed, "compare both with a third clock, and run NTP on both",
-		"nothing is locked in %s: its clock and this host's are %s apart, and a lock can't be shortened", place, apart.Abs().Round(time.Second))
+		"nothing is locked in %s: its clock and this host's are %s apart, and a lock can't be shortened", place, words.Duration(apart.Abs()))
 }
 
 // Versioned is a Store of a place that may keep the bytes of what is deleted.

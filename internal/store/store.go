@@ -1,6 +1,7 @@
 // Package store says where the objects of backups live. Store is the contract,
-// Local keeps objects as files below a folder, S3 keeps them in a bucket, and
-// the package storetest is the suite that every Store must pass.
+// Local keeps objects as files below a folder, the packages s3, azure, gcs and
+// sftpstore keep them elsewhere, and the package storetest is the suite that
+// every Store must pass.
 package store
 
 import (

@@ -206,14 +206,14 @@ func (s *Spool) Room() error {
 	s.mu.Unlock()
 	const hint = "see why the store takes no WAL (`pgmedic wal status`), or give the spool more room"
 	if left < 2*segment {
-		return pgmedic.Errorf(pgmedic.KindFailed, hint+" (wal.spool_max_mb)", "%w: %s may take %d bytes, and %d are left", ErrFull, s.dir, s.o.MaxBytes, max(left, 0))
+		return pgmedic.Errorf(pgmedic.KindFailed, hint+" (wal.spool_max_mb)", "%w: %s may take %s, and %s is left", ErrFull, s.dir, words.Size(s.o.MaxBytes), words.Size(max(left, 0)))
 	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(s.dir, &disk); err != nil {
 		return fmt.Errorf("ask for the free space of %s: %w", s.dir, err)
 	}
 	if free := uint64(disk.Bavail) * uint64(disk.Bsize); free < 2*uint64(segment) { //nolint:unconvert // the types differ between systems
-		return pgmedic.Errorf(pgmedic.KindFailed, hint, "%w: the disk of %s has %d bytes left", ErrFull, s.dir, free)
+		return pgmedic.Errorf(pgmedic.KindFailed, hint, "%w: the disk of %s has %s left", ErrFull, s.dir, words.Size(free))
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func (s *Spool) Append(t wal.Timeline, from wal.LSN, data []byte) (err error) {
 		}
 		n := min(len(data), maxFrame, int(size.Start(from)+wal.LSN(size)-from))
 		if s.bytes+frameBytes+int64(n) > s.o.MaxBytes {
-			return fmt.Errorf("%w: it may take %d bytes (wal.spool_max_mb)", ErrFull, s.o.MaxBytes)
+			return fmt.Errorf("%w: it may take %s (wal.spool_max_mb)", ErrFull, words.Size(s.o.MaxBytes))
 		}
 		s.buffer = append(append(s.buffer[:0], frame(from, l.end, data[:n])...), data[:n]...)
 		if _, err := s.out.Write(s.buffer); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/wal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Progress is how far a stream has come. The zero Progress is at the beginning of the WAL.
@@ -46,7 +47,7 @@ func CheckSegmentSize(size wal.SegmentSize) error {
 		return nil
 	}
 	return pgmedic.Errorf(pgmedic.KindUsage, "archive such WAL with another program, or make the cluster again with initdb --wal-segsize=64 or less",
-		"the server has WAL segments of %d MiB, and up to %d MiB are streamed", size>>20, MaxSegmentSize>>20)
+		"the server has WAL segments of %s, and up to %s are streamed", words.Size(size), words.Size(MaxSegmentSize))
 }
 
 // uploads is how many objects are stored at the same time.

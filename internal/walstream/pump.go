@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/replication"
 	"github.com/pgmedic/pgmedic/internal/wal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -149,7 +150,7 @@ func (p *pump) receive(ctx, both context.Context, stream *replication.Stream, wo
 			}
 		}
 		if now.Sub(heard) > p.r.o.silence+p.r.o.MaxDelay {
-			return 0, pgmedic.Errorf(pgmedic.KindUnreachable, "check the server and the network", "the server has been silent for %v", now.Sub(heard).Round(time.Second))
+			return 0, pgmedic.Errorf(pgmedic.KindUnreachable, "check the server and the network", "the server has been silent for %s", words.Duration(now.Sub(heard)))
 		}
 		wait, cancel := context.WithTimeout(ctx, tick)
 		m, err := stream.Receive(wait)

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/replication"
 	"github.com/pgmedic/pgmedic/internal/wal"
 	"github.com/pgmedic/pgmedic/internal/walspool"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // SyncName is the application name of the connection that fills the spool: the name that
@@ -300,7 +301,7 @@ func (s *syncer) listen(ctx context.Context, stream *replication.Stream, f *flus
 			}
 		}
 		if now.Sub(heard) > s.o.silence+s.o.MaxDelay {
-			return 0, received, pgmedic.Errorf(pgmedic.KindUnreachable, "check the server and the network", "the server has been silent for %v", now.Sub(heard).Round(time.Second))
+			return 0, received, pgmedic.Errorf(pgmedic.KindUnreachable, "check the server and the network", "the server has been silent for %s", words.Duration(now.Sub(heard)))
 		}
 		wait, cancel := context.WithTimeout(ctx, tick)
 		f.interrupt(cancel, last)

@@ -10,20 +10,39 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Bytes writes a size in binary units with one decimal: 312.4 MiB.
+// Bytes writes a size for a table or a figure, in binary units with one decimal:
+// 312.4 MiB, 1.0 GiB.
 func Bytes(n int64) string {
 	if n > -1024 && n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}
-	value := float64(n)
-	for _, unit := range []string{"KiB", "MiB", "GiB", "TiB", "PiB"} {
-		value /= 1024
-		// What would be rounded to 1024.0 belongs to the next unit.
-		if math.Abs(value) < 1023.95 {
-			return fmt.Sprintf("%.1f %s", value, unit)
+	value, unit := scaled(float64(n), 1023.95)
+	return fmt.Sprintf("%.1f %s", value, unit)
+}
+
+// Size writes a size for a sentence, without a decimal that says nothing: 1 byte,
+// 2.5 MiB, 1 GiB, 312 GiB.
+func Size[N ~int | ~int64 | ~uint64](n N) string {
+	if float64(n) > -1024 && n < 1024 {
+		return Plural(int64(n), "byte")
+	}
+	value, unit := scaled(float64(n), 1023.5)
+	if math.Abs(value) >= 99.95 {
+		return fmt.Sprintf("%.0f %s", value, unit)
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", value), ".0") + " " + unit
+}
+
+// scaled returns a size in the unit in which it is less than limit: from there on it is
+// written as 1024, which is one of the next unit.
+func scaled(n, limit float64) (value float64, unit string) {
+	value = n
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+		if value /= 1024; math.Abs(value) < limit {
+			break
 		}
 	}
-	return fmt.Sprintf("%.1f EiB", value/1024)
+	return value, unit
 }
 
 // Count writes a whole number with thousands separators: 1,234,567.
@@ -67,6 +86,37 @@ func pair(d, big time.Duration, bigName string, small time.Duration, smallName s
 	return s
 }
 
+// Long writes a time for a sentence, in whole units of which it has two or more: 3 days,
+// 36 hours, 90 seconds. What is left of the last one is dropped, as in an age.
+func Long(d time.Duration) string {
+	for _, u := range longUnits {
+		if d >= 2*u.unit {
+			return Plural(int64(d/u.unit), u.name)
+		}
+	}
+	return Plural(int64(d/time.Second), "second")
+}
+
+// LongSeconds writes a number of seconds as Long does.
+func LongSeconds(s float64) string { return Long(duration(s)) }
+
+// About is Long for a time that is known roughly: it is rounded, so that 23 hours and 50
+// minutes are 24 hours.
+func About(d time.Duration) string {
+	for _, u := range longUnits {
+		if d.Round(u.below) >= 2*u.unit {
+			return Long(d.Round(u.unit))
+		}
+	}
+	return Long(d.Round(time.Second))
+}
+
+// longUnits are the units of Long above a second, each with the one below it.
+var longUnits = []struct {
+	unit, below time.Duration
+	name        string
+}{{24 * time.Hour, time.Hour, "day"}, {time.Hour, time.Minute, "hour"}, {time.Minute, time.Second, "minute"}}
+
 // Ago writes how long before now a moment was, in one unit: 3 h ago. A moment
 // to come is "in 3 h", the zero time is "never".
 func Ago(now, t time.Time) string {
@@ -99,7 +149,21 @@ func coarse(d time.Duration) string {
 }
 
 // Seconds writes a number of seconds as Duration does.
-func Seconds(s float64) string { return Duration(time.Duration(s * float64(time.Second))) }
+func Seconds(s float64) string { return Duration(duration(s)) }
+
+// duration is a number of seconds, or what is next to it that a time.Duration holds.
+func duration(s float64) time.Duration {
+	switch n := s * float64(time.Second); {
+	case math.IsNaN(n):
+		return 0
+	case n >= math.MaxInt64:
+		return math.MaxInt64
+	case n <= -math.MaxInt64:
+		return -math.MaxInt64
+	default:
+		return time.Duration(n)
+	}
+}
 
 // Percent writes a share with one decimal, or none where it is whole.
 func Percent(p float64) string {
@@ -133,24 +197,24 @@ func Days(n float64) string {
 	switch {
 	case n >= TenYears:
 		return "more than 10 years"
-	case n >= 10:
-		return Count(int64(n)) + " days"
+	case n >= 9.95: // which one decimal would make 10.0
+		return Count(int64(max(n, 10))) + " days"
 	default:
 		return fmt.Sprintf("%.1f days", n)
 	}
 }
 
-// FineSeconds writes a time of a statement, which may be far below a second.
+// FineSeconds writes a time of a statement, which may be far below a second: 0.4 ms, 50 ms.
 func FineSeconds(s float64) string {
 	if s < 0.0995 {
-		return fmt.Sprintf("%.1f ms", 1000*s)
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", 1000*s), ".0") + " ms"
 	}
 	return Seconds(s)
 }
 
 // Rate writes a number a second.
 func Rate(n float64) string {
-	if n >= 100 || n == math.Trunc(n) {
+	if n >= 99.95 || n == math.Trunc(n) {
 		return Count(int64(math.Round(n)))
 	}
 	return fmt.Sprintf("%.1f", n)
@@ -167,5 +231,5 @@ func Maybe[T any](v *T, write func(T) string) string {
 // Aged say how long ago something was, by a clock that is not this one's.
 func Aged(seconds float64) string {
 	now := time.Unix(0, 0)
-	return Ago(now, now.Add(-time.Duration(seconds*float64(time.Second))))
+	return Ago(now, now.Add(-duration(seconds)))
 }

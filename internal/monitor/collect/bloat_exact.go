@@ -144,7 +144,7 @@ func (c *collector) askWithin(ctx context.Context, each []query) error {
 	for i, q := range each {
 		if c.opts.Now().After(end) {
 			q.name = words.Plural(len(each)-i, "more object") + ", from " + q.name
-			c.skip(q, fmt.Sprintf("the %s for all of them were used up", measureBudget))
+			c.skip(q, fmt.Sprintf("the %s for all of them were used up", words.Duration(measureBudget)))
 			return nil
 		}
 		if err := c.ask(ctx, q); err != nil {

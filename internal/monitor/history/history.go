@@ -25,6 +25,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Options say where a history is.
@@ -227,7 +228,7 @@ func (h *History) wrap(ctx context.Context, doing string, err error) error {
 	case errors.As(err, &known):
 		return err
 	case errors.As(err, &full) && full.Code()&0xff == busy:
-		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s the history %s: another process has had it for %s", doing, h.opts.Path, h.opts.Wait)
+		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s the history %s: another process has had it for %s", doing, h.opts.Path, words.Duration(h.opts.Wait))
 	case errors.As(err, &full) && full.Code()&0xff == fullDisk:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "", "%s the history %s: the disk is full", doing, h.opts.Path)
 	}

@@ -4,7 +4,6 @@ package judge
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
-	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // The impact of findings that have no size: one that concerns everybody comes
@@ -179,35 +177,6 @@ func evidenceMaybeSeconds(name string, s *float64) pgmedic.Evidence {
 // evidenceText writes a word.
 func evidenceText(name, value string) pgmedic.Evidence {
 	return pgmedic.Evidence{Name: name, Value: value}
-}
-
-// longFor says a duration in whole units, as a sentence wants it.
-func longFor(seconds float64) string {
-	switch {
-	case seconds >= 2*86400:
-		return fmt.Sprintf("%.0f days", math.Floor(seconds/86400))
-	case seconds >= 2*3600:
-		return fmt.Sprintf("%.0f hours", math.Floor(seconds/3600))
-	case seconds >= 2*60:
-		return fmt.Sprintf("%.0f minutes", math.Floor(seconds/60))
-	default:
-		return words.Plural(int64(seconds), "second")
-	}
-}
-
-// sizeOf says a size in a sentence.
-func sizeOf(bytes int64) string {
-	if bytes == 1 {
-		return "1 byte"
-	}
-	value, units := float64(bytes), []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
-	for value >= 1024 && len(units) > 1 {
-		value, units = value/1024, units[1:]
-	}
-	if value == math.Trunc(value) || value >= 100 {
-		return fmt.Sprintf("%.0f %s", value, units[0])
-	}
-	return fmt.Sprintf("%.1f %s", value, units[0])
 }
 
 // numberSetting returns a setting as a number, or a default where it was not

@@ -40,7 +40,7 @@ func (a *analysis) windows(reset *time.Time) []window {
 
 // inTheLast says how long ago an earlier Reading was.
 func (a *analysis) inTheLast(e *reading.Reading) string {
-	return "in the last " + longFor(a.reading.TakenAt.Sub(e.TakenAt).Seconds())
+	return "in the last " + words.Long(a.reading.TakenAt.Sub(e.TakenAt))
 }
 
 // sinceReset says since when statistics are counted.
@@ -143,7 +143,7 @@ func (a *analysis) tempFiles(object string, t reading.Transactions, w window) {
 	f := pgmedic.Finding{
 		ID: "temp-files", Section: reading.SectionTransactions, Severity: pgmedic.SeverityInfo, Object: object,
 		Summary: fmt.Sprintf("Sorts and hashes wrote %s to disk, in files of %s on average (%s): they didn't fit into work_mem.",
-			sizeOf(t.TempBytes), sizeOf(mean), w.says),
+			words.Size(t.TempBytes), words.Size(mean), w.says),
 		Evidence: []pgmedic.Evidence{
 			evidence("temp_bytes", t.TempBytes), evidence("temp_files", t.TempFiles), evidence("mean_bytes", mean),
 			evidenceText("window", w.says), evidence("threshold_bytes", a.limits.TempBytes),
@@ -214,11 +214,11 @@ func (a *analysis) checkpoints() {
 				f.Risk = "There is no fix to paste: an inactive replication slot keeps more WAL than max_wal_size, and the disk " +
 					"fills up. Deal with the slot first."
 			case !known:
-				f.Risk += fmt.Sprintf(" How much room the disk has could not be read: see first that it has %s for pg_wal.", sizeOf(2*size<<20))
+				f.Risk += fmt.Sprintf(" How much room the disk has could not be read: see first that it has %s for pg_wal.", words.Size(2*size<<20))
 			case h.DiskFreeBytes < 4*size<<20:
 				f.Fix = ""
 				f.Risk = fmt.Sprintf("There is no fix to paste: with twice max_wal_size pg_wal may take %s, and the disk has %s left. Make room first.",
-					sizeOf(2*size<<20), sizeOf(h.DiskFreeBytes))
+					words.Size(2*size<<20), words.Size(h.DiskFreeBytes))
 			}
 		}
 		a.add(serverWide, f)
@@ -257,7 +257,7 @@ func (a *analysis) statements() {
 		if x.MeanSeconds() > a.limits.SlowStatement.Seconds() && x.Calls >= a.limits.SlowStatementCalls && slow < statementsFound {
 			slow++
 			a.add(serverWide/8, a.statement(x, "statement-slow", statementSeverity(x),
-				fmt.Sprintf("It takes %s on average (%s).", spanOf(x.MeanSeconds()), since),
+				fmt.Sprintf("It takes %s on average (%s).", words.FineSeconds(x.MeanSeconds()), since),
 				evidence("threshold_ms", a.limits.SlowStatement.Milliseconds())))
 		}
 	}
@@ -296,24 +296,13 @@ func (a *analysis) evicted(s *reading.Statements) {
 	}
 }
 
-// spanOf says a short time in a sentence.
-func spanOf(seconds float64) string {
-	if seconds < 1 {
-		return fmt.Sprintf("%.0f ms", 1000*seconds)
-	}
-	if seconds < 120 {
-		return fmt.Sprintf("%.1f s", seconds)
-	}
-	return longFor(seconds)
-}
-
 // statement makes a finding about a statement.
 func (a *analysis) statement(x *reading.Statement, id string, severity pgmedic.Severity, summary string, more ...pgmedic.Evidence) pgmedic.Finding {
 	f := pgmedic.Finding{
 		ID: id, Section: reading.SectionStatements, Severity: severity, Object: "statement " + x.QueryID, Summary: summary,
 		Evidence: append([]pgmedic.Evidence{
 			evidenceText("statement", words.Shortened(x.Query)), evidenceText("database", x.Database), evidenceText("role", x.User),
-			evidence("calls", x.Calls), evidenceText("mean", spanOf(x.MeanSeconds())), evidenceSeconds("total_seconds", x.ExecSeconds),
+			evidence("calls", x.Calls), evidenceText("mean", words.FineSeconds(x.MeanSeconds())), evidenceSeconds("total_seconds", x.ExecSeconds),
 			evidence("rows", x.Rows), evidence("read_bytes", x.ReadBytes), evidence("temp_bytes", x.TempBytes),
 		}, more...),
 		Risk: "There is no fix to paste: look at its plan with EXPLAIN, for rows read and thrown away, and for estimates that are far off.",
@@ -346,8 +335,8 @@ func (a *analysis) regressed(x *reading.Statement) {
 		return
 	}
 	a.add(serverWide/8, a.statement(x, "statement-regressed", pgmedic.SeverityWarn,
-		fmt.Sprintf("It took %s on average while we watched, and %s before.", spanOf(now), spanOf(before)),
-		evidenceText("recent_mean", spanOf(now)), evidence("recent_calls", recent.Calls), evidenceText("earlier_mean", spanOf(before))))
+		fmt.Sprintf("It took %s on average while we watched, and %s before.", words.FineSeconds(now), words.FineSeconds(before)),
+		evidenceText("recent_mean", words.FineSeconds(now)), evidence("recent_calls", recent.Calls), evidenceText("earlier_mean", words.FineSeconds(before))))
 }
 
 // statementsUncounted finds a pg_stat_statements that is there and told not to

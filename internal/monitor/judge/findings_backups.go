@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // backups finds a database that could not be brought back, or not as it was
@@ -39,7 +40,7 @@ func (a *analysis) backups() {
 	}
 	if age := a.reading.TakenAt.Sub(b.Newest.SnapshotAt); age > a.limits.BackupAge {
 		find("backup-old", pgmedic.SeverityWarn,
-			fmt.Sprintf("The newest backup is %s old; what was written since is in none.", longFor(age.Seconds())), "pgmedic backup",
+			fmt.Sprintf("The newest backup is %s old; what was written since is in none.", words.Long(age)), "pgmedic backup",
 			evidenceText("backup", b.Newest.ID), evidenceSeconds("age_seconds", age.Seconds()),
 			evidenceSeconds("threshold_seconds", a.limits.BackupAge.Seconds()))
 	}
@@ -50,7 +51,7 @@ func (a *analysis) backups() {
 	}
 	if age := a.reading.TakenAt.Sub(b.Proven.SnapshotAt); age > a.limits.ProvenAge {
 		find("backup-unproven", pgmedic.SeverityWarn,
-			fmt.Sprintf("The newest backup that is proven to restore is %s old.", longFor(age.Seconds())), "pgmedic drill latest",
+			fmt.Sprintf("The newest backup that is proven to restore is %s old.", words.Long(age)), "pgmedic drill latest",
 			evidenceText("backup", b.Proven.ID), evidenceSeconds("age_seconds", age.Seconds()),
 			evidenceSeconds("threshold_seconds", a.limits.ProvenAge.Seconds()))
 	}

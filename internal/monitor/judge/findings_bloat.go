@@ -33,7 +33,7 @@ func (a *analysis) bloat() {
 		f := pgmedic.Finding{
 			ID: "table-bloat", Section: reading.SectionTables, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(t.Schema, t.Name),
 			Summary: fmt.Sprintf("About %.0f %% of its file holds no live row: %s that VACUUM makes usable again but doesn't give back.",
-				percent, sizeOf(t.Bloat.Bytes)),
+				percent, words.Size(t.Bloat.Bytes)),
 			Evidence: []pgmedic.Evidence{
 				evidence("bloat_bytes", t.Bloat.Bytes), evidence("heap_bytes", heap), evidencePercent("bloat_percent", percent),
 				evidenceText("method", t.Bloat.Method), evidenceText("confidence", t.Bloat.Confidence),
@@ -52,7 +52,7 @@ func (a *analysis) bloat() {
 		if n := t.Bloat.DroppedColumns; n > 0 && t.Bloat.Method == reading.BloatByEstimate {
 			f.Severity, f.Fix = pgmedic.SeverityInfo, ""
 			f.Summary = fmt.Sprintf("Its rows need about %s less than its file has, but %s dropped: what a dropped column held stays in the "+
-				"rows, and no VACUUM frees it.", sizeOf(t.Bloat.Bytes), wereOnce(n))
+				"rows, and no VACUUM frees it.", words.Size(t.Bloat.Bytes), wereOnce(n))
 			f.Evidence = append(f.Evidence, evidence("dropped_columns", n))
 			f.Risk = "There is no fix to paste, as an estimate can't tell the two apart: measure with --exact-bloat. What dropped columns held " +
 				"goes as rows are updated, or at once with VACUUM FULL, which rewrites the whole table and blocks all other use of it."

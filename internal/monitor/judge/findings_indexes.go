@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // indexes finds indexes that are broken, needless or swollen.
@@ -215,23 +216,23 @@ func (a *analysis) unusedIndex(x reading.Index) {
 		f.Summary = "No scan has used it, but it can do the work of another one that can go: see index-duplicate."
 		f.Risk = "Don't drop it beside that one: searches that use the other would have none. Once the other is gone the scans of this one count."
 	case x.Definition == "":
-		f.Summary = fmt.Sprintf("No scan on this server has used it for %s.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan on this server has used it for %s.", words.Long(age))
 		f.Risk = lockedRisk
 	case age < a.limits.UnusedIndexAge:
-		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan has used it, but that is known for %s only.", words.Long(age))
 		f.Risk = "Don't drop it yet: what runs once a week or a month has had no chance to use it."
 	case !known || len(replicas) > 0:
-		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not checked, may use it.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan on this server has used it for %s; replicas, which were not checked, may use it.", words.Long(age))
 		f.Evidence = append(f.Evidence, evidenceText("replicas_not_seen", strings.Join(replicas, ", ")))
 		f.Risk = "Don't drop it before you have looked at pg_stat_user_indexes on every replica: they keep their own statistics. With " +
 			"their URLs in database.read_replica_url the report looks there itself."
 	case x.Expression:
-		f.Summary = fmt.Sprintf("No scan has used it for %s, but the planner may use what ANALYZE keeps of its expressions.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan has used it for %s, but the planner may use what ANALYZE keeps of its expressions.", words.Long(age))
 		f.Risk = "Don't drop it before you have seen that plans stay as they are: the planner takes the statistics of its expressions for " +
 			"estimates, which no count of scans shows. From PostgreSQL 14 CREATE STATISTICS on the expression keeps them without an index."
 	default:
 		f.Severity = pgmedic.SeverityWarn
-		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", longFor(age.Seconds()))
+		f.Summary = fmt.Sprintf("No scan has used it for %s, and every write keeps it up to date.", words.Long(age))
 		f.Evidence = append(f.Evidence, evidenceTime("unused_since", &since))
 		f.Fix = fmt.Sprintf("DROP INDEX CONCURRENTLY %s;", sqltext.PrintableTable(x.Schema, x.Name))
 		f.Risk = "What runs less often than the time given would be slower, and what runs on a replica that is neither connected nor " +
@@ -251,7 +252,7 @@ func (a *analysis) bloatedIndex(x reading.Index) {
 	}
 	a.add(*x.BloatBytes, pgmedic.Finding{
 		ID: "index-bloat", Section: reading.SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
-		Summary: fmt.Sprintf("About %.0f %% of it is %s: %s.", percent, emptyBy(x.BloatMethod), sizeOf(*x.BloatBytes)),
+		Summary: fmt.Sprintf("About %.0f %% of it is %s: %s.", percent, emptyBy(x.BloatMethod), words.Size(*x.BloatBytes)),
 		Evidence: append(indexFacts(x), evidence("bloat_bytes", *x.BloatBytes), evidencePercent("bloat_percent", percent),
 			evidenceText("method", x.BloatMethod), evidenceText("confidence", x.BloatConfidence),
 			evidencePercent("threshold_percent", a.limits.BloatPercent)),

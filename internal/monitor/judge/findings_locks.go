@@ -72,7 +72,7 @@ func (a *analysis) lockWaits() {
 		}
 		f := pgmedic.Finding{
 			ID: "lock-wait", Section: reading.SectionLocks, Severity: pgmedic.SeverityWarn,
-			Summary: fmt.Sprintf("%s waiting for it, the longest for %s.", are(len(b.waiting), "session"), longFor(longest.WaitSeconds)),
+			Summary: fmt.Sprintf("%s waiting for it, the longest for %s.", are(len(b.waiting), "session"), words.LongSeconds(longest.WaitSeconds)),
 			Evidence: []pgmedic.Evidence{
 				evidence("waiting", len(b.waiting)), evidenceSeconds("longest_wait_seconds", longest.WaitSeconds),
 				evidenceText("lock", longest.Mode), evidenceText("on", longest.Object),
@@ -186,7 +186,7 @@ func (a *analysis) longTransactions() {
 			ID: "long-transaction", Section: reading.SectionConnections, Severity: pgmedic.SeverityWarn,
 			Object: reading.ProcessName(s.PID, s.User),
 			Summary: fmt.Sprintf("A transaction has been at work for %s; until it ends, VACUUM can't remove rows that were deleted since.",
-				longFor(s.TransactionSeconds)),
+				words.LongSeconds(s.TransactionSeconds)),
 			Evidence: []pgmedic.Evidence{
 				evidenceText("database", s.Database), evidenceText("application", s.Application),
 				evidenceSeconds("transaction_seconds", s.TransactionSeconds), evidenceSeconds("statement_seconds", s.QuerySeconds),
@@ -205,7 +205,7 @@ func (a *analysis) longIndexBuild(s reading.Session) {
 	f := pgmedic.Finding{
 		ID: "long-transaction", Section: reading.SectionConnections, Severity: pgmedic.SeverityInfo,
 		Object:  reading.ProcessName(s.PID, s.User),
-		Summary: fmt.Sprintf("It has been building an index for %s.", longFor(s.TransactionSeconds)),
+		Summary: fmt.Sprintf("It has been building an index for %s.", words.LongSeconds(s.TransactionSeconds)),
 		Evidence: []pgmedic.Evidence{
 			evidenceText("database", s.Database), evidenceText("application", s.Application), evidenceText("work", s.Maintenance),
 			evidenceSeconds("transaction_seconds", s.TransactionSeconds), evidenceText("waits_for", s.WaitEvent),
@@ -239,7 +239,7 @@ func (a *analysis) preparedTransactions() {
 			ID: "prepared-transaction-old", Section: reading.SectionLimits, Severity: pgmedic.SeverityWarn,
 			Object: "prepared transaction " + sqltext.Readable(p.GID),
 			Summary: fmt.Sprintf("A transaction was prepared for a two-phase commit %s ago and never finished; it holds its locks and "+
-				"keeps VACUUM from removing rows, over restarts too.", longFor(p.AgeSeconds)),
+				"keeps VACUUM from removing rows, over restarts too.", words.LongSeconds(p.AgeSeconds)),
 			Evidence: []pgmedic.Evidence{
 				evidenceText("database", p.Database), evidenceText("owner", p.Owner), evidenceTime("prepared", &p.Prepared),
 				evidence("transactions_since", p.XIDAge), evidenceSeconds("threshold_seconds", a.limits.PreparedTransaction.Seconds()),

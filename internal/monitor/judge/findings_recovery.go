@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // recovery finds a server that can't be recovered to a moment of a little ago, or of which
@@ -74,7 +75,7 @@ func (a *analysis) provenMoment(r *reading.Recovery, find func(id string, severi
 		if age <= a.limits.ProvenAge {
 			return
 		}
-		find(id, pgmedic.SeverityWarn, fmt.Sprintf("The newest moment that a drill has proven is %s old; what was written since was never recovered.", longFor(age.Seconds())), fix,
+		find(id, pgmedic.SeverityWarn, fmt.Sprintf("The newest moment that a drill has proven is %s old; what was written since was never recovered.", words.Long(age)), fix,
 			evidenceTime("proven_until", p.Until), evidenceTime("drilled_at", &p.DrilledAt), evidenceText("backups", strings.Join(p.Backups, ", ")),
 			evidenceSeconds("age_seconds", age.Seconds()), evidenceSeconds("threshold_seconds", a.limits.ProvenAge.Seconds()))
 	}

@@ -71,12 +71,12 @@ func (a *analysis) standby(s reading.Standby) {
 		severity, lag := pgmedic.SeverityWarn, "its lag is not known"
 		// What was never sent it surely lacks.
 		if s.SendLagBytes != nil && *s.SendLagBytes > a.limits.LagWarnBytes {
-			lag = "it lacks " + sizeOf(*s.SendLagBytes) + " at least"
+			lag = "it lacks " + words.Size(*s.SendLagBytes) + " at least"
 			severity = lagSeverity(a.limits, s.SendLagBytes, nil)
 		}
 		a.add(serverWide, pgmedic.Finding{
 			ID: "standby-silent", Section: reading.SectionReplication, Severity: severity, Object: object,
-			Summary: fmt.Sprintf("It has not been heard of for %s: %s, and the link may be dead.", longFor(*s.ReplySeconds), lag),
+			Summary: fmt.Sprintf("It has not been heard of for %s: %s, and the link may be dead.", words.LongSeconds(*s.ReplySeconds), lag),
 			Evidence: append(facts, evidenceSeconds("threshold_seconds", a.limits.StandbySilence.Seconds()),
 				evidence("threshold_bytes", a.limits.LagWarnBytes)),
 			Fix:  showStandbys,
@@ -94,7 +94,7 @@ func (a *analysis) standby(s reading.Standby) {
 	}
 	behind := "behind"
 	if s.ReplayLagBytes != nil {
-		behind = sizeOf(*s.ReplayLagBytes) + " behind"
+		behind = words.Size(*s.ReplayLagBytes) + " behind"
 	}
 	where := "it replays more slowly than it receives"
 	if s.SendLagBytes != nil && s.ReplayLagBytes != nil && *s.SendLagBytes > *s.ReplayLagBytes/2 {
@@ -120,7 +120,7 @@ func (a *analysis) walStream(s reading.Standby, object string, facts []pgmedic.E
 	}
 	a.add(serverWide, pgmedic.Finding{
 		ID: "standby-lagging", Section: reading.SectionReplication, Severity: severity, Object: object,
-		Summary:  fmt.Sprintf("%s of WAL is not stored yet. If the server were lost now, so would be what it holds.", sizeOf(*s.FlushLagBytes)),
+		Summary:  fmt.Sprintf("%s of WAL is not stored yet. If the server were lost now, so would be what it holds.", words.Size(*s.FlushLagBytes)),
 		Evidence: append(facts, evidenceMaybe("flush_lag_bytes", s.FlushLagBytes), evidence("threshold_bytes", a.limits.LagWarnBytes)),
 		Fix:      showStandbys,
 		Risk:     "Changes nothing: run it again to see whether the lag shrinks. Check the log of `pgmedic wal stream`, the network, and the store.",
@@ -186,11 +186,11 @@ func (a *analysis) slot(s reading.Slot) {
 		f.Risk = "Changes nothing. Let the reader of the slot catch up, or raise max_slot_wal_keep_size if the disk has the room."
 	case s.Active && retained > a.limits.SlotRetainedBytes:
 		f.ID, f.Severity = "slot-behind", pgmedic.SeverityWarn
-		f.Summary = fmt.Sprintf("Its reader is behind, and the server keeps %s of WAL for it.", sizeOf(retained))
+		f.Summary = fmt.Sprintf("Its reader is behind, and the server keeps %s of WAL for it.", words.Size(retained))
 		f.Fix = "SELECT slot_name, active_pid, restart_lsn, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots;"
 		f.Risk = "Changes nothing: run it again to see whether the slot moves on. The disk fills while it doesn't."
 	case !s.Active && !s.Temporary:
-		f.Summary = fmt.Sprintf("Nothing reads from it, and the server keeps all WAL since then (%s) until something does, or the disk is full.", sizeOf(retained))
+		f.Summary = fmt.Sprintf("Nothing reads from it, and the server keeps all WAL since then (%s) until something does, or the disk is full.", words.Size(retained))
 		if retained > a.limits.SlotRetainedBytes || keepsTooMuch(s) {
 			f.Severity = pgmedic.SeverityWarn
 		}
@@ -369,12 +369,12 @@ func (a *analysis) replay(r *reading.Replication) {
 			"Changes nothing. Look at primary_conninfo, the primary's log, and whether its slot was lost.")
 	case p.MessageSeconds != nil && seconds(*p.MessageSeconds) > a.limits.StandbySilence:
 		find("standby-not-receiving", pgmedic.SeverityWarn,
-			fmt.Sprintf("The primary has not been heard of for %s: the link may be dead.", longFor(*p.MessageSeconds)),
+			fmt.Sprintf("The primary has not been heard of for %s: the link may be dead.", words.LongSeconds(*p.MessageSeconds)),
 			"SELECT status, last_msg_receipt_time, latest_end_time FROM pg_catalog.pg_stat_wal_receiver;",
 			"Changes nothing. The receiver gives up by itself after wal_receiver_timeout and connects again.")
 	case !p.Paused && lag != nil && *lag > a.limits.LagWarnBytes:
 		find("standby-lagging", lagSeverity(a.limits, lag, nil),
-			sizeOf(*lag)+" have been received and not replayed: what is read here is old.",
+			words.Size(*lag)+" have been received and not replayed: what is read here is old.",
 			"SELECT pid, usename, state, xact_start, query_start FROM pg_catalog.pg_stat_activity WHERE state OPERATOR(pg_catalog.<>) 'idle' ORDER BY xact_start;",
 			"Changes nothing: it shows queries that replay may be waiting for, as long as max_standby_streaming_delay allows.")
 	}

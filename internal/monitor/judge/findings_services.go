@@ -49,9 +49,9 @@ func (a *analysis) exhausted(s reading.Service, p reading.ServicePool) pgmedic.F
 		return f
 	}
 	if behind {
-		f.Summary += fmt.Sprintf(" One of them waits for a lock of process %d, which has been idle in a transaction for %s.", idle.PID, longFor(idle.StateSeconds))
+		f.Summary += fmt.Sprintf(" One of them waits for a lock of process %d, which has been idle in a transaction for %s.", idle.PID, words.LongSeconds(idle.StateSeconds))
 	} else {
-		f.Summary += fmt.Sprintf(" Its process %d has been idle in a transaction for %s.", idle.PID, longFor(idle.StateSeconds))
+		f.Summary += fmt.Sprintf(" Its process %d has been idle in a transaction for %s.", idle.PID, words.LongSeconds(idle.StateSeconds))
 	}
 	if idle.BackendStart != nil && idle.TransactionStart != nil {
 		f.Fix, f.Risk = endIdle(idle.PID, *idle.BackendStart, *idle.TransactionStart), endIdleRisk

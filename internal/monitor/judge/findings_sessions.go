@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // connections finds a server that is about to refuse connections.
@@ -63,7 +64,7 @@ func idleFinding(s reading.IdleSession, limits reading.Thresholds) pgmedic.Findi
 		ID: "idle-in-transaction", Section: reading.SectionConnections, Severity: pgmedic.SeverityWarn,
 		Object: fmt.Sprintf("process %d (role %s)", s.PID, sqltext.Readable(s.User)),
 		Summary: fmt.Sprintf("A session has done nothing for %s with a transaction open, which holds its locks and keeps "+
-			"VACUUM from removing rows.", longFor(s.IdleSeconds)),
+			"VACUUM from removing rows.", words.LongSeconds(s.IdleSeconds)),
 		Evidence: []pgmedic.Evidence{
 			evidenceText("database", s.Database), evidenceText("application", s.Application),
 			evidenceSeconds("idle_seconds", s.IdleSeconds), evidenceSeconds("transaction_seconds", s.TransactionSeconds),
@@ -73,7 +74,7 @@ func idleFinding(s reading.IdleSession, limits reading.Thresholds) pgmedic.Findi
 	if isBackup(s.Application) {
 		f.Severity = pgmedic.SeverityInfo
 		f.Summary = fmt.Sprintf("A backup has held its snapshot open for %s, which keeps VACUUM from removing rows until "+
-			"it ends.", longFor(s.TransactionSeconds))
+			"it ends.", words.LongSeconds(s.TransactionSeconds))
 		return f
 	}
 	f.Fix, f.Risk = endIdle(s.PID, s.BackendStart, s.TransactionStart), endIdleRisk
@@ -171,7 +172,7 @@ func (a *analysis) cacheWindow() (w blockAccesses, ok bool) {
 	}
 	if best != nil {
 		span := a.reading.TakenAt.Sub(best.TakenAt)
-		w.since, w.brief = "in the last "+longFor(span.Seconds()), span < time.Hour
+		w.since, w.brief = "in the last "+words.Long(span), span < time.Hour
 		return w, true
 	}
 	if a.dayAgo(func(e *reading.Reading) bool { return e.Cache != nil }) != nil {

@@ -40,7 +40,7 @@ func settingText(s reading.Server, name, value string) string {
 		}
 		for unit, bytes := range map[string]int64{"B": 1, "kB": 1 << 10, "8kB": 8 << 10, "MB": 1 << 20} {
 			if x.Unit == unit {
-				return sizeOf(n * bytes)
+				return words.Size(n * bytes)
 			}
 		}
 		return value + " " + x.Unit

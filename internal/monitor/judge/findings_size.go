@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // kept finds databases that were set aside for longer than they are kept, and what
@@ -27,7 +28,7 @@ func (a *analysis) kept() {
 		}
 		a.add(size, pgmedic.Finding{
 			ID: "database-kept", Section: reading.SectionSize, Severity: pgmedic.SeverityWarn, Object: "database " + k.Name,
-			Summary: fmt.Sprintf(summary, longFor(k.AgeSeconds)),
+			Summary: fmt.Sprintf(summary, words.LongSeconds(k.AgeSeconds)),
 			Evidence: []pgmedic.Evidence{
 				evidenceText("of", k.Of), evidenceText("state", k.State), evidenceMaybe("size_bytes", k.Bytes),
 				evidenceTime("since", &k.Since), evidenceSeconds("threshold_seconds", limit.Seconds()),
@@ -49,7 +50,7 @@ func (a *analysis) rescued() {
 		}
 		a.add(0, pgmedic.Finding{
 			ID: "rescue-left", Section: reading.SectionSize, Severity: pgmedic.SeverityWarn, Object: "schema " + s.Name,
-			Summary: fmt.Sprintf("A rescue of single tables made it %s ago. It holds old rows, takes space, and no backup holds it.", longFor(s.AgeSeconds)),
+			Summary: fmt.Sprintf("A rescue of single tables made it %s ago. It holds old rows, takes space, and no backup holds it.", words.LongSeconds(s.AgeSeconds)),
 			Evidence: []pgmedic.Evidence{
 				evidenceText("backup", s.Backup), evidence("tables", s.Tables), evidenceTime("since", &s.Since),
 				evidenceSeconds("threshold_seconds", a.limits.RescuedSchema.Seconds()),

@@ -51,7 +51,7 @@ func (a *analysis) deadFinding(t *reading.Table, percent float64) pgmedic.Findin
 	}
 	if c := a.reading.Connections; c != nil && c.OldestTransactionSeconds > a.limits.IdleInTransaction.Seconds() {
 		risk += fmt.Sprintf(" A transaction has been open for %s: rows deleted since then stay until it ends.",
-			longFor(c.OldestTransactionSeconds))
+			words.LongSeconds(c.OldestTransactionSeconds))
 	}
 	held := pgmedic.Evidence{Name: "held_back_by"}
 	if h := a.oldestHolder(); h != nil {

@@ -57,7 +57,7 @@ func (a *analysis) diskFull(all []*reading.Reading) {
 	a.add(serverWide, pgmedic.Finding{
 		ID: "disk-full-soon", Section: reading.SectionSize, Severity: severity, Object: "server",
 		Summary: fmt.Sprintf("At the pace of the last %s the disk that holds the data is full in %s (between %s and %s); then the server stops.",
-			longFor(observed.Seconds()), longFor(seconds(f.Days)), longFor(seconds(f.SoonestDays)), longFor(seconds(*f.LatestDays))),
+			words.Long(observed), words.Long(days(f.Days)), words.Long(days(f.SoonestDays)), words.Long(days(*f.LatestDays))),
 		Evidence: []pgmedic.Evidence{
 			evidence("free_bytes", f.FreeBytes), evidence("growth_per_day_bytes", int64(float64(f.FreeBytes)/f.Days)),
 			evidenceSeconds("full_in_seconds", seconds(f.Days)), evidenceSeconds("soonest_seconds", seconds(f.SoonestDays)),
@@ -96,10 +96,10 @@ func (a *analysis) statementChanges(all []*reading.Reading) {
 		case slower < statementsFound && !a.has("statement-regressed", object):
 			slower++
 			a.add(serverWide/8, a.statement(c.statement, "statement-regressed", pgmedic.SeverityWarn,
-				fmt.Sprintf("It took %s on average in the last %s, and %s in the same hours of %s before.", spanOf(c.MeanSeconds),
-					longFor(s.end.Sub(s.begin).Seconds()), spanOf(c.BeforeMeanSeconds), words.Plural(s.days, "day")),
-				evidenceText("recent_mean", spanOf(c.MeanSeconds)), evidence("recent_calls", c.Calls),
-				evidenceText("earlier_mean", spanOf(c.BeforeMeanSeconds)), evidence("earlier_calls", c.BeforeCalls)))
+				fmt.Sprintf("It took %s on average in the last %s, and %s in the same hours of %s before.", words.FineSeconds(c.MeanSeconds),
+					words.Long(s.end.Sub(s.begin)), words.FineSeconds(c.BeforeMeanSeconds), words.Plural(s.days, "day")),
+				evidenceText("recent_mean", words.FineSeconds(c.MeanSeconds)), evidence("recent_calls", c.Calls),
+				evidenceText("earlier_mean", words.FineSeconds(c.BeforeMeanSeconds)), evidence("earlier_calls", c.BeforeCalls)))
 		}
 	}
 }
@@ -154,7 +154,7 @@ func (a *analysis) lockEpisodes(all []*reading.Reading) {
 		a.add(sessionWide+int64(e.longest), pgmedic.Finding{
 			ID: "lock-waits-recurring", Section: reading.SectionLocks, Severity: pgmedic.SeverityWarn, Object: e.object,
 			Summary: fmt.Sprintf("Sessions wait for it again and again: %s in %d of %d readings of the last day, the longest for %s.",
-				words.Times(int64(e.episodes)), e.readings, looks, longFor(e.longest)),
+				words.Times(int64(e.episodes)), e.readings, looks, words.LongSeconds(e.longest)),
 			Evidence: []pgmedic.Evidence{
 				evidence("episodes", e.episodes), evidence("readings_with_waits", e.readings), evidence("readings", looks),
 				evidenceSeconds("longest_wait_seconds", e.longest), evidenceText("lock", e.mode),
@@ -210,5 +210,5 @@ func recentStatement(s *reading.Statements, x *reading.Statement, taken time.Tim
 	}
 	y := *x
 	y.StatementCounts = x.Less(&day.Statements.Items[i].StatementCounts)
-	return &y, s.ExecSeconds - day.Statements.ExecSeconds, "in the last " + longFor(taken.Sub(day.TakenAt).Seconds())
+	return &y, s.ExecSeconds - day.Statements.ExecSeconds, "in the last " + words.Long(taken.Sub(day.TakenAt))
 }

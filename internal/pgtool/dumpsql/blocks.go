@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Block is the rows of one table in a dump.
@@ -126,7 +127,7 @@ func (b *Blocks) gather(c byte) (whole bool, err error) {
 	case b.counter.odd:
 		return false, refusedText()
 	case len(b.text) > maxStatement:
-		return false, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a statement of more than %d MiB", maxStatement>>20)
+		return false, pgmedic.Errorf(pgmedic.KindIntegrity, distrust, "the dump holds a statement of more than %s", words.Size(maxStatement))
 	}
 	return b.counter.ended && b.counter.pending == "", nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Standbys returns the streams to the physical standbys that a server has now.
@@ -92,7 +93,7 @@ func nameIn(conninfo string) string {
 // EndOnStandby ends the sessions of a database on a standby, once that has
 // replayed up to a position of its primary's WAL. It waits at most patience.
 func EndOnStandby(ctx context.Context, t postgres.Target, database uint32, lsn string, patience time.Duration) (ended int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not after %s", patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not after %s", words.Duration(patience)))
 	defer cancel()
 	conn, err := postgres.Connect(ctx, t)
 	if err != nil {

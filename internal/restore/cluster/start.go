@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/owner"
 	"github.com/pgmedic/pgmedic/internal/recovery"
 	"github.com/pgmedic/pgmedic/internal/wal"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // StartOptions say how a restored cluster is recovered and started.
@@ -253,7 +254,7 @@ func (r *running) stop() error {
 	case <-time.After(stopPatience):
 		_ = r.cmd.Process.Signal(syscall.SIGQUIT)
 		<-r.done
-		return pgmedic.Errorf(pgmedic.KindFailed, "see "+r.log, "the recovering server did not stop in %s, and was ended", stopPatience)
+		return pgmedic.Errorf(pgmedic.KindFailed, "see "+r.log, "the recovering server did not stop in %s, and was ended", words.Duration(stopPatience))
 	}
 }
 

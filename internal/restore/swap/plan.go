@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // plan collects everything that a person should know, and every obstacle, before
@@ -224,7 +225,7 @@ func (r *swapRun) refuseFullDisk(ctx context.Context, o *Options) error {
 		return nil //nolint:nilerr // what can't be known is not asked for
 	}
 	return pgmedic.Errorf(pgmedic.KindFailed, "free space there, or add --skip-disk-check if the copy will be smaller",
-		"the server has %d MB free in %s, and the database had %d MB when it was backed up", free>>20, dir, d.SizeBytes>>20)
+		"the server has %s free in %s, and the database had %s when it was backed up", words.Size(free), dir, words.Size(d.SizeBytes))
 }
 
 // localFolder returns the server's data folder if the server is on this machine,

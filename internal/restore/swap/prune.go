@@ -101,20 +101,12 @@ func judge(k databases.Kept, p PrunePolicy) (drop bool, reason string) {
 	case kept && age < p.Keep:
 		return false, "it is kept until " + k.Story.Since.Add(p.Keep).UTC().Format("2006-01-02 15:04:05Z")
 	case kept:
-		return true, fmt.Sprintf("it was set aside more than %s ago", days(p.Keep))
+		return true, fmt.Sprintf("it was set aside more than %s ago", words.Duration(p.Keep))
 	}
 	if k.Story.By == "drill" {
 		return true, "a drill that was killed left it"
 	}
 	return true, "a restore that was killed left it"
-}
-
-// days prints whole days as such.
-func days(d time.Duration) string {
-	if d >= 24*time.Hour && d%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%d d", d/(24*time.Hour))
-	}
-	return d.String()
 }
 
 // PruneOptions say where Prune works. Required: Target, Keep, Logger.

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 )
 
 // Options say how a Server runs.
@@ -187,8 +187,8 @@ func (s *Server) Bucket() string {
 }
 
 // Options returns those that reach a bucket; the credentials are in Environ.
-func (s *Server) Options(bucket string) store.S3Options {
-	return store.S3Options{Bucket: bucket, Endpoint: s.Endpoint, PathStyle: true, CACertFile: s.CACertFile, Region: "us-east-1"}
+func (s *Server) Options(bucket string) s3.Options {
+	return s3.Options{Bucket: bucket, Endpoint: s.Endpoint, PathStyle: true, CACertFile: s.CACertFile, Region: "us-east-1"}
 }
 
 // Environ is the environment in which the AWS SDK finds the server's credentials

@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 const (
@@ -61,7 +62,7 @@ func (l *limitedNames) exceeded() bool { return l.sent.Load() > l.allowed.Load()
 
 // errTooManyNames is final: another connection would be sent as many.
 var errTooManyNames = pgmedic.Errorf(pgmedic.KindFailed, "look into the folder on the server, which holds what no backup is, or whose server is not to be trusted",
-	"the server lists more than %d MiB of names in one folder", maxListing>>20)
+	"the server lists more than %s of names in one folder", words.Size(maxListing))
 
 // newClient begins SFTP on a connection.
 func (l *line) newClient() (err error) {

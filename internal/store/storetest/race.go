@@ -2,9 +2,12 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/store"
@@ -45,4 +48,17 @@ func Race(t *testing.T, s store.Store, rounds int, sizes ...int) {
 		}
 		wantBytes(t, s, key, pattern(size, uint64(winner)))
 	}
+}
+
+// Hosts returns one store as several hosts have it open: each Put is another one's.
+func Hosts(open ...store.Store) store.Store { return &hosts{Store: open[0], all: open} }
+
+type hosts struct {
+	store.Store
+	all  []store.Store
+	puts atomic.Uint64
+}
+
+func (h *hosts) Put(ctx context.Context, key string, r io.Reader) (store.Object, error) {
+	return h.all[h.puts.Add(1)%uint64(len(h.all))].Put(ctx, key, r) //nolint:wrapcheck // a store's own
 }

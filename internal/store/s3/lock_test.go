@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"net/http"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/store/storetest"
 )
@@ -23,7 +24,7 @@ func TestS3Locks(t *testing.T) {
 			t.Errorf("keeps versions: %v, %v", kept, err)
 		}
 		return storetest.LockPlace{
-			Store: s, LargeBytes: store.MinPartSizeBytes + 1, Hides: true,
+			Store: s, LargeBytes: s3.MinPartSizeBytes + 1, Hides: true,
 			Destroy: func(key string) error { return server.DeleteVersions(bucket, key) },
 		}
 	})
@@ -70,6 +71,6 @@ func TestS3LockClock(t *testing.T) {
 		})
 		t.Cleanup(proxy.Close)
 		bucket := server.LockBucket()
-		return openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint = proxy.URL }), openS3(t, server, bucket)
+		return openS3(t, server, bucket, func(o *s3.Options) { o.Endpoint = proxy.URL }), openS3(t, server, bucket)
 	})
 }

@@ -1,4 +1,4 @@
-package store
+package s3
 
 import (
 	"bytes"
@@ -13,10 +13,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 // ownerMeta is the metadata by which a Put knows its own object.
@@ -27,7 +28,7 @@ const ownerMeta = "pgmedic-put"
 var partGrowth = []struct{ parts, factor int64 }{{1_000, 1}, {1_000, 8}, {8_000, 16}}
 
 // partSize returns the size of part n, which counts from 1, or 0 after the last.
-func (o *S3Options) partSize(n int64) int64 {
+func (o *Options) partSize(n int64) int64 {
 	for _, g := range partGrowth {
 		if n <= g.parts {
 			return g.factor * o.PartSizeBytes
@@ -39,10 +40,10 @@ func (o *S3Options) partSize(n int64) int64 {
 
 // upload is one Put.
 type upload struct {
-	s    *S3
+	s    *Store
 	key  string // as the caller knows it
 	name string // in the bucket
-	lock Lock
+	lock store.Lock
 	// owner is a random word that only this Put's object has as metadata.
 	owner string
 	size  int64 // of what was read
@@ -51,18 +52,18 @@ type upload struct {
 	made time.Time
 }
 
-// Put implements Store. It answers for what it committed even where ctx ended
+// Put implements store.Store. It answers for what it committed even where ctx ended
 // meanwhile: an object that is there is returned without an error.
-func (s *S3) Put(ctx context.Context, key string, r io.Reader) (Object, error) {
-	return s.put(ctx, key, r, Lock{})
+func (s *Store) Put(ctx context.Context, key string, r io.Reader) (store.Object, error) {
+	return s.put(ctx, key, r, store.Lock{})
 }
 
 // put is Put of an object with a lock.
-func (s *S3) put(ctx context.Context, key string, r io.Reader, lock Lock) (Object, error) {
+func (s *Store) put(ctx context.Context, key string, r io.Reader, lock store.Lock) (store.Object, error) {
 	const op = "put"
 	name, err := s.begin(ctx, op, key)
 	if err != nil {
-		return Object{}, err
+		return store.Object{}, err
 	}
 	u := &upload{s: s, key: key, name: name, lock: lock, owner: rand.Text()}
 	first, last, err := u.fill(ctx, r, s.spare(), s.o.partSize(1))
@@ -74,14 +75,14 @@ func (s *S3) put(ctx context.Context, key string, r io.Reader, lock Lock) (Objec
 		err = u.putParts(ctx, r, first)
 	}
 	if err != nil {
-		return Object{}, err
+		return store.Object{}, err
 	}
 	return u.committed(ctx), nil
 }
 
 // committed returns the object that was just made. That it exists is known, so
 // a request that fails here only costs the server's time.
-func (u *upload) committed(ctx context.Context) Object {
+func (u *upload) committed(ctx context.Context) store.Object {
 	if u.made.IsZero() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
 		defer cancel()
@@ -90,7 +91,7 @@ func (u *upload) committed(ctx context.Context) Object {
 		}
 		u.made = time.Now()
 	}
-	return Object{Key: u.key, SizeBytes: u.size, ModifiedAt: seconds(u.made)}
+	return store.Object{Key: u.key, SizeBytes: u.size, ModifiedAt: seconds(u.made)}
 }
 
 // fill reads size bytes into buf, which it makes where it is nil and as large as
@@ -99,7 +100,7 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 	const least = 64 << 10
 	part = slices.Grow(buf[:0], least)
 	for int64(len(part)) < size {
-		if err := Ended(ctx); err != nil {
+		if err := store.Ended(ctx); err != nil {
 			u.s.release(part)
 			return nil, false, fmt.Errorf("put %s: %w", u.key, err)
 		}
@@ -114,7 +115,7 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 			return part, true, nil
 		} else if err != nil {
 			u.s.release(part)
-			return nil, false, fmt.Errorf("put %s: %w", u.key, ReadFailed(ctx, err))
+			return nil, false, fmt.Errorf("put %s: %w", u.key, store.ReadFailed(ctx, err))
 		}
 	}
 	return part, false, nil
@@ -123,7 +124,7 @@ func (u *upload) fill(ctx context.Context, r io.Reader, buf []byte, size int64) 
 // grow returns part with more capacity, and not more than size. What is more than a
 // megabyte goes into a buffer of the full size, which others can have later: steps up to
 // it would be garbage of more than half of it.
-func (s *S3) grow(part []byte, size int64) []byte {
+func (s *Store) grow(part []byte, size int64) []byte {
 	const small = 1 << 20
 	if cap(part) >= small {
 		return append(s.buffer(size), part...)
@@ -134,7 +135,7 @@ func (s *S3) grow(part []byte, size int64) []byte {
 // spare returns an empty buffer of a part's usual size that no upload uses, or
 // nil. Where many objects follow each other it leaves the garbage collector
 // nothing to do.
-func (s *S3) spare() []byte {
+func (s *Store) spare() []byte {
 	select {
 	case b := <-s.spares:
 		return b[:0]
@@ -145,7 +146,7 @@ func (s *S3) spare() []byte {
 
 // release takes a buffer that nothing reads any more, once. Each path of a Put ends
 // with it: one that does not costs the next Put a new buffer.
-func (s *S3) release(b []byte) {
+func (s *Store) release(b []byte) {
 	if int64(cap(b)) != s.o.PartSizeBytes {
 		return
 	}
@@ -156,7 +157,7 @@ func (s *S3) release(b []byte) {
 }
 
 // buffer returns an empty one for a part of size bytes.
-func (s *S3) buffer(size int64) []byte {
+func (s *Store) buffer(size int64) []byte {
 	if size == s.o.PartSizeBytes {
 		if b := s.spare(); b != nil {
 			return b
@@ -167,7 +168,7 @@ func (s *S3) buffer(size int64) []byte {
 
 // checksum is what parts are sent with, unless the environment restricts that
 // (AWS_REQUEST_CHECKSUM_CALCULATION) for servers that don't know it.
-func (s *S3) checksum() types.ChecksumAlgorithm {
+func (s *Store) checksum() types.ChecksumAlgorithm {
 	if s.client.Options().RequestChecksumCalculation == aws.RequestChecksumCalculationWhenRequired {
 		return ""
 	}
@@ -184,14 +185,14 @@ func optional(text string) *string {
 // putWhole puts an object of one request.
 func (u *upload) putWhole(ctx context.Context, data []byte) error {
 	o := &u.s.o
-	in := &s3.PutObjectInput{
+	in := &awss3.PutObjectInput{
 		Bucket: &o.Bucket, Key: &u.name, IfNoneMatch: aws.String("*"),
 		ContentType: aws.String("application/octet-stream"), Metadata: map[string]string{ownerMeta: u.owner},
 		StorageClass:         types.StorageClass(o.StorageClass),
 		ServerSideEncryption: types.ServerSideEncryption(o.ServerSideEncryption), SSEKMSKeyId: optional(o.KMSKeyID),
 		ChecksumAlgorithm: u.s.checksum(),
 	}
-	u.lock.lock(in)
+	lockPut(in, u.lock)
 	for try := 0; ; try++ {
 		in.Body = bytes.NewReader(data)
 		out, err := u.s.client.PutObject(ctx, in)
@@ -203,7 +204,7 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 		// Of several Puts at once, S3 may ask all but one to try again. versitygw
 		// says the other also while a neighbour's folder goes away.
 		again := hasCode(err, "ConditionalRequestConflict", "ExistingObjectIsDirectory") && try+1 < o.MaxAttempts
-		if !again || !Pause(ctx, try) {
+		if !again || !store.Pause(ctx, try) {
 			return u.settle(ctx, err)
 		}
 	}
@@ -212,22 +213,22 @@ func (u *upload) putWhole(ctx context.Context, data []byte) error {
 // putParts puts an object of several parts, of which the first was read.
 func (u *upload) putParts(ctx context.Context, r io.Reader, first []byte) error {
 	// Better said now than after everything was sent.
-	if _, err := u.s.Stat(ctx, u.key); !errors.Is(err, ErrNotFound) {
+	if _, err := u.s.Stat(ctx, u.key); !errors.Is(err, store.ErrNotFound) {
 		u.s.release(first)
 		if err == nil {
-			return Exists(u.key)
+			return store.Exists(u.key)
 		}
 		return fmt.Errorf("put %s: %w", u.key, err)
 	}
 	o := &u.s.o
-	in := &s3.CreateMultipartUploadInput{
+	in := &awss3.CreateMultipartUploadInput{
 		Bucket: &o.Bucket, Key: &u.name,
 		ContentType: aws.String("application/octet-stream"), Metadata: map[string]string{ownerMeta: u.owner},
 		StorageClass:         types.StorageClass(o.StorageClass),
 		ServerSideEncryption: types.ServerSideEncryption(o.ServerSideEncryption), SSEKMSKeyId: optional(o.KMSKeyID),
 		ChecksumAlgorithm: u.s.checksum(),
 	}
-	u.lock.lockUpload(in)
+	lockUpload(in, u.lock)
 	// Its answer has the id without which nothing can abort it: an interrupt waits for that.
 	patient, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -266,7 +267,7 @@ func (u *upload) putParts(ctx context.Context, r io.Reader, first []byte) error 
 // what it said is often lost with it: the answer to the next, small request then
 // is the reason.
 func unanswered(ctx context.Context, err error) bool {
-	return Ended(ctx) == nil && codeOf(err) == ""
+	return store.Ended(ctx) == nil && codeOf(err) == ""
 }
 
 // settle returns what became of a commit that returned err, which may be that
@@ -284,8 +285,8 @@ func (u *upload) settle(ctx context.Context, err error) error {
 	switch {
 	case lookErr == nil && there.Metadata[ownerMeta] == u.owner && aws.ToInt64(there.ContentLength) == u.size:
 		return nil
-	case (taken || lookErr == nil && unanswered(ctx, err)) && Ended(ctx) == nil:
-		return Exists(u.key)
+	case (taken || lookErr == nil && unanswered(ctx, err)) && store.Ended(ctx) == nil:
+		return store.Exists(u.key)
 	}
 	return u.failed(ctx, err)
 }
@@ -293,20 +294,6 @@ func (u *upload) settle(ctx context.Context, err error) error {
 // failed returns the error of a request of this Put.
 func (u *upload) failed(ctx context.Context, err error) error {
 	return u.s.failed(ctx, "put", u.key, err)
-}
-
-// Pause waits before another attempt, which counts from 0, longer each time up to 10
-// seconds, and reports whether ctx still lives.
-func Pause(ctx context.Context, try int) bool {
-	d := min(100*time.Millisecond<<min(try, 10), maxBackoff)
-	t := time.NewTimer(d/2 + jitter(d/2))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 var errAbandoned = errors.New("the upload was abandoned")
@@ -401,7 +388,7 @@ func (m *multipart) send(number int32, part []byte, grown bool) {
 			m.u.s.release(part)
 			return
 		}
-		in := &s3.UploadPartInput{
+		in := &awss3.UploadPartInput{
 			Bucket: &m.u.s.o.Bucket, Key: &m.u.name, UploadId: m.id, PartNumber: &number,
 			Body: bytes.NewReader(part), ChecksumAlgorithm: m.u.s.checksum(),
 		}
@@ -428,7 +415,7 @@ func (m *multipart) stop(why error) {
 // complete makes the parts an object.
 func (m *multipart) complete(ctx context.Context) error {
 	slices.SortFunc(m.parts, func(a, b types.CompletedPart) int { return int(*a.PartNumber - *b.PartNumber) })
-	_, err := m.u.s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+	_, err := m.u.s.client.CompleteMultipartUpload(ctx, &awss3.CompleteMultipartUploadInput{
 		Bucket: &m.u.s.o.Bucket, Key: &m.u.name, UploadId: m.id, IfNoneMatch: aws.String("*"),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: m.parts},
 	})
@@ -442,7 +429,7 @@ func (m *multipart) abort(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpWithin)
 	defer cancel()
 	for try := range 5 {
-		_, err := m.u.s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+		_, err := m.u.s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{
 			Bucket: &m.u.s.o.Bucket, Key: &m.u.name, UploadId: m.id,
 		})
 		switch {
@@ -453,7 +440,7 @@ func (m *multipart) abort(ctx context.Context) error {
 		case !m.cut || err != nil && try > 0:
 			return nil
 		}
-		Pause(ctx, try)
+		store.Pause(ctx, try)
 	}
 	return nil
 }

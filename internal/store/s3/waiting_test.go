@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -45,7 +45,7 @@ func TestS3SaysWhatItWaitsFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := make(lines, 10)
 			endpoint := "http://" + tt.address
-			s, err := store.NewS3(t.Context(), store.S3Options{
+			s, err := s3.New(t.Context(), s3.Options{
 				Bucket: "b", Endpoint: endpoint, PathStyle: true, Logger: slog.New(slog.NewTextHandler(log, nil)),
 			})
 			if err != nil {

@@ -1,4 +1,4 @@
-package store
+package s3
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +14,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 const (
@@ -27,24 +27,24 @@ const (
 	resumeAfter = 8 << 20
 )
 
-// Stat implements Store.
-func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
+// Stat implements store.Store.
+func (s *Store) Stat(ctx context.Context, key string) (store.Object, error) {
 	const op = "stat"
 	name, err := s.begin(ctx, op, key)
 	if err != nil {
-		return Object{}, err
+		return store.Object{}, err
 	}
 	there, err := s.head(ctx, name)
 	if err != nil {
-		return Object{}, s.failed(ctx, op, key, err)
+		return store.Object{}, s.failed(ctx, op, key, err)
 	}
-	return Object{Key: key, SizeBytes: aws.ToInt64(there.ContentLength), ModifiedAt: seconds(aws.ToTime(there.LastModified))}, nil
+	return store.Object{Key: key, SizeBytes: aws.ToInt64(there.ContentLength), ModifiedAt: seconds(aws.ToTime(there.LastModified))}, nil
 }
 
 // head asks about an object, and once more where another request shows that it is there: it
 // came meanwhile, or that request was sent with new credentials (awsenv.Credentials).
-func (s *S3) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {
-	ask := &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name}
+func (s *Store) head(ctx context.Context, name string) (*awss3.HeadObjectOutput, error) {
+	ask := &awss3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name}
 	there, err := s.client.HeadObject(ctx, ask)
 	if isAbsent(err) {
 		if gone := s.confirmAbsent(ctx, name, nil); gone != nil {
@@ -58,8 +58,8 @@ func (s *S3) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error
 // confirmAbsent returns the error that says why name could not be asked about.
 // The answer to a HEAD has no room for more than a status, and 404 is that of a
 // missing bucket, too, and with some servers of a missing account.
-func (s *S3) confirmAbsent(ctx context.Context, name string, absent error) error {
-	there, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name, Range: byteRange(0, 0)})
+func (s *Store) confirmAbsent(ctx context.Context, name string, absent error) error {
+	there, err := s.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name, Range: byteRange(0, 0)})
 	switch {
 	case err == nil:
 		return errors.Join(absent, there.Body.Close()) // it came meanwhile
@@ -84,43 +84,43 @@ func byteRange(offset, length int64) *string {
 // seconds is a time as every kind of request tells it.
 func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// List implements Store. It asks for 1,000 objects at once and passes over those
-// of others whose names CheckKey refuses, such as the "folder/" that some
+// List implements store.Store. It asks for 1,000 objects at once and passes over those
+// of others whose names store.CheckKey refuses, such as the "folder/" that some
 // programs make.
-func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) {
-		if err := CheckPrefix(prefix); err != nil {
-			yield(Object{}, fmt.Errorf("list: %w", err))
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
+	return func(yield func(store.Object, error) bool) {
+		if err := store.CheckPrefix(prefix); err != nil {
+			yield(store.Object{}, fmt.Errorf("list: %w", err))
 			return
 		}
 		before := ""
-		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + prefix))})
+		pages := awss3.NewListObjectsV2Paginator(s.client, &awss3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + prefix))})
 		for pages.HasMorePages() {
-			if err := Ended(ctx); err != nil {
-				yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
+			if err := store.Ended(ctx); err != nil {
+				yield(store.Object{}, fmt.Errorf("list %s: %w", prefix, err))
 				return
 			}
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				yield(Object{}, s.failed(ctx, "list", prefix, err))
+				yield(store.Object{}, s.failed(ctx, "list", prefix, err))
 				return
 			}
 			for _, found := range page.Contents {
-				if err := Ended(ctx); err != nil {
-					yield(Object{}, fmt.Errorf("list %s: %w", prefix, err))
+				if err := store.Ended(ctx); err != nil {
+					yield(store.Object{}, fmt.Errorf("list %s: %w", prefix, err))
 					return
 				}
 				name := aws.ToString(found.Key)
 				if name <= before {
-					yield(Object{}, s.unordered(prefix))
+					yield(store.Object{}, s.unordered(prefix))
 					return
 				}
 				before = name
 				key := strings.TrimPrefix(unescapeDots(name), s.prefix)
-				if CheckKey(key) != nil {
+				if store.CheckKey(key) != nil {
 					continue
 				}
-				if !yield(Object{Key: key, SizeBytes: aws.ToInt64(found.Size), ModifiedAt: seconds(aws.ToTime(found.LastModified))}, nil) {
+				if !yield(store.Object{Key: key, SizeBytes: aws.ToInt64(found.Size), ModifiedAt: seconds(aws.ToTime(found.LastModified))}, nil) {
 					return
 				}
 			}
@@ -128,19 +128,19 @@ func (s *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 	}
 }
 
-// Folders implements Store, by a listing with a delimiter.
-func (s *S3) Folders(ctx context.Context, folder string) iter.Seq2[string, error] {
+// Folders implements store.Store, by a listing with a delimiter.
+func (s *Store) Folders(ctx context.Context, folder string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := CheckFolder(folder); err != nil {
+		if err := store.CheckFolder(folder); err != nil {
 			yield("", fmt.Errorf("list: %w", err))
 			return
 		}
 		before := ""
-		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{
+		pages := awss3.NewListObjectsV2Paginator(s.client, &awss3.ListObjectsV2Input{
 			Bucket: &s.o.Bucket, Prefix: aws.String(escapeDots(s.prefix + folder)), Delimiter: aws.String("/"),
 		})
 		for pages.HasMorePages() {
-			if err := Ended(ctx); err != nil {
+			if err := store.Ended(ctx); err != nil {
 				yield("", fmt.Errorf("list %s: %w", folder, err))
 				return
 			}
@@ -150,7 +150,7 @@ func (s *S3) Folders(ctx context.Context, folder string) iter.Seq2[string, error
 				return
 			}
 			for _, found := range s.foldersOf(page, folder) {
-				if err := Ended(ctx); err != nil {
+				if err := store.Ended(ctx); err != nil {
 					yield("", fmt.Errorf("list %s: %w", folder, err))
 					return
 				}
@@ -172,12 +172,12 @@ func (s *S3) Folders(ctx context.Context, folder string) iter.Seq2[string, error
 
 // foldersOf returns the folders of one page, in order. An object directly below is of a
 // folder, too, if its name has an escaped slash.
-func (s *S3) foldersOf(page *s3.ListObjectsV2Output, folder string) []string {
+func (s *Store) foldersOf(page *awss3.ListObjectsV2Output, folder string) []string {
 	var all []string
 	add := func(name string) {
 		key := strings.TrimPrefix(unescapeDots(name), s.prefix)
 		segment, _, below := strings.Cut(strings.TrimPrefix(key, folder), "/")
-		if found := folder + segment + "/"; below && CheckFolder(found) == nil {
+		if found := folder + segment + "/"; below && store.CheckFolder(found) == nil {
 			all = append(all, found)
 		}
 	}
@@ -192,20 +192,20 @@ func (s *S3) foldersOf(page *s3.ListObjectsV2Output, folder string) []string {
 }
 
 // unordered is the error of a listing that is not in the order of names.
-func (s *S3) unordered(prefix string) error {
+func (s *Store) unordered(prefix string) error {
 	return pgmedic.Errorf(pgmedic.KindUnreachable, "use another server, or a general purpose bucket: directory buckets list in no order",
 		"list %s: %s lists objects out of order", prefix, s.name)
 }
 
-// Delete implements Store. In a bucket that keeps versions it hides the object,
+// Delete implements store.Store. In a bucket that keeps versions it hides the object,
 // whose bytes stay until the bucket's lifecycle rule removes them.
-func (s *S3) Delete(ctx context.Context, key string) error {
+func (s *Store) Delete(ctx context.Context, key string) error {
 	const op = "delete"
 	name, err := s.begin(ctx, op, key)
 	if err != nil {
 		return err
 	}
-	_, err = s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: &name})
+	_, err = s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: &name})
 	if isAbsent(err) {
 		err = s.confirmAbsent(ctx, name, err)
 	}
@@ -215,8 +215,8 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	return s.failed(ctx, op, key, err)
 }
 
-// Open implements Store.
-func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+// Open implements store.Store.
+func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
 	const op = "open"
 	name, err := s.begin(ctx, op, key)
 	if err != nil {
@@ -228,7 +228,7 @@ func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.Rea
 	if length > math.MaxInt64-offset {
 		length = -1
 	}
-	r := &s3Reader{ctx: ctx, s: s, key: key, name: name, at: offset}
+	r := &reader{ctx: ctx, s: s, key: key, name: name, at: offset}
 	err = r.open(ctx, length)
 	switch {
 	case err == nil && length == 0, hasCode(err, "InvalidRange"):
@@ -240,10 +240,10 @@ func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.Rea
 	return r, nil
 }
 
-// s3Reader reads a range of an object, with as many requests as it takes.
-type s3Reader struct {
+// reader reads a range of an object, with as many requests as it takes.
+type reader struct {
 	ctx       context.Context // of Open, whose contract says that it governs this
-	s         *S3
+	s         *Store
 	key, name string
 
 	body   io.ReadCloser
@@ -259,13 +259,13 @@ type s3Reader struct {
 }
 
 // open sends a request for what is left, or the first one, for length bytes.
-func (r *s3Reader) open(ctx context.Context, length int64) error {
+func (r *reader) open(ctx context.Context, length int64) error {
 	first := r.etag == ""
 	if !first {
 		length = r.end - r.at
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	in := &s3.GetObjectInput{Bucket: &r.s.o.Bucket, Key: &r.name, Range: byteRange(r.at, length)}
+	in := &awss3.GetObjectInput{Bucket: &r.s.o.Bucket, Key: &r.name, Range: byteRange(r.at, length)}
 	if !first {
 		in.IfMatch = &r.etag // the object may have become another
 	}
@@ -299,7 +299,7 @@ type stallTimer struct {
 // newStallTimer returns one that does not run.
 func newStallTimer(cancel context.CancelFunc) *stallTimer {
 	s := &stallTimer{}
-	s.Timer = time.AfterFunc(stalledAfter, func() {
+	s.Timer = time.AfterFunc(store.StalledAfter, func() {
 		s.fired.Store(true)
 		cancel()
 	})
@@ -308,7 +308,7 @@ func newStallTimer(cancel context.CancelFunc) *stallTimer {
 }
 
 // sizeOf returns the size of the whole object of which a server sent a part.
-func sizeOf(out *s3.GetObjectOutput) int64 {
+func sizeOf(out *awss3.GetObjectOutput) int64 {
 	if _, total, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok {
 		if n, err := strconv.ParseInt(total, 10, 64); err == nil {
 			return n
@@ -320,9 +320,9 @@ func sizeOf(out *s3.GetObjectOutput) int64 {
 var errWrongRange = errors.New("the server gave another range than was asked for")
 
 // Read implements io.Reader.
-func (r *s3Reader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	for {
-		if err := Ended(r.ctx); err != nil {
+		if err := store.Ended(r.ctx); err != nil {
 			return 0, fmt.Errorf("read %s: %w", r.key, err)
 		}
 		if r.at == r.end {
@@ -346,11 +346,11 @@ func (r *s3Reader) Read(p []byte) (int, error) {
 }
 
 // readBody reads from the request, and ends it when nothing comes any more.
-func (r *s3Reader) readBody(p []byte) (int, error) {
+func (r *reader) readBody(p []byte) (int, error) {
 	if r.body == nil {
 		return 0, io.ErrUnexpectedEOF
 	}
-	r.stalled.Reset(stalledAfter)
+	r.stalled.Reset(store.StalledAfter)
 	n, err := r.body.Read(p)
 	r.stalled.Stop()
 	if r.stalled.fired.Load() && err != nil {
@@ -362,12 +362,12 @@ func (r *s3Reader) readBody(p []byte) (int, error) {
 var errStalled = errors.New("no data came for a minute")
 
 // resume replaces the request that ended with why, too early.
-func (r *s3Reader) resume(why error) error {
+func (r *reader) resume(why error) error {
 	if errors.Is(why, io.EOF) {
 		why = io.ErrUnexpectedEOF
 	}
 	for {
-		if err := Ended(r.ctx); err != nil {
+		if err := store.Ended(r.ctx); err != nil {
 			return fmt.Errorf("read %s: %w", r.key, err)
 		}
 		r.drop()
@@ -375,7 +375,7 @@ func (r *s3Reader) resume(why error) error {
 			return fmt.Errorf("%w, after byte %d", r.s.failed(r.ctx, "read", r.key, cutOff(why)), r.at)
 		}
 		r.s.log.Debug("a download was cut off and goes on", "store", r.s.name, "key", r.key, "offset", r.at, "error", summary(why))
-		Pause(r.ctx, r.resumes)
+		store.Pause(r.ctx, r.resumes)
 		r.resumes++
 		err := r.open(r.ctx, 0)
 		if err == nil {
@@ -389,7 +389,7 @@ func (r *s3Reader) resume(why error) error {
 }
 
 // readFailed is failed for an object that was opened and can't be read on.
-func (s *S3) readFailed(ctx context.Context, key string, err error) error {
+func (s *Store) readFailed(ctx context.Context, key string, err error) error {
 	if isPrecondition(err) || isAbsent(err) {
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "something else deletes or replaces objects in the store; find out what",
 			"read %s: %w: the object was deleted while it was read", key, io.ErrUnexpectedEOF)
@@ -406,7 +406,7 @@ func cutOff(err error) error {
 }
 
 // drop ends the request.
-func (r *s3Reader) drop() {
+func (r *reader) drop() {
 	if r.body == nil {
 		return
 	}
@@ -416,10 +416,7 @@ func (r *s3Reader) drop() {
 }
 
 // Close implements io.Closer.
-func (r *s3Reader) Close() error {
+func (r *reader) Close() error {
 	r.drop()
 	return nil
 }
-
-// jitter returns a time below d.
-func jitter(d time.Duration) time.Duration { return rand.N(d + 1) }

@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"bytes"
@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 )
 
 // quirk is a server that speaks S3 in part: refuses says with what it answers to a
 // request, if it does not take it.
-func quirk(t *testing.T, refuses func(*http.Request) (status int, code string)) *store.S3 {
+func quirk(t *testing.T, refuses func(*http.Request) (status int, code string)) *s3.Store {
 	t.Helper()
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -37,7 +37,7 @@ func quirk(t *testing.T, refuses func(*http.Request) (status int, code string)) 
 		}
 	}))
 	t.Cleanup(front.Close)
-	return openS3(t, startS3(t, s3test.Options{}), "bucket", func(o *store.S3Options) { o.Endpoint = front.URL })
+	return openS3(t, startS3(t, s3test.Options{}), "bucket", func(o *s3.Options) { o.Endpoint = front.URL })
 }
 
 func conditional(r *http.Request) (int, string) {
@@ -60,8 +60,8 @@ func summed(r *http.Request) (int, string) {
 
 // TestS3Quirks: what a server lacks is said, with what can be done.
 func TestS3Quirks(t *testing.T) {
-	sizes := []int{10, store.MinPartSizeBytes + 1}
-	put := func(s *store.S3, size int) error {
+	sizes := []int{10, s3.MinPartSizeBytes + 1}
+	put := func(s *s3.Store, size int) error {
 		_, err := s.Put(t.Context(), "a/key", bytes.NewReader(noise(size)))
 		return err
 	}

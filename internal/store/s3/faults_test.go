@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"bytes"
@@ -22,7 +22,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/awsenv"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -47,7 +49,7 @@ func readAll(ctx context.Context, s store.Store, key string) ([]byte, error) {
 func everyCall(ctx context.Context, s store.Store) map[string]error {
 	errs := map[string]error{"Delete": s.Delete(ctx, "a/key")}
 	_, errs["small Put"] = s.Put(ctx, "a/key", strings.NewReader("x"))
-	_, errs["large Put"] = s.Put(ctx, "a/key", bytes.NewReader(noise(store.MinPartSizeBytes+1)))
+	_, errs["large Put"] = s.Put(ctx, "a/key", bytes.NewReader(noise(s3.MinPartSizeBytes+1)))
 	_, errs["Open"] = s.Open(ctx, "a/key", 0, -1)
 	_, errs["Stat"] = s.Stat(ctx, "a/key")
 	for _, err := range s.List(ctx, "a/") {
@@ -87,7 +89,13 @@ func TestS3WrongCredentials(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-		wantErrors(t, everyCall(t.Context(), openS3(t, server, bucket)), pgmedic.KindUnreachable, "AWS_ACCESS_KEY_ID")
+		s := openS3(t, server, bucket)
+		wantErrors(t, everyCall(t.Context(), s), pgmedic.KindUnreachable, "AWS_ACCESS_KEY_ID")
+		var retrieve *awsenv.RetrieveError
+		_, err := s.Stat(t.Context(), "a")
+		if !errors.As(err, &retrieve) || !strings.HasSuffix(err.Error(), ": no AWS credentials were found") {
+			t.Errorf("without credentials: %v", err)
+		}
 	})
 	if found := server.Objects(bucket); len(found) > 0 {
 		t.Errorf("stored without the right to: %q", found)
@@ -102,7 +110,7 @@ func TestS3CredentialsExpireMidway(t *testing.T) {
 		server.Restart("other", "othersecret")
 		return 0, nil
 	})
-	data := noise(3 * store.MinPartSizeBytes)
+	data := noise(3 * s3.MinPartSizeBytes)
 	r := io.MultiReader(bytes.NewReader(data), once(expire), bytes.NewReader(data))
 	_, err := s.Put(t.Context(), "a/key", r)
 	wantErrors(t, map[string]error{"Put": err}, pgmedic.KindUnreachable, "credentials", secret, "othersecret")
@@ -137,11 +145,11 @@ func TestS3Unreachable(t *testing.T) {
 	server := startS3(t, s3test.Options{})
 	bucket := server.Bucket()
 	server.Stop()
-	s := openS3(t, server, bucket, func(o *store.S3Options) { o.MaxAttempts = 2 })
+	s := openS3(t, server, bucket, func(o *s3.Options) { o.MaxAttempts = 2 })
 	wantErrors(t, everyCall(t.Context(), s), pgmedic.KindUnreachable, "endpoint", server.SecretKey)
 
 	// Waiting before another attempt ends with ctx.
-	s = openS3(t, server, bucket, func(o *store.S3Options) { o.MaxAttempts = 50 })
+	s = openS3(t, server, bucket, func(o *s3.Options) { o.MaxAttempts = 50 })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
@@ -154,14 +162,14 @@ func TestS3Unreachable(t *testing.T) {
 func TestS3TLS(t *testing.T) {
 	server := startS3(t, s3test.Options{TLS: true})
 	bucket := server.Bucket()
-	s, data := openS3(t, server, bucket), noise(2*store.MinPartSizeBytes)
+	s, data := openS3(t, server, bucket), noise(2*s3.MinPartSizeBytes)
 	if _, err := s.Put(t.Context(), "a/key", bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := readAll(t.Context(), s, "a/key"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	s = openS3(t, server, bucket, func(o *store.S3Options) { o.CACertFile, o.MaxAttempts = "", 1 })
+	s = openS3(t, server, bucket, func(o *s3.Options) { o.CACertFile, o.MaxAttempts = "", 1 })
 	wantErrors(t, everyCall(t.Context(), s), pgmedic.KindUnreachable, "backup.s3.ca_file")
 }
 
@@ -211,7 +219,7 @@ func TestS3PartsRace(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range rivals {
 		wg.Go(func() {
-			_, errs[i] = s.Put(t.Context(), "a/key", bytes.NewReader(noise(store.MinPartSizeBytes+i)))
+			_, errs[i] = s.Put(t.Context(), "a/key", bytes.NewReader(noise(s3.MinPartSizeBytes+i)))
 		})
 	}
 	wg.Wait()
@@ -226,7 +234,7 @@ func TestS3PartsRace(t *testing.T) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
-	if o, err := s.Stat(t.Context(), "a/key"); winner < 0 || err != nil || o.SizeBytes != int64(store.MinPartSizeBytes+winner) {
+	if o, err := s.Stat(t.Context(), "a/key"); winner < 0 || err != nil || o.SizeBytes != int64(s3.MinPartSizeBytes+winner) {
 		t.Errorf("%d succeeded, the store has %+v (%v)", winner, o, err)
 	}
 	if uploads := server.Uploads(bucket); len(uploads) > 0 {
@@ -235,7 +243,7 @@ func TestS3PartsRace(t *testing.T) {
 }
 
 // proxied returns a toxiproxy before the server, and the store through it.
-func proxied(t *testing.T, server *s3test.Server, bucket string, attempts int) (*toxiproxy.Proxy, *store.S3) {
+func proxied(t *testing.T, server *s3test.Server, bucket string, attempts int) (*toxiproxy.Proxy, *s3.Store) {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	proxy := toxiproxy.NewProxy(api, "s3", "127.0.0.1:0", strings.TrimPrefix(server.Endpoint, "http://"))
@@ -243,7 +251,7 @@ func proxied(t *testing.T, server *s3test.Server, bucket string, attempts int) (
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Stop)
-	return proxy, openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = "http://"+proxy.Listen, attempts })
+	return proxy, openS3(t, server, bucket, func(o *s3.Options) { o.Endpoint, o.MaxAttempts = "http://"+proxy.Listen, attempts })
 }
 
 func poison(t *testing.T, proxy *toxiproxy.Proxy, toxic string) {
@@ -378,7 +386,7 @@ func forgetful(t *testing.T, server *s3test.Server, lose func(*http.Request) boo
 // TestS3AnswerLost loses the answer to each commit, once and for ever.
 func TestS3AnswerLost(t *testing.T) {
 	server := startS3(t, s3test.Options{})
-	for name, size := range map[string]int{"whole": 1000, "parts": 2*store.MinPartSizeBytes + 1} {
+	for name, size := range map[string]int{"whole": 1000, "parts": 2*s3.MinPartSizeBytes + 1} {
 		for _, times := range []int32{1, 1000} {
 			t.Run(name, func(t *testing.T) {
 				var lost atomic.Int32
@@ -387,7 +395,7 @@ func TestS3AnswerLost(t *testing.T) {
 					return commit && lost.Add(1) <= times
 				})
 				bucket := server.Bucket()
-				s := openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
+				s := openS3(t, server, bucket, func(o *s3.Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
 				data := noise(size)
 				o, err := s.Put(t.Context(), "a/key", bytes.NewReader(data))
 				if err != nil || o.SizeBytes != int64(size) || lost.Load() == 0 {
@@ -424,8 +432,8 @@ func TestS3InterruptedAtTheBeginning(t *testing.T) {
 		return false
 	})
 	bucket := server.Bucket()
-	s := openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint = front.URL })
-	_, err := s.Put(ctx, "a/key", bytes.NewReader(noise(2*store.MinPartSizeBytes+1)))
+	s := openS3(t, server, bucket, func(o *s3.Options) { o.Endpoint = front.URL })
+	_, err := s.Put(ctx, "a/key", bytes.NewReader(noise(2*s3.MinPartSizeBytes+1)))
 	if !errors.Is(err, died) || pgmedic.KindOf(err) != pgmedic.KindInterrupted || made.Load() != 1 {
 		t.Errorf("%v; the server made %d uploads", err, made.Load())
 	}
@@ -442,7 +450,7 @@ func TestS3RefusalUnheard(t *testing.T) {
 	front := forgetful(t, server, func(r *http.Request) bool { return r.Method == http.MethodPut })
 	secret := server.SecretKey
 	bucket := server.Bucket()
-	s := openS3(t, server, bucket, func(o *store.S3Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
+	s := openS3(t, server, bucket, func(o *s3.Options) { o.Endpoint, o.MaxAttempts = front.URL, 2 })
 	if _, err := openS3(t, server, bucket).Put(t.Context(), "taken", strings.NewReader("another's")); err != nil {
 		t.Fatal(err)
 	}
@@ -453,7 +461,7 @@ func TestS3RefusalUnheard(t *testing.T) {
 		server.Restart("other", "othersecret")
 		return 0, nil
 	})
-	data := noise(store.MinPartSizeBytes)
+	data := noise(s3.MinPartSizeBytes)
 	_, err := s.Put(t.Context(), "a/key", io.MultiReader(bytes.NewReader(data), once(expire), bytes.NewReader(data)))
 	wantErrors(t, map[string]error{"Put": err}, pgmedic.KindUnreachable, "credentials", secret, "othersecret")
 }
@@ -483,10 +491,10 @@ func TestS3Headers(t *testing.T) {
 		}
 	}))
 	defer front.Close()
-	s := openS3(t, server, "bucket", func(o *store.S3Options) {
+	s := openS3(t, server, "bucket", func(o *s3.Options) {
 		o.Endpoint, o.StorageClass, o.ServerSideEncryption, o.KMSKeyID = front.URL, "STANDARD_IA", "aws:kms", "alias/backups"
 	})
-	for _, size := range []int{10, store.MinPartSizeBytes + 1} {
+	for _, size := range []int{10, s3.MinPartSizeBytes + 1} {
 		if _, err := s.Put(t.Context(), "a/key", bytes.NewReader(noise(size))); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/awsenv"
-	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 )
 
@@ -67,7 +67,7 @@ func TestS3Rotation(t *testing.T) {
 	keys.set(server)
 	o := server.Options(server.Bucket())
 	o.Credentials = keys.credentials()
-	s, err := store.NewS3(t.Context(), o)
+	s, err := s3.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestS3KeptElsewhere(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		t.Setenv(name, "")
 	}
-	s, err := store.NewS3(t.Context(), store.S3Options{
+	s, err := s3.New(t.Context(), s3.Options{
 		Bucket: "bucket", Region: "here", Endpoint: "http://127.0.0.1:1", MaxAttempts: 1,
 		Credentials: awsenv.NewCredentials(awsenv.CredentialsOptions{
 			Getenv: func(name string) string {
@@ -171,7 +171,7 @@ func TestS3RoleRefused(t *testing.T) {
 		"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/example", "AWS_WEB_IDENTITY_TOKEN_FILE": token} {
 		t.Setenv(name, value)
 	}
-	s, err := store.NewS3(t.Context(), store.S3Options{Bucket: "bucket", Region: "eu-central-1", Endpoint: "http://127.0.0.1:1", MaxAttempts: 1})
+	s, err := s3.New(t.Context(), s3.Options{Bucket: "bucket", Region: "eu-central-1", Endpoint: "http://127.0.0.1:1", MaxAttempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package store
+package s3
 
 import (
 	"cmp"
@@ -17,11 +17,12 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/awsenv"
+	"github.com/pgmedic/pgmedic/internal/store"
 )
 
-// s3Codes sorts the codes of answers by what can be done about them. What isn't
+// knownCodes sorts the codes of answers by what can be done about them. What isn't
 // here is unreachable without a hint.
-var s3Codes = []struct {
+var knownCodes = []struct {
 	codes []string
 	kind  pgmedic.Kind
 	hint  string
@@ -49,26 +50,26 @@ var s3Codes = []struct {
 }
 
 // failed returns the error of op on key, which may be empty.
-func (s *S3) failed(ctx context.Context, op, key string, err error) error {
+func (s *Store) failed(ctx context.Context, op, key string, err error) error {
 	op = strings.TrimSuffix(op+" "+key, " ")
-	if cause := Ended(ctx); cause != nil {
+	if cause := store.Ended(ctx); cause != nil {
 		return fmt.Errorf("%s: %w", op, cause)
 	}
 	switch {
 	case isAbsent(err):
-		return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s: %w", op, ErrNotFound)
+		return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s: %w", op, store.ErrNotFound)
 	case isPrecondition(err):
-		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s: %w", op, ErrExists)
+		return pgmedic.Errorf(pgmedic.KindConflict, "", "%s: %w", op, store.ErrExists)
 	}
 	kind, hint, temporary := s.advise(err)
 	return &pgmedic.Error{Kind: kind, Hint: hint, Temporary: temporary, Err: fmt.Errorf("%s: %s: %w", op, s.name, &brief{err})}
 }
 
 // advise says what kind of error a request's is, what to do, and whether it may pass.
-func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) {
+func (s *Store) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) {
 	code, status := codeOf(err), statusOf(err)
 	temporary = status >= 500 && status != http.StatusNotImplemented || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || code == "RequestTimeout"
-	for _, row := range s3Codes {
+	for _, row := range knownCodes {
 		if slices.Contains(row.codes, code) {
 			return row.kind, row.hint, temporary
 		}
@@ -96,11 +97,10 @@ func (s *S3) advise(err error) (kind pgmedic.Kind, hint string, temporary bool) 
 	return kind, "look at the network, and run it again", true
 }
 
-// lacksCredentials reports whether the client found no credentials to sign a request
-// with. It has no type for that.
+// lacksCredentials reports whether there were no credentials to sign a request with.
 func lacksCredentials(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "get credentials") || strings.Contains(text, "failed to refresh cached credentials")
+	var retrieve *awsenv.RetrieveError
+	return errors.As(err, &retrieve)
 }
 
 // brief is an error of the client without the telling of its layers.

@@ -1,4 +1,4 @@
-package store_test
+package s3_test
 
 import (
 	"bytes"
@@ -20,24 +20,25 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store"
+	"github.com/pgmedic/pgmedic/internal/store/s3"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/store/storetest"
 )
 
 // newS3 returns the store of a new bucket, changed by the functions.
-func newS3(t *testing.T, server *s3test.Server, change ...func(*store.S3Options)) *store.S3 {
+func newS3(t *testing.T, server *s3test.Server, change ...func(*s3.Options)) *s3.Store {
 	t.Helper()
 	return openS3(t, server, server.Bucket(), change...)
 }
 
-func openS3(t *testing.T, server *s3test.Server, bucket string, change ...func(*store.S3Options)) *store.S3 {
+func openS3(t *testing.T, server *s3test.Server, bucket string, change ...func(*s3.Options)) *s3.Store {
 	t.Helper()
 	o := server.Options(bucket)
-	o.PartSizeBytes, o.MaxAttempts = store.MinPartSizeBytes, 3
+	o.PartSizeBytes, o.MaxAttempts = s3.MinPartSizeBytes, 3
 	for _, f := range change {
 		f(&o)
 	}
-	s, err := store.NewS3(t.Context(), o)
+	s, err := s3.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,16 +62,16 @@ func TestS3Conforms(t *testing.T) {
 func TestS3Prefixes(t *testing.T) {
 	server := startS3(t, s3test.Options{})
 	bucket := server.Bucket()
-	under := func(prefix string) *store.S3 {
-		return openS3(t, server, bucket, func(o *store.S3Options) { o.Prefix = prefix })
+	under := func(prefix string) *s3.Store {
+		return openS3(t, server, bucket, func(o *s3.Options) { o.Prefix = prefix })
 	}
 	whole, a, ab := openS3(t, server, bucket), under("a"), under("a/b")
-	for s, key := range map[*store.S3]string{whole: "z", a: "key", ab: "key"} {
+	for s, key := range map[*s3.Store]string{whole: "z", a: "key", ab: "key"} {
 		if _, err := s.Put(t.Context(), key, strings.NewReader(key)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for s, want := range map[*store.S3][]string{whole: {"a/b/key", "a/key", "z"}, a: {"b/key", "key"}, ab: {"key"}} {
+	for s, want := range map[*s3.Store][]string{whole: {"a/b/key", "a/key", "z"}, a: {"b/key", "key"}, ab: {"key"}} {
 		var got []string
 		for o, err := range s.List(t.Context(), "") {
 			if err != nil {
@@ -105,18 +106,18 @@ func TestS3Prefixes(t *testing.T) {
 }
 
 func TestS3PartSizes(t *testing.T) {
-	for _, size := range []int64{store.MinPartSizeBytes, store.DefaultPartSizeBytes, store.MaxPartSizeBytes} {
+	for _, size := range []int64{s3.MinPartSizeBytes, s3.DefaultPartSizeBytes, s3.MaxPartSizeBytes} {
 		total, parts := int64(0), int64(0)
-		for n := int64(1); store.PartSize(store.S3Options{PartSizeBytes: size}, n) > 0; n++ {
-			parts, total = n, total+store.PartSize(store.S3Options{PartSizeBytes: size}, n)
-			if part := store.PartSize(store.S3Options{PartSizeBytes: size}, n); part > 5<<30 {
+		for n := int64(1); s3.PartSize(s3.Options{PartSizeBytes: size}, n) > 0; n++ {
+			parts, total = n, total+s3.PartSize(s3.Options{PartSizeBytes: size}, n)
+			if part := s3.PartSize(s3.Options{PartSizeBytes: size}, n); part > 5<<30 {
 				t.Fatalf("part %d has %d bytes", n, part)
 			}
 		}
 		if parts != 10_000 || total != 137_000*size {
 			t.Errorf("%d parts of %d and more are %d bytes", parts, size, total)
 		}
-		if size == store.DefaultPartSizeBytes && total < 1<<40 {
+		if size == s3.DefaultPartSizeBytes && total < 1<<40 {
 			t.Errorf("the default allows %d bytes", total)
 		}
 	}
@@ -124,11 +125,11 @@ func TestS3PartSizes(t *testing.T) {
 
 // TestS3Grows puts objects whose parts grow, up to the last and past it.
 func TestS3Grows(t *testing.T) {
-	store.SetPartGrowth(t, 2, 1)
+	s3.SetPartGrowth(t, 2, 1)
 	server := startS3(t, s3test.Options{})
 	s := newS3(t, server)
-	const most = (2*1 + 1*2 + 1*4) * store.MinPartSizeBytes
-	for _, size := range []int{store.MinPartSizeBytes, 2 * store.MinPartSizeBytes, 2*store.MinPartSizeBytes + 1, most} {
+	const most = (2*1 + 1*2 + 1*4) * s3.MinPartSizeBytes
+	for _, size := range []int{s3.MinPartSizeBytes, 2 * s3.MinPartSizeBytes, 2*s3.MinPartSizeBytes + 1, most} {
 		key, data := "a/"+strconv.Itoa(size), noise(size)
 		if o, err := s.Put(t.Context(), key, bytes.NewReader(data)); err != nil || o.SizeBytes != int64(size) {
 			t.Fatalf("%d bytes: %+v, %v", size, o, err)
@@ -147,7 +148,7 @@ func TestS3Grows(t *testing.T) {
 // and looks at the heap meanwhile.
 func TestS3Memory(t *testing.T) {
 	server := startS3(t, s3test.Options{})
-	s := newS3(t, server, func(o *store.S3Options) { o.PartSizeBytes = 0 })
+	s := newS3(t, server, func(o *s3.Options) { o.PartSizeBytes = 0 })
 	const writers, size = 4, 128 << 20
 	// What is held counts, not how late the garbage collector comes, which on a busy
 	// machine is late.
@@ -199,7 +200,7 @@ func TestS3Memory(t *testing.T) {
 	all := after.TotalAlloc - before.TotalAlloc
 	t.Logf("peak heap %d MiB; allocated in all: %d MiB", peak>>20, all>>20)
 	// The parts, and half as much for all else.
-	if limit := uint64(3 * writers * (store.DefaultConcurrency + 1) * store.DefaultPartSizeBytes / 2); peak > limit && !raceDetector { // it keeps a shadow of the heap
+	if limit := uint64(3 * writers * (s3.DefaultConcurrency + 1) * s3.DefaultPartSizeBytes / 2); peak > limit && !raceDetector { // it keeps a shadow of the heap
 		t.Errorf("the heap grew to %d MiB, more than %d; allocated in all: %d MiB\n%s", peak>>20, limit>>20, all>>20, heapProfile(t))
 	}
 }
@@ -216,10 +217,10 @@ func heapProfile(t *testing.T) string {
 }
 
 // TestS3Buffers counts what Puts allocate, which unlike what is held depends neither on
-// the garbage collector nor on the machine: one allocates as many parts as S3Options
+// the garbage collector nor on the machine: one allocates as many parts as Options
 // says that it holds, and those after it, however they end, use them again.
 func TestS3Buffers(t *testing.T) {
-	const part, parts = store.MinPartSizeBytes, 5
+	const part, parts = s3.MinPartSizeBytes, 5
 	s := newS3(t, startS3(t, s3test.Options{}))
 	died := errors.New("the dump died")
 	data := func(size int) io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{}), int64(size)) }
@@ -237,14 +238,14 @@ func TestS3Buffers(t *testing.T) {
 	}
 	first := allocated(func() { put("first", data(parts*part), nil) })
 	t.Logf("the first Put allocates %.1f parts", first)
-	if first >= store.DefaultConcurrency+2 && !raceDetector {
-		t.Errorf("a Put of %d parts allocates as much as %.1f of them; it holds at most %d", parts, first, store.DefaultConcurrency+1)
+	if first >= s3.DefaultConcurrency+2 && !raceDetector {
+		t.Errorf("a Put of %d parts allocates as much as %.1f of them; it holds at most %d", parts, first, s3.DefaultConcurrency+1)
 	}
 	// How many of these it has needed depends on how fast the server takes them. Puts that are
 	// in the middle of their second part at the same time have one each, whatever it does.
 	var there, done sync.WaitGroup
-	there.Add(store.DefaultConcurrency + 1)
-	for i := range store.DefaultConcurrency + 1 {
+	there.Add(s3.DefaultConcurrency + 1)
+	for i := range s3.DefaultConcurrency + 1 {
 		done.Go(func() {
 			arrive := sync.OnceFunc(there.Done)
 			defer arrive()
@@ -282,7 +283,7 @@ func TestS3Buffers(t *testing.T) {
 }
 
 func TestS3Options(t *testing.T) {
-	for name, o := range map[string]store.S3Options{
+	for name, o := range map[string]s3.Options{
 		"no bucket":       {},
 		"bucket and path": {Bucket: "b/c"},
 		"empty parts":     {Bucket: "b", Prefix: "a//b"},
@@ -301,7 +302,7 @@ func TestS3Options(t *testing.T) {
 			t.Setenv("AWS_REGION", "")
 			t.Setenv("AWS_DEFAULT_REGION", "")
 			t.Setenv("AWS_CONFIG_FILE", os.DevNull)
-			s, err := store.NewS3(t.Context(), o)
+			s, err := s3.New(t.Context(), o)
 			if s != nil || pgmedic.KindOf(err) != pgmedic.KindUsage || strings.Contains(err.Error(), "secret-one") {
 				t.Errorf("%v (%v)", err, pgmedic.KindOf(err))
 			}

@@ -1,4 +1,6 @@
-package store
+// Package s3 keeps objects in a bucket of Amazon S3, or of a server that speaks the same
+// protocol.
+package s3
 
 import (
 	"cmp"
@@ -6,7 +8,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,17 +19,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/awsenv"
+	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 const (
 	// DefaultPartSizeBytes is how large the parts of an upload begin.
 	DefaultPartSizeBytes = 8 << 20
-	// MinPartSizeBytes is the least that S3Options.PartSizeBytes may be, by S3's
+	// MinPartSizeBytes is the least that Options.PartSizeBytes may be, by S3's
 	// own rule.
 	MinPartSizeBytes = 5 << 20
 	// MaxPartSizeBytes is the most: parts that have grown stay below S3's 5 GiB.
@@ -40,14 +42,12 @@ const (
 	// on a request.
 	defaultAttempts = 6
 	maxBackoff      = 10 * time.Second
-	// stalledAfter is how long a connection may give or take nothing.
-	stalledAfter = time.Minute
 	// cleanUpWithin bounds what is done after the caller's context has ended.
 	cleanUpWithin = 15 * time.Second
 )
 
-// S3Options say where an S3 keeps its objects and how.
-type S3Options struct {
+// Options say where an S3 keeps its objects and how.
+type Options struct {
 	// Credentials are used by this store alone. Nil finds what the AWS SDK does: variables,
 	// profiles, web identities, and the roles of containers and instances.
 	Credentials *awsenv.Credentials
@@ -93,7 +93,7 @@ type S3Options struct {
 	Logger *slog.Logger
 }
 
-// S3 is a Store of the objects in a bucket of Amazon S3, or of a server that
+// Store is a store.Store of the objects in a bucket of Amazon S3, or of a server that
 // speaks the same protocol. The server must heed If-None-Match in PutObject and
 // in CompleteMultipartUpload; `pgmedic check` tells.
 //
@@ -110,9 +110,9 @@ type S3Options struct {
 // A key with the Prefix before it must fit into S3's 1024 bytes. "../" within a
 // key, as in "x../y", is stored as "x..__0x2f__y", by which it is sorted,
 // too.
-type S3 struct {
-	client *s3.Client
-	o      S3Options
+type Store struct {
+	client *awss3.Client
+	o      Options
 	prefix string // of all names in the bucket: empty, or ending in a slash
 	name   string
 	log    *slog.Logger
@@ -126,15 +126,15 @@ type S3 struct {
 // maxSpares is how many buffers wait for another upload.
 const maxSpares = 16
 
-var _ Store = (*S3)(nil)
+var _ store.Store = (*Store)(nil)
 
-// NewS3 returns a Store of a bucket. It sends no request. The caller closes it.
+// New returns a Store of a bucket. It sends no request. The caller closes it.
 // An option that makes no sense is a pgmedic.KindUsage error.
-func NewS3(ctx context.Context, o S3Options) (*S3, error) {
+func New(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	w := NewNotices(o.Logger, o.String())
+	w := store.NewNotices(o.Logger, o.String())
 	client, err := o.httpClient(w)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	} else if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
-	s := &S3{o: o, log: o.Logger, name: o.String(), idle: func() {}, spares: make(chan []byte, maxSpares)}
+	s := &Store{o: o, log: o.Logger, name: o.String(), idle: func() {}, spares: make(chan []byte, maxSpares)}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = c.Freeze() // with what AWS_CA_BUNDLE added
 	}
@@ -173,9 +173,9 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"
 	}
-	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
+	s.client = awss3.NewFromConfig(cfg, func(c *awss3.Options) {
 		c.UsePathStyle = o.PathStyle
-		c.APIOptions = append(c.APIOptions, w.watchRequests)
+		c.APIOptions = append(c.APIOptions, watchRequests(w))
 		c.DisableLogOutputChecksumValidationSkipped = true
 		if o.Endpoint != "" {
 			c.BaseEndpoint = aws.String(o.Endpoint)
@@ -185,7 +185,7 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 }
 
 // complete fills in defaults and refuses what makes no sense.
-func (o *S3Options) complete() error {
+func (o *Options) complete() error {
 	bad := func(hint, format string, args ...any) error {
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "S3 store: "+format, args...)
 	}
@@ -193,7 +193,7 @@ func (o *S3Options) complete() error {
 		return bad("write s3://bucket/prefix", "%q is not the name of a bucket", o.Bucket)
 	}
 	if o.Prefix != "" {
-		if err := CheckKey(o.Prefix); err != nil {
+		if err := store.CheckKey(o.Prefix); err != nil {
 			return bad("write s3://bucket/prefix without empty parts", "%w", err)
 		}
 	}
@@ -233,7 +233,7 @@ func (o *S3Options) complete() error {
 }
 
 // String names the place as a URL, and the server where it isn't Amazon's.
-func (o S3Options) String() string {
+func (o Options) String() string {
 	name := "s3://" + o.Bucket
 	if o.Prefix != "" {
 		name += "/" + o.Prefix
@@ -246,7 +246,7 @@ func (o S3Options) String() string {
 
 // httpClient returns a client that gives up on connections that stall, and
 // trusts CACertFile.
-func (o *S3Options) httpClient(w *Notices) (*awshttp.BuildableClient, error) {
+func (o *Options) httpClient(w *store.Notices) (*awshttp.BuildableClient, error) {
 	var pool *x509.CertPool // nil is the system's
 	if o.CACertFile != "" {
 		pem, err := os.ReadFile(o.CACertFile)
@@ -261,41 +261,30 @@ func (o *S3Options) httpClient(w *Notices) (*awshttp.BuildableClient, error) {
 		}
 	}
 	return awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
-		w.limit(t)
+		w.Limit(t)
 		t.TLSClientConfig.RootCAs = pool
 	}), nil
 }
 
-// impatientConn is a connection on which a write fails that makes no progress.
-// What is read is watched elsewhere: here nobody knows whether anything is due.
-type impatientConn struct{ net.Conn }
-
-func (c *impatientConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(stalledAfter)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
-
 // Close ends idle connections. No method may be called afterwards.
-func (s *S3) Close() error {
+func (s *Store) Close() error {
 	s.idle()
 	return nil
 }
 
 // String names the bucket, the prefix and the server.
-func (s *S3) String() string { return s.name }
+func (s *Store) String() string { return s.name }
 
 // begin checks what every method checks first, and returns the name of key in
 // the bucket.
-func (s *S3) begin(ctx context.Context, op, key string) (name string, err error) {
-	if err := CheckKey(key); err != nil {
+func (s *Store) begin(ctx context.Context, op, key string) (name string, err error) {
+	if err := store.CheckKey(key); err != nil {
 		return "", fmt.Errorf("%s: %w", op, err)
 	}
-	if err := Ended(ctx); err != nil {
+	if err := store.Ended(ctx); err != nil {
 		return "", fmt.Errorf("%s %s: %w", op, key, err)
 	}
-	if len(s.prefix)+len(key) > MaxKeyBytes {
+	if len(s.prefix)+len(key) > store.MaxKeyBytes {
 		return "", pgmedic.Errorf(pgmedic.KindUsage, "use a shorter prefix", "%s: with its prefix, key %.100q… is longer than 1024 bytes", op, key)
 	}
 	return escapeDots(s.prefix + key), nil
