@@ -136,7 +136,7 @@ func lockedError(database string, h *LockHolder) error {
 			what = fmt.Sprintf("a session that does not call itself pgmedic holds the lock of another pgmedic run on database %q", database)
 		}
 		what += ": " + h.String()
-		hint = "wait for it to end; if it is no run that you know, end it: " + h.End()
+		hint = "wait for it to end; if you do not know that run, end it: " + h.End()
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }
