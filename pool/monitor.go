@@ -161,7 +161,7 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 	m.changed = make(chan struct{})
 	m.mu.Unlock()
 	if slices.Contains(c.reset, i) {
-		// It says goodbye to a server that may not listen: nobody waits for that.
+		// It says goodbye to a server that may not listen: nothing waits for that.
 		m.probers[i].reset(ctx)
 	}
 	m.tell(ctx, i, before, after, c)

@@ -66,7 +66,7 @@ func newKeysChange(j job, args []string, change keyChange) *keysChangeCommand {
 }
 
 // run does a change to one backup or to all. What can't be done to one
-// does not keep it from the others; it is told, and the run fails.
+// does not keep it from the others; it is reported, and the run fails.
 func (cmd *keysChangeCommand) run(ctx context.Context) error {
 	if cmd.change.all == (len(cmd.args) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name a backup, or latest, or give --all", "say which backups are meant, once")
@@ -151,7 +151,7 @@ func (cmd *keysChangeCommand) confirmKeys(ctx context.Context, entries []catalog
 		return nil
 	}
 	if !cmd.change.all && len(entries) > 0 && entries[0].Backup.Seal.Encryption != string(seal.EncryptionAge) {
-		return nil // which is told of, and nothing is asked
+		return nil // the output says so, and nothing is asked
 	}
 	var which string
 	switch {

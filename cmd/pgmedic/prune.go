@@ -115,7 +115,7 @@ exit code is 14.`,
 type pruneResult struct {
 	Databases []swap.Pruned         `json:"databases"`
 	Rescued   []rescue.PrunedSchema `json:"rescued"`
-	// Unread are databases in which nobody looked for rescues.
+	// Unread are databases that were not searched for rescues.
 	Unread []rescue.Unread `json:"unread"`
 	prunedBackups
 }

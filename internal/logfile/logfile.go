@@ -1,6 +1,6 @@
 // Package logfile writes a log into a file that is rotated: at a size, and when a day has
 // ended, the file is renamed and compressed, and a new one begun. Several processes may
-// write to one log. What was rotated is deleted by nobody here: pgmedic cleanup does that.
+// write to one log. This package never deletes rotated files: pgmedic cleanup does.
 package logfile
 
 import (
@@ -50,7 +50,7 @@ type File struct {
 	size int64
 	// last is when the file was last written to.
 	last time.Time
-	// fixed is true where the log can't be rotated: it is no regular file, or its folder
+	// fixed is true where the log can't be rotated: it is not a regular file, or its folder
 	// may not be written to.
 	fixed bool
 }

@@ -47,7 +47,7 @@ type Options struct {
 	// Spread lets the server take the checkpoint that the backup begins with at its own pace,
 	// which can be as long as checkpoint_timeout. Otherwise it is taken at once.
 	Spread bool
-	// MaxRate bounds the bytes a second that the server sends; zero is no bound. Files that are read
+	// MaxRate bounds the bytes a second that the server sends; zero means no bound. Files that are read
 	// by SQL have none.
 	MaxRate int64
 	// BySQL has the files read by SQL functions over Workers sessions, and not from the server's

@@ -130,7 +130,7 @@ func (r *runner) drainTimeline(ctx context.Context, s *walspool.Spool, g walspoo
 			return pgmedic.Errorf(pgmedic.KindConflict, "find out which server is the right one, and give the other a name of its own (--server)",
 				"%w", conflict("the spool's history of timeline %d is not the one that is stored: two servers were promoted", t))
 		}
-		r.failedOver(survey, h) // before its history is stored, after which that is no news
+		r.failedOver(survey, h) // before its history is stored, after which that is not news
 	}
 	d, err := newRunner(r.o)
 	if err != nil {

@@ -53,7 +53,7 @@ type Reading struct {
 	DatabaseOID uint32 `json:"database_oid"`
 	Server      Server `json:"server"`
 
-	// Host is nil where nobody knows the server's machine.
+	// Host is nil where the server's machine is not known.
 	Host *Host `json:"host"`
 
 	Connections  *Connections  `json:"connections"`
@@ -312,7 +312,7 @@ func Decode(r io.Reader) (*Reading, error) {
 		Within *Reading `json:"reading"`
 	}
 	if err := json.NewDecoder(r).Decode(&file); err != nil {
-		// The words of a wrong type are about Go's types, and help nobody.
+		// The words of a wrong type are about Go's types, and do not help the reader.
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			err = fmt.Errorf("a JSON %s where something else belongs, at byte %d", wrong.Value, wrong.Offset)
 		}

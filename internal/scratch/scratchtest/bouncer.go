@@ -64,7 +64,7 @@ func Bouncer(tb testing.TB, server *scratch.Server, o BouncerOptions) (dsn func(
 	return nil
 }
 
-// freePort returns a port that nobody listened on just now.
+// freePort returns a port that nothing listened on just now.
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
