@@ -1,12 +1,14 @@
 package pgmedic_test
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,5 +90,54 @@ func TestUnusedPermissions(t *testing.T) {
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+// checkRootRows returns the files of the root that are not in the table of a page, those
+// that are there twice, and those of the table that do not exist.
+func checkRootRows(tree fs.FS, page string) (problems []string) {
+	listed := map[string]int{}
+	for _, row := range rootRow.FindAllString(page, -1) {
+		for _, m := range rootFile.FindAllStringSubmatch(row, -1) {
+			listed[m[1]]++
+		}
+	}
+	files, err := fs.Glob(tree, "*.go")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, name := range files {
+		if !strings.HasSuffix(name, "_test.go") && listed[name] != 1 {
+			problems = append(problems, fmt.Sprintf("%s is %d times in the table of docs/architecture.md, and should be once", name, listed[name]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		if !slices.Contains(files, name) {
+			problems = append(problems, "the table of docs/architecture.md has "+name+", which does not exist")
+		}
+	}
+	return problems
+}
+
+var (
+	// rootRow is the first column of a row that begins with a file of the root.
+	rootRow = regexp.MustCompile(`(?m)^\| \[\w+\.go\]\(\.\./\w+\.go\)[^|]*`)
+	// rootFile is one of its files.
+	rootFile = regexp.MustCompile(`\]\(\.\./(\w+\.go)\)`)
+)
+
+// TestRootRows shows that a file of the root without a place in the table is found, and one
+// that has two, and a place without a file.
+func TestRootRows(t *testing.T) {
+	tree := fstest.MapFS{"backup.go": {}, "chunk.go": {}, "event.go": {}, "event_test.go": {}, "internal/seal/seal.go": {}}
+	got := checkRootRows(tree, "| [backup.go](../backup.go), [load.go](../load.go) | x, see [chunk.go](../chunk.go) |\n"+
+		"| [event.go](../event.go), [event.go](../event.go) | x |\n| [internal/seal](../internal/seal/seal.go) | x |")
+	want := []string{
+		"chunk.go is 0 times in the table of docs/architecture.md, and should be once",
+		"event.go is 2 times in the table of docs/architecture.md, and should be once",
+		"the table of docs/architecture.md has load.go, which does not exist",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -264,7 +264,7 @@ func TestArchitecture(t *testing.T) {
 }
 
 // checkRows returns the rows of the import map that have no package, and the packages
-// that have no row in the table of a page.
+// and files of the root that have no row in the table of a page.
 func checkRows(tree fs.FS, allowed map[string][]string, page string) (problems []string) {
 	for _, folder := range slices.Sorted(maps.Keys(allowed)) {
 		files, err := fs.Glob(tree, path.Join(folder, "*.go"))
@@ -275,7 +275,7 @@ func checkRows(tree fs.FS, allowed map[string][]string, page string) (problems [
 			problems = append(problems, "package "+folder+" is not in the table of docs/architecture.md")
 		}
 	}
-	return problems
+	return append(problems, checkRootRows(tree, page)...)
 }
 
 // rules are what a tree of packages is held to.
