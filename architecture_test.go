@@ -287,7 +287,19 @@ type rules struct {
 // checkTree returns what is wrong with a tree of packages.
 func checkTree(tree fs.FS, rules rules) (problems []string, err error) {
 	sizes := sizes{lines: map[string]int{}, methods: map[string]int{}}
-	err = fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
+	err = eachSource(tree, func(name string, text []byte) error {
+		found, err := checkFile(name, text, rules.imports, sizes)
+		for _, problem := range found {
+			problems = append(problems, name+": "+problem)
+		}
+		return err
+	})
+	return append(problems, sizes.problems(rules)...), err
+}
+
+// eachSource visits the Go files of a tree that are no tests.
+func eachSource(tree fs.FS, visit func(name string, text []byte) error) error {
+	return fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -306,13 +318,8 @@ func checkTree(tree fs.FS, rules rules) (problems []string, err error) {
 		if err != nil {
 			return err
 		}
-		found, err := checkFile(name, text, rules.imports, sizes)
-		for _, problem := range found {
-			problems = append(problems, name+": "+problem)
-		}
-		return err
+		return visit(name, text)
 	})
-	return append(problems, sizes.problems(rules)...), err
 }
 
 // sizes are the lines of packages, by folder, and the methods of types, by folder and
