@@ -58,7 +58,7 @@ func (b *Backup) checkHead() error {
 	case b.Format < ManifestFormat || b.Format > LatestFormat:
 		return contradiction("format %d is not one that this version reads", b.Format)
 	case !idPattern.MatchString(b.ID) || err != nil:
-		return contradiction("%.40q is no id", b.ID)
+		return contradiction("%.40q is not an id", b.ID)
 	case !b.StartedAt.UTC().Truncate(time.Second).Equal(begun):
 		return contradiction("it began at %s, which is not the second of its id", b.StartedAt.UTC().Format(time.RFC3339))
 	case b.Method != MethodPlain && b.Method != MethodParallel && b.Method != MethodPhysical:
@@ -72,7 +72,7 @@ func (b *Backup) checkHead() error {
 	case b.Seal.Encryption == "aes-256-cbc" && b.Method != MethodPlain:
 		return contradiction("a %s backup is not encrypted with %s", b.Method, b.Seal.Encryption)
 	case b.SnapshotLSN != "" && !lsnPattern.MatchString(b.SnapshotLSN):
-		return contradiction("%.40q is no position in the WAL", b.SnapshotLSN)
+		return contradiction("%.40q is not a position in the WAL", b.SnapshotLSN)
 	case b.SnapshotTimeline < 0 || b.SnapshotTimeline > math.MaxUint32:
 		return contradiction("timeline %d", b.SnapshotTimeline)
 	}
@@ -126,7 +126,7 @@ func (b *Backup) checkObjects() error {
 	for _, o := range b.Objects {
 		switch {
 		case !objectPattern.MatchString(o.Name), strings.HasPrefix(o.Name, "manifest.json"), o.Name == "keys", o.Name == "receipts":
-			return contradiction("%.80q is no name of an object", o.Name)
+			return contradiction("%.80q is not the name of an object", o.Name)
 		case names[o.Name]:
 			return contradiction("%s is listed twice", o.Name)
 		case o.StoredBytes < 0 || o.StoredBytes > maxSum || o.PlainBytes < 0 || o.PlainBytes > maxSum:
@@ -254,7 +254,7 @@ func (b *Backup) checkChunks() error {
 		size, known := packs[c.Pack]
 		switch {
 		case !known:
-			return contradiction("a chunk is in %.80q, which is no pack", c.Pack)
+			return contradiction("a chunk is in %.80q, which is not a pack", c.Pack)
 		case c.Offset < 0 || c.StoredBytes < 0 || c.Offset > size || c.StoredBytes > size-c.Offset:
 			return contradiction("a chunk of %s lies outside of it", c.Pack)
 		case !sha256Pattern.MatchString(c.SHA256):

@@ -8,7 +8,7 @@ type Event struct {
 	// Object is what it is done to, such as a table, or empty.
 	Object string
 	// DoneBytes counts plain bytes so far. TotalBytes is what is expected, or
-	// zero where nobody can know.
+	// zero if it cannot be known.
 	DoneBytes, TotalBytes int64
 	// Finished is true on the last event of a step that succeeded, Failed on
 	// that of one that did not.

@@ -2,11 +2,15 @@ package pgmedic_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pgmedic/pgmedic/internal/config"
@@ -16,11 +20,13 @@ import (
 type idiom struct {
 	pattern *regexp.Regexp
 	instead string
+	// except matches what the pattern finds and is good English; nil is nothing.
+	except *regexp.Regexp
 }
 
-// idioms returns the expressions of CONTRIBUTING.md's table. Those are left out that
+// idioms are the expressions of CONTRIBUTING.md's table. Those are left out that
 // are good English in another place.
-func idioms() []idiom {
+var idioms = sync.OnceValue(func() []idiom {
 	var all []idiom
 	for _, row := range [][2]string{
 		{`go(es)? over (it|its|the|this|that|host|these|those|all)\b`, "overrides, takes precedence over"},
@@ -38,21 +44,35 @@ func idioms() []idiom {
 		{`\b([Tt]he|this|that|these|those) lines? (is|are) ours\b`, "this threshold is our choice"},
 		{`\b(for so long|of so many|the newest so many|so many (seconds|bytes|rows|of them))\b`, "N; name the amount"},
 		{`\bsuch as is\b|not positively recognised|positively knows`, "name the thing"},
-		{`(^|[^e]|[^r]e) is no (matter|proof|backup|superuser|template|SQL|error|key|valid|number|such case)\b`, "is not a …"},
 	} {
-		all = append(all, idiom{regexp.MustCompile(row[0]), row[1]})
+		all = append(all, idiom{pattern: regexp.MustCompile(row[0]), instead: row[1]})
 	}
-	return all
+	return append(all, isNo())
+})
+
+// isNo is "X is no Y" for "X is not a Y". "There is no Y" denies that one exists, and "no
+// longer", "no one" and a comparative (no more than, no later) are not said of a noun.
+func isNo() idiom {
+	return idiom{
+		pattern: regexp.MustCompile(`(\w+ )?\b(is|are|was|were) no [\w%]\S*`),
+		instead: "is not a …, does not …",
+		except:  regexp.MustCompile(`^[Tt]here |no (longer|one|more|less|fewer|later|earlier|older|younger|newer|larger|smaller|higher|lower|shorter|better|worse)\b`),
+	}
 }
+
+// quoted is what a text quotes.
+var quoted = regexp.MustCompile(`"[^"\n]*"`)
 
 // idiomProblems returns the expressions in a text that read as translated. Code,
 // output in blocks, and what is quoted are passed over.
 func idiomProblems(name, text string) (problems []string) {
-	quoted := regexp.MustCompile(`"[^"\n]*"`)
 	for n, line := range strings.Split(blankFences(text), "\n") {
 		line = quoted.ReplaceAllString(codeSpan.ReplaceAllString(line, "code"), "quoted")
 		for _, one := range idioms() {
 			for _, found := range one.pattern.FindAllStringIndex(line, -1) {
+				if one.except != nil && one.except.MatchString(line[found[0]:found[1]]) {
+					continue
+				}
 				near := line[max(0, found[0]-40):min(len(line), found[1]+20)]
 				problems = append(problems, fmt.Sprintf("%s:%d: …%s…: write %s", name, n+1, strings.ToValidUTF8(near, ""), one.instead))
 			}
@@ -159,7 +179,8 @@ func TestIdiomsCheckCanFail(t *testing.T) {
 		"looks who waits", "a standby, for it deletes what you delete", "New keys, for the old key may be known.",
 		"and nobody looks", "the seconds are told", "made anew from its table", "One without a manifest is none.",
 		"everything is looked at", "Warnings are worth a look.", "since the last look failed", "The line is ours: eight days.",
-		"watch for so long", "A backup that fails is no backup.",
+		"watch for so long", "A backup that fails is no backup.", "/srv is no folder", "These are no tables.", "%q is no %s",
+		"It was no backup, and there is no other.", "the path where is no store", "off is no limit",
 	} {
 		if len(idiomProblems("x", text)) == 0 {
 			t.Errorf("taken: %s", text)
@@ -169,9 +190,67 @@ func TestIdiomsCheckCanFail(t *testing.T) {
 		"The value overrides it.", "a user who may read it", "Anyone who has the key can read it.", "Who can read the backups?",
 		"for 10 seconds, for each table", "a folder, for example", "```text\nNobody\n```", "`nobody`", `the section "Not looked at"`,
 		"so many tables that it fails", "there is no backup", "If there is none, create one.", "look at the server's clock",
+		"There were no rows.", "it is no longer needed", "its lag is no more than 5 s", "which is no later than it", "the answer is no",
 	} {
 		for _, problem := range idiomProblems("x", text) {
 			t.Errorf("refused: %s", problem)
 		}
 	}
+}
+
+// TestIdiomsInTemplates reads what becomes output or is installed as it is: the pages of a
+// report, what lies beside a backup, rules and dashboards, the schemas' descriptions, and
+// what the scripts print.
+func TestIdiomsInTemplates(t *testing.T) {
+	said := regexp.MustCompile(`(?m)^\s*(?:die|note|warn|echo|printf|fail) .*$`)
+	for name, text := range templates(t) {
+		lines := strings.Split(text, "\n")
+		for n, line := range lines {
+			switch path.Ext(name) {
+			case ".json":
+				m := description.FindStringSubmatch(line)
+				if m == nil {
+					continue
+				}
+				line = m[1]
+			case ".sh":
+				line = strings.ReplaceAll(said.FindString(line), `"`, "")
+			}
+			for _, problem := range idiomProblems(fmt.Sprintf("%s:%d", name, n+1), line) {
+				t.Error(problem)
+			}
+		}
+	}
+}
+
+// description is a line of JSON that is for people.
+var description = regexp.MustCompile(`"(?:description|summary|title)": "(.*)",?$`)
+
+// templates returns the text of those files, by path.
+func templates(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, top := range []string{"contrib", "docs/schema", "internal", "scripts"} {
+		err := fs.WalkDir(os.DirFS("."), top, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && d.Name() == "testdata" {
+				return fs.SkipDir
+			}
+			if slices.Contains([]string{".tmpl", ".html", ".yml", ".yaml", ".json", ".sh", ".md", ".service", ".timer"}, path.Ext(name)) {
+				data, err := os.ReadFile(filepath.FromSlash(name))
+				texts[name] = string(data)
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(texts) < 20 {
+		t.Fatalf("only %d templates are found", len(texts))
+	}
+	return texts
 }

@@ -48,7 +48,7 @@ const (
 	ProofFailed Proof = "failed"
 )
 
-// Check is one thing that was looked at.
+// Check is one thing that was checked.
 type Check struct {
 	Name    string  `json:"name"`
 	Outcome Outcome `json:"outcome"`
@@ -101,7 +101,7 @@ type Receipt struct {
 	// Compared says how the copy's content was compared; empty where nothing was, or
 	// in receipts of versions that only counted.
 	Compared Comparison `json:"compared,omitempty"`
-	// Counted is how much a drill looked at; nil where it did not get that far.
+	// Counted is how much a drill checked; nil where it did not get that far.
 	Counted *Counted `json:"counted,omitempty"`
 	Scratch *Scratch `json:"scratch,omitempty"`
 	// PITR is there for a drill that recovered a cluster to a moment.

@@ -54,7 +54,7 @@ type Scratch struct {
 	Server   string            `json:"server,omitempty"`
 	Settings map[string]string `json:"settings"`
 	// Durable is false where the settings don't wait for the disk, as a
-	// production server's do: the time is then no time to recover.
+	// production server's do: the time then says nothing about a recovery.
 	Durable bool `json:"durable"`
 	// NoNetwork is true where nothing in the scratch can reach a network.
 	NoNetwork bool `json:"no_network"`
@@ -71,7 +71,7 @@ type Scratch struct {
 	Platform    string `json:"platform,omitempty"` // linux/amd64
 }
 
-// Counted is how much a drill looked at.
+// Counted is how much a drill checked.
 type Counted struct {
 	// Tables are those whose rows were counted, partitioned ones once.
 	Tables int   `json:"tables"`

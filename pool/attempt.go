@@ -66,8 +66,8 @@ func (db *DB) acquire(ctx context.Context, a *attempt, op operation) (*pgxpool.C
 	return e.acquire(ctx, op, a.purpose)
 }
 
-// acquireTries is how often a read with a token takes a connection to a standby of
-// which it then turns out that nobody knows where it is.
+// acquireTries is how often a read with a token takes a connection to a standby whose
+// position then turns out to be unknown.
 const acquireTries = 3
 
 // acquireAgain takes a connection, with retries.

@@ -18,7 +18,7 @@ type Class int
 
 // The classes of errors.
 const (
-	// ClassNone is no error.
+	// ClassNone is not an error.
 	ClassNone Class = iota
 	// ClassCanceled: the caller's context ended, by cancel or deadline.
 	ClassCanceled
@@ -244,7 +244,7 @@ func isContextError(err error) bool {
 }
 
 // isConnectionLost recognises what is left of a session after its connection
-// broke. That pgx says of an error that it is safe to try again is no sign of that: it
+// broke. That pgx says of an error that it is safe to try again is not a sign of that: it
 // also says so of a connection that is busy, and of a message that is too long.
 func isConnectionLost(err error) bool {
 	var netErr net.Error

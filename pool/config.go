@@ -60,7 +60,7 @@ type Config struct {
 	// BeforeConnect and AfterConnect for it, each by itself.
 	ConnectTimeout time.Duration
 	// QueryTimeout bounds each statement from when it is sent until its last row
-	// is read, by default 30 s; it can be off. The server is told the same as
+	// is read, by default 30 s; it can be off. The server gets the same as its
 	// statement_timeout, except behind a pooler.
 	QueryTimeout time.Duration
 	// SocketTimeout is when a connection is given up on which a statement has
@@ -123,9 +123,9 @@ type Config struct {
 	// within the acquire timeout.
 	StartDegraded bool
 
-	// Logger is told of slow statements, leaks and failovers. Nil means nobody.
+	// Logger receives slow statements, leaks and failovers; nil discards them.
 	Logger *slog.Logger
-	// Tracer is told of all queries, as pgx tells them, for instance one of
+	// Tracer receives all queries, as pgx reports them, for instance one of
 	// otelpgx. It may implement pgx's other tracers, too.
 	Tracer pgx.QueryTracer
 	// DialFunc makes the network connections, for instance that of a cloud's

@@ -26,7 +26,7 @@ type endpoint struct {
 	epoch   time.Time
 	tracers tracers
 	slow    *slowLog
-	// failed is told of trouble that a probe should look into.
+	// failed is called on trouble that a probe should check.
 	failed func()
 
 	pool    *pgxpool.Pool
@@ -135,7 +135,7 @@ func newEndpoint(ctx context.Context, name string, conn *pgx.ConnConfig, cfg Con
 	poolConfig.ShouldPing = e.shouldPing
 	poolConfig.PrepareConn = e.prepare
 	poolConfig.BeforeClose = e.closing
-	// The values of the context of Open are no business of connections that are
+	// The values of the context of Open must not reach connections that are
 	// opened in the background.
 	e.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), poolConfig)
 	if err != nil {

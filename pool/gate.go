@@ -22,7 +22,7 @@ type gate struct {
 	head    int
 	queued  int // those in waiting that have not given up
 	closed  bool
-	// empty is closed when the gate is closed and nobody is inside.
+	// empty is closed when the gate is closed and no caller is inside.
 	empty chan struct{}
 }
 
@@ -42,7 +42,7 @@ func newGate(size, maxWaiting int) *gate {
 	return &gate{size: size, maxWaiting: maxWaiting, empty: make(chan struct{})}
 }
 
-// tryEnter lets the caller in if there is room and nobody waits.
+// tryEnter lets the caller in if there is room and no other caller waits.
 func (g *gate) tryEnter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,7 +161,7 @@ func (g *gate) passOn() {
 }
 
 // close refuses all who wait and all who come later. The channel that it
-// returns is closed once nobody is inside.
+// returns is closed once no caller is inside.
 func (g *gate) close() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -135,7 +135,7 @@ func (s *session) findRole(ctx context.Context, timeout time.Duration) error {
 }
 
 // readOnlyByChoice says whether a session refuses writes because somebody has set it
-// so, on a server that is no standby. Then another connection refuses them, too.
+// so, on a server that is not a standby. Then another connection refuses them, too.
 func (s *session) readOnlyByChoice() bool {
 	return s.conn.ParameterStatus("default_transaction_read_only") == "on" && s.conn.ParameterStatus("in_hot_standby") == "off"
 }
@@ -166,7 +166,7 @@ func (e *endpoint) setAccess(ctx context.Context, s *session, p purpose) error {
 		sql = "SET default_transaction_read_only = on"
 	}
 	if err := s.conn.Exec(ctx, sql).Close(); err != nil {
-		s.refused = true // nobody knows what it is now
+		s.refused = true // its role is not known now
 		return fmt.Errorf("prepare a session: %w: %w", errNoSession, err)
 	}
 	s.readOnly = readOnly

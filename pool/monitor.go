@@ -161,7 +161,7 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 	m.changed = make(chan struct{})
 	m.mu.Unlock()
 	if slices.Contains(c.reset, i) {
-		// It says goodbye to a server that may not listen: nobody waits for that.
+		// It says goodbye to a server that may not listen: nothing waits for that.
 		m.probers[i].reset(ctx)
 	}
 	m.tell(ctx, i, before, after, c)
@@ -169,18 +169,16 @@ func (m *monitor) report(ctx context.Context, i int, p probe) {
 
 // tell logs what is new.
 func (m *monitor) tell(ctx context.Context, i int, before, after topology, c change) {
-	log := func(level slog.Level, message string, attrs ...slog.Attr) {
-		m.logger.LogAttrs(ctx, level, message, attrs...)
-	}
+	log := m.logger.LogAttrs
 	if c.newPrimary {
 		if after.primary < 0 {
-			log(slog.LevelError, "no server is the primary")
+			log(ctx, slog.LevelError, "no server is the primary")
 		} else {
 			first, level := before.timeline == 0, slog.LevelWarn
 			if first {
 				level = slog.LevelInfo // as every start
 			}
-			log(level, "writes go to this primary from now on",
+			log(ctx, level, "writes go to this primary from now on",
 				slog.String("server", m.endpoints[after.primary].name), slog.Int64("timeline", after.timeline), slog.Bool("first", first))
 		}
 	}
@@ -195,9 +193,9 @@ func (m *monitor) tell(ctx context.Context, i int, before, after topology, c cha
 		if err := cmp.Or(is.err, is.unopened); err != nil {
 			attrs = append(attrs, slog.String("class", Classify(err).String()), slog.String("sqlstate", sqlState(err)))
 		}
-		log(slog.LevelWarn, "a server is not used", attrs...)
+		log(ctx, slog.LevelWarn, "a server is not used", attrs...)
 	case was.problem != "":
-		log(slog.LevelInfo, "a server is used again", server)
+		log(ctx, slog.LevelInfo, "a server is used again", server)
 	}
 }
 

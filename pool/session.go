@@ -77,7 +77,7 @@ func (s *session) taken(now time.Duration, op operation, waited time.Duration) {
 	}
 }
 
-// released notes that nobody has it any more.
+// released notes that no caller has it any more.
 func (s *session) released() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

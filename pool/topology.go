@@ -193,7 +193,7 @@ func (t *topology) findForked() {
 
 // identify keeps which cluster the servers belong to: PrimaryURL's, or until that
 // server has answered, the first primary's. Later another identity of that server
-// counts only if nobody else is the primary, as after a major upgrade: a server that
+// counts only if no other server is the primary, as after a major upgrade: a server that
 // is set up anew after a failover takes no writes from its successor.
 func (t *topology) identify(server int, p probe) {
 	wins := t.system == 0 && !p.standby || server == 0 && (!t.anchored || t.primary <= 0)
@@ -266,8 +266,8 @@ func (t *topology) judge(i int, policy lagPolicy) {
 // choosePrimary returns the index of the server to write to, or -1. It is one
 // that says so, of the right cluster and the highest timeline, and not of a lower one
 // than was ever seen; of several equal ones the present one, but of several names of
-// one server the first, so that nobody writes by a name that is for readers and may
-// lead elsewhere tomorrow. While the present one can't be reached and nobody else is
+// one server the first, so that no caller writes by a name that is for readers and may
+// lead elsewhere tomorrow. While the present one can't be reached and no other server is
 // the primary, it stays: it may come back, and whatever is sent to it meanwhile fails.
 func (t *topology) choosePrimary() int {
 	best := -1

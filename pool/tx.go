@@ -55,7 +55,7 @@ var errManaged = errors.New("InTx commits or rolls back by itself: return nil or
 // again: the function must do nothing outside the transaction that may not be
 // done twice, and it must return, or wrap, the errors of the transaction.
 //
-// If the connection is lost during the COMMIT, nobody knows whether it was
+// If the connection is lost during the COMMIT, it is not known whether it was
 // committed: InTx then returns an ErrOutcomeUnknown and does not run it again.
 //
 // The function must use only the transaction, not keep it, and leave commit and
@@ -239,7 +239,7 @@ func (t *transaction) rollBack(ctx context.Context) {
 }
 
 // commitFailed tells the three ways apart in which a COMMIT fails: it was not
-// sent, the server refused it, or nobody knows.
+// sent, the server refused it, or that is not known.
 func (t *transaction) commitFailed(ctx context.Context, err error) error {
 	if errors.Is(err, pgx.ErrTxClosed) || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return err

@@ -29,7 +29,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 # check_version refuses what one of the packages could not have.
 check_version() {
   [[ $1 =~ ^[0-9]+\.[0-9]+\.[0-9]+([~+][0-9A-Za-z.]+)*$ ]] ||
-    die "\"$1\" is no version of a release" "name it such as 1.2.3, or 1.2.3~rc1 for what comes before 1.2.3"
+    die "\"$1\" is not the version of a release" "name it such as 1.2.3, or 1.2.3~rc1 for what comes before 1.2.3"
 }
 
 # build makes one binary, as make build does.
@@ -138,7 +138,7 @@ main() {
   shift 2
   check_version "$version"
   git -C "$repository" diff --quiet HEAD -- ||
-    die "there are changes that are not committed: nobody could build the same again" "commit them first"
+    die "there are changes that are not committed: no one could build the same again" "commit them first"
   "$repository/scripts/setup.sh" --release
   cache=$("$repository/scripts/setup.sh" --cache)
   umask 022

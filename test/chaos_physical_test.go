@@ -63,7 +63,7 @@ func physicalFaults() []struct {
 			{"SIGKILL at each step of an incremental one", "the next one is of a whole chain, and what is restored from it is what the server has", "./test", "TestIncrementalKilled"},
 			{"a backup that an incremental one needs is deleted while it is taken", "it is not committed, or is a full one", "./internal/physical", "TestParentDeletedMeanwhile"},
 			{"interrupted", "nothing is listed, and no slot is left", "./internal/physical", "TestInterrupted"},
-			{"a server that is written to all the time", "pages that are being written are no damage: 5 backups, in make chaos 100", "./internal/physical", "TestUnderLoad"},
+			{"a server that is written to all the time", "pages that are being written are not taken for damage: 5 backups, in make chaos 100", "./internal/physical", "TestUnderLoad"},
 			{"the store takes no more", "the backup ends with its error", "./internal/physical", "TestStoreFails"},
 		}},
 		{"9. Incremental base backups", []physicalFault{

@@ -132,7 +132,29 @@ func (cmd *backupCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer closed()
-	rows, failures, problem := []backupRow{}, []backupFailure{}, error(nil)
+	rows, failures, problem, err := cmd.backupEach(ctx, c, databases, labels, how)
+	if err != nil {
+		return errors.Join(err, problem)
+	}
+	pruned, err := cmd.pruneAfterBackup(ctx, rows)
+	problem = errors.Join(problem, err)
+	if cmd.global.json {
+		result := map[string]any{"backups": rows, "failed": failures}
+		if pruned != nil {
+			result["pruned"] = pruned.orEmpty()
+		}
+		if err := cmd.printJSON(result); err != nil {
+			return err
+		}
+	}
+	return errors.Join(cmd.failedBackups(failures, len(databases)), problem)
+}
+
+// backupEach backs databases up one after the other. Of several, one that fails does not keep
+// the others from being taken; err is that of the only one, or of a run that was ended.
+// Problem is what happened to copies.
+func (cmd *backupCommand) backupEach(ctx context.Context, c *catalog.Catalog, databases []string, labels map[string]string, how sealing) (rows []backupRow, failures []backupFailure, problem, err error) {
+	rows, failures = []backupRow{}, []backupFailure{}
 	for _, name := range databases {
 		e, err := cmd.backupOne(ctx, c, name, labels, how)
 		if err != nil {
@@ -140,7 +162,7 @@ func (cmd *backupCommand) run(ctx context.Context) error {
 		}
 		if err != nil && (len(databases) == 1 || ctx.Err() != nil) {
 			cmd.outcomes.add(outcome{database: cmp.Or(name, cmd.configured()), err: err})
-			return errors.Join(err, problem)
+			return rows, failures, problem, err
 		}
 		if err != nil {
 			cmd.outcomes.add(outcome{database: name, err: err})
@@ -162,18 +184,7 @@ func (cmd *backupCommand) run(ctx context.Context) error {
 			break
 		}
 	}
-	pruned, err := cmd.pruneAfterBackup(ctx, rows)
-	problem = errors.Join(problem, err)
-	if cmd.global.json {
-		result := map[string]any{"backups": rows, "failed": failures}
-		if pruned != nil {
-			result["pruned"] = pruned.orEmpty()
-		}
-		if err := cmd.printJSON(result); err != nil {
-			return err
-		}
-	}
-	return errors.Join(cmd.failedBackups(failures, len(databases)), problem)
+	return rows, failures, problem, nil
 }
 
 // configured is the database that is backed up where none is named, or empty.

@@ -106,7 +106,7 @@ const inUseFor = 7 * 24 * time.Hour
 
 // holdInUse holds a backup while a restore or a drill reads it, where a prune could
 // delete it meanwhile: one that is marked, or any if marks are short. The caller calls
-// done at the end. That it can't be held is nobody's reason to go without a restore.
+// done at the end. A restore goes on if it can't be held.
 func (bs backups) holdInUse(ctx context.Context, c *catalog.Catalog, e catalog.Entry, by string) (done func(), err error) {
 	if e.Mark == nil && bs.cfg.Retention.Grace >= deadAfter {
 		return func() {}, nil

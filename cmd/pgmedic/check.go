@@ -345,7 +345,7 @@ func (cmd *checkCommand) checkRunLock(ctx context.Context, l *checklist, conn *p
 		return err
 	case holder != nil:
 		l.add("run lock", pgmedic.OutcomeWarn, fmt.Sprintf("held, so that no backup, restore or rollback of %s begins: %s", database, holder),
-			"if it is no run that you know, end it: "+holder.End())
+			"if you do not know that run, end it: "+holder.End())
 	default:
 		l.ok("run lock", "free: no run works on the database")
 	}

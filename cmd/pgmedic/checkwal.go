@@ -122,7 +122,7 @@ FROM pg_catalog.pg_stat_wal WHERE stats_reset IS NOT NULL`).Scan(&f.Since, &f.By
 }
 
 // checkWAL checks what streaming WAL and base backups need, where this host or the server
-// streams: those who only take base backups are told that nothing does, and nothing is said
+// streams: users who only take base backups read that nothing does, and nothing is said
 // to others.
 func (cmd *checkCommand) checkWAL(ctx context.Context, l *checklist) {
 	wanted := cmd.cfg.WALGiven() || cmd.cfg.Backup.Method == "physical" || cmd.cfg.Backup.Reader == readerSQL
@@ -139,7 +139,7 @@ func (cmd *checkCommand) checkWAL(ctx context.Context, l *checklist) {
 		}
 	}
 	if !wanted && !ours && !streamed(stored) {
-		// What nothing asks for is no fault, and whoever takes base backups should know.
+		// What nothing asks for is not a fault, but a user who takes base backups should know.
 		if n := countBases(stored); n > 0 {
 			l.add("wal stored", pgmedic.OutcomeSkipped, fmt.Sprintf("not streamed: %s in the store, each of which recovers to its own end and no later moment", words.Plural(n, "base backup")), "")
 		}

@@ -33,7 +33,7 @@ func (comp completer) patience() time.Duration {
 	return completionPatience
 }
 
-// fixedValues are the values of flags that are no settings and can have few. A test
+// fixedValues are the values of flags that are not settings and can have few. A test
 // holds them against what the commands accept.
 func fixedValues() map[string][]string {
 	return map[string][]string{

@@ -51,7 +51,7 @@ func (r copiesRow) String() string {
 }
 
 // lookAtCopies lists the configured stores of copies, all at once. One that
-// can't be read, or does not answer in time, is no error: nothing is known of it.
+// can't be read, or does not answer in time, is not an error: nothing is known of it.
 func (st stores) lookAtCopies(ctx context.Context, f catalog.Filter) []copyStore {
 	stores := make([]copyStore, len(st.cfg.Copies))
 	var all sync.WaitGroup

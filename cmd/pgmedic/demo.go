@@ -128,7 +128,7 @@ func (d *demoCommand) run(ctx context.Context) (err error) {
 
 // demoJob takes nothing from the configuration but where PostgreSQL's programs are.
 func demoJob(e *env) (job, error) {
-	// A folder in which nobody keeps a configuration: the working folder's is
+	// A folder without a configuration: the working folder's is
 	// for a real database.
 	o := config.Options{Dir: string(os.PathSeparator)}
 	for _, kv := range e.environ {

@@ -190,7 +190,7 @@ func (cmd *diffCommand) outcome(c diff.Changes) error {
 	return nil
 }
 
-// stored reads a backup's side. A key that this host lacks is no error: the manifest has
+// stored reads a backup's side. A key that this host lacks is not an error: the manifest has
 // the tables.
 func (cmd *diffCommand) stored(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (diff.Side, moment, error) {
 	side := diff.Side{

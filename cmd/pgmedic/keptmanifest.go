@@ -45,7 +45,7 @@ func (e *env) keptManifests(server string) (*keptManifests, error) {
 func (k *keptManifests) Write(p []byte) (int, error) {
 	if k.err == nil && k.file == nil {
 		if k.err = os.MkdirAll(k.dir, 0o700); k.err == nil {
-			k.file, k.err = os.CreateTemp(k.dir, ".new-*") // which nobody else may read
+			k.file, k.err = os.CreateTemp(k.dir, ".new-*") // which no other user may read
 		}
 	}
 	if k.err == nil {

@@ -279,7 +279,7 @@ func (t *tries) passphraseIdentities() []age.Identity {
 	return all
 }
 
-// errNoWraps is that nobody can open a backup again.
+// errNoWraps says that a backup can never be opened again.
 var errNoWraps = errors.New("no key that opens it is left in the store: this backup can no longer be read")
 
 // readKey is openKey for what can't be done without the key.

@@ -180,7 +180,7 @@ func wrapName(nameOrKey string) string {
 }
 
 // readWay reads who is to be added. A passphrase comes from the environment:
-// the command line is no place for one.
+// the command line is not a place for one.
 func readWay(environ []string, recipient, variable, flag string) (*newWay, error) {
 	if (recipient == "") == (variable == "") {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "give "+flag+" age1…, or name an environment variable that holds a passphrase",

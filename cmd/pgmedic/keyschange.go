@@ -66,7 +66,7 @@ func newKeysChange(j job, args []string, change keyChange) *keysChangeCommand {
 }
 
 // run does a change to one backup or to all. What can't be done to one
-// does not keep it from the others; it is told, and the run fails.
+// does not keep it from the others; it is reported, and the run fails.
 func (cmd *keysChangeCommand) run(ctx context.Context) error {
 	if cmd.change.all == (len(cmd.args) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name a backup, or latest, or give --all", "say which backups are meant, once")
@@ -76,29 +76,9 @@ func (cmd *keysChangeCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer closed()
-	var entries []catalog.Entry
-	var epochs []*epochRef
-	var problem error
-	if cmd.change.all {
-		listing, err := c.List(ctx, catalog.Filter{})
-		if err != nil {
-			return err
-		}
-		entries = listing.Entries
-		for _, d := range listing.Damaged {
-			problem = errors.Join(problem, d.Err)
-		}
-		if epochs, err = epochsIn(ctx, c.Store(), ""); err != nil {
-			return err
-		}
-	} else {
-		e, found, err := cmd.backups.entryOrEpoch(ctx, c, cmd.args)
-		if err != nil {
-			return err
-		}
-		if epochs = found; len(found) == 0 {
-			entries = []catalog.Entry{e}
-		}
+	entries, epochs, damaged, err := cmd.chosen(ctx, c)
+	if err != nil {
+		return err
 	}
 	if err := refuseUnknownKey(ctx, c, entries, cmd.change); err != nil {
 		return err
@@ -117,32 +97,53 @@ func (cmd *keysChangeCommand) run(ctx context.Context) error {
 	cmd.begin("")
 	rows := []keysRow{}
 	defer func() { cmd.keysChanged(cmd.change, rows) }()
-	for _, e := range entries {
-		row, err := cmd.changeKey(ctx, c, e)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	problem := damaged
+	add := func(row keysRow, err error) {
 		if err != nil {
 			row.Error = err.Error()
 			problem = errors.Join(problem, err)
 		}
 		rows = append(rows, row)
+	}
+	for _, e := range entries {
+		row, err := cmd.changeKey(ctx, c, e)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		add(row, err)
 	}
 	for _, e := range epochs {
 		row, err := cmd.changeEpoch(ctx, e)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err != nil {
-			row.Error = err.Error()
-			problem = errors.Join(problem, err)
-		}
-		rows = append(rows, row)
+		add(row, err)
 	}
 	if err := cmd.printKeyChanges(rows); err != nil {
 		return err
 	}
 	return problem
+}
+
+// chosen returns the backups and epochs of WAL whose keys are to be changed. Damaged is what
+// is wrong with backups that can't be.
+func (cmd *keysChangeCommand) chosen(ctx context.Context, c *catalog.Catalog) (entries []catalog.Entry, epochs []*epochRef, damaged, err error) {
+	if !cmd.change.all {
+		e, epochs, err := cmd.backups.entryOrEpoch(ctx, c, cmd.args)
+		if err == nil && len(epochs) == 0 {
+			entries = []catalog.Entry{e}
+		}
+		return entries, epochs, nil, err
+	}
+	listing, err := c.List(ctx, catalog.Filter{})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, d := range listing.Damaged {
+		damaged = errors.Join(damaged, d.Err)
+	}
+	epochs, err = epochsIn(ctx, c.Store(), "")
+	return listing.Entries, epochs, damaged, err
 }
 
 // confirmKeys asks before a way to open backups is taken away.
@@ -151,7 +152,7 @@ func (cmd *keysChangeCommand) confirmKeys(ctx context.Context, entries []catalog
 		return nil
 	}
 	if !cmd.change.all && len(entries) > 0 && entries[0].Backup.Seal.Encryption != string(seal.EncryptionAge) {
-		return nil // which is told of, and nothing is asked
+		return nil // the output says so, and nothing is asked
 	}
 	var which string
 	switch {

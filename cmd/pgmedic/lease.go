@@ -82,7 +82,7 @@ func (s *heldStore) leasedByItsClock(ctx context.Context, all []lease.Lease, id 
 	return "", nil
 }
 
-// needed says of which backups the plan is told that they are kept whatever the windows are:
+// needed returns which backups the plan keeps whatever the windows are, with the reason:
 // those that something reads, and, unless that is left out, those that retention.pitr needs.
 func (r retainer) needed(stores retained, withoutPITR bool) func(string, catalog.Entry) string {
 	pitr := func(string, catalog.Entry) string { return "" }

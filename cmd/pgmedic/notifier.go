@@ -265,7 +265,7 @@ func (n *notifier) isDone() string {
 }
 
 // atEnd are the events that are sent when the job ends, with the digest if that is due. A
-// deed sends no digest: nobody is to wait for the stores of one.
+// deed sends no digest: no run should wait for the stores of one.
 func (n *notifier) atEnd(ctx context.Context, err error) ([]notify.Event, error) {
 	if n.deed != nil {
 		return n.deedEvents(err), nil
@@ -310,7 +310,7 @@ type outcome struct {
 	err    error
 	// whole is true of the job as such, such as that it could not begin.
 	whole bool
-	// quiet is true of what ends what was wrong of its backup, and is no news by itself.
+	// quiet is true of what ends what was wrong of its backup, and is not news by itself.
 	quiet bool
 }
 
@@ -343,7 +343,7 @@ func (n *notifier) events(ctx context.Context, err error) (events []notify.Event
 	switch {
 	case err != nil && !reported:
 		all = append(all, outcome{database: n.database(), err: err, whole: true})
-	case err == nil && !untilStopped(n.name): // of which it is no news that it was ended
+	case err == nil && !untilStopped(n.name): // of which it is not news that it was ended
 		all = append(all, outcome{database: n.database(), whole: true})
 	}
 	for _, o := range all {
@@ -372,7 +372,7 @@ func (n *notifier) event(ctx context.Context, o outcome) notify.Event {
 	e.Fingerprint = n.fingerprint(o)
 	said := jobWords(n.name)
 	if o.err == nil {
-		// Where there is an outcome for each database, that of the job is no news.
+		// Where there is an outcome for each database, that of the job is not news.
 		e.Name, e.Summary, e.Once = n.name+"."+said.good, n.goodSentence(said, o), o.whole && (n.outcomes.news() || n.name == checkJob)
 		return e
 	}

@@ -53,7 +53,7 @@ func (e *env) notifiedDeed(cmd *cobra.Command, name string, run func(ctx context
 	j.outcomes, j.notifier = n.outcomes, n
 	err = run(ctx, j)
 	if !n.deed.replaces && len(n.deedEvents(err)) == 0 {
-		return err // nobody waits for a channel because of a misspelt flag
+		return err // a misspelt flag is refused before any channel is asked
 	}
 	return n.finish(ctx, err)
 }

@@ -137,7 +137,7 @@ func (st stores) planSeriesLocks(ctx context.Context, s *heldStore, series reten
 				failed[i] = errors.Join(failed[i], err)
 				switch {
 				case until.IsZero() && !hold:
-				case e.Refused(): // nobody knows who wrote it
+				case e.Refused(): // its writer is not known
 					d.Reasons = append(d.Reasons, "its lock is not lengthened, because this host refuses it")
 				default:
 					d.LockUntil, d.LockHold = until, hold

@@ -99,14 +99,14 @@ exit code is 14.`,
 	}
 	addConnection(cmd)
 	addSetting(cmd, "keep-displaced", "restore.keep_displaced", "how long a database that was set aside is kept, such as 7d")
-	addSetting(cmd, "stale-after", "retention.stale_after", "age of the newest backup from which nothing is deleted, such as 3d; off is no limit")
+	addSetting(cmd, "stale-after", "retention.stale_after", "age of the newest backup from which nothing is deleted, such as 3d; off means no limit")
 	f := cmd.Flags()
 	f.BoolVar(&flags.dryRun, "dry-run", false, "show what would go, and change nothing, whatever --yes says")
 	f.StringVar(&flags.only, "only", "", "prune backups alone, or databases alone: backups, databases")
 	f.StringArrayVar(&flags.stores, "store", nil, "prune backups in this configured store alone, by its place or the name of a copy; may be repeated")
 	f.StringVar(&flags.database, "database", "", "prune backups of this database alone")
 	f.BoolVar(&flags.allServers, "all-servers", false, "prune backups of every server in the stores, not of the configured one alone")
-	f.StringVar(&flags.maxShare, "max-share", "50%", "share of the days with a backup that may lose their last one at once; 100% is no limit")
+	f.StringVar(&flags.maxShare, "max-share", "50%", "share of the days with a backup that may lose their last one at once; 100% means no limit")
 	f.StringArrayVar(&flags.rescued, "rescued", nil, "drop this schema of a rescue, too: SCHEMA or DATABASE.SCHEMA; may be repeated")
 	return cmd
 }
@@ -115,7 +115,7 @@ exit code is 14.`,
 type pruneResult struct {
 	Databases []swap.Pruned         `json:"databases"`
 	Rescued   []rescue.PrunedSchema `json:"rescued"`
-	// Unread are databases in which nobody looked for rescues.
+	// Unread are databases that were not searched for rescues.
 	Unread []rescue.Unread `json:"unread"`
 	prunedBackups
 }

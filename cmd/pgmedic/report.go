@@ -307,7 +307,7 @@ func readReading(path string) (*reading.Reading, error) {
 	var report struct {
 		Reading json.RawMessage `json:"reading"`
 	}
-	// What is no report is a reading, or is refused as one.
+	// What is not a report is a reading, or is refused as one.
 	if json.Unmarshal(data, &report) == nil && len(report.Reading) > 0 {
 		data = report.Reading
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
@@ -104,54 +106,63 @@ it in, or drops a half-loaded one.`,
 				return err
 			}
 			return e.notifiedDeed(cmd, "restore", func(ctx context.Context, j job) error {
-				command := restoreCommand{
+				return runRestore(ctx, cmd.Flags(), whole, restoreCommand{
 					job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, backups: newBackups(j), swaps: swapPrinter{e},
 					args: args, flags: flags,
-				}
-				if whole.dir != "" {
-					return (&clusterCommand{restoreCommand: command, cluster: whole}).run(ctx)
-				}
-				if flags.dump.file != "" {
-					return (&dumpCommand{restoreCommand: command, dump: flags.dump}).run(ctx)
-				}
-				if err := flags.dump.refuseAlone(); err != nil {
-					return err
-				}
-				if rescuesMoment(cmd.Flags()) {
-					return (&momentRescueCommand{restoreCommand: command, moment: whole}).run(ctx)
-				}
-				return command.run(ctx)
+				})
 			})
 		},
 	}
 	addConnection(cmd)
 	addStore(cmd)
 	addUnencrypted(cmd)
-	f := cmd.Flags()
-	f.StringVar(&flags.into, "into", "", "name of the new database")
-	f.BoolVar(&flags.swap, "swap", false, "replace the live database")
-	f.StringArrayVar(&flags.tables, "table", nil, "bring back this table alone, beside the living one: schema.table, with * and ?; may be repeated")
-	f.BoolVar(&flags.inPlace, "in-place", false, "with --table: put the tables back where they were")
-	f.BoolVar(&flags.missingRows, "missing-rows", false, "with --in-place: keep the rows of tables that are there, and add those that they lack, by primary key")
-	f.StringVar(&flags.database, "database", "", "with --swap: the database to replace; with --table: to bring tables back into; with a moment: to take from the cluster (default: the configured one, else the backup's)")
-	f.StringVar(&flags.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
-	f.StringVar(&flags.skipSafety, "skip-safety-backup", "", "with --swap: do not back up the live database first; give the reason")
-	f.BoolVar(&flags.standbysHandled, "standbys-handled", false, "with --swap: I will end sessions on the standbys myself")
-	f.BoolVar(&flags.skipDiskCheck, "skip-disk-check", false, "with --swap: don't check whether a server on this machine has room; with a moment: whether what is taken out has")
-	f.BoolVar(&flags.acceptDifferences, "accept-differences", false, "with --swap, --resume or --in-place: go on with what is not complete, without asking")
-	f.BoolVar(&flags.acceptShrunk, "accept-shrunk", false, "restore latest although it has far less than the backups before it, without asking")
-	f.BoolVar(&flags.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "print what would happen, and change nothing")
-	f.BoolVar(&flags.schemaOnly, "schema-only", false, "with --into: restore definitions only, no rows")
-	f.BoolVar(&flags.noOwner, "no-owner", false, "with --into: leave out owners and access lists; the restoring role owns everything")
-	f.StringVar(&flags.compare, "compare", "", "compare the copy with the backup by values, or by counts of rows alone (default: values, unless a drill has proven the backup so)")
-	f.StringVar(&flags.globals, "globals", "", "create the backup's roles and tablespaces first: missing creates those that the server lacks, all also changes existing ones")
-	f.Lookup("globals").NoOptDefVal = string(restore.GlobalsMissing)
-	addDump(cmd, &flags.dump)
+	flags.add(cmd)
 	addCluster(cmd, &whole)
 	addSetting(cmd, "scratch-dir", "drill.scratch_dir", "with a moment and --table or --into: folder for the throwaway server; needs room for the whole cluster")
 	addSetting(cmd, "jobs", "backup.jobs", "connections for rows and indexes, for parallel backups (default: one for each processor)")
 	return cmd
+}
+
+// add adds the flags of a restore, without those of a cluster.
+func (r *restoreFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.into, "into", "", "name of the new database")
+	f.BoolVar(&r.swap, "swap", false, "replace the live database")
+	f.StringArrayVar(&r.tables, "table", nil, "bring back this table alone, beside the living one: schema.table, with * and ?; may be repeated")
+	f.BoolVar(&r.inPlace, "in-place", false, "with --table: put the tables back where they were")
+	f.BoolVar(&r.missingRows, "missing-rows", false, "with --in-place: keep the rows of tables that are there, and add those that they lack, by primary key")
+	f.StringVar(&r.database, "database", "", "with --swap: the database to replace; with --table: to bring tables back into; with a moment: to take from the cluster (default: the configured one, else the backup's)")
+	f.StringVar(&r.fromServer, "from-server", "", "allow a backup of another server or database, filed under this server's name")
+	f.StringVar(&r.skipSafety, "skip-safety-backup", "", "with --swap: do not back up the live database first; give the reason")
+	f.BoolVar(&r.standbysHandled, "standbys-handled", false, "with --swap: I will end sessions on the standbys myself")
+	f.BoolVar(&r.skipDiskCheck, "skip-disk-check", false, "with --swap: don't check whether a server on this machine has room; with a moment: whether what is taken out has")
+	f.BoolVar(&r.acceptDifferences, "accept-differences", false, "with --swap, --resume or --in-place: go on with what is not complete, without asking")
+	f.BoolVar(&r.acceptShrunk, "accept-shrunk", false, "restore latest although it has far less than the backups before it, without asking")
+	f.BoolVar(&r.resume, "resume", false, "go on with a --swap that was killed, or clear away what it left")
+	f.BoolVar(&r.dryRun, "dry-run", false, "print what would happen, and change nothing")
+	f.BoolVar(&r.schemaOnly, "schema-only", false, "with --into: restore definitions only, no rows")
+	f.BoolVar(&r.noOwner, "no-owner", false, "with --into: leave out owners and access lists; the restoring role owns everything")
+	f.StringVar(&r.compare, "compare", "", "compare the copy with the backup by values, or by counts of rows alone (default: values, unless a drill has proven the backup so)")
+	f.StringVar(&r.globals, "globals", "", "create the backup's roles and tablespaces first: missing creates those that the server lacks, all also changes existing ones")
+	f.Lookup("globals").NoOptDefVal = string(restore.GlobalsMissing)
+	addDump(cmd, &r.dump)
+}
+
+// runRestore runs the kind of restore that the flags ask for.
+func runRestore(ctx context.Context, given *pflag.FlagSet, whole clusterFlags, command restoreCommand) error {
+	if whole.dir != "" {
+		return (&clusterCommand{restoreCommand: command, cluster: whole}).run(ctx)
+	}
+	if command.flags.dump.file != "" {
+		return (&dumpCommand{restoreCommand: command, dump: command.flags.dump}).run(ctx)
+	}
+	if err := command.flags.dump.refuseAlone(); err != nil {
+		return err
+	}
+	if rescuesMoment(given) {
+		return (&momentRescueCommand{restoreCommand: command, moment: whole}).run(ctx)
+	}
+	return command.run(ctx)
 }
 
 // check refuses flags that don't go together.
@@ -203,13 +214,10 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 	if err := cmd.check(cmd.args); err != nil {
 		return err
 	}
-	var how sealing // of the safety backup, which is known to be possible before anything is asked
-	var err error
 	said := cmd.flags.swap
-	if said {
-		if how, err = cmd.keys.sealing(); err != nil {
-			return err
-		}
+	how, err := cmd.safetySealing()
+	if err != nil {
+		return err
 	}
 	t, err := cmd.servers.target()
 	if err != nil {
@@ -220,22 +228,12 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer closed()
-	e, err := cmd.chooseBackup(ctx, c)
-	if err == nil {
-		err = refusePhysical(e.Backup, "a restore of a database")
-	}
+	e, err := cmd.confirmedBackup(ctx, c)
 	if err != nil {
 		return err
 	}
-	cmd.trail.aboutBackup(e.Backup)
-	if err := cmd.confirmShrunk(ctx, e); err != nil {
-		return err
-	}
-	if err := cmd.check([]string{e.Backup.ID}); err != nil {
-		return err // of what was chosen from the list
-	}
 	if cmd.flags.swap && !said {
-		if how, err = cmd.keys.sealing(); err != nil {
+		if how, err = cmd.safetySealing(); err != nil {
 			return err
 		}
 	}
@@ -266,19 +264,44 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 	}
 	o.Without, o.Globals = dumpsql.Without{Rows: cmd.flags.schemaOnly, Owners: cmd.flags.noOwner}, restore.GlobalsMode(cmd.flags.globals)
 	if cmd.flags.into != "" {
-		o.ConfirmGlobals = func(g restore.Globals) error { return cmd.confirmGlobals(ctx, g) }
-		if o.Into = cmd.flags.into; cmd.flags.dryRun {
-			return cmd.foresee(ctx, swap.Options{Options: o})
-		}
-		return cmd.into(ctx, o)
+		return cmd.intoNew(ctx, o)
 	}
-	live := cmd.flags.database
-	if live == "" {
-		if live = databaseName(t); live == "" {
-			live = e.Backup.Database.Name
-		}
+	return cmd.swap(ctx, o, cmp.Or(cmd.flags.database, databaseName(t), e.Backup.Database.Name), how)
+}
+
+// safetySealing is how the safety backup of a swap is sealed, which is known to be possible
+// before anything is asked.
+func (cmd *restoreCommand) safetySealing() (how sealing, err error) {
+	if cmd.flags.swap {
+		return cmd.keys.sealing()
 	}
-	return cmd.swap(ctx, o, live, how)
+	return how, nil
+}
+
+// intoNew restores into a new database, or only says how that would go.
+func (cmd *restoreCommand) intoNew(ctx context.Context, o restore.Options) error {
+	o.ConfirmGlobals = func(g restore.Globals) error { return cmd.confirmGlobals(ctx, g) }
+	if o.Into = cmd.flags.into; cmd.flags.dryRun {
+		return cmd.foresee(ctx, swap.Options{Options: o})
+	}
+	return cmd.into(ctx, o)
+}
+
+// confirmedBackup is the backup to restore, once it is sure that it is meant and that the
+// flags fit it.
+func (cmd *restoreCommand) confirmedBackup(ctx context.Context, c *catalog.Catalog) (catalog.Entry, error) {
+	e, err := cmd.chooseBackup(ctx, c)
+	if err == nil {
+		err = refusePhysical(e.Backup, "a restore of a database")
+	}
+	if err != nil {
+		return e, err
+	}
+	cmd.trail.aboutBackup(e.Backup)
+	if err := cmd.confirmShrunk(ctx, e); err != nil {
+		return e, err
+	}
+	return e, cmd.check([]string{e.Backup.ID}) // of what was chosen from the list
 }
 
 // chooseBackup is backups.get, with latest among the other server's if one is

@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/dumpfile"
 	"github.com/pgmedic/pgmedic/internal/pgtool/dumpsql"
+	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
@@ -160,12 +161,9 @@ func (cmd *dumpCommand) run(ctx context.Context) error {
 		return err
 	}
 	flags := cmd.flags
-	var how sealing // of the safety backup
-	var err error
-	if flags.swap {
-		if how, err = cmd.keys.sealing(); err != nil {
-			return err
-		}
+	how, err := cmd.safetySealing()
+	if err != nil {
+		return err
 	}
 	t, err := cmd.servers.target()
 	if err != nil {
@@ -201,24 +199,8 @@ func (cmd *dumpCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	whole := cmd.dump.allowConnect || to.part != ""
-	o := cmd.restoreOptions(t, nil, nil, nil)
-	o.Into, o.Without = to.into, dumpsql.Without{Rows: flags.schemaOnly, Owners: flags.noOwner}
-	o.Globals = restore.GlobalsMode(flags.globals)
-	if !flags.swap { // which asks once, for all that it is about to do
-		o.ConfirmGlobals = func(g restore.Globals) error { return cmd.confirmGlobals(ctx, g) }
-	}
-	o.Dump = &restore.Dump{
-		Name: name, Open: f.Script, Connects: whole, Part: to.part, Checks: []pgmedic.Check{checksum, originCheck(f)},
-		ModifiedAt: f.ModifiedAt, Server: f.Server, SHA256: sum, StoredBytes: f.StoredBytes,
-		Check: func(st *dumpsql.Statement) (bool, error) {
-			j, err := dumpfile.CheckStatement(st, whole)
-			return j == dumpfile.LeaveOut, err
-		},
-	}
-	if cmd.dump.noAmcheck {
-		o.Dump.SkipAmcheck = "left out by --no-amcheck"
-	}
+	o := cmd.loading(ctx, t, f, to)
+	o.Dump.Name, o.Dump.SHA256, o.Dump.Checks = name, sum, []pgmedic.Check{checksum, originCheck(f)}
 	if o.Backup, err = o.Dump.Describe(ctx, o, to.live); err != nil {
 		return err
 	}
@@ -234,6 +216,35 @@ func (cmd *dumpCommand) run(ctx context.Context) error {
 		return cmd.foresee(ctx, swap.Options{Options: o})
 	}
 	return cmd.into(ctx, o, facts)
+}
+
+// loading returns the options of the restore of a dump, before its origin is known.
+func (cmd *dumpCommand) loading(ctx context.Context, t postgres.Target, f *dumpfile.File, to dumpPlace) restore.Options {
+	o := cmd.restoreOptions(t, nil, nil, nil)
+	o.Into, o.Without = to.into, dumpsql.Without{Rows: cmd.flags.schemaOnly, Owners: cmd.flags.noOwner}
+	o.Globals = restore.GlobalsMode(cmd.flags.globals)
+	if !cmd.flags.swap { // which asks once, for all that it is about to do
+		o.ConfirmGlobals = func(g restore.Globals) error { return cmd.confirmGlobals(ctx, g) }
+	}
+	o.Dump = cmd.describe(f, to.part)
+	return o
+}
+
+// describe returns what a restore needs of a dump, or of one database in it.
+func (cmd *dumpCommand) describe(f *dumpfile.File, part string) *restore.Dump {
+	connects := cmd.dump.allowConnect || part != ""
+	d := &restore.Dump{
+		Open: f.Script, Connects: connects, Part: part,
+		ModifiedAt: f.ModifiedAt, Server: f.Server, StoredBytes: f.StoredBytes,
+		Check: func(st *dumpsql.Statement) (bool, error) {
+			j, err := dumpfile.CheckStatement(st, connects)
+			return j == dumpfile.LeaveOut, err
+		},
+	}
+	if cmd.dump.noAmcheck {
+		d.SkipAmcheck = "left out by --no-amcheck"
+	}
+	return d
 }
 
 // dumpPlace is where a dump goes to.

@@ -17,7 +17,7 @@ func (cmd *dumpCommand) passphrase(ctx context.Context) (string, error) {
 	file, ref := cmd.dump.passphraseFile, cmd.dump.passwordSecret
 	switch {
 	case ref != "":
-		// What is no reference may be the passphrase itself, and is not quoted.
+		// What is not a reference may be the passphrase itself, and is not quoted.
 		switch cmd.secrets.Scheme(ref) {
 		case "":
 			return "", pgmedic.Errorf(pgmedic.KindUsage, "write "+referenceForms, "--password-secret is not a reference to a secret; every user of the machine can read a passphrase there")

@@ -9,7 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
-// confirmShrunk asks before a backup is restored that nobody named by its id and that has
+// confirmShrunk asks before a backup is restored that the user did not name by its id and that has
 // far less than those before it: what is missing in it may be what is to be restored. --yes
 // is for the questions that are expected, and does not answer this one.
 func (cmd *restoreCommand) confirmShrunk(ctx context.Context, e catalog.Entry) error {

@@ -126,7 +126,7 @@ func cleanLines(s string) string {
 }
 
 // shownData prints the server's own words for what it refused of a backup, or is nil
-// where nobody asked for them.
+// where they were not asked for.
 func (e *env) shownData() func(object, words string) {
 	if !e.global.showData {
 		return nil
@@ -214,7 +214,7 @@ configuration.
 	addRunbook(e, root)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" { // as cobra makes it, it takes a word that is no shell for none
+		if cmd.Name() == "completion" { // as cobra makes it, it takes a word that is not a shell for none
 			cmd.Args, cmd.RunE = unknownCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
@@ -236,7 +236,7 @@ func helpWidth(e *env) int {
 	return 100
 }
 
-// unknownCommand refuses a word that is no command, and names the nearest.
+// unknownCommand refuses a word that is not a command, and names the nearest.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -32,7 +32,7 @@ log. A configuration whose stores are folders is refused.`,
 			if err != nil {
 				return err
 			}
-			p, err := newPlanner(j, "UTC") // the default plan, where the machine is no part of it
+			p, err := newPlanner(j, "UTC") // the default plan, where the machine is not part of it
 			if err != nil {
 				return err
 			}

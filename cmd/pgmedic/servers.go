@@ -51,7 +51,7 @@ func (s servers) target() (postgres.Target, error) {
 }
 
 // databaseTarget is target for commands that work on one database, which must
-// be named somewhere: guessing the role's own name helps nobody.
+// be named somewhere: guessing the role's own name does not help.
 func (s servers) databaseTarget(named string) (postgres.Target, error) {
 	t, err := s.target()
 	if err != nil {
@@ -73,7 +73,7 @@ func databaseName(t postgres.Target) string {
 	if name := t.Database(); name != "" {
 		return name
 	}
-	// Read and not connected with; what it complains about is told by the
+	// Read and not connected with; what it complains about is reported by the
 	// commands that connect.
 	cfg, err := pgx.ParseConfig(t.Conninfo())
 	if err != nil {

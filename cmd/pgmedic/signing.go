@@ -103,7 +103,7 @@ func refusesOwn(cfg *config.Config) error {
 		"this host trusts only signed backups (backup.trusted_signers), has no key to sign with, and would refuse its own")
 }
 
-// warnUnsignedSafety warns on such a host of a safety backup. It is no reason not to
+// warnUnsignedSafety warns on such a host of a safety backup. It is not a reason not to
 // restore, nor to accept an unsigned backup in its stead.
 func warnUnsignedSafety(cfg *config.Config, log *slog.Logger) {
 	if refusesOwn(cfg) != nil {
@@ -113,7 +113,7 @@ func warnUnsignedSafety(cfg *config.Config, log *slog.Logger) {
 
 // checkSigned refuses a backup that none of this host's trusted signers signed. With
 // backup.allow_unsigned it warns instead, unless a signature that names a trusted key
-// does not fit, which nobody needs.
+// does not fit, which is useless.
 func checkSigned(ctx context.Context, j job, b *pgmedic.Backup, m *catalog.Manifest) error {
 	trusted, err := trustedSigners(j.cfg)
 	if err != nil || trusted == nil {

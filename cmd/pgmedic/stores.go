@@ -40,7 +40,7 @@ type folderStore interface {
 }
 
 // sweepTemp removes what runs that were killed left in a folder that is about to be
-// written to. It is nobody's reason to go without a backup.
+// written to. A backup goes on without it.
 func (st stores) sweepTemp(ctx context.Context, s folderStore) {
 	n, err := s.SweepTemp(ctx, deadAfter)
 	if err != nil && ctx.Err() == nil {

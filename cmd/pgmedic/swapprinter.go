@@ -12,7 +12,7 @@ import (
 // swapPrinter prints what a swap or a rollback will do, and what it did.
 type swapPrinter struct{ *env }
 
-// printClosed says so where nobody will be able to connect.
+// printClosed says so where no user will be able to connect.
 func (s swapPrinter) printClosed(p swap.Plan) {
 	if p.Closed {
 		s.before("connections", "the database takes none, as before: ALTER DATABASE … ALLOW_CONNECTIONS true opens it")

@@ -37,7 +37,7 @@ func (r *walReporter) notice(n walstream.Notice) {
 
 // run sends notices until there are no more to come, and within bounds what waits then.
 func (r *walReporter) run(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx) // a notice is sent also when the stream is told to stop
+	ctx = context.WithoutCancel(ctx) // a notice is sent also when the stream is asked to stop
 	kept := time.NewTicker(keptEvery)
 	defer kept.Stop()
 	for {

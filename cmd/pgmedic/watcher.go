@@ -106,7 +106,7 @@ func (w *watcher) escalated(s alert.State, due []alert.Change) []alert.Change {
 	})
 }
 
-// keep goes on without the file where that can't be written: a full disk is no reason for an
+// keep goes on without the file where that can't be written: a full disk is not a reason for an
 // alarm to end.
 func (w *watcher) keep(ctx context.Context, s alert.State) {
 	if err := w.file.keep(ctx, s); err != nil {

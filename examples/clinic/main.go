@@ -1,6 +1,6 @@
 // Command clinic is a small service that shows how to use package pool: health,
 // readiness and metrics, reads that see what their caller has written, a log of
-// slow queries, and an end that cuts nobody off.
+// slow queries, and an end that cuts no request off.
 //
 //	DATABASE_URL=postgres://user:password@localhost:5432/clinic go run ./examples/clinic
 //
@@ -117,7 +117,7 @@ func serve(ctx context.Context, db *pool.DB, logger *slog.Logger, drain time.Dur
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime-poolTime)
 	defer cancel()
-	// Whoever balances the load is told first and has a moment to notice, then no
+	// The load balancer is told first and has a moment to notice, then no
 	// new request is taken, and those that run are waited for.
 	ending.Store(true)
 	server.SetKeepAlivesEnabled(false)
@@ -141,7 +141,7 @@ func wait(ctx context.Context, d time.Duration) {
 // routes are what can be asked. While the service ends, it is not ready.
 func routes(s *service, ending *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
-	// Alive means that the process answers. That the database does is no part of
+	// Alive means that the process answers. That the database does is not part of
 	// it: a restart of the service would not help.
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) })
 	ready := s.db.HealthHandler()

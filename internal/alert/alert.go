@@ -192,7 +192,7 @@ func (s State) Check() error {
 }
 
 // Fingerprint is half of a SHA-256, in hex, over what tells alerts apart: target, id,
-// database and object. The severity is no part of it: a condition that gets worse is the same.
+// database and object. The severity is not part of it: a condition that gets worse is the same.
 func Fingerprint(target string, c Condition) string {
 	h := sha256.New()
 	for _, part := range []string{target, c.ID, c.Database, c.Object} {
@@ -206,7 +206,7 @@ type Kind string
 
 // The kinds of changes.
 const (
-	// KindFiring: it fires, and nobody was told yet.
+	// KindFiring: it fires, and has not been reported yet.
 	KindFiring Kind = "firing"
 	// KindWorse: its severity went up since it was reported.
 	KindWorse Kind = "worse"
@@ -220,7 +220,7 @@ const (
 	KindFlapping Kind = "flapping"
 	// KindStale: it fires as far as is known, and has not been checked for a while.
 	KindStale Kind = "stale"
-	// KindEscalated: it still fires, nobody has acknowledged it, and others are to know.
+	// KindEscalated: it still fires, is not acknowledged, and is reported to others.
 	KindEscalated Kind = "escalated"
 )
 

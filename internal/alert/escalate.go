@@ -7,7 +7,7 @@ import (
 )
 
 // Escalated are the alerts that have reached further steps of their escalation: those that
-// fire, were reported, and that nobody has acknowledged. Steps says how many steps an alert
+// fire, were reported, and are not acknowledged. Steps says how many steps an alert
 // has reached; only those that were not reported count. What is silenced, inhibited or
 // flapping reaches none.
 func Escalated(s State, now time.Time, steps func(Alert) int) (all []Change) {

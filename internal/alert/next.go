@@ -117,7 +117,7 @@ func (a Alert) see(c Condition, without []string, now time.Time) Alert {
 		a.Phase, a.Since, a.Looks = Pending, now, 0
 	}
 	if c.Severity.Rank() > a.Severity.Rank() {
-		a.AcknowledgedUntil, a.AcknowledgedBy = time.Time{}, "" // nobody acknowledged that
+		a.AcknowledgedUntil, a.AcknowledgedBy = time.Time{}, "" // that was not acknowledged
 	}
 	a.Condition, a.Without = c, without
 	a.LastSeen, a.LastChecked, a.Stale = now, now, false

@@ -172,7 +172,7 @@ func (e *Epoch) PutTail(ctx context.Context, s wal.Segment, from int, plain []by
 	return e.putSealed(ctx, fmt.Sprintf("%s%08X-%08X-%s", tailPrefix(e.size, s), from, to, hashOf(plain)), plain)
 }
 
-// PutHistory stores the history of a timeline. That it is there already is no error, and
+// PutHistory stores the history of a timeline. That it is there already is not an error, and
 // another one of that timeline is a pgmedic.KindConflict error.
 func (e *Epoch) PutHistory(ctx context.Context, t wal.Timeline, text []byte) error {
 	h, err := wal.ParseHistory(t, text)

@@ -62,7 +62,7 @@ func (v *Verified) problem(format string, args ...any) {
 // Verify checks what is stored: that nothing is missing between the first and the last
 // WAL but what is recorded to be lost, that base backups have theirs, that objects have a
 // size that they can have, that each epoch can be opened, and, if it can be read, that what
-// the index has is there. Damage is no error but a problem; an error is what kept it from
+// the index has is there. Damage is not an error but a problem; an error is what kept it from
 // being found.
 func (a *Archive) Verify(ctx context.Context, o VerifyOptions) (*Verified, error) {
 	v := &Verified{Problems: []string{}}

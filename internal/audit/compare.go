@@ -13,13 +13,20 @@ func sortBySeq(all []Record) {
 	slices.SortFunc(all, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
-// compare holds a log that was read against the anchors of it.
+// compare holds a log that was read against the anchors of it, and the anchors that it says
+// were stored against those that are there.
 func (l *Log) compare(w *walk, o VerifyOptions) {
+	l.compareAnchors(w, o.Anchors)
+	l.compareStored(w, o)
+}
+
+// compareAnchors holds a log against its anchors: whether each is of a record that is there.
+func (l *Log) compareAnchors(w *walk, anchors []FoundAnchor) {
 	r := w.report
 	// Of many that show the same, one is named: the last that is cut off, and the first
 	// that is another.
 	var cut, rewritten *FoundAnchor
-	for _, a := range o.Anchors {
+	for _, a := range anchors {
 		switch hash := w.hashes[a.Seq]; {
 		case r.Log == "":
 			// Nothing of the log is proven, and the report says so.
@@ -54,6 +61,12 @@ func (l *Log) compare(w *walk, o VerifyOptions) {
 	if rewritten != nil {
 		r.problem("", 0, "record %d is not the one that is anchored in %s: the log was written again from there on, or before", rewritten.Seq, rewritten.Where)
 	}
+}
+
+// compareStored reports which anchors a log says were stored and are gone. What was accepted
+// is listed with how many anchors it explains.
+func (l *Log) compareStored(w *walk, o VerifyOptions) {
+	r := w.report
 	// Records have cleaned texts.
 	read, there := map[string]bool{}, map[StoredName]bool{}
 	for _, place := range o.Stores {

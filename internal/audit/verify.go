@@ -237,7 +237,7 @@ type walk struct {
 	stored, accepted []Record
 }
 
-// badLines are lines of one file, one after another, that are no records.
+// badLines are lines of one file, one after another, that are not records.
 type badLines struct {
 	file        string
 	line, count int

@@ -73,7 +73,7 @@ func (r *Run) dumpWithoutKeys(ctx context.Context, w io.Writer, o pgtool.DumpOpt
 		return fmt.Errorf("make a folder for the definitions: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// For as long as it is locked, nobody takes the folder for one of a run that died.
+	// For as long as it is locked, no other run takes the folder for one of a run that died.
 	owner, err := os.OpenFile(filepath.Join(dir, "owner"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("make a folder for the definitions: %w", err)

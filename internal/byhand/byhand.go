@@ -20,7 +20,7 @@ type Opening struct {
 	Programs, Needs []string
 	// Unseal is a pipe for a script, and UnsealWords the same for people.
 	Unseal, UnsealWords string
-	// Option is how the script is told of the key.
+	// Option is the argument that gives the script the key.
 	Option string
 }
 

@@ -142,7 +142,7 @@ func (c *Catalog) readKey(ctx context.Context, b *pgmedic.Backup, name string) (
 }
 
 // RemoveKey removes the wrap that Keys returns under a name. It is the caller's
-// to keep another one: without any, nobody opens the backup again.
+// to keep another one: without any, the backup can never be opened again.
 func (c *Catalog) RemoveKey(ctx context.Context, b *pgmedic.Backup, name string) error {
 	if name == "" || strings.ContainsAny(name, "/\\") {
 		return pgmedic.Errorf(pgmedic.KindUsage, "pgmedic keys list shows the names", "%q is not the name of a key", name)

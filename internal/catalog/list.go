@@ -82,7 +82,7 @@ type Entry struct {
 	capped bool
 }
 
-// Unopenable reports whether nobody can open the backup any more: it is
+// Unopenable reports whether no key opens the backup any more: it is
 // encrypted with a key of its own, and no wrap of that is left.
 func (e Entry) Unopenable() bool {
 	return e.Backup.Seal.Encryption == sealedByAge && e.Keys == 0
@@ -112,8 +112,8 @@ type Listing struct {
 // List returns every backup that matches the filter, as a summary. A manifest that
 // can't be used is listed as damaged; only a store that can't be read is an error.
 //
-// Where telling who wrote the receipts of a backup is costly, it is told of the
-// newest few; what is said of the others is a claim.
+// Where it is costly to find out who wrote the receipts of a backup, that is done for the
+// newest few; for the others the result is only what they claim.
 func (c *Catalog) List(ctx context.Context, f Filter) (Listing, error) {
 	out, folders, limits, err := c.list(ctx, f, nil)
 	if err == nil {
@@ -420,7 +420,7 @@ func (c *Catalog) Get(ctx context.Context, ref string, f Filter) (Entry, error) 
 }
 
 // besideBases adds to the error that there is no latest backup that there are base backups, which
-// are no backups of a database.
+// are not backups of a database.
 func besideBases(ctx context.Context, c *Catalog, f Filter, ref string, missing error) error {
 	if ref != Latest || f.Cluster || pgmedic.KindOf(missing) != pgmedic.KindNotFound {
 		return missing

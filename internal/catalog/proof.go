@@ -28,7 +28,7 @@ func (e Entry) Proof() (pgmedic.Proof, time.Time) {
 // stands until a later drill succeeds; bytes found damaged stand until a later
 // drill or whole verification succeeds. What a sample found counts where it found
 // damage; however many samples there were, they make no backup verified. A backup
-// that nobody can open has failed whatever was proven before.
+// that no key opens has failed whatever was proven before.
 //
 // Later is what both the receipts and the store say; where they disagree the
 // failure stands. A receipt from the future counts for nothing good. On a host

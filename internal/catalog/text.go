@@ -12,7 +12,7 @@ import (
 // pgmedic.EscapeBytes does it.
 func marshalManifest(b *pgmedic.Backup) ([]byte, error) {
 	manifest, err := json.Marshal(b)
-	// Of a byte that is no character json.Marshal makes this, in ASCII; of the
+	// Of a byte that is not a character json.Marshal makes this, in ASCII; of the
 	// character U+FFFD itself it does not.
 	if err != nil || !bytes.Contains(manifest, []byte(`\ufffd`)) {
 		return manifest, err

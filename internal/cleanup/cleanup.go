@@ -73,7 +73,7 @@ const (
 // Options say what is cleaned up.
 type Options struct {
 	// Log is the file that is logged to; its rotated predecessors that are older than
-	// LogKeep go. Empty is no log. A LogKeep of zero deletes none.
+	// LogKeep go. Empty means no log. A LogKeep of zero deletes none.
 	Log     string
 	LogKeep time.Duration
 	// Reports is the folder of reports; those older than ReportKeep go. A ReportKeep of

@@ -171,9 +171,9 @@ type Report struct {
 	// History is an absolute path, empty for the usual place, or off.
 	History    string     `yaml:"history" env:"PGMEDIC_REPORT_HISTORY" rule:"path or off" doc:"File in which reports keep their readings, for trends; off keeps none. Empty: pgmedic/history.sqlite in XDG_STATE_HOME, else in ~/.local/state."`
 	Thresholds Thresholds `yaml:"thresholds" doc:"Thresholds for warnings and criticals."`
-	// ServerMemoryMB is zero where nobody stated it.
+	// ServerMemoryMB is zero if it is not set.
 	ServerMemoryMB int `yaml:"server_memory_mb" env:"PGMEDIC_SERVER_MEMORY_MB" default:"0" min:"0" max:"1000000000" doc:"Memory of the server's machine in MB, for advice on memory settings. 0: measured if the server is on this machine, otherwise unknown."`
-	// ServerDiskMB is zero where nobody stated it.
+	// ServerDiskMB is zero if it is not set.
 	ServerDiskMB int    `yaml:"server_disk_mb" env:"PGMEDIC_SERVER_DISK_MB" default:"0" min:"0" max:"1000000000" doc:"Size in MB of the disk that holds the data, for advice and forecasts. Everything that databases and WAL do not use counts as free. 0: measured if the server is on this machine, otherwise unknown."`
 	Mute         []Mute `yaml:"mute" doc:"Findings to silence until a date, each with finding, reason and until, and with object to silence it for one object only; docs/monitoring.md has an example."`
 }

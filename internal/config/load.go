@@ -285,7 +285,7 @@ func (l *loader) warn(format string, args ...any) {
 	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
 }
 
-// usage returns a KindUsage error of one line. The message is no format, so
+// usage returns a KindUsage error of one line. The message is not a format, so
 // that a % in a file's name stays one.
 func usage(message, hint string) error {
 	return &pgmedic.Error{Kind: pgmedic.KindUsage, Hint: hint, Err: errors.New(message)}

@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Notifications say who is told how jobs ended.
+// Notifications say to whom it is reported how jobs ended.
 type Notifications struct {
 	Enabled      bool     `yaml:"enabled" env:"NOTIFICATION_ENABLED" default:"true" doc:"false sends no notifications, whatever channels there are. Pings are sent all the same."`
 	Email        []string `yaml:"email" env:"NOTIFICATION_EMAIL" rule:"words" doc:"Addresses to send e-mail to: a channel with the name email. In the environment, separate them with commas."`

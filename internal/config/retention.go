@@ -27,7 +27,7 @@ type Retention struct {
 	Timezone    string        `yaml:"timezone" rule:"timezone" default:"UTC" doc:"Time zone whose hours, days, weeks, months and years count, such as Europe/Berlin."`
 	WeekStarts  string        `yaml:"week_starts" default:"monday" enum:"monday,saturday,sunday" doc:"First day of a week."`
 	Grace       time.Duration `yaml:"grace" default:"24h" doc:"How long a backup is marked before it is deleted. A mark is taken off where the next plan would keep the backup."`
-	StaleAfter  string        `yaml:"stale_after" rule:"stale" default:"auto" doc:"Age of the newest backup from which nothing is deleted; auto is the larger of 48h and three times the usual gap between backups, off is no limit."`
+	StaleAfter  string        `yaml:"stale_after" rule:"stale" default:"auto" doc:"Age of the newest backup from which nothing is deleted; auto is the larger of 48h and three times the usual gap between backups, off means no limit."`
 	AfterBackup bool          `yaml:"after_backup" env:"PGMEDIC_PRUNE_AFTER_BACKUP" default:"false" doc:"true marks and deletes what retention says at the end of each complete backup, of the databases that were backed up. Where BACKUP_RETENTION_DAYS is set the default is true."`
 }
 

@@ -27,7 +27,7 @@ type Side struct {
 	// Live is true of a live database, of which all rows are counted. A backup has fewer of
 	// an extension's own tables: those that CREATE EXTENSION does not make.
 	Live bool
-	// Partial is true where tables are missing because nobody asked for them.
+	// Partial is true where tables are missing because they were not asked for.
 	Partial bool
 	Tables  []pgmedic.Table
 	// Uncounted are tables whose rows could not be counted, by their names as in Table, with
@@ -36,7 +36,7 @@ type Side struct {
 	// Extensions are those that are installed, with their versions.
 	Extensions []pgmedic.Extension
 	// Inventory lists the objects with their definitions. Nil is not read, and Unread says
-	// why; both empty where nobody asked.
+	// why; both empty where none was asked for.
 	Inventory *snapshot.Inventory
 	Unread    string
 }
@@ -290,7 +290,7 @@ func (s Side) relations() map[string]bool {
 	return names
 }
 
-// columns compares those of one table. Their order is no part of it: a restore may change
+// columns compares those of one table. Their order is not part of it: a restore may change
 // that of partitions.
 func columns(before, now []pgmedic.Column) (all []Column) {
 	types := map[string]string{}

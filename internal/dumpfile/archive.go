@@ -295,7 +295,7 @@ func (f *File) unpackInto(dir string, t *tar.Reader) error {
 			parent = folder
 		}
 		if h.Typeflag != tar.TypeReg || !isMember(name) || folder != parent || members > maxMembers {
-			return f.damaged("the tar holds something that is no file of a dump of pg_dump -Fd")
+			return f.damaged("the tar holds something that is not a file of a dump by pg_dump -Fd")
 		}
 		if total += h.Size; total > f.maxBytes() {
 			return f.tooLarge()

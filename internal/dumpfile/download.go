@@ -112,7 +112,7 @@ const downloadTimeout = time.Minute
 func Download(ctx context.Context, o DownloadOptions) (path, name string, err error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", "", pgmedic.Errorf(pgmedic.KindUsage, "give https://host/path", "that is no address of a dump that can be downloaded")
+		return "", "", pgmedic.Errorf(pgmedic.KindUsage, "give https://host/path", "that is not an address that a dump can be downloaded from")
 	}
 	if u.User != nil {
 		return "", "", pgmedic.Errorf(pgmedic.KindUsage, "download it with a program that reads passwords from a file, and pipe it into --file -",
@@ -166,7 +166,7 @@ type addressError struct{ address netip.Addr }
 
 // Error implements error.
 func (r *addressError) Error() string {
-	return r.address.String() + " is no address that a dump is downloaded from"
+	return r.address.String() + " is not an address that a dump may be downloaded from"
 }
 
 // metadata are the addresses at which clouds give their machines' credentials that are
@@ -235,7 +235,7 @@ func (d *download) once(ctx context.Context) error {
 	defer cancel(nil)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.o.URL, nil)
 	if err != nil {
-		return pgmedic.Errorf(pgmedic.KindUsage, "give https://host/path", "that is no address of a dump that can be downloaded")
+		return pgmedic.Errorf(pgmedic.KindUsage, "give https://host/path", "that is not an address that a dump can be downloaded from")
 	}
 	if d.spool.n > 0 && d.same != "" {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.spool.n))

@@ -264,7 +264,7 @@ func TestUnknown(t *testing.T) {
 		hint    string
 	}{
 		"empty":      {nil, "it is empty", ""},
-		"text":       {[]byte("SELECT 1;\n"), "is no dump of PostgreSQL", ""},
+		"text":       {[]byte("SELECT 1;\n"), "is not a dump of PostgreSQL", ""},
 		"mysql":      {[]byte("-- MySQL dump 10.13\n"), "MySQL or MariaDB", ""},
 		"UTF-16":     {utf16, "UTF-16", "--file"},
 		"xz":         {run(t, []byte("x"), "xz", "-c"), "compressed with xz", "xz -dc"},

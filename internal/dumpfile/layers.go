@@ -129,7 +129,7 @@ func (k kind) refusal() (what, hint string) {
 	case mysql:
 		return "is a dump of MySQL or MariaDB", "pgmedic restores dumps of PostgreSQL only"
 	}
-	return "is no dump of PostgreSQL that pgmedic knows", "it reads what pg_dump and pg_dumpall write, in gzip, zstd, bzip2, age and openssl enc (AES-256-CBC); docs/restore.md says more"
+	return "is not a dump of PostgreSQL in a format that pgmedic knows", "it reads what pg_dump and pg_dumpall write, in gzip, zstd, bzip2, age and openssl enc (AES-256-CBC); docs/restore.md says more"
 }
 
 // peel takes a stream's layers off, and returns what is inside and what that is. It

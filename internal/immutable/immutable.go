@@ -254,7 +254,7 @@ func Hold(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup, held bool)
 // whether a legal hold is to be set. It is kept until a time, and by holds: one that has no
 // end asks for a legal hold. Neither is ever taken off for want of a reason.
 //
-// Nothing tells who wrote a hold, nor always who wrote a manifest, and nobody can undo a
+// Nothing tells who wrote a hold, nor always who wrote a manifest, and nothing can undo a
 // lock. So a backup from the future, and a hold that ends after MaxHold, lengthen none, and
 // are errors of KindIntegrity; what the other holds ask for is returned beside.
 func (p Policy) Lacking(has store.Lock, b *pgmedic.Backup, kept time.Time, holds []catalog.Hold) (until time.Time, hold bool, err error) {

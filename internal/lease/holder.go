@@ -61,7 +61,7 @@ type Holder struct {
 const unleased = "no lease can be written into the store: a prune or a deletion on another host may delete what is read"
 
 // Take takes a lease, and renews it until Release is called or ctx ends. That the store can't
-// be written to is a warning and no error: it is nobody's reason to go without a restore.
+// be written to is a warning and no error: a restore goes on without it.
 func Take(ctx context.Context, o Options) *Holder {
 	ctx, stop := context.WithCancel(ctx)
 	h := &Holder{o: o.withDefaults(), stop: stop}

@@ -1,6 +1,6 @@
 // Package logfile writes a log into a file that is rotated: at a size, and when a day has
 // ended, the file is renamed and compressed, and a new one begun. Several processes may
-// write to one log. What was rotated is deleted by nobody here: pgmedic cleanup does that.
+// write to one log. This package never deletes rotated files: pgmedic cleanup does.
 package logfile
 
 import (
@@ -50,7 +50,7 @@ type File struct {
 	size int64
 	// last is when the file was last written to.
 	last time.Time
-	// fixed is true where the log can't be rotated: it is no regular file, or its folder
+	// fixed is true where the log can't be rotated: it is not a regular file, or its folder
 	// may not be written to.
 	fixed bool
 }
@@ -192,7 +192,7 @@ func (f *File) rotate(now time.Time, more int64) error {
 		return fmt.Errorf("close the old log: %w", err)
 	}
 	if err := Compress(rotated); err != nil && !errors.Is(err, ErrInUse) {
-		f.complain("the old log could not be compressed", err)
+		f.own().Warn("the old log could not be compressed", "error", err)
 	}
 	return nil
 }
@@ -273,14 +273,12 @@ func exists(path string) bool {
 // refuse leaves the log as it is, for as long as it is open, and says so in it.
 func (f *File) refuse(why error) error {
 	f.fixed = true
-	f.complain("the log can't be rotated: let this user write to its folder, or rotate it with logrotate", why)
+	f.own().Warn("the log can't be rotated: let this user write to its folder, or rotate it with logrotate", "error", why)
 	return nil
 }
 
-// complain writes a line of its own into the log.
-func (f *File) complain(message string, why error) {
-	slog.New(slog.NewTextHandler(f.file, nil)).Warn(message, "error", why)
-}
+// own returns a logger that writes lines about the log into it.
+func (f *File) own() *slog.Logger { return slog.New(slog.NewTextHandler(f.file, nil)) }
 
 // Close closes the log.
 func (f *File) Close() error {

@@ -17,7 +17,7 @@ import (
 // Facts is what a plan rests on.
 type Facts struct {
 	// Reading has the sections tables, indexes and limits, and Findings are the
-	// judgements of it that nobody muted.
+	// judgements of it that are not muted.
 	Reading  *reading.Reading
 	Findings []pgmedic.Finding
 	// Kinds are those to plan.

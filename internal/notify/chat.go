@@ -135,7 +135,7 @@ func markdownEscape(text string) string {
 	return b.String()
 }
 
-// discord is a webhook of Discord, with one embed that mentions nobody.
+// discord is a webhook of Discord, with one embed that mentions no one.
 func discord(url string, m message) (sending.Request, error) {
 	const longestTitle, longestText = 256, 4096 // runes, says Discord's reference
 	type embed struct {

@@ -17,19 +17,19 @@ import (
 	"github.com/pgmedic/pgmedic/internal/spool"
 )
 
-// The answers to what is told of successes.
+// The choices of which successes are reported.
 const (
-	// SuccessNever tells of none; what was told to be wrong is told to be resolved.
+	// SuccessNever reports none, except that a reported problem is resolved.
 	SuccessNever = "never"
-	// SuccessFirst tells all channels of the first one after a failure.
+	// SuccessFirst reports to all channels the first one after a failure.
 	SuccessFirst = "first"
-	// SuccessAlways tells of each.
+	// SuccessAlways reports each.
 	SuccessAlways = "always"
 )
 
-// repeatAfter is how long something that stays wrong is not told again. A nightly job
-// that fails every night is told every night, even if it starts a little earlier; an
-// hourly one is not told every hour. These thresholds are our choice.
+// repeatAfter is how long something that stays wrong is not reported again. A nightly job
+// that fails every night is reported every night, even if it starts a little earlier; an
+// hourly one is not reported every hour. These thresholds are our choice.
 func repeatAfter(s pgmedic.Severity) time.Duration {
 	if s == pgmedic.SeverityCritical {
 		return 4*time.Hour - 15*time.Minute
@@ -37,7 +37,7 @@ func repeatAfter(s pgmedic.Severity) time.Duration {
 	return 20 * time.Hour
 }
 
-// alarm is something that is wrong and that was told.
+// alarm is something that is wrong and was reported.
 type alarm struct {
 	Name     string           `json:"event"`
 	Severity pgmedic.Severity `json:"severity"`

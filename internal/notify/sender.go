@@ -28,7 +28,7 @@ type Options struct {
 	// Absent are names of channels that are configured and can't be used now: what is
 	// kept for them stays.
 	Absent []string
-	// Dir is the folder for messages that could not be sent, and for what was told. It is
+	// Dir is the folder for messages that could not be sent, and for what was reported. It is
 	// made when it is needed.
 	Dir string
 	// OnSuccess is SuccessNever, SuccessFirst or SuccessAlways. Empty: SuccessNever.
@@ -153,7 +153,7 @@ type Result struct {
 // its route, in order. It tries a channel three times within 30 seconds; what it could
 // not send then is kept for the next run. What has been told to be wrong is not told
 // again before repeatAfter has passed, unless it is worse, but to channels that have not
-// heard of it because they are new or have refused it. A success is told where it
+// heard of it because they are new or have refused it. A success is reported where it
 // ends what was wrong, or where OnSuccess asks for it.
 //
 // The error is of KindDegraded and names each channel that was not reached; nothing that
@@ -174,7 +174,7 @@ func (s *Sender) Send(ctx context.Context, events []Event) ([]Result, error) {
 	return results, s.degraded(results, problem)
 }
 
-// Test sends an event to each named channel, or to all, whatever was told before; what
+// Test sends an event to each named channel, or to all, whatever was reported before; what
 // can't be sent is not kept. A channel that keeps what is wrong hears at once that it no
 // longer is.
 func (s *Sender) Test(ctx context.Context, channels []string, e Event) ([]Result, error) {
@@ -305,7 +305,7 @@ func (s *Sender) audience(v verdict) (to []Channel) {
 	routed := channelsFor(v.event, s.o.Routes, s.o.Channels)
 	for _, c := range s.o.Channels {
 		if v.event.Fingerprint == Fingerprint("channel", s.o.Host, c.Name) {
-			continue // it can't be told about itself
+			continue // it can't report about itself
 		}
 		if v.event.State == StateResolved && c.SkipResolved {
 			continue

@@ -35,7 +35,7 @@ func webhook(ch Channel, url string, secrets []string, e Event, now time.Time) (
 func (s *Sender) Post(ctx context.Context, channel, id string, body []byte) error {
 	i := slices.IndexFunc(s.o.Channels, func(c Channel) bool { return c.Name == channel && c.Type == TypeWebhook })
 	if i < 0 {
-		return pgmedic.Errorf(pgmedic.KindUsage, "`pgmedic check` says what is wrong with it", "channel %s is no webhook that can be used", channel)
+		return pgmedic.Errorf(pgmedic.KindUsage, "`pgmedic check` says what is wrong with it", "channel %s is not a webhook that can be used", channel)
 	}
 	c := s.o.Channels[i]
 	secrets, err := s.secrets(ctx, c)

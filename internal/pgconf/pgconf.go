@@ -187,7 +187,7 @@ func within(from, to string) (string, bool) {
 var settingLine = regexp.MustCompile(`^[ \t]*([A-Za-z_\x80-\xff][\w$.\x80-\xff]*)(?:[ \t]*=[ \t]*|[ \t]+)('(?:[^'\\]|\\.|'')*'|[^\s'#=]+)[ \t\r]*(?:#.*)?$`)
 
 // Parse returns the settings of a file, in their order, with the lines that include others.
-// What is no setting is left out: a server does not start with it.
+// What is not a setting is left out: a server does not start with it.
 func Parse(text string) (all []Setting) {
 	for line := range strings.SplitSeq(text, "\n") {
 		if m := settingLine.FindStringSubmatch(line); m != nil {

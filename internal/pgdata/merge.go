@@ -65,7 +65,7 @@ func Merge(layers []Layer, visibilityMap bool, sizes Sizes) ([]Run, error) {
 	return m.runs(), nil
 }
 
-// checkLayers refuses what is no chain of versions.
+// checkLayers refuses what is not a chain of versions.
 func checkLayers(layers []Layer, most int64) error {
 	for i, l := range layers {
 		if l.Whole != (i == len(layers)-1) || l.Whole && l.Blocks != nil || int64(l.length()) > most {

@@ -33,7 +33,7 @@ func (i *Input) ReadRest(ctx context.Context, err error) error {
 	return err
 }
 
-// Close closes what is read, once nobody reads it.
+// Close closes what is read, once nothing reads it.
 func (i *Input) Close() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -42,7 +42,7 @@ func ConnectLoading(ctx context.Context, t postgres.Target, eventTriggersOff boo
 }
 
 // loadSettings are for sessions that load: one that the server's own limits end
-// halfway helps nobody, and what they write is safe once a later commit of the
+// halfway is useless, and what they write is safe once a later commit of the
 // same run is.
 func loadSettings(eventTriggersOff bool) string {
 	options := "-c synchronous_commit=off -c client_min_messages=warning" +

@@ -34,7 +34,7 @@ type Incremental struct {
 	// only write to the store keeps it outside of it. Nil keeps nothing. Its errors do not end the
 	// backup.
 	Keep io.Writer
-	// Reading is told which backups the new one will need, before anything of it is taken: until it
+	// Reading is called with the backups that the new one will need, before anything of it is taken: until it
 	// is committed no listing says that they are needed. It keeps them from being deleted until
 	// what it returns is called. Nil keeps nothing.
 	Reading func(ctx context.Context, needed []*pgmedic.Backup) (release func())
@@ -146,7 +146,7 @@ func (r *run) chooseParent(ctx context.Context) error {
 	r.parent, r.needed = parent, needed
 	if r.Incremental.Reading != nil {
 		r.release = r.Incremental.Reading(ctx, r.needed)
-		// Once more: a prune may have begun before it was told.
+		// Once more: a prune may have begun before Reading was called.
 		if err := r.checkNeeded(ctx); err != nil {
 			r.inFull(err.Error())
 			return nil

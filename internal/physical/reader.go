@@ -159,7 +159,7 @@ func (r *Reader) chunk(text []byte) (Entry, error) {
 	case c.ID != int64(len(r.plain)) || c.ID >= maxChunks:
 		return Entry{}, Damaged("chunk %d comes in place of chunk %d", c.ID, len(r.plain))
 	case !known:
-		return Entry{}, Damaged("chunk %d is in %.80q, which is no pack", c.ID, c.Pack)
+		return Entry{}, Damaged("chunk %d is in %.80q, which is not a pack", c.ID, c.Pack)
 	case c.StoredBytes < 1 || c.Offset < r.used[c.Pack] || c.Offset > size || c.StoredBytes > size-c.Offset:
 		return Entry{}, Damaged("chunk %d overlaps another, or lies outside of %s", c.ID, c.Pack)
 	case c.PlainBytes < 1 || c.PlainBytes > ChunkBytes:

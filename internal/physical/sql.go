@@ -31,7 +31,7 @@ type sqlSession struct {
 }
 
 // openSQL connects, and reads what the manifest says of the cluster. A server that does not
-// let the role in is no error: the log says what the backup lacks.
+// let the role in is not an error: the log says what the backup lacks.
 func openSQL(ctx context.Context, o Options) (*sqlSession, error) {
 	target := o.Target
 	if target.Database() == "" { // else it would be the one with the name of the role

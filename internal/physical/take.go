@@ -47,7 +47,7 @@ type Options struct {
 	// Spread lets the server take the checkpoint that the backup begins with at its own pace,
 	// which can be as long as checkpoint_timeout. Otherwise it is taken at once.
 	Spread bool
-	// MaxRate bounds the bytes a second that the server sends; zero is no bound. Files that are read
+	// MaxRate bounds the bytes a second that the server sends; zero means no bound. Files that are read
 	// by SQL have none.
 	MaxRate int64
 	// BySQL has the files read by SQL functions over Workers sessions, and not from the server's
@@ -149,13 +149,7 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	r := &run{Options: o, conn: conn, release: func() {}}
 	defer func() { r.conn.Close(ctx) }()
 	defer func() { r.release() }()
-	if r.system, err = conn.Identify(ctx); err == nil {
-		r.layout, err = conn.Layout(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := knownVersion(r.layout); err != nil {
+	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}
 	if r.sql, err = openSQL(ctx, o); err != nil {
@@ -201,20 +195,39 @@ func take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	if err := r.checkNeeded(ctx); err != nil {
 		return nil, err
 	}
-	b.FinishedAt = o.Now().UTC()
+	if err := r.commit(ctx, b); err != nil {
+		return nil, err
+	}
+	failpoint.Hit(ctx, "physical-committed")
+	return b, nil
+}
+
+// identify reads which cluster it is and how it lies on its disks.
+func (r *run) identify(ctx context.Context) (err error) {
+	if r.system, err = r.conn.Identify(ctx); err != nil {
+		return err
+	}
+	if r.layout, err = r.conn.Layout(ctx); err != nil {
+		return err
+	}
+	return knownVersion(r.layout)
+}
+
+// commit stores the manifest, authenticated and signed as far as there are keys for that.
+func (r *run) commit(ctx context.Context, b *pgmedic.Backup) error {
+	b.FinishedAt = r.Now().UTC()
 	var mac func([]byte) (string, error)
 	if r.seal.Key != nil {
 		mac = r.seal.Key.MAC
 	}
 	var signers []*signature.Key
-	if o.Signer != nil {
-		signers = append(signers, o.Signer)
+	if r.Signer != nil {
+		signers = append(signers, r.Signer)
 	}
-	if err := o.Catalog.Commit(ctx, b, mac, signers...); err != nil {
-		return nil, fmt.Errorf("commit backup %s: %w", b.ID, err)
+	if err := r.Catalog.Commit(ctx, b, mac, signers...); err != nil {
+		return fmt.Errorf("commit backup %s: %w", b.ID, err)
 	}
-	failpoint.Hit(ctx, "physical-committed")
-	return b, nil
+	return nil
 }
 
 // lockName is what the run lock of physical backups is taken for. No two of one server are

@@ -26,7 +26,7 @@ type DrawOptions struct {
 	Windows []wal.Window
 	// Points are the restore points in them.
 	Points []archive.RestorePoint
-	// Since leaves out what is earlier. Zero is no limit.
+	// Since leaves out what is earlier. Zero means no limit.
 	Since time.Time
 	// Seed determines the draw, of the same windows.
 	Seed uint64

@@ -175,8 +175,8 @@ func connectUnhurried(ctx context.Context, cfg *pgx.ConnConfig, t Target, major 
 }
 
 // noEventTriggers keeps login triggers (PostgreSQL 17) from firing. Only a superuser
-// may ask for it. A trigger that lets nobody in at night would keep backups out, and
-// after a restore nobody could compare the copy.
+// may ask for it. A trigger that refuses logins at night would keep backups out, and
+// after a restore the copy could not be compared.
 const noEventTriggers = "-c event_triggers=off"
 
 // perhapsTrigger reports whether it may be a login trigger that ended a session. Its

@@ -55,7 +55,7 @@ func Workers(ctx context.Context, n int, connect func(context.Context) (*pgx.Con
 		}
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	// Nobody waits for a connection when the work is done.
+	// Nothing waits for a connection when the work is done.
 	connecting, done := context.WithCancel(groupCtx)
 	defer done()
 	group.Go(func() error {
@@ -92,7 +92,7 @@ func JobsWithin(ctx context.Context, conn *pgx.Conn, asked, others int) (int, er
 }
 
 // freeConnections counts those that are left for the session's role in its database. Those
-// that the server keeps for superusers count for nobody: who has to end a run needs one.
+// that the server keeps for superusers are not counted: who has to end a run needs one.
 func freeConnections(ctx context.Context, conn *pgx.Conn) (free int, err error) {
 	// The type of what others run is hidden from most roles, and NULL then.
 	err = conn.QueryRow(ctx, `

@@ -14,7 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 )
 
-// How a pooler is told. A session with the server itself has the server process's
+// How a pooler is recognised. A session with the server itself has the server process's
 // id in its cancel key; a pooler makes up a key of its own. In session mode every
 // connection keeps a server session to itself while it is open. In transaction or
 // statement mode it gets any free one for each statement: then either two

@@ -1,4 +1,4 @@
-// Package postgres holds sessions with a server: how to reach it, how it is told what a
+// Package postgres holds sessions with a server: how to reach it, how it receives what a
 // session needs, what it is, and what its errors mean.
 package postgres
 

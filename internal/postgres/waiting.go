@@ -22,7 +22,7 @@ type Waiter struct {
 // ReadWaiters lists who waits in conn's database for a table's lock that is
 // held by the session with the given process id, or by one of its role and
 // application name. A session that waits behind a waiter is not listed. To ask
-// costs the server next to nothing while nobody waits.
+// costs the server next to nothing while no session waits.
 func ReadWaiters(ctx context.Context, conn *pgx.Conn, holder uint32, versionNum int) ([]Waiter, error) {
 	waited := "0::float8"
 	if versionNum >= 140000 {

@@ -8,13 +8,13 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// MeterOptions say what a Meter tells.
+// MeterOptions say what a Meter reports.
 type MeterOptions struct {
 	// Step goes into every event.
 	Step string
-	// TotalBytes is what is expected; zero where nobody can know.
+	// TotalBytes is what is expected; zero if it cannot be known.
 	TotalBytes int64
-	// Report gets the events, one at a time; nil means nobody listens.
+	// Report receives the events, one at a time; nil discards them.
 	Report func(pgmedic.Event)
 	// Now is the time; nil means time.Now.
 	Now func() time.Time

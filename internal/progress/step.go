@@ -28,7 +28,7 @@ func (s Step) Do(do func() error) (pgmedic.Step, error) {
 
 // Steps measures the parts of a run, and keeps what they took.
 type Steps struct {
-	// Report gets the events of each; nil means nobody listens.
+	// Report receives the events of each; nil discards them.
 	Report func(pgmedic.Event)
 	// Now is the time.
 	Now func() time.Time

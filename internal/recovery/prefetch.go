@@ -134,7 +134,7 @@ func list(root *os.Root) (names []string, err error) {
 
 // Take moves a segment that was prefetched to a path beside the folder, and says how many
 // of those that the recovery reads next are there. A segment that is not there, or not
-// as it was fetched, is no error: it is fetched then.
+// as it was fetched, is not an error: it is fetched then.
 func (p *Plan) Take(folder, name, to string) (taken bool, ahead int, err error) {
 	root, err := os.OpenRoot(folder)
 	if err != nil {

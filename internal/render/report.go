@@ -99,7 +99,7 @@ func verdict(findings []pgmedic.Finding, skipped int) string {
 func JSON(w io.Writer, report Report) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	// SQL is full of < and >; the output is no part of a web page.
+	// SQL is full of < and >; the output is not part of a web page.
 	e.SetEscapeHTML(false)
 	if err := e.Encode(report); err != nil {
 		return fmt.Errorf("write the report as JSON: %w", err)

@@ -41,7 +41,7 @@ type BaseBackupOptions struct {
 	// Fast asks for the checkpoint that it begins with at once. Otherwise the server spreads
 	// it over checkpoint_timeout, which spares its disks.
 	Fast bool
-	// MaxRate bounds the bytes a second that the server sends. Zero is no bound.
+	// MaxRate bounds the bytes a second that the server sends. Zero means no bound.
 	MaxRate int64
 	// Incremental asks for what was changed since the backup whose manifest UploadManifest has
 	// sent on this connection. PostgreSQL 17 or newer.

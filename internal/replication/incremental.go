@@ -64,7 +64,7 @@ func notIncremental(err error, attempted string) error {
 }
 
 // refused says what a server's refusal of a base backup means. Before an incremental one begins,
-// what it lacks for that is no reason not to take a full one.
+// what it lacks for that is not a reason not to take a full one.
 func (b *baseBackup) refused(err error) error {
 	if b.o.Incremental && !b.started && postgres.Code(err) == codeState {
 		return notIncremental(err, attemptedBackup)

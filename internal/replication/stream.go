@@ -172,7 +172,7 @@ func parseNext(row *pgproto3.DataRow) (m Message, err error) {
 	return m, err
 }
 
-// Status is what the server is told of our position.
+// Status is the position that is reported to the server.
 type Status struct {
 	// Written is up to where WAL was received, Flushed up to where it is stored: the
 	// slot moves with that, and synchronous commits wait for it.

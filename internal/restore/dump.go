@@ -304,7 +304,7 @@ func (o *Options) compareDump(ctx context.Context, loaded *Loaded) ([]pgmedic.Ch
 func (o *Options) amcheckDumped(ctx context.Context) ([]pgmedic.Check, error) {
 	done, err := o.amcheck(ctx)
 	if err != nil && ctx.Err() == nil {
-		// All rows are there: that the server had no connection left for a check is no reason
+		// All rows are there: that the server had no connection left for a check is not a reason
 		// to drop them.
 		done.Failed(err)
 		err = nil

@@ -42,7 +42,7 @@ type Globals struct {
 	Kept    []string `json:"kept,omitempty"`
 	// Superusers are those of Made and Changed that are superusers now.
 	Superusers []string `json:"superusers,omitempty"`
-	// Powerful are those of Made and Changed that are no superusers and get what reaches
+	// Powerful are those of Made and Changed that are not superusers and get what reaches
 	// beyond their own databases, each with what that is: "ana" (pg_read_server_files).
 	Powerful []string `json:"powerful,omitempty"`
 	// NotGranted are memberships in new roles that old ones had: they are not given

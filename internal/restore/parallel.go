@@ -60,15 +60,7 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 	archive := pgtool.RestoreArchiveOptions{
 		Tool: p.tool, Target: s.Database, File: schema, Section: "pre-data", EventTriggersOff: superuser, Without: s.Without,
 	}
-	// section goes on past what the server refuses, and tries that again.
-	section := func() error {
-		refused, err := pgtool.RestoreArchive(ctx, archive)
-		if err != nil {
-			return err
-		}
-		return l.entriesAgain(ctx, p.tool, schema, dir, refused)
-	}
-	if err := s.Step("definitions", section); err != nil {
+	if err := s.Step("definitions", func() error { return l.section(ctx, archive, dir) }); err != nil {
 		return err
 	}
 	if !s.Without.Rows {
@@ -81,20 +73,40 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 			return err
 		}
 	}
-	var leftOut []pgmedic.ForeignKey
-	if scope := s.Backup.Scope; scope != nil {
-		leftOut = scope.LeftOutForeignKeys
+	if err := l.postData(ctx, archive, dir); err != nil {
+		return err
 	}
-	parts, err := pgtool.PostDataParts(ctx, p.tool, schema, dir, leftOut)
+	l.note()
+	p.left.definitions, p.left.went = l.refused, l.went
+	return nil
+}
+
+// section restores a section of an archive, past what the server refuses, and tries that
+// again. Lists go into dir.
+func (l *statementLoader) section(ctx context.Context, archive pgtool.RestoreArchiveOptions, dir string) error {
+	refused, err := pgtool.RestoreArchive(ctx, archive)
 	if err != nil {
 		return err
 	}
-	jobs, err := s.jobsWithin(ctx)
+	return l.entriesAgain(ctx, archive.Tool, archive.File, dir, refused)
+}
+
+// postData restores what comes after the rows, part by part.
+func (l *statementLoader) postData(ctx context.Context, archive pgtool.RestoreArchiveOptions, dir string) error {
+	var leftOut []pgmedic.ForeignKey
+	if scope := l.Backup.Scope; scope != nil {
+		leftOut = scope.LeftOutForeignKeys
+	}
+	parts, err := pgtool.PostDataParts(ctx, archive.Tool, archive.File, dir, leftOut)
+	if err != nil {
+		return err
+	}
+	jobs, err := l.jobsWithin(ctx)
 	if err != nil {
 		return err
 	}
 	archive.Section = "post-data"
-	err = s.Step("indexes", func() error {
+	return l.Step("indexes", func() error {
 		for i, part := range parts {
 			if i > 0 { // what needed the part before it, and did not say so
 				if err := l.refusedAgain(ctx); err != nil {
@@ -105,18 +117,12 @@ func (p *parallel) Load(ctx context.Context, s *Session) error {
 			if part.Alone {
 				archive.Jobs = 1
 			}
-			if err := section(); err != nil {
+			if err := l.section(ctx, archive, dir); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	l.note()
-	p.left.definitions, p.left.went = l.refused, l.went
-	return nil
 }
 
 // Again implements Loader.

@@ -43,7 +43,7 @@ type Policy struct {
 	// three times the usual gap; below zero there is no limit.
 	StaleAfter time.Duration
 	// MaxShare is which share of the days that have a backup may lose their last one at
-	// once, if those are more than three. Zero is a half; 1 is no limit.
+	// once, if those are more than three. Zero is a half; 1 means no limit.
 	MaxShare float64
 
 	// withoutNewest keeps none for being the newest of something.

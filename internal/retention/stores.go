@@ -182,7 +182,7 @@ func stale(s Store, key seriesKey, now time.Time) (why, hint string) {
 		all = times(func(k seriesKey) bool { return k.scope == key.scope || key.purpose == pgmedic.PurposeSafety })
 	}
 	if len(all) == 0 {
-		return "", "" // safety backups alone: nobody takes others
+		return "", "" // safety backups alone: no others are taken
 	}
 	slices.SortFunc(all, func(a, b time.Time) int { return b.Compare(a) })
 	limit, usual := s.Policy.StaleAfter, time.Duration(0)

@@ -58,9 +58,9 @@ type Entry struct {
 	Databases []string
 	Args      []Arg
 	// Spread delays each run by a time that is fixed for this host and entry and at most
-	// that long, so that many hosts do not start at once. 0 is no delay.
+	// that long, so that many hosts do not start at once. 0 means no delay.
 	Spread time.Duration
-	// MaxDuration ends a run that takes longer. 0 is no limit.
+	// MaxDuration ends a run that takes longer. 0 means no limit.
 	MaxDuration time.Duration
 	// Missed is a default of the job where it is empty: once for backup, copy, verify,
 	// drill, prune and cleanup; skip for report, check and maintain.
@@ -130,7 +130,7 @@ func jobs() []jobRules {
 			{name: "notify", flag: "notify", kind: argSwitch}, store,
 		}, 1, MissedSkip},
 		{JobCheck, []parameter{{name: "notify", flag: "notify", kind: argSwitch}, store}, 1, MissedSkip},
-		// At the start of the machine, in the middle of the day, nobody expects it.
+		// At the start of the machine, in the middle of the day, it is not expected.
 		{JobMaintain, []parameter{
 			{name: "only", flag: "only", kind: argList, values: []string{"analyze", "vacuum", "reindex", "amcheck"}}, {name: "window", flag: "window", kind: argDuration},
 		}, -1, MissedSkip},

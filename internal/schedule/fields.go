@@ -59,7 +59,7 @@ func (t *Times) sets() (fieldSets, error) {
 		minute: t.spec.Minute & allMinutes, hour: t.spec.Hour & allHours, day: t.spec.Dom & allDays, month: t.spec.Month & allMonths,
 		weekday: weekday & allWeekdays, either: t.EitherDay(), zone: t.zone,
 	}
-	// Of Sunday some know 0 alone. A step of 7 is no day.
+	// Of Sunday some know 0 alone. A step of 7 is not a day.
 	sunday7 := regexp.MustCompile(`(^|[,-])7`)
 	plain := regexp.MustCompile(`^(\*(/[0-9]+)?|[0-9]+(-[0-9]+(/[0-9]+)?)?)(,(\*(/[0-9]+)?|[0-9]+(-[0-9]+(/[0-9]+)?)?))*$`)
 	for i, text := range t.fields {

@@ -7,7 +7,7 @@ import (
 )
 
 // StreamName is the name of the service that streams WAL, which runs all the time and so
-// is no entry of a plan.
+// is not an entry of a plan.
 const StreamName = "wal-stream"
 
 // StreamUnit is its unit of systemd.

@@ -124,7 +124,7 @@ func (t *Times) String() string { return t.text }
 func (t *Times) Zone() *time.Location { return t.zone }
 
 // EitherDay reports whether a day of the month and a weekday are both given, of which
-// either one suffices: in cron "1,15 * 1" is no Monday alone.
+// either one suffices: in cron "1,15 * 1" does not mean Mondays alone.
 func (t *Times) EitherDay() bool {
 	return t.every == 0 && !starred(t.fields[2]) && !starred(t.fields[4])
 }

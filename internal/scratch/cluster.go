@@ -77,7 +77,7 @@ var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$.]*$`)
 func checkSetting(name, value string) error {
 	if !settingName.MatchString(name) || strings.ContainsRune(value, 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "see PostgreSQL's documentation for the names of settings",
-			"%q is no setting", name)
+			"%q is not the name of a setting", name)
 	}
 	if slices.Contains(placing, strings.ToLower(name)) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave it out",

@@ -34,8 +34,8 @@ type FindOptions struct {
 	// SearchDirs are looked at first. Each is a bin folder, or holds one, or
 	// holds <major>/bin folders.
 	SearchDirs []string
-	// Logger is told of programs that are there and don't run. Nil means
-	// nobody is.
+	// Logger receives warnings about programs that exist and do not run; nil
+	// discards them.
 	Logger *slog.Logger
 }
 

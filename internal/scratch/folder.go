@@ -183,7 +183,7 @@ func makeFolder(parent string, who account) (_ *folder, err error) {
 			return nil, err
 		}
 	}
-	// Last: until here nobody but us could put anything inside.
+	// Last: until here only we could put anything inside.
 	return f, f.giveAway(".")
 }
 

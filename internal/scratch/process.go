@@ -168,7 +168,7 @@ func (s *Server) launchPostgres() (*process, error) {
 	return s.launchCaged(path, args...)
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on now.
+// freePort returns a port of 127.0.0.1 that nothing listens on now.
 func freePort(ctx context.Context) (int, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {

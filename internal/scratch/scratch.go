@@ -83,7 +83,7 @@ type Options struct {
 	// configuration is Settings alone. Then Start waits for as long as the server recovers.
 	// It needs a Cage. Nil means a new cluster.
 	Fill func(ctx context.Context, f Filling) error
-	// Logger is told of what goes on. Nil means nobody is.
+	// Logger receives what the server does; nil discards it.
 	Logger *slog.Logger
 }
 

@@ -22,7 +22,7 @@ type SweepOptions struct {
 	// Parent is the folder to sweep. Empty means those in which Start makes
 	// folders by default: os.TempDir and /tmp.
 	Parent string
-	// Logger is told of what is removed. Nil means nobody is.
+	// Logger receives what is removed; nil discards it.
 	Logger *slog.Logger
 }
 

@@ -30,7 +30,7 @@ const (
 )
 
 // Key is what one backup is encrypted to: an age identity of its own, which
-// nobody keeps. It is stored wrapped, once for each way to open the backup, so
+// is not kept. It is stored wrapped, once for each way to open the backup, so
 // that ways can be added and removed without touching what is sealed.
 type Key struct {
 	identity  age.Identity

@@ -55,7 +55,7 @@ func (s googleSource) read(ctx context.Context, r reference) ([]byte, error) {
 	address := googleSecrets + "/v1/projects/" + url.PathEscape(r.place) + "/secrets/" + url.PathEscape(r.path) + "/versions/" + url.PathEscape(r.version) + ":access"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &problem{what: malformed, detail: "is no name of a secret"}
+		return nil, &problem{what: malformed, detail: "is not the name of a secret"}
 	}
 	answer, err := s.o.client(transport).Do(request)
 	if err != nil {

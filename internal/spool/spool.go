@@ -56,7 +56,7 @@ func (f Folder) Create() error {
 const begun = ".new-"
 
 // sweep removes what runs left that were killed while they wrote a file: those of an hour
-// ago, which is longer than any write takes. It is no reason not to go on.
+// ago, which is longer than any write takes. It does not end the run.
 func (f Folder) sweep() {
 	left, err := filepath.Glob(filepath.Join(f.Dir, begun+"*"))
 	if err != nil {

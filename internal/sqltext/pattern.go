@@ -18,7 +18,7 @@ type Pattern struct {
 	schema, name string
 }
 
-// ParseTablePattern reads a pattern of tables. What is no pattern is an error of
+// ParseTablePattern reads a pattern of tables. What is not a pattern is an error of
 // KindUsage.
 func ParseTablePattern(text string) (Pattern, error) { return parsePattern(text, 2) }
 

@@ -33,7 +33,7 @@ type LocalOptions struct {
 	// Shared says whose file, and folders on the way to it, are to belong to the owner of
 	// the folder that they are in where root makes them. Nil is of no key.
 	Shared func(key string) bool
-	// Logger is told of what is odd but no error. Zero means nobody is.
+	// Logger receives warnings about oddities that are not errors; nil discards them.
 	Logger *slog.Logger
 }
 

@@ -41,7 +41,7 @@ func (p Prompt) Line(ctx context.Context, question string) (string, error) {
 }
 
 // Confirm asks a question, and reports whether the answer was typed exactly. It names the
-// answer. An input that ends is no error, and confirms only if the answer comes before its
+// answer. An input that ends is not an error, and confirms only if the answer comes before its
 // end; the only error is the cause of a ctx that ended.
 func (p Prompt) Confirm(ctx context.Context, question, answer string) (bool, error) {
 	typed, between := fmt.Sprintf("Type %q to go on: ", answer), " "

@@ -8,7 +8,7 @@ import (
 const (
 	// rateMemory is how far back a rate looks: a burst is forgotten by then.
 	rateMemory = 10 * time.Second
-	// rateFirst is how long a rate is looked at before it is told.
+	// rateFirst is how long a rate is measured before it is shown.
 	rateFirst = time.Second
 )
 
@@ -43,7 +43,7 @@ func (r *rate) advance(now time.Time, more int64) {
 	r.last = now
 }
 
-// at returns the rate in bytes a second, once it is worth to be told. A counter
+// at returns the rate in bytes a second, once it is worth showing. A counter
 // that stands still slows down.
 func (r rate) at(now time.Time) (perSecond float64, ok bool) {
 	if r.began.IsZero() || now.Sub(r.began) < rateFirst {

@@ -8,7 +8,7 @@ import (
 )
 
 // Alive reports whether a process runs. One that has ended counts as gone although
-// nobody has waited for it yet, as init does with orphans, at its own time or never.
+// no process has waited for it yet, as init does with orphans, at its own time or never.
 func Alive(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false

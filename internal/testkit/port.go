@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// ClosedPort returns a port of 127.0.0.1 that nobody listens on. It is taken until the
+// ClosedPort returns a port of 127.0.0.1 that nothing listens on. It is taken until the
 // end of the test, for of a port that is free somebody else may make use.
 func ClosedPort(tb testing.TB) int {
 	tb.Helper()

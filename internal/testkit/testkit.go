@@ -63,7 +63,7 @@ func LeaveOut(names ...string) error {
 func campaign() bool { return os.Getenv(campaignVariable) == "1" }
 
 // OnlyAll skips a test, with the reason, unless what takes long is asked for. Such a test
-// takes all of its cases, or Few of them: those of Some would be run by nobody.
+// takes all of its cases, or Few of them: those of Some would never run.
 func OnlyAll(tb testing.TB, reason string) {
 	tb.Helper()
 	if !All() {

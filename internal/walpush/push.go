@@ -70,7 +70,7 @@ type pusher struct {
 	archive *archive.Archive
 }
 
-// Push stores a file. It returns nil only when it is stored; that it was is no error.
+// Push stores a file. It returns nil only when it is stored; that it was is not an error.
 // Different bytes under the name of a segment that is stored are stored, too, and are an
 // error of KindConflict. A file that is not WAL, or that of another cluster or place, is an
 // error of KindUsage or KindIntegrity, and nothing is stored.

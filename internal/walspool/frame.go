@@ -57,7 +57,7 @@ var errTorn = errors.New("not a whole frame")
 
 // frames reads the frames of a segment's file up to its end, and passes each on. It returns
 // up to where the WAL goes, how long the file is up to there, and errTorn where more
-// follows that is no frame. Other errors are those of reading, and of each. The bytes are
+// follows that is not a frame. Other errors are those of reading, and of each. The bytes are
 // valid until each returns.
 func frames(file *os.File, c Cluster, of wal.Segment, each func(from wal.LSN, data []byte) error) (end wal.LSN, length int64, err error) {
 	r := bufio.NewReaderSize(file, 1<<18)
@@ -103,7 +103,7 @@ func frames(file *os.File, c Cluster, of wal.Segment, each func(from wal.LSN, da
 }
 
 // flushedBeyond reports whether a frame behind an offset of a file says that WAL beyond end had
-// been flushed when it was written. Then what is no frame there was one: a crash leaves only
+// been flushed when it was written. Then what is not a frame there was one: a crash leaves only
 // what was not flushed without an end.
 func flushedBeyond(file *os.File, c Cluster, of wal.Segment, offset int64, end wal.LSN) (bool, error) {
 	be := binary.BigEndian

@@ -121,16 +121,8 @@ func (r *runner) drainTimeline(ctx context.Context, s *walspool.Spool, g walspoo
 	if err != nil {
 		return err
 	}
-	if text := texts[g.Timeline]; text != nil {
-		h, err := wal.ParseHistory(g.Timeline, text)
-		if err != nil {
-			return err
-		}
-		if t := survey.Contradicts(h); t != 0 {
-			return pgmedic.Errorf(pgmedic.KindConflict, "find out which server is the right one, and give the other a name of its own (--server)",
-				"%w", conflict("the spool's history of timeline %d is not the one that is stored: two servers were promoted", t))
-		}
-		r.failedOver(survey, h) // before its history is stored, after which that is no news
+	if err := r.drainHistory(survey, g.Timeline, texts[g.Timeline]); err != nil {
+		return err
 	}
 	d, err := newRunner(r.o)
 	if err != nil {
@@ -151,19 +143,7 @@ func (r *runner) drainTimeline(ctx context.Context, s *walspool.Spool, g walspoo
 	}
 	p := d.newPump(system, begin)
 	_, err = p.move(ctx, func(both context.Context, work chan<- received) (wal.Timeline, error) {
-		return 0, s.Read(wal.Span{Timeline: g.Timeline, From: begin.From, To: g.To}, func(from wal.LSN, data []byte) error {
-			if err := p.note(replication.Message{From: from, Data: data}); err != nil {
-				return err
-			}
-			select {
-			case work <- received{from, bytes.Clone(data)}:
-				return nil
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-both.Done():
-				return context.Cause(both)
-			}
-		})
+		return 0, p.readSpool(ctx, both, s, wal.Span{Timeline: g.Timeline, From: begin.From, To: g.To}, work)
 	})
 	r.commits = d.commits
 	if err != nil {
@@ -172,6 +152,41 @@ func (r *runner) drainTimeline(ctx context.Context, s *walspool.Spool, g walspoo
 	failpoint.Hit(ctx, "wal-after-drain")
 	r.o.Logger.Info("stored what the spool has", "timeline", g.Timeline, "from", g.Stored, "to", g.To)
 	return nil
+}
+
+// drainHistory refuses a spool whose timeline has another history than the stored one. The
+// history is nil where the spool has none.
+func (r *runner) drainHistory(survey *archive.Survey, t wal.Timeline, history []byte) error {
+	if history == nil {
+		return nil
+	}
+	h, err := wal.ParseHistory(t, history)
+	if err != nil {
+		return err
+	}
+	if t := survey.Contradicts(h); t != 0 {
+		return pgmedic.Errorf(pgmedic.KindConflict, "find out which server is the right one, and give the other a name of its own (--server)",
+			"%w", conflict("the spool's history of timeline %d is not the one that is stored: two servers were promoted", t))
+	}
+	r.failedOver(survey, h) // before its history is stored, after which that is not news
+	return nil
+}
+
+// readSpool hands on what a spool has of a span, in place of a stream.
+func (p *pump) readSpool(ctx, both context.Context, s *walspool.Spool, span wal.Span, work chan<- received) error {
+	return s.Read(span, func(from wal.LSN, data []byte) error {
+		if err := p.note(replication.Message{From: from, Data: data}); err != nil {
+			return err
+		}
+		select {
+		case work <- received{from, bytes.Clone(data)}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-both.Done():
+			return context.Cause(both)
+		}
+	})
 }
 
 // pastOf returns the histories of a timeline and of those that it came from, as far as the

@@ -35,14 +35,14 @@ type flusher struct {
 	cancel  context.CancelFunc
 }
 
-// state returns what the server may be told.
+// state returns what may be reported to the server.
 func (f *flusher) state() (flushed wal.LSN, problem error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.flushed, f.problem
 }
 
-// interrupt has cancel called once there is more to tell than what was told.
+// interrupt has cancel called once there is more to report than what was reported.
 func (f *flusher) interrupt(cancel context.CancelFunc, told wal.LSN) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -50,7 +50,7 @@ type Notice struct {
 }
 
 // awayAfter is how long the store may take nothing, or nothing may stream, until that is
-// noticed: a restart of either is no news. This threshold is our choice.
+// noticed: a restart of either is not news. This threshold is our choice.
 const awayAfter = 5 * time.Minute
 
 // syncAwayAfter is how long nothing may be written into the spool until that is noticed:

@@ -36,7 +36,7 @@ type pump struct {
 	epoch *archive.Epoch
 	tli   wal.Timeline
 	// observes is true where the server's messages say how far its WAL is, and somebody
-	// goes on streaming it, as a Range does not: it is no standby, and this is its timeline.
+	// goes on streaming it, as a Range does not: it is not a standby, and this is its timeline.
 	observes bool
 	// known is what is stored already of what comes, by segment.
 	known map[wal.LSN][]archive.Part
@@ -220,7 +220,7 @@ func (p *pump) note(m replication.Message) error {
 	return nil
 }
 
-// status is what the server is told.
+// status is what the server receives.
 func (p *pump) status(reply bool) replication.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

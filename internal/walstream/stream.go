@@ -74,7 +74,7 @@ const (
 //     ends before what is stored of it, so that it is not the one that the WAL came from.
 //   - pgmedic.KindUsage: what must be set otherwise.
 //   - pgmedic.KindUnreachable: the server refused the role from the start, or the last
-//     WAL could not be stored when it was told to stop.
+//     WAL could not be stored when it was asked to stop.
 func Run(ctx context.Context, o Options) error {
 	r, err := newRunner(o)
 	switch {

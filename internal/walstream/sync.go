@@ -336,7 +336,7 @@ func (s *syncer) listen(ctx context.Context, stream *replication.Stream, f *flus
 	return 0, received, nil
 }
 
-// pass hands WAL on to be flushed. Meanwhile the server is told what is.
+// pass hands WAL on to be flushed. Meanwhile what is flushed is reported to the server.
 func (s *syncer) pass(ctx context.Context, f *flusher, m replication.Message, tell func(reply bool) error) error {
 	chunk := received{m.From, bytes.Clone(m.Data)}
 	for {

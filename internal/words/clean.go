@@ -12,7 +12,7 @@ import (
 )
 
 // Clean makes a text from a server or a store fit for a terminal: control
-// characters, direction marks, invisible characters and bytes that are no UTF-8
+// characters, direction marks, invisible characters and bytes that are not UTF-8
 // are written as escapes, so that a name can't move the cursor or pose as another
 // one. Everything else, emoji and combining marks included, stays.
 func Clean(s string) string { return Keep{}.Clean(s) }

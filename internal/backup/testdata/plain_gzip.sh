@@ -31,7 +31,7 @@ Restores the backup in this script's folder into a database that it creates.
   --trust-dump         go on where psql is older than the releases of August 2025
                        (13.22, 14.19, 15.14, 16.10, 17.6). It can't be kept from
                        running commands of this host's shell that somebody wrote
-                       into the backup's SQL: only if nobody else could write there
+                       into the backup's SQL: only if no other user could write there
 USAGE
 }
 
@@ -109,7 +109,7 @@ may_restrict() {
   if admin -c '\restrict probe' >/dev/null 2>&1; then
     restricts=true
   elif ! $trust; then
-    die 'this psql does not know \restrict, so that commands hidden in the backup could run on this host: update the PostgreSQL client programs, or add --trust-dump if nobody else could write to the backup'
+    die 'this psql does not know \restrict, so that commands hidden in the backup could run on this host: update the PostgreSQL client programs, or add --trust-dump if no other user could write to the backup'
   fi
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // sqlOwnTexts reads the statements in $1 whole, of those that this role ran. A
-// very long one is left out rather than cut, for then it is no statement.
+// very long one is left out rather than cut, for then it is not a statement.
 const sqlOwnTexts = `
 select distinct on (s.queryid) s.queryid::text as query_id, s.query
 from @extension@.pg_stat_statements(true) s

@@ -25,7 +25,7 @@ type query struct {
 	section string
 	sql     string
 	// since is the first server_version_num that understands sql, before the
-	// first that doesn't; zero is no bound.
+	// first that doesn't; zero means no bound.
 	since, before int
 	// extension must be installed for the query, in extensionSince (such as
 	// "1.8") or later; empty is none.

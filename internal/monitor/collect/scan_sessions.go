@@ -115,7 +115,7 @@ func blockers(r *reading.Reading, _ Options) []any {
 		}
 	}
 	if len(pids) == 0 && r.Locks != nil {
-		r.Locks.Blockers = []reading.Session{} // and nobody is asked
+		r.Locks.Blockers = []reading.Session{} // and no session is asked
 	}
 	slices.Sort(pids)
 	return []any{slices.Compact(pids)}

@@ -184,7 +184,7 @@ func (h *History) startAnew(ctx context.Context) error {
 		return errBroken
 	}
 	if h.db != nil {
-		// It failed already; what else closing says of it is no news.
+		// It failed already; what else closing says of it is not news.
 		_ = h.db.Close()
 		h.db = nil
 	}

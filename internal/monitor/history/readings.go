@@ -34,7 +34,7 @@ func (h *History) Earlier(ctx context.Context, key Key, since, before time.Time)
 
 func (h *History) earlier(ctx context.Context, key Key, since, before time.Time) ([]*reading.Reading, error) {
 	// Of one moment, whatever another report adds and thins meanwhile; and a
-	// reader keeps nobody from reading.
+	// reader does not block other readers.
 	tx, err := h.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func (h *History) transact(ctx context.Context, do func(*sql.Tx) error) error {
 		return err
 	}
 	if err := do(tx); err != nil {
-		// What undoing says is no news beside why.
+		// What undoing says is not news beside why.
 		_ = tx.Rollback()
 		return err
 	}

@@ -82,7 +82,7 @@ func (c covering) covers(id string, found int) bool {
 	return c.coversWorst(id)
 }
 
-// coversWorst is of lists with the worst first: what a full one leaves out is no finding
+// coversWorst is of lists with the worst first: what a full one leaves out is not a finding
 // where its last item is none.
 func (c covering) coversWorst(id string) bool {
 	whole := covering{whole: c.whole, of: c.whole, limits: c.limits, object: c.object} // these are the server's

@@ -26,7 +26,7 @@ var (
 	either = regexp.MustCompile(`(?i)\bor\b|;`)
 )
 
-// clauses are words that can follow a table's name and are no alias.
+// clauses are words that can follow a table's name and are not aliases.
 var clauses = []string{
 	"as", "where", "on", "using", "join", "inner", "left", "right", "full", "cross", "natural", "group", "order", "limit", "set", "values",
 	"union", "having", "for", "window", "offset", "fetch", "tablesample",

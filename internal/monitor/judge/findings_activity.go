@@ -21,7 +21,7 @@ type window struct {
 
 // windows returns those of the last day that the earlier Readings give, the
 // shortest first, and at last the lifetime since a reset, unless they reach back
-// a whole day: then what happened before is no news.
+// a whole day: then what happened before is not news.
 func (a *analysis) windows(reset *time.Time) []window {
 	var all []window
 	for _, e := range a.earlier {

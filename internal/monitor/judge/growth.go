@@ -35,7 +35,7 @@ type line struct {
 // ok is false where they are too few or too close.
 //
 // The interval is b ± t·s/√Sxx (NIST/SEMATECH e-Handbook of Statistical
-// Methods, 4.1.4.1 and 4.1.3.2). Sizes of a database are no independent draws:
+// Methods, 4.1.4.1 and 4.1.3.2). Sizes of a database are not independent draws:
 // one that is above the line is followed by others above it, and the plain
 // formula promises far too much. So the number of readings is reduced to the
 // effective one, n(1-r)/(1+r) with r the residuals' autocorrelation at lag one

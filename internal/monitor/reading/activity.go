@@ -151,7 +151,7 @@ type Host struct {
 	MemoryBytes int64 `json:"memory_bytes"`
 	CPUs        int   `json:"cpus"`
 	// DiskBytes and DiskFreeBytes are of the file system that holds the data,
-	// zero where nobody knows.
+	// zero if unknown.
 	DiskBytes     int64 `json:"disk_bytes"`
 	DiskFreeBytes int64 `json:"disk_free_bytes"`
 	// Source is local or stated.

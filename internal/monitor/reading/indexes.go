@@ -53,7 +53,7 @@ type Index struct {
 	ChangedAt *time.Time `json:"changed_at"`
 }
 
-// Needed says why nobody may drop the index whatever its scans, or nothing.
+// Needed says why the index may not be dropped whatever its scans, or nothing.
 func (x *Index) Needed() string {
 	switch {
 	case x.Primary:

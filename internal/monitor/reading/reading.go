@@ -53,7 +53,7 @@ type Reading struct {
 	DatabaseOID uint32 `json:"database_oid"`
 	Server      Server `json:"server"`
 
-	// Host is nil where nobody knows the server's machine.
+	// Host is nil where the server's machine is not known.
 	Host *Host `json:"host"`
 
 	Connections  *Connections  `json:"connections"`
@@ -77,10 +77,10 @@ type Reading struct {
 	// UnaskedReplicas names the configured standbys that could not be asked: any
 	// of them may use any index.
 	UnaskedReplicas []string `json:"unasked_replicas"`
-	// Backups is nil where no store was looked at.
+	// Backups is nil where no store was read.
 	Backups *Backups `json:"backup_status"`
 	// Recovery is nil where no WAL of the server is stored and none is to be, or no store
-	// was looked at.
+	// was read.
 	Recovery *Recovery `json:"recovery_status"`
 
 	// Services are the connection pools of services, nil where none was named.
@@ -92,10 +92,10 @@ type Reading struct {
 	// Literals is true where statements were asked for with their literals,
 	// which can be passwords and people's data.
 	Literals bool `json:"literals"`
-	// Before is nil unless the look took an interval: then it holds the
+	// Before is nil unless the collection took an interval: then it holds the
 	// counters as they were when the interval began, and nothing else.
 	Before *Reading `json:"before,omitempty"`
-	// Databases are looks at the server's other databases, where all were
+	// Databases are readings of the server's other databases, where all were
 	// asked for: what is of one database (tables, indexes, limits, cache, size,
 	// transactions), and nothing of the server.
 	Databases []*Reading `json:"databases,omitempty"`
@@ -103,7 +103,7 @@ type Reading struct {
 	// Truncated names the lists that were full, see the List constants: there may be more
 	// than they hold.
 	Truncated []string `json:"truncated,omitempty"`
-	// Skipped lists what could not be looked at. It is never nil.
+	// Skipped lists what could not be checked. It is never nil.
 	Skipped []Skipped `json:"skipped"`
 	Cost    Cost      `json:"cost"`
 
@@ -148,7 +148,7 @@ type Server struct {
 	SystemIdentifier string    `json:"system_identifier"`
 	StartedAt        time.Time `json:"started_at"`
 	UptimeSeconds    float64   `json:"uptime_seconds"`
-	// StatsReset is when the server's statistics began: they begin anew after a
+	// StatsReset is when the server's statistics began: they begin again after a
 	// crash, and each machine has its own, whoever has the name or the address
 	// after a failover. It is pg_stat_bgwriter's, the only one that is never
 	// without; nil is not known.
@@ -312,7 +312,7 @@ func Decode(r io.Reader) (*Reading, error) {
 		Within *Reading `json:"reading"`
 	}
 	if err := json.NewDecoder(r).Decode(&file); err != nil {
-		// The words of a wrong type are about Go's types, and help nobody.
+		// The words of a wrong type are about Go's types, and do not help the reader.
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			err = fmt.Errorf("a JSON %s where something else belongs, at byte %d", wrong.Value, wrong.Offset)
 		}

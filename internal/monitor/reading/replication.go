@@ -3,7 +3,7 @@ package reading
 import "time"
 
 // Replication is what the server sends and receives. Lags that the server
-// doesn't know are nil and not zero: a dead link is no lag of nothing.
+// doesn't know are nil and not zero: a dead link does not mean a lag of zero.
 type Replication struct {
 	// CurrentBytes is the server's position in its WAL, in bytes since the
 	// cluster began: where a primary writes, or a standby has replayed.

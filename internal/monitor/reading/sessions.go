@@ -64,7 +64,7 @@ type ClientCount struct {
 	Connections int    `json:"connections"`
 }
 
-// PreparedTransaction is a transaction of a two-phase commit that nobody has
+// PreparedTransaction is a transaction of a two-phase commit that no session has
 // finished. It holds its locks and rows without any session.
 type PreparedTransaction struct {
 	GID      string    `json:"gid"`

@@ -128,7 +128,7 @@ func DefaultThresholds() Thresholds {
 		IdleInTransaction: 5 * time.Minute,
 		// Half of autovacuum_vacuum_scale_factor's default (0.2), so that a
 		// table on its way to the trigger is seen. PostgreSQL's
-		// autovacuum_vacuum_threshold (50) is no floor for a warning: a
+		// autovacuum_vacuum_threshold (50) is not a floor for a warning: a
 		// thousand dead rows are a few pages.
 		DeadTuplesPercent: 10,
 		DeadTuplesMin:     1000,

@@ -38,7 +38,7 @@ func (n *nesting) letter(b byte, at int) {
 	n.long = at + 1
 }
 
-// endWord takes the word, which is no number.
+// endWord takes the word, which is not a number.
 func (n *nesting) endWord() {
 	if n.long == 0 {
 		return // a number

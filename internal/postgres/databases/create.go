@@ -79,7 +79,7 @@ func Create(ctx context.Context, conn *pgx.Conn, name string, d pgmedic.Database
 }
 
 // Open opens what CreateDatabase made to its owner and to superusers, and
-// to nobody else: until all is loaded, rows lie open that row-level security and
+// to no other role: until all is loaded, rows lie open that row-level security and
 // access lists are yet to cover.
 func Open(ctx context.Context, conn *pgx.Conn, name string) error {
 	target := sqltext.QuoteIdent(name)

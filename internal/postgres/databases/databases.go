@@ -12,7 +12,7 @@ import (
 )
 
 // List returns, by name, the databases of a server that hold what users
-// put there: those that allow connections and are no templates. Databases with
+// put there: those that allow connections and are not templates. Databases with
 // a story (those that a swap set aside, and those that a restore is filling, or
 // left half filled) are left out: they are copies of others. One whose story can't
 // be believed (Kept.Distrust) is a database like any other.

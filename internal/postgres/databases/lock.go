@@ -136,7 +136,7 @@ func lockedError(database string, h *LockHolder) error {
 			what = fmt.Sprintf("a session that does not call itself pgmedic holds the lock of another pgmedic run on database %q", database)
 		}
 		what += ": " + h.String()
-		hint = "wait for it to end; if it is no run that you know, end it: " + h.End()
+		hint = "wait for it to end; if you do not know that run, end it: " + h.End()
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }
@@ -167,8 +167,8 @@ func TryNamedLock(ctx context.Context, conn *pgx.Conn, name string) (got bool, h
 func (l *RunLock) Release(ctx context.Context) { CloseUnlocked(ctx, l.conn) }
 
 // CloseUnlocked closes a session and gives its advisory locks back before. A
-// server that is told only that the session ends may take a moment to notice, and
-// the next run would find the locks held by nobody.
+// server that only gets the end of the session may take a moment to notice, and
+// the next run would find the locks still held.
 func CloseUnlocked(ctx context.Context, conn *pgx.Conn) {
 	unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()

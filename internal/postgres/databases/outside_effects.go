@@ -26,7 +26,7 @@ func ReadOutside(ctx context.Context, conn, cron *pgx.Conn) ([]Outside, error) {
 		{"subscription", "stays with the database that is set aside; a backup's come back disabled and detached",
 			`SELECT subname::text FROM pg_catalog.pg_subscription
 			WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1`},
-		{"publication", "its subscribers' slots don't go over to the incoming database",
+		{"publication", "its subscribers' slots do not move to the incoming database",
 			`SELECT pubname::text FROM pg_catalog.pg_publication ORDER BY 1`},
 		{"foreign server", "the incoming database may reach it, too",
 			`SELECT srvname::text FROM pg_catalog.pg_foreign_server ORDER BY 1`},

@@ -15,7 +15,7 @@ type Power struct {
 }
 
 // Refuse returns an error of KindUnreachable where the role may not make or rename
-// databases, or is no member of the owner.
+// databases, or is not a member of the owner.
 func (p Power) Refuse() error {
 	switch {
 	case !p.Creates:

@@ -236,7 +236,7 @@ func commentSQL(database, comment string) string {
 
 // Nameless returns the databases whose names begin with a prefix and that are as
 // CreateDatabase leaves them: closed, without a comment, and with nothing in them
-// but what template0 has. Nobody can have looked into one, ourselves included.
+// but what template0 has. No session can have read one, not even ours.
 // Those of other roles than superusers, the role that asks and the owners given
 // are left out: who made them may have bound something to them.
 func Nameless(ctx context.Context, conn *pgx.Conn, prefix string, owners []string) ([]string, error) {

@@ -154,7 +154,7 @@ func swapOnce(ctx context.Context, o SwapOptions) (outage time.Duration, denied 
 		if err := commitUnknown(look, o, postgres.PID(conn), err); err != nil {
 			return 0, false, err
 		}
-		o.Logger.Warn("the answer to the swap's commit was lost; a look at the server says that it took place")
+		o.Logger.Warn("the answer to the swap's commit was lost; the server says that it took place")
 	}
 	failpoint.Hit(ctx, "swap-committed")
 	return o.Now().Sub(began), false, nil

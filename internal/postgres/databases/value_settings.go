@@ -25,7 +25,7 @@ func ValueSettings() []string {
 
 // ReadValueSettings reads ValueSettings as a session with this database has them
 // before it sets anything itself. One that the connection's own role has set for
-// its sessions is left out: that is nobody else's.
+// its sessions is left out: it belongs to that session alone.
 func ReadValueSettings(ctx context.Context, conn *pgx.Conn) ([]pgmedic.Setting, error) {
 	settings, err := postgres.Collect[pgmedic.Setting](ctx, conn, `
 SELECT '' AS role, s.name, s.reset_val AS value FROM pg_catalog.pg_settings AS s

@@ -469,7 +469,7 @@ func inventoryQueries() []inventoryQuery {
 		{"foreign-data wrapper", "pg_foreign_data_wrapper"}, {"foreign server", "pg_foreign_server"},
 	} {
 		where := userObject(c.catalog, "o")
-		if c.catalog == "pg_operator" { // one that another names and nobody defined is in no dump
+		if c.catalog == "pg_operator" { // one that another names and that was never defined is in no dump
 			where += " AND o.oprcode <> 0"
 		}
 		queries = append(queries, inventoryQuery{c.kind, 0, `SELECT ` + identify(c.catalog, "o") + `, ''

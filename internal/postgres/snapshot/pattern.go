@@ -32,7 +32,7 @@ func (p Patterns) Empty() bool {
 	return len(p.Tables)+len(p.Schemas)+len(p.ExcludeTables)+len(p.ExcludeSchemas)+len(p.ExcludeTableData) == 0
 }
 
-// Check refuses with a KindUsage error what is no pattern, whatever the
+// Check refuses with a KindUsage error what is not a pattern, whatever the
 // database holds.
 func (p Patterns) Check() error {
 	for _, kind := range p.kinds() {

@@ -178,23 +178,13 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o Options) (*Snapshot, err
 			_ = postgres.ExecSimple(ctx, conn, "ROLLBACK") // it has failed already
 			err = cmp.Or(refuseUnreadable(ctx, conn, before), err)
 		}
-		if err != nil {
+		if err != nil || gone {
 			return nil, err
 		}
-		if gone {
-			return nil, nil
-		}
 	}
-	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_export_snapshot(), clock_timestamp(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
-		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, ''),
-	-- The name of a file of WAL begins with its timeline, in eight hex digits.
-	CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
-		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END`).
-		Scan(&s.ID, &s.TakenAt, &s.LSN, &s.Timeline)
-	if err != nil {
-		return nil, postgres.Wrap(err, "export the snapshot")
+	if err := s.export(ctx); err != nil {
+		return nil, err
 	}
-	s.TakenAt = s.TakenAt.UTC()
 	after, leftOut, err := listTables(ctx, conn, o.Patterns)
 	if err != nil {
 		return nil, err
@@ -205,15 +195,40 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o Options) (*Snapshot, err
 	if err := refuseUnreadable(ctx, conn, after); err != nil {
 		return nil, err
 	}
+	if err := s.record(ctx, before, after, leftOut); err != nil {
+		return nil, err
+	}
+	keep = true
+	return s, nil
+}
+
+// export exports the snapshot, and notes the moment and the place in the WAL.
+func (s *Snapshot) export(ctx context.Context) error {
+	err := s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_export_snapshot(), clock_timestamp(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
+		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, ''),
+	-- The name of a file of WAL begins with its timeline, in eight hex digits.
+	CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
+		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END`).
+		Scan(&s.ID, &s.TakenAt, &s.LSN, &s.Timeline)
+	if err != nil {
+		return postgres.Wrap(err, "export the snapshot")
+	}
+	s.TakenAt = s.TakenAt.UTC()
+	return nil
+}
+
+// record notes the tables that the snapshot has, and those that were listed before it was
+// taken.
+func (s *Snapshot) record(ctx context.Context, before, after []snapshotTable, leftOut LeftOut) error {
 	var oids []uint32
 	for _, t := range after {
 		if t.Kind == "r" {
 			oids = append(oids, t.OID)
 		}
 	}
-	sizes, err := readSizes(ctx, conn, oids, s.Locked)
+	sizes, err := readSizes(ctx, s.conn, oids, s.Locked)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.sizes = sizes
 	s.Tables, s.filenodes, s.names = rowTables(after, sizes, leftOut), make(map[uint32]uint32, len(before)), make(map[uint32]string, len(before))
@@ -221,8 +236,7 @@ func trySnapshot(ctx context.Context, conn *pgx.Conn, o Options) (*Snapshot, err
 	for _, t := range before {
 		s.filenodes[t.OID], s.names[t.OID] = t.Filenode, sqltext.QuoteQualified(t.Schema, t.Name)
 	}
-	keep = true
-	return s, nil
+	return nil
 }
 
 func readSizes(ctx context.Context, conn *pgx.Conn, oids []uint32, locked bool) (map[uint32]tableSize, error) {

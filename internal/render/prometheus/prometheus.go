@@ -155,7 +155,7 @@ func newFamily(m Metric) *family {
 	return &family{Metric: m, names: append([]string{"server", "database"}, m.Labels...), at: map[string]int{}}
 }
 
-// put returns what takes the series of one database. What is no number is not
+// put returns what takes the series of one database. What is not a number is not
 // known. Objects that can't be told apart by their labels, such as standbys of
 // one name or names in no encoding, are one series: a counter's sum, else the
 // largest.

@@ -57,7 +57,7 @@ const (
 	poll         = 50 * time.Millisecond
 )
 
-// Start has PostgreSQL recover the cluster where nobody can connect to it, compares how far
+// Start has PostgreSQL recover the cluster where no client can connect to it, compares how far
 // it got with the plan, and only then starts it as it is configured. A recovery that ended
 // elsewhere is a pgmedic.KindIntegrity error: the server is stopped then. It waits as long
 // as the recovery takes.
@@ -139,7 +139,7 @@ func (o StartOptions) privateFolder() (dir string, err error) {
 	return dir, nil
 }
 
-// privately are the arguments with which nobody can connect, and the log says in English
+// privately are the arguments with which no client can connect, and the log says in English
 // how far it got.
 func (o StartOptions) privately(private string) ([]string, error) {
 	args := []string{"-p", "5432", "-c", o.dataDirectory()}

@@ -72,7 +72,7 @@ func (r *rescue) place(ctx context.Context) error {
 func rescueLocked(backup, database string, holder *databases.LockHolder) error {
 	what, hint := fmt.Sprintf("another rescue from backup %s works in database %q", backup, database), "run the command again"
 	if holder != nil {
-		what, hint = what+": "+holder.String(), "wait for it to end; if it is no run that you know, end it: "+holder.End()
+		what, hint = what+": "+holder.String(), "wait for it to end; if you do not know that run, end it: "+holder.End()
 	}
 	return pgmedic.Errorf(pgmedic.KindConflict, hint, "%s", what)
 }

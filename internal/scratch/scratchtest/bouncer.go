@@ -64,7 +64,7 @@ func Bouncer(tb testing.TB, server *scratch.Server, o BouncerOptions) (dsn func(
 	return nil
 }
 
-// freePort returns a port that nobody listened on just now.
+// freePort returns a port that nothing listened on just now.
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -85,38 +85,8 @@ func tryBouncer(tb testing.TB, program string, server *scratch.Server, o Bouncer
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	config, log := filepath.Join(dir, "pgbouncer.ini"), filepath.Join(dir, "log")
-	text := fmt.Sprintf(`[databases]
-%s = host=127.0.0.1 port=%d user=%s password=%s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = %s
-default_pool_size = %d
-max_client_conn = 200
-logfile = %s
-%s
-`, cmp.Or(o.Database, "*"), server.Port(), o.User, o.Password, port, o.Mode, o.PoolSize, log, strings.Join(o.Settings, "\n"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	cmd := exec.Command(program, "-q", config)
-	if os.Geteuid() == 0 { // which it refuses to be
-		account, err := user.Lookup("nobody")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		uid, _ := strconv.ParseUint(account.Uid, 10, 32)
-		gid, _ := strconv.ParseUint(account.Gid, 10, 32)
-		for _, path := range []string{dir, config} {
-			if err := os.Chown(path, int(uid), int(gid)); err != nil {
-				tb.Fatal(err)
-			}
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
+	log := filepath.Join(dir, "log")
+	cmd := bouncerCommand(tb, program, dir, bouncerConfig(server, o, port, log))
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -153,6 +123,49 @@ logfile = %s
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// bouncerConfig returns the configuration of a PgBouncer at a port.
+func bouncerConfig(server *scratch.Server, o BouncerOptions, port int, log string) string {
+	return fmt.Sprintf(`[databases]
+%s = host=127.0.0.1 port=%d user=%s password=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = %s
+default_pool_size = %d
+max_client_conn = 200
+logfile = %s
+%s
+`, cmp.Or(o.Database, "*"), server.Port(), o.User, o.Password, port, o.Mode, o.PoolSize, log, strings.Join(o.Settings, "\n"))
+}
+
+// bouncerCommand returns what runs PgBouncer with a configuration, in a folder, as a user
+// that is not root.
+func bouncerCommand(tb testing.TB, program, dir, text string) *exec.Cmd {
+	tb.Helper()
+	config := filepath.Join(dir, "pgbouncer.ini")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(program, "-q", config)
+	if os.Geteuid() == 0 { // which it refuses to be
+		account, err := user.Lookup("nobody")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		uid, _ := strconv.ParseUint(account.Uid, 10, 32)
+		gid, _ := strconv.ParseUint(account.Gid, 10, 32)
+		for _, path := range []string{dir, config} {
+			if err := os.Chown(path, int(uid), int(gid)); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	return cmd
 }
 
 // bouncerProgram finds PgBouncer, or skips the test where only Debian has so new a one.

@@ -78,7 +78,7 @@ type Options struct {
 //
 // Put sends a small object in one request, and a larger one in blocks, which become an
 // object by one last request; both refuse to replace what is there. Blocks of an upload
-// that failed are no object, and Azure drops them after a week. Objects have a random
+// that failed do not make an object, and Azure drops them after a week. Objects have a random
 // word as metadata (pgmedicput), by which a Put knows its own where an answer was lost.
 //
 // Names that Azure would change are escaped: a segment that ends in a dot is followed by

@@ -73,7 +73,7 @@ type Options struct {
 //
 // Put sends a small object in one request, and a larger one in a resumable upload, part
 // after part; both refuse to replace what is there, and Google compares the sum of all
-// bytes before it makes the object. An upload that failed is no object; Google drops it
+// bytes before it makes the object. An upload that failed is not an object; Google drops it
 // after a week. Objects have a random word as metadata (pgmedic-put), by which a Put
 // knows its own where an answer was lost.
 func New(o Options) (*remote.Locking, error) {
@@ -205,7 +205,7 @@ func (o *Options) credentials(transport http.RoundTripper, scope string) (*googl
 	return found, nil
 }
 
-// checkKey refuses what is no private key.
+// checkKey refuses what is not a private key.
 func checkKey(text string) error {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {

@@ -45,7 +45,7 @@ func insertion(kind string) url.Values {
 	return url.Values{"uploadType": {kind}, "ifGenerationMatch": {"0"}, "fields": {objectFields}}
 }
 
-// described is what Google is told of an object that is to be made.
+// described returns the metadata that Google receives for a new object.
 func (s *service) described(name, owner string, l store.Lock) object {
 	return object{
 		Name: name, Metadata: map[string]string{ownerMeta: owner}, ContentType: contentType, StorageClass: s.o.StorageClass,

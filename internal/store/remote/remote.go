@@ -117,7 +117,7 @@ type Options struct {
 	MaxAttempts int
 	// Client is closed with the store.
 	Client *http.Client
-	// Notices and Logger are told of what takes long, and of details.
+	// Notices receives what takes long, Logger the details.
 	Notices *store.Notices
 	Logger  *slog.Logger
 }

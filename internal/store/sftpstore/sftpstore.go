@@ -62,7 +62,7 @@ type Options struct {
 	// Connections is how many connections are opened at most. Each is opened when there is
 	// no idle one. Zero is DefaultConnections.
 	Connections int
-	// Logger is told of what is odd but no error. Zero means nobody is.
+	// Logger receives warnings about oddities that are not errors; nil discards them.
 	Logger *slog.Logger
 
 	// askEvery and answerWithin say when a connection counts as lost on which nothing
