@@ -125,7 +125,7 @@ func TestFetchRefused(t *testing.T) {
 	full := options(t, c, all["parallel"])
 	full.FreeBytes = func(context.Context, string) (int64, error) { return 10, nil }
 	_, err = fetch.Run(t.Context(), full)
-	fixture.WantKind(t, err, pgmedic.KindFailed, "MB free")
+	fixture.WantKind(t, err, pgmedic.KindFailed, "has 10 bytes free, and what is fetched takes ")
 
 	odd := options(t, c, all["parallel"])
 	odd.Only = "rows"

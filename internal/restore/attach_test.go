@@ -63,21 +63,17 @@ func TestAttachesAlone(t *testing.T) {
 	}
 	var order, sessions []string
 	for line := range strings.Lines(log[len(before):]) {
-		step := ""
 		switch {
-		case strings.Contains(line, "ATTACH PARTITION public.pk") && strings.Contains(line, "ALTER INDEX"):
-			step = "attach"
+		case strings.Contains(line, "ALTER INDEX") && strings.Contains(line, "ATTACH PARTITION public.pk"):
+			order = append(order, "attach")
 			sessions = append(sessions, strings.Fields(line)[1])
 		case strings.Contains(line, "ADD CONSTRAINT") && strings.Contains(line, "FOREIGN KEY"):
-			step = "foreign key"
+			order = append(order, "foreign key")
 		case strings.Contains(line, "CREATE TRIGGER"):
-			step = "trigger"
+			order = append(order, "trigger")
 		case strings.Contains(line, "COMMENT ON CONSTRAINT fk_a_fkey"):
-			step = "comment"
-		default:
-			continue
+			order = append(order, "comment")
 		}
-		order = append(order, step)
 	}
 	want := []string{"attach", "attach", "attach", "attach", "attach", "foreign key", "comment", "trigger"}
 	if !slices.Equal(order, want) {

@@ -34,19 +34,33 @@ func NewNotices(log *slog.Logger, name string) *Notices {
 	return &Notices{log: log, name: name}
 }
 
-// Tell logs a warning, if none was logged within the last ten seconds.
-func (n *Notices) Tell(message string, args ...any) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if now := time.Now(); n.told.IsZero() || now.Sub(n.told) >= betweenNotices {
-		n.told = now
-		n.log.Warn(message, append([]any{"store", n.name}, args...)...)
+// Retrying warns that a request failed and is tried again, if no warning was logged within
+// the last ten seconds. Args are attributes of the record.
+func (n *Notices) Retrying(args ...any) {
+	if n.due() {
+		n.log.Warn("a request to the store failed; trying again", append([]any{"store", n.name}, args...)...)
 	}
 }
 
 // Watch has it said that something takes long, unless stop is called within two seconds.
 func (n *Notices) Watch(what string) (stop func() bool) {
-	return time.AfterFunc(patience, func() { n.Tell("the store does not answer; waiting for it", "for", what) }).Stop
+	return time.AfterFunc(patience, func() {
+		if n.due() {
+			n.log.Warn("the store does not answer; waiting for it", "store", n.name, "for", what)
+		}
+	}).Stop
+}
+
+// due reports whether a warning may be logged now, which counts as one.
+func (n *Notices) due() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if !n.told.IsZero() && now.Sub(n.told) < betweenNotices {
+		return false
+	}
+	n.told = now
+	return true
 }
 
 // Transport returns one that gives up on connections that stall: on one that takes or

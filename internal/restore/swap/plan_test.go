@@ -93,7 +93,7 @@ func TestReplaceRefusesFullDisk(t *testing.T) {
 	free := o.Backup.Database.SizeBytes - 1
 	o.FreeBytes = func(_ context.Context, dir string) (int64, error) { asked = dir; return free, nil }
 	_, err := swap.Replace(t.Context(), o)
-	fixture.WantKind(t, err, pgmedic.KindFailed, "MB free in "+server.DataDir())
+	fixture.WantKind(t, err, pgmedic.KindFailed, "MiB free in "+server.DataDir())
 	if !strings.Contains(pgmedic.HintOf(err), "--skip-disk-check") || asked != server.DataDir() {
 		t.Errorf("asked for %s, hint %q", asked, pgmedic.HintOf(err))
 	}

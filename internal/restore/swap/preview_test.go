@@ -30,7 +30,7 @@ func TestForeseeAsReplace(t *testing.T) {
 	}{
 		"a full disk": {func(_ *testing.T, o *swap.Options) {
 			o.FreeBytes = func(context.Context, string) (int64, error) { return 1, nil }
-		}, pgmedic.KindFailed, "MB free in"},
+		}, pgmedic.KindFailed, "has 1 byte free in"},
 		"a template": {func(t *testing.T, o *swap.Options) {
 			fixture.Exec(t, admin, "ALTER DATABASE "+o.Live+" IS_TEMPLATE true")
 			t.Cleanup(func() { fixture.Exec(t, admin, "ALTER DATABASE "+o.Live+" IS_TEMPLATE false") })

@@ -195,7 +195,7 @@ func (s *Store) try(ctx context.Context, what string, request func(context.Conte
 		if !f.Again || n+1 >= s.o.MaxAttempts {
 			return err
 		}
-		s.o.Notices.Tell("a request to the store failed; trying again", "request", what, "attempt", n+1, "of", s.o.MaxAttempts, "error", f.Text)
+		s.o.Notices.Retrying("request", what, "attempt", n+1, "of", s.o.MaxAttempts, "error", f.Text)
 		if !store.Pause(ctx, n) {
 			return err
 		}

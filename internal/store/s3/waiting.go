@@ -20,7 +20,7 @@ type retryer struct {
 func (r retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
 	delay, delayErr := r.RetryerV2.RetryDelay(attempt, err)
 	if delayErr == nil {
-		r.waiting.Tell("a request to the store failed; trying again", "attempt", attempt, "of", r.MaxAttempts(), "error", summary(err))
+		r.waiting.Retrying("attempt", attempt, "of", r.MaxAttempts(), "error", summary(err))
 	}
 	return delay, delayErr
 }
