@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/notify"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // receiver is a webhook and a dead man's switch.
@@ -448,7 +449,7 @@ func TestNotifyInterrupted(t *testing.T) {
 	conn := <-reached
 	defer conn.Close()
 	close(r.hold)
-	eventually(t, time.Minute, "the ping of the start is in", func() bool {
+	testkit.Eventually(t, time.Minute, "the ping of the start is in", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return len(r.pings) > 0
