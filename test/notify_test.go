@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/notify"
+	"github.com/pgmedic/pgmedic/internal/schematest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -53,6 +54,9 @@ func newReceiver(t *testing.T) *receiver {
 		var e notify.Event
 		if r.status == http.StatusOK && json.Unmarshal(body, &e) == nil {
 			r.events = append(r.events, e)
+			if e.Type == notify.EventType {
+				schematest.Check(t, "event.schema.json", body)
+			}
 		}
 	}))
 	t.Cleanup(r.Close)

@@ -168,6 +168,7 @@ func (c *child) wait(patience time.Duration) result {
 	if problem := badOutput(r); problem != "" {
 		t.Errorf("pgmedic %s: %s\n%s%s", strings.Join(c.args, " "), problem, r.stdout, r.stderr)
 	}
+	r.wantSchemas(t, c.args)
 	return r
 }
 
