@@ -2,11 +2,15 @@ package test
 
 import (
 	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic/internal/schematest"
 )
@@ -82,6 +86,54 @@ func TestSchemas(t *testing.T) {
 	}
 	for _, record := range records {
 		schematest.Check(t, "audit-record.schema.json", record)
+	}
+}
+
+// TestSchemasOfObjects checks what is stored beside a manifest, in a backup that everybody
+// can read.
+func TestSchemasOfObjects(t *testing.T) {
+	b := newBench(t, append(patients("50"), "CREATE SEQUENCE numbers", "SELECT lo_from_bytea(4711, 'an image')",
+		"ALTER TABLE patients ADD twice int GENERATED ALWAYS AS (2 * id) STORED")...)
+	for _, method := range []string{"plain", "parallel"} {
+		id := strings.TrimSpace(b.ok("backup", "-q", "--method", method, "--compression", "gzip"))
+		for _, name := range []string{"inventory", "sums"} {
+			r, err := gzip.NewReader(bytes.NewReader(readFile(t, filepath.Join(b.folder(id), name+".json.gz"))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			schematest.Check(t, name+".schema.json", text)
+		}
+	}
+}
+
+// TestSchemasOfClusters checks what is stored and listed of a cluster: a base backup, and an
+// epoch of its WAL.
+func TestSchemasOfClusters(t *testing.T) {
+	b := newWALBench(t, 0)
+	stream := b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
+	b.wantStreaming()
+	id := strings.TrimSpace(b.ok("backup", "--method", "physical", "-q"))
+	b.sql("INSERT INTO ledger VALUES (1, 'x')")
+	b.wantStored()
+	stream.signal(syscall.SIGTERM)
+	if r := stream.wait(time.Minute); r.code != 0 {
+		t.Fatalf("stopped: exit code %d, %s", r.code, r.stderr)
+	}
+	for file, object := range map[string]string{"manifest.schema.json": id + "/manifest.json", "epoch.schema.json": "/epoch.json"} {
+		stored := slices.DeleteFunc(storedFiles(t, b.store, object), func(name string) bool { return !strings.HasSuffix(name, ".json") })
+		if len(stored) != 1 {
+			t.Fatalf("%s: %q", file, stored)
+		}
+		schematest.Check(t, file, readFile(t, stored[0]))
+	}
+	listed := b.ok("list", "--json")
+	schematest.Check(t, "list.schema.json", []byte(listed))
+	if !strings.Contains(listed, `"commit_times"`) || !strings.Contains(listed, `"until"`) {
+		t.Errorf("nothing is recoverable: %s", listed)
 	}
 }
 

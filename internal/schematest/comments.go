@@ -162,7 +162,6 @@ func (c *comments) constants(typ reflect.Type) []string {
 
 var (
 	identifier = regexp.MustCompile(`\b[A-Z]\w*\b`)
-	nothing    = regexp.MustCompile(`\bnil\b`)
 	isOrAre    = regexp.MustCompile(`^(is|are) `)
 )
 
@@ -171,11 +170,10 @@ func word(name string) *regexp.Regexp { return regexp.MustCompile(`\b` + name + 
 // sentence is a comment for a reader of JSON: in one line, with the names of JSON.
 func sentence(text string, typ reflect.Type) string {
 	text = strings.Join(strings.Fields(text), " ")
-	text = identifier.ReplaceAllStringFunc(text, func(name string) string {
+	return identifier.ReplaceAllStringFunc(text, func(name string) string {
 		if inJSON := jsonName(typ, name); inJSON != "" {
 			return "`" + inJSON + "`"
 		}
 		return name
 	})
-	return nothing.ReplaceAllString(text, "absent")
 }

@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/archive"
 	"github.com/pgmedic/pgmedic/internal/audit"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/digest"
 	"github.com/pgmedic/pgmedic/internal/notify"
+	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/render"
 	"github.com/pgmedic/pgmedic/internal/schematest"
 )
@@ -32,6 +35,18 @@ func TestSchemas(t *testing.T) {
 		{
 			File: "report.schema.json", Title: "pgmedic report", Type: reflect.TypeFor[render.Report](), Written: true,
 			Description: "The output of pgmedic report --format json." + later,
+		},
+		{
+			File: "inventory.schema.json", Title: "pgmedic inventory", Type: reflect.TypeFor[snapshot.Inventory](),
+			Description: "inventory.json of a backup: the objects of the database, each with a hash of its definition." + later + " See docs/format.md.",
+		},
+		{
+			File: "sums.schema.json", Title: "pgmedic sums", Type: reflect.TypeFor[digest.Database](),
+			Description: "sums.json of a backup: the sums by which a restored copy is compared value by value." + later + " See docs/format.md.",
+		},
+		{
+			File: "epoch.schema.json", Title: "pgmedic epoch", Type: reflect.TypeFor[archive.EpochInfo](),
+			Description: "epoch.json of an epoch of stored WAL." + later + " See docs/format.md.",
 		},
 		{
 			File: "hold.schema.json", Title: "pgmedic hold", Type: reflect.TypeFor[catalog.Hold](),

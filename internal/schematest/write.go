@@ -58,9 +58,18 @@ func Hold(t *testing.T, s Schema, update bool) {
 }
 
 var (
-	zero   = regexp.MustCompile(`\b([Zz]ero|or empty)\b`)
-	absent = map[string]string{"Zero": "Absent", "zero": "absent", "or empty": "or absent"}
+	null   = regexp.MustCompile(`\bnil\b`)
+	zero   = regexp.MustCompile(`\b([Zz]ero|nil|or empty)\b`)
+	absent = map[string]string{"Zero": "Absent", "zero": "absent", "nil": "absent", "or empty": "or absent"}
 )
+
+// inJSON says of a value in JSON what a comment says of it in Go.
+func inJSON(text string, optional bool) string {
+	if !optional {
+		return null.ReplaceAllString(text, "null")
+	}
+	return zero.ReplaceAllStringFunc(text, func(was string) string { return absent[was] })
+}
 
 // object is JSON whose keys keep their order.
 type object []member
@@ -143,9 +152,7 @@ func (w *writer) structure(typ reflect.Type, old map[string]any) object {
 				}
 			}
 			if text := w.comments.field(owner, field.Name); text != "" {
-				if optional { // what is not there in JSON is zero in Go
-					text = zero.ReplaceAllStringFunc(text, func(was string) string { return absent[was] })
-				}
+				text = inJSON(text, optional)
 				described = append(described, member{"description", text})
 			}
 		}
