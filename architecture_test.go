@@ -211,6 +211,7 @@ var allowedImports = map[string][]string{
 	"internal/store/azuretest":       {"internal/store/azure", "internal/testkit"},
 	"internal/store/gcstest":         {"internal/store/gcs", "internal/testkit"},
 	"internal/testkit":               {},
+	"internal/schematest":            {"internal/testkit"},
 	"internal/render/rendertest":     {".", "internal/render", "internal/monitor/reading", "internal/monitor/judge"},
 }
 

@@ -100,7 +100,7 @@ func TestSQLNames(t *testing.T) {
 		folder := strings.SplitN(name, "/", 2)[0]
 		if entry.IsDir() {
 			if name != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata") ||
-				slices.Contains([]string{"pool", "examples", "test", "bench"}, folder) || strings.HasSuffix(name, "test") {
+				slices.Contains([]string{"pool", "examples", "test", "bench"}, folder) || forTests(name) {
 				return fs.SkipDir
 			}
 			return nil

@@ -5,7 +5,6 @@
 package bench
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,10 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // run is one measured process.
@@ -62,11 +60,8 @@ func measure(b *testing.B, dsn string, env []string, name string, args ...string
 // /proc, in which a clock tick is 10 ms.
 func serverTime(b *testing.B, dsn string) time.Duration {
 	b.Helper()
-	conn, err := pgx.Connect(b.Context(), dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
+	conn := testkit.Dial(b, dsn)
+	defer testkit.End(conn)
 	parent := int(ticks(b, int(conn.PgConn().PID()))[1])
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
 	if err != nil {
@@ -162,11 +157,8 @@ func clinic(b *testing.B) (dsn, binDir string) {
 		b.Fatal(err)
 	}
 	dsn = scratchtest.Database(b, server)
-	conn, err := pgx.Connect(b.Context(), dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
+	conn := testkit.Dial(b, dsn)
+	defer testkit.End(conn)
 	sql := fmt.Sprintf("SET clinic.patients = '%d';\n%s", patients, script)
 	if _, err := conn.PgConn().Exec(b.Context(), sql).ReadAll(); err != nil {
 		b.Fatal(err)

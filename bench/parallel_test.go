@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"context"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,10 +11,10 @@ import (
 	"testing"
 
 	"filippo.io/age"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // mixed is a database of text, jsonb and numbers, in which one table is most of
@@ -67,11 +66,8 @@ func filled(b *testing.B, script string) (server *scratch.Server, dsn string) {
 		mib = text
 	}
 	dsn = scratchtest.Database(b, server)
-	conn, err := pgx.Connect(b.Context(), dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
+	conn := testkit.Dial(b, dsn)
+	defer testkit.End(conn)
 	if _, err := conn.Exec(b.Context(), "SET bench.mib = '"+mib+"'"); err != nil {
 		b.Fatal(err)
 	}

@@ -1,13 +1,13 @@
 package bench
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"filippo.io/age"
-	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // withKeys is mixed with the foreign keys that a restore has to check.
@@ -127,11 +127,8 @@ func BenchmarkRescue(b *testing.B) {
 // is not measured, if a name is given.
 func recreate(b *testing.B, dsn, name string) {
 	b.Helper()
-	conn, err := pgx.Connect(b.Context(), dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
+	conn := testkit.Dial(b, dsn)
+	defer testkit.End(conn)
 	statements := []string{"DROP DATABASE IF EXISTS bench_copy", `DO $$ DECLARE s text; BEGIN
 		FOR s IN SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pgmedic\_rescue\_%' LOOP EXECUTE format('DROP SCHEMA %I CASCADE', s); END LOOP; END $$`}
 	if name != "" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/alert"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestWatchReportsChanges: a watch of a real server prints and sends what fires and what is
@@ -39,7 +40,7 @@ func TestWatchReportsChanges(t *testing.T) {
 	watch := func(until func(c *child) bool) result {
 		t.Helper()
 		c := b.start("report", "--watch", "5s", "--watch-state", path, "--no-history", "--section", "tables", "--notify")
-		eventually(t, time.Minute, "what the watch is to see", func() bool { return until(c) })
+		testkit.Eventually(t, time.Minute, "what the watch is to see", func() bool { return until(c) })
 		c.signal(syscall.SIGINT)
 		r := c.wait(time.Minute)
 		if r.code != 0 {

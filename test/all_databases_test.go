@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -22,7 +23,7 @@ func TestAllDatabases(t *testing.T) {
 		"ALTER DATABASE closed ALLOW_CONNECTIONS false", "CREATE DATABASE pattern IS_TEMPLATE true",
 		"CREATE ROLE dumper LOGIN PASSWORD '"+password+"' IN ROLE pg_read_all_data")
 	fixture.Exec(t, own.DSN("clinic"), "CREATE TABLE patients AS SELECT generate_series(1, 10) AS id")
-	if err := databases.SetStory(t.Context(), fixture.Connect(t, dsn), "loading",
+	if err := databases.SetStory(t.Context(), testkit.Connect(t, dsn), "loading",
 		pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Of: "clinic", By: "restore"}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestAuditKilled kills a restore with SIGKILL between its intent and its outcome: the
@@ -18,11 +18,7 @@ func TestAuditKilled(t *testing.T) {
 	b := newBench(t, "CREATE TABLE patients AS SELECT generate_series(1, 30) AS id")
 	b.ok("backup", "-q")
 	// The safety backup waits for this lock until it is killed.
-	conn, err := pgx.Connect(t.Context(), server.DSN(b.database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	conn := testkit.Connect(t, server.DSN(b.database))
 	for _, statement := range []string{"BEGIN", "LOCK TABLE patients IN ACCESS EXCLUSIVE MODE"} {
 		if _, err := conn.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -30,7 +26,7 @@ func TestAuditKilled(t *testing.T) {
 	}
 	log := filepath.Join(b.tmp, ".local", "state", "pgmedic", "audit.jsonl")
 	c := b.start("restore", "latest", "--swap", "--yes")
-	eventually(t, time.Minute, "the intent is in the log", func() bool {
+	testkit.Eventually(t, time.Minute, "the intent is in the log", func() bool {
 		text, err := os.ReadFile(log)
 		return err == nil && strings.Contains(string(text), `"outcome":"intended"`)
 	})

@@ -13,6 +13,7 @@ import (
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -56,7 +57,7 @@ func (w *wire) after(bytes int64, c *child) {
 	w.t.Helper()
 	from := w.meter.Passed()
 	ended := false
-	eventually(w.t, time.Minute, "the program is midway", func() bool {
+	testkit.Eventually(w.t, time.Minute, "the program is midway", func() bool {
 		select {
 		case <-c.done:
 			ended = true
@@ -287,7 +288,7 @@ func (c *chaos) judge(j job, f fault, r result, before state) {
 		return
 	}
 	// The server may take a moment to let the locks of the dead go.
-	eventually(c.t, time.Minute, "the next run has the lock", func() bool {
+	testkit.Eventually(c.t, time.Minute, "the next run has the lock", func() bool {
 		r = c.run(args...)
 		return r.code != 14
 	})
@@ -302,7 +303,7 @@ func (c *chaos) swapMends(before state) {
 	c.t.Helper()
 	c.watch.swapping.Store(true)
 	var r result
-	eventually(c.t, time.Minute, "restore --resume has the lock", func() bool {
+	testkit.Eventually(c.t, time.Minute, "restore --resume has the lock", func() bool {
 		r = c.run("restore", "--resume", "--yes")
 		return r.code != 14
 	})

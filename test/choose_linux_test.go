@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // terminal is the program at a terminal of its own, with a person who types.
@@ -83,13 +86,14 @@ func (term *terminal) modes() *unix.Termios {
 // changes on a screen is written to it.
 func (term *terminal) sees(text string) {
 	term.t.Helper()
-	limit := time.Now().Add(30 * time.Second)
-	for !strings.Contains(term.screen.String()[term.since:], text) {
-		if time.Now().After(limit) {
-			term.t.Fatalf("the terminal never shows %q:\n%q", text, term.screen.String())
+	defer func() {
+		if term.t.Failed() {
+			term.t.Logf("the terminal shows:\n%q", term.screen.String())
 		}
-		time.Sleep(5 * time.Millisecond) // between two looks
-	}
+	}()
+	testkit.Eventually(term.t, 30*time.Second, fmt.Sprintf("the terminal shows %q", text), func() bool {
+		return strings.Contains(term.screen.String()[term.since:], text)
+	})
 }
 
 func (term *terminal) types(keys string) {
@@ -116,8 +120,8 @@ func (term *terminal) ends(code int) string {
 	if _, err := term.slave.WriteString(end); err != nil {
 		term.t.Fatal(err)
 	}
-	eventually(term.t, time.Minute, "all that it wrote is read", func() bool { return strings.HasSuffix(term.screen.String(), end) })
-	eventually(term.t, time.Minute, "the terminal, its screen and its cursor are given back", func() bool {
+	testkit.Eventually(term.t, time.Minute, "all that it wrote is read", func() bool { return strings.HasSuffix(term.screen.String(), end) })
+	testkit.Eventually(term.t, time.Minute, "the terminal, its screen and its cursor are given back", func() bool {
 		shown := term.screen.String()
 		return *term.modes() == *term.before && strings.Count(shown, "\x1b[?1049h") == strings.Count(shown, "\x1b[?1049l") &&
 			strings.Count(shown, "\x1b[?25l") <= strings.Count(shown, "\x1b[?25h")

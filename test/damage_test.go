@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/schematest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -53,7 +54,9 @@ func (b *bench) folder(id string) string {
 func (b *bench) manifest(id string) *pgmedic.Backup {
 	b.t.Helper()
 	m := &pgmedic.Backup{}
-	if err := json.Unmarshal(readFile(b.t, filepath.Join(b.folder(id), "manifest.json")), m); err != nil {
+	text := readFile(b.t, filepath.Join(b.folder(id), "manifest.json"))
+	schematest.Check(b.t, "manifest.schema.json", text)
+	if err := json.Unmarshal(text, m); err != nil {
 		b.t.Fatal(err)
 	}
 	return m

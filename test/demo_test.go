@@ -91,7 +91,7 @@ func TestDemoKeep(t *testing.T) {
 	t.Parallel()
 	b := newcomer(t)
 	c := b.start("demo", "--keep")
-	eventually(t, time.Minute, "the server is kept", func() bool { return strings.Contains(c.stderr.String(), "until Ctrl-C") })
+	testkit.Eventually(t, time.Minute, "the server is kept", func() bool { return strings.Contains(c.stderr.String(), "until Ctrl-C") })
 	if runtime.GOOS == "linux" && !contains(b.processes(), "postgres") {
 		t.Error("no server runs")
 	}

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/archive"
 	"github.com/pgmedic/pgmedic/internal/pgdata"
@@ -393,11 +391,7 @@ func TestDrillMomentAfterFailover(t *testing.T) {
 	})
 	before := b.ask("SELECT clock_timestamp()::timestamptz(6)::text")
 	b.env = append(b.env, "DATABASE_URL="+standby.URL("postgres"))
-	var err error
-	if b.conn, err = pgx.Connect(t.Context(), standby.DSN("postgres")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.conn.Close(t.Context()) })
+	b.conn = testkit.Connect(t, standby.DSN("postgres"))
 	stream := b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
 	b.sql("SET synchronous_commit = on") // a standby of a test has it off
 	b.sql("INSERT INTO ledger SELECT g, repeat('z', 1000) FROM generate_series(3001, 5000) AS g")
@@ -454,7 +448,7 @@ func (b *walBench) interruptMoment(moment string) {
 	b.env = b.reader
 	drill := b.start("drill", "--scratch-dir", scratches, "--at", moment)
 	b.env = env
-	eventually(b.t, time.Minute, "the scratch is being filled", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the scratch is being filled", func() bool {
 		found, err := filepath.Glob(filepath.Join(scratches, "*", "wal", "*"))
 		return err == nil && len(found) > 0
 	})

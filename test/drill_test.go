@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // sleepy is a configuration whose drills wait for a minute at their end.
@@ -37,7 +39,7 @@ func TestDrillKilled(t *testing.T) {
 				return append(dirs, query(t, "postgres", `SELECT datname::text FROM pg_database
 					WHERE starts_with(datname::text, 'pgmedic_drill_') AND shobj_description(oid, 'pg_database') LIKE '%"drill"%'`)...)
 			}
-			eventually(t, time.Minute, "the drill has a copy", func() bool { return len(scratches()) > 0 })
+			testkit.Eventually(t, time.Minute, "the drill has a copy", func() bool { return len(scratches()) > 0 })
 			left := scratches()
 			c.signal(syscall.SIGKILL)
 			<-c.done
@@ -45,7 +47,7 @@ func TestDrillKilled(t *testing.T) {
 				t.Fatalf("a killed drill cleaned up: %q, then %q", left, now)
 			}
 			// The server may take a moment to let the lock of a dead client go.
-			eventually(t, time.Minute, "the next drill runs", func() bool {
+			testkit.Eventually(t, time.Minute, "the next drill runs", func() bool {
 				r := b.run(drill...)
 				if r.code != 0 && r.code != 14 {
 					t.Fatalf("exit code %d: %s", r.code, r.stderr)

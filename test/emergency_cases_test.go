@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -229,7 +230,7 @@ func (r *runbook) halfDone() {
 	r.live("DELETE FROM claims")
 	die := func() {
 		r.bash("PGMEDIC_FAILPOINT=kill:restore-ready "+binary+"-failpoint restore latest --swap --yes || exit 99", 99)
-		eventually(r.t, time.Minute, "its sessions have ended", func() bool {
+		testkit.Eventually(r.t, time.Minute, "its sessions have ended", func() bool {
 			return fixture.Query[int64](r.t, r.old.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgmedic'")[0] == 0
 		})
 		if got := r.databasesOf(r.old); !strings.Contains(got, "__restore_") {

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -202,14 +200,7 @@ func TestEmergencyServer(t *testing.T) {
 	t.Run("locks", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 		defer cancel()
-		connect := func() *pgx.Conn {
-			conn, err := pgx.Connect(ctx, own.DSN("postgres"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return conn
-		}
-		head, waiter := connect(), connect()
+		head, waiter := testkit.Connect(t, own.DSN("postgres")), testkit.Connect(t, own.DSN("postgres"))
 		if _, err := head.Exec(ctx, "BEGIN; LOCK TABLE t"); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +210,7 @@ func TestEmergencyServer(t *testing.T) {
 			waited <- err
 		}()
 		pid := strconv.Itoa(int(head.PgConn().PID()))
-		eventually(t, time.Minute, "one waits", func() bool {
+		testkit.Eventually(t, time.Minute, "one waits", func() bool {
 			return fixture.Query[int64](t, own.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE "+pid+" = ANY (pg_blocking_pids(pid))")[0] > 0
 		})
 		g := b.guide(15, "server-slow")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -19,15 +20,7 @@ func (r *runbook) session(statements ...string) *pgx.Conn {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, r.old.DSN("clinic"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		_ = conn.Close(ctx) // it may have been ended
-	})
+	conn := testkit.Connect(r.t, r.old.DSN("clinic"))
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			r.t.Fatal(err)
@@ -64,7 +57,7 @@ func (r *runbook) inactiveSlot() {
 	r.slots("other")
 	r.says(r.follow("slot-drop"), `\(0 rows\)`)
 	r.follow("slot-limit")
-	eventually(r.t, 30*time.Second, "the limit is in force", func() bool {
+	testkit.Eventually(r.t, 30*time.Second, "the limit is in force", func() bool {
 		return fixture.Query[string](r.t, r.old.DSN("postgres"), "SELECT current_setting('max_slot_wal_keep_size')")[0] == "20GB"
 	})
 }
@@ -86,7 +79,7 @@ func (r *runbook) slowServer() {
 		_, err := waiter.Exec(ctx, "UPDATE claims SET payer = 'later' WHERE id = 1")
 		waited <- err
 	}()
-	eventually(r.t, 30*time.Second, "one waits", func() bool {
+	testkit.Eventually(r.t, 30*time.Second, "one waits", func() bool {
 		return fixture.Query[int64](r.t, r.old.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE "+pid+" = ANY (pg_blocking_pids(pid))")[0] > 0
 	})
 	r.follow("slow-look")
@@ -122,7 +115,7 @@ func (r *runbook) failedFailover() {
 func (r *runbook) guideWAL() {
 	s := r.streaming()
 	moment := fixture.Query[string](r.t, s.server.DSN("clinic"), "SELECT (date_trunc('second', clock_timestamp()) + interval '2 seconds')::text")[0]
-	eventually(r.t, time.Minute, "the second before the accident is over", func() bool {
+	testkit.Eventually(r.t, time.Minute, "the second before the accident is over", func() bool {
 		return fixture.Query[bool](r.t, s.server.DSN("clinic"), "SELECT clock_timestamp() > '"+moment+"'::timestamptz")[0]
 	})
 	fixture.Exec(r.t, s.server.DSN("clinic"), "UPDATE claims SET payer = 'wrong'", "DELETE FROM claims WHERE id > 400")

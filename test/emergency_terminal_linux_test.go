@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestEmergencyAtTerminal asks what happened, shows step after step, and runs one only after
@@ -67,7 +69,7 @@ func TestEmergencyAtTerminal(t *testing.T) {
 	t.Run("all steps", func(t *testing.T) {
 		term := b.terminal(t, 100, 30, "emergency", "wal-full")
 		for last := false; !last; term.types("\n") {
-			eventually(t, 30*time.Second, "it waits after a step", func() bool {
+			testkit.Eventually(t, 30*time.Second, "it waits after a step", func() bool {
 				shown := term.screen.String()[term.since:]
 				last = strings.HasSuffix(shown, "Enter: end > ")
 				return last || strings.HasSuffix(shown, "q: leave > ")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -99,10 +100,10 @@ func (s *walScene) stored(server *scratch.Server) {
 	s.t.Helper()
 	end := fixture.Query[string](s.t, server.DSN("postgres"), "SELECT pg_current_wal_flush_lsn()::text")[0]
 	until := regexp.MustCompile(`stored until +([0-9A-F]+/[0-9A-F]+)`)
-	eventually(s.t, time.Minute, "the stream has stored WAL up to "+end, func() bool {
+	testkit.Eventually(s.t, time.Minute, "the stream has stored WAL up to "+end, func() bool {
 		return fixture.Query[bool](s.t, server.DSN("postgres"), "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = 'pgmedic wal' AND flush_lsn >= '"+end+"')")[0]
 	})
-	eventually(s.t, time.Minute, "WAL is stored up to "+end, func() bool {
+	testkit.Eventually(s.t, time.Minute, "WAL is stored up to "+end, func() bool {
 		m := until.FindStringSubmatch(s.bash("pgmedic wal status || true", 0))
 		return m != nil && fixture.Query[bool](s.t, server.DSN("postgres"), "SELECT '"+m[1]+"'::pg_lsn >= '"+end+"'::pg_lsn")[0]
 	})

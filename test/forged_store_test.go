@@ -495,7 +495,7 @@ func TestStoreGone(t *testing.T) {
 	for _, gone := range []string{b.store, b.folder(id)} {
 		back := b.keep()
 		c := b.start("restore", id, "--into", b.database+"_copy")
-		eventually(t, time.Minute, "a copy is made", func() bool { return len(databasesOf(t, b.database)) > 1 })
+		testkit.Eventually(t, time.Minute, "a copy is made", func() bool { return len(databasesOf(t, b.database)) > 1 })
 		if err := os.RemoveAll(gone); err != nil {
 			t.Fatal(err)
 		}

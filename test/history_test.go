@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/klauspost/compress/zstd"
 	_ "modernc.org/sqlite"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestHistoryHoldsNoLiterals plants secrets where statements show them, and
@@ -35,11 +35,7 @@ func TestHistoryHoldsNoLiterals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	idle, err := pgx.Connect(t.Context(), own.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = idle.Close(t.Context()) }()
+	idle := testkit.Connect(t, own.DSN("postgres"))
 	if _, err := idle.Exec(t.Context(), "BEGIN; UPDATE patients SET ssn = '"+secret+"'"); err != nil {
 		t.Fatal(err)
 	}

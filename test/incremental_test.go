@@ -138,7 +138,7 @@ func TestIncrementalKilled(t *testing.T) {
 		if r.code == 0 {
 			t.Fatalf("%s: it was not killed: %s%s", point, r.stdout, r.stderr)
 		}
-		eventually(t, time.Minute, "the server has let go", func() bool {
+		testkit.Eventually(t, time.Minute, "the server has let go", func() bool {
 			return b.ask("SELECT count(*)::text FROM pg_replication_slots") == "0"
 		})
 		next, stderr := b.physical(0, "--incremental", "--max-chain", "30")

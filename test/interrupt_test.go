@@ -136,8 +136,7 @@ func interruptions() []struct {
 		}},
 		{"backup that waits for a lock", func(b *bench) {
 			mustExec(b.t, b.database, slow()...)
-			conn := connect(b.t, b.database)
-			b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+			conn := testkit.Connect(b.t, server.DSN(b.database))
 			if _, err := conn.Exec(context.Background(), "BEGIN; LOCK TABLE public.visits"); err != nil {
 				b.t.Fatal(err)
 			}
@@ -179,7 +178,7 @@ func TestInterrupt(t *testing.T) {
 				rows = b.visits()
 			}
 			c := b.start(m.args(b)...)
-			eventually(t, time.Minute, "the moment to interrupt", func() bool { return m.now(b, c) })
+			testkit.Eventually(t, time.Minute, "the moment to interrupt", func() bool { return m.now(b, c) })
 			c.signal(s)
 			r := c.wait(time.Minute)
 			if r.code != 130 {
@@ -258,10 +257,10 @@ func TestKill(t *testing.T) {
 				rows = b.visits()
 			}
 			c := b.start(m.args(b)...)
-			eventually(t, time.Minute, "the moment to kill", func() bool { return m.now(b, c) })
+			testkit.Eventually(t, time.Minute, "the moment to kill", func() bool { return m.now(b, c) })
 			c.signal(syscall.SIGKILL)
 			<-c.done
-			eventually(t, time.Minute, "the children have ended", func() bool { return len(b.processes()) == 0 })
+			testkit.Eventually(t, time.Minute, "the children have ended", func() bool { return len(b.processes()) == 0 })
 			if after := b.manifests(); len(after) != len(backups) {
 				t.Errorf("backups are %q", after)
 			}
@@ -270,7 +269,7 @@ func TestKill(t *testing.T) {
 			}
 			// A session that waits or computes notices only later that nobody
 			// listens; the lock of the run is another one's.
-			eventually(t, time.Minute, "the run's lock is free", func() bool {
+			testkit.Eventually(t, time.Minute, "the run's lock is free", func() bool {
 				return len(query(t, "postgres", `SELECT 'x' FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
 					WHERE l.locktype = 'advisory' AND a.usename = $1`, role)) == 0
 			})

@@ -129,8 +129,8 @@ func (b *bench) at(how string, k killing) result {
 // settle waits until the server has noticed that the program is gone.
 func (b *bench) settle(role string) {
 	b.t.Helper()
-	eventually(b.t, time.Minute, "the children have ended", func() bool { return len(b.processes()) == 0 })
-	eventually(b.t, time.Minute, "the sessions have ended", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the children have ended", func() bool { return len(b.processes()) == 0 })
+	testkit.Eventually(b.t, time.Minute, "the sessions have ended", func() bool {
 		return len(query(b.t, "postgres", "SELECT 'x' FROM pg_stat_activity WHERE usename = $1", role)) == 0
 	})
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -43,12 +41,9 @@ func TestLanguages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			speaks := adverse{name: "lc_messages", value: name + ".UTF-8"}
 			w := newWorld(t, s, []adverse{speaks}, ofServer, ofDatabase, ofRole)
-			conn, err := pgx.Connect(t.Context(), s.URL(w.database))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = conn.Exec(t.Context(), "SELECT 1 / 0")
-			_ = conn.Close(t.Context())
+			conn := testkit.Dial(t, s.URL(w.database))
+			_, err := conn.Exec(t.Context(), "SELECT 1 / 0")
+			testkit.End(conn)
 			if err == nil || strings.Contains(err.Error(), "division by zero") {
 				testkit.Missing(t, fmt.Sprintf("PostgreSQL has no messages in %s here: %v", name, err))
 			}

@@ -42,7 +42,7 @@ func TestMaintainEndedMidway(t *testing.T) {
 			b := newBench(t, swollen()...)
 			b.env = append(b.env, "PGMEDIC_SERVER_DISK_MB=1000000")
 			b.program = mortal(t)
-			conn := connect(t, b.database)
+			conn := testkit.Connect(t, server.DSN(b.database))
 			defer func() { _ = conn.Close(context.Background()) }()
 			if _, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO public.swollen VALUES (0, '')"); err != nil {
 				t.Fatal(err)
@@ -55,7 +55,7 @@ func TestMaintainEndedMidway(t *testing.T) {
 					t.Fatalf("exit code %d\n%s", r.code, r.stderr)
 				}
 				// The server goes on with the statement until its own limit for locks.
-				eventually(t, time.Minute, "the server gives up", func() bool {
+				testkit.Eventually(t, time.Minute, "the server gives up", func() bool {
 					return len(query(t, "postgres", "SELECT 'x' FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND query LIKE 'REINDEX%'", b.database)) == 0
 				})
 				if got := b.invalidIndexes(); !slices.Equal(got, []string{"swollen_t_ccnew"}) {
@@ -73,7 +73,7 @@ func TestMaintainEndedMidway(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, time.Minute, "it cleans up", func() bool { return waits(b, "DROP INDEX%") })
+			testkit.Eventually(t, time.Minute, "it cleans up", func() bool { return waits(b, "DROP INDEX%") })
 			if _, err := conn.Exec(t.Context(), "ROLLBACK"); err != nil {
 				t.Fatal(err)
 			}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/notify"
+	"github.com/pgmedic/pgmedic/internal/schematest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // receiver is a webhook and a dead man's switch.
@@ -52,6 +54,9 @@ func newReceiver(t *testing.T) *receiver {
 		var e notify.Event
 		if r.status == http.StatusOK && json.Unmarshal(body, &e) == nil {
 			r.events = append(r.events, e)
+			if e.Type == notify.EventType {
+				schematest.Check(t, "event.schema.json", body)
+			}
 		}
 	}))
 	t.Cleanup(r.Close)
@@ -448,7 +453,7 @@ func TestNotifyInterrupted(t *testing.T) {
 	conn := <-reached
 	defer conn.Close()
 	close(r.hold)
-	eventually(t, time.Minute, "the ping of the start is in", func() bool {
+	testkit.Eventually(t, time.Minute, "the ping of the start is in", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return len(r.pings) > 0

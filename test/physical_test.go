@@ -240,7 +240,7 @@ func (b *walBench) recoverChainByHand(ids []string, options func(n int) []string
 	}
 	config.Host, config.Port = place, 5555
 	var conn *pgx.Conn
-	eventually(t, time.Minute, "the copy has recovered", func() bool {
+	testkit.Eventually(t, time.Minute, "the copy has recovered", func() bool {
 		conn, err = pgx.ConnectConfig(t.Context(), config)
 		return err == nil
 	})
@@ -279,7 +279,7 @@ func TestPhysicalKilled(t *testing.T) {
 			if point == "physical-committed" {
 				count++
 			}
-			eventually(t, time.Minute, "the server has let go", func() bool {
+			testkit.Eventually(t, time.Minute, "the server has let go", func() bool {
 				return b.ask("SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, 'pgmedic'))") == "0"
 			})
 			b.physical(0)

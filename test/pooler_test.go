@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -41,11 +39,8 @@ func wantFresh(t *testing.T, after, dsn string) {
 	t.Helper()
 	ctx := context.Background()
 	for range 25 {
-		conn, err := pgx.Connect(ctx, dsn+"&default_query_exec_mode=simple_protocol")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close(ctx) }()
+		conn := testkit.Dial(t, dsn+"&default_query_exec_mode=simple_protocol")
+		defer testkit.End(conn)
 		var set string
 		// PgBouncer keeps these four as the client has them.
 		const sql = `SELECT coalesce(string_agg(name || '=' || setting, ', ' ORDER BY name), '') ||

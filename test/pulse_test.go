@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // pulse asks the server all the time for something that nothing holds up: the longest that it
@@ -69,7 +71,7 @@ func (p *pulse) stop() {
 func TestPulse(t *testing.T) {
 	p := startPulse()
 	first := p.last.Load()
-	eventually(t, time.Minute, "the pulse beats", func() bool { return p.last.Load() > first })
+	testkit.Eventually(t, time.Minute, "the pulse beats", func() bool { return p.last.Load() > first })
 	p.stop()
 	p.longest.Store(0)
 	p.last.Store(time.Now().Add(-time.Hour).UnixNano())

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestReportOfASessionThatIsEndedMidway wants the part of a report that was read,
@@ -14,7 +16,7 @@ func TestReportOfASessionThatIsEndedMidway(t *testing.T) {
 		`CREATE FUNCTION pg_catalog.pg_total_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT pg_sleep(4); SELECT 1::bigint'`)
 	c := b.start("report")
 	const midway = `FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pgmedic' AND wait_event = 'PgSleep'`
-	eventually(t, time.Minute, "the report is midway", func() bool {
+	testkit.Eventually(t, time.Minute, "the report is midway", func() bool {
 		if all := query(t, "postgres", "SELECT pid::text FROM pg_stat_activity WHERE datname = $1", b.database); len(all) > 2 {
 			t.Errorf("it takes %d connections", len(all))
 		}

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -177,13 +175,9 @@ func TestRescueMomentTargets(t *testing.T) {
 	if !strings.Contains(r.stdout, "as of 2") || !strings.Contains(r.stdout, "value by value") {
 		t.Errorf("a database: %s%s", r.stdout, r.stderr)
 	}
-	conn, err := pgx.Connect(t.Context(), b.server.DSN("as it was"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
+	conn := testkit.Connect(t, b.server.DSN("as it was"))
 	var claims, visits string
-	err = conn.QueryRow(t.Context(), strings.Replace(claimsSum, "%s", "claims", 1)).Scan(&claims)
+	err := conn.QueryRow(t.Context(), strings.Replace(claimsSum, "%s", "claims", 1)).Scan(&claims)
 	if err == nil {
 		err = conn.QueryRow(t.Context(), strings.Replace(visitsSum, "%s", `"a b".visits`, 1)).Scan(&visits)
 	}
@@ -257,11 +251,7 @@ func TestRescueMomentTablespaces(t *testing.T) {
 	if want := "earlier " + earlier + ", later " + later; made() != want {
 		t.Errorf("tablespaces %s, want %s", made(), want)
 	}
-	conn, err := pgx.Connect(t.Context(), b.server.DSN("back"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
+	conn := testkit.Connect(t, b.server.DSN("back"))
 	var got string
 	if err := conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM a) || ' ' || (SELECT count(*) FROM b) || ' ' || (SELECT relowner::regrole FROM pg_class WHERE relname = 'a')").Scan(&got); err != nil || got != "10 20 clerk" {
 		t.Errorf("rows and owner: %s, %v", got, err)
@@ -284,7 +274,7 @@ func TestRescueMomentInterrupted(t *testing.T) {
 	b.env = b.reader
 	rescue := b.start(args...)
 	b.env = env
-	eventually(t, time.Minute, "the scratch is being filled", func() bool {
+	testkit.Eventually(t, time.Minute, "the scratch is being filled", func() bool {
 		found, err := filepath.Glob(filepath.Join(b.scratches, "*", "wal", "*"))
 		return err == nil && len(found) > 0
 	})

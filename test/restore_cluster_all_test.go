@@ -145,7 +145,7 @@ func (c *clusterBench) serve(folder string) (log string, opened bool) {
 		_ = cmd.Wait() // its log says why
 	}()
 	ready := func() bool { return strings.Contains(out.String(), "ready to accept connections") }
-	eventually(c.t, time.Minute, "the server is open, or has ended", func() bool {
+	testkit.Eventually(c.t, time.Minute, "the server is open, or has ended", func() bool {
 		select {
 		case <-done:
 			return true

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -33,12 +31,8 @@ func TestRestoreClusterPreparedBeforeFailover(t *testing.T) {
 		standby.Promote(t)
 	})
 	b.env = append(slices.DeleteFunc(slices.Clone(b.env), func(kv string) bool { return strings.HasPrefix(kv, "DATABASE_URL=") }), "DATABASE_URL="+standby.URL("postgres"))
-	var err error
-	if b.conn, err = pgx.Connect(t.Context(), standby.DSN("postgres")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.conn.Close(t.Context()) })
-	eventually(t, time.Minute, "the standby is a primary", func() bool { return b.ask("SELECT pg_is_in_recovery()::text") == "false" })
+	b.conn = testkit.Connect(t, standby.DSN("postgres"))
+	testkit.Eventually(t, time.Minute, "the standby is a primary", func() bool { return b.ask("SELECT pg_is_in_recovery()::text") == "false" })
 	stream := b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
 	b.wantStreaming()
 	b.sql("SET synchronous_commit = on") // a standby of a test has it off

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestRestoreClusterSettings: the server's commits wait for a standby that a restored cluster does
@@ -49,11 +49,7 @@ func TestRestoreClusterSettings(t *testing.T) {
 	if done.Started == nil || !done.Started.Running || len(done.Done.Configuration.SetAside) != 3 {
 		t.Fatalf("restore: %s%s", r.stdout, r.stderr)
 	}
-	conn, err := pgx.Connect(t.Context(), "host="+c.server.SocketDir()+" port="+port+" user=postgres dbname=postgres")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	conn := testkit.Connect(t, "host="+c.server.SocketDir()+" port="+port+" user=postgres dbname=postgres")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if _, err := conn.Exec(ctx, "INSERT INTO ledger VALUES (2, 'after')"); err != nil {
@@ -74,7 +70,7 @@ func TestRestoreClusterSettings(t *testing.T) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	eventually(t, time.Minute, "the setting is back", func() bool {
+	testkit.Eventually(t, time.Minute, "the setting is back", func() bool {
 		return c.asks(port, "SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'") == names
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // clusterBench is a server that was backed up, and the host that restores it.
@@ -89,7 +89,7 @@ func (c *clusterBench) restore(code int, folder string, args ...string) (done cl
 
 func (c *clusterBench) stop(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGINT) // an error means that it has ended
-	eventually(c.t, time.Minute, "the restored server has stopped", func() bool {
+	testkit.Eventually(c.t, time.Minute, "the restored server has stopped", func() bool {
 		state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		return err != nil || strings.Contains(string(state), ") Z ")
 	})
@@ -109,12 +109,9 @@ func (c *clusterBench) port() string {
 // asks asks a restored server.
 func (c *clusterBench) asks(port, sql string) (answer string) {
 	c.t.Helper()
-	conn, err := pgx.Connect(c.t.Context(), fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres", c.server.SocketDir(), port))
-	if err == nil {
-		defer func() { _ = conn.Close(c.t.Context()) }()
-		err = conn.QueryRow(c.t.Context(), sql).Scan(&answer)
-	}
-	if err != nil {
+	conn := testkit.Dial(c.t, fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres", c.server.SocketDir(), port))
+	defer testkit.End(conn)
+	if err := conn.QueryRow(c.t.Context(), sql).Scan(&answer); err != nil {
 		c.t.Fatalf("%s: %v", sql, err)
 	}
 	return answer

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -98,11 +96,8 @@ func TestRestoreClusterAlongTimelines(t *testing.T) {
 			port := c.port()
 			c.restore(0, "new", "--to-lsn", position, "--start", "--start-port", port)
 			dsn := fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres", b.server.SocketDir(), port)
-			conn, err := pgx.Connect(t.Context(), dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close(t.Context()) }()
+			conn := testkit.Dial(t, dsn)
+			defer testkit.End(conn)
 			env, before := b.env, b.conn
 			b.env = append(slices.DeleteFunc(slices.Clone(b.env), func(kv string) bool { return strings.HasPrefix(kv, "DATABASE_URL=") }),
 				"DATABASE_URL=postgres://postgres@/postgres?sslmode=disable&host="+b.server.SocketDir()+"&port="+port)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // as makes the bench connect as a role over TCP.
@@ -27,11 +27,8 @@ func (b *bench) as(role string) {
 func runScript(t *testing.T, database, sql string) {
 	t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, server.DSN(database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
+	conn := testkit.Dial(t, server.DSN(database))
+	defer testkit.End(conn)
 	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 		t.Fatalf("%v\n%s", err, sql)
 	}

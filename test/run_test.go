@@ -23,7 +23,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/testkit"
-	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // bench is one test's place: a database, a folder to work in with a store in
@@ -169,6 +168,7 @@ func (c *child) wait(patience time.Duration) result {
 	if problem := badOutput(r); problem != "" {
 		t.Errorf("pgmedic %s: %s\n%s%s", strings.Join(c.args, " "), problem, r.stdout, r.stderr)
 	}
+	r.wantSchemas(t, c.args)
 	return r
 }
 
@@ -219,23 +219,6 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// eventually waits for a condition.
-func eventually(t *testing.T, patience time.Duration, what string, condition func() bool) {
-	t.Helper()
-	testkit.Eventually(t, patience, what, condition)
-}
-
-func connect(t *testing.T, database string) *pgx.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, server.DSN(database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
-}
-
 // mustExec runs statements in a session of its own.
 func mustExec(t *testing.T, database string, statements ...string) {
 	t.Helper()
@@ -254,7 +237,7 @@ func executeAt(dsn string, statements ...string) error {
 	if err != nil {
 		return err
 	}
-	defer fixture.End(conn)
+	defer testkit.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%w: %s", err, sql)
@@ -266,8 +249,8 @@ func executeAt(dsn string, statements ...string) error {
 // query returns the first column of the rows as text.
 func query(t *testing.T, database, sql string, args ...any) []string {
 	t.Helper()
-	conn := connect(t, database)
-	defer fixture.End(conn)
+	conn := testkit.Dial(t, server.DSN(database))
+	defer testkit.End(conn)
 	rows, err := conn.Query(context.Background(), sql, args...)
 	if err != nil {
 		t.Fatalf("%v: %s", err, sql)

@@ -159,7 +159,7 @@ func (b *bench) startNarrow(s3 *s3test.Server, bucket string, args ...string) (*
 	running := b.start(args...)
 	b.env = direct
 	w.after(1<<20, running)
-	eventually(b.t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
+	testkit.Eventually(b.t, time.Minute, "an upload is under way", func() bool { return len(s3.Uploads(bucket)) > 0 })
 	return running, w
 }
 

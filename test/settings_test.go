@@ -17,7 +17,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
 	"github.com/pgmedic/pgmedic/internal/testkit"
-	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // level is where a setting is given: to the database, to the role, or to the server.
@@ -298,7 +297,7 @@ func newWorld(t *testing.T, s *scratch.Server, settings []adverse, levels ...lev
 	}
 	if slices.Contains(levels, ofServer) {
 		w.exec("postgres", "SELECT pg_reload_conf()")
-		eventually(t, time.Minute, "the server has its settings", func() bool {
+		testkit.Eventually(t, time.Minute, "the server has its settings", func() bool {
 			return w.ask("postgres", "SELECT count(*)::text FROM pg_file_settings WHERE sourcefile ~ 'auto.conf$' AND NOT applied") == "0" &&
 				w.ask("postgres", "SELECT setting FROM pg_file_settings WHERE name = '"+settings[0].name+"' AND sourcefile ~ 'auto.conf$'") != ""
 		})
@@ -319,24 +318,18 @@ func newWorld(t *testing.T, s *scratch.Server, settings []adverse, levels ...lev
 func (w *world) inForce(settings []adverse) {
 	w.t.Helper()
 	ctx := context.Background()
-	cfg, err := pgx.ParseConfig(w.server.URL(w.database))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	cfg.User, cfg.RuntimeParams["application_name"] = w.role, ""
-	delete(cfg.RuntimeParams, "application_name")
-	// Or the session would end before it says so.
 	patient := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"}
-	for _, a := range settings {
-		if slices.Contains(patient, a.name) {
-			cfg.RuntimeParams[a.name] = "0"
+	conn := testkit.Dial(w.t, w.server.URL(w.database), func(c *pgx.ConnConfig) {
+		c.User = w.role
+		delete(c.RuntimeParams, "application_name")
+		// Or the session would end before it says so.
+		for _, a := range settings {
+			if slices.Contains(patient, a.name) {
+				c.RuntimeParams[a.name] = "0"
+			}
 		}
-	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	})
+	defer testkit.End(conn)
 	for _, a := range settings {
 		if slices.Contains(patient, a.name) || a.name == "client_encoding" { // pgx asks for UTF8
 			continue
@@ -358,42 +351,34 @@ func (w *world) connectBy(address string) {
 }
 
 // session is one in which no adverse setting hinders the test, and those that
-// decide values of the database or the server are in force.
+// decide values of the database or the server are in force. The caller ends it.
 func (w *world) session(database string) *pgx.Conn {
 	w.t.Helper()
-	ctx := context.Background()
-	cfg, err := pgx.ParseConfig(w.server.DSN(database))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	for _, pair := range []string{
-		"statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0", "default_transaction_read_only=off", "search_path=public",
-		"role=none", "session_replication_role=origin", "client_min_messages=warning", "standard_conforming_strings=on", "client_encoding=UTF8",
-		"default_transaction_isolation=read committed", "row_security=off", "exit_on_error=off", "default_table_access_method=heap",
-		"synchronous_commit=local", "array_nulls=on", "xmloption=content", "default_transaction_deferrable=off",
-	} {
-		name, value, _ := strings.Cut(pair, "=")
-		cfg.RuntimeParams[name] = value
-	}
-	if w.server.Major() >= 14 {
-		cfg.RuntimeParams["idle_session_timeout"] = "0"
-	}
-	if w.server.Major() >= 17 {
-		cfg.RuntimeParams["transaction_timeout"] = "0"
-	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return conn
+	return testkit.Dial(w.t, w.server.DSN(database), func(c *pgx.ConnConfig) {
+		c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+		for _, pair := range []string{
+			"statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0", "default_transaction_read_only=off", "search_path=public",
+			"role=none", "session_replication_role=origin", "client_min_messages=warning", "standard_conforming_strings=on", "client_encoding=UTF8",
+			"default_transaction_isolation=read committed", "row_security=off", "exit_on_error=off", "default_table_access_method=heap",
+			"synchronous_commit=local", "array_nulls=on", "xmloption=content", "default_transaction_deferrable=off",
+		} {
+			name, value, _ := strings.Cut(pair, "=")
+			c.RuntimeParams[name] = value
+		}
+		if w.server.Major() >= 14 {
+			c.RuntimeParams["idle_session_timeout"] = "0"
+		}
+		if w.server.Major() >= 17 {
+			c.RuntimeParams["transaction_timeout"] = "0"
+		}
+	})
 }
 
 func (w *world) exec(database string, statements ...string) {
 	w.t.Helper()
 	ctx := context.Background()
 	conn := w.session(database)
-	defer fixture.End(conn)
+	defer testkit.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			w.t.Fatalf("%s: %v", sql, err)
@@ -405,7 +390,7 @@ func (w *world) ask(database, sql string, args ...any) (got string) {
 	w.t.Helper()
 	ctx := context.Background()
 	conn := w.session(database)
-	defer fixture.End(conn)
+	defer testkit.End(conn)
 	// The same text whatever the database sets.
 	for _, set := range []string{"DateStyle = ISO", "IntervalStyle = postgres", "TimeZone = UTC", "extra_float_digits = 3", "bytea_output = hex", "quote_all_identifiers = off"} {
 		if _, err := conn.Exec(ctx, "SET "+set); err != nil {

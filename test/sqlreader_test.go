@@ -34,7 +34,7 @@ func (b *walBench) sqlChain() (ids []string, oid string) {
 	b.sql("INSERT INTO ledger SELECT g, repeat('x', 200) FROM generate_series(1, 5000) AS g")
 	b.sql("CHECKPOINT")
 	b.sql("CREATE TABLE settled AS SELECT pg_catalog.clock_timestamp() AS at")
-	eventually(b.t, time.Minute, "what was written is old enough to be kept", func() bool {
+	testkit.Eventually(b.t, time.Minute, "what was written is old enough to be kept", func() bool {
 		return b.ask("SELECT (pg_catalog.clock_timestamp() > at + interval '4 seconds')::text FROM settled") == "true"
 	})
 	for i, statement := range []string{"UPDATE ledger SET note = 'none' WHERE n = 0", "UPDATE ledger SET note = 'first' WHERE n = 7", "INSERT INTO ledger VALUES (10000, 'second')"} {
@@ -155,7 +155,7 @@ func TestSQLReaderKilled(t *testing.T) {
 		if point == "physical-committed" {
 			count++
 		}
-		eventually(t, time.Minute, "the server has let go", func() bool {
+		testkit.Eventually(t, time.Minute, "the server has let go", func() bool {
 			return b.ask("SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgmedic%') || ''") == "0"
 		})
 		b.physical(0, "--reader", "sql", "--incremental")

@@ -7,12 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
-	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // ownBench is a bench whose server is the test's own, with a database clinic.
@@ -29,11 +26,8 @@ func ownBench(t *testing.T) (b *bench, own *scratch.Server) {
 func ownExec(t *testing.T, dsn string, statements ...string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	conn := testkit.Dial(t, dsn)
+	defer testkit.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -44,11 +38,8 @@ func ownExec(t *testing.T, dsn string, statements ...string) {
 func ownQuery(t *testing.T, dsn, sql string) (value string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	conn := testkit.Dial(t, dsn)
+	defer testkit.End(conn)
 	if err := conn.QueryRow(ctx, sql).Scan(&value); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
@@ -93,7 +84,7 @@ func TestPruneKilled(t *testing.T) {
 			t.Fatalf("exit code %d instead of death\n%s", r.code, r.stderr)
 		}
 		var r result
-		eventually(t, time.Minute, "the server has noticed the end, and the run lock is free", func() bool {
+		testkit.Eventually(t, time.Minute, "the server has noticed the end, and the run lock is free", func() bool {
 			r = b.run("rollback", "clinic", "--yes")
 			return r.code != 14
 		})
@@ -123,11 +114,7 @@ func TestRunLockTaken(t *testing.T) {
 	t.Parallel()
 	b, own := ownBench(t)
 	ownExec(t, own.DSN("postgres"), "CREATE ROLE nobodyu LOGIN PASSWORD '"+password+"'")
-	holder, err := pgx.Connect(t.Context(), own.DSN("postgres")+" user=nobodyu application_name=psql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = holder.Close(context.WithoutCancel(t.Context())) })
+	holder := testkit.Connect(t, own.DSN("postgres")+" user=nobodyu application_name=psql")
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(-7168758412901052556)"); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +130,7 @@ func TestRunLockTaken(t *testing.T) {
 		t.Errorf("check says\n%s", said)
 	}
 	ownExec(t, own.DSN("postgres"), fmt.Sprintf("SELECT pg_terminate_backend(%d)", holder.PgConn().PID()))
-	eventually(t, time.Minute, "the holder's session has ended", func() bool {
+	testkit.Eventually(t, time.Minute, "the holder's session has ended", func() bool {
 		return ownQuery(t, own.DSN("postgres"), fmt.Sprintf("SELECT count(*)::text FROM pg_stat_activity WHERE pid = %d", holder.PgConn().PID())) == "0"
 	})
 	b.backup()

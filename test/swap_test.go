@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // seen is what one client saw: a version of the database each time that it
@@ -83,7 +84,7 @@ func TestSwapUnderClients(t *testing.T) {
 	}
 	allSaw := func(versions string) {
 		t.Helper()
-		eventually(t, time.Minute, "every client saw "+versions, func() bool {
+		testkit.Eventually(t, time.Minute, "every client saw "+versions, func() bool {
 			return !slices.ContainsFunc(pointers(all), func(s *seen) bool { return s.String() != versions })
 		})
 	}
@@ -132,12 +133,9 @@ func TestPruneDrops(t *testing.T) {
 	own := scratchtest.New(t, scratch.Options{TCP: true, Password: password})
 	run := func(database, sql string) {
 		t.Helper()
-		conn, err := pgx.Connect(t.Context(), own.DSN(database))
-		if err == nil {
-			_, err = conn.Exec(t.Context(), sql)
-			_ = conn.Close(context.WithoutCancel(t.Context()))
-		}
-		if err != nil {
+		conn := testkit.Dial(t, own.DSN(database))
+		defer testkit.End(conn)
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}

@@ -158,7 +158,7 @@ func (h *targetHistory) clock() time.Time {
 func (h *targetHistory) rest(timeline int) {
 	h.t.Helper()
 	s := stretch{timeline: timeline, from: h.clock()}
-	eventually(h.t, time.Minute, "the server's clock goes on", func() bool {
+	testkit.Eventually(h.t, time.Minute, "the server's clock goes on", func() bool {
 		s.to = h.clock()
 		return s.to.Sub(s.from) > 200*time.Millisecond
 	})
@@ -177,11 +177,8 @@ func (h *targetHistory) storm(server, transactions int, meanwhile func()) {
 	done := make(chan error, sessions)
 	all := make([]*session, sessions)
 	for i := range all {
-		conn, err := pgx.Connect(h.t.Context(), url)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		defer func() { _ = conn.Close(h.t.Context()) }()
+		conn := testkit.Dial(h.t, url)
+		defer testkit.End(conn)
 		all[i] = &session{
 			conn: conn, rng: rand.New(rand.NewPCG(h.rng.Uint64(), uint64(i))), name: fmt.Sprintf("%d_%d", h.storms, i),
 			first: h.storms*1_000_000 + i*100_000, rows: map[int]string{}, effects: map[uint64]effect{},
@@ -236,7 +233,7 @@ func (h *targetHistory) make(n int) {
 	h.storm(0, n, func() {})
 	h.standby.CatchUp(t)
 	h.standby.Promote(t)
-	eventually(t, time.Minute, "the standby is a primary", func() bool {
+	testkit.Eventually(t, time.Minute, "the standby is a primary", func() bool {
 		var recovering bool
 		conn, err := pgx.Connect(t.Context(), h.standby.DSN("postgres"))
 		if err == nil {
@@ -257,11 +254,7 @@ func (h *targetHistory) make(n int) {
 	h.old = h.position()
 	stop()
 
-	var err error
-	if h.conn, err = pgx.Connect(t.Context(), h.standby.DSN("postgres")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.conn.Close(t.Context()) })
+	h.conn = testkit.Connect(t, h.standby.DSN("postgres"))
 	h.env = append(slices.DeleteFunc(slices.Clone(h.env), func(kv string) bool { return strings.HasPrefix(kv, "DATABASE_URL=") }), "DATABASE_URL="+h.standby.URL("postgres"))
 	h.sql("SET synchronous_commit = on")
 	h.sql("SELECT pg_create_physical_replication_slot('keep', true)")

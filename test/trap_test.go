@@ -18,7 +18,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
-	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
 // TestTraps has every command work on databases in which everything that pgmedic
@@ -110,11 +109,8 @@ func newTrapped(t *testing.T, s *scratch.Server) *trapped {
 func (tr *trapped) set(database string) {
 	tr.t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, tr.server.DSN(database))
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	conn := testkit.Dial(tr.t, tr.server.DSN(database))
+	defer testkit.End(conn)
 	names := calledNames(tr.t)
 	if testkit.All() && database == "trapped" && tr.server.Major() == server.Major() {
 		names = []string{"*"}
@@ -148,11 +144,8 @@ func (tr *trapped) set(database string) {
 func (tr *trapped) exec(database string, statements ...string) {
 	tr.t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, tr.server.DSN(database))
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	conn := testkit.Dial(tr.t, tr.server.DSN(database))
+	defer testkit.End(conn)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			tr.t.Fatalf("%v: %s", err, sql)
@@ -234,11 +227,8 @@ func (tr *trapped) restoring(method string) {
 func (tr *trapped) paste(what, sql string) {
 	tr.t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, tr.server.DSN(tr.database))
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	defer fixture.End(conn)
+	conn := testkit.Dial(tr.t, tr.server.DSN(tr.database))
+	defer testkit.End(conn)
 	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 		tr.t.Errorf("paste %s: %v\n%s", what, err, sql)
 	}

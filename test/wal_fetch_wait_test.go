@@ -44,7 +44,7 @@ func TestFetchWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting := b.start(fetch...)
-	eventually(t, 2*time.Minute, "it says that the store is away", func() bool { return strings.Contains(waiting.stderr.String(), away) })
+	testkit.Eventually(t, 2*time.Minute, "it says that the store is away", func() bool { return strings.Contains(waiting.stderr.String(), away) })
 	s3.Restart("", "")
 	if r := waiting.wait(2 * time.Minute); r.code != 0 || !bytes.Equal(readFile(t, path), want) {
 		t.Errorf("the store is back: exit code %d\n%s", r.code, r.stderr)

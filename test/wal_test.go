@@ -62,10 +62,7 @@ func newWALBenchWith(t *testing.T, o scratch.Options) *walBench {
 	}
 	b.env = b.environ("DATABASE_URL="+s.URL("postgres"), "PGMEDIC_SERVER=clinic", "BACKUP_RECIPIENTS="+identity.Recipient().String())
 	b.reader = b.environ("PGMEDIC_SERVER=clinic", "PGMEDIC_IDENTITY_FILES="+keys)
-	if b.conn, err = pgx.Connect(t.Context(), s.DSN("postgres")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.conn.Close(t.Context()) })
+	b.conn = testkit.Connect(t, s.DSN("postgres"))
 	b.sql("CREATE TABLE ledger (n int PRIMARY KEY, note text)")
 	return b
 }
@@ -113,7 +110,7 @@ func (b *walBench) status() clusterStatus {
 // wantStreaming waits until wal stream streams. A standby is no such stream.
 func (b *walBench) wantStreaming() {
 	b.t.Helper()
-	eventually(b.t, time.Minute, "the streamer is there", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the streamer is there", func() bool {
 		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'pgmedic wal'") == "1"
 	})
 }
@@ -124,7 +121,7 @@ func (b *walBench) startStreaming(start func() *child) *child {
 	b.t.Helper()
 	from := b.ask("SELECT clock_timestamp()::text")
 	stream := start()
-	eventually(b.t, time.Minute, "the new streamer is there", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the new streamer is there", func() bool {
 		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'pgmedic wal' AND backend_start >= '"+from+"'") == "1"
 	})
 	return stream
@@ -134,7 +131,7 @@ func (b *walBench) startStreaming(start func() *child) *child {
 func (b *walBench) wantStored() {
 	b.t.Helper()
 	end := b.ask("SELECT pg_current_wal_flush_lsn()::text")
-	eventually(b.t, time.Minute, "WAL is stored up to "+end, func() bool {
+	testkit.Eventually(b.t, time.Minute, "WAL is stored up to "+end, func() bool {
 		r := b.run("wal", "status", "--json")
 		var got struct{ Clusters []clusterStatus }
 		if r.code == 10 { // nothing yet
@@ -255,7 +252,7 @@ func TestWALKilledAt(t *testing.T) {
 				stream := b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
 				b.env, b.program = env, plain
 				t.Cleanup(func() { _ = stream.cmd.Process.Kill() })
-				eventually(t, time.Minute, "it is killed", func() bool {
+				testkit.Eventually(t, time.Minute, "it is killed", func() bool {
 					if n++; strings.HasSuffix(point, "-index") && n%20 == 0 {
 						b.sql("SELECT pg_switch_wal()")
 						b.wantStored()
@@ -270,7 +267,7 @@ func TestWALKilledAt(t *testing.T) {
 					}
 				})
 				// All may be stored already: the next one has to be there before it is stopped.
-				eventually(t, time.Minute, "the server has noticed the end", func() bool {
+				testkit.Eventually(t, time.Minute, "the server has noticed the end", func() bool {
 					return b.ask("SELECT count(*)::text FROM pg_stat_replication") == "0"
 				})
 				stream = b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
@@ -336,17 +333,14 @@ func (b *walBench) recover(rows int) {
 	}()
 	b.sql("INSERT INTO ledger VALUES (0, 'after the base backup')")
 	b.wantStored()
-	copied, err := pgx.Connect(b.t.Context(), standby.DSN("postgres"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer func() { _ = copied.Close(b.t.Context()) }()
+	copied := testkit.Dial(b.t, standby.DSN("postgres"))
+	defer testkit.End(copied)
 	const sum = "SELECT count(*) || ' ' || md5(string_agg(n || note, ',' ORDER BY n)) FROM ledger"
 	want := b.ask(sum)
 	if !strings.HasPrefix(want, strconv.Itoa(rows+1)+" ") {
 		b.t.Errorf("the server has %s", want)
 	}
-	eventually(b.t, time.Minute, "the copy has all rows", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the copy has all rows", func() bool {
 		var got string
 		if err := copied.QueryRow(b.t.Context(), sum).Scan(&got); err != nil {
 			b.t.Fatal(err)
@@ -357,7 +351,7 @@ func (b *walBench) recover(rows int) {
 	if _, err := copied.Exec(b.t.Context(), "SELECT pg_promote()"); err != nil {
 		b.t.Fatal(err)
 	}
-	eventually(b.t, time.Minute, "the copy is open for writing", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the copy is open for writing", func() bool {
 		var recovering bool
 		if err := copied.QueryRow(b.t.Context(), "SELECT pg_is_in_recovery()").Scan(&recovering); err != nil {
 			b.t.Fatal(err)

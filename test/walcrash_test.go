@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -34,10 +32,7 @@ func TestWALServerKilled(t *testing.T) {
 		}
 		scratchtest.Recovered(t, b.server)
 		_ = b.conn.Close(t.Context()) // which the server has ended
-		var err error
-		if b.conn, err = pgx.Connect(t.Context(), b.server.DSN("postgres")); err != nil {
-			t.Fatal(err)
-		}
+		b.conn = testkit.Connect(t, b.server.DSN("postgres"))
 	}
 	b.wantStored()
 	if s := b.status(); s.State != "ok" || len(s.Missing) != 0 || len(s.Spans) != 1 || len(s.Split) != 0 {

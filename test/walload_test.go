@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/store/s3test"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -84,11 +82,8 @@ func TestWALLoad(t *testing.T) {
 func (b *walBench) write(long time.Duration) (lags []time.Duration) {
 	b.t.Helper()
 	const every = 50 * time.Millisecond
-	writer, err := pgx.Connect(b.t.Context(), b.server.DSN("postgres"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer func() { _ = writer.Close(b.t.Context()) }()
+	writer := testkit.Dial(b.t, b.server.DSN("postgres"))
+	defer testkit.End(writer)
 	done := make(chan error, 1)
 	go func() {
 		tick := time.NewTicker(every)

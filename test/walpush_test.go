@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -73,7 +71,7 @@ func (b *pushBench) archived() (name string) {
 	b.t.Helper()
 	b.sql("SELECT pg_logical_emit_message(true, 'a', 'b')")
 	name = b.ask("SELECT pg_walfile_name(pg_switch_wal())")
-	eventually(b.t, time.Minute, name+" is stored", func() bool {
+	testkit.Eventually(b.t, time.Minute, name+" is stored", func() bool {
 		return b.ask("SELECT coalesce(last_archived_wal >= '"+name+"', false)::text FROM pg_stat_archiver") == "true"
 	})
 	return name
@@ -164,11 +162,7 @@ func TestWALPush(t *testing.T) {
 	b.command = command
 
 	// The copy has all rows from the store alone. It becomes the server, on timeline 2.
-	copied, err := pgx.Connect(t.Context(), standby.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = copied.Close(t.Context()) }()
+	copied := testkit.Connect(t, standby.DSN("postgres"))
 	ask := func(sql string) (answer string) {
 		t.Helper()
 		if err := copied.QueryRow(t.Context(), sql).Scan(&answer); err != nil {
@@ -176,10 +170,10 @@ func TestWALPush(t *testing.T) {
 		}
 		return answer
 	}
-	eventually(t, time.Minute, "the copy has all rows", func() bool { return ask("SELECT count(*)::text FROM ledger") == "10000" })
+	testkit.Eventually(t, time.Minute, "the copy has all rows", func() bool { return ask("SELECT count(*)::text FROM ledger") == "10000" })
 	ask("SELECT pg_promote()::text")
 	ask("SELECT pg_switch_wal()::text")
-	eventually(t, time.Minute, "the copy stores its WAL", func() bool {
+	testkit.Eventually(t, time.Minute, "the copy stores its WAL", func() bool {
 		return ask("SELECT coalesce(last_archived_wal LIKE '00000002%' AND last_archived_wal NOT LIKE '%history', false)::text FROM pg_stat_archiver") == "true"
 	})
 	if n := b.objects("hist/00000002.history"); n != 1 {

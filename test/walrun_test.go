@@ -44,7 +44,7 @@ func (b *walBench) wantCheck(all map[string][]string, name, want string) {
 // wantFree waits until the server has noticed that the stream is gone.
 func (b *walBench) wantFree() {
 	b.t.Helper()
-	eventually(b.t, time.Minute, "the slot is free", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the slot is free", func() bool {
 		return b.ask("SELECT active::text FROM pg_replication_slots WHERE slot_name = 'ours'") == "false"
 	})
 }
@@ -148,7 +148,7 @@ func TestWALNotified(t *testing.T) {
 		stream := b.start("wal", "stream")
 		// What an earlier stream stored says nothing of this one: it streams once it has
 		// pinged, which comes after all that it notices when it begins.
-		eventually(t, time.Minute, "it is pinged that it starts, and that all is stored", func() bool {
+		testkit.Eventually(t, time.Minute, "it is pinged that it starts, and that all is stored", func() bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return slices.Equal(r.pings, []string{"start", ""})
@@ -175,7 +175,7 @@ func TestWALNotified(t *testing.T) {
 	b.sql("CHECKPOINT")
 	stop = start()
 	var lost []string
-	eventually(t, time.Minute, "the loss is reported", func() bool {
+	testkit.Eventually(t, time.Minute, "the loss is reported", func() bool {
 		events, line := r.taken()
 		for _, e := range events {
 			if e.Name == "wal.lost" {
@@ -219,7 +219,7 @@ func TestWALNotified(t *testing.T) {
 		t.Errorf("reported %s, pinged %q: %+v", line, pings, events)
 	}
 	stop = start()
-	eventually(t, time.Minute, "its end is reported", func() bool {
+	testkit.Eventually(t, time.Minute, "its end is reported", func() bool {
 		_, line := r.taken()
 		return line == "wal.running resolved"
 	})

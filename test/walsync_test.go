@@ -60,18 +60,15 @@ func (b *walBench) commitsWait() {
 	b.t.Helper()
 	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 	b.sql("SELECT pg_reload_conf()")
-	eventually(b.t, time.Minute, "commits wait", func() bool {
-		conn, err := pgx.Connect(b.t.Context(), b.server.DSN("postgres"))
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		defer func() { _ = conn.Close(b.t.Context()) }()
+	testkit.Eventually(b.t, time.Minute, "commits wait", func() bool {
+		conn := testkit.Dial(b.t, b.server.DSN("postgres"))
+		defer testkit.End(conn)
 		done, waits := make(chan error, 1), false
 		go func() {
 			_, err := conn.Exec(b.t.Context(), "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'pgmedic', '')")
 			done <- err
 		}()
-		eventually(b.t, time.Minute, "a commit waits, or does not", func() bool {
+		testkit.Eventually(b.t, time.Minute, "a commit waits, or does not", func() bool {
 			select {
 			case err := <-done:
 				done <- err
@@ -88,7 +85,7 @@ func (b *walBench) commitsWait() {
 	})
 	b.sql("ALTER SYSTEM SET synchronous_standby_names = 'pgmedic_sync'")
 	b.sql("SELECT pg_reload_conf()")
-	eventually(b.t, time.Minute, "commits wait for the spool", func() bool {
+	testkit.Eventually(b.t, time.Minute, "commits wait for the spool", func() bool {
 		return b.ask("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync' AND sync_state = 'sync'") == "1"
 	})
 }
@@ -139,7 +136,7 @@ func (b *syncBench) acknowledged() []int {
 func (b *syncBench) wantMore(n int) {
 	b.t.Helper()
 	want := len(b.acknowledged()) + n
-	eventually(b.t, 2*time.Minute, strconv.Itoa(n)+" more rows are acknowledged", func() bool { return len(b.acknowledged()) >= want })
+	testkit.Eventually(b.t, 2*time.Minute, strconv.Itoa(n)+" more rows are acknowledged", func() bool { return len(b.acknowledged()) >= want })
 }
 
 func (c *child) kill() {
@@ -154,10 +151,7 @@ func (b *syncBench) crash() {
 	scratchtest.Crash(b.t, b.server)
 	scratchtest.Recovered(b.t, b.server)
 	_ = b.conn.Close(b.t.Context()) // which the server has ended
-	var err error
-	if b.conn, err = pgx.Connect(b.t.Context(), b.server.DSN("postgres")); err != nil {
-		b.t.Fatal(err)
-	}
+	b.conn = testkit.Connect(b.t, b.server.DSN("postgres"))
 }
 
 // lose ends the server for ever, and everything else. What was acknowledged is known then.
@@ -171,7 +165,7 @@ func (b *syncBench) lose() {
 	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil { // it stops at once, as in a crash
 		b.t.Fatal(err)
 	}
-	eventually(b.t, time.Minute, "the server is gone", func() bool {
+	testkit.Eventually(b.t, time.Minute, "the server is gone", func() bool {
 		_, err := os.Stat(filepath.Join(b.server.DataDir(), "postmaster.pid"))
 		return os.IsNotExist(err)
 	})
@@ -258,7 +252,7 @@ func TestWALSyncKilled(t *testing.T) {
 			second := []string{"--spool", b.spool + "-2", "--store", b.store + "-2"}
 			again := b.start(append([]string{"wal", "stream", "--max-delay", "1s", "--slot", "ours", "--sync"}, second...)...)
 			// Told to stop, it ends with 0 only if all of it is stored.
-			eventually(t, time.Minute, "a stream without a server stores what the spool has", func() bool { return b.epochs(b.store+"-2") > had })
+			testkit.Eventually(t, time.Minute, "a stream without a server stores what the spool has", func() bool { return b.epochs(b.store+"-2") > had })
 			again.signal(syscall.SIGTERM)
 			if r := again.wait(2 * time.Minute); r.code != 0 {
 				t.Errorf("stopped: exit code %d, %s", r.code, r.stderr)
@@ -323,7 +317,7 @@ func TestWALSyncKilledAt(t *testing.T) {
 				b.env = append(slices.Clone(env), "PGMEDIC_FAILPOINT=kill:"+point)
 				mortal := b.sync()
 				b.env, b.program = env, plain
-				eventually(t, time.Minute, "it is killed", func() bool {
+				testkit.Eventually(t, time.Minute, "it is killed", func() bool {
 					select {
 					case <-mortal.done:
 						return true

@@ -36,7 +36,7 @@ func TestReportWatch(t *testing.T) {
 	}
 	for run := range testkit.Amount(1, 2, 2) {
 		c := b.start("report", "--watch", "5s", "--watch-state", path, "--no-history", "--json", "--notify")
-		eventually(t, time.Minute, "a look that saw something", func() bool {
+		testkit.Eventually(t, time.Minute, "a look that saw something", func() bool {
 			for _, a := range state().Alerts {
 				if a.ID == "backup-unproven" && a.Phase != alert.Resolved && a.Looks > run {
 					return true

@@ -14,15 +14,22 @@ import (
 // jsonError is how an error is printed with --json: a last line of standard error.
 // Standard output has the result, if there is one.
 type jsonError struct {
-	Error struct {
-		// Kind is the name of a pgmedic.Kind.
-		Kind    string `json:"kind"`
-		Message string `json:"message"`
-		Hint    string `json:"hint,omitempty"`
-		// Data are the server's own words with --show-data.
-		Data     string `json:"data,omitempty"`
-		ExitCode int    `json:"exit_code"`
-	} `json:"error"`
+	Error errorBody `json:"error"`
+}
+
+// errorBody is what failed, and what to do about it.
+type errorBody struct {
+	// Kind is failed, usage, not_found, integrity, unreachable, not_confirmed, conflict,
+	// degraded or interrupted.
+	Kind string `json:"kind"`
+	// Message says in one line what was attempted and what happened.
+	Message string `json:"message"`
+	// Hint says what to do.
+	Hint string `json:"hint,omitempty"`
+	// Data are the server's own words with --show-data.
+	Data string `json:"data,omitempty"`
+	// ExitCode is the exit code of the process.
+	ExitCode int `json:"exit_code"`
 }
 
 func (e *env) printJSONError(err error, code int) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/schematest"
 )
 
 // TestJSONErrors: each kind of error has its exit code, which is also the one that
@@ -22,6 +23,7 @@ func TestJSONErrors(t *testing.T) {
 	for kind := pgmedic.KindFailed; kind <= pgmedic.KindInterrupted; kind++ {
 		var out bytes.Buffer
 		(&env{stderr: &out}).printJSONError(pgmedic.Errorf(kind, "look <there>", "no database %q\x1b[2J\nerror: forged", "clinic"), exitCode(kind))
+		schematest.Check(t, "error.schema.json", out.Bytes())
 		var got map[string]map[string]any
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil || strings.Count(out.String(), "\n") != 1 {
 			t.Fatalf("%v: %s", err, out.String())

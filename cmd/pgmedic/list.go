@@ -21,36 +21,65 @@ import (
 	"github.com/pgmedic/pgmedic/internal/words"
 )
 
+// listResult is what list prints with --json.
+type listResult struct {
+	// Backups are the complete ones, newest first.
+	Backups []backupRow `json:"backups"`
+	// CopyStores are the configured stores of copies.
+	CopyStores []copyStore `json:"copy_stores"`
+	// Damaged are backups that can't be used, with the reason.
+	Damaged []catalog.Damaged `json:"damaged"`
+	// Orphans are folders without a manifest, which runs that died left, or that are being
+	// written now.
+	Orphans []catalog.Orphan `json:"orphans"`
+	// Recoverable says of each server whose WAL is stored to which moments it can be recovered.
+	Recoverable []recoveryRow `json:"recoverable"`
+}
+
 // backupRow is one backup in a listing's JSON.
 type backupRow struct {
-	ID            string          `json:"id"`
-	Method        pgmedic.Method  `json:"method"`
-	Purpose       pgmedic.Purpose `json:"purpose"`
-	StartedAt     time.Time       `json:"started_at"`
-	SnapshotAt    time.Time       `json:"snapshot_at"`
-	FinishedAt    time.Time       `json:"finished_at"`
-	Server        string          `json:"server"`
-	ServerVersion string          `json:"server_version"`
-	Database      string          `json:"database"`
-	StoredBytes   int64           `json:"stored_bytes"`
-	PlainBytes    int64           `json:"plain_bytes"`
-	Rows          int64           `json:"rows"`
-	Tables        int             `json:"tables"`
-	Partial       bool            `json:"partial"`
+	// ID is the backup's: it is unique and sorts by time.
+	ID string `json:"id"`
+	// Method is how it was taken.
+	Method pgmedic.Method `json:"method"`
+	// Purpose is safety for a backup that a restore took of the database that it replaced.
+	Purpose pgmedic.Purpose `json:"purpose"`
+	// StartedAt and FinishedAt are when the run began and ended, SnapshotAt is the moment
+	// whose data it holds.
+	StartedAt  time.Time `json:"started_at"`
+	SnapshotAt time.Time `json:"snapshot_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	// Server is the name that the server's backups are filed under.
+	Server string `json:"server"`
+	// ServerVersion is the version of PostgreSQL.
+	ServerVersion string `json:"server_version"`
+	// Database is its name, empty for a base backup, which has all.
+	Database string `json:"database"`
+	// StoredBytes is what it takes in the store, PlainBytes what that is before compression.
+	StoredBytes int64 `json:"stored_bytes"`
+	PlainBytes  int64 `json:"plain_bytes"`
+	// Rows and Tables count those in the backup.
+	Rows   int64 `json:"rows"`
+	Tables int   `json:"tables"`
+	// Partial is true where a part of the database was asked for.
+	Partial bool `json:"partial"`
 	// Physical is true of a base backup of all databases, whose Database is empty, and Clean
 	// is false where pages of it are damaged.
 	Physical bool `json:"physical"`
 	Clean    bool `json:"clean"`
 	// Encryption is age, aes-256-cbc or none.
-	Encryption string   `json:"encryption"`
-	Proof      proofRow `json:"proof"`
+	Encryption string `json:"encryption"`
+	// Proof is how far it is known that it can be restored.
+	Proof proofRow `json:"proof"`
 	// Signing says who signed the manifest, as far as this host checks that.
 	Signing signature.Signing `json:"signing"`
-	Copies  copiesRow         `json:"copies"`
+	// Copies says how many of the configured stores hold it.
+	Copies copiesRow `json:"copies"`
 	// Keys is how many ways there are to open it, where it is encrypted with age.
 	Keys int `json:"keys,omitempty"`
 	// Shrunk says that it has far less than those before it.
-	Shrunk *shrunk.Fall      `json:"shrunk,omitempty"`
+	Shrunk *shrunk.Fall `json:"shrunk,omitempty"`
+	// Labels are those that it was given.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Holds keep it from being deleted, Mark says that it will be.
 	Holds []catalog.Hold `json:"holds,omitempty"`
@@ -64,6 +93,7 @@ type backupRow struct {
 
 // proofRow says how much is known of a backup, and since when.
 type proofRow struct {
+	// State is the degree, and At is when it was reached.
 	State pgmedic.Proof `json:"state"`
 	At    time.Time     `json:"at"`
 	// Claimed is true where the backup is encrypted and this host can't tell who
@@ -219,8 +249,9 @@ func (cmd *listCommand) run(ctx context.Context) error {
 			row.Lock = locks[e.Backup.ID]
 			rows = append(rows, row)
 		}
-		return cmd.printJSON(map[string]any{"backups": rows, "damaged": orEmpty(listing.Damaged), "orphans": orEmpty(listing.Orphans),
-			"copy_stores": orEmpty(copies), "recoverable": orEmpty(recoveries)})
+		return cmd.printJSON(listResult{
+			Backups: rows, Damaged: orEmpty(listing.Damaged), Orphans: orEmpty(listing.Orphans), CopyStores: orEmpty(copies), Recoverable: orEmpty(recoveries),
+		})
 	}
 	if cmd.global.quiet {
 		for _, e := range listing.Entries {

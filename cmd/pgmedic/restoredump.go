@@ -427,7 +427,8 @@ func (cmd *dumpCommand) into(ctx context.Context, o restore.Options, facts dumpF
 func (cmd *dumpCommand) printFacts(facts dumpFacts) {
 	of := words.Clean(facts.Database)
 	if facts.Server != "" {
-		of = strings.TrimSpace(of + " (PostgreSQL " + words.Clean(facts.Server) + ")")
+		// Plain SQL does not name its database.
+		of = cmp.Or(of, "not named in the dump") + " (PostgreSQL " + words.Clean(facts.Server) + ")"
 	}
 	cmd.fields("format", string(facts.Format), "inside of", strings.Join(facts.Layers, ", "), "of database", of)
 }

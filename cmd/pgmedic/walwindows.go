@@ -43,6 +43,7 @@ func (kr keyring) readClusters(ctx context.Context, c *catalog.Catalog, o pitr.O
 
 // recoveryRow is in a listing's JSON to which moments a cluster can be recovered.
 type recoveryRow struct {
+	// Server is the name that its WAL is filed under, SystemIdentifier is PostgreSQL's own.
 	Server           string `json:"server"`
 	SystemIdentifier string `json:"system_identifier"`
 	// State and Why are of the stored WAL, as wal status has them.

@@ -3,7 +3,6 @@
 package examples_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,12 +44,7 @@ func clinic(t *testing.T, c pool.Config) *pool.DB {
 // admin is a session in the database of a pool that is none of the pool's.
 func admin(t *testing.T, db *pool.DB) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address(t, db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
+	return testkit.Connect(t, address(t, db))
 }
 
 // address is the connection string of a pool's database.
@@ -82,12 +76,6 @@ func number(t *testing.T, conn *pgx.Conn, query string, args ...any) (n int) {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return n
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	testkit.Eventually(t, time.Minute, what, holds)
 }
 
 // with returns a configuration with one more tracer.

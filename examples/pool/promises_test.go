@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	upstream "github.com/riverqueue/river"
@@ -19,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/examples/pool/river"
 	"github.com/pgmedic/pgmedic/examples/pool/scany"
 	"github.com/pgmedic/pgmedic/examples/pool/sqlc"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -262,7 +264,7 @@ func held(t *testing.T, conn *pgx.Conn, l library, c calls, db *pool.DB) string 
 	run(t, conn, "BEGIN", "LOCK TABLE "+l.table+" IN ACCESS EXCLUSIVE MODE")
 	booked := make(chan error, 1)
 	go func() { booked <- c.book(t.Context(), "waiting") }()
-	eventually(t, "the write waits for the lock", func() bool {
+	testkit.Eventually(t, time.Minute, "the write waits for the lock", func() bool {
 		return number(t, watch, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == 1
 	})
 	inUse := db.Stats().Servers[0].InUse

@@ -33,8 +33,11 @@ const (
 // EpochInfo is what is stored of an epoch: one run of what writes WAL, or a day of it.
 // All that it stores is encrypted to one key.
 type EpochInfo struct {
-	Format    int       `json:"format"`
-	ID        string    `json:"id"`
+	// Format is 1.
+	Format int `json:"format"`
+	// ID is made as that of a backup.
+	ID string `json:"id"`
+	// StartedAt is when it began, on Host.
 	StartedAt time.Time `json:"started_at"`
 	Host      string    `json:"host"`
 	// Program is the version of pgmedic.
@@ -43,11 +46,12 @@ type EpochInfo struct {
 	SystemIdentifier string `json:"system_identifier"`
 	// ServerVersion is PostgreSQL's.
 	ServerVersion string `json:"server_version"`
-	SegmentBytes  int64  `json:"segment_bytes"`
+	// SegmentBytes is the size of a segment of the cluster's WAL.
+	SegmentBytes int64 `json:"segment_bytes"`
 	// Timeline and From are where it began.
 	Timeline wal.Timeline `json:"timeline"`
 	From     wal.LSN      `json:"from"`
-	// Writer is WriterPush for WAL that the server hands over segment by segment, and empty
+	// Writer is push for WAL that the server hands over segment by segment, and empty
 	// for a stream of it.
 	Writer string `json:"writer,omitempty"`
 	// MaxDelaySeconds is how long WAL that has arrived may take until it begins to be

@@ -23,6 +23,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -134,7 +135,7 @@ func TestUnderWriteLoad(t *testing.T) {
 	var mu sync.Mutex
 	moved := 0
 	for w := range 4 {
-		conn := fixture.Connect(t, dsn)
+		conn := testkit.Connect(t, dsn)
 		random := rand.New(rand.NewPCG(7, uint64(w)))
 		writers.Go(func() {
 			for ctx.Err() == nil {
@@ -153,12 +154,12 @@ func TestUnderWriteLoad(t *testing.T) {
 		defer mu.Unlock()
 		return moved
 	}
-	fixture.Eventually(t, "the writers write", func() bool { return count() > 50 })
+	testkit.Eventually(t, time.Minute, "the writers write", func() bool { return count() > 50 })
 	// The dump waits in the middle until much was written meanwhile.
 	o := stored(t, dsn, func(_ context.Context, r io.Reader) io.Reader {
 		return fixture.At(r, 64<<10, func() {
 			before := count()
-			fixture.Eventually(t, "the writers write during the dump", func() bool { return count() > before+100 })
+			testkit.Eventually(t, time.Minute, "the writers write during the dump", func() bool { return count() > before+100 })
 		})
 	})
 	b, err := backup.Take(t.Context(), o)
@@ -206,7 +207,7 @@ func TestSlowStore(t *testing.T) {
 		return fixture.At(r, taken, func() {
 			// Everything that can move has moved once the server waits for
 			// pg_dump to read, and pg_dump for us.
-			fixture.Eventually(t, "the server waits for its client", func() bool {
+			testkit.Eventually(t, time.Minute, "the server waits for its client", func() bool {
 				return len(fixture.Query[int](t, server.DSN("postgres"), `SELECT pid FROM pg_stat_activity
 					WHERE datname = $1 AND query LIKE 'COPY %' AND wait_event = 'ClientWrite'`, o.Target.Database())) == 1
 			})
@@ -277,7 +278,7 @@ func TestPrivileges(t *testing.T) {
 func TestExclusiveLock(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, `CREATE TABLE "being migrated" ()`)
-	blocker := fixture.Connect(t, dsn)
+	blocker := testkit.Connect(t, dsn)
 	if _, err := blocker.Exec(t.Context(), `SET application_name = 'migration'; BEGIN; LOCK TABLE "being migrated"`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +295,7 @@ func TestExclusiveLock(t *testing.T) {
 func TestMigrationWaits(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	fixture.Exec(t, dsn, "CREATE TABLE patients (id int)", "CREATE VIEW everyone AS SELECT * FROM patients")
-	migration := fixture.Connect(t, dsn)
+	migration := testkit.Connect(t, dsn)
 	done := make(chan error, 1)
 	o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 	o.LockTimeout = 100 * time.Millisecond
@@ -306,7 +307,7 @@ func TestMigrationWaits(t *testing.T) {
 			_, err := migration.Exec(context.Background(), "ALTER TABLE patients ADD name text")
 			done <- err
 		}()
-		fixture.Eventually(t, "the migration waits", func() bool {
+		testkit.Eventually(t, time.Minute, "the migration waits", func() bool {
 			return fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1", migration.PgConn().PID())[0] == 1
 		})
 	}

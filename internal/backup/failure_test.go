@@ -94,7 +94,7 @@ func TestDiesMidway(t *testing.T) {
 			}
 			b, err := backup.Take(ctx, o)
 			wantFailed(t, o, b, err, tt.kind, tt.words)
-			fixture.Eventually(t, "no session is left", func() bool {
+			testkit.Eventually(t, time.Minute, "no session is left", func() bool {
 				return fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", database)[0] == 0
 			})
 			check()
@@ -127,7 +127,7 @@ func TestParallelTakesTooLong(t *testing.T) {
 	if !copying {
 		t.Error("it ended before anything was copied")
 	}
-	fixture.Eventually(t, "no session is left", func() bool {
+	testkit.Eventually(t, time.Minute, "no session is left", func() bool {
 		return fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", database)[0] == 0
 	})
 	check()

@@ -158,7 +158,7 @@ func TestParallelDiesMidway(t *testing.T) {
 			},
 			befalls: func(t *testing.T, _ *badDay, _ func()) func(context.Context, io.Reader) io.Reader {
 				return after(func(ctx context.Context) {
-					fixture.Eventually(t, "pg_dump runs", func() bool { return fixture.ChildRunning(t, "pg_dump") != "" })
+					testkit.Eventually(t, time.Minute, "pg_dump runs", func() bool { return fixture.ChildRunning(t, "pg_dump") != "" })
 					signal(t, syscall.SIGKILL)
 					close(killed)
 					<-ctx.Done()
@@ -191,7 +191,7 @@ func TestParallelDiesMidway(t *testing.T) {
 			check := fixture.NothingLeft(t)
 			b, err := backup.Take(ctx, d.o)
 			d.wantFailed(t, b, err, tt.kind, tt.words)
-			fixture.Eventually(t, "no session is left", func() bool {
+			testkit.Eventually(t, time.Minute, "no session is left", func() bool {
 				return fixture.Query[int](t, server.DSN("postgres"), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", d.database)[0] == 0
 			})
 			check()
@@ -266,14 +266,14 @@ func TestParallelServerRestarts(t *testing.T) {
 			if name == "stop" {
 				return
 			}
-			fixture.Eventually(t, "the server is back", func() bool {
+			testkit.Eventually(t, time.Minute, "the server is back", func() bool {
 				conn, err := net.Dial("unix", fmt.Sprintf("%s/.s.PGSQL.%d", own.SocketDir(), own.Port()))
 				if err == nil {
 					_ = conn.Close()
 				}
 				return err == nil
 			})
-			fixture.Eventually(t, "a backup is taken again", func() bool {
+			testkit.Eventually(t, time.Minute, "a backup is taken again", func() bool {
 				_, err := backup.Take(t.Context(), fixture.BackupOptions(t, dsn, fixture.NewCatalog(t)))
 				return err == nil
 			})
@@ -367,7 +367,7 @@ func TestParallelExclusiveLock(t *testing.T) {
 	dsn := filled(t, server)
 	d := newBadDay(t, server, dsn, func(_ context.Context, r io.Reader) io.Reader { return r })
 	d.o.LockTimeout = 50 * time.Millisecond
-	blocker := fixture.Connect(t, dsn)
+	blocker := testkit.Connect(t, dsn)
 	if _, err := blocker.Exec(t.Context(), "SET application_name = 'migration'"); err != nil {
 		t.Fatal(err)
 	}

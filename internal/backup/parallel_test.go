@@ -36,7 +36,7 @@ func parallel(t *testing.T, dsn string, onPut func(name string, r io.Reader) io.
 // waitsForLock waits until a session waits for a lock.
 func waitsForLock(t *testing.T, s *scratch.Server, pid uint32) {
 	t.Helper()
-	fixture.Eventually(t, "a session waits for its lock", func() bool {
+	testkit.Eventually(t, time.Minute, "a session waits for its lock", func() bool {
 		return fixture.Query[bool](t, s.DSN("postgres"), "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = $1)", pid)[0]
 	})
 }
@@ -58,7 +58,7 @@ func blocked(t *testing.T, s *scratch.Server, dsn string, change func(*backup.Op
 	t.Helper()
 	// A large object, for pg_dump to be in the middle of.
 	fixture.Exec(t, dsn, "SELECT lo_from_bytea(0, convert_to(repeat('x', 2000000), 'UTF8'))")
-	migration, writer := fixture.Connect(t, dsn), fixture.Connect(t, dsn)
+	migration, writer := testkit.Connect(t, dsn), testkit.Connect(t, dsn)
 	waiting, tried, migrated := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	o = parallel(t, dsn, func(name string, r io.Reader) io.Reader {
 		switch {
@@ -151,7 +151,7 @@ func TestParallelEncoding(t *testing.T) {
 			fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+name+" "+tt.create,
 				"ALTER DATABASE "+name+" SET client_encoding = "+tt.sessions)
 			exec := func(dsn string, statements ...string) {
-				conn := fixture.Connect(t, dsn)
+				conn := testkit.Connect(t, dsn)
 				for _, sql := range append([]string{"SET client_encoding = 'UTF8'"}, statements...) {
 					if _, err := conn.Exec(t.Context(), sql); err != nil {
 						t.Fatal(err)

@@ -78,7 +78,7 @@ func TestParallelOverBadWire(t *testing.T) {
 // once, while it waits, and in the load; when the backup has ended it goes on.
 func TestParallelTellsWhoWaits(t *testing.T) {
 	dsn := filled(t, server)
-	migration := fixture.Connect(t, dsn)
+	migration := testkit.Connect(t, dsn)
 	if _, err := migration.Exec(t.Context(), "SET application_name = 'migration \x1b[31m'"); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestParallelTellsWhoWaits(t *testing.T) {
 		return fixture.At(r, 64<<10, func() {
 			// The dumps have their locks, and the list of objects has been read, before any of
 			// these could queue behind the migration.
-			fixture.Eventually(t, "pg_dump's definitions and the list of objects are stored", func() bool {
+			testkit.Eventually(t, time.Minute, "pg_dump's definitions and the list of objects are stored", func() bool {
 				definitions, objects := false, false
 				for o, err := range d.o.Catalog.Store().List(t.Context(), "") {
 					definitions = definitions || err == nil && strings.HasSuffix(o.Key, "/schema.dump")
@@ -100,7 +100,7 @@ func TestParallelTellsWhoWaits(t *testing.T) {
 				_, err := migration.Exec(context.Background(), "ALTER TABLE patients ADD more text")
 				migrated <- err
 			}()
-			fixture.Eventually(t, "the waiting migration is told of", func() bool { return strings.Contains(d.said.String(), "a session waits") })
+			testkit.Eventually(t, time.Minute, "the waiting migration is told of", func() bool { return strings.Contains(d.said.String(), "a session waits") })
 			// Another look finds it still there, and says nothing.
 			seen := len(fixture.Query[int](t, dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
 			if seen != 1 {
@@ -185,7 +185,7 @@ func TestConnectionsAtMost(t *testing.T) {
 	var counted int
 	d := newBadDay(t, server, dsn, func(_ context.Context, r io.Reader) io.Reader {
 		return fixture.At(r, 64<<10, func() {
-			fixture.Eventually(t, "all sessions are open", func() bool {
+			testkit.Eventually(t, time.Minute, "all sessions are open", func() bool {
 				counted = max(counted, fixture.Query[int](t, server.DSN("postgres"), `SELECT count(*) FROM pg_stat_activity AS a
 					WHERE application_name = 'pgmedic' AND (datname = $1 OR EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = a.pid))`, fixture.Target(t, dsn).Database())[0])
 				return counted >= backup.Connections(backup.Parallel{Jobs: method}) || fixture.ChildRunning(t, "pg_dump") == ""

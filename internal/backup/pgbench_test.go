@@ -38,7 +38,7 @@ func TestUnderPgbench(t *testing.T) {
 	history := func() int64 { return fixture.Query[int64](t, dsn, "SELECT count(*) FROM pgbench_history")[0] }
 	for _, method := range testkit.SomeOf(t, 2, []backup.Method{backup.Parallel{Jobs: 4}, backup.Parallel{Jobs: 4}, backup.Parallel{Jobs: 4}, backup.Plain{}}) {
 		before := history()
-		fixture.Eventually(t, "pgbench writes", func() bool { return history() > before })
+		testkit.Eventually(t, time.Minute, "pgbench writes", func() bool { return history() > before })
 		o := fixture.BackupOptions(t, dsn, fixture.NewCatalog(t))
 		o.Method, o.LockTimeout = method, 5*time.Second
 		b, err := backup.Take(ctx, o)
@@ -91,7 +91,7 @@ func pgbenchUntil(ctx context.Context, t *testing.T, dsn string) {
 // should: each change waits a moment for a backup that is in its way, and is
 // tried again.
 func churn(ctx context.Context, t *testing.T, dsn string) {
-	conn := fixture.Connect(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	if _, err := conn.Exec(ctx, "SET lock_timeout = '100ms'"); err != nil {
 		t.Error(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -128,7 +129,7 @@ func TestRecoverTraps(t *testing.T) {
 		}
 	}
 	fixture.Exec(t, dsn, sql...)
-	conn := fixture.Connect(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	if _, err := conn.Exec(t.Context(), "SET search_path = public, pg_catalog"); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +240,7 @@ if [[ $1 != --version ]] && `+when+"; then "+hang+"; fi\nexec \"$real\" \"$@\"")
 				t.Fatal(err)
 			}
 			var pid int
-			fixture.Eventually(t, "the program hangs", func() bool {
+			testkit.Eventually(t, time.Minute, "the program hangs", func() bool {
 				text, _ := os.ReadFile(filepath.Join(s.bin, "pid"))
 				_, err := fmt.Sscan(string(text), &pid)
 				return err == nil
@@ -251,7 +252,7 @@ if [[ $1 != --version ]] && `+when+"; then "+hang+"; fi\nexec \"$real\" \"$@\"")
 			if code := cmd.ProcessState.ExitCode(); code != 143 {
 				t.Errorf("exit code %d:\n%s", code, out.String())
 			}
-			fixture.Eventually(t, "the program that it started is gone", func() bool { return !testkit.Alive(pid) })
+			testkit.Eventually(t, time.Minute, "the program that it started is gone", func() bool { return !testkit.Alive(pid) })
 			s.wantNothingLeft(t)
 		})
 	}

@@ -219,7 +219,7 @@ func TestPartialRefused(t *testing.T) {
 // TestPartialLocks sees that a table which is left out is not waited for.
 func TestPartialLocks(t *testing.T) {
 	dsn := hospital(t)
-	holder := fixture.Connect(t, dsn)
+	holder := testkit.Connect(t, dsn)
 	if _, err := holder.Exec(t.Context(), "BEGIN; LOCK TABLE public.settings"); err != nil {
 		t.Fatal(err)
 	}

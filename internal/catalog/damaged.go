@@ -4,11 +4,13 @@ import "context"
 
 // Damaged is a backup whose manifest can't be used.
 type Damaged struct {
+	// ID is the backup's, and Folder is where it is in the store.
 	ID     string `json:"id"`
 	Folder string `json:"folder"`
 	Err    error  `json:"-"`
+	// Reason says why.
 	Reason string `json:"reason"`
-	// Holds and Mark are those of Entry.
+	// Holds keep it from being deleted, and Mark says that it will be.
 	Holds []Hold `json:"holds,omitempty"`
 	Mark  *Mark  `json:"mark,omitempty"`
 }

@@ -30,13 +30,16 @@ const (
 // Hold keeps a backup from being deleted by prune. It is an object beside the
 // backup, of which there may be several.
 type Hold struct {
+	// Format is 1.
 	Format int `json:"format"`
 	// Name tells the holds of one backup apart.
-	Name   string    `json:"name"`
-	By     string    `json:"by"`
-	Host   string    `json:"host"`
-	At     time.Time `json:"at"`
-	Reason string    `json:"reason"`
+	Name string `json:"name"`
+	// By is the account that held it, on Host, and At is when.
+	By   string    `json:"by"`
+	Host string    `json:"host"`
+	At   time.Time `json:"at"`
+	// Reason is what the user gave as one.
+	Reason string `json:"reason"`
 	// Until is when the hold ends. Zero is never.
 	Until time.Time `json:"until,omitzero"`
 	// Odd says why nothing is known of the hold but its name. It holds all the same.

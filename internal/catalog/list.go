@@ -91,8 +91,12 @@ func (e Entry) Unopenable() bool {
 // Orphan is what a run that never committed left behind, or one that is still
 // going on.
 type Orphan struct {
-	ID        string    `json:"id"`
-	Folder    string    `json:"folder"`
+	// ID is that of the backup which it would have become, and Folder is where it is in
+	// the store.
+	ID     string `json:"id"`
+	Folder string `json:"folder"`
+	// Objects counts those in the folder. SizeBytes is what they take together, NewestAt is
+	// when the last of them was stored.
 	Objects   int       `json:"objects"`
 	SizeBytes int64     `json:"size_bytes"`
 	NewestAt  time.Time `json:"newest_at"`

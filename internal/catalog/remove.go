@@ -25,10 +25,13 @@ const markName = "doomed.json"
 // Mark says that a backup will be deleted. It is the first object that a deletion
 // writes, and the last that it removes.
 type Mark struct {
-	Format int       `json:"format"`
-	At     time.Time `json:"at"`
-	Host   string    `json:"host"`
-	Reason string    `json:"reason"`
+	// Format is 1.
+	Format int `json:"format"`
+	// At is when it was marked, on Host.
+	At   time.Time `json:"at"`
+	Host string    `json:"host"`
+	// Reason is why it will be deleted.
+	Reason string `json:"reason"`
 	// StoredAt is when the mark was stored, by the store's clock.
 	StoredAt time.Time `json:"-"`
 }

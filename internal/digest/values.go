@@ -13,6 +13,7 @@ const Format = 1
 // Database is what a backup records of the values in a database, in an object of
 // its own, sealed.
 type Database struct {
+	// Format is the way in which the sums are made.
 	Format int `json:"format"`
 	// Tables are those whose rows can be compared.
 	Tables []Table `json:"tables"`
@@ -24,7 +25,7 @@ type Database struct {
 
 // Table is the sum of one table's rows.
 type Table struct {
-	// Index is the table's place in the manifest.
+	// Index is the table's place in the manifest, and Rows counts its rows.
 	Index int   `json:"table"`
 	Rows  int64 `json:"rows"`
 	// Sum is over rows as COPY writes them in Format, with Columns in their order:

@@ -85,7 +85,7 @@ func encode(t *testing.T, e encoded) (name string) {
 	t.Helper()
 	name = fixture.Name(t, server)
 	fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING '"+e.encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
-	conn := fixture.Connect(t, server.DSN(name))
+	conn := testkit.Connect(t, server.DSN(name))
 	for _, sql := range append([]string{"SET client_encoding = SQL_ASCII"}, e.statements...) {
 		if _, err := conn.Exec(t.Context(), strings.ReplaceAll(sql, "%s", name)); err != nil {
 			t.Fatalf("%q: %v", sql, err)
@@ -106,7 +106,7 @@ func storedText(t *testing.T, server *scratch.Server, name string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := fixture.Connect(t, server.DSN(name))
+	conn := testkit.Connect(t, server.DSN(name))
 	query := func(sql string) (values []string) {
 		rows, err := conn.Query(t.Context(), sql)
 		if err != nil {
@@ -220,7 +220,7 @@ func rescueEncoded(t *testing.T, c *catalog.Catalog, b *pgmedic.Backup, table st
 	if len(done.Tables) != 1 || done.Tables[0].Rows == 0 {
 		t.Fatalf("rescued %+v", done.Tables)
 	}
-	conn := fixture.Connect(t, server.DSN(b.Database.Name))
+	conn := testkit.Connect(t, server.DSN(b.Database.Name))
 	encoding := "UTF8"
 	if b.Database.Encoding == "SQL_ASCII" {
 		encoding = "SQL_ASCII"
@@ -280,7 +280,7 @@ func TestEncodingOfRole(t *testing.T) {
 func TestEncodingOfServer(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	own := scratchtest.New(t, scratch.Options{Encoding: "LATIN1"})
-	conn := fixture.Connect(t, own.DSN("postgres"))
+	conn := testkit.Connect(t, own.DSN("postgres"))
 	exec := func(sql string) {
 		t.Helper()
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
@@ -291,7 +291,7 @@ func TestEncodingOfServer(t *testing.T) {
 	exec("CREATE ROLE \"Andr\xe9\"")
 	exec("CREATE DATABASE clinic OWNER \"Andr\xe9\"")
 	exec("COMMENT ON DATABASE clinic IS 'caf\xe9'")
-	conn = fixture.Connect(t, own.DSN("clinic"))
+	conn = testkit.Connect(t, own.DSN("clinic"))
 	exec("SET client_encoding = SQL_ASCII")
 	exec("CREATE TABLE t (v text)")
 	exec("ALTER TABLE t OWNER TO \"Andr\xe9\"")

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/drill"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -63,7 +64,7 @@ func TestRefused(t *testing.T) {
 // PostgreSQL 15), and since version 17, it does not.
 func amcheckTakesSearchPath(t *testing.T, dsn, index string) bool {
 	t.Helper()
-	conn := fixture.Connect(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -97,7 +97,7 @@ func TestMutations(t *testing.T) {
 func checkMutant(t *testing.T, o drill.Options, restored string, loaded *restore.Loaded, change func(*pgx.Conn)) *pgmedic.Receipt {
 	t.Helper()
 	name := fixture.Name(t, server)
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	database := o.Backup.Database
 	fixture.Exec(t, server.DSN("postgres"), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, restored, sqltext.QuoteIdent(database.Owner)))
 	defer fixture.Exec(t, server.DSN("postgres"), "DROP DATABASE "+name+" WITH (FORCE)")
@@ -112,7 +112,7 @@ func checkMutant(t *testing.T, o drill.Options, restored string, loaded *restore
 	}
 	_ = admin.Close(t.Context())
 	if change != nil {
-		conn := fixture.Connect(t, server.DSN(name))
+		conn := testkit.Connect(t, server.DSN(name))
 		for _, sql := range []string{
 			"SET session_replication_role = replica", "SET allow_system_table_mods = on", "SET search_path = ''", "SET row_security = off",
 			"SET statement_timeout = 0", "SET default_transaction_read_only = off", "SET check_function_bodies = off",

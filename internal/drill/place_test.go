@@ -118,7 +118,7 @@ func TestOnServerFails(t *testing.T) {
 func TestOnServerSweeps(t *testing.T) {
 	dsn := patients(t)
 	c, b, _ := take(t, dsn, backup.Plain{})
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	left := func(name string, s pgmedic.Story) string {
 		fixture.Exec(t, server.DSN("postgres"), "CREATE DATABASE "+sqltext.QuoteIdent(name)+" TEMPLATE template0")
 		t.Cleanup(func() { fixture.DropAll(t, server, name) })

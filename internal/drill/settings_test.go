@@ -67,7 +67,7 @@ func TestWhatSettingsDecide(t *testing.T) {
 					t.Fatal(err)
 				}
 				ask := func(database string) string {
-					conn := fixture.Connect(t, tt.server.DSN(database))
+					conn := testkit.Connect(t, tt.server.DSN(database))
 					var got string
 					if _, err := conn.Exec(t.Context(), "SET ROLE NONE"); err != nil {
 						t.Fatal(err)

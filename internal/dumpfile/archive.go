@@ -58,6 +58,7 @@ func (f *File) readHeader(r io.Reader) (*header, error) {
 	fixed = fixed[len(archiveMagic):]
 	major, minor := int(fixed[0]), int(fixed[1])
 	h.minor, h.intSize = minor, int(fixed[3])
+	f.minor = minor
 	if major != 1 || h.intSize < 1 || h.intSize > 8 {
 		return nil, f.damaged("damaged: its header makes no sense")
 	}
@@ -79,7 +80,9 @@ func (f *File) readHeader(r io.Reader) (*header, error) {
 			*text, err = h.text()
 		}
 	}
-	if err != nil {
+	if errors.Is(err, errHeader) && minor > newestTOC {
+		return nil, f.tooNew("and pgmedic knows 1.%d to 1.%d", oldestTOC, newestTOC)
+	} else if err != nil {
 		return nil, f.headerError(err)
 	}
 	f.Program, f.Server = versionOf(f.Program), versionOf(f.Server)
@@ -97,6 +100,25 @@ func (f *File) headerError(err error) error {
 }
 
 var errHeader = errors.New("no header of pg_dump")
+
+// formatOf returns the newest minor version of the archive's format that a pg_restore reads
+// (K_VERS_MAX in its pg_backup_archiver.h), or false where that is not known.
+func formatOf(major int) (minor int, known bool) {
+	switch {
+	case major <= 15:
+		return 14, true
+	case major == 16:
+		return 15, true
+	}
+	return newestTOC, major <= 18
+}
+
+// tooNew is the error of an archive in a later version of the format; the rest says later
+// than what.
+func (f *File) tooNew(rest string, args ...any) error {
+	return pgmedic.Errorf(pgmedic.KindUsage, "convert it where it was made: pg_restore --file=dump.sql DUMP; or install a pg_restore as new as the pg_dump that made it",
+		"%s is an archive in version 1.%d of the format, "+rest, append([]any{f.o.Path, f.minor}, args...)...)
+}
 
 // number reads a sign and as many bytes as the header said, the lowest first.
 func (h *header) number() (int, error) {

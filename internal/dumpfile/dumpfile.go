@@ -92,6 +92,7 @@ type File struct {
 	// ModifiedAt is when the file was last written, as its file system says.
 	ModifiedAt time.Time
 
+	minor      int                     // of the version of an archive's format
 	derivation *seal.OpenSSLDerivation // that of the openssl layer, once it is known
 	identities []age.Identity
 	sha256     string // once Checksum has read the file

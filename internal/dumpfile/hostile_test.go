@@ -200,6 +200,57 @@ func TestWrongPassphrase(t *testing.T) {
 	}
 }
 
+// TestTooNew: an archive of a later pg_dump is not taken for a damaged one, and is nothing
+// that a later try would mend.
+func TestTooNew(t *testing.T) {
+	made := dumps(t, server, clinic(t, server))
+	header := func(archive []byte, change func([]byte)) []byte {
+		archive = bytes.Clone(archive)
+		at := bytes.Index(archive, []byte("PGDMP")) // in a tar behind the name of its file
+		change(archive[at:])
+		return archive
+	}
+	newer := func(archive []byte) []byte { // as each version of pg_dump says itself
+		return header(archive, func(h []byte) {
+			version := fmt.Appendf(nil, "%d.", server.Major())
+			copy(h, bytes.ReplaceAll(h[:200], version, []byte("99.")))
+		})
+	}
+	format := func(minor byte) func([]byte) []byte {
+		return func(archive []byte) []byte { return header(archive, func(h []byte) { h[6] = minor }) }
+	}
+	for name, test := range map[string]struct {
+		content []byte
+		words   string
+	}{
+		"program, custom": {newer(made["custom"]), "this archive is of pg_dump 99."},
+		"program, tar":    {newer(made["tar"]), "pg_restore 99 or newer is needed"},
+		"format":          {later(t, made["custom"]), "is an archive in version 1.17 of the format, and pg_restore"},
+		"another header":  {format(200)(made["custom"]), "is an archive in version 1.200 of the format, and "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, options(t, write(t, test.content)), pgmedic.KindUsage, test.words)
+		})
+	}
+	// A version that pg_restore reads, whose contents it does not, is damaged all the same.
+	cut := made["custom"][:len(made["custom"])*2/3]
+	wantRefused(t, options(t, write(t, cut)), pgmedic.KindIntegrity, "")
+}
+
+// later makes a custom archive one of version 1.17 of the format: since 1.15 the compression
+// is one byte, and was a number before.
+func later(t *testing.T, archive []byte) []byte {
+	t.Helper()
+	const fixed = len("PGDMP") + 6
+	head := bytes.Clone(archive[:fixed])
+	rest := archive[fixed:]
+	if head[6] < 15 {
+		rest = append([]byte{1}, rest[1+int(head[8]):]...)
+	}
+	head[6] = 17
+	return append(head, rest...)
+}
+
 // TestCut cuts dumps of every format and layer at several places, and changes bytes.
 func TestCut(t *testing.T) {
 	source := clinic(t, server)

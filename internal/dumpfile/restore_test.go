@@ -132,6 +132,12 @@ func encryptions(t *testing.T) (all map[string]func([]byte) []byte, identity age
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As age -p does, which asks a terminal, but in less time.
+	byPhrase, err := age.NewScryptRecipient(phrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPhrase.SetWorkFactor(10)
 	secret := write(t, []byte(phrase+"\n"))
 	ssl := func(args ...string) func([]byte) []byte {
 		return func(in []byte) []byte {
@@ -139,8 +145,19 @@ func encryptions(t *testing.T) (all map[string]func([]byte) []byte, identity age
 		}
 	}
 	return map[string]func([]byte) []byte{
-		"none":              func(in []byte) []byte { return in },
-		"age":               func(in []byte) []byte { return run(t, in, "age", "-r", id.Recipient().String()) },
+		"none": func(in []byte) []byte { return in },
+		"age":  func(in []byte) []byte { return run(t, in, "age", "-r", id.Recipient().String()) },
+		"age passphrase": func(in []byte) []byte {
+			var out bytes.Buffer
+			w, err := age.Encrypt(&out, byPhrase)
+			if err == nil {
+				_, err = w.Write(in)
+			}
+			if err := errors.Join(err, w.Close()); err != nil {
+				t.Fatal(err)
+			}
+			return out.Bytes()
+		},
 		"openssl 600000":    ssl("-pbkdf2", "-iter", "600000", "-md", "sha256"),
 		"openssl pbkdf2":    ssl("-pbkdf2"),
 		"openssl sha256":    ssl("-md", "sha256"),

@@ -149,6 +149,9 @@ func (r *restored) Read(p []byte) (int, error) {
 	}
 	var failed *pgtool.Error
 	if r.ctx.Err() == nil && errors.As(err, &failed) {
+		if newest, known := formatOf(r.f.tool.Major); known && r.f.minor > newest {
+			return n, r.f.tooNew("and pg_restore %s reads up to 1.%d", r.f.tool.Version, newest)
+		}
 		err = r.f.damaged("damaged or cut short: pg_restore can't read it to its end: %w", failed)
 	}
 	return n, err

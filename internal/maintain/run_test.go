@@ -77,12 +77,7 @@ func newWorld(t *testing.T, s *scratch.Server, statements ...string) *world {
 
 func (w *world) connect() *pgx.Conn {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.dsn)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) })
-	return conn
+	return testkit.Connect(w.t, w.dsn)
 }
 
 func (w *world) exec(conn *pgx.Conn, sql string) {

@@ -3,21 +3,16 @@ package monitor_test
 import (
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // BenchmarkCollect looks at a database of 1,000 tables with two indexes each.
 func BenchmarkCollect(b *testing.B) {
-	conn, err := pgx.Connect(b.Context(), scratchtest.Database(b, shared))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = conn.Close(b.Context()) }()
+	conn := testkit.Connect(b, scratchtest.Database(b, shared))
 	for range 2 {
 		// A transaction's locks must fit into the lock table.
 		_, err := conn.Exec(b.Context(), `DO $$ DECLARE n int := coalesce((SELECT count(*) FROM pg_class WHERE relname ~ '^t\d+$'), 0); BEGIN

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func testADeadlockIsCounted(t *testing.T, dsn string) {
@@ -80,7 +81,7 @@ func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 	}
 	var f pgmedic.Finding
 	seconds := 0.2
-	eventually(t, "statement-heavy is found, of at least half the time", func() bool {
+	testkit.Eventually(t, time.Minute, "statement-heavy is found, of at least half the time", func() bool {
 		exec(t, conn, "SELECT pg_stat_statements_reset()", fmt.Sprintf("SELECT pg_sleep(%g)", seconds))
 		seconds *= 2 // the looks themselves take time, on a busy machine much
 		var found bool
@@ -92,7 +93,7 @@ func testAStatementThatTakesAllTheTimeIsFound(t *testing.T, dsn string) {
 		paste(t, conn, f.Fix)
 	}
 	exec(t, conn, "SELECT pg_stat_statements_reset()")
-	eventually(t, "statement-heavy goes", func() bool { _, found := heavy(); return !found })
+	testkit.Eventually(t, time.Minute, "statement-heavy goes", func() bool { _, found := heavy(); return !found })
 }
 
 func testAStatementThatGotSlowerIsFound(t *testing.T, dsn string) {

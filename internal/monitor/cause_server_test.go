@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func testNeedlessIndexesAreFoundAndDropped(t *testing.T, dsn string) {
@@ -180,11 +181,11 @@ func testASuperusersApplicationIsFound(t *testing.T, dsn string) {
 			return f.ID == "superuser-sessions" && f.Object == "role postgres" && evidenceOf(f, "application") == "billing"
 		})
 	}
-	eventually(t, "superuser-sessions comes", used)
+	testkit.Eventually(t, time.Minute, "superuser-sessions comes", used)
 	if err := app.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "superuser-sessions goes", func() bool { return !used() })
+	testkit.Eventually(t, time.Minute, "superuser-sessions goes", func() bool { return !used() })
 }
 
 func testADisabledSubscriptionIsFound(t *testing.T, dsn string) {
@@ -203,7 +204,7 @@ func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 	restored(t, conn, "max_wal_size")
 	var before *reading.Reading
 	// Before 15 a new database's statistics begin with the first report of them.
-	eventually(t, "the database is counted", func() bool {
+	testkit.Eventually(t, time.Minute, "the database is counted", func() bool {
 		before = look(t, conn, collect.Options{})
 		return before.Transactions != nil && before.Transactions.Commits > 0
 	})
@@ -218,7 +219,7 @@ func testRollbacksAndCheckpointsAreCounted(t *testing.T, dsn string) {
 		return judge.Analyse(look(t, conn, collect.Options{}), []*reading.Reading{before}, limits)
 	}
 	object := "database " + before.Database
-	eventually(t, "the rollbacks of the window are counted", func() bool {
+	testkit.Eventually(t, time.Minute, "the rollbacks of the window are counted", func() bool {
 		f, _ := find(findings(), "rollbacks-high", object)
 		return strings.Contains(f.Summary, "in the last")
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/poolstate"
 	"github.com/pgmedic/pgmedic/internal/postgres"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // fullPool is the snapshot of a pool of one connection, which a session holds, and of a
@@ -58,7 +59,7 @@ func testAFullPoolIsFoundAndWhatKeepsItEnded(t *testing.T, dsn string) {
 	exec(t, idle, "CREATE TABLE rooms (n text)", "INSERT INTO rooms VALUES ('Ben')", "BEGIN", "UPDATE rooms SET n = 'Eve'")
 	exec(t, holder, "SET application_name = 'clinic-api'")
 	updated := run(t, holder, "UPDATE rooms SET n = 'Ann'")
-	eventually(t, "the pool's session waits", func() bool { return waitsForLock(t, admin, holder) })
+	testkit.Eventually(t, time.Minute, "the pool's session waits", func() bool { return waitsForLock(t, admin, holder) })
 
 	full := true
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // judgeBy looks and analyses with thresholds that are changed.
@@ -34,7 +35,7 @@ func comes(t *testing.T, id, object string, findings func() []pgmedic.Finding) p
 			t.Logf("had %s", have)
 		}
 	}()
-	eventually(t, id+" on "+object+" comes", func() bool {
+	testkit.Eventually(t, time.Minute, id+" on "+object+" comes", func() bool {
 		all := findings()
 		have = names(all)
 		var ok bool
@@ -47,7 +48,7 @@ func comes(t *testing.T, id, object string, findings func() []pgmedic.Finding) p
 // goes waits until a finding is no longer there.
 func goes(t *testing.T, id, object string, findings func() []pgmedic.Finding) {
 	t.Helper()
-	eventually(t, id+" on "+object+" goes", func() bool {
+	testkit.Eventually(t, time.Minute, id+" on "+object+" goes", func() bool {
 		_, there := find(findings(), id, object)
 		return !there
 	})
@@ -88,7 +89,7 @@ func testASessionThatBlocksIsFoundAndEnded(t *testing.T, dsn string) {
 	comes(t, "lock-wait", process(root), findings)
 	lastEnds := run(t, last, "TRUNCATE "+odd+`."T 1"`)
 	var f pgmedic.Finding
-	eventually(t, "both wait for the root", func() bool {
+	testkit.Eventually(t, time.Minute, "both wait for the root", func() bool {
 		f, _ = find(findings(), "lock-wait", process(root))
 		return evidenceOf(f, "waiting") == "2"
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // at looks with a clock that says how long before noon it is.
@@ -25,7 +26,7 @@ func testWaitsThatRecurAreFound(t *testing.T, dsn string) {
 		exec(t, holder, "BEGIN", "LOCK TABLE wanted")
 		ends := run(t, waiter, "SELECT count(*) FROM wanted")
 		moment := time.Duration(9-2*i) * time.Hour
-		eventually(t, "somebody has waited for a second", func() bool {
+		testkit.Eventually(t, time.Minute, "somebody has waited for a second", func() bool {
 			r := look(t, conn, at(moment))
 			waits := len(r.Locks.Waiting) == 1 && r.Locks.Waiting[0].WaitSeconds >= 1
 			if waits {
@@ -60,7 +61,7 @@ func testAStatementThatIsNewIsFound(t *testing.T, dsn string) {
 	var now *reading.Reading
 	var f pgmedic.Finding
 	seconds := 0.5
-	eventually(t, "statement-new is found", func() bool {
+	testkit.Eventually(t, time.Minute, "statement-new is found", func() bool {
 		exec(t, conn, fmt.Sprintf("SELECT pg_sleep(%g), 'new'", seconds))
 		seconds *= 2 // the looks themselves take time, on a busy machine much
 		now = look(t, conn, at(0))

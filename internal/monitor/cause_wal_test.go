@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func testAnArchiverThatIsBehindIsFound(t *testing.T, dsn string) {
@@ -110,7 +111,7 @@ func testASlotThatLosesItsWALIsFoundAndDropped(t *testing.T, dsn string) {
 		return judgeNow(t, conn)
 	}
 	var f pgmedic.Finding
-	eventually(t, "the slot is lost", func() bool {
+	testkit.Eventually(t, time.Minute, "the slot is lost", func() bool {
 		f = comes(t, "slot-lost", object, findings)
 		return f.Severity == pgmedic.SeverityWarn // critical while it may still be saved
 	})
@@ -245,10 +246,10 @@ func testReplayConflicts(t *testing.T, conn, there *pgx.Conn, standby *scratchte
 		return err != nil
 	}
 	// What autovacuum has begun to look at keeps the rows, too.
-	eventually(t, "a query is cancelled", cancelled)
+	testkit.Eventually(t, time.Minute, "a query is cancelled", cancelled)
 	findings := func() []pgmedic.Finding { return judgeNow(t, there) }
 	paste(t, there, comes(t, "replay-conflicts", "server", findings).Fix)
-	eventually(t, "the standby reports what its queries need", func() bool {
+	testkit.Eventually(t, time.Minute, "the standby reports what its queries need", func() bool {
 		var feedback string
 		if err := there.QueryRow(t.Context(), "SHOW hot_standby_feedback").Scan(&feedback); err != nil {
 			t.Fatal(err)

@@ -64,8 +64,8 @@ func causedFindings(t *testing.T) map[string]bool {
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok {
 				literals, calls := inFunction(fn)
-				if calls["look"]+calls["withPools"]+calls["judgeNow"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["eventually"] == 0 ||
-					calls["goes"]+calls["mustNotFind"]+calls["eventually"] == 0 {
+				if calls["look"]+calls["withPools"]+calls["judgeNow"]+calls["judgeBy"] == 0 || calls["comes"]+calls["mustFind"]+calls["find"]+calls["about"]+calls["testkit.Eventually"] == 0 ||
+					calls["goes"]+calls["mustNotFind"]+calls["testkit.Eventually"] == 0 {
 					continue
 				}
 				for _, l := range literals {
@@ -92,8 +92,13 @@ func inFunction(fn *ast.FuncDecl) (literals []string, calls map[string]int) {
 				literals = append(literals, s)
 			}
 		case *ast.CallExpr:
-			if f, ok := x.Fun.(*ast.Ident); ok {
+			switch f := x.Fun.(type) {
+			case *ast.Ident:
 				calls[f.Name]++
+			case *ast.SelectorExpr:
+				if of, ok := f.X.(*ast.Ident); ok {
+					calls[of.Name+"."+f.Sel.Name]++
+				}
 			}
 		}
 		return true

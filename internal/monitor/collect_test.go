@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func testEveryQueryAnswersOnEveryVersion(t *testing.T, dsn string) {
@@ -237,7 +238,7 @@ func TestConnectionsAndCacheOfARealServer(t *testing.T) {
 	limits.CacheMinAccesses = 10000
 	before := look(t, conn, collect.Options{})
 	var findings []pgmedic.Finding
-	eventually(t, "the reads are in the statistics", func() bool {
+	testkit.Eventually(t, time.Minute, "the reads are in the statistics", func() bool {
 		exec(t, conn, "SELECT count(*) FROM wide", "SELECT count(*) FROM wide", "SELECT count(*) FROM wide", "SELECT count(*) FROM wide")
 		findings = judge.Analyse(look(t, conn, collect.Options{}), []*reading.Reading{before}, limits)
 		found, ok := find(findings, "cache-hit-low", "database postgres")

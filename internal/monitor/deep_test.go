@@ -12,6 +12,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func testExactBloatIsMeasuredOnRequest(t *testing.T, dsn string) {
@@ -167,17 +168,13 @@ func testAPlanRunsNothingOfAnotherRole(t *testing.T, dsn string) {
 		return "CREATE FUNCTION trap." + name + "() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '" + name + "'; RETURN 1; END $$"
 	}
 	exec(t, connect(t, dsn, "schemer"), trap("theirs"), "SELECT trap.theirs(), pg_sleep(0.05)")
-	reader := connectAs(t, dsn, "reader")
-	exec(t, reader, trap("ours"), "SELECT trap.ours(), pg_sleep(0.05)")
+	exec(t, connectAs(t, dsn, "reader"), trap("ours"), "SELECT trap.ours(), pg_sleep(0.05)")
 
-	config := reader.Config().Copy()
 	var called []string
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { called = append(called, n.Message) }
-	looker, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = looker.Close(t.Context()) }()
+	looker := testkit.Dial(t, dsn, func(c *pgx.ConnConfig) {
+		c.User, c.OnNotice = "reader", func(_ *pgconn.PgConn, n *pgconn.Notice) { called = append(called, n.Message) }
+	})
+	defer testkit.End(looker)
 	look(t, looker, collect.Options{Plans: true})
 	if !slices.Contains(called, "ours") {
 		t.Errorf("planning calls no function: the test shows nothing: %v", called)

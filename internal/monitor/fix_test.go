@@ -14,6 +14,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func itoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
@@ -41,7 +42,7 @@ func testADeadTableIsFoundAndVacuumed(t *testing.T, dsn string) {
 		t.Errorf("summary: %s", f.Summary)
 	}
 	paste(t, conn, f.Fix)
-	eventually(t, "the finding goes", func() bool {
+	testkit.Eventually(t, time.Minute, "the finding goes", func() bool {
 		_, there := find(judgeNow(t, conn), "table-dead-tuples", table)
 		return !there
 	})
@@ -192,7 +193,7 @@ func testASessionIdleInTransactionIsFoundAndEnded(t *testing.T, dsn string) {
 		return find(findings, "idle-in-transaction", object(c))
 	}
 	var stale pgmedic.Finding
-	eventually(t, "it idles long enough", func() bool {
+	testkit.Eventually(t, time.Minute, "it idles long enough", func() bool {
 		var there bool
 		stale, there = seen(idler)
 		return there
@@ -206,13 +207,13 @@ func testASessionIdleInTransactionIsFoundAndEnded(t *testing.T, dsn string) {
 	exec(t, idler, "SELECT 1")
 
 	var f pgmedic.Finding
-	eventually(t, "the new transaction is seen", func() bool {
+	testkit.Eventually(t, time.Minute, "the new transaction is seen", func() bool {
 		var there bool
 		f, there = seen(idler)
 		return there && f.Fix != stale.Fix
 	})
 	paste(t, conn, f.Fix)
-	eventually(t, "the session ends", func() bool {
+	testkit.Eventually(t, time.Minute, "the session ends", func() bool {
 		_, there := seen(idler)
 		return !there
 	})

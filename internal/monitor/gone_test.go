@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -70,7 +71,7 @@ func TestAServerThatGoesMidwayLeavesAPartOfAReport(t *testing.T) {
 				r, err := collect.Collect(t.Context(), conn, tt.opts)
 				done <- outcome{r, err}
 			}()
-			eventually(t, "the look is midway", func() bool {
+			testkit.Eventually(t, time.Minute, "the look is midway", func() bool {
 				var midway bool
 				err := watch.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep')", database).Scan(&midway)
 				return err == nil && midway

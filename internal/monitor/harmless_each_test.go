@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/monitor/judge"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // pastedElsewhere are the findings whose fixes change something and are not among
@@ -99,7 +101,7 @@ func dropALostSlot(t *testing.T, conn *pgx.Conn) {
 	}
 	// Only then may there be a bound, which is theirs, too. A subscriber's slot moves with
 	// the list of running transactions that a checkpoint writes.
-	eventually(t, "the others have come so far", func() bool {
+	testkit.Eventually(t, time.Minute, "the others have come so far", func() bool {
 		exec(t, conn, "SELECT txid_current()", "CHECKPOINT")
 		var all bool
 		err := conn.QueryRow(t.Context(), "SELECT bool_and(restart_lsn >= $1::text::pg_lsn) FROM pg_replication_slots WHERE slot_name <> 'too_late'", written).Scan(&all)
@@ -112,7 +114,7 @@ func dropALostSlot(t *testing.T, conn *pgx.Conn) {
 		return judgeNow(t, conn)
 	}
 	var f pgmedic.Finding
-	eventually(t, "the slot is lost", func() bool {
+	testkit.Eventually(t, time.Minute, "the slot is lost", func() bool {
 		f = comes(t, "slot-lost", object, findings)
 		return f.Severity == pgmedic.SeverityWarn // critical while it may still be saved
 	})
@@ -132,7 +134,7 @@ func enableASubscription(t *testing.T, conn, subscriber *pgx.Conn) {
 	exec(t, conn, "INSERT INTO clinics VALUES (1000, 'while disabled')")
 	findings := func() []pgmedic.Finding { return judgeNow(t, subscriber) }
 	paste(t, subscriber, comes(t, "subscription-down", "subscription s", findings).Fix)
-	eventually(t, "it gets what it missed", func() bool {
+	testkit.Eventually(t, time.Minute, "it gets what it missed", func() bool {
 		var there bool
 		err := subscriber.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM clinics WHERE id = 1000)").Scan(&there)
 		return err == nil && there
@@ -157,11 +159,11 @@ func giveUpOnAStandby(t *testing.T, dsn string) {
 			return false, nil
 		}
 	}
-	eventually(t, "commits wait", func() bool {
+	testkit.Eventually(t, time.Minute, "commits wait", func() bool {
 		ends := run(t, writer, "INSERT INTO clinics VALUES (1001, 'waits') ON CONFLICT (id) DO UPDATE SET name = 'waits still'")
 		go func() { done <- ends() }()
 		waits := false
-		eventually(t, "a commit waits, or does not", func() bool {
+		testkit.Eventually(t, time.Minute, "a commit waits, or does not", func() bool {
 			over, err := ended()
 			if err != nil {
 				t.Fatal(err)
@@ -175,7 +177,7 @@ func giveUpOnAStandby(t *testing.T, dsn string) {
 	})
 	findings := func() []pgmedic.Finding { return judgeNow(t, conn) }
 	paste(t, conn, comes(t, "synchronous-standby-missing", "server", findings).Fix)
-	eventually(t, "the commit waits no longer", func() bool {
+	testkit.Eventually(t, time.Minute, "the commit waits no longer", func() bool {
 		over, err := ended()
 		if err != nil {
 			t.Error(err)

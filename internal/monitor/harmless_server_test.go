@@ -74,7 +74,7 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 		return all
 	}
 	before := counts(conn)
-	eventually(t, "the first copy is whole", func() bool { return counts(subscriber) == before })
+	testkit.Eventually(t, time.Minute, "the first copy is whole", func() bool { return counts(subscriber) == before })
 	exec(t, holder, "BEGIN", "UPDATE clinics SET name = 'held' WHERE id = 1")
 	exec(t, preparer, "BEGIN", "UPDATE clinics SET name = 'prepared' WHERE id = 2", "PREPARE TRANSACTION 'other'")
 
@@ -89,14 +89,14 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	sorts := connect(t, dsn)
 	exec(t, sorts, "SELECT count(*) FROM (SELECT md5(i::text) AS h FROM generate_series(1, 20000) i ORDER BY 1) s")
 	_ = sorts.Close(t.Context()) // what it did is counted when it ends
-	eventually(t, "its temporary files are counted", func() bool {
+	testkit.Eventually(t, time.Minute, "its temporary files are counted", func() bool {
 		var n int64
 		err := conn.QueryRow(t.Context(), "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()").Scan(&n)
 		return err == nil && n > 0
 	})
 
 	// Once autovacuum is on it is only a matter of time until it has seen to them.
-	eventually(t, "rows that are dead are counted", func() bool {
+	testkit.Eventually(t, time.Minute, "rows that are dead are counted", func() bool {
 		var n int
 		err := conn.QueryRow(t.Context(), `SELECT count(*)::int FROM pg_stat_user_tables
 			WHERE relname IN ('visits_1', 'visits_2', 'bills', 'log') AND n_dead_tup > 0 AND n_live_tup > 0`).Scan(&n)
@@ -146,7 +146,7 @@ func TestFixesHurtNobodyAroundOnAServer(t *testing.T) {
 	giveUpOnAStandby(t, dsn)
 	dropALostSlot(t, conn)
 	dropWhatNobodyUses(t, conn, connect(t, standby.DSN(database)), standby)
-	eventually(t, "the subscriber has them all", func() bool { return counts(subscriber) == after })
+	testkit.Eventually(t, time.Minute, "the subscriber has them all", func() bool { return counts(subscriber) == after })
 	standby.CatchUp(t)
 	for what, query := range map[string]string{
 		"indexes are not valid":           "SELECT count(*) FROM pg_index WHERE NOT indisvalid",

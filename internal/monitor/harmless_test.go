@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // subscribe has a database of the same server get a publication's rows. The slot
@@ -76,7 +77,7 @@ func testFixesHurtNobodyAround(t *testing.T, dsn string, server *scratch.Server)
 	exec(t, conn, "INSERT INTO nopk VALUES (1, 'x')", "INSERT INTO nearly VALUES (1)", "INSERT INTO counted (v) VALUES (1)",
 		"INSERT INTO audited VALUES (1, 'x')", "INSERT INTO part VALUES (1, 2)", "INSERT INTO bystander VALUES (2000, 2000)")
 	for _, name := range []string{"nopk", "nearly", "counted"} {
-		eventually(t, "the row of "+name+" arrives", func() bool {
+		testkit.Eventually(t, time.Minute, "the row of "+name+" arrives", func() bool {
 			var n int
 			err := subscriber.QueryRow(t.Context(), "SELECT count(*) FROM "+name).Scan(&n)
 			return err == nil && n == 1
@@ -137,7 +138,7 @@ func testALockedTableHidesItselfOnly(t *testing.T, dsn string) {
 	exec(t, holder, "BEGIN", "LOCK TABLE held, child, part IN ACCESS EXCLUSIVE MODE", "ALTER SEQUENCE numbers AS int")
 	exec(t, reader, "BEGIN", "SELECT count(*) FROM awaited")
 	ends := run(t, waiter, "ALTER TABLE awaited ADD COLUMN x int")
-	eventually(t, "somebody waits", func() bool {
+	testkit.Eventually(t, time.Minute, "somebody waits", func() bool {
 		var n int
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'awaited'::regclass").Scan(&n)
 		return err == nil && n == 1
@@ -199,7 +200,7 @@ func testMaintenanceIsNoLongTransaction(t *testing.T, dsn string) {
 	exec(t, conn, "INSERT INTO big SELECT generate_series(1, 20000)")
 	exec(t, builder, "SET vacuum_cost_delay = 100", "SET vacuum_cost_limit = 1")
 	ends := run(t, builder, "VACUUM big")
-	eventually(t, "the VACUUM works", func() bool {
+	testkit.Eventually(t, time.Minute, "the VACUUM works", func() bool {
 		var n int
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_progress_vacuum WHERE pid = $1", builder.PgConn().PID()).Scan(&n)
 		return err == nil && n == 1
@@ -219,7 +220,7 @@ func testLooksRollNothingBack(t *testing.T, dsn string) {
 	for range 3 {
 		look(t, connect(t, dsn), collect.Options{Interval: 10 * time.Millisecond})
 	}
-	eventually(t, "the looks are counted", func() bool {
+	testkit.Eventually(t, time.Minute, "the looks are counted", func() bool {
 		var commits, rollbacks int
 		if err := conn.QueryRow(t.Context(), "SELECT xact_commit, xact_rollback FROM pg_stat_database WHERE datname = $1", name).Scan(&commits, &rollbacks); err != nil {
 			t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // metricsOf renders a look as metrics, which must be as Prometheus wants them.
@@ -89,16 +90,7 @@ func TestMetricsOfADatabaseInNoEncoding(t *testing.T) {
 	server := scratchtest.New(t, options(0))
 	utf8 := connect(t, server.DSN("postgres"))
 	exec(t, utf8, "CREATE EXTENSION pg_stat_statements", "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
-	config, err := pgx.ParseConfig(server.DSN("ascii"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.RuntimeParams["client_encoding"] = "SQL_ASCII"
-	ascii, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ascii.Close(t.Context()) }()
+	ascii := testkit.Connect(t, server.DSN("ascii"), func(c *pgx.ConnConfig) { c.RuntimeParams["client_encoding"] = "SQL_ASCII" })
 	exec(t, ascii, "CREATE TABLE \"a\xff\" (id int)", "CREATE TABLE \"a\xfe\" (id int)")
 	_, families := metricsOf(t, look(t, connect(t, server.DSN("ascii")), collect.Options{Numbers: true}))
 	for _, name := range []string{`a\xff`, `a\xfe`} {
@@ -120,7 +112,7 @@ func TestMetricsOfAStandby(t *testing.T) {
 		_, families := metricsOf(t, look(t, connect(t, s.DSN("postgres")), collect.Options{Numbers: true}))
 		return families
 	}
-	eventually(t, "both see each other", func() bool {
+	testkit.Eventually(t, time.Minute, "both see each other", func() bool {
 		there, here := of(primary), of(standby.Server)
 		return there["pgmedic_standby_replay_lag_bytes"] != nil && there["pgmedic_server_standby"].GetMetric()[0].GetGauge().GetValue() == 0 &&
 			here["pgmedic_server_standby"].GetMetric()[0].GetGauge().GetValue() == 1 && here["pgmedic_replay_receiving"] != nil &&
@@ -139,7 +131,7 @@ func TestASectionIsReadAlone(t *testing.T) {
 	limits := reading.DefaultThresholds()
 	limits.UnusedIndexBytes, limits.SeqScans, limits.SeqScanRows, limits.TempBytes = 0, 1, 10, 0
 	limits.SlowStatement, limits.SlowStatementCalls = 500*time.Millisecond, 1
-	eventually(t, "the scans are in the statistics", func() bool {
+	testkit.Eventually(t, time.Minute, "the scans are in the statistics", func() bool {
 		scans := 0
 		err := conn.QueryRow(t.Context(), "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'wide'").Scan(&scans)
 		return err == nil && scans >= 2
@@ -195,18 +187,10 @@ func TestSectionsAreNamed(t *testing.T) {
 
 // TestALookSaysWhatItCost counts what the server was really sent.
 func TestALookSaysWhatItCost(t *testing.T) {
-	config, err := pgx.ParseConfig(scratchtest.Database(t, shared))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	sent := &counter{}
-	config.Tracer = sent
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
+	conn := testkit.Connect(t, scratchtest.Database(t, shared), func(c *pgx.ConnConfig) {
+		c.DefaultQueryExecMode, c.Tracer = pgx.QueryExecModeExec, sent
+	})
 	exec(t, conn, "CREATE TABLE t (id int)")
 	for _, opts := range []collect.Options{{}, {Numbers: true}, {Interval: 10 * time.Millisecond}, {Sections: []string{reading.SectionLocks}}} {
 		sent.n = 0

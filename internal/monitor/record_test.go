@@ -20,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var record = flag.Bool("record", false, "record readings of servers of every version anew (with PGMEDIC_TEST_ALL=1)")
@@ -102,7 +103,7 @@ func disturb(t *testing.T, server *scratch.Server, conn *pgx.Conn) {
 	flushed(t, conn, "clinic.dead", 3000)
 	run(t, waiter, "UPDATE clinic.patients SET name = 'o' WHERE id = 1")
 	run(t, sleeper, "SELECT pg_sleep(600)")
-	eventually(t, "the archiver has failed and the waiter waits", func() bool {
+	testkit.Eventually(t, time.Minute, "the archiver has failed and the waiter waits", func() bool {
 		var ready bool
 		err := conn.QueryRow(t.Context(), "SELECT (SELECT failed_count > 0 FROM pg_stat_archiver) AND "+
 			"(SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock' OR wait_event = 'PgSleep')").Scan(&ready)

@@ -15,6 +15,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // testAnIndexThatAReplicaUsesIsKept has two indexes that nothing on the primary
@@ -47,7 +48,7 @@ func testAnIndexThatAReplicaUsesIsKept(t *testing.T, dsn string, primary *scratc
 			t.Errorf("a replica that nobody asked may use %s: %+v", name, f)
 		}
 	}
-	eventually(t, "the replica has counted its scan", func() bool {
+	testkit.Eventually(t, time.Minute, "the replica has counted its scan", func() bool {
 		_, unused := find(read(true), "index-unused", "public.used_there")
 		return !unused
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 const secret, secretNumber = "PLANTED", "907153246"
@@ -69,7 +70,7 @@ func testNoLiteralLeavesTheServer(t *testing.T, dsn string, server *scratch.Serv
 		return string(text)
 	}
 	var text string
-	eventually(t, "both sessions are seen", func() bool {
+	testkit.Eventually(t, time.Minute, "both sessions are seen", func() bool {
 		text = all(collect.Options{Interval: time.Millisecond})
 		return strings.Contains(text, "lock-wait") && strings.Contains(text, "pg_sleep(?), ?")
 	})

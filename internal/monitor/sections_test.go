@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor/collect"
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // testEverySectionIsRead looks at a server on which there is something for
@@ -21,7 +22,7 @@ func testEverySectionIsRead(t *testing.T, dsn string) {
 	exec(t, other, "BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM patients")
 	busy := connect(t, dsn)
 	slept := run(t, busy, "SELECT pg_sleep(600)")
-	eventually(t, "a session sleeps", func() bool {
+	testkit.Eventually(t, time.Minute, "a session sleeps", func() bool {
 		var n int
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&n)
 		return err == nil && n == 1

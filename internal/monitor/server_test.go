@@ -1,7 +1,6 @@
 package monitor_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -38,15 +37,7 @@ func options(major int) scratch.Options {
 // connect opens a session, as a role other than the superuser if one is named.
 func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	conn := testkit.Connect(t, dsn)
 	for _, r := range role {
 		// Unlike SET ROLE, this changes what the session's own privileges are.
 		exec(t, conn, "SET SESSION AUTHORIZATION "+sqltext.QuoteIdent(r))
@@ -58,17 +49,7 @@ func connect(t *testing.T, dsn string, role ...string) *pgx.Conn {
 // can't become anything else again.
 func connectAs(t *testing.T, dsn, role string) *pgx.Conn {
 	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.User = role
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
+	return testkit.Connect(t, dsn, func(c *pgx.ConnConfig) { c.User = role })
 }
 
 // connectTo opens a session outside of the test's goroutine.
@@ -137,16 +118,10 @@ func names(findings []pgmedic.Finding) string {
 	return strings.Join(out, "; ")
 }
 
-// eventually polls a condition; statistics and process states arrive late.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	testkit.Eventually(t, time.Minute, what, holds)
-}
-
 // flushed waits until the statistics say that a table has dead rows.
 func flushed(t *testing.T, conn *pgx.Conn, table string, least int64) {
 	t.Helper()
-	eventually(t, table+" has dead rows in the statistics", func() bool {
+	testkit.Eventually(t, time.Minute, table+" has dead rows in the statistics", func() bool {
 		exec(t, conn, "DO $$ BEGIN IF current_setting('server_version_num')::int >= 150000 THEN "+
 			"PERFORM pg_stat_force_next_flush(); END IF; END $$")
 		var dead int64

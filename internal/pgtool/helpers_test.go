@@ -5,13 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
-	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var server *scratch.Server
@@ -65,10 +63,4 @@ func write(t *testing.T, dir, name, script string) string {
 // version is the script of a program that prints its version.
 func version(name, v string) string {
 	return fmt.Sprintf("echo '%s (PostgreSQL) %s'", name, v)
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	testkit.Eventually(t, time.Minute, what, condition)
 }

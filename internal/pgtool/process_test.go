@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
@@ -126,7 +127,7 @@ func TestCancelled(t *testing.T) {
 				t.Error("the program still runs")
 			}
 			if runtime.GOOS == "linux" {
-				eventually(t, "its child is gone", func() bool { return !testkit.Alive(child) })
+				testkit.Eventually(t, time.Minute, "its child is gone", func() bool { return !testkit.Alive(child) })
 			}
 		})
 	}
@@ -171,7 +172,7 @@ func TestKilledParent(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the program is gone", func() bool { return !testkit.Alive(pid) })
+	testkit.Eventually(t, time.Minute, "the program is gone", func() bool { return !testkit.Alive(pid) })
 }
 
 func TestEnvironment(t *testing.T) {

@@ -1,7 +1,6 @@
 package physical_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -90,11 +89,8 @@ func randomHistory(t *testing.T, installation scratch.Installation, seed uint64)
 		b.run(fmt.Sprintf("CREATE TABLE public.h%d (i int, pad text)", n), fmt.Sprintf("CREATE INDEX ON public.h%d (i)", n),
 			fmt.Sprintf("INSERT INTO public.h%d SELECT i, repeat('s', 300) FROM generate_series(1, 5000) AS i", n))
 	}
-	source, err := pgx.Connect(t.Context(), b.server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = source.Close(context.WithoutCancel(t.Context())) }()
+	source := testkit.Dial(t, b.server.DSN("postgres"))
+	defer testkit.End(source)
 	var taken []*pgmedic.Backup
 	var sums []string
 	var done []string

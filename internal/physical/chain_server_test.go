@@ -351,11 +351,8 @@ func chainOfThree(t *testing.T, major int, c chainCase) {
 	if second.Physical.Parent != first.ID || first.Physical.PlainBytes > full.Physical.PlainBytes/3 || len(second.Physical.Truncations) == 0 {
 		t.Errorf("the second is of %s, the first has %d bytes of %d, %v were cut", second.Physical.Parent, first.Physical.PlainBytes, full.Physical.PlainBytes, second.Physical.Truncations)
 	}
-	source, err := pgx.Connect(t.Context(), b.server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = source.Close(context.WithoutCancel(t.Context())) }()
+	source := testkit.Dial(t, b.server.DSN("postgres"))
+	defer testkit.End(source)
 	want := ask(t, source, sums)
 	members := b.members(second)
 

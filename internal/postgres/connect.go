@@ -48,7 +48,7 @@ func ConnectComputing(ctx context.Context, t Target) (*pgx.Conn, error) {
 func connect(ctx context.Context, t Target, settings string) (*pgx.Conn, error) {
 	for began := time.Now(); ; {
 		conn, err := connectOnce(ctx, t, settings)
-		if !t.patient || Code(err) != tooManyConnections || time.Since(began) > patience {
+		if !t.patient || Code(err) != TooManyConnections || time.Since(began) > patience {
 			return conn, err
 		}
 		select {
@@ -294,7 +294,7 @@ func connectRefused(cfg *pgx.ConnConfig, where string, e *pgconn.PgError) error 
 		hint = "check DB_PASSWORD, the password in DATABASE_URL, or ~/.pgpass"
 	case "28000":
 		hint = "check the user's name and the server's pg_hba.conf"
-	case tooManyConnections:
+	case TooManyConnections:
 		hint = "the server has no free connection: raise max_connections or end idle sessions"
 	case "57P03":
 		hint = "the server is starting up or shutting down: try again in a moment"

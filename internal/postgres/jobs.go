@@ -19,9 +19,9 @@ func Jobs(asked int) int {
 	return runtime.GOMAXPROCS(0)
 }
 
-// tooManyConnections is the SQLSTATE of a server, a database or a role that has no
+// TooManyConnections is the SQLSTATE of a server, a database or a role that has no
 // connection left.
-const tooManyConnections = "53300"
+const TooManyConnections = "53300"
 
 // patience is for how long a patient Target's connection is tried.
 const patience = 5 * time.Second
@@ -68,7 +68,7 @@ func Workers(ctx context.Context, n int, connect func(context.Context) (*pgx.Con
 			conn, err := connect(connecting)
 			switch {
 			case err == nil:
-			case Code(err) == tooManyConnections, connecting.Err() != nil:
+			case Code(err) == TooManyConnections, connecting.Err() != nil:
 				return nil
 			default:
 				return err

@@ -192,10 +192,7 @@ func TestNothingIsInherited(t *testing.T) {
 	target, direct := database(t)
 	through := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{Mode: "session", PoolSize: 10, Settings: []string{"server_reset_query ="}})(target.Database())
 	ctx := t.Context()
-	application, err := pgx.Connect(ctx, through+"&default_query_exec_mode=simple_protocol")
-	if err != nil {
-		t.Fatal(err)
-	}
+	application := testkit.Connect(t, through+"&default_query_exec_mode=simple_protocol")
 	postgrestest.Run(t, application, "SET session_replication_role = replica", "SET work_mem = '64kB'", "CREATE TEMP TABLE mine (n int)", "SELECT pg_advisory_lock(1)")
 	pid := postgrestest.Query[int](t, application, "SELECT pg_backend_pid()")
 	if err := application.Close(ctx); err != nil {
@@ -221,11 +218,8 @@ func TestNothingIsInherited(t *testing.T) {
 	const changed = `SELECT coalesce(string_agg(name || '=' || setting, ', ' ORDER BY name), '') FROM pg_settings
 		WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone')`
 	for range 6 {
-		application, err := pgx.Connect(ctx, through+"&default_query_exec_mode=simple_protocol")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = application.Close(context.WithoutCancel(ctx)) }()
+		application := testkit.Dial(t, through+"&default_query_exec_mode=simple_protocol")
+		defer testkit.End(application)
 		if got := postgrestest.Query[string](t, application, changed); got != "" {
 			t.Errorf("the application inherits %s", got)
 		}

@@ -62,7 +62,7 @@ func replicationRefused(ctx context.Context, cfg *pgx.ConnConfig, said *greeting
 		hint = "check the role's name; if it is right, add a line to the server's pg_hba.conf, such as: hostssl replication ROLE ADDRESS scram-sha-256; and let it reload: SELECT pg_catalog.pg_reload_conf();"
 	case "42501":
 		hint = "let a superuser run: ALTER ROLE … REPLICATION; with the role that pgmedic connects as"
-	case tooManyConnections:
+	case TooManyConnections:
 		hint = "raise max_wal_senders on the server, or end other replication connections"
 	case "08P01":
 		hint = "connect to the server itself, not to a pooler: database.direct_url (DIRECT_URL)"

@@ -133,7 +133,7 @@ func TestStream(t *testing.T) {
 			if err := s.Send(replication.Status{Written: end, Flushed: from, Now: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
-			postgrestest.Eventually(t, "the position is known", func() bool {
+			testkit.Eventually(t, time.Minute, "the position is known", func() bool {
 				return query(t, server, "SELECT count(*)::text FROM pg_stat_replication WHERE write_lsn = '"+end.String()+"' AND flush_lsn = '"+from.String()+"' AND replay_lsn = flush_lsn AND application_name = 'pgmedic wal'") == "1"
 			})
 			// It is not a standby, for which others would wait.
@@ -151,7 +151,7 @@ func TestStream(t *testing.T) {
 			if err != nil || m.ServerEnd < end || m.ServerTime.IsZero() {
 				t.Errorf("idle: %+v, %v", m, err)
 			}
-			postgrestest.Eventually(t, "the slot has moved", func() bool {
+			testkit.Eventually(t, time.Minute, "the slot has moved", func() bool {
 				return query(t, server, "SELECT restart_lsn::text FROM pg_replication_slots") == end.String()
 			})
 			// A wait that ends does not end the stream.
@@ -177,7 +177,7 @@ func TestStream(t *testing.T) {
 				t.Errorf("no slot: %v", err)
 			}
 			c.Close(t.Context())
-			postgrestest.Eventually(t, "the slot is free and dropped", func() bool { return second.DropSlot(t.Context(), "ours") == nil })
+			testkit.Eventually(t, time.Minute, "the slot is free and dropped", func() bool { return second.DropSlot(t.Context(), "ours") == nil })
 			if err := second.DropSlot(t.Context(), "ours"); !errors.Is(err, replication.ErrSlotMissing) {
 				t.Errorf("dropped twice: %v", err)
 			}
@@ -214,7 +214,7 @@ func TestTimelines(t *testing.T) {
 			standby.Promote(t)
 			c := connect(t, postgrestest.Parse(t, standby.DSN("postgres")).With("user", "streamer"))
 			var system replication.System
-			postgrestest.Eventually(t, "the standby is on timeline 2", func() bool {
+			testkit.Eventually(t, time.Minute, "the standby is on timeline 2", func() bool {
 				var err error
 				if system, err = c.Identify(t.Context()); err != nil {
 					t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -101,7 +102,7 @@ func changeSettings(t *testing.T, dsn, database string) (changed []string) {
 		name, value, _ := strings.Cut(line, "=")
 		all = append(all, setting{name, value})
 	}
-	conn := fixture.Connect(t, server.DSN("postgres"))
+	conn := testkit.Connect(t, server.DSN("postgres"))
 	for _, s := range all {
 		if slices.Contains([]string{"transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed", "role", "session_authorization", "local_preload_libraries"}, s.name) {
 			continue

@@ -1,7 +1,6 @@
 package scratch_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -220,11 +219,8 @@ func TestAttackFromCage(t *testing.T) {
 // program runs a program as content does, and returns what it printed.
 func program(t *testing.T, server *scratch.Server, command string) string {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	conn := testkit.Dial(t, server.DSN("postgres"))
+	defer testkit.End(conn)
 	if _, err := conn.Exec(t.Context(), "CREATE TEMP TABLE said (line text)"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package scratch_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
@@ -80,11 +78,8 @@ func TestCagedServerWorks(t *testing.T) {
 
 func use(t *testing.T, dsn string, statements ...string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	conn := testkit.Dial(t, dsn)
+	defer testkit.End(conn)
 	for _, statement := range statements {
 		if _, err := conn.Exec(t.Context(), statement); err != nil {
 			t.Errorf("%s: %v", statement, err)

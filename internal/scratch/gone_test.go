@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
@@ -45,7 +43,7 @@ func testKilledOwner(t *testing.T) {
 	}
 	_ = owner.Wait()
 	if runtime.GOOS == "linux" {
-		eventually(t, "the server has ended by itself", func() bool { return len(processesIn(t, dir)) == 0 })
+		testkit.Eventually(t, time.Minute, "the server has ended by itself", func() bool { return len(processesIn(t, dir)) == 0 })
 	}
 	if !exists(dir) {
 		t.Fatal("the folder is gone before the sweep: nothing is tested")
@@ -65,7 +63,7 @@ func TestPanickingOwner(t *testing.T) {
 	if exists(dir) {
 		t.Errorf("a panic left %s", dir)
 	}
-	eventually(t, "the server has ended", func() bool { return len(processesIn(t, dir)) == 0 })
+	testkit.Eventually(t, time.Minute, "the server has ended", func() bool { return len(processesIn(t, dir)) == 0 })
 }
 
 // TestSweepEndsLeftover sweeps a server that still runs though its owner is
@@ -87,7 +85,7 @@ func TestSweepEndsLeftover(t *testing.T) {
 	if left := entries(t, parent); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	eventually(t, "the server has ended", func() bool { return len(processesIn(t, server.Dir())) == 0 })
+	testkit.Eventually(t, time.Minute, "the server has ended", func() bool { return len(processesIn(t, server.Dir())) == 0 })
 }
 
 func TestSweepLeavesTheLiving(t *testing.T) {
@@ -197,7 +195,7 @@ func TestCancelledStart(t *testing.T) {
 				}
 				ended <- err
 			}()
-			eventually(t, moment+" exists or it ended", func() bool {
+			testkit.Eventually(t, time.Minute, moment+" exists or it ended", func() bool {
 				found, _ := filepath.Glob(filepath.Join(parent, moment))
 				return len(found) > 0 || len(ended) > 0
 			})
@@ -208,7 +206,7 @@ func TestCancelledStart(t *testing.T) {
 			if left := entries(t, parent); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
-			eventually(t, "all processes are gone", func() bool { return len(processesIn(t, parent)) == 0 })
+			testkit.Eventually(t, time.Minute, "all processes are gone", func() bool { return len(processesIn(t, parent)) == 0 })
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -224,11 +222,7 @@ func TestStubbornServer(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	parent := parentDir(t)
 	server := scratchtest.New(t, scratch.Options{Parent: parent})
-	conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	testkit.Connect(t, server.DSN("postgres"))
 	if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

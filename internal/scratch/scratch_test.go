@@ -94,7 +94,7 @@ func stopAndCheck(t *testing.T, server *scratch.Server, parent string) {
 	if left := entries(t, parent); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	eventually(t, "all processes are gone", func() bool { return len(processesIn(t, server.Dir())) == 0 })
+	testkit.Eventually(t, time.Minute, "all processes are gone", func() bool { return len(processesIn(t, server.Dir())) == 0 })
 }
 
 func TestSeveralAtOnce(t *testing.T) {
@@ -359,11 +359,7 @@ func TestParentWithOddName(t *testing.T) {
 
 func TestTablespaceDir(t *testing.T) {
 	server := scratchtest.New(t, scratch.Options{})
-	conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	conn := testkit.Connect(t, server.DSN("postgres"))
 	for _, name := range []string{"fast", "..", "a/b", `it's "odd"`, strings.Repeat("ü", 31)} {
 		dir, err := server.TablespaceDir(name)
 		if err != nil {

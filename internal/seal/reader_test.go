@@ -298,13 +298,9 @@ func TestReaderClose(t *testing.T) {
 		}
 	})
 	// The goroutines of subtests need a moment to end.
-	deadline := time.Now().Add(time.Minute)
-	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
-		runtime.Gosched()
-	}
-	if after := runtime.NumGoroutine(); after > before {
-		t.Errorf("%d goroutines before, %d after", before, after)
-	}
+	testkit.Eventually(t, time.Minute, fmt.Sprintf("no more than the %d goroutines of before are left", before), func() bool {
+		return runtime.NumGoroutine() <= before
+	})
 }
 
 // FuzzReader gives the Reader arbitrary bytes. It may end cleanly only if they

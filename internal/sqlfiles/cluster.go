@@ -62,7 +62,7 @@ func Open(ctx context.Context, o Options) (_ *Cluster, err error) {
 	}()
 	for i := range o.Sessions + 1 {
 		conn, err := postgres.Connect(ctx, o.Target)
-		if postgres.Code(err) == "53300" && i > 1 {
+		if postgres.Code(err) == postgres.TooManyConnections && i > 1 {
 			break // those that there are read all of it
 		} else if err != nil {
 			return nil, err

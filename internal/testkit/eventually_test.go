@@ -21,6 +21,10 @@ func (f *failing) Fatalf(format string, args ...any) {
 	f.text = fmt.Sprintf(format, args...)
 	runtime.Goexit()
 }
+func (f *failing) Fatal(args ...any) {
+	f.text = fmt.Sprint(args...)
+	runtime.Goexit()
+}
 func (f *failing) Errorf(format string, args ...any) { f.text = fmt.Sprintf(format, args...) }
 
 // TestEventually asks until the answer is yes, and ends a test that it never is for.

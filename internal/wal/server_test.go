@@ -2,7 +2,6 @@ package wal_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,10 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/internal/wal"
 )
 
@@ -34,11 +32,8 @@ type happened struct {
 func work(t *testing.T, server *scratch.Server) (h happened) {
 	t.Helper()
 	ctx := t.Context()
-	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	conn := testkit.Dial(t, server.DSN("postgres"))
+	defer testkit.End(conn)
 	run := func(sql string) {
 		t.Helper()
 		if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
@@ -52,6 +47,7 @@ func work(t *testing.T, server *scratch.Server) (h happened) {
 		}
 	}
 	var lsn, id string
+	var err error
 	if h.tablespace, err = server.TablespaceDir("ts"); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/archive"
-	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/internal/wal"
 )
@@ -32,7 +31,7 @@ func TestIdle(t *testing.T) {
 	}
 	b.wantStored(1, noted)
 	seen := func() int { return len(b.survey().Seen) }
-	postgrestest.Eventually(t, "it is stored how far the server is", func() bool { return seen() > 0 })
+	testkit.Eventually(t, time.Minute, "it is stored how far the server is", func() bool { return seen() > 0 })
 	end, puts, before := b.query("SELECT pg_current_wal_insert_lsn()::text"), b.store.puts.Load(), seen()
 	testkit.Eventually(t, 3*time.Minute, "it is stored again", func() bool { return seen() > before })
 	if now := b.query("SELECT pg_current_wal_insert_lsn()::text"); now != end {

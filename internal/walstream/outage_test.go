@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/internal/wal"
 )
@@ -24,9 +23,9 @@ func TestLongOutage(t *testing.T) {
 	b.store.down.Store(true)
 	first := b.query("SELECT pid::text FROM pg_stat_replication")
 	end := b.write(24 << 20) // more than is held
-	postgrestest.Eventually(t, "it was tried for longer than that", func() bool { return logs.has("wait=16s") })
+	testkit.Eventually(t, time.Minute, "it was tried for longer than that", func() bool { return logs.has("wait=16s") })
 	b.clock.Store(int64(6 * time.Minute))
-	postgrestest.Eventually(t, "it is noticed", func() bool { return len(b.notices.of("store_away")) > 1 })
+	testkit.Eventually(t, time.Minute, "it is noticed", func() bool { return len(b.notices.of("store_away")) > 1 })
 	b.store.down.Store(false)
 	b.wantStored(1, end)
 	if again := b.query("SELECT pid::text FROM pg_stat_replication"); again != first || logs.has("silent") {
@@ -50,7 +49,7 @@ func TestLastSegmentRemoved(t *testing.T) {
 	until := wal.LSN(1)
 	for range 20 {
 		stop := b.stream(b.target, io.Discard)
-		postgrestest.Eventually(t, "it streams", func() bool {
+		testkit.Eventually(t, time.Minute, "it streams", func() bool {
 			return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'") == "1"
 		})
 		b.write(100)
@@ -71,7 +70,7 @@ func TestLastSegmentRemoved(t *testing.T) {
 	if until != size.Start(until) {
 		t.Fatalf("what is stored ends at %v, and not with a segment, in each of 20 tries", until)
 	}
-	postgrestest.Eventually(t, "the slot is free", func() bool {
+	testkit.Eventually(t, time.Minute, "the slot is free", func() bool {
 		return b.query("SELECT active::text FROM pg_replication_slots WHERE slot_name = 'ours'") == "false"
 	})
 	b.run("SELECT pg_drop_replication_slot('ours')", "CHECKPOINT", "CHECKPOINT")

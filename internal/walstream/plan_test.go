@@ -108,7 +108,7 @@ func TestPlans(t *testing.T) {
 		b := newBench(t, installation.Major, map[string]string{"max_prepared_transactions": "10"})
 		b.run("SELECT pg_create_physical_replication_slot('keep', true)", "CREATE TABLE public.storm (n int, x text)")
 		stop := b.stream(b.target, io.Discard)
-		postgrestest.Eventually(t, "the stream has begun", func() bool {
+		testkit.Eventually(t, time.Minute, "the stream has begun", func() bool {
 			return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'") == "1"
 		})
 		b.storm(rounds, true)

@@ -31,9 +31,9 @@ func (b *bench) wait() {
 	b.t.Helper()
 	b.run("ALTER SYSTEM SET synchronous_standby_names = '"+walstream.SyncName+"'", "SELECT pg_reload_conf()")
 	// Sessions know the setting before the checkpointer has them wait.
-	postgrestest.Eventually(b.t, "commits wait", func() bool {
+	testkit.Eventually(b.t, time.Minute, "commits wait", func() bool {
 		committed, waits := b.commit(1), false
-		postgrestest.Eventually(b.t, "a commit waits, or does not", func() bool {
+		testkit.Eventually(b.t, time.Minute, "a commit waits, or does not", func() bool {
 			select {
 			case <-committed:
 				return true
@@ -95,7 +95,7 @@ const roomy = 1 << 30
 // wantSynchronous waits until commits wait for the spool, and for nothing else.
 func (b *bench) wantSynchronous() {
 	b.t.Helper()
-	postgrestest.Eventually(b.t, "commits wait for the spool", func() bool {
+	testkit.Eventually(b.t, time.Minute, "commits wait for the spool", func() bool {
 		return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync' AND sync_state = 'sync' AND state = 'streaming'") == "1"
 	})
 }
@@ -171,7 +171,7 @@ func TestSync(t *testing.T) {
 			gone.wantSame(b.server, 1)
 			b.store.down.Store(false)
 			b.wantStored(1, last)
-			postgrestest.Eventually(t, "what is stored leaves the spool", func() bool {
+			testkit.Eventually(t, time.Minute, "what is stored leaves the spool", func() bool {
 				files, err := filepath.Glob(filepath.Join(dir, "*", "*.wal"))
 				return err == nil && len(files) <= 1
 			})
@@ -207,7 +207,7 @@ func (b *bench) commit(n int) (committed <-chan error) {
 func (b *bench) blocked() (committed <-chan error) {
 	b.t.Helper()
 	done := b.commit(1)
-	postgrestest.Eventually(b.t, "a commit waits", func() bool {
+	testkit.Eventually(b.t, time.Minute, "a commit waits", func() bool {
 		return b.query("SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1"
 	})
 	return done
@@ -257,11 +257,11 @@ func TestSyncFull(t *testing.T) {
 	b.wantStored(1, b.write(100))
 	b.store.down.Store(true)
 	committed := b.commit(8000000)
-	postgrestest.Eventually(t, "it is noticed", func() bool { return len(b.notices.of(walstream.NoticeSyncAway)) > 1 })
-	postgrestest.Eventually(t, "the connection leaves its place", func() bool {
+	testkit.Eventually(t, time.Minute, "it is noticed", func() bool { return len(b.notices.of(walstream.NoticeSyncAway)) > 1 })
+	testkit.Eventually(t, time.Minute, "the connection leaves its place", func() bool {
 		return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'pgmedic_sync'") == "0"
 	})
-	postgrestest.Eventually(t, "it is said", func() bool { return logs.has("the spool is full") })
+	testkit.Eventually(t, time.Minute, "it is said", func() bool { return logs.has("the spool is full") })
 	if n := b.query("SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'"); n != "1" {
 		t.Errorf("%s commits wait", n)
 	}
@@ -322,7 +322,7 @@ func TestSyncFailover(t *testing.T) {
 			}
 			b.server = standby.Server
 			b.store.down.Store(false)
-			postgrestest.Eventually(t, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
+			testkit.Eventually(t, time.Minute, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
 			b.wantStored(2, b.write(100))
 			if err := stop(); err != nil {
 				t.Fatal(err)

@@ -186,7 +186,7 @@ func (b *bench) survey() *archive.Survey {
 // wantStored waits until WAL is stored up to a position.
 func (b *bench) wantStored(t wal.Timeline, to wal.LSN) {
 	b.t.Helper()
-	postgrestest.Eventually(b.t, fmt.Sprintf("WAL is stored up to %v", to), func() bool {
+	testkit.Eventually(b.t, time.Minute, fmt.Sprintf("WAL is stored up to %v", to), func() bool {
 		path := b.survey().Path(t)
 		return len(path) > 0 && path[len(path)-1].To >= to
 	})
@@ -259,7 +259,7 @@ func TestRun(t *testing.T) {
 			// As much as a server keeps of itself, so that what is stored can be compared.
 			b.run("SELECT pg_create_physical_replication_slot('keep', true)")
 			stop := b.stream(b.target, io.Discard)
-			postgrestest.Eventually(t, "the stream has begun", func() bool {
+			testkit.Eventually(t, time.Minute, "the stream has begun", func() bool {
 				return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'") == "1"
 			})
 			b.run("SELECT " + startBackup(b.server.Major()) + "('one', true)")
@@ -270,7 +270,7 @@ func TestRun(t *testing.T) {
 			if bases := b.survey().Bases; len(bases) != 1 || bases[0].Timeline != 1 || bases[0].Stop > end || bases[0].Stop < bases[0].Start+2500000 {
 				t.Errorf("base backups %+v", bases)
 			}
-			postgrestest.Eventually(t, "the slot has moved", func() bool {
+			testkit.Eventually(t, time.Minute, "the slot has moved", func() bool {
 				return b.query("SELECT (restart_lsn >= '"+end.String()+"')::text FROM pg_replication_slots WHERE slot_name = 'ours'") == "true"
 			})
 			if err := stop(); err != nil {
@@ -281,7 +281,7 @@ func TestRun(t *testing.T) {
 			b.wantStored(1, end)
 			// What has arrived when it is told to stop is stored, before max-delay is over.
 			end = b.write(100)
-			postgrestest.Eventually(t, "it has arrived", func() bool {
+			testkit.Eventually(t, time.Minute, "it has arrived", func() bool {
 				return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE write_lsn >= '"+end.String()+"'") == "1"
 			})
 			if err := stop(); err != nil {
@@ -308,9 +308,9 @@ func TestStoreAway(t *testing.T) {
 	b.store.down.Store(true)
 	first := b.query("SELECT pid::text FROM pg_stat_replication")
 	end := b.write(24 << 20) // more than is held
-	postgrestest.Eventually(t, "it was tried several times", func() bool { return b.store.puts.Load() > 8 })
+	testkit.Eventually(t, time.Minute, "it was tried several times", func() bool { return b.store.puts.Load() > 8 })
 	// Longer than the server waits for a word.
-	postgrestest.Eventually(t, "the server hears from us while nothing is taken", func() bool {
+	testkit.Eventually(t, time.Minute, "the server hears from us while nothing is taken", func() bool {
 		return b.query("SELECT (reply_time > now() - interval '10 s' AND write_lsn < '"+end.String()+"')::text FROM pg_stat_replication") == "true" && logs.has("wait=8s")
 	})
 	if again := b.query("SELECT pid::text FROM pg_stat_replication"); again != first {
@@ -321,7 +321,7 @@ func TestStoreAway(t *testing.T) {
 	// Told to stop while the store is away: what could not be stored is said.
 	b.store.down.Store(true)
 	last := b.write(100)
-	postgrestest.Eventually(t, "it has arrived", func() bool {
+	testkit.Eventually(t, time.Minute, "it has arrived", func() bool {
 		return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE write_lsn >= '"+last.String()+"'") == "1"
 	})
 	if err := stop(); pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "not stored") {
@@ -392,7 +392,7 @@ func TestPromoted(t *testing.T) {
 			}
 			old := b.server
 			b.server = standby.Server
-			postgrestest.Eventually(t, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
+			testkit.Eventually(t, time.Minute, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
 			stop = b.stream(postgrestest.Parse(t, standby.DSN("postgres")).With("user", "streamer"), io.Discard)
 			end := b.write(100)
 			b.wantStored(2, end)
@@ -423,7 +423,7 @@ func TestRotates(t *testing.T) {
 	stop := b.stream(b.target, io.Discard)
 	b.wantStored(1, b.write(100))
 	b.clock.Store(int64(25 * time.Hour))
-	postgrestest.Eventually(t, "another epoch begins", func() bool { return len(b.survey().Epochs) == 2 })
+	testkit.Eventually(t, time.Minute, "another epoch begins", func() bool { return len(b.survey().Epochs) == 2 })
 	b.wantStored(1, b.write(100))
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -527,7 +527,7 @@ func (b *bench) promoted(name string) {
 	standby.Promote(b.t)
 	b.server = standby.Server
 	b.target = postgrestest.Parse(b.t, standby.DSN("postgres")).With("user", "streamer")
-	postgrestest.Eventually(b.t, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
+	testkit.Eventually(b.t, time.Minute, "the standby is a primary", func() bool { return b.query("SELECT pg_is_in_recovery()::text") == "false" })
 }
 
 // once streams until WAL that is written now is stored.
@@ -577,7 +577,7 @@ func TestHistories(t *testing.T) {
 	logs := &journal{}
 	lost := len(s.Gaps)
 	stop := b.stream(b.target, logs)
-	postgrestest.Eventually(t, "it is tried again", func() bool { return logs.has("wait=2s") })
+	testkit.Eventually(t, time.Minute, "it is tried again", func() bool { return logs.has("wait=2s") })
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
@@ -614,7 +614,7 @@ func TestFlushRefused(t *testing.T) {
 	b.delay = time.Hour // so that nothing is due before it is told to stop
 	stop = b.stream(b.target, io.Discard)
 	end := b.write(100)
-	postgrestest.Eventually(t, "it has arrived", func() bool {
+	testkit.Eventually(t, time.Minute, "it has arrived", func() bool {
 		return b.query("SELECT count(*)::text FROM pg_stat_replication WHERE write_lsn >= '"+end.String()+"'") != "0"
 	})
 	b.store.refused.Store(true)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -26,7 +27,7 @@ func TestBank(t *testing.T) {
 func bank(t *testing.T, level pgx.TxIsoLevel) {
 	const accounts, people, transfers = 6, 8, 25
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL)",
 		"INSERT INTO accounts SELECT id, 1000 FROM generate_series(0, 5) AS id", "CREATE TABLE transfers (id int)",
 		"ALTER DATABASE "+nameOf(t, dsn)+" SET deadlock_timeout = '5ms'")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -39,7 +40,7 @@ func openTight(t *testing.T, config pool.Config) *pool.DB {
 	t.Helper()
 	config.StartDegraded = true
 	db := open(t, config)
-	eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
+	testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
 	return db
 }
 
@@ -47,7 +48,7 @@ func openTight(t *testing.T, config pool.Config) *pool.DB {
 // does nothing may run into: it is asked again.
 func asked[T any](t *testing.T, q pool.Querier, sql string) (value T) {
 	t.Helper()
-	eventually(t, "there is an answer within the limit: "+sql, func() bool {
+	testkit.Eventually(t, time.Minute, "there is an answer within the limit: "+sql, func() bool {
 		err := q.QueryRow(t.Context(), sql).Scan(&value)
 		if err != nil && !errors.Is(err, pool.ErrQueryTimeout) {
 			t.Fatalf("%s: %v", sql, err)
@@ -152,7 +153,7 @@ func TestReplica(t *testing.T) {
 		t.Error(got)
 	}
 	// On a busy machine its first probe may come after Open.
-	eventually(t, "reads go to the standby", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
+	testkit.Eventually(t, time.Minute, "reads go to the standby", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
 	if one[bool](t, db, "SELECT pg_is_in_recovery()") {
 		t.Error("a write went to the standby")
 	}

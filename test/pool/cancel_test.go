@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -158,13 +159,13 @@ func TestCancelLate(t *testing.T) {
 func TestCancelledByOthers(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	db := open(t, pool.Config{PrimaryURL: dsn, QueryTimeout: -1})
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	done := make(chan error, 1)
 	go func() {
 		_, err := db.Exec(t.Context(), "SELECT pg_sleep(600)")
 		done <- err
 	}()
-	eventually(t, "the statement runs, and is cancelled", func() bool {
+	testkit.Eventually(t, time.Minute, "the statement runs, and is cancelled", func() bool {
 		return ask[int](t, conn, "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()") == 1
 	})
 	if err := <-done; err == nil || errors.Is(err, pool.ErrQueryTimeout) {

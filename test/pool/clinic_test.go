@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
@@ -57,7 +58,7 @@ func startClinic(t *testing.T, environ ...string) *clinic {
 		}
 		c.ended <- c.cmd.Wait()
 	}()
-	eventually(t, "the clinic listens", func() bool {
+	testkit.Eventually(t, time.Minute, "the clinic listens", func() bool {
 		_, after, found := strings.Cut(c.log(), "address=")
 		c.address, _, _ = strings.Cut(after, "\n")
 		if len(c.ended) > 0 {
@@ -101,7 +102,7 @@ func TestClinic(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	cluster := newCluster(t, 15, 1)
-	conn := admin(t, cluster.primary.DSN(cluster.name))
+	conn := testkit.Connect(t, cluster.primary.DSN(cluster.name))
 	c := startClinic(t, "DATABASE_URL="+cluster.primary.URL(cluster.name), "DB_READ_REPLICA_URL="+cluster.replicas()[0], "DB_SLOW_QUERY_THRESHOLD=100", "CLINIC_DRAIN=6s")
 	want := func(method, path, body, token string, status int, in string) (newToken string) {
 		t.Helper()
@@ -112,7 +113,7 @@ func TestClinic(t *testing.T) {
 		return newToken
 	}
 	want("GET", "/healthz", "", "", 200, "alive")
-	eventually(t, "both servers are ready", func() bool {
+	testkit.Eventually(t, time.Minute, "both servers are ready", func() bool {
 		status, answer, _ := c.ask("GET", "/readyz", "", "")
 		var h pool.Health
 		return status == 200 && json.Unmarshal([]byte(answer), &h) == nil && h.Status == pool.StatusOK
@@ -147,7 +148,7 @@ func TestClinic(t *testing.T) {
 		status, answer, _ := c.ask("POST", "/patients/7/visits", "", "")
 		waiting <- fmt.Sprint(status, " ", answer)
 	}()
-	eventually(t, "the request waits, and is slow", func() bool {
+	testkit.Eventually(t, time.Minute, "the request waits, and is slow", func() bool {
 		return ask[bool](t, conn, `SELECT count(*) > 0 FROM pg_stat_activity
 			WHERE wait_event_type = 'Lock' AND datname = current_database() AND clock_timestamp() - query_start > '150ms'`)
 	})
@@ -155,13 +156,13 @@ func TestClinic(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Whoever balances the load is told first, while all is still served.
-	eventually(t, "it is not ready", func() bool {
+	testkit.Eventually(t, time.Minute, "it is not ready", func() bool {
 		status, answer, _ := c.ask("GET", "/readyz", "", "")
 		return status == 503 && strings.Contains(answer, "ending")
 	})
 	want("GET", "/healthz", "", "", 200, "alive")
 	want("GET", "/patients/7", "", "", 200, "Jane Doe")
-	eventually(t, "nothing new is taken", func() bool {
+	testkit.Eventually(t, time.Minute, "nothing new is taken", func() bool {
 		dialed, err := net.Dial("tcp", c.address)
 		if err == nil {
 			_ = dialed.Close()
@@ -193,7 +194,7 @@ func TestClinicCuts(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	c := startClinic(t, "DATABASE_URL="+server.URL(nameOf(t, dsn)), "CLINIC_DRAIN=0s")
 	if status, answer, _ := c.ask("PUT", "/patients/7", `{"name": "Jane Doe"}`, ""); status != 200 {
 		t.Fatalf("%d %s", status, answer)
@@ -204,8 +205,8 @@ func TestClinicCuts(t *testing.T) {
 		status, _, _ := c.ask("POST", "/patients/7/visits", "", "")
 		done <- status
 	}()
-	other := admin(t, dsn)
-	eventually(t, "the request waits", func() bool {
+	other := testkit.Connect(t, dsn)
+	testkit.Eventually(t, time.Minute, "the request waits", func() bool {
 		return ask[bool](t, other, "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 	})
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -19,27 +19,6 @@ import (
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	testkit.Eventually(t, time.Minute, what, holds)
-}
-
-// admin is a session past the pool.
-func admin(t *testing.T, dsn string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-		defer cancel()
-		_ = conn.Close(ctx)
-	})
-	return conn
-}
-
 // ask reads one value past the pool.
 func ask[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (value T) {
 	t.Helper()
@@ -144,7 +123,7 @@ func noGoroutines(t *testing.T) {
 			t.Log(left)
 		}
 	}()
-	eventually(t, "all goroutines of the pool have ended", func() bool {
+	testkit.Eventually(t, time.Minute, "all goroutines of the pool have ended", func() bool {
 		var b strings.Builder
 		if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
 			t.Fatal(err)

@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -255,7 +257,7 @@ func TestLostAnswer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			s := &saboteur{word: []byte(test.word), answered: true}
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
 			s.armed.Store(true)
@@ -270,7 +272,7 @@ func TestLostAnswer(t *testing.T) {
 				t.Error("no hint")
 			}
 			// What was sent before the link broke may be under way yet.
-			eventually(t, "nothing is under way", func() bool {
+			testkit.Eventually(t, time.Minute, "nothing is under way", func() bool {
 				return ask[bool](t, conn, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity
 					WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle')`)
 			})
@@ -286,7 +288,7 @@ func TestLostAnswer(t *testing.T) {
 func TestCopyCut(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
 	s := &saboteur{word: []byte("strike"), answered: true}
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (s text)")
 	db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
 	s.armed.Store(true)
@@ -308,7 +310,7 @@ func TestUnsent(t *testing.T) {
 		t.Run(word, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
 			s := &saboteur{word: []byte(word)}
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			db := open(t, pool.Config{PrimaryURL: dsn, DialFunc: s.dial})
 			s.armed.Store(true)

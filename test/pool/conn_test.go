@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -126,7 +127,7 @@ func TestListen(t *testing.T) {
 	if _, err := conn.Conn().WaitForNotification(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	do(t, admin(t, dsn), "NOTIFY news, 'good'")
+	do(t, testkit.Connect(t, dsn), "NOTIFY news, 'good'")
 	if n, err := conn.Conn().WaitForNotification(t.Context()); err != nil || n.Payload != "good" {
 		t.Errorf("%v, %v", n, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -45,7 +46,7 @@ func (s *slowSource) Err() error { return nil }
 func TestCopyEnds(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 2})
 	limited := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 2, QueryTimeout: time.Second})
@@ -83,7 +84,7 @@ func TestCopyEnds(t *testing.T) {
 			}()
 			<-source.begun
 			if tt.want == pool.ClassConnectionLost {
-				eventually(t, "the server copies", func() bool {
+				testkit.Eventually(t, time.Minute, "the server copies", func() bool {
 					return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'copy %' AND state = 'active'") == 1
 				})
 			}

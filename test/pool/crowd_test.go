@@ -21,7 +21,7 @@ import (
 // returned function is called, which returns the most there were.
 func watchSessions(t *testing.T, dsn string) (most func() int) {
 	t.Helper()
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	ctx, stop := context.WithCancel(t.Context())
 	var peak int
 	var failed error
@@ -99,7 +99,7 @@ func TestInTurn(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		eventually(t, "it waits", func() bool { return db.Stats().Servers[0].Waiting == i+1 })
+		testkit.Eventually(t, time.Minute, "it waits", func() bool { return db.Stats().Servers[0].Waiting == i+1 })
 	}
 	holder.Release()
 	crowd.Wait()
@@ -124,7 +124,7 @@ func TestQueue(t *testing.T) {
 	for range 3 {
 		go func() { errs <- db.Ping(t.Context()) }()
 	}
-	eventually(t, "three wait", func() bool { return db.Stats().Servers[0].Waiting == 3 })
+	testkit.Eventually(t, time.Minute, "three wait", func() bool { return db.Stats().Servers[0].Waiting == 3 })
 	if err := db.Ping(t.Context()); !errors.Is(err, pool.ErrOverloaded) || pool.Classify(err) != pool.ClassOverload || pool.Hint(err) == "" {
 		t.Errorf("the fourth: %v", err)
 	}
@@ -141,7 +141,7 @@ func TestQueue(t *testing.T) {
 	// Whoever gives up makes room.
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { errs <- db.Ping(ctx) }()
-	eventually(t, "one waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
+	testkit.Eventually(t, time.Minute, "one waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
 	cancel()
 	if err := <-errs; !errors.Is(err, context.Canceled) || pool.Classify(err) != pool.ClassCanceled {
 		t.Errorf("%v", err)
@@ -200,7 +200,7 @@ func TestCancelStorm(t *testing.T) {
 // its connection is kept, and a transaction may ask for more time.
 func TestQueryTimeout(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, QueryTimeout: 200 * time.Millisecond, CancelGrace: time.Minute})
 	before := asked[int](t, db, "SELECT pg_backend_pid()")
 	for _, q := range []pool.Querier{db, db.Read(t.Context())} {
@@ -236,7 +236,7 @@ func TestQueryTimeout(t *testing.T) {
 // that. On a busy machine to begin and to ask may take too long: it does so again.
 func sleepLonger(t *testing.T, db *pool.DB) {
 	t.Helper()
-	eventually(t, "a transaction with more time has slept", func() bool {
+	testkit.Eventually(t, time.Minute, "a transaction with more time has slept", func() bool {
 		asked := false
 		err := db.InTx(t.Context(), pool.TxOptions{StatementTimeout: time.Minute}, func(tx pgx.Tx) error {
 			asked = true
@@ -254,14 +254,14 @@ func sleepLonger(t *testing.T, db *pool.DB) {
 // nothing is left: no session, no goroutine.
 func TestShutdownUnderLoad(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, ledgerTable)
 	db, err := pool.Open(t.Context(), pool.Config{PrimaryURL: dsn, MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	load := newLedger(t, db, 16)
-	eventually(t, "there is load", func() bool { return load.acknowledged() > 200 })
+	testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > 200 })
 	if err := db.Shutdown(t.Context()); err != nil {
 		t.Errorf("%v", err)
 	}
@@ -280,7 +280,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 			t.Errorf("work was cut: class %s", class)
 		}
 	}
-	eventually(t, "no session is left", func() bool {
+	testkit.Eventually(t, time.Minute, "no session is left", func() bool {
 		return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()") == 0
 	})
 	if err := conn.Close(t.Context()); err != nil {
@@ -292,7 +292,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 // TestShutdownCuts: what does not end in time is cut, and told of.
 func TestShutdownCuts(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	db, err := pool.Open(t.Context(), pool.Config{PrimaryURL: dsn})
 	if err != nil {
 		t.Fatal(err)
@@ -303,7 +303,7 @@ func TestShutdownCuts(t *testing.T) {
 		errs <- err
 	}()
 	const sleeping = "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT pg_sleep(60)' AND state = 'active' AND pid <> pg_backend_pid()"
-	eventually(t, "it runs", func() bool { return ask[int](t, conn, sleeping) == 1 })
+	testkit.Eventually(t, time.Minute, "it runs", func() bool { return ask[int](t, conn, sleeping) == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err = db.Shutdown(ctx)
@@ -324,7 +324,7 @@ func TestShutdownCuts(t *testing.T) {
 // does nothing with it.
 func TestShutdownWhileConnecting(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	preparing := make(chan struct{}, 2)
 	var opened atomic.Bool

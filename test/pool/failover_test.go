@@ -23,29 +23,29 @@ func TestFailover(t *testing.T) {
 
 func failover(t *testing.T, major int) {
 	c := newCluster(t, major, 2)
-	old := admin(t, c.primary.DSN(c.name))
+	old := testkit.Connect(t, c.primary.DSN(c.name))
 	do(t, old, ledgerTable)
 	for _, s := range c.standbys {
 		s.CatchUp(t)
 	}
 	// Asynchronous standbys lose what was acknowledged, and no client can help.
 	do(t, old, "ALTER SYSTEM SET synchronous_standby_names = '2 (*)'", "SELECT pg_reload_conf()")
-	eventually(t, "replication is synchronous", func() bool {
+	testkit.Eventually(t, time.Minute, "replication is synchronous", func() bool {
 		return ask[int](t, old, "SELECT count(*)::int FROM pg_stat_replication WHERE sync_state = 'sync'") == 2
 	})
 
 	const interval = 5 * time.Second
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), HealthInterval: interval})
 	load := newLedger(t, db, 8)
-	eventually(t, "there is load", func() bool { return load.acknowledged() > 200 })
+	testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > 200 })
 	kill(t, c.primary)
 
-	a, b := admin(t, c.standbys[0].DSN(c.name)), admin(t, c.standbys[1].DSN(c.name))
+	a, b := testkit.Connect(t, c.standbys[0].DSN(c.name)), testkit.Connect(t, c.standbys[1].DSN(c.name))
 	for _, conn := range []struct{ is func() bool }{
 		{func() bool { return ask[int](t, a, "SELECT count(*)::int FROM pg_stat_wal_receiver") == 0 }},
 		{func() bool { return ask[int](t, b, "SELECT count(*)::int FROM pg_stat_wal_receiver") == 0 }},
 	} {
-		eventually(t, "the standbys have lost their primary", conn.is)
+		testkit.Eventually(t, time.Minute, "the standbys have lost their primary", conn.is)
 	}
 	winner, loser, chosen := c.standbys[0], b, a
 	const received = "SELECT pg_last_wal_receive_lsn()::text"
@@ -58,15 +58,15 @@ func failover(t *testing.T, major int) {
 		"ALTER SYSTEM SET primary_slot_name = 'follower'", "SELECT pg_reload_conf()")
 
 	port := strconv.Itoa(winner.Port())
-	eventually(t, "writes are acknowledged by the new primary", func() bool { return load.acknowledgedOn(port) > 0 })
+	testkit.Eventually(t, time.Minute, "writes are acknowledged by the new primary", func() bool { return load.acknowledgedOn(port) > 0 })
 	took := time.Since(promoted)
 	t.Logf("PostgreSQL %d: the first write was acknowledged %s after the promotion", major, took.Round(time.Millisecond))
 	// It takes a second in fact; a machine that is busy may take longer.
 	if took > interval+time.Second {
 		t.Errorf("longer than a health interval and a second")
 	}
-	eventually(t, "all writers have gone on", func() bool { return load.acknowledgedOn(port) > 200 })
-	eventually(t, "the other standby is read from", func() bool {
+	testkit.Eventually(t, time.Minute, "all writers have gone on", func() bool { return load.acknowledgedOn(port) > 200 })
+	testkit.Eventually(t, time.Minute, "the other standby is read from", func() bool {
 		var standby bool
 		err := db.Read(t.Context()).QueryRow(t.Context(), "SELECT pg_is_in_recovery()").Scan(&standby)
 		return err == nil && standby
@@ -95,10 +95,10 @@ func TestFormerPrimary(t *testing.T) {
 	}
 	c.standbys[0].Promote(t)
 	promoted := strconv.Itoa(c.standbys[0].Port())
-	eventually(t, "writes go to the promoted server", func() bool { return one[string](t, db, port) == promoted })
+	testkit.Eventually(t, time.Minute, "writes go to the promoted server", func() bool { return one[string](t, db, port) == promoted })
 	for range 3 {
 		seen := db.Health(t.Context()).Servers[0].ProbedAt
-		eventually(t, "there was another probe", func() bool { return db.Health(t.Context()).Servers[0].ProbedAt.After(seen) })
+		testkit.Eventually(t, time.Minute, "there was another probe", func() bool { return db.Health(t.Context()).Servers[0].ProbedAt.After(seen) })
 		for _, q := range []pool.Querier{db, db.Read(t.Context())} {
 			if got := one[string](t, q, port); got != promoted {
 				t.Fatalf("a former primary is used: port %s", got)

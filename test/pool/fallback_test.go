@@ -26,7 +26,7 @@ func TestOverloadFallsBack(t *testing.T) {
 		PrimaryURL: c.primary.URL(c.name), ReplicaURLs: c.replicas(), MaxLag: -1,
 		MaxConns: 1, MaxWaiting: 1, AcquireTimeout: 3 * time.Second,
 	})
-	eventually(t, "the standby is read", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
+	testkit.Eventually(t, time.Minute, "the standby is read", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
 	rows, err := db.Read(t.Context()).Query(t.Context(), "SELECT generate_series(1, 1000)")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestOverloadFallsBack(t *testing.T) {
 		}
 		waited <- err
 	}()
-	eventually(t, "somebody waits for the standby", func() bool { return db.Stats().Servers[1].Waiting == 1 })
+	testkit.Eventually(t, time.Minute, "somebody waits for the standby", func() bool { return db.Stats().Servers[1].Waiting == 1 })
 	// The queue is full, so that this one does not wait.
 	if standby, err := read(); err != nil || standby {
 		t.Errorf("turned away: %v", err)
@@ -76,8 +76,8 @@ func TestRecoveryConflict(t *testing.T) {
 	name := nameOf(t, scratchtest.Database(t, primary))
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"max_standby_streaming_delay": "0"}})
 	db := open(t, pool.Config{PrimaryURL: primary.URL(name), ReplicaURLs: []string{standby.URL(name)}, MaxLag: -1, RetryDelay: time.Millisecond})
-	eventually(t, "the standby may be read", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
-	conn, there := admin(t, primary.DSN(name)), admin(t, standby.DSN("postgres"))
+	testkit.Eventually(t, time.Minute, "the standby may be read", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
+	conn, there := testkit.Connect(t, primary.DSN(name)), testkit.Connect(t, standby.DSN("postgres"))
 	// On the standby it would sleep for a minute.
 	const read = "SELECT pg_is_in_recovery() FROM t WHERE n = 1 AND pg_sleep(CASE WHEN pg_is_in_recovery() THEN 60 ELSE 0 END) IS NOT NULL"
 	for call, run := range map[string]func(context.Context) (bool, error){
@@ -109,7 +109,7 @@ func TestRecoveryConflict(t *testing.T) {
 				}
 				done <- err
 			}()
-			eventually(t, "the standby is read", func() bool {
+			testkit.Eventually(t, time.Minute, "the standby is read", func() bool {
 				return ask[bool](t, there, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = $1)", name)
 			})
 			do(t, conn, "DELETE FROM t WHERE n > 1", "VACUUM t")
@@ -128,12 +128,12 @@ func TestRecoveryConflict(t *testing.T) {
 func TestEndedIdle(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, RetryDelay: time.Millisecond, MaxConns: 2})
 	ended := func(pid int) {
 		t.Helper()
-		eventually(t, "the server has ended the session", func() bool {
+		testkit.Eventually(t, time.Minute, "the server has ended the session", func() bool {
 			return !ask[bool](t, conn, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", pid)
 		})
 	}
@@ -193,7 +193,7 @@ func TestBeforeConnect(t *testing.T) {
 	t.Parallel()
 	own := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, own)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE ROLE service LOGIN PASSWORD 'number-1'")
 	var number, calls atomic.Int64
 	number.Store(1)
@@ -232,7 +232,7 @@ func TestBeforeConnect(t *testing.T) {
 	if !errors.Is(err, broken) && !errors.Is(err, pool.ErrCircuitOpen) || pool.Classify(err) != pool.ClassUnavailable {
 		t.Errorf("%v", err)
 	}
-	eventually(t, "the probe has none either", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
+	testkit.Eventually(t, time.Minute, "the probe has none either", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
 	number.Store(2)
-	eventually(t, "all is well", func() bool { return db.Ping(t.Context()) == nil && db.Health(t.Context()).Status == pool.StatusOK })
+	testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Ping(t.Context()) == nil && db.Health(t.Context()).Status == pool.StatusOK })
 }

@@ -82,7 +82,7 @@ func TestIdleEnded(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			dsn := scratchtest.Database(t, server)
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			// A retry that waited would wait for half a minute at least.
 			db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, RetryDelay: time.Minute, AcquireTimeout: time.Minute})
@@ -112,7 +112,7 @@ func TestIdleOverRestart(t *testing.T) {
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, s)
-	do(t, admin(t, dsn), "CREATE TABLE t (n int)")
+	do(t, testkit.Connect(t, dsn), "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 8, RetryDelay: time.Minute, AcquireTimeout: time.Minute})
 	for i := range 2 {
 		warm(t, db, 8)
@@ -126,7 +126,7 @@ func TestIdleOverRestart(t *testing.T) {
 			}
 		}
 	}
-	if n := ask[int](t, admin(t, dsn), "SELECT count(*)::int FROM t"); n != 20 {
+	if n := ask[int](t, testkit.Connect(t, dsn), "SELECT count(*)::int FROM t"); n != 20 {
 		t.Errorf("%d rows of 20 writes", n)
 	}
 }
@@ -136,7 +136,7 @@ func TestIdleOverRestart(t *testing.T) {
 func TestIdleNotified(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1})
 	exec(t, db, "LISTEN news")
 	const pid = "SELECT pg_backend_pid()"
@@ -145,7 +145,7 @@ func TestIdleNotified(t *testing.T) {
 		do(t, conn, "NOTIFY news, 'of the day'")
 	}
 	sent := time.Now()
-	eventually(t, "it is more than a millisecond ago", func() bool { return time.Since(sent) > 20*time.Millisecond })
+	testkit.Eventually(t, time.Minute, "it is more than a millisecond ago", func() bool { return time.Since(sent) > 20*time.Millisecond })
 	if after := one[int](t, db, pid); after != before {
 		t.Error("the connection was replaced")
 	}
@@ -163,7 +163,7 @@ func TestIdleSilent(t *testing.T) {
 	})
 	warm(t, db, conns)
 	idle := time.Now()
-	eventually(t, "they are idle for long enough to be asked", func() bool { return time.Since(idle) > 1500*time.Millisecond })
+	testkit.Eventually(t, time.Minute, "they are idle for long enough to be asked", func() bool { return time.Since(idle) > 1500*time.Millisecond })
 	n.mute()
 	if _, err := db.Exec(t.Context(), "SELECT 1"); err != nil {
 		t.Error(err)
@@ -176,7 +176,7 @@ func TestIdleDiscovery(t *testing.T) {
 	testkit.OnlyAll(t, "it takes long")
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	// Its sockets can't be looked at.
 	hidden := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)

@@ -21,13 +21,13 @@ import (
 // them: the counts hold, and the work goes on.
 func TestBackendsKilled(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, ledgerTable)
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 6, RetryDelay: time.Millisecond})
 	load := newLedger(t, db, 12)
 	for round := range 30 {
 		before := load.acknowledged()
-		eventually(t, "there is load", func() bool { return load.acknowledged() > before+20 })
+		testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > before+20 })
 		const others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 		if round%10 == 9 {
 			do(t, conn, others)
@@ -51,19 +51,19 @@ func TestServerRestarts(t *testing.T) {
 	own := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"synchronous_commit": "on"}})
 	dsn := scratchtest.Database(t, own)
 	name := nameOf(t, dsn)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, ledgerTable)
 	db := open(t, pool.Config{PrimaryURL: own.URL(name), MaxConns: 6, RetryDelay: 20 * time.Millisecond, HealthInterval: 200 * time.Millisecond})
 	load := newLedger(t, db, 12)
 	for range 3 {
 		before := load.acknowledged()
-		eventually(t, "there is load", func() bool { return load.acknowledged() > before+100 })
+		testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > before+100 })
 		scratchtest.Crash(t, own)
 	}
 	before := load.acknowledged()
-	eventually(t, "the work goes on", func() bool { return load.acknowledged() > before+100 })
-	eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
-	load.check(t, admin(t, dsn))
+	testkit.Eventually(t, time.Minute, "the work goes on", func() bool { return load.acknowledged() > before+100 })
+	testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
+	load.check(t, testkit.Connect(t, dsn))
 }
 
 // TestServerFull takes all connections that a server has: who can't get one gets
@@ -96,7 +96,7 @@ func TestServerFull(t *testing.T) {
 		_ = conn.Close(t.Context())
 	}
 	taken = nil
-	eventually(t, "the pool recovers", func() bool { return db.Ping(t.Context()) == nil })
+	testkit.Eventually(t, time.Minute, "the pool recovers", func() bool { return db.Ping(t.Context()) == nil })
 
 	// With the probe connected, and one connection in use.
 	fill()
@@ -116,7 +116,7 @@ func TestServerFull(t *testing.T) {
 	for _, conn := range taken {
 		_ = conn.Close(t.Context())
 	}
-	eventually(t, "there is room", func() bool { return db.Ping(t.Context()) == nil })
+	testkit.Eventually(t, time.Minute, "there is room", func() bool { return db.Ping(t.Context()) == nil })
 	if h := db.Health(t.Context()); h.Servers[0].Role != "primary" {
 		t.Errorf("%+v", h)
 	}

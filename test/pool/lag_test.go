@@ -45,7 +45,7 @@ func lag(t *testing.T, major int) {
 	// readsGoTo waits until of many reads each went to one of these.
 	readsGoTo := func(t *testing.T, wanted ...string) {
 		t.Helper()
-		eventually(t, "reads go to all of, and only to, "+wanted[0], func() bool {
+		testkit.Eventually(t, time.Minute, "reads go to all of, and only to, "+wanted[0], func() bool {
 			seen := map[string]bool{}
 			for range 40 {
 				seen[one[string](t, db.Read(t.Context()), "SELECT current_setting('port')")] = true
@@ -88,10 +88,10 @@ func lag(t *testing.T, major int) {
 
 	// The other one is cut off from the primary: it has replayed all that it
 	// received, and thinks that it is up to date.
-	cut := admin(t, c.standbys[1].DSN(c.name))
+	cut := testkit.Connect(t, c.standbys[1].DSN(c.name))
 	way := ask[string](t, cut, "SHOW primary_conninfo")
 	do(t, cut, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-	eventually(t, "the link is dead", func() bool { return ask[int](t, cut, "SELECT count(*)::int FROM pg_stat_wal_receiver") == 0 })
+	testkit.Eventually(t, time.Minute, "the link is dead", func() bool { return ask[int](t, cut, "SELECT count(*)::int FROM pg_stat_wal_receiver") == 0 })
 	exec(t, db, bulk)
 	readsGoTo(t, ports[2])
 	holds(t)
@@ -131,7 +131,7 @@ func TestStandbyBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := pool.WithToken(t.Context(), token)
-	eventually(t, "the standby is read", func() bool { return one[bool](t, db.Read(ctx), "SELECT pg_is_in_recovery()") })
+	testkit.Eventually(t, time.Minute, "the standby is read", func() bool { return one[bool](t, db.Read(ctx), "SELECT pg_is_in_recovery()") })
 	rows, err := db.Read(ctx).Query(ctx, "SELECT generate_series(1, 1000)")
 	if err != nil {
 		t.Fatal(err)
@@ -173,14 +173,14 @@ func rename(t *testing.T, major int) {
 		}
 		return what, standby
 	}
-	eventually(t, "the standby is read", func() bool {
+	testkit.Eventually(t, time.Minute, "the standby is read", func() bool {
 		what, standby := read()
 		return standby && what == "old"
 	})
 	swap(t, c)
 	// Without a fault a read on the old database is bounded by the probes; from
 	// the first that sees the new one on, none may see the old.
-	eventually(t, "the standby's new database is read", func() bool {
+	testkit.Eventually(t, time.Minute, "the standby's new database is read", func() bool {
 		what, standby := read()
 		return standby && what == "new"
 	})
@@ -189,21 +189,21 @@ func rename(t *testing.T, major int) {
 			t.Fatalf("a session is still in the %s database", what)
 		}
 	}
-	eventually(t, "all is well again", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
+	testkit.Eventually(t, time.Minute, "all is well again", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
 }
 
 // swap puts another database in the place of the cluster's.
 func swap(t *testing.T, c *cluster) {
 	t.Helper()
-	do(t, admin(t, c.primary.DSN("postgres")), "CREATE DATABASE swapped TEMPLATE template0")
-	fresh := admin(t, c.primary.DSN("swapped"))
+	do(t, testkit.Connect(t, c.primary.DSN("postgres")), "CREATE DATABASE swapped TEMPLATE template0")
+	fresh := testkit.Connect(t, c.primary.DSN("swapped"))
 	do(t, fresh, "CREATE TABLE t AS SELECT 'new' AS what")
 	if err := fresh.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	conn := admin(t, c.primary.DSN("postgres"))
+	conn := testkit.Connect(t, c.primary.DSN("postgres"))
 	do(t, conn, "ALTER DATABASE "+c.name+" ALLOW_CONNECTIONS false")
-	eventually(t, "nobody is in the old database", func() bool {
+	testkit.Eventually(t, time.Minute, "nobody is in the old database", func() bool {
 		do(t, conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+c.name+"'")
 		return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = $1", c.name) == 0
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -79,7 +80,7 @@ func TestCancel(t *testing.T) {
 		done <- err
 	}()
 	other := open(t, pool.Config{})
-	eventually(t, "the statement runs", func() bool {
+	testkit.Eventually(t, time.Minute, "the statement runs", func() bool {
 		return one[bool](t, other, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep')", pid)
 	})
 	cancel(why)
@@ -106,7 +107,7 @@ func TestNoConnection(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- db.Ping(t.Context()) }()
-	eventually(t, "somebody waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
+	testkit.Eventually(t, time.Minute, "somebody waits", func() bool { return db.Stats().Servers[0].Waiting == 1 })
 	if err := db.Ping(t.Context()); !errors.Is(err, pool.ErrOverloaded) || pool.Classify(err) != pool.ClassOverload || pool.Hint(err) == "" {
 		t.Errorf("the second who waits: %v", err)
 	}
@@ -152,7 +153,7 @@ func TestLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the leak is logged", func() bool { return strings.Contains(log.String(), "held for long") })
+	testkit.Eventually(t, time.Minute, "the leak is logged", func() bool { return strings.Contains(log.String(), "held for long") })
 	conn.Release()
 	text := log.String()
 	for _, secret := range []string{"Jane", "45-6789", "division"} {

@@ -153,7 +153,7 @@ func TestNameLeadsAstray(t *testing.T) { onMajors(t, nameLeadsAstray) }
 func nameLeadsAstray(t *testing.T, major int) {
 	c := newCluster(t, major, 1)
 	n := newName(t, c.primary)
-	do(t, admin(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
+	do(t, testkit.Connect(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
 	c.standbys[0].CatchUp(t)
 	db := open(t, pool.Config{PrimaryURL: n.url(c.primary, c.name), MaxConns: 4, HealthInterval: 500 * time.Millisecond})
 	busy, err := db.Acquire(t.Context()) // the one that is open already
@@ -205,14 +205,14 @@ func TestNameComesBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	n := newName(t, c.primary)
-	do(t, admin(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
+	do(t, testkit.Connect(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
 	c.standbys[0].CatchUp(t)
 	const interval = 5 * time.Second
 	db := open(t, pool.Config{PrimaryURL: n.url(c.primary, c.name), MaxConns: 4, MinIdleConns: 2, HealthInterval: interval})
 	write(t, db, interval)
 	n.lead(c.standbys[0].Server)
 	n.cut()
-	eventually(t, "there is no primary", func() bool {
+	testkit.Eventually(t, time.Minute, "there is no primary", func() bool {
 		h := db.Health(t.Context())
 		return h.Status == pool.StatusDown && h.Servers[0].Role == "standby"
 	})
@@ -223,7 +223,7 @@ func TestNameComesBack(t *testing.T) {
 	}
 	n.lead(c.primary)
 	write(t, db, interval+time.Second)
-	eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
+	testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK })
 }
 
 // TestReaderNameFindsStandby: a reader's name that led to the primary at first is read
@@ -238,7 +238,7 @@ func TestReaderNameFindsStandby(t *testing.T) {
 		t.Error("read from the standby already")
 	}
 	n.lead(c.standbys[0].Server)
-	eventually(t, "the standby is read", standby)
+	testkit.Eventually(t, time.Minute, "the standby is read", standby)
 	if h := db.Health(t.Context()); h.Status != pool.StatusOK {
 		t.Errorf("%+v", h)
 	}
@@ -251,7 +251,7 @@ func TestNameWrongWhileConnected(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 15, 1)
 	n := newName(t, c.primary)
-	do(t, admin(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
+	do(t, testkit.Connect(t, c.primary.DSN(c.name)), "CREATE TABLE t (n int)")
 	c.standbys[0].CatchUp(t)
 	db := open(t, pool.Config{PrimaryURL: n.url(c.primary, c.name), MaxConns: 4, HealthInterval: 100 * time.Millisecond, MaxRetries: -1})
 	exec(t, db, "INSERT INTO t VALUES (1)")
@@ -266,7 +266,7 @@ func TestNameWrongWhileConnected(t *testing.T) {
 		t.Errorf("%t, %v", standby, err)
 	}
 	probed := db.Health(t.Context()).Servers[0].ProbedAt
-	eventually(t, "it was probed some times", func() bool { return db.Health(t.Context()).Servers[0].ProbedAt.Sub(probed) > 3*time.Second })
+	testkit.Eventually(t, time.Minute, "it was probed some times", func() bool { return db.Health(t.Context()).Servers[0].ProbedAt.Sub(probed) > 3*time.Second })
 	if _, err := held.Exec(t.Context(), "INSERT INTO t VALUES (1)"); err != nil {
 		t.Error(err)
 	}

@@ -80,8 +80,8 @@ func TestUnreachablePrimary(t *testing.T) {
 		t.Errorf("%d, %+v", status, h)
 	}
 	w.heal()
-	eventually(t, "the pool has recovered", func() bool { return db.Ping(t.Context()) == nil })
-	eventually(t, "that is told", func() bool {
+	testkit.Eventually(t, time.Minute, "the pool has recovered", func() bool { return db.Ping(t.Context()) == nil })
+	testkit.Eventually(t, time.Minute, "that is told", func() bool {
 		status, h := askHealth(t, db)
 		return status == http.StatusOK && h.Status == pool.StatusOK
 	})
@@ -108,7 +108,7 @@ func TestUnreachableReplica(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	eventually(t, "the replica was probed", func() bool { return db.Health(t.Context()).Servers[1].ErrorClass != "" })
+	testkit.Eventually(t, time.Minute, "the replica was probed", func() bool { return db.Health(t.Context()).Servers[1].ErrorClass != "" })
 	if status, h := askHealth(t, db); status != http.StatusOK || h.Status != pool.StatusDegraded || h.Servers[1].Usable {
 		t.Errorf("%d, %+v", status, h)
 	}
@@ -130,7 +130,7 @@ func TestOnlyStandbys(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	standby.Promote(t)
-	eventually(t, "it is written to", func() bool { _, err := db.Exec(t.Context(), "CREATE TABLE t ()"); return err == nil })
+	testkit.Eventually(t, time.Minute, "it is written to", func() bool { _, err := db.Exec(t.Context(), "CREATE TABLE t ()"); return err == nil })
 }
 
 // seen is a log that tells of the first message with these words.

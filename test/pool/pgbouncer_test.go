@@ -31,7 +31,7 @@ func TestPgBouncer(t *testing.T) {
 	for name, config := range map[string]pool.Config{"found": {}, "told": {Pooler: pool.PoolerTransaction}} {
 		t.Run(name, func(t *testing.T) {
 			dsn := scratchtest.Database(t, server)
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			config.PrimaryURL = bouncer(t, nameOf(t, dsn))
 			db := open(t, config)
@@ -101,7 +101,7 @@ func TestPgBouncerPrepared(t *testing.T) {
 			t.Run(strconv.Itoa(newer)+" "+name, func(t *testing.T) {
 				t.Parallel()
 				dsn := scratchtest.Database(t, server)
-				conn := admin(t, dsn)
+				conn := testkit.Connect(t, dsn)
 				do(t, conn, "CREATE TABLE t (n int)", "CREATE TABLE kept (j jsonb)")
 				url := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{
 					Mode: "transaction", PoolSize: 2, Database: nameOf(t, dsn), Newer: newer, Settings: []string{"max_prepared_statements = 100"},
@@ -145,7 +145,7 @@ func TestPgBouncerKeepsPlans(t *testing.T) {
 		t.Run(strconv.Itoa(newer), func(t *testing.T) {
 			t.Parallel()
 			dsn := scratchtest.Database(t, server)
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)")
 			url := scratchtest.Bouncer(t, server, scratchtest.BouncerOptions{
 				Mode: "transaction", PoolSize: 1, Database: nameOf(t, dsn), Newer: newer, Settings: []string{"max_prepared_statements = 100"},
@@ -161,7 +161,7 @@ func TestPgBouncerKeepsPlans(t *testing.T) {
 			}
 			// A session of the server's that is new has no plans.
 			endAll(t, conn)
-			eventually(t, "it is mended", func() bool { _, err := db.Exec(t.Context(), query, 1); return err == nil })
+			testkit.Eventually(t, time.Minute, "it is mended", func() bool { _, err := db.Exec(t.Context(), query, 1); return err == nil })
 		})
 	}
 }
@@ -208,7 +208,7 @@ func TestPgBouncerRefuses(t *testing.T) {
 func TestPgBouncerLosesServer(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	db := open(t, pool.Config{PrimaryURL: bouncer(t, nameOf(t, dsn)), RetryDelay: 10 * time.Millisecond})
 	tries := 0
 	err := db.InTx(t.Context(), pool.TxOptions{}, func(tx pgx.Tx) error {
@@ -218,7 +218,7 @@ func TestPgBouncerLosesServer(t *testing.T) {
 		}
 		if tries++; tries == 1 {
 			do(t, conn, fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
-			eventually(t, "the session has ended", func() bool {
+			testkit.Eventually(t, time.Minute, "the session has ended", func() bool {
 				return ask[int](t, conn, "SELECT count(*)::int FROM pg_stat_activity WHERE pid = $1", pid) == 0
 			})
 		}

@@ -49,12 +49,12 @@ func TestPlain(t *testing.T) {
 	for _, conn := range all {
 		conn.Release()
 	}
-	endAll(t, admin(t, c.primary.DSN(c.name)))
+	endAll(t, testkit.Connect(t, c.primary.DSN(c.name)))
 	inRecovery()
 
 	const port = "SELECT inet_server_port()"
 	c.standbys[0].Promote(t)
-	eventually(t, "it follows the primary", func() bool {
+	testkit.Eventually(t, time.Minute, "it follows the primary", func() bool {
 		var got int
 		return plain.QueryRow(t.Context(), port).Scan(&got) == nil && got == c.standbys[0].Port()
 	})

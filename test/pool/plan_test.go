@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -71,7 +72,7 @@ func TestPlansThatDoNotFit(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			dsn := scratchtest.Database(t, server)
-			conn := admin(t, dsn)
+			conn := testkit.Connect(t, dsn)
 			do(t, conn, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
 			fresh := func() *pool.DB {
 				db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: conns, RetryDelay: time.Minute, AcquireTimeout: time.Minute})

@@ -21,7 +21,7 @@ func TestProbeByAnyone(t *testing.T) {
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, s)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE ROLE plain LOGIN PASSWORD 'plain'")
 	url := strings.Replace(s.URL(nameOf(t, dsn)), s.Superuser()+":"+s.Password()+"@", "plain:plain@", 1)
 	if !ask[bool](t, conn, "SELECT has_function_privilege('plain', 'pg_control_system()', 'EXECUTE')") {
@@ -84,14 +84,14 @@ func TestProbeCost(t *testing.T) {
 	t.Parallel()
 	primary := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
 	dsn := scratchtest.Database(t, primary)
-	do(t, admin(t, dsn), "CREATE EXTENSION pg_stat_statements")
+	do(t, testkit.Connect(t, dsn), "CREATE EXTENSION pg_stat_statements")
 	standby := scratchtest.NewStandby(t, primary, scratch.StandbyOptions{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
 	for name, s := range map[string]*scratch.Server{"primary": primary, "standby": standby.Server} {
 		t.Run(name, func(t *testing.T) {
 			if name == "standby" {
 				standby.CatchUp(t)
 			}
-			conn := admin(t, s.DSN(nameOf(t, dsn)))
+			conn := testkit.Connect(t, s.DSN(nameOf(t, dsn)))
 			var wire flights
 			open(t, pool.Config{
 				PrimaryURL: s.URL(nameOf(t, dsn)), StartDegraded: true, HealthInterval: 5 * time.Millisecond, DialFunc: wire.dial, Pooler: pool.PoolerNone,
@@ -99,11 +99,11 @@ func TestProbeCost(t *testing.T) {
 			probes := func() int64 {
 				return ask[int64](t, conn, "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements WHERE query LIKE '%pg_control_checkpoint%' AND query NOT LIKE '%pg_stat_statements%'")
 			}
-			eventually(t, "the first probe is over", func() bool { return probes() > 1 })
+			testkit.Eventually(t, time.Minute, "the first probe is over", func() bool { return probes() > 1 })
 			before := probes()
 			sent, dials := wire.n.Load(), wire.dials.Load()
 			var now int64
-			eventually(t, "there were many more", func() bool {
+			testkit.Eventually(t, time.Minute, "there were many more", func() bool {
 				now = wire.n.Load() - sent
 				return probes() >= before+50
 			})

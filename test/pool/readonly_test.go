@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestReadsDoNotWrite(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1})
 	ctx := t.Context()
@@ -82,7 +83,7 @@ func TestReadsDoNotWrite(t *testing.T) {
 func TestReadOnlyByChoice(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1, HealthInterval: time.Minute})
 	const pid = "SELECT pg_backend_pid()"

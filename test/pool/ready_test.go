@@ -47,8 +47,8 @@ func TestUnprepared(t *testing.T) {
 	if h := db.Health(t.Context()); h.Status != pool.StatusDown || h.Servers[0].Problem == "" || h.Servers[0].ErrorClass != "invalid" || readiness(t, db) != http.StatusServiceUnavailable {
 		t.Errorf("%+v", h)
 	}
-	do(t, admin(t, dsn), "CREATE TYPE mood AS ENUM ('sad', 'ok')")
-	eventually(t, "it is ready", func() bool { return readiness(t, db) == http.StatusOK })
+	do(t, testkit.Connect(t, dsn), "CREATE TYPE mood AS ENUM ('sad', 'ok')")
+	testkit.Eventually(t, time.Minute, "it is ready", func() bool { return readiness(t, db) == http.StatusOK })
 	if got := one[string](t, db, "SELECT 'ok'::mood::text"); got != "ok" {
 		t.Error(got)
 	}
@@ -61,7 +61,7 @@ func TestNotReadyLater(t *testing.T) {
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true})
 	dsn := scratchtest.Database(t, s)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	var broken atomic.Bool
 	db := open(t, pool.Config{
 		PrimaryURL: dsn, MaxConns: 2, MaxRetries: -1, HealthInterval: 100 * time.Millisecond,
@@ -81,10 +81,10 @@ func TestNotReadyLater(t *testing.T) {
 	if _, err := db.Exec(t.Context(), "SELECT 1"); err == nil {
 		t.Error("it has a connection")
 	}
-	eventually(t, "it is not ready", func() bool { return readiness(t, db) == http.StatusServiceUnavailable })
+	testkit.Eventually(t, time.Minute, "it is not ready", func() bool { return readiness(t, db) == http.StatusServiceUnavailable })
 	if h := db.Health(t.Context()); h.Servers[0].Role != "primary" || h.Servers[0].Problem == "" {
 		t.Errorf("%+v", h)
 	}
 	broken.Store(false)
-	eventually(t, "it is ready by itself", func() bool { return readiness(t, db) == http.StatusOK })
+	testkit.Eventually(t, time.Minute, "it is ready by itself", func() bool { return readiness(t, db) == http.StatusOK })
 }

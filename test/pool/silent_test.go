@@ -45,7 +45,7 @@ func silenced(t *testing.T, conns int) (*pool.DB, *wire) {
 	// Pgxpool pings a connection that was idle for a second, and hands out the one
 	// that was used last.
 	since := time.Now()
-	eventually(t, "the others were idle for long", func() bool {
+	testkit.Eventually(t, time.Minute, "the others were idle for long", func() bool {
 		exec(t, db, "SELECT 1")
 		return time.Since(since) > 1200*time.Millisecond
 	})
@@ -172,7 +172,7 @@ func TestSilentAfterConnect(t *testing.T) {
 		t.Errorf("%s: %v", pool.Classify(err), err)
 	}
 	sleep.Store(false)
-	eventually(t, "the place is free", func() bool { return db.Ping(ctx) == nil })
+	testkit.Eventually(t, time.Minute, "the place is free", func() bool { return db.Ping(ctx) == nil })
 }
 
 // TestSilentStandby: a read with a token waits no longer than it should for a standby
@@ -187,7 +187,7 @@ func TestSilentStandby(t *testing.T) {
 		ConnectTimeout: time.Hour, CancelGrace: time.Hour, HealthInterval: time.Hour,
 	})
 	t.Cleanup(w.proxy.Stop) // so that nobody waits for an answer
-	eventually(t, "the standby is read", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
+	testkit.Eventually(t, time.Minute, "the standby is read", func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") })
 	w.poison("timeout", `"timeout": 0`)
 	exec(t, db, "CREATE TABLE t AS SELECT 1 AS n")
 	token, err := db.Token(t.Context())
@@ -209,14 +209,14 @@ func TestCauses(t *testing.T) {
 	t.Parallel()
 	dsn := scratchtest.Database(t, server)
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1})
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	why := errors.New("why")
 	check := func(name string, run func(context.Context) error, underWay func() bool) {
 		t.Helper()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- run(ctx) }()
-		eventually(t, name, underWay)
+		testkit.Eventually(t, time.Minute, name, underWay)
 		cancel(why)
 		if err := <-done; !errors.Is(err, why) || !errors.Is(err, context.Canceled) || pool.Classify(err) != pool.ClassCanceled {
 			t.Errorf("%s: %v", name, err)

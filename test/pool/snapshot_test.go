@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic/internal/poolstate"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -32,7 +33,7 @@ func TestSnapshot(t *testing.T) {
 		_, err := db.Exec(pool.WithTag(t.Context(), "GET /patients"), "SELECT 'Ben'")
 		waited <- err
 	}()
-	eventually(t, "a caller waits", func() bool { return db.Stats().Servers[0].Waiting == 1 && len(db.Snapshot().Servers[0].Waiters) == 1 })
+	testkit.Eventually(t, time.Minute, "a caller waits", func() bool { return db.Stats().Servers[0].Waiting == 1 && len(db.Snapshot().Servers[0].Waiters) == 1 })
 	answer := httptest.NewRecorder()
 	db.SnapshotHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/debug/pool", nil))
 	var metrics bytes.Buffer

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
 )
 
@@ -18,20 +20,20 @@ func TestUnreplicated(t *testing.T) {
 	t.Parallel()
 	s := scratchtest.New(t, scratch.Options{TCP: true, Settings: map[string]string{"synchronous_commit": "on"}})
 	dsn := scratchtest.Database(t, s)
-	conn := admin(t, dsn)
+	conn := testkit.Connect(t, dsn)
 	do(t, conn, "CREATE TABLE t (n int)")
 	db := open(t, pool.Config{PrimaryURL: dsn, MaxConns: 1})
 	do(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
 	defer do(t, conn, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()") // else no database is dropped
 	const cancel = "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 	// Sessions know the setting before the checkpointer has them wait.
-	eventually(t, "commits wait", func() bool {
+	testkit.Eventually(t, time.Minute, "commits wait", func() bool {
 		done, waited := make(chan error, 1), false
 		go func() {
 			_, err := db.Exec(t.Context(), "CREATE TABLE IF NOT EXISTS other (n int); INSERT INTO other VALUES (1)")
 			done <- err
 		}()
-		eventually(t, "a commit waits, or does not", func() bool {
+		testkit.Eventually(t, time.Minute, "a commit waits, or does not", func() bool {
 			select {
 			case <-done:
 				return true
@@ -103,7 +105,7 @@ func TestUnreplicated(t *testing.T) {
 			before := ask[int](t, conn, "SELECT count(*)::int FROM t")
 			done := make(chan error, 1)
 			go func() { done <- run(t.Context()) }()
-			eventually(t, "the commit waits, and is cancelled", func() bool {
+			testkit.Eventually(t, time.Minute, "the commit waits, and is cancelled", func() bool {
 				return ask[int](t, conn, cancel) == 1
 			})
 			if err := <-done; !errors.Is(err, pool.ErrOutcomeUnknown) || pool.Hint(err) == "" {

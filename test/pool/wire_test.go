@@ -15,7 +15,7 @@ import (
 func overWire(t *testing.T, config pool.Config) (*pool.DB, *wire, string) {
 	t.Helper()
 	dsn := scratchtest.Database(t, server)
-	do(t, admin(t, dsn), ledgerTable)
+	do(t, testkit.Connect(t, dsn), ledgerTable)
 	w := newWire(t, server, nameOf(t, dsn))
 	config.PrimaryURL = w.url
 	config.HealthInterval = 100 * time.Millisecond
@@ -29,17 +29,17 @@ func TestLinkCut(t *testing.T) {
 	load := newLedger(t, db, 8)
 	for range 3 {
 		before := load.acknowledged()
-		eventually(t, "there is load", func() bool { return load.acknowledged() > before+100 })
+		testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > before+100 })
 		w.proxy.Stop()
-		eventually(t, "the breaker opens", func() bool {
+		testkit.Eventually(t, time.Minute, "the breaker opens", func() bool {
 			_, err := db.Exec(t.Context(), "SELECT 1")
 			return errors.Is(err, pool.ErrCircuitOpen)
 		})
-		eventually(t, "health is down", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
+		testkit.Eventually(t, time.Minute, "health is down", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
 		w.heal()
-		eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
+		testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
 	}
-	load.check(t, admin(t, dsn))
+	load.check(t, testkit.Connect(t, dsn))
 	if s := db.Stats(); s.Servers[0].CircuitOpened < 3 {
 		t.Errorf("the breaker opened %d times", s.Servers[0].CircuitOpened)
 	}
@@ -52,14 +52,14 @@ func TestLinkReset(t *testing.T) {
 	load := newLedger(t, db, 8)
 	for range 5 {
 		before := load.acknowledged()
-		eventually(t, "there is load", func() bool { return load.acknowledged() > before+50 })
+		testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > before+50 })
 		w.poison("reset_peer", `"timeout": 0`)
-		eventually(t, "it is felt", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
+		testkit.Eventually(t, time.Minute, "it is felt", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
 		w.heal()
 	}
 	before := load.acknowledged()
-	eventually(t, "the work goes on", func() bool { return load.acknowledged() > before+50 })
-	load.check(t, admin(t, dsn))
+	testkit.Eventually(t, time.Minute, "the work goes on", func() bool { return load.acknowledged() > before+50 })
+	load.check(t, testkit.Connect(t, dsn))
 }
 
 // TestLinkSilent has the link swallow all that is sent: nobody waits for longer
@@ -83,13 +83,13 @@ func TestLinkSilent(t *testing.T) {
 	if _, err := db.Exec(ctx, "SELECT 1"); err == nil {
 		t.Error("no error")
 	}
-	eventually(t, "it is noticed", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
+	testkit.Eventually(t, time.Minute, "it is noticed", func() bool { return db.Health(t.Context()).Status == pool.StatusDown })
 	if err := db.Ping(t.Context()); err == nil {
 		t.Error("no error")
 	}
 	w.heal()
-	eventually(t, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
-	if n := ask[int](t, admin(t, dsn), "SELECT count(*)::int FROM ledger"); n > 1 {
+	testkit.Eventually(t, time.Minute, "all is well", func() bool { return db.Health(t.Context()).Status == pool.StatusOK && db.Ping(t.Context()) == nil })
+	if n := ask[int](t, testkit.Connect(t, dsn), "SELECT count(*)::int FROM ledger"); n > 1 {
 		t.Errorf("%d rows", n)
 	}
 }
@@ -100,13 +100,13 @@ func TestLinkSlow(t *testing.T) {
 	db, w, dsn := overWire(t, pool.Config{ConnectTimeout: time.Minute, AcquireTimeout: time.Minute})
 	w.poison("latency", `"latency": 40, "jitter": 20`)
 	load := newLedger(t, db, 8)
-	eventually(t, "there is load", func() bool { return load.acknowledged() > 100 })
-	load.check(t, admin(t, dsn))
+	testkit.Eventually(t, time.Minute, "there is load", func() bool { return load.acknowledged() > 100 })
+	load.check(t, testkit.Connect(t, dsn))
 	if s := db.Stats(); s.Retries != 0 || s.Servers[0].CircuitOpened != 0 || len(load.reasons) != 1 {
 		t.Errorf("%d retries, breaker opened %d times, %v", s.Retries, s.Servers[0].CircuitOpened, load.reasons)
 	}
 	seen := db.Health(t.Context()).Servers[0]
-	eventually(t, "the probe sees it", func() bool {
+	testkit.Eventually(t, time.Minute, "the probe sees it", func() bool {
 		h := db.Health(t.Context()).Servers[0]
 		return h.ProbedAt.After(seen.ProbedAt) && h.Latency >= 40*time.Millisecond
 	})
@@ -122,7 +122,7 @@ func TestReplicaLost(t *testing.T) {
 	db := open(t, pool.Config{PrimaryURL: c.primary.URL(c.name), ReplicaURLs: []string{w.url}, HealthInterval: 200 * time.Millisecond})
 	standby := func() bool { return one[bool](t, db.Read(t.Context()), "SELECT pg_is_in_recovery()") }
 	for range 2 {
-		eventually(t, "the standby is read", standby)
+		testkit.Eventually(t, time.Minute, "the standby is read", standby)
 		w.proxy.Stop()
 		for range 100 {
 			standby() // and no error

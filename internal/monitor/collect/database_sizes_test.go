@@ -4,10 +4,9 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // TestDatabaseSizesWhileOneGoes reads sizes with a snapshot in which a database is
@@ -17,11 +16,7 @@ func TestDatabaseSizesWhileOneGoes(t *testing.T) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			server := scratchtest.New(t, scratch.Options{Major: major})
 			connect := func() func(sql string) {
-				conn, err := pgx.Connect(t.Context(), server.DSN("postgres"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = conn.Close(t.Context()) })
+				conn := testkit.Connect(t, server.DSN("postgres"))
 				return func(sql string) {
 					t.Helper()
 					if _, err := conn.Exec(t.Context(), sql); err != nil {

@@ -1,7 +1,6 @@
 package dumpsql_test
 
 import (
-	"context"
 	"os"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 var server *scratch.Server
@@ -26,11 +26,7 @@ func database(t *testing.T) (postgres.Target, *pgx.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), target.Conninfo())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	conn := testkit.Connect(t, target.Conninfo())
 	return target, conn
 }
 

@@ -151,7 +151,7 @@ func TestSwapLosesItsConnection(t *testing.T) {
 			}
 			if tt.unknown && !tt.swapped {
 				// Nobody could end the session; the server does by itself.
-				postgrestest.Eventually(t, "the names are free again", func() bool {
+				testkit.Eventually(t, time.Minute, "the names are free again", func() bool {
 					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 					defer cancel()
 					_, err := ask(ctx, o.Target.WithDatabase(o.Live))
@@ -159,7 +159,7 @@ func TestSwapLosesItsConnection(t *testing.T) {
 				})
 			}
 			if tt.swapped {
-				postgrestest.Eventually(t, "the commit that was on its way has taken place", func() bool {
+				testkit.Eventually(t, time.Minute, "the commit that was on its way has taken place", func() bool {
 					exists, err := databases.Exists(t.Context(), conn, o.Kept)
 					return exists && err == nil
 				})

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // runLockOfClinic is the key of the run lock of a database named clinic, which
@@ -42,7 +44,7 @@ func TestRunLockHolderIsNamed(t *testing.T) {
 				t.Errorf("of another database: %v, %v", h, err)
 			}
 			postgrestest.Run(t, conn, strings.TrimSuffix(h.End(), ";"))
-			postgrestest.Eventually(t, "the lock is free", func() bool {
+			testkit.Eventually(t, time.Minute, "the lock is free", func() bool {
 				h, err := databases.RunLockHolder(t.Context(), conn, "clinic")
 				return h == nil && err == nil
 			})
@@ -99,7 +101,7 @@ func TestDropIsNotInterrupted(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- drop(ctx, victim) }()
 			watcher := postgrestest.Connect(t, target) // to a transaction the activity stands still
-			postgrestest.Eventually(t, "the drop is under way", func() bool {
+			testkit.Eventually(t, time.Minute, "the drop is under way", func() bool {
 				return postgrestest.Query[int](t, watcher, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DROP DATABASE%dropped_"+name+"%'") > 0
 			})
 			cancel(stopped)

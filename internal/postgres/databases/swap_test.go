@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/postgres/postgrestest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // pair makes a live and an incoming database that each say who they are.
@@ -262,7 +263,7 @@ func TestSwapKilled(t *testing.T) {
 		_, err := databases.Swap(t.Context(), o)
 		got <- err
 	}()
-	postgrestest.Eventually(t, "the second rename was under way and is killed", func() bool {
+	testkit.Eventually(t, time.Minute, "the second rename was under way and is killed", func() bool {
 		return postgrestest.Query[int](t, conn, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 			WHERE wait_event_type = 'Lock' AND query LIKE 'ALTER DATABASE "swap_killed_new" RENAME%'`) > 0
 	})

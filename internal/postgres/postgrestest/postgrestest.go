@@ -6,14 +6,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
-	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Parse is postgres.ParseTarget of what is a target.
@@ -62,12 +60,6 @@ func Role(t *testing.T, conn *pgx.Conn, name, attributes string) {
 	t.Helper()
 	Run(t, conn, "CREATE ROLE "+sqltext.QuoteIdent(name)+" "+attributes)
 	t.Cleanup(func() { Run(t, conn, "DROP ROLE "+sqltext.QuoteIdent(name)) })
-}
-
-// Eventually waits for a condition.
-func Eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	testkit.Eventually(t, time.Minute, what, condition)
 }
 
 // Silent discards what is logged.

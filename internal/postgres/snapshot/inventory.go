@@ -22,7 +22,9 @@ const InventoryFormat = 3
 
 // Inventory is the list of a database's objects as it is stored.
 type Inventory struct {
-	Format      int          `json:"format"`
+	// Format is the way in which definitions are read and hashed.
+	Format int `json:"format"`
+	// Definitions are sorted by kind and identity.
 	Definitions []Definition `json:"definitions"`
 	// SecurityLabels are beside them, so that a version which knows of none compares
 	// the rest; nil where the backup is of such a version.
@@ -32,6 +34,7 @@ type Inventory struct {
 // Definition is one object of a database with a hash of its definition, by
 // which a restored copy is told from its source without keeping the text.
 type Definition struct {
+	// Kind is what the object is: a table, a column, an index.
 	Kind string `json:"kind"`
 	// Identity is the object's qualified name, quoted as SQL where needed.
 	Identity string `json:"identity"`

@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 func takeSnapshot(t *testing.T, conn *pgx.Conn, timeout time.Duration) *snapshot.Snapshot {
@@ -137,7 +138,7 @@ func TestSnapshotDropped(t *testing.T) {
 		s, err := snapshot.Take(t.Context(), conn, snapshot.Options{Logger: postgrestest.Silent()})
 		got <- result{s, err}
 	}()
-	postgrestest.Eventually(t, "the snapshot waits", func() bool {
+	testkit.Eventually(t, time.Minute, "the snapshot waits", func() bool {
 		return postgrestest.Query[int](t, watcher, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") > 0
 	})
 	postgrestest.Run(t, dropper, "COMMIT")
@@ -222,7 +223,7 @@ func TestRunLock(t *testing.T) {
 	other.Release(t.Context())
 	postgrestest.Run(t, conn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 	var again *databases.RunLock
-	postgrestest.Eventually(t, "the lock of a killed session is free", func() bool {
+	testkit.Eventually(t, time.Minute, "the lock of a killed session is free", func() bool {
 		again, err = databases.AcquireRunLock(t.Context(), target, "postgres", "shop")
 		return err == nil
 	})

@@ -70,12 +70,7 @@ func startBrowser(t *testing.T) context.Context {
 		closeBrowser()
 		end()
 		// The browser's own children may still be writing when it has ended.
-		for deadline := time.Now().Add(time.Minute); os.RemoveAll(profile) != nil; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Errorf("the browser still writes into %s", profile)
-				return
-			}
-		}
+		testkit.Eventually(t, time.Minute, "the browser no longer writes into "+profile, func() bool { return os.RemoveAll(profile) == nil })
 	})
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package inplace_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
@@ -84,13 +85,13 @@ func rowsOfOtherTablesStay(t *testing.T, server *scratch.Server) {
 func TestReferredToMeanwhile(t *testing.T) {
 	dsn, c, b := fixture.Ward(t, server, backup.Parallel{}, "CREATE TABLE beds (patient int REFERENCES patients ON DELETE CASCADE)")
 	fixture.Exec(t, dsn, "INSERT INTO patients (name) VALUES ('new')")
-	holder := fixture.Connect(t, dsn)
+	holder := testkit.Connect(t, dsn)
 	if _, err := holder.Exec(t.Context(), "BEGIN; INSERT INTO beds SELECT id FROM patients WHERE name = 'new'"); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() { _, err := inplace.Run(t.Context(), options(t, dsn, c, b, "patients")); ended <- err }()
-	fixture.Eventually(t, "it waits for the other session", func() bool {
+	testkit.Eventually(t, time.Minute, "it waits for the other session", func() bool {
 		return fixture.Query[int](t, dsn, "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_blocking_pids(pid) @> ARRAY[$1::int]", holder.PgConn().PID())[0] > 0
 	})
 	if _, err := holder.Exec(t.Context(), "COMMIT"); err != nil {

@@ -141,7 +141,7 @@ func TestLocked(t *testing.T) {
 	dsn, c, b := fixture.Ward(t, server, backup.Parallel{}, "ALTER TABLE untouched ADD n int GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
 	fixture.Exec(t, dsn, "DELETE FROM patients WHERE id > 2000", "DELETE FROM untouched WHERE n > 100")
 	schema, rows := schemaAndRows(t, server, dsn)
-	holder := fixture.Connect(t, dsn)
+	holder := testkit.Connect(t, dsn)
 	// A row of a key that is to be put back: the insertion has to wait for what becomes of it.
 	if _, err := holder.Exec(t.Context(), "BEGIN; INSERT INTO untouched (n) OVERRIDING SYSTEM VALUE VALUES (500)"); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestLocked(t *testing.T) {
 	ended := make(chan error, 1)
 	o.LockTimeout = time.Hour
 	go func() { _, err := inplace.Run(ctx, o); ended <- err }()
-	fixture.Eventually(t, "the insertion waits", func() bool {
+	testkit.Eventually(t, time.Minute, "the insertion waits", func() bool {
 		return fixture.Query[int](t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%OVERRIDING%'")[0] > 0
 	})
 	stop := errors.New("the power button")
@@ -176,7 +176,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 	testkit.OnlyAll(t, "TestLocked waits in the same place")
 	dsn, c, b := fixture.Ward(t, server, backup.Parallel{}, "ALTER TABLE untouched ADD n int GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
 	fixture.Exec(t, dsn, "DELETE FROM untouched WHERE n > 100")
-	holder := fixture.Connect(t, dsn)
+	holder := testkit.Connect(t, dsn)
 	if _, err := holder.Exec(t.Context(), "BEGIN; INSERT INTO untouched (n, t) OVERRIDING SYSTEM VALUE VALUES (500, 'theirs')"); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 	}
 	ended := make(chan ending, 1)
 	go func() { done, err := inplace.Run(t.Context(), o); ended <- ending{done, err} }()
-	fixture.Eventually(t, "the insertion waits", func() bool {
+	testkit.Eventually(t, time.Minute, "the insertion waits", func() bool {
 		return fixture.Query[int](t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%OVERRIDING%'")[0] > 0
 	})
 	if _, err := holder.Exec(t.Context(), "COMMIT"); err != nil {

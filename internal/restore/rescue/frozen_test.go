@@ -10,6 +10,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore/rescue"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -72,7 +73,7 @@ func TestRescueLocked(t *testing.T) {
 		t.Errorf("the story is %s", comment)
 	}
 	fixture.Creator(t, server, "holder")
-	held := fixture.Connect(t, dsn+" user=holder application_name=mischief")
+	held := testkit.Connect(t, dsn+" user=holder application_name=mischief")
 	got, _, err := databases.TryNamedLock(t.Context(), held, "pgmedic "+done.Schema)
 	if !got || err != nil {
 		t.Fatal(err)

@@ -4,12 +4,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore/rescue"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -89,7 +91,7 @@ func TestPruneRescuedMeanwhile(t *testing.T) {
 	mustRescue(t, o)
 	name := o.Target.Database()
 	renamed := name + "_renamed"
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	// Nobody gets into it until the transaction has ended.
 	for _, sql := range []string{"BEGIN", "ALTER DATABASE " + name + " RENAME TO " + renamed} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
@@ -107,8 +109,8 @@ func TestPruneRescuedMeanwhile(t *testing.T) {
 		a.plan, a.unread, a.err = rescue.PlanPrune(t.Context(), o.Target.WithDatabase("postgres"), "", nil)
 		answered <- a
 	}()
-	watch := fixture.Connect(t, server.DSN("postgres"))
-	fixture.Eventually(t, "prune waits at the database", func() bool {
+	watch := testkit.Connect(t, server.DSN("postgres"))
+	testkit.Eventually(t, time.Minute, "prune waits at the database", func() bool {
 		var waits bool
 		err := watch.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'object'
 			AND classid = 'pg_database'::regclass AND objid = (SELECT oid FROM pg_database WHERE datname = $1)`, name).Scan(&waits)

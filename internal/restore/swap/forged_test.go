@@ -99,7 +99,7 @@ func TestForgedKept(t *testing.T) {
 		t.Errorf("prune: %+v", pruned)
 	}
 	open(t, live+"__before_deadbeef")
-	all, err := databases.List(t.Context(), fixture.Connect(t, server.DSN("postgres")))
+	all, err := databases.List(t.Context(), testkit.Connect(t, server.DSN("postgres")))
 	if err != nil || !slices.Contains(all, live+"__before_deadbeef") {
 		t.Errorf("its owner keeps it out of backups of all databases: %q, %v", all, err)
 	}
@@ -123,7 +123,7 @@ func TestForgedCopies(t *testing.T) {
 	fixture.Exec(t, server.DSN(live+"__restore_00c0ffee")+" user=copier", "BEGIN; CREATE TEMPORARY TABLE x (); ROLLBACK")
 	fixture.Exec(t, server.DSN("postgres")+" user=copier", "ALTER DATABASE "+live+"__restore_00c0ffee ALLOW_CONNECTIONS false")
 	open(t, live+"__restore_deadcafe")
-	fixture.Connect(t, server.DSN(live+"__restore_deadcafe")+" user=copier application_name=psql")
+	testkit.Connect(t, server.DSN(live+"__restore_deadcafe")+" user=copier application_name=psql")
 
 	left, err := swap.FindLeft(t.Context(), swap.Options{Options: o.Options, Live: live})
 	if err != nil || left.Ready != nil || len(left.PassedOver) != 1 {
@@ -195,7 +195,7 @@ func TestKeptOfTheFuture(t *testing.T) {
 
 func setStory(t *testing.T, database string, s pgmedic.Story) {
 	t.Helper()
-	if err := databases.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), database, s); err != nil {
+	if err := databases.SetStory(t.Context(), testkit.Connect(t, server.DSN("postgres")), database, s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -217,7 +217,7 @@ func TestHalfDropped(t *testing.T) {
 			live, o := liveClinic(t)
 			first := mustReplace(t, o).Kept
 			half(t, first)
-			client := fixture.Connect(t, server.DSN(live))
+			client := testkit.Connect(t, server.DSN(live))
 			_, err := swap.Rollback(t.Context(), rollbackOptions(live, o))
 			fixture.WantKind(t, err, pgmedic.KindNotFound, first+": its DROP DATABASE was")
 			if err := client.Ping(t.Context()); err != nil {
@@ -269,7 +269,7 @@ func TestSwapLooksFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			live, o := liveClinic(t)
 			kept := mustReplace(t, o).Kept
-			client := fixture.Connect(t, server.DSN(live))
+			client := testkit.Connect(t, server.DSN(live))
 			tt.obstacle(t, live, kept)
 			_, err := swap.Rollback(t.Context(), rollbackOptions(live, o))
 			fixture.WantKind(t, err, pgmedic.KindConflict, tt.word)
@@ -346,7 +346,7 @@ func TestOwnerChanged(t *testing.T) {
 func TestPruneInterrupted(t *testing.T) {
 	live, o := liveClinic(t)
 	kept := mustReplace(t, o).Kept
-	blocker := fixture.Connect(t, server.DSN("postgres"))
+	blocker := testkit.Connect(t, server.DSN("postgres"))
 	po := swap.PruneOptions{Target: o.Target, Logger: fixture.Silent(), Confirm: func(plan []swap.Pruned) error {
 		for i := range plan {
 			plan[i].Drop = plan[i].Database == kept
@@ -366,7 +366,7 @@ func TestPruneInterrupted(t *testing.T) {
 	done := make(chan error, 1)
 	prune := func() { _, err := swap.Prune(ctx, po); done <- err }
 	go prune()
-	fixture.Eventually(t, "prune has begun with the database", func() bool {
+	testkit.Eventually(t, time.Minute, "prune has begun with the database", func() bool {
 		select {
 		case err := <-done:
 			if err != nil {

@@ -3,6 +3,7 @@ package swap_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic/internal/restore/rescue"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
@@ -33,7 +34,7 @@ func TestWithoutSynchronousStandby(t *testing.T) {
 		fixture.Exec(t, admin, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 	})
 	fixture.Exec(t, standby.DSN("postgres"), "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-	fixture.Eventually(t, "the primary has no standby, and waits for one", func() bool {
+	testkit.Eventually(t, time.Minute, "the primary has no standby, and waits for one", func() bool {
 		return fixture.Query[int64](t, admin, "SELECT count(*) FROM pg_stat_replication")[0] == 0 &&
 			fixture.Query[string](t, admin, "SHOW synchronous_standby_names")[0] == "mirror"
 	})

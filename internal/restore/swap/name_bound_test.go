@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/backup"
@@ -163,7 +164,7 @@ func boundNotThen(t *testing.T, at *scratch.Server, how backup.Method) {
 	o := boundClinic(t, at, how)
 	o.SafetyBackup = func(context.Context) (string, error) {
 		fixture.Exec(t, at.DSN("postgres"), "ALTER SYSTEM SET bound.database = 'another'", "SELECT pg_reload_conf()")
-		fixture.Eventually(t, "the server reads its configuration", func() bool {
+		testkit.Eventually(t, time.Minute, "the server reads its configuration", func() bool {
 			return fixture.Query[string](t, at.DSN("postgres"), "SELECT current_setting('bound.database')")[0] == "another"
 		})
 		return "none", nil

@@ -21,7 +21,7 @@ func TestNotOurs(t *testing.T) {
 		live, o := liveClinic(t)
 		left := leftReady(t, live, o, "eeeeeeee", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: time.Now()})
 		theirs := fixture.Name(t, server)
-		admin := fixture.Connect(t, server.DSN("postgres"))
+		admin := testkit.Connect(t, server.DSN("postgres"))
 		fixture.Exec(t, server.DSN("postgres"), "ALTER DATABASE "+left+" RENAME TO "+theirs)
 		if _, err := swap.Replace(t.Context(), o); err != nil {
 			t.Fatal(err)
@@ -37,7 +37,7 @@ func TestNotOurs(t *testing.T) {
 		live, o := liveClinic(t)
 		left := leftReady(t, live, o, "ffffffff", pgmedic.Story{Pgmedic: pgmedic.StoryLoading, Since: time.Now()})
 		t.Cleanup(func() { fixture.DropAll(t, server, left) })
-		somebody := fixture.Connect(t, server.DSN(left)+" application_name=psql")
+		somebody := testkit.Connect(t, server.DSN(left)+" application_name=psql")
 		_, err := swap.Replace(t.Context(), o)
 		fixture.WantKind(t, err, pgmedic.KindConflict, left, "it is in use (sessions: 1)")
 		if !fixture.Exists(t, server, left) || somebody.Ping(t.Context()) != nil {
@@ -46,7 +46,7 @@ func TestNotOurs(t *testing.T) {
 	})
 	t.Run("a story that came along", func(t *testing.T) {
 		live, o := liveClinic(t)
-		admin := fixture.Connect(t, server.DSN("postgres"))
+		admin := testkit.Connect(t, server.DSN("postgres"))
 		if err := databases.SetComment(t.Context(), admin, live, `{"pgmedic":"kept","of":"`+live+`_x","by":"restore","comment":"its own"}`); err != nil {
 			t.Fatal(err)
 		}

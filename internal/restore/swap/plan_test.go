@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -211,7 +212,7 @@ func leftReady(t *testing.T, live string, o swap.Options, suffix string, s pgmed
 		t.Fatal(err)
 	}
 	s.Of, s.By, s.Backup = live, "restore", o.Backup.ID
-	if err := databases.SetStory(t.Context(), fixture.Connect(t, server.DSN("postgres")), lo.Into, s); err != nil {
+	if err := databases.SetStory(t.Context(), testkit.Connect(t, server.DSN("postgres")), lo.Into, s); err != nil {
 		t.Fatal(err)
 	}
 	return lo.Into

@@ -37,7 +37,7 @@ func TestForeseeAsReplace(t *testing.T) {
 		}, pgmedic.KindConflict, "is a template"},
 		"a leftover that is used": {func(t *testing.T, o *swap.Options) {
 			left := leftReady(t, o.Live, *o, "eeeeeeee", pgmedic.Story{Pgmedic: pgmedic.StoryReady, Since: time.Now()})
-			fixture.Connect(t, server.DSN(left)) // somebody
+			testkit.Connect(t, server.DSN(left)) // somebody
 		}, pgmedic.KindConflict, "would be dropped"},
 		"a role that makes no databases": {func(_ *testing.T, o *swap.Options) { as(o, "foresee_powerless") }, pgmedic.KindUnreachable, "neither make nor rename"},
 		"a role that is not the owner's": {func(_ *testing.T, o *swap.Options) { as(o, "foresee_maker") }, pgmedic.KindUnreachable, "is not a member of"},

@@ -8,6 +8,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -76,7 +77,7 @@ func TestPlanPrune(t *testing.T) {
 // TestPrune drops real databases, and looks again right before it does.
 func TestPrune(t *testing.T) {
 	live, o := liveClinic(t)
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	now := time.Now()
 	old := now.Add(-8 * 24 * time.Hour)
 	for suffix, s := range map[string]pgmedic.Story{

@@ -24,7 +24,7 @@ import (
 // reader is a session on a standby that never leaves by itself.
 func reader(t *testing.T, standby *scratchtest.Standby, live string) (conn *pgx.Conn, read func() (int, error)) {
 	t.Helper()
-	conn = fixture.Connect(t, standby.DSN(live))
+	conn = testkit.Connect(t, standby.DSN(live))
 	return conn, func() (n int, err error) {
 		err = conn.QueryRow(t.Context(), "SELECT count(*) FROM patients").Scan(&n)
 		return n, err

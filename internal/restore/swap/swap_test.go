@@ -19,6 +19,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/restore"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -120,12 +121,12 @@ func TestReplace(t *testing.T) {
 			}
 		})
 	}
-	fixture.Eventually(t, "the clients query", func() bool { return queries.Load() > 100 })
+	testkit.Eventually(t, time.Minute, "the clients query", func() bool { return queries.Load() > 100 })
 	done, err := swap.Replace(t.Context(), o)
 	swapped.Store(true)
 	if err == nil {
 		reached := after.Load()
-		fixture.Eventually(t, "the clients read the restored rows", func() bool { return after.Load() > reached+100 })
+		testkit.Eventually(t, time.Minute, "the clients read the restored rows", func() bool { return after.Load() > reached+100 })
 	}
 	stop()
 	clients.Wait()
@@ -301,7 +302,7 @@ func TestReplaceMissing(t *testing.T) {
 // touches nobody else's.
 func TestSweep(t *testing.T) {
 	live, o := liveClinic(t)
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	for name, s := range map[string]pgmedic.Story{
 		live + "__restore_00000000": {Pgmedic: pgmedic.StoryLoading, Of: live, By: "restore"},
 		live + "__restore_other":    {Pgmedic: pgmedic.StoryLoading, Of: "another", By: "restore"},

@@ -7,6 +7,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/restore/swap"
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/test/fixture"
 )
 
@@ -14,7 +15,7 @@ import (
 // is missed after a time. A client's session stands for the worker.
 func TestComesBack(t *testing.T) {
 	dsn := scratchtest.Database(t, server)
-	admin := fixture.Connect(t, server.DSN("postgres"))
+	admin := testkit.Connect(t, server.DSN("postgres"))
 	name := fixture.Target(t, dsn).Database()
 	// However soon the time is over, and in the middle of a query: the session lives on.
 	for _, wait := range []time.Duration{0, time.Microsecond, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 120 * time.Millisecond} {
@@ -22,7 +23,7 @@ func TestComesBack(t *testing.T) {
 			t.Errorf("before it is there, in %s: %v, %v", wait, there, err)
 		}
 	}
-	fixture.Connect(t, dsn)
+	testkit.Connect(t, dsn)
 	if there, err := swap.ComesBack(t.Context(), admin, name, "client backend", time.Minute); err != nil || !there {
 		t.Errorf("once it is there: %v, %v", there, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Crash kills one of the server's own processes, so that the server ends all sessions,
@@ -22,21 +23,15 @@ func Crash(tb testing.TB, server *scratch.Server) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
-	victim, err := pgx.Connect(ctx, server.DSN("postgres"))
-	if err != nil {
-		tb.Fatalf("connect to the server that is to crash: %v", err)
-	}
-	defer func() { _ = victim.Close(ctx) }()
+	victim := testkit.Dial(tb, server.DSN("postgres"))
+	defer testkit.End(victim)
 	for _, statement := range []string{"SET synchronous_commit = on", "SELECT pg_logical_emit_message(true, 'pgmedic', '')"} {
 		if _, err := victim.Exec(ctx, statement); err != nil {
 			tb.Fatalf("%s: %v", statement, err)
 		}
 	}
-	witness, err := pgx.Connect(ctx, server.DSN("postgres"))
-	if err != nil {
-		tb.Fatalf("connect to the server that is to crash: %v", err)
-	}
-	defer func() { _ = witness.Close(ctx) }()
+	witness := testkit.Dial(tb, server.DSN("postgres"))
+	defer testkit.End(witness)
 	if err := syscall.Kill(int(victim.PgConn().PID()), syscall.SIGKILL); err != nil {
 		tb.Fatalf("kill a process of the server: %v", err)
 	}

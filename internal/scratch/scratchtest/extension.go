@@ -5,9 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Extension is an extension written in SQL.
@@ -21,13 +20,10 @@ type Extension struct {
 // the test.
 func WithExtension(tb testing.TB, like *scratch.Server, e Extension) (binDir string) {
 	tb.Helper()
-	conn, err := pgx.Connect(tb.Context(), like.DSN("postgres"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = conn.Close(tb.Context()) }()
+	conn := testkit.Dial(tb, like.DSN("postgres"))
+	defer testkit.End(conn)
 	var bin, lib, share string
-	err = conn.QueryRow(tb.Context(), `SELECT
+	err := conn.QueryRow(tb.Context(), `SELECT
 		(SELECT setting FROM pg_config WHERE name = 'BINDIR'), (SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'),
 		(SELECT setting FROM pg_config WHERE name = 'SHAREDIR')`).Scan(&bin, &lib, &share)
 	if err != nil {

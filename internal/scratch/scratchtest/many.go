@@ -5,9 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // ManyOptions are the settings of a server for Many.
@@ -26,11 +25,8 @@ func Many(tb testing.TB, server *scratch.Server, tables, statements int) (dsn st
 	tb.Helper()
 	dsn = Database(tb, server)
 	ctx := tb.Context()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
+	conn := testkit.Dial(tb, dsn)
+	defer testkit.End(conn)
 	run := func(sql string) {
 		if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 			tb.Fatalf("%.80s: %v", sql, err)

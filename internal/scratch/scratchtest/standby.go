@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/scratch"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // Standby is a streaming standby of a scratch server.
@@ -82,20 +81,10 @@ func (s *Standby) Promote(tb testing.TB) {
 // wait waits until a query says true.
 func (s *Standby) wait(tb testing.TB, what string, server *scratch.Server, sql string) {
 	tb.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var holds bool
-		if ask(tb, server, sql, &holds); holds {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			tb.Fatalf("waited in vain until %s", what)
-		}
-	}
+	testkit.Eventually(tb, time.Minute, what, func() (holds bool) {
+		ask(tb, server, sql, &holds)
+		return holds
+	})
 }
 
 // ask reads one value in the database postgres.
@@ -103,11 +92,8 @@ func ask(tb testing.TB, server *scratch.Server, sql string, value any) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
-	if err != nil {
-		tb.Fatalf("connect to the scratch server: %v", err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
+	conn := testkit.Dial(tb, server.DSN("postgres"))
+	defer testkit.End(conn)
 	if err := conn.QueryRow(ctx, sql).Scan(value); err != nil {
 		tb.Fatalf("%s: %v", sql, err)
 	}
