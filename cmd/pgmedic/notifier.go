@@ -44,6 +44,8 @@ type notifier struct {
 	unread   error
 	// deed is what the job does to a live database or to keys, or nil.
 	deed *deed
+	// digestNow is true where a digest is sent at the end of the job whether it is due or not.
+	digestNow bool
 	// listing is what the stores have, once it was read.
 	listing *storedBackups
 }
@@ -270,8 +272,9 @@ func (n *notifier) atEnd(ctx context.Context, err error) ([]notify.Event, error)
 	if n.deed != nil {
 		return n.deedEvents(err), nil
 	}
-	digest, digestErr := n.digest(ctx)
-	return append(n.events(ctx, err), digest...), digestErr
+	events := n.events(ctx, err)
+	digest, digestErr := n.digest(ctx, events)
+	return append(events, digest...), digestErr
 }
 
 // pinged pings the end of the job, if it has a dead man's switch.

@@ -296,6 +296,25 @@ func (s *Sender) DigestDue(ctx context.Context, server string, next func(after t
 	return after, !slot.IsZero() && !slot.After(s.o.Now()), nil
 }
 
+// LastDigest returns when the last digest of a server was sent, or when its digests began;
+// zero if neither is known. It is to be given to Digest for one that is sent whether it is
+// due or not.
+func (s *Sender) LastDigest(ctx context.Context, server string) (time.Time, error) {
+	if err := s.spool.Create(); err != nil {
+		return time.Time{}, err
+	}
+	unlock, err := s.spool.Lock(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer unlock()
+	l, err := readLedger(s.spool, s.o.Now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	return l.Digests[server], nil
+}
+
 // Digest makes an event the digest that DigestDue found due. If another job sends it
 // first, Send leaves this one out.
 func Digest(e Event, after time.Time) Event {
