@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/notify"
 	"github.com/pgmedic/pgmedic/internal/schedule"
 	"github.com/pgmedic/pgmedic/internal/words"
@@ -51,7 +52,9 @@ func (n *notifier) digest(ctx context.Context, sent []notify.Event) ([]notify.Ev
 	if unread > 0 {
 		e.Summary += "; " + words.Plural(unread, "store") + " could not be read"
 	}
-	if len(open) > 0 || unread > 0 || proven < len(recoveries) || len(recoveries) == 0 {
+	head, whole := n.auditHead(ctx)
+	e.Evidence = append(e.Evidence, head...)
+	if len(open) > 0 || unread > 0 || !whole || proven < len(recoveries) || len(recoveries) == 0 {
 		e.Severity = pgmedic.SeverityWarn
 	}
 	return []notify.Event{notify.Digest(e, after)}, nil
@@ -98,6 +101,30 @@ func (n *notifier) openProblems(ctx context.Context, sent []notify.Event) ([]not
 		}
 	}
 	return open, nil
+}
+
+// auditHead is the head of the audit log, of which a digest is a copy elsewhere: nothing where
+// there is no log. It is not whole if there is one that can't be read.
+func (n *notifier) auditHead(ctx context.Context) (head []pgmedic.Evidence, whole bool) {
+	if n.cfg.Audit.File == config.AuditOff {
+		return nil, true
+	}
+	log, err := n.auditLog()
+	var a pgmedic.AuditAnchor
+	begun := false
+	if err == nil {
+		a, begun, err = log.Head(ctx, "")
+	}
+	switch {
+	case err == nil && !begun, noPlace(n.cfg.Audit, err):
+		return nil, true
+	case err != nil:
+		n.log.Warn("the head of the audit log is not in the digest", "error", words.OneLine(err.Error()), "hint", "`pgmedic audit verify` says more")
+		return []pgmedic.Evidence{{Name: notify.DigestAudit, Value: "can't be read: run pgmedic audit verify"}}, false
+	}
+	return []pgmedic.Evidence{{
+		Name: notify.DigestAudit, Value: fmt.Sprintf("record %d of log %s has the hash %s, at %s", a.Seq, a.Log, a.Hash, a.At.UTC().Format("2006-01-02 15:04:05Z")),
+	}}, true
 }
 
 // problemWords says what is open: of a finding which one.

@@ -271,6 +271,10 @@ func (s *Sender) Open(ctx context.Context, prefix, server string) (open []Event,
 // DigestName is that of the event that sums up all databases.
 const DigestName = "digest"
 
+// DigestAudit is the name of a digest's evidence that has the head of the audit log. It names
+// nothing, and is also in messages without names.
+const DigestAudit = "audit log"
+
 // DigestDue reports whether a digest is to be sent, by when the next one is after a time.
 // Then after is to be given to Digest. Each server has its own, and the first one is due a
 // period after its digests began.
