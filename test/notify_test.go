@@ -413,12 +413,43 @@ func TestDigest(t *testing.T) {
 	}
 	e := events[0]
 	if e.Summary != "0 of 1 database can be recovered to a proven backup; no problem is open" || e.Severity != "warn" ||
-		len(e.Evidence) != 1 || e.Evidence[0].Name != b.database || !strings.HasSuffix(e.Evidence[0].Value, " UTC, verified") {
+		len(e.Evidence) != 2 || e.Evidence[0].Name != b.database || !strings.HasSuffix(e.Evidence[0].Value, " UTC, verified") {
 		t.Errorf("%+v", e)
+	}
+	// A copy of the audit log's head, which names a record that is there.
+	var shown struct {
+		Records []struct {
+			Seq       int
+			Log, Hash string
+		}
+	}
+	if err := json.Unmarshal([]byte(b.ok("audit", "show", "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	heads := 0
+	for _, r := range shown.Records {
+		if strings.HasPrefix(e.Evidence[1].Value, "record "+strconv.Itoa(r.Seq)+" of log ") && strings.Contains(e.Evidence[1].Value, " has the hash "+r.Hash+", at 20") {
+			heads++
+		}
+	}
+	if e.Evidence[1].Name != notify.DigestAudit || heads != 1 {
+		t.Errorf("%+v is %d of %+v", e.Evidence[1], heads, shown.Records)
 	}
 	b.ok("verify")
 	if _, line := r.taken(); line != "" {
 		t.Errorf("reported %s twice", line)
+	}
+	// Where there are no names, it is what is left; where there is no log there is none.
+	for setting, want := range map[string]int{"PGMEDIC_NOTIFY_NAMES=none": 1, "PGMEDIC_AUDIT_FILE=off": 1, "PGMEDIC_AUDIT_FILE=" + filepath.Join(b.dir, "none.jsonl"): 1} {
+		before := b.env
+		b.env = append(slices.Clone(b.env), setting)
+		b.run("report", "--quiet", "--notify", "--digest", "--section", "locks")
+		b.env = before
+		events, line := r.taken()
+		i := slices.IndexFunc(events, func(e notify.Event) bool { return e.Name == notify.DigestName })
+		if i < 0 || len(events[i].Evidence) != want || strings.Contains(setting, "NAMES") != (events[i].Evidence[0].Name == notify.DigestAudit) {
+			t.Errorf("%s: %s %+v", setting, line, events)
+		}
 	}
 	b.env = append(b.env, "PGMEDIC_NOTIFY_DIGEST=weekly, please")
 	if got := b.run("verify"); got.code != 2 || !strings.Contains(got.stderr, "PGMEDIC_NOTIFY_DIGEST is not a time of a schedule") {

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,15 +13,23 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
+	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/store"
 )
 
 // older files a backup again, as one that was taken so many hours before it: whole, with
 // an id and a manifest of its own. The backup is not encrypted.
 func older(folder, id string, hours int) (string, error) {
+	return olderEncrypted(folder, id, hours, "")
+}
+
+// olderEncrypted is older of a backup that a passphrase opens, and then the older one.
+func olderEncrypted(folder, id string, hours int, phrase string) (string, error) {
 	ctx := context.Background()
 	s, err := store.NewLocal(store.LocalOptions{Dir: folder, MustExist: true})
 	if err != nil {
@@ -42,7 +51,42 @@ func older(folder, id string, hours int) (string, error) {
 			return "", err
 		}
 	}
-	return b.ID, c.Commit(ctx, &b, nil)
+	mac, err := rekey(ctx, c, e.Backup, &b, phrase)
+	if err != nil {
+		return "", err
+	}
+	return b.ID, c.Commit(ctx, &b, mac)
+}
+
+// rekey files the keys of a backup again as those of another, and returns what authenticates
+// the other's manifest: nothing without a passphrase.
+func rekey(ctx context.Context, c *catalog.Catalog, from, to *pgmedic.Backup, phrase string) (func([]byte) (string, error), error) {
+	if phrase == "" {
+		return nil, nil
+	}
+	with, err := seal.PassphraseIdentity(phrase)
+	if err != nil {
+		return nil, err
+	}
+	wraps, err := c.Keys(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	var key *seal.Key
+	for _, w := range wraps {
+		if err := c.AddKey(ctx, to, w.Name, w.Data); err != nil {
+			return nil, err
+		}
+		if key == nil {
+			if key, err = seal.OpenKey(w.Data, []age.Identity{with}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if key == nil {
+		return nil, errors.New("no key that the passphrase opens")
+	}
+	return key.MAC, nil
 }
 
 func refile(ctx context.Context, s store.Store, from, to string) error {

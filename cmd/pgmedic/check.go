@@ -120,6 +120,7 @@ func (cmd *checkCommand) run(ctx context.Context) error {
 	cmd.checkWAL(ctx, l)
 	cmd.checkStore(ctx, l)
 	cmd.checkCopies(ctx, l)
+	cmd.checkRooms(ctx, l)
 	if dir := cmd.cfg.Backup.Place().Dir; dir != "" {
 		cmd.checkSpace(ctx, l, "space for backups", nearestFolder(dir), size)
 	}

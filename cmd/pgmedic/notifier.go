@@ -44,6 +44,8 @@ type notifier struct {
 	unread   error
 	// deed is what the job does to a live database or to keys, or nil.
 	deed *deed
+	// digestNow is true where a digest is sent at the end of the job whether it is due or not.
+	digestNow bool
 	// listing is what the stores have, once it was read.
 	listing *storedBackups
 }
@@ -270,8 +272,9 @@ func (n *notifier) atEnd(ctx context.Context, err error) ([]notify.Event, error)
 	if n.deed != nil {
 		return n.deedEvents(err), nil
 	}
-	digest, digestErr := n.digest(ctx)
-	return append(n.events(ctx, err), digest...), digestErr
+	events := append(n.events(ctx, err), n.roomEvents(ctx)...)
+	digest, digestErr := n.digest(ctx, events)
+	return append(events, digest...), digestErr
 }
 
 // pinged pings the end of the job, if it has a dead man's switch.
@@ -331,6 +334,11 @@ func (o *outcomes) news() bool {
 	return slices.ContainsFunc(o.all, func(one outcome) bool { return !one.quiet })
 }
 
+// has reports whether there is an event of that name beside the outcomes.
+func (o *outcomes) has(name string) bool {
+	return slices.ContainsFunc(o.events, func(e notify.Event) bool { return e.Name == name })
+}
+
 // events are what is reported of the job: an event for each outcome, and one of the job
 // as such, where it failed without any or succeeded.
 func (n *notifier) events(ctx context.Context, err error) (events []notify.Event) {
@@ -373,7 +381,7 @@ func (n *notifier) event(ctx context.Context, o outcome) notify.Event {
 	said := jobWords(n.name)
 	if o.err == nil {
 		// Where there is an outcome for each database, that of the job is not news.
-		e.Name, e.Summary, e.Once = n.name+"."+said.good, n.goodSentence(said, o), o.whole && (n.outcomes.news() || n.name == checkJob)
+		e.Name, e.Summary, e.Once = n.name+"."+said.good, n.goodSentence(said, o), o.whole && (n.outcomes.news() || n.name == checkJob || n.outcomes.has(pruneDeleted))
 		return e
 	}
 	kind := pgmedic.KindOf(o.err)

@@ -32,7 +32,9 @@ type pruneCommand struct {
 
 	flags pruneFlags
 	share float64
-	done  *pruneResult
+	// server is the one whose backups are pruned; empty is all of them.
+	server string
+	done   *pruneResult
 	// shown is true where the plan was printed for the question, confirmed where it may
 	// be carried out.
 	shown, confirmed bool
@@ -213,7 +215,10 @@ func (p *pruneCommand) carryOut(ctx context.Context) error {
 		return err
 	}
 	p.confirmed = true
-	defer func() { p.trail.about(p.outcome()) }()
+	defer func() {
+		p.trail.about(p.outcome())
+		p.outcomes.noteDeleted(p.notifier, p.server, p.deleted())
+	}()
 	var errs []error
 	if p.done.wouldDrop() {
 		p.options.Confirm = func([]swap.Pruned) error { return nil }

@@ -144,6 +144,7 @@ func (p *pruneCommand) planBackups(ctx context.Context) error {
 			return err
 		}
 	}
+	p.server = f.Server
 	p.stores = p.retainer.readStores(ctx, f)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -285,6 +286,7 @@ func (cmd *backupCommand) pruneAfterBackup(ctx context.Context, taken []backupRo
 	err := cmd.retainer.apply(ctx, stores, done.Series, done.Orphans)
 	err = errors.Join(err, cmd.retainer.applyWAL(ctx, stores, done.WAL))
 	cmd.trail.about(done.outcome())
+	cmd.outcomes.noteDeleted(cmd.notifier, taken[0].Server, deletedBackups(done))
 	done.sum(true)
 	if !cmd.global.json && !cmd.global.quiet {
 		cmd.printAfterBackup(done)

@@ -36,7 +36,7 @@ import (
 type reportFlags struct {
 	format, output, input, failOn, since        string
 	save, allDatabases, showLiterals, noHistory bool
-	exactBloat, plans, notify                   bool
+	exactBloat, plans, notify, digest           bool
 	interval, watch                             time.Duration
 	watchState                                  string
 	sections, pools                             []string
@@ -82,6 +82,7 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
   pgmedic report --since 24h         # compare with the reports of the last day
   pgmedic report --watch 30s         # print changes as they come, until Ctrl-C
   pgmedic report --watch 1m --notify # send them to the configured channels, too
+  pgmedic report --save --notify --digest   # every week: one message even if nothing is new
   pgmedic report --interval 10s      # watch for 10 s: rates, and what sessions wait for
   pgmedic report --section locks,connections
   pgmedic report --pool http://clinic:8080/debug/pool   # who waits for a connection
@@ -97,6 +98,9 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
 				}
 				command := &reportCommand{job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, args: args, flags: flags}
 				return command.run(ctx)
+			}
+			if flags.digest && (!flags.notify || flags.watch != 0) {
+				return pgmedic.Errorf(pgmedic.KindUsage, "add --notify; a watch sends the digests of notifications.digest", "--digest is for a single report with --notify")
 			}
 			switch {
 			case flags.notify && flags.watch != 0:
@@ -130,6 +134,7 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
 	f.Var(durationFlag{&flags.watch}, "watch", "look again after this time (5s to 1h), until interrupted, and print what fires, gets worse and is resolved; --json prints lines of JSON")
 	f.StringVar(&flags.watchState, "watch-state", "", "with --watch: file that keeps what was reported (default: alerts-….json beside the history)")
 	f.BoolVar(&flags.notify, "notify", false, "send findings that are new, worse or gone since the last report with --notify to the configured channels; with --watch, what it prints")
+	f.BoolVar(&flags.digest, "digest", false, "with --notify: also send a digest, a summary of all databases and open problems, whether one is due or not")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
 }

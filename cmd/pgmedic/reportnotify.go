@@ -18,6 +18,7 @@ func (cmd *reportCommand) checkNotify(ctx context.Context) error {
 		return nil
 	}
 	cmd.notifier.ready(ctx)
+	cmd.notifier.digestNow = cmd.flags.digest
 	switch {
 	case cmd.flags.input != "" || cmd.flags.format == "prometheus":
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--notify is for a report of now with all findings, and not for --input or for metrics")

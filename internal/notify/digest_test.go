@@ -44,13 +44,24 @@ func TestDigest(t *testing.T) {
 	isDue(false)
 	now = now.Add(24 * time.Hour)
 	isDue(true)
+	// One that is asked for is sent instead of the one that is due, once.
+	if after, err = s.LastDigest(t.Context(), "main"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"chat sent", ""} {
+		if results, err = s.Send(t.Context(), []notify.Event{digest(after)}); err != nil || outcomes(results) != want {
+			t.Errorf("%v: %s", err, outcomes(results))
+		}
+		now = now.Add(time.Minute)
+	}
+	isDue(false)
 	found := 0
 	for _, r := range svc.all() {
 		if strings.Contains(r.Body, "2 of 3 databases") && strings.Contains(r.Body, "WARNING  main") {
 			found++
 		}
 	}
-	if found != 1 {
+	if found != 2 {
 		t.Errorf("%d digests", found)
 	}
 }

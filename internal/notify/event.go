@@ -225,8 +225,10 @@ func (e Event) line() string {
 // often, and on which host.
 func (e Event) anonymous() Event {
 	e.Target = Target{Labels: map[string]string{}}
-	e.Object, e.Hint, e.Command, e.Evidence = "", "", "", nil
-	if e.Name != DigestName { // which counts, and names nothing
+	e.Object, e.Hint, e.Command = "", "", ""
+	digest := e.Name == DigestName
+	e.Evidence = slices.DeleteFunc(slices.Clone(e.Evidence), func(v pgmedic.Evidence) bool { return !digest || v.Name != DigestAudit })
+	if !digest { // which counts, and names nothing
 		e.Summary = strings.ReplaceAll(e.Name, ".", " ")
 	}
 	if e.Recovery != nil {

@@ -271,6 +271,10 @@ func (s *Sender) Open(ctx context.Context, prefix, server string) (open []Event,
 // DigestName is that of the event that sums up all databases.
 const DigestName = "digest"
 
+// DigestAudit is the name of a digest's evidence that has the head of the audit log. It names
+// nothing, and is also in messages without names.
+const DigestAudit = "audit log"
+
 // DigestDue reports whether a digest is to be sent, by when the next one is after a time.
 // Then after is to be given to Digest. Each server has its own, and the first one is due a
 // period after its digests began.
@@ -294,6 +298,25 @@ func (s *Sender) DigestDue(ctx context.Context, server string, next func(after t
 	}
 	slot := next(after)
 	return after, !slot.IsZero() && !slot.After(s.o.Now()), nil
+}
+
+// LastDigest returns when the last digest of a server was sent, or when its digests began;
+// zero if neither is known. It is to be given to Digest for one that is sent whether it is
+// due or not.
+func (s *Sender) LastDigest(ctx context.Context, server string) (time.Time, error) {
+	if err := s.spool.Create(); err != nil {
+		return time.Time{}, err
+	}
+	unlock, err := s.spool.Lock(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer unlock()
+	l, err := readLedger(s.spool, s.o.Now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	return l.Digests[server], nil
 }
 
 // Digest makes an event the digest that DigestDue found due. If another job sends it

@@ -127,7 +127,7 @@ func jobs() []jobRules {
 		{JobReport, []parameter{
 			{name: "format", flag: "format", values: []string{"text", "html", "json", "prometheus"}}, {name: "output", flag: "output"},
 			{name: "fail_on", flag: "fail-on", values: []string{"warn", "critical"}}, {name: "all_databases", flag: "all-databases", kind: argSwitch},
-			{name: "notify", flag: "notify", kind: argSwitch}, store,
+			{name: "notify", flag: "notify", kind: argSwitch}, {name: "digest", flag: "digest", kind: argSwitch}, store,
 		}, 1, MissedSkip},
 		{JobCheck, []parameter{{name: "notify", flag: "notify", kind: argSwitch}, store}, 1, MissedSkip},
 		// At the start of the machine, in the middle of the day, it is not expected.
@@ -207,6 +207,9 @@ func (e Entry) Check() error {
 	}
 	if e.Job == JobReport && e.has("output") && !strings.HasPrefix(e.value("output"), "/") {
 		return usage("write a path from / on", "schedule %s: output is not an absolute path", e.Name)
+	}
+	if e.Job == JobReport && e.on("digest") && !e.on("notify") {
+		return usage("set notify: true as well", "schedule %s: digest is sent with notify", e.Name)
 	}
 	return nil
 }

@@ -91,6 +91,7 @@ func TestEntriesThatAreNone(t *testing.T) {
 		"a part of the server":    {schedule.JobBackup, func(e *schedule.Entry) { e.Databases, e.Args = []string{"x"}, args("method:physical") }},
 		"physical and all":        {schedule.JobBackup, func(e *schedule.Entry) { e.Args = args("method:physical", "all_databases:true") }},
 		"all and some databases":  {schedule.JobBackup, func(e *schedule.Entry) { e.Databases, e.Args = []string{"x"}, args("all_databases:true") }},
+		"a digest to no one":      {schedule.JobReport, func(e *schedule.Entry) { e.Args = args("digest:true") }},
 		"a relative output":       {schedule.JobReport, func(e *schedule.Entry) { e.Args = args("output:x.html") }},
 		"a kind that is none":     {schedule.JobMaintain, func(e *schedule.Entry) { e.Args = args("only:vacuum|full") }},
 		"no time at all":          {schedule.JobMaintain, func(e *schedule.Entry) { e.Args = args("window:0s") }},

@@ -33,8 +33,9 @@ func Preset(name string, zone *time.Location) []Entry {
 
 // Default returns the plan for a configuration that has none: a backup every night, a
 // prune every day, and a report and a clean-up every week, in a zone. With notify the report
-// sends what is new, worse or gone to the channels. Maintenance is not in it: it changes
-// what is in the live database, and takes privileges that a role for backups lacks.
+// sends what is new, worse or gone to the channels, and a digest, so that there is a message
+// every week. Maintenance is not in it: it changes what is in the live database, and takes
+// privileges that a role for backups lacks.
 func Default(zone *time.Location, notify bool) []Entry {
 	plan := []Entry{
 		{Name: "nightly", Job: JobBackup, Times: at("0 2 * * *", zone), Args: []Arg{{"label", []string{"every=day"}}}},
@@ -43,7 +44,7 @@ func Default(zone *time.Location, notify bool) []Entry {
 		{Name: "cleanup", Job: JobCleanup, Times: at("30 6 * * 6", zone)},
 	}
 	if notify {
-		plan[2].Args = []Arg{{"notify", []string{"true"}}}
+		plan[2].Args = []Arg{{"notify", []string{"true"}}, {"digest", []string{"true"}}}
 	}
 	return plan
 }

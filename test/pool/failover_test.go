@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgmedic/pgmedic/internal/scratch/scratchtest"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 	"github.com/pgmedic/pgmedic/pool"
@@ -29,6 +31,7 @@ func failover(t *testing.T, major int) {
 		s.CatchUp(t)
 	}
 	// Asynchronous standbys lose what was acknowledged, and no client can help.
+	commitsWait(t, old, c.primary.DSN(c.name))
 	do(t, old, "ALTER SYSTEM SET synchronous_standby_names = '2 (*)'", "SELECT pg_reload_conf()")
 	testkit.Eventually(t, time.Minute, "replication is synchronous", func() bool {
 		return ask[int](t, old, "SELECT count(*)::int FROM pg_stat_replication WHERE sync_state = 'sync'") == 2
@@ -75,6 +78,35 @@ func failover(t *testing.T, major int) {
 	if h := db.Health(t.Context()); h.Status != pool.StatusDegraded || h.Servers[0].Usable {
 		t.Errorf("with a dead server health is %+v", h)
 	}
+}
+
+// commitsWait has commits wait for standbys. First they wait for nobody, because sessions know
+// the setting before the checkpointer has them wait, and only one that waits shows it.
+func commitsWait(t *testing.T, conn *pgx.Conn, dsn string) {
+	t.Helper()
+	do(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+	writer := testkit.Connect(t, dsn)
+	testkit.Eventually(t, time.Minute, "commits wait", func() bool {
+		done, waits := make(chan error, 1), false
+		go func() {
+			_, err := writer.Exec(t.Context(), "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'pgmedic', '')")
+			done <- err
+		}()
+		testkit.Eventually(t, time.Minute, "a commit waits, or does not", func() bool {
+			select {
+			case err := <-done:
+				done <- err
+				return true
+			default:
+			}
+			waits = ask[int](t, conn, "SELECT count(pg_cancel_backend(pid))::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == 1
+			return waits
+		})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
 }
 
 // conninfo is how a standby reaches another server, quoted for a setting.
