@@ -203,7 +203,7 @@ var allowedImports = map[string][]string{
 	"internal/failpoint": {},
 
 	// Support for tests: nothing but tests imports these.
-	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext", "internal/testkit"},
+	"internal/postgres/postgrestest": {".", "internal/postgres", "internal/sqltext"},
 	"internal/scratch/scratchtest":   {".", "internal/scratch", "internal/testkit"},
 	"internal/store/storetest":       {".", "internal/store", "internal/testkit"},
 	"internal/store/s3test":          {"internal/store/s3"},

@@ -90,11 +90,8 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			report := func(ctx context.Context, j job) error {
-				if flags.interval == 0 && cmd.Flags().Changed("interval") {
-					return pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 10s, or leave it out", "--interval 0 watches nothing")
-				}
-				if flags.watch == 0 && (cmd.Flags().Changed("watch") || flags.watchState != "") {
-					return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 5s to 1h, such as --watch 30s", "--watch 0 watches nothing, and --watch-state is for --watch")
+				if err := flags.checkTimes(cmd.Flags().Changed); err != nil {
+					return err
 				}
 				command := &reportCommand{job: j, servers: servers{j}, stores: stores{j}, keys: keyring{j}, args: args, flags: flags}
 				return command.run(ctx)
@@ -102,11 +99,8 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
 			if flags.digest && (!flags.notify || flags.watch != 0) {
 				return pgmedic.Errorf(pgmedic.KindUsage, "add --notify; a watch sends the digests of notifications.digest", "--digest is for a single report with --notify")
 			}
-			switch {
-			case flags.notify && flags.watch != 0:
-				return e.notified(cmd, watchJob, report)
-			case flags.notify:
-				return e.notified(cmd, "report", report)
+			if flags.notify {
+				return e.notified(cmd, flags.jobName(), report)
 			}
 			j, err := e.load(cmd)
 			if err != nil {
@@ -137,6 +131,25 @@ With --watch it looks again and again, and prints what fires, gets worse and is 
 	f.BoolVar(&flags.digest, "digest", false, "with --notify: also send a digest, a summary of all databases and open problems, whether one is due or not")
 	f.StringVar(&flags.failOn, "fail-on", "", "warn or critical: exit 3 or 4 if there is such a finding")
 	return cmd
+}
+
+// jobName is what a report that notifies is in messages.
+func (f reportFlags) jobName() string {
+	if f.watch != 0 {
+		return watchJob
+	}
+	return "report"
+}
+
+// checkTimes refuses times of which nothing would come; changed tells the flags that were given.
+func (f reportFlags) checkTimes(changed func(flag string) bool) error {
+	if f.interval == 0 && changed("interval") {
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 10s, or leave it out", "--interval 0 watches nothing")
+	}
+	if f.watch == 0 && (changed("watch") || f.watchState != "") {
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 5s to 1h, such as --watch 30s", "--watch 0 watches nothing, and --watch-state is for --watch")
+	}
+	return nil
 }
 
 func (cmd *reportCommand) run(ctx context.Context) error {

@@ -324,7 +324,7 @@ func TestUnknown(t *testing.T) {
 		"xz in gzip": {run(t, run(t, []byte("x"), "xz", "-c"), "gzip", "-c"), "inside of gzip: is compressed with xz", "xz -dc"},
 		"gpg":        {[]byte("-----BEGIN PGP MESSAGE-----\n"), "encrypted with PGP", "gpg -d"},
 		"databasus":  {[]byte("PGRSUS01xxxxxxxx"), "encrypted by Databasus", "download it in Databasus"},
-		"other tar":  {run(t, nil, "tar", "-cf", "-", "-C", filepath.Dir(write(t, []byte("x"))), "dump.bin"), "no file of a dump", ""},
+		"other tar":  {run(t, nil, "tar", "-cf", "-", "-C", filepath.Dir(write(t, []byte("x"))), "dump.bin"), "not a file of a dump", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := dumpfile.Open(t.Context(), options(t, write(t, tt.content)))

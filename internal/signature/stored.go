@@ -69,7 +69,7 @@ type Signing struct {
 	// Signer is the id of the trusted key that signed, or that an invalid signature
 	// names.
 	Signer string `json:"signer,omitempty"`
-	// Stored counts the signatures beside the manifest, whoever made them.
+	// Stored counts the signatures beside the manifest, of every signer.
 	Stored int `json:"stored"`
 }
 
