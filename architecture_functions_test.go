@@ -42,7 +42,7 @@ const (
 var longFunctions = map[string]long{
 	"cmd/pgmedic.clusterCommand.printPlan":        {61, message},
 	"cmd/pgmedic.pruneCLI":                        {62, help},
-	"cmd/pgmedic.reportCLI":                       {70, help},
+	"cmd/pgmedic.reportCLI":                       {69, help},
 	"cmd/pgmedic.reportCommand.run":               {65, steps},
 	"cmd/pgmedic.restoreCLI":                      {70, help},
 	"cmd/pgmedic.scheduleUninstallCommand.run":    {61, steps},
