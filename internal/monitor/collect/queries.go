@@ -212,12 +212,12 @@ func indexQueries() []query {
 		},
 		{name: "indexes", section: reading.SectionIndexes, before: pg16, each: true, sql: sqlIndexes(lastScan12), args: topIndexes, scan: scanIndexes},
 		{name: "indexes", section: reading.SectionIndexes, since: pg16, each: true, sql: sqlIndexes(lastScan16), args: topIndexes, scan: scanIndexes},
-		{
-			name: "invalid indexes of partitioned tables", section: reading.SectionIndexes, each: true, sql: sqlInvalidPartitioned, args: limit(indexesShown),
-			scan: list(func(r *reading.Reading) *[]reading.PartitionedIndex { return &made(&r.Indexes).InvalidPartitioned }),
-		},
 		{name: "redundant indexes", section: reading.SectionIndexes, before: pg15, each: true, sql: sqlRedundant(sameNulls12), args: limit(indexesShown), scan: scanRedundant},
 		{name: "redundant indexes", section: reading.SectionIndexes, since: pg15, each: true, sql: sqlRedundant(sameNulls15), args: limit(indexesShown), scan: scanRedundant},
+		{
+			name: "invalid indexes of partitioned tables", section: reading.SectionIndexes, each: true, sql: sqlInvalidPartitioned, args: limit(indexesShown),
+			scan: scanInvalidPartitioned,
+		},
 		{name: "bloat of indexes", section: reading.SectionIndexes, each: true, sql: sqlIndexBloat, args: indexOIDs, listed: true, scan: scanIndexBloat},
 	}
 }

@@ -296,6 +296,16 @@ func scanRedundant(rows pgx.Rows, r *reading.Reading) error {
 	return nil
 }
 
+// scanInvalidPartitioned keeps the answer beside others of the section. By itself it says
+// nothing of the indexes, which then count as not read.
+func scanInvalidPartitioned(rows pgx.Rows, r *reading.Reading) error {
+	got, err := many[reading.PartitionedIndex](rows)
+	if err == nil && r.Indexes != nil {
+		r.Indexes.InvalidPartitioned = got
+	}
+	return err
+}
+
 func scanSuperusers(rows pgx.Rows, r *reading.Reading) error {
 	got, err := many[reading.UserCount](rows)
 	if err == nil {
