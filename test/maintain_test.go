@@ -1,7 +1,6 @@
 package test
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +42,6 @@ func TestMaintainEndedMidway(t *testing.T) {
 			b.env = append(b.env, "PGMEDIC_SERVER_DISK_MB=1000000")
 			b.program = mortal(t)
 			conn := testkit.Connect(t, server.DSN(b.database))
-			defer func() { _ = conn.Close(context.Background()) }()
 			if _, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO public.swollen VALUES (0, '')"); err != nil {
 				t.Fatal(err)
 			}

@@ -36,7 +36,7 @@ func TestDeletedIsReported(t *testing.T) {
 	prune := []string{"prune", "--yes", "--only", "backups", "--max-share", "100%"}
 	expect("prune.succeeded info", prune...) // marks
 	e := expect("prune.deleted info", prune...)
-	if !strings.HasPrefix(e.Summary, "deleted as retention says: 2 backups (") || !strings.HasSuffix(e.Summary, "); 2 backups remain") ||
+	if !strings.HasPrefix(e.Summary, "deleted by retention: 2 backups (") || !strings.HasSuffix(e.Summary, "); 2 backups remain") ||
 		e.Severity != "info" || e.Target.Server != "main" || e.Target.Database != b.database || len(e.Evidence) != 1 ||
 		e.Evidence[0].Name != "deleted in "+b.store || !strings.Contains(e.Evidence[0].Value, old[1]) || !strings.Contains(e.Evidence[0].Value, old[2]) {
 		t.Errorf("%+v", e)
@@ -47,7 +47,7 @@ func TestDeletedIsReported(t *testing.T) {
 	b.write("pgmedic.yaml", "retention: {days: 1d, last: 1, grace: 0s, after_backup: true}\nnotifications: {on_success: always}\n")
 	expect("backup.succeeded info", "backup")
 	e = expect("backup.succeeded info, prune.deleted info", "backup")
-	if !strings.HasPrefix(e.Summary, "deleted as retention says: 1 backup (") || !strings.HasSuffix(e.Summary, "); 3 backups remain") || e.Target.Database != b.database {
+	if !strings.HasPrefix(e.Summary, "deleted by retention: 1 backup (") || !strings.HasSuffix(e.Summary, "); 3 backups remain") || e.Target.Database != b.database {
 		t.Errorf("%+v", e)
 	}
 }
@@ -57,6 +57,7 @@ func TestDeletedIsReported(t *testing.T) {
 func TestNearlyFullIsReported(t *testing.T) {
 	b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 500) AS id")
 	r := newReceiver(t)
+	r.rooms = true
 	b.env = append(b.env, "NOTIFICATION_WEBHOOK="+r.URL)
 	copied := filepath.Join(b.dir, "copied")
 	const of = "report: {thresholds: {disk_warn_percent: "

@@ -30,6 +30,9 @@ type receiver struct {
 	pings  []string
 	// hold keeps pings of a start waiting until it is closed; nil keeps none.
 	hold chan struct{}
+	// rooms has it take events about how full the disk of a store is, which is not the
+	// same on each machine.
+	rooms bool
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -52,7 +55,7 @@ func newReceiver(t *testing.T) *receiver {
 		}
 		w.WriteHeader(r.status)
 		var e notify.Event
-		if r.status == http.StatusOK && json.Unmarshal(body, &e) == nil {
+		if r.status == http.StatusOK && json.Unmarshal(body, &e) == nil && (r.rooms || e.Name != "store.nearly_full" && e.Name != "store.has_room") {
 			r.events = append(r.events, e)
 			if e.Type == notify.EventType {
 				schematest.Check(t, "event.schema.json", body)

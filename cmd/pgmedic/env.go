@@ -93,7 +93,7 @@ func (e *env) load(cmd *cobra.Command) (job, error) {
 		return j, err
 	}
 	for _, w := range cfg.Warnings {
-		j.log.Warn("the configuration is probably not as meant", "error", w)
+		j.log.Warn("the configuration may have a mistake", "warning", w)
 	}
 	// A person sees progress; a program that reads JSON gets it as records.
 	j.logSteps = logs.Format == "json" && logs.File == ""

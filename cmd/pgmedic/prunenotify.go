@@ -141,7 +141,7 @@ func (d *deletions) summary() string {
 	if len(parts) == 0 {
 		return ""
 	}
-	text := "deleted as retention says: " + strings.Join(parts, ", ")
+	text := "deleted by retention: " + strings.Join(parts, ", ")
 	if d.listed {
 		text += "; " + words.Plural(d.remain, "backup remains", "backups remain")
 	}

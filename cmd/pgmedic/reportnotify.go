@@ -18,7 +18,6 @@ func (cmd *reportCommand) checkNotify(ctx context.Context) error {
 		return nil
 	}
 	cmd.notifier.ready(ctx)
-	cmd.notifier.digestNow = cmd.flags.digest
 	switch {
 	case cmd.flags.input != "" || cmd.flags.format == "prometheus":
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave out one of them", "--notify is for a report of now with all findings, and not for --input or for metrics")
@@ -29,6 +28,7 @@ func (cmd *reportCommand) checkNotify(ctx context.Context) error {
 	default:
 		return pgmedic.Errorf(pgmedic.KindUsage, "set NOTIFICATION_EMAIL or NOTIFICATION_WEBHOOK, or write notifications.channels into pgmedic.yaml", "there is no channel to send findings to")
 	}
+	cmd.notifier.digestNow = cmd.flags.digest
 	return nil
 }
 

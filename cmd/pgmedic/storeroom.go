@@ -45,9 +45,9 @@ func (j job) storeRooms(ctx context.Context) (all []storeRoom) {
 		}
 		r := storeRoom{store: s, used: usage.UsedPercent, free: usage.Free, of: usage.Total, severity: pgmedic.SeverityInfo}
 		switch {
-		case r.used >= t.DiskCriticalPercent:
+		case r.used > t.DiskCriticalPercent:
 			r.severity = pgmedic.SeverityCritical
-		case r.used >= t.DiskWarnPercent:
+		case r.used > t.DiskWarnPercent:
 			r.severity = pgmedic.SeverityWarn
 		}
 		all = append(all, r)

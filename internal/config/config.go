@@ -202,7 +202,7 @@ type Thresholds struct {
 	RollbackWarnPercent        float64       `yaml:"rollback_warn_percent" default:"5" min:"0" max:"100" doc:"Share of rolled-back transactions that causes a warning."`
 	UnusedIndexAge             time.Duration `yaml:"unused_index_age" default:"7d" doc:"Time that an index must be known to be unused before dropping it is advised."`
 	DiskWarnPercent            float64       `yaml:"disk_warn_percent" default:"85" min:"0" max:"100" doc:"Used share that causes a warning: of the data disk, and of the disk of a local store."`
-	DiskCriticalPercent        float64       `yaml:"disk_critical_percent" default:"95" min:"0" max:"100" doc:"Used share that is critical, of the same."`
+	DiskCriticalPercent        float64       `yaml:"disk_critical_percent" default:"95" min:"0" max:"100" doc:"Used share that is critical: of the data disk, and of the disk of a local store."`
 	DiskFullWarn               time.Duration `yaml:"disk_full_warn" default:"14d" doc:"Time until the data disk is full, at the current rate, that causes a warning."`
 	DiskFullCritical           time.Duration `yaml:"disk_full_critical" default:"3d" doc:"As above, for a critical finding."`
 }

@@ -40,7 +40,7 @@ func (r *rehearsal) constraints(ctx context.Context, conn *pgx.Conn) error {
 
 // constraintsSQL counts constraints that are valid and not, and names indexes
 // that are not. A dump carries none of the latter, but for those of partitioned
-// tables that lack a partition's: one that has them all is held invalid by mistake, and
+// tables that lack a partition's: one that has them all was not made as the dump says, and
 // foreign keys to the table and ON CONFLICT are refused.
 const constraintsSQL = `
 SELECT count(*) FILTER (WHERE k.convalidated), count(*) FILTER (WHERE NOT k.convalidated), (

@@ -30,6 +30,8 @@ type PostDataPart struct {
 	List string
 	// Alone says that the entries are restored one after the other.
 	Alone bool
+	// Attaches says that it makes indexes of partitioned tables valid.
+	Attaches bool
 }
 
 // PostDataParts parts what comes after an archive's rows, without the foreign keys
@@ -87,7 +89,7 @@ func PostDataParts(ctx context.Context, tool Tool, file, dir string, without []p
 	var parts []PostDataPart
 	for i, path := range paths {
 		if entries[i] > 0 {
-			parts = append(parts, PostDataPart{List: path, Alone: i == attach || i == triggers})
+			parts = append(parts, PostDataPart{List: path, Alone: i == attach || i == triggers, Attaches: i == attach})
 		}
 	}
 	return parts, nil

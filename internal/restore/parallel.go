@@ -107,18 +107,18 @@ func (l *statementLoader) postData(ctx context.Context, archive pgtool.RestoreAr
 	}
 	archive.Section = "post-data"
 	return l.Step("indexes", func() error {
-		for i, part := range parts {
-			if i > 0 { // what needed the part before it, and did not say so
-				if err := l.refusedAgain(ctx); err != nil {
-					return err
-				}
-			}
+		for _, part := range parts {
 			archive.List, archive.Jobs = part.List, jobs
 			if part.Alone {
 				archive.Jobs = 1
 			}
 			if err := l.section(ctx, archive, dir); err != nil {
 				return err
+			}
+			if part.Attaches { // what needed an index of partitions to be valid, and did not say so
+				if err := l.refusedAgain(ctx); err != nil {
+					return err
+				}
 			}
 		}
 		return nil

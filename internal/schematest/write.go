@@ -165,7 +165,7 @@ func (w *writer) structure(typ reflect.Type, old map[string]any) object {
 	if len(required) > 0 {
 		o = append(o, member{"required", required})
 	}
-	if old["additionalProperties"] == false {
+	if old == nil || old["additionalProperties"] == false {
 		o = append(o, member{"additionalProperties", false})
 	}
 	return o

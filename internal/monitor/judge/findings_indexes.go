@@ -76,15 +76,15 @@ func (a *analysis) invalidIndex(x reading.Index) {
 func (a *analysis) invalidPartitionedIndex(x reading.PartitionedIndex) {
 	f := pgmedic.Finding{
 		ID: "index-partitioned-invalid", Section: reading.SectionIndexes, Severity: pgmedic.SeverityWarn, Object: sqltext.ReadableTable(x.Schema, x.Name),
-		Summary: "It is marked invalid, although each partition has its part of it: two sessions that attached indexes at once, as a parallel " +
-			"pg_restore does, left it so.",
+		Summary: "It is marked invalid, although each partition has its part of it: a parallel pg_restore can leave it so, and so can dropping the " +
+			"only partition that had none.",
 		Evidence: []pgmedic.Evidence{evidenceText("table", sqltext.ReadableTable(x.TableSchema, x.Table))},
 	}
 	if x.Unique {
 		f.Summary += " Foreign keys to the table and ON CONFLICT are refused."
 	}
 	if a.reading.Server.VersionNum < 140000 {
-		f.Risk = "There is no fix to paste: before PostgreSQL 14 nothing sets the mark right but to make the index again, from the table at the top."
+		f.Risk = "There is no fix to paste: before PostgreSQL 14 the only remedy is to create the index again, on the topmost table."
 		a.add(0, f)
 		return
 	}
