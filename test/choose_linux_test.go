@@ -86,13 +86,15 @@ func (term *terminal) modes() *unix.Termios {
 // changes on a screen is written to it.
 func (term *terminal) sees(text string) {
 	term.t.Helper()
+	seen := false
 	defer func() {
-		if term.t.Failed() {
+		if !seen {
 			term.t.Logf("the terminal shows:\n%q", term.screen.String())
 		}
 	}()
 	testkit.Eventually(term.t, 30*time.Second, fmt.Sprintf("the terminal shows %q", text), func() bool {
-		return strings.Contains(term.screen.String()[term.since:], text)
+		seen = strings.Contains(term.screen.String()[term.since:], text)
+		return seen
 	})
 }
 

@@ -48,6 +48,9 @@ func (n *notifier) digest(ctx context.Context, sent []notify.Event) ([]notify.Ev
 	for _, o := range open[:min(len(open), mostDigested)] {
 		e.Evidence = append(e.Evidence, pgmedic.Evidence{Name: "open since " + o.Since.UTC().Format("2006-01-02"), Value: problemWords(o)})
 	}
+	if more := len(open) - mostDigested; more > 0 {
+		e.Evidence = append(e.Evidence, pgmedic.Evidence{Name: "open", Value: words.Plural(more, "more problem")})
+	}
 	e.Summary = fmt.Sprintf("%d of %s can be recovered to a proven backup; %s", proven, words.Plural(len(recoveries), "database"), openWords(len(open)))
 	if unread > 0 {
 		e.Summary += "; " + words.Plural(unread, "store") + " could not be read"

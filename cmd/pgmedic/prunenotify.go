@@ -23,11 +23,12 @@ const mostDeletedNamed = 10
 // deletions are what was deleted of one database of a server.
 type deletions struct {
 	backups, orphans, wal amount
-	// remain counts the backups that are left, each once in each store, where listed is true.
-	remain   int
-	listed   bool
-	evidence []pgmedic.Evidence
-	dropped  int
+	// gone are the ids of the deleted backups, which backups counts in each store, and left
+	// those that some store still has, where listed is true.
+	gone, left map[string]bool
+	listed     bool
+	evidence   []pgmedic.Evidence
+	dropped    int
 }
 
 // amount is how many there are, and what they take.
@@ -45,9 +46,12 @@ type prunedOf struct{ server, database string }
 func deletedBackups(done *prunedBackups) map[prunedOf]*deletions {
 	all := map[prunedOf]*deletions{}
 	of := func(server, database string) *deletions {
-		key := prunedOf{server, strings.TrimPrefix(database, "@cluster")}
+		if database == "@cluster" {
+			database = ""
+		}
+		key := prunedOf{server, database}
 		if all[key] == nil {
-			all[key] = &deletions{}
+			all[key] = &deletions{gone: map[string]bool{}, left: map[string]bool{}}
 		}
 		return all[key]
 	}
@@ -57,9 +61,10 @@ func deletedBackups(done *prunedBackups) map[prunedOf]*deletions {
 		var ids []string
 		for _, one := range s.Decisions {
 			if one.Verdict != retention.Delete || !one.Done {
-				d.remain++
+				d.left[one.ID] = true
 				continue
 			}
+			d.gone[one.ID] = true
 			d.backups.add(one.Bytes)
 			if here.add(one.Bytes); here.n <= mostDeletedNamed {
 				ids = append(ids, one.ID)
@@ -127,7 +132,7 @@ func (o *outcomes) noteDeleted(n *notifier, here string, all map[prunedOf]*delet
 func (d *deletions) summary() string {
 	var parts []string
 	if d.backups.n > 0 {
-		parts = append(parts, words.Plural(d.backups.n, "backup")+" ("+words.Bytes(d.backups.bytes)+")")
+		parts = append(parts, words.Plural(len(d.gone), "backup")+" ("+words.Bytes(d.backups.bytes)+")")
 	}
 	if d.orphans.n > 0 {
 		parts = append(parts, "what "+words.Plural(d.orphans.n, "dead run")+" left ("+words.Bytes(d.orphans.bytes)+")")
@@ -143,7 +148,7 @@ func (d *deletions) summary() string {
 	}
 	text := "deleted by retention: " + strings.Join(parts, ", ")
 	if d.listed {
-		text += "; " + words.Plural(d.remain, "backup remains", "backups remain")
+		text += "; " + words.Plural(len(d.left), "backup remains", "backups remain")
 	}
 	return text
 }

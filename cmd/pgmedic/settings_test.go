@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -113,6 +114,21 @@ func TestThresholdDefaults(t *testing.T) {
 		}
 		if command.thresholds() == before {
 			t.Errorf("no threshold follows the setting %s", settings.Type().Field(i).Name)
+		}
+	}
+}
+
+// TestThresholdsAreNamed: docs/findings.md says that thresholds without a name can't be changed.
+func TestThresholdsAreNamed(t *testing.T) {
+	page, err := os.ReadFile("../../docs/findings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := reflect.TypeFor[config.Thresholds]()
+	for i := range settings.NumField() {
+		name := settings.Field(i).Tag.Get("yaml")
+		if !regexp.MustCompile("\\b" + name + "\\b").Match(page) {
+			t.Errorf("docs/findings.md does not name %s", name)
 		}
 	}
 }

@@ -39,8 +39,8 @@ func (j job) storeRooms(ctx context.Context) (all []storeRoom) {
 		if s.Place.Dir == "" {
 			continue
 		}
-		usage, err := disk.UsageWithContext(ctx, s.Place.Dir)
-		if err != nil || usage.Total == 0 { // a folder that is not there has other messages
+		usage := diskUsage(ctx, s.Place.Dir)
+		if usage == nil || usage.Total == 0 {
 			continue
 		}
 		r := storeRoom{store: s, used: usage.UsedPercent, free: usage.Free, of: usage.Total, severity: pgmedic.SeverityInfo}
@@ -53,6 +53,25 @@ func (j job) storeRooms(ctx context.Context) (all []storeRoom) {
 		all = append(all, r)
 	}
 	return all
+}
+
+// diskUsage returns nil for a folder that is not there, which has other messages, and for a
+// file system that does not answer before ctx ends: a question to it can't be taken back.
+func diskUsage(ctx context.Context, dir string) *disk.UsageStat {
+	answer := make(chan *disk.UsageStat, 1)
+	go func() {
+		usage, err := disk.UsageWithContext(ctx, dir)
+		if err != nil {
+			usage = nil
+		}
+		answer <- usage
+	}()
+	select {
+	case usage := <-answer:
+		return usage
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 func (r storeRoom) sentence() string {
