@@ -91,6 +91,7 @@ const (
 	argCount
 	argPercent
 	argDuration
+	argAge // such as 7d or 12h
 )
 
 // parameter is an argument that a job takes.
@@ -115,11 +116,16 @@ func jobs() []jobRules {
 	return []jobRules{
 		{JobBackup, []parameter{
 			{name: "label", flag: "label", kind: argList}, {name: "method", flag: "method", values: []string{"parallel", "plain", methodPhysical}},
+			{name: "incremental", flag: "incremental", kind: argSwitch}, {name: "max_chain", flag: "max-chain", kind: argCount},
+			{name: "reader", flag: "reader", values: []string{"stream", "sql"}},
 			{name: "all_databases", flag: "all-databases", kind: argSwitch}, store,
 		}, -1, MissedOnce},
 		{JobCopy, []parameter{{name: "to", flag: "to", kind: argList}, store}, 0, MissedOnce},
 		{JobVerify, []parameter{{name: "sample", flag: "sample", kind: argPercent}, {name: "all", flag: "all", kind: argSwitch}, store}, 0, MissedOnce},
-		{JobDrill, []parameter{{name: "sample", flag: "sample", kind: argCount}, {name: "on_server", flag: "on-server", kind: argSwitch}, store}, 0, MissedOnce},
+		{JobDrill, []parameter{
+			{name: "sample", flag: "sample", kind: argCount}, {name: "on_server", flag: "on-server", kind: argSwitch},
+			{name: "at", flag: "at", values: []string{"random", "latest"}}, {name: "within", flag: "within", kind: argAge}, store,
+		}, 0, MissedOnce},
 		{JobPrune, []parameter{
 			{name: "only", flag: "only", values: []string{"backups", "databases"}}, {name: "all_servers", flag: "all-servers", kind: argSwitch},
 			{name: "store", flag: "store", kind: argList},
@@ -199,16 +205,28 @@ func (e Entry) Check() error {
 			return err
 		}
 	}
-	if e.Job == JobBackup && e.value("method") == methodPhysical && (len(e.Databases) > 0 || e.on("all_databases")) {
+	return e.checkTogether()
+}
+
+// checkTogether refuses arguments that don't go with one another, or with databases.
+func (e Entry) checkTogether() error {
+	physical := e.value("method") == methodPhysical
+	switch {
+	case e.Job == JobBackup && physical && (len(e.Databases) > 0 || e.on("all_databases")):
 		return usage("leave databases and all_databases out", "schedule %s: a physical backup is one of the whole server", e.Name)
-	}
-	if e.Job == JobBackup && len(e.Databases) > 0 && e.on("all_databases") {
+	case e.Job == JobBackup && len(e.Databases) > 0 && e.on("all_databases"):
 		return usage("leave out one of them", "schedule %s has all_databases and names of databases", e.Name)
-	}
-	if e.Job == JobReport && e.has("output") && !strings.HasPrefix(e.value("output"), "/") {
+	case e.Job == JobBackup && !physical && (e.has("incremental") || e.has("reader")):
+		return usage("set method: physical as well", "schedule %s: incremental and reader are for physical backups", e.Name)
+	case e.has("max_chain") && !e.on("incremental"):
+		return usage("set incremental: true as well", "schedule %s: max_chain is for incremental backups", e.Name)
+	case e.has("at") && (e.has("sample") || e.has("on_server")):
+		return usage("leave out one of them", "schedule %s: sample and on_server are for drills of one database, and at for those of a whole cluster", e.Name)
+	case e.has("within") && e.value("at") != "random":
+		return usage("set at: random as well", "schedule %s: the argument within is for drills of a random moment", e.Name)
+	case e.Job == JobReport && e.has("output") && !strings.HasPrefix(e.value("output"), "/"):
 		return usage("write a path from / on", "schedule %s: output is not an absolute path", e.Name)
-	}
-	if e.Job == JobReport && e.on("digest") && !e.on("notify") {
+	case e.Job == JobReport && e.on("digest") && !e.on("notify"):
 		return usage("set notify: true as well", "schedule %s: digest is sent with notify", e.Name)
 	}
 	return nil
@@ -243,6 +261,10 @@ func (e Entry) checkArg(rules jobRules, a Arg) error {
 		if d, err := time.ParseDuration(value); err != nil || d <= 0 || d > maxEvery {
 			return bad("write a time such as 2h, at most 744h")
 		}
+	case p.kind == argAge:
+		if !agePattern.MatchString(value) {
+			return bad("write a time such as 7d or 12h")
+		}
 	case p.kind == argPercent:
 		n, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
 		if err != nil || !strings.HasSuffix(value, "%") || !(n > 0 && n <= 100) {
@@ -255,6 +277,9 @@ func (e Entry) checkArg(rules jobRules, a Arg) error {
 	}
 	return nil
 }
+
+// agePattern is an age in one unit.
+var agePattern = regexp.MustCompile(`^[1-9][0-9]{0,4}[mhd]$`)
 
 // printable reports whether a text is one line that is not empty.
 func printable(s string) bool {
@@ -294,7 +319,7 @@ func (e Entry) WithinAge() time.Duration {
 // and those that name the configuration. Each comes from a checked field; a value can't
 // be taken for an option. A report is saved into the configured folder, unless output
 // says where it goes; prune and cleanup delete, and maintain runs its plan; copy takes all
-// backups, and verify and drill the latest, unless their arguments say otherwise.
+// backups, and verify and drill the latest (or the moment of at), unless their arguments say otherwise.
 func (e Entry) Command() []string { return e.command(true) }
 
 // command is Command, and without save a report without an output is printed.
@@ -328,7 +353,7 @@ func (e Entry) command(save bool) []string {
 			operands = []string{"latest"}
 		}
 	case JobDrill:
-		if !e.has("sample") {
+		if !e.has("sample") && !e.has("at") {
 			operands = []string{"latest"}
 		}
 	case JobPrune:
