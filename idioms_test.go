@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/pgmedic/pgmedic/internal/config"
 )
@@ -130,7 +131,11 @@ func TestIdiomsInSettings(t *testing.T) {
 	}
 }
 
-// TestIdiomsInHelp reads the help of every command.
+// maxHelpWidth is the most columns that a line of a command's description takes, unless it
+// is to be copied, and indented.
+const maxHelpWidth = 100
+
+// TestIdiomsInHelp reads the help of every command, and holds its width.
 func TestIdiomsInHelp(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "pgmedic")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/pgmedic").CombinedOutput(); err != nil {
@@ -144,6 +149,12 @@ func TestIdiomsInHelp(t *testing.T) {
 			t.Fatalf("pgmedic help %s: %v", strings.Join(args, " "), err)
 		}
 		read++
+		long, _, _ := strings.Cut(string(out), "\nUsage:\n")
+		for line := range strings.Lines(long) {
+			if n := utf8.RuneCountInString(line); n > maxHelpWidth+1 && !strings.HasPrefix(line, "  ") {
+				t.Errorf("help %s: a line has %d columns, more than %d: %s", strings.Join(args, " "), n-1, maxHelpWidth, line)
+			}
+		}
 		own, _, _ := strings.Cut(string(out), "Global Flags:\n")
 		// A sentence may be broken anywhere: paragraphs are read as one line.
 		for _, problem := range idiomProblems("help "+strings.Join(args, " "), joinLines(own)) {

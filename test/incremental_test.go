@@ -31,7 +31,7 @@ func (b *walBench) kindOf(id string) (kind, parent string) {
 }
 
 // TestIncremental is the whole way by the command line, on a host that can only write: a chain,
-// which is restored, listed and pruned as one, and refused where a part of it is gone.
+// which is restored and listed as one, and refused where a part of it is gone.
 func TestIncremental(t *testing.T) {
 	testkit.OnlyAll(t, "it takes PostgreSQL 17 or 18")
 	for _, major := range []int{17, 18} {

@@ -25,11 +25,12 @@ func checkCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [DATABASE]",
 		Short: "Check now for anything that would make the next backup or a restore fail",
-		Long: `Checks the connection, privileges, client programs, the store, disk space, clocks
-the audit log, and, where WAL is streamed or is to be, what that needs. Prints one line for each: ok, warn, failed or skipped, with the
-reason and what to do. It cleans up: it deletes the objects that it writes into the
-store, and does not create a missing folder. Where a bucket keeps versions or locks
-objects, some 5 MB of them stay. It does not read the rows of a backup; drill does.
+		Long: `Checks the connection, privileges, client programs, the store, disk space, clocks,
+the audit log, and, where WAL is streamed or is to be, what that needs. Prints one line
+for each: ok, warn, failed or skipped, with the reason and what to do. It cleans up: it
+deletes the objects that it writes into the store, and does not create a missing folder.
+Where a bucket keeps versions or locks objects, some 5 MB of them stay. It does not read
+the rows of a backup; drill does.
 With --notify each channel is sent a quiet message, and what fails is reported.
 With -q it prints only warnings and failures.`,
 		Example: `  pgmedic check

@@ -33,7 +33,7 @@ func (cmd *checkCommand) checkSchedules(ctx context.Context, l *checklist) {
 	case cmd.planErr != nil:
 		l.add(name, pgmedic.OutcomeSkipped, "not checked: "+words.OneLine(cmd.planErr.Error()), pgmedic.HintOf(cmd.planErr))
 	case len(found) == 0 && p.byDefault:
-		l.add(name, pgmedic.OutcomeSkipped, configured+", and none installed that this account can see"+not, "`"+install+"` installs a nightly backup, a daily prune and a weekly report")
+		l.add(name, pgmedic.OutcomeSkipped, configured+", and none installed that this account can see"+not, "`"+install+"` installs a nightly backup, a daily prune, a weekly report and a weekly clean-up")
 	case len(found) == 0:
 		l.add(name, pgmedic.OutcomeWarn, configured+"; pgmedic starts nothing by itself, and nothing is installed in this account's crontab or with systemd"+not, install)
 	case len(found) > 1:

@@ -72,7 +72,7 @@ database's backups. It installs nothing on the server and changes nothing there.
 keeps its readings in a file on this machine, report.history, and compares them with
 those of earlier reports. Anything that it could not read is listed with the reason.
 In a folder the report is named performance_report_ and the time in UTC.
-With --watch it looks again and again, and prints what fires, gets worse and is resolved.`,
+With --watch it repeats the report, and prints what fires, gets worse and is resolved.`,
 		Example: `  pgmedic report
   pgmedic report --json > today.json && pgmedic report --input today.json
   pgmedic report --output health.txt

@@ -317,9 +317,9 @@ func scheduleSystemdCLI(e *env) *cobra.Command {
 		Use:   "systemd",
 		Short: "Write the schedules as services and timers of systemd",
 		Long: `Writes the files that schedule install --systemd installs, a service and a timer for
-each schedule, and with wal.stream a service for the stream of WAL, into a folder that is
-made. Times of a zone other than UTC are kept in
-that zone; it says which runs systemd leaves out where that clock changes.`,
+each schedule, and with wal.stream a service for the stream of WAL, into a folder that
+is made. Times of a zone other than UTC are kept in that zone; it says which runs
+systemd leaves out where that clock changes.`,
 		Example: `  pgmedic schedule systemd --output units --run-as pgmedic`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -20,11 +20,11 @@ func scheduleKubernetesCLI(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kubernetes",
 		Short: "Print the schedules as CronJobs of Kubernetes",
-		Long: `Prints one CronJob for each schedule, and with wal.stream a Deployment with one pod that
-runs pgmedic wal stream, for which wal.slot must be set. Pods read pgmedic.yaml from a Secret, and the
-environment from the Secret of the same name with -env, if that exists. They keep
-nothing: stores have to be elsewhere, and a report without output is printed into the
-log. A configuration whose stores are folders is refused.`,
+		Long: `Prints one CronJob for each schedule, and with wal.stream a Deployment with one pod
+that runs pgmedic wal stream, for which wal.slot must be set. Pods read pgmedic.yaml
+from a Secret, and the environment from the Secret of the same name with -env, if that
+exists. They keep nothing: stores have to be elsewhere, and a report without output is
+printed into the log. A configuration whose stores are folders is refused.`,
 		Example: `  pgmedic schedule kubernetes --image registry.example/pgmedic:1.2.3 --namespace clinic | kubectl apply -f -`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

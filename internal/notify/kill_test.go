@@ -145,7 +145,7 @@ func recipients(t *testing.T) map[string]func(*testing.T) recipient {
 // comes again as it was, with the same id: that of a webhook, the dedup_key of PagerDuty,
 // the Message-ID of an e-mail.
 func TestKilled(t *testing.T) {
-	messages := testkit.Amount(2, 6, 12)
+	messages := testkit.Amount(2, 9, 12)
 	for name, begin := range recipients(t) {
 		for n := 1; n <= messages; n++ {
 			t.Run(fmt.Sprintf("%s/before request %d", name, n), func(t *testing.T) { testKilled(t, begin(t), messages, killing{Asked: n}) })

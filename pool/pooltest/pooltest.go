@@ -118,7 +118,7 @@ func start(ctx context.Context) (*Server, error) {
 	if given := os.Getenv(URLVariable); given != "" {
 		u, err := url.Parse(given)
 		if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-			return nil, fmt.Errorf("%s is no URL that begins with postgres://", URLVariable) // and may have a password
+			return nil, fmt.Errorf("%s is not a URL that begins with postgres://", URLVariable) // and may have a password
 		}
 		return &Server{url: given}, nil
 	}
