@@ -178,7 +178,7 @@ func (cmd *drillCommand) drilled(ctx context.Context, c *catalog.Catalog, sample
 	return drill.Sample(listing, sample, rand.IntN)
 }
 
-// drillPlace says where the drill restores to: --on-server goes over the
+// drillPlace says where the drill restores to: --on-server overrides the
 // configured server for drills.
 func (cmd *drillCommand) drillPlace(o *drill.Options, onServer bool) (err error) {
 	o.Kind, o.Maintenance = pgmedic.ScratchPrivate, cmd.cfg.Database.MaintenanceDatabase

@@ -16,7 +16,7 @@ import (
 // settingKey marks a flag that sets a value of the configuration.
 const settingKey = "pgmedic-setting"
 
-// addSetting adds a flag that goes over a key of the configuration. Its value
+// addSetting adds a flag that overrides a key of the configuration. Its value
 // is checked where the others are.
 func addSetting(cmd *cobra.Command, name, key, usage string) {
 	flags := cmd.Flags()

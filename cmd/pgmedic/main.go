@@ -1,5 +1,5 @@
-// Command pgmedic backs PostgreSQL up, proves that the backups restore,
-// restores without risk, and reports on a server's health.
+// Command pgmedic backs PostgreSQL up, streams its WAL, proves that the backups restore
+// and that any moment comes back, restores without risk, and reports on a server's health.
 package main
 
 import (

@@ -68,7 +68,7 @@ type Config struct {
 }
 
 // Database says how to reach the database. Use Config.Connection, which knows
-// what goes over what, rather than these fields.
+// what overrides what, rather than these fields.
 type Database struct {
 	URL                 Secret        `yaml:"url" env:"DATABASE_URL" secret:"true" rule:"url" doc:"Connection URL; Prisma's parameters are understood."`
 	DirectURL           Secret        `yaml:"direct_url" env:"DIRECT_URL" secret:"true" rule:"url" doc:"Connection URL that bypasses a pooler; used instead of url when set."`

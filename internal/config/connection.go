@@ -30,7 +30,7 @@ type Connection struct {
 	MaintenanceDatabase string
 }
 
-// Connection returns how to reach the database. A URL goes over DB_HOST and
+// Connection returns how to reach the database. A URL overrides DB_HOST and
 // the like, except over flags; those go over libpq's PG* variables, which in
 // turn go over the defaults localhost and 5432.
 func (c *Config) Connection() Connection {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Source is a place that a value can come from. A higher one goes over a
+// Source is a place that a value can come from. A higher one overrides a
 // lower one.
 type Source int
 

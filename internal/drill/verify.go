@@ -1,6 +1,7 @@
 // Package drill proves backups: Verify reads every stored byte back, Run
 // restores a backup into a throwaway server and compares the copy with what was
-// recorded. Both write a receipt beside the backup.
+// recorded, and RunMoment recovers a cluster to a moment and checks it. Each writes a
+// receipt beside the backup.
 package drill
 
 import (

@@ -1,5 +1,5 @@
 // Package pgtool runs PostgreSQL's client programs: it finds the right version
-// of pg_dump, psql and pg_dumpall, runs them so that they end when we end,
+// of pg_dump, pg_restore, psql and pg_dumpall, runs them so that they end when we end,
 // reads their exit status before it believes their output, and reports their
 // errors without quoting rows.
 package pgtool

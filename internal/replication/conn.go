@@ -1,6 +1,6 @@
 // Package replication speaks PostgreSQL's protocol of physical replication: which
-// cluster a server is, its slots, the histories of its timelines, and its WAL as a
-// stream. A role with the attribute REPLICATION can do all of it.
+// cluster a server is, its slots, the histories of its timelines, its WAL as a stream,
+// and base backups. A role with the attribute REPLICATION can do all of it.
 package replication
 
 import (

@@ -1,7 +1,8 @@
 // Package restore brings a backup back: into a new database, always, which is
 // compared with what the backup recorded before anything else happens. Package swap
 // puts such a copy in a live database's place; package rescue brings single tables
-// back beside the living ones.
+// back beside the living ones, and package inplace to where they were; package cluster
+// restores base backups into a data folder.
 package restore
 
 import (

@@ -1,6 +1,7 @@
 // Package testkit says how much of a test is run: in make test what shows within minutes
 // whether something is broken, in make test-all what that leaves out, in make chaos
-// everything. Nothing but tests imports it.
+// everything. It also waits, connects, and compares golden files for tests. Nothing but
+// tests imports it.
 package testkit
 
 import (

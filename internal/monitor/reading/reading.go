@@ -1,5 +1,6 @@
 // Package reading holds what a server said of itself. A Reading is plain data and goes
-// to JSON and back, so that a report can be made again from a file.
+// to JSON and back, so that a report can be made again from a file. Thresholds are what it
+// is judged by.
 package reading
 
 import (

@@ -88,8 +88,8 @@ type Options struct {
 	// MaxAttempts is how often a request is tried, with growing pauses, where
 	// trying again may help. Zero is 6.
 	MaxAttempts int
-	// Logger is told of requests that are tried again, and within seconds of a server
-	// that does not answer. Zero means nobody is.
+	// Logger receives a warning for requests that are tried again, and within seconds for a
+	// server that does not answer. Nil discards it.
 	Logger *slog.Logger
 }
 
