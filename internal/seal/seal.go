@@ -1,4 +1,4 @@
-// Package seal turns bytes into compressed, hashed bytes and back. It knows
+// Package seal turns bytes into compressed, encrypted, hashed bytes and back. It knows
 // nothing of databases or stores: it is given an io.Writer or an io.Reader.
 //
 // On the way out bytes pass through these layers, on the way back through the
