@@ -70,13 +70,19 @@ func historySums(t *testing.T, conn *pgx.Conn) string {
 func TestIncrementalHistories(t *testing.T) {
 	testkit.OnlyAll(t, "it takes PostgreSQL 17 and 18 and several servers of each")
 	scratchtest.EachCompleteFrom(t, 17, func(t *testing.T, installation scratch.Installation) {
-		for seed := range uint64(testkit.Amount(0, 1, 100)) {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { randomHistory(t, installation, seed) })
+		histories, merged := testkit.Amount(0, 1, 100), 0
+		for seed := range uint64(histories) {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { merged += randomHistory(t, installation, seed) })
+		}
+		t.Logf("%d backups of %d histories were merged and restored", merged, histories)
+		if merged < histories {
+			t.Errorf("%d of %d histories have full backups alone", histories-merged, histories)
 		}
 	})
 }
 
-func randomHistory(t *testing.T, installation scratch.Installation, seed uint64) {
+// randomHistory returns how many backups of a history needed others, and were restored.
+func randomHistory(t *testing.T, installation scratch.Installation, seed uint64) (merged int) {
 	rng := rand.New(rand.NewPCG(seed, uint64(installation.Major)))
 	var initArgs []string
 	if installation.Major >= 18 && rng.IntN(2) == 0 {
@@ -110,8 +116,27 @@ func randomHistory(t *testing.T, installation scratch.Installation, seed uint64)
 		}
 		dir := b.merged(members)
 		b.fetchWAL(taken[i], dir)
-		if got := historySums(t, b.start(dir)); got != sums[i] {
+		restored := b.start(dir)
+		if got := historySums(t, restored); got != sums[i] {
 			t.Errorf("backup %d of %d has %s, and the source had %s\n%s", i, len(taken), got, sums[i], strings.Join(done, "\n"))
 		}
+		if _, err := restored.PgConn().Exec(t.Context(), checkIndexes).ReadAll(); err != nil {
+			t.Errorf("backup %d of %d: %v\n%s", i, len(taken), err, strings.Join(done, "\n"))
+		}
+		if wrong := ask(t, restored, wrongPages); wrong != "0" {
+			t.Errorf("amcheck and pg_visibility find %s faults in backup %d of %d\n%s", wrong, i, len(taken), strings.Join(done, "\n"))
+		}
+		merged++
 	}
+	return merged
 }
+
+// checkIndexes fails for an index of the tables of a history that lacks a row, and wrongPages
+// counts what PostgreSQL's own checks find in the tables.
+const (
+	checkIndexes = `CREATE EXTENSION amcheck; CREATE EXTENSION pg_visibility;
+SELECT bt_index_check(indexrelid, true) FROM pg_index WHERE indrelid::regclass::text ~ '^h[0-9]+$'`
+	wrongPages = `SELECT count(f.wrong)::text FROM pg_class AS c CROSS JOIN LATERAL (
+	SELECT true FROM verify_heapam(c.oid) UNION ALL SELECT true FROM pg_check_visible(c.oid) UNION ALL SELECT true FROM pg_check_frozen(c.oid)) AS f (wrong)
+WHERE c.relkind = 'r' AND c.relname ~ '^h[0-9]+$'`
+)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -375,7 +376,10 @@ func chainOfThree(t *testing.T, major int, c chainCase) {
 	b.fetchWAL(second, dir)
 	control := b.start(dir)
 	version := ask(t, control, "SHOW server_version")
-	if ghosts := ask(t, control, countGhosts); ghosts == "0" {
+	number, _, _ := strings.Cut(version, " ")
+	if ghosts := ask(t, control, countGhosts); ghosts == "0" && slices.Contains([]string{"17.10", "17.12", "18.4", "18.6"}, number) {
+		t.Errorf("PostgreSQL %s brings no deleted row back, and it is known to: what is restored above shows nothing", version)
+	} else if ghosts == "0" {
 		t.Logf("PostgreSQL %s no longer brings deleted rows back: docs/incremental.md can say so", version)
 	} else {
 		t.Logf("PostgreSQL %s brings %s deleted rows back", version, ghosts)

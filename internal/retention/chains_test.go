@@ -9,6 +9,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/retention"
+	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
 // chained turns backups of a history into chains, each the child of the one that was taken before,
@@ -28,7 +29,7 @@ func chained(r *rand.Rand, h []retention.Backup) []retention.Backup {
 // needs, in each run of prune until all that may go has gone, wherever a run breaks off.
 func TestParentsStay(t *testing.T) {
 	deleted := 0
-	for seed := range uint64(2000) {
+	for seed := range uint64(testkit.Amount(2_000, 100_000, 100_000)) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		h, p := chained(r, history(r)), policy(r)
 		there := map[string]bool{}
