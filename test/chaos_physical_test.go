@@ -20,7 +20,7 @@ func physicalFaults() []struct {
 		faults []physicalFault
 	}{
 		{"1. The streamer is killed", []physicalFault{
-			{"SIGKILL again and again, wherever it is: 10 times in make test-all, 50 in make chaos, for PostgreSQL 12, 15 and 18", "no gap; no segment with two contents; a recovery from the store alone has every row", "./test", "TestWALKilled"},
+			{"SIGKILL again and again, wherever it is: 10 times for PostgreSQL 12, 15 and 18 in make test-all, 50 times for each version in make chaos", "no gap; no segment with two contents; a recovery from the store alone has every row", "./test", "TestWALKilled"},
 			{"SIGKILL at each named place between the server and the store", "the next stream leaves no gap", "./test", "TestWALKilledAt"},
 		}},
 		{"2. The server is killed or set back", []physicalFault{
@@ -69,6 +69,8 @@ func physicalFaults() []struct {
 		{"9. Incremental base backups", []physicalFault{
 			{"random histories of definitions, vacuums and copies", "the restored cluster is that of the source", "./internal/physical", "TestIncrementalHistories"},
 			{"the faults of PostgreSQL's own merge", "ours are right where its own are wrong", "./internal/physical", "TestIncrementalChain"},
+			{"random chains and policies of retention", "what a backup needs stays with it", "./internal/retention", "TestParentsStay"},
+			{"SIGKILL at each step of a backup by SQL", "the next one is whole", "./test", "TestSQLReaderKilled"},
 		}},
 		{"10. Pages damaged on the server", []physicalFault{
 			{"pages that are wrong", "the backup ends, and names them", "./internal/physical", "TestDamagedPages"},
@@ -102,6 +104,12 @@ func physicalFaults() []struct {
 			{"20 MB of WAL a second into a bucket, with segments of 16 and 64 MiB, and with `--sync`, for 5 seconds, in make chaos 60 (`PGMEDIC_WAL_SECONDS`)", "at most 256 MiB resident; no gap; the stored lag is logged", "./test", "TestWALLoad"},
 			{"a base backup, its verification and restore, of 0.4 GB, in make chaos 1.6 GB", "at most 256 MiB resident", "./test", "TestPhysicalMemory"},
 			{"a base backup of a million files", "at most 256 MiB resident", "./internal/physical", "TestMillionFiles"},
+		}},
+		{"18. Moments that are drilled or brought back", []physicalFault{
+			{"a damaged page, record and segment, a stale visibility map; SIGKILL at steps of the drill", "found, with the exit code of its kind; the next drill works", "./test", "TestDrillMomentFaults"},
+			{"a drill of a moment, and of a random one, on the host of the live server", "no file of it changes", "./test", "TestDrillMoment"},
+			{"a rescue of a moment is interrupted, or killed before it loads", "nothing is left in the living server", "./test", "TestRescueMomentInterrupted"},
+			{"`prune` beside what a recovery is reading", "a lease keeps it", "./cmd/pgmedic", "TestPruneKeepsWhatIsLeased"},
 		}},
 	}
 }
