@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/notify"
@@ -22,10 +24,12 @@ type fault struct {
 	want  notify.Outcome
 	tries int
 	words string
+	// patience bounds the run where it is not zero.
+	patience time.Duration
 }
 
-// TestFaultsOfEachType: each type of channel that is sent by HTTP takes an answer, a bad
-// certificate and a refused connection alike: sent, kept for the next run, which sends it,
+// TestFaultsOfEachType: each type of channel that is sent by HTTP takes an answer, none,
+// a bad certificate and a refused connection alike: sent, kept for the next run, which sends it,
 // or refused for good; and no error has the URL, the secrets or the answer.
 func TestFaultsOfEachType(t *testing.T) {
 	insecure := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -33,11 +37,21 @@ func TestFaultsOfEachType(t *testing.T) {
 	insecure.StartTLS()
 	t.Cleanup(insecure.Close)
 	nobody := fmt.Sprintf("http://127.0.0.1:%d", testkit.ClosedPort(t))
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then is it noticed that the client goes away
+		<-r.Context().Done()
+	}))
+	t.Cleanup(silent.Close)
 	faults := map[string]func(*service) fault{
 		"a bad certificate": func(*service) fault {
-			return fault{insecure.URL, notify.OutcomeKept, 0, "has a certificate that is not trusted: it is not signed by a known authority"}
+			return fault{url: insecure.URL, want: notify.OutcomeKept, words: "has a certificate that is not trusted: it is not signed by a known authority"}
 		},
-		"nothing listens": func(*service) fault { return fault{nobody, notify.OutcomeKept, 0, "can't be reached: connect"} },
+		"nothing listens": func(*service) fault {
+			return fault{url: nobody, want: notify.OutcomeKept, words: "can't be reached: connect"}
+		},
+		"does not answer": func(*service) fault {
+			return fault{url: silent.URL, want: notify.OutcomeKept, words: "did not answer in time", patience: time.Second}
+		},
 	}
 	for status, f := range map[int]fault{
 		200: {want: notify.OutcomeSent, tries: 1},
@@ -48,7 +62,7 @@ func TestFaultsOfEachType(t *testing.T) {
 	} {
 		faults[strconv.Itoa(status)] = func(svc *service) fault {
 			svc.answer(status)
-			return fault{svc.URL, f.want, f.tries, f.words}
+			return fault{url: svc.URL, want: f.want, tries: f.tries, words: f.words}
 		}
 	}
 	types := []string{notify.TypeEmail} // which has tests of its own
@@ -87,7 +101,13 @@ func secretive(c notify.Channel) notify.Channel {
 // where that leads to, is well.
 func testFault(t *testing.T, f fault, faulty, well notify.Channel, svc *service) {
 	o := options(t, faulty)
-	results, err := sender(t, o).Send(t.Context(), []notify.Event{failed("evt_1")})
+	ctx := t.Context()
+	if f.patience > 0 {
+		short, cancel := context.WithTimeout(ctx, f.patience)
+		defer cancel()
+		ctx = short
+	}
+	results, err := sender(t, o).Send(ctx, []notify.Event{failed("evt_1")})
 	if len(results) != 1 || results[0].Outcome != f.want || (err == nil) != (f.want == notify.OutcomeSent) {
 		t.Fatalf("%s, %v; want %s", outcomes(results), err, f.want)
 	}
