@@ -101,3 +101,49 @@ func TestNearlyFullIsReported(t *testing.T) {
 		t.Errorf("check says\n%s", out)
 	}
 }
+
+// TestShrunkIsReported: a backup that has far less than those before it is reported when it is
+// taken, once, without its rows; and so is its end, by a backup that grew again or that a label
+// announces. A partial backup says nothing of either.
+func TestShrunkIsReported(t *testing.T) {
+	b := newBench(t, "CREATE TABLE public.visits AS SELECT generate_series(1, 2000) AS id")
+	r := newReceiver(t)
+	b.env = append(b.env, "NOTIFICATION_WEBHOOK="+r.URL, "PGMEDIC_SERVER=main")
+	expect := func(want string, args ...string) (id string, e notify.Event) {
+		t.Helper()
+		got := b.run(append([]string{"backup", "--quiet"}, args...)...)
+		events, line := r.taken()
+		if got.code != 0 || line != want {
+			t.Errorf("pgmedic backup %s: exit code %d; reported %q, want %q\n%s", strings.Join(args, " "), got.code, line, want, got.stderr)
+		}
+		if len(events) == 1 {
+			e = events[0]
+		}
+		return strings.TrimSpace(got.stdout), e
+	}
+	good, _ := expect("")
+	mustExec(t, b.database, "DELETE FROM public.visits")
+	bad, e := expect("backup.shrunk firing")
+	if e.Severity != "warn" || e.Target.Server != "main" || e.Target.Database != b.database ||
+		e.Summary != "backup "+bad+" has far less than those before it: 100 % fewer rows (0 instead of 2,000); was data deleted?" ||
+		e.Command != "pgmedic diff "+good+" "+bad || !strings.Contains(e.Hint, "restore "+good) || !strings.Contains(e.Hint, "--label shrunk=expected") {
+		t.Errorf("%+v", e)
+	}
+	fired := e.Fingerprint
+	expect("") // it is shrunk, too
+	expect("", "--exclude-table-data", "visits")
+	mustExec(t, b.database, "INSERT INTO public.visits SELECT generate_series(1, 2000)")
+	grown, e := expect("backup.not_shrunk resolved")
+	if e.Fingerprint != fired || e.Count != 2 || e.Summary != "backup "+grown+" no longer has far less than those before it" {
+		t.Errorf("%+v", e)
+	}
+
+	mustExec(t, b.database, "DELETE FROM public.visits")
+	if _, e = expect("backup.shrunk firing"); e.Fingerprint != fired || !strings.Contains(e.Hint, "restore "+grown) {
+		t.Errorf("%+v", e)
+	}
+	if announced, e := expect("backup.not_shrunk resolved", "--label", "shrunk=expected"); e.Summary != "the label shrunk=expected of backup "+announced+" says that the deletion was intended" {
+		t.Errorf("%+v", e)
+	}
+	expect("")
+}

@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 	}
 	// What is long, and not the main job.
 	long := []string{
-		"all_databases", "audit_acts", "bad_server", "connect_db", "connect_pg", "diff_more", "incomplete", "partial", "report_deep", "schedule", "secrets", "shrunk", "signing",
+		"all_databases", "audit_acts", "audit_refused", "bad_server", "connect_db", "connect_pg", "diff_more", "incomplete", "partial", "report_deep", "schedule", "secrets", "shrunk", "signing",
 	}
 	isLong := func(path string) bool {
 		return slices.Contains(long, strings.TrimSuffix(filepath.Base(path), ".txtar"))

@@ -174,8 +174,12 @@ func (cmd *backupCommand) backupEach(ctx context.Context, c *catalog.Catalog, da
 		}
 		cmd.trail.aboutBackup(e.Backup)
 		row := rowOf(e)
-		row.Shrunk = cmd.backups.shrunkSince(ctx, c, e.Backup)
-		cmd.tellShrunk(e.Backup.ID, row.Shrunk)
+		fall, compared := cmd.backups.shrunkSince(ctx, c, e.Backup)
+		row.Shrunk = fall
+		cmd.tellShrunk(e.Backup.ID, fall)
+		if compared {
+			cmd.outcomes.noteShrunk(cmd.notifier, e.Backup, fall)
+		}
 		if row.Copies, err = cmd.copier.copyTaken(ctx, c, e.Backup); err != nil {
 			problem = errors.Join(problem, err)
 		}
@@ -289,15 +293,6 @@ func (cmd *backupCommand) printBackup(b *pgmedic.Backup, c *catalog.Catalog) {
 		words.Duration(b.FinishedAt.Sub(b.StartedAt)))
 	cmd.fields("id", b.ID, "size", sizeWords(b), "rows", rowWords(b), "partial", scopeWords(b), "left out", leftOutWords(b),
 		"load", loadWords(b.Load), "in", location(c), "next", "pgmedic drill "+b.ID)
-}
-
-// tellShrunk warns of a backup that has far less than those before it.
-func (j job) tellShrunk(id string, s *shrunk.Fall) {
-	if s != nil {
-		j.log.Warn("the backup has far less than those before it", "backup", id, "has", s.String(), "before", s.Before,
-			"hint", "pgmedic diff "+s.Before+" "+id+" shows what changed; if it was deleted by mistake, restore "+s.Before+
-				"; if on purpose, the next backup --label "+shrunk.Label+"="+shrunk.Expected)
-	}
 }
 
 func sizeWords(b *pgmedic.Backup) string {

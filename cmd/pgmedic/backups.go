@@ -90,15 +90,16 @@ func (bs backups) choose(ctx context.Context, c *catalog.Catalog, args []string,
 	return entries, nil, nil
 }
 
-// shrunkSince compares a backup with those before it, and warns where it can't.
-func (bs backups) shrunkSince(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) *shrunk.Fall {
+// shrunkSince compares a backup with those before it, and warns where it can't. Compared is
+// false then.
+func (bs backups) shrunkSince(ctx context.Context, c *catalog.Catalog, b *pgmedic.Backup) (fall *shrunk.Fall, compared bool) {
 	ctx, cancel := context.WithTimeout(ctx, inspect.StorePatience)
 	defer cancel()
 	s, err := c.ShrunkSince(ctx, b)
 	if err != nil {
 		bs.log.Warn("the backup was not compared with those before it", "backup", b.ID, "error", words.OneLine(err.Error()))
 	}
-	return s
+	return s, err == nil
 }
 
 // inUseFor is when a hold of a run that was killed ends by itself: no restore takes longer.

@@ -106,3 +106,32 @@ func TestJobScopes(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsOfJobsAreDocumented: each name that an event about a job can have is in the table of
+// docs/notifications.md.
+func TestEventsOfJobsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/notifications.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events strings.Builder // the first column
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) > 3 {
+			events.WriteString(cells[1])
+		}
+	}
+	names := []string{pruneDeleted, storeNearlyFull, storeHasRoom, storeUnreachable, storeReached, backupShrunk, backupNotShrunk}
+	for _, name := range []string{"backup", "copy", "verify", "drill", "prune", "report", checkJob, walJob, watchJob} {
+		n := &notifier{job: job{env: &env{now: time.Now}, cfg: &config.Config{Server: "main"}}, name: name, outcomes: &outcomes{}}
+		for _, err := range []error{
+			nil, errors.New("it fails"), pgmedic.Errorf(pgmedic.KindDegraded, "", "something beside it failed"), pgmedic.Errorf(pgmedic.KindIntegrity, "", "it is damaged"),
+		} {
+			names = append(names, n.event(t.Context(), outcome{err: err}).Name)
+		}
+	}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		if !strings.Contains(events.String(), "`"+name+"`") {
+			t.Errorf("docs/notifications.md has no row of the event %s", name)
+		}
+	}
+}

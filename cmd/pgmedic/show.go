@@ -72,7 +72,7 @@ func (cmd *showCommand) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	e.Shrunk = cmd.backups.shrunkSince(ctx, c, e.Backup)
+	e.Shrunk, _ = cmd.backups.shrunkSince(ctx, c, e.Backup)
 	lock := cmd.stores.lockOf(ctx, c, e.Backup, immutable.Of)
 	var reason *retention.Decision
 	if cmd.flags.why {

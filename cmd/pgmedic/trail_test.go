@@ -64,7 +64,7 @@ func TestRecordedCommands(t *testing.T) {
 	root := rootCLI(helpEnv())
 	root.InitDefaultHelpCmd()
 	walk(root)
-	for _, want := range []string{"backup", "copy", "verify", "drill", "restore", "fetch", "rollback", "prune", "hold", "release", "keys.add", "keys.remove", "keys.rotate", "keys.sign", "schedule.install"} {
+	for _, want := range []string{"backup", "copy", "verify", "drill", "restore", "fetch", "rollback", "prune", "maintain", "cleanup", "delete", "hold", "release", "keys.add", "keys.remove", "keys.rotate", "keys.sign", "schedule.install"} {
 		if !actions[want] {
 			t.Errorf("%s is not recorded", want)
 		}

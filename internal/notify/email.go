@@ -250,11 +250,11 @@ func smtpError(ch Channel, err error) error {
 	case code >= 500:
 		return sending.Refused("`pgmedic notify test "+ch.Name+"` sends another", "%s refuses the message (%d)", who, code)
 	case code >= 400:
-		return sending.Later("the message is sent again by the next run", "%s could not take the message (%d)", who, code)
+		return sending.Later(sending.HintKept, "%s could not take the message (%d)", who, code)
 	case network(err):
 		return sending.NetworkError(who, err)
 	case errors.As(err, &send): // an error without a code, once the session was agreed on
-		return sending.Later("the message is sent again by the next run", "%s did not answer in time, or hung up", who)
+		return sending.Later(sending.HintKept, "%s did not answer in time, or hung up", who)
 	}
 	return sending.Later("use smtps:// if the server has TLS from the start; without user and password none are sent",
 		"%s can't be used: it does not offer STARTTLS, or no way to log in that is known here", who)

@@ -171,8 +171,11 @@ func (s *Sender) Send(ctx context.Context, events []Event) ([]Result, error) {
 	if err := s.notTold(context.WithoutCancel(ctx), results); err != nil {
 		problem = append(problem, err)
 	}
-	return results, s.degraded(results, problem)
+	return results, degraded(results, problem, "")
 }
+
+// hintTestAgain stands in for sending.HintKept after a test, of which nothing is kept.
+const hintTestAgain = "mend the channel, then run pgmedic notify test again"
 
 // Test sends an event to each named channel, or to all, whatever was reported before; what
 // can't be sent is not kept. A channel that keeps what is wrong hears at once that it no
@@ -206,7 +209,7 @@ func (s *Sender) Test(ctx context.Context, channels []string, e Event) ([]Result
 			results[i].Outcome = OutcomeLost
 		}
 	}
-	return results, s.degraded(results, nil)
+	return results, degraded(results, nil, hintTestAgain)
 }
 
 // Names are the names of the channels.
@@ -415,8 +418,9 @@ func (s *Sender) again(ctx context.Context, do func() error) (err error) {
 	return err
 }
 
-// degraded makes what was not delivered the error of the run.
-func (s *Sender) degraded(results []Result, problems []error) error {
+// degraded makes what was not delivered the error of the run. Lost is the hint about messages
+// that were not kept and that the next run may be able to send.
+func degraded(results []Result, problems []error, lost string) error {
 	var parts []string
 	hint := ""
 	add := func(text, next string) {
@@ -427,16 +431,22 @@ func (s *Sender) degraded(results []Result, problems []error) error {
 			hint = next
 		}
 	}
+	notKept := func(err error) string {
+		if hint := sending.HintOf(err); hint != sending.HintKept {
+			return hint
+		}
+		return lost
+	}
 	for _, r := range results {
 		switch r.Outcome {
 		case OutcomeSent:
 			if r.Err != nil {
-				add(fmt.Sprintf("channel %s: %s", r.Channel, r.Err), sending.HintOf(r.Err))
+				add(fmt.Sprintf("channel %s: %s", r.Channel, r.Err), notKept(r.Err))
 			}
 		case OutcomeKept:
 			add(fmt.Sprintf("channel %s: %s; the message is kept", r.Channel, r.Err), sending.HintOf(r.Err))
 		case OutcomeRefused, OutcomeLost:
-			add(fmt.Sprintf("channel %s: %s", r.Channel, r.Err), sending.HintOf(r.Err))
+			add(fmt.Sprintf("channel %s: %s", r.Channel, r.Err), notKept(r.Err))
 		}
 	}
 	for _, p := range problems {

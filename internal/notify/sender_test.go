@@ -463,6 +463,13 @@ func TestTest(t *testing.T) {
 	if results, err = s.Test(t.Context(), []string{"slack"}, e); err == nil || outcomes(results) != "slack lost" {
 		t.Errorf("%v: %s", err, outcomes(results))
 	}
+	if hint := pgmedic.HintOf(err); hint != "mend the channel, then run pgmedic notify test again" {
+		t.Errorf("hint: %q", hint)
+	}
+	svc.answer(401)
+	if _, err = s.Test(t.Context(), []string{"slack"}, e); pgmedic.HintOf(err) != "check the token, key or URL of the channel slack" {
+		t.Errorf("%v; hint: %q", err, pgmedic.HintOf(err))
+	}
 	if _, err := os.Stat(o.Dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a test kept something: %v", err)
 	}

@@ -69,6 +69,10 @@ func HintOf(err error) string {
 	return pgmedic.HintOf(err)
 }
 
+// HintKept is the hint of errors that go away by themselves. It is true only of a message that
+// is kept: a caller that does not keep it replaces the hint.
+const HintKept = "the message is sent again by the next run"
+
 // longestRetryAfter bounds what another side may ask to wait.
 const longestRetryAfter = time.Hour
 
@@ -85,7 +89,7 @@ func StatusError(who, name string, status int, header http.Header, now time.Time
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return Refused("check the token, key or URL of the channel "+name, "%s refuses the credentials (%d)", who, status)
 	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500:
-		return &Error{after: retryAfter(header, now), hint: "the message is sent again by the next run",
+		return &Error{after: retryAfter(header, now), hint: HintKept,
 			err: fmt.Errorf("%s could not take the message (%d)", who, status)}
 	}
 	return Refused("`pgmedic notify test "+name+"` sends another", "%s refuses the message (%d)", who, status)
@@ -105,7 +109,6 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 
 // NetworkError says what of the network failed, without the address that was asked.
 func NetworkError(who string, err error) error {
-	const hint = "the message is sent again by the next run"
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
@@ -124,15 +127,15 @@ func NetworkError(who string, err error) error {
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return Later("check the scheme and the port", "%s does not speak TLS", who)
 	case errors.As(err, &dns):
-		return Later(hint, "the host of %s is not found", who)
+		return Later(HintKept, "the host of %s is not found", who)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), os.IsTimeout(err):
-		return Later(hint, "%s did not answer in time", who)
+		return Later(HintKept, "%s did not answer in time", who)
 	case errors.Is(err, context.Canceled):
-		return Later(hint, "%s: %w", who, context.Canceled)
+		return Later(HintKept, "%s: %w", who, context.Canceled)
 	case errors.As(err, &op):
-		return Later(hint, "%s can't be reached: %w", who, op.Err)
+		return Later(HintKept, "%s can't be reached: %w", who, op.Err)
 	}
-	return Later(hint, "%s can't be reached, or hung up", who)
+	return Later(HintKept, "%s can't be reached, or hung up", who)
 }
 
 // CertificateError reports whether a certificate was not accepted.
