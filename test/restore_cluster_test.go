@@ -2,7 +2,9 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -161,8 +163,18 @@ func TestRestoreCluster(t *testing.T) {
 		if got := c.asks(port, "SELECT current_setting('archive_mode') || pg_is_in_recovery()"); got != "offfalse" {
 			t.Errorf("%s: %s", folder, got)
 		}
-		if left, err := filepath.Glob(filepath.Join(c.place, folder, "pg_wal", ".pgmedic-prefetch", "*")); err != nil || len(left) > 0 {
-			t.Errorf("%s: what was fetched ahead is left: %v, %v", folder, left, err)
+		// What fetches ahead may still be at it as the recovery ends.
+		testkit.Eventually(t, time.Minute, folder+": what was fetched ahead is gone", func() bool {
+			left, err := filepath.Glob(filepath.Join(c.place, folder, "pg_wal", ".pgmedic-prefetch"))
+			return err == nil && len(left) == 0
+		})
+		late := exec.CommandContext(t.Context(), binary, "wal", "fetch", "--prefetch", "--plan", "pgmedic-recovery.json", "000000010000000000000001", "pg_wal/RECOVERYXLOG")
+		late.Dir, late.Env = filepath.Join(c.place, folder), c.reader
+		if out, err := late.CombinedOutput(); err != nil {
+			t.Errorf("%s: what fetches ahead and begins late: %v, %s", folder, err, out)
+		}
+		if _, err := os.Lstat(filepath.Join(c.place, folder, "pg_wal", ".pgmedic-prefetch")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: what begins late leaves its folder: %v", folder, err)
 		}
 	}
 	// Those of the two recoveries are left, which end by themselves, and none of a restore.

@@ -27,12 +27,7 @@ func (cmd *walFetchCommand) planned(ctx context.Context) error {
 	cmd.cfg.Server = p.Server
 	folder, base := filepath.Split(cmd.path)
 	if cmd.prefetch {
-		f, closed, err := cmd.plannedFetcher(ctx, p)
-		if err != nil {
-			return err
-		}
-		defer closed()
-		return recovery.Prefetch(ctx, f, folder, cmd.name)
+		return cmd.fetchAhead(ctx, p, folder)
 	}
 	answer, err := p.Answer(cmd.name)
 	if err != nil {
@@ -67,6 +62,35 @@ func (cmd *walFetchCommand) planned(ctx context.Context) error {
 		return &statusError{fetchAbsent}
 	}
 	return err
+}
+
+// fetchAhead fetches what the recovery reads next. A recovery that ends removes what was
+// fetched ahead, and does not wait for this process, which may have gone on: what it
+// has left then it removes itself.
+func (cmd *walFetchCommand) fetchAhead(ctx context.Context, p *recovery.Plan, folder string) error {
+	if recoveryEnded(filepath.Dir(cmd.plan)) {
+		return nil
+	}
+	f, closed, err := cmd.plannedFetcher(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	err = recovery.Prefetch(ctx, f, folder, cmd.name)
+	if recoveryEnded(filepath.Dir(cmd.plan)) {
+		return os.RemoveAll(filepath.Join(folder, recovery.PrefetchFolder))
+	}
+	return err
+}
+
+// recoveryEnded reports whether a folder is one of data that is not in recovery any more:
+// PostgreSQL removes the file that asks for it before it runs recovery_end_command.
+func recoveryEnded(dir string) bool {
+	there := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	}
+	return there("PG_VERSION") && !there("recovery.signal") && !there("standby.signal")
 }
 
 func (cmd *walFetchCommand) plannedFetcher(ctx context.Context, p *recovery.Plan) (*recovery.Fetcher, func(), error) {
