@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgmedic/pgmedic/internal/owner"
 	"github.com/pgmedic/pgmedic/internal/scratch"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
@@ -43,15 +44,10 @@ func BenchmarkPhysicalBackup(b *testing.B) {
 		b.Run("restore-against-"+c.name, func(b *testing.B) {
 			pairs(b,
 				func() run {
-					dir := filepath.Join(b.TempDir(), "ours")
-					return measure(b, dsn, ours.env, ours.program, append(ours.restore, dir)...)
+					return measure(b, dsn, ours.env, ours.program, append(ours.restore, folderLike(b, server.DataDir()))...)
 				},
 				func() run {
-					dir := filepath.Join(b.TempDir(), "theirs")
-					if err := os.Mkdir(dir, 0o700); err != nil {
-						b.Fatal(err)
-					}
-					return measure(b, dsn, nil, theirs, rival.args("--type=none", "--pg1-path="+dir, "restore")...)
+					return measure(b, dsn, nil, theirs, rival.args("--type=none", "--pg1-path="+folderLike(b, server.DataDir()), "restore")...)
 				})
 		})
 	}
@@ -81,6 +77,26 @@ func BenchmarkBaseBackupOnServer(b *testing.B) {
 			return r
 		})
 	b.ReportMetric(median(mine)/median(other), "server-ours/theirs")
+}
+
+// folderLike makes an empty folder that belongs to who runs the server: root, who runs the
+// benchmark in a container, may not.
+func folderLike(b *testing.B, dataDir string) (dir string) {
+	b.Helper()
+	dir = filepath.Join(b.TempDir(), "restored")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		b.Fatal(err)
+	}
+	info, err := os.Stat(dataDir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if id, known := owner.Of(info); known {
+		if err := os.Chown(dir, id.UID, id.GID); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // oursOf is how pgmedic is run.
