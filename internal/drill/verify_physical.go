@@ -76,7 +76,7 @@ func verifyPhysicalPack(ctx context.Context, o VerifyOptions, object pgmedic.Obj
 	for i, c := range chunks {
 		extents[i] = extent{c.Offset, c.StoredBytes}
 	}
-	reader := o.physical().Chunks()
+	reader := o.physical().CheckedChunks()
 	defer reader.Close()
 	err := o.readPack(ctx, object, extents, func(i int, stored io.Reader) error {
 		plain, err := reader.Open(stored, chunks[i])

@@ -127,14 +127,19 @@ type Chunks struct {
 	r      *seal.Reader
 	id     string
 	buffer []byte
+	both   bool
 }
 
-// Chunks returns what reads chunks. It holds a chunk and a decompressor, some 30 MiB.
+// Chunks returns what reads chunks. It holds a chunk and a decompressor, some 30 MiB. Of the
+// two hashes of a chunk it checks that of the plain bytes, which no wrong stored byte gets past.
 func (s Source) Chunks() *Chunks { return &Chunks{s: s} }
 
-// Read returns the plain bytes of a chunk, whose both hashes it has checked. They are valid
-// until the next Read. A chunk that is not as it was recorded is a pgmedic.KindIntegrity
-// error.
+// CheckedChunks is Chunks that checks both hashes, for a verification: a host without the key
+// has that of the stored bytes alone.
+func (s Source) CheckedChunks() *Chunks { return &Chunks{s: s, both: true} }
+
+// Read returns the plain bytes of a chunk. They are valid until the next Read. A chunk that is
+// not as it was recorded is a pgmedic.KindIntegrity error.
 func (c *Chunks) Read(ctx context.Context, of Chunk) ([]byte, error) {
 	in, err := c.s.OpenPack(ctx, of.Pack, of.Offset, of.StoredBytes)
 	if err != nil {
@@ -152,7 +157,9 @@ func (c *Chunks) Open(stored io.Reader, of Chunk) (plain []byte, err error) {
 	sum := seal.Sum{StoredBytes: of.StoredBytes, SHA256: of.SHA256, PlainBytes: of.PlainBytes}
 	if from, _ := c.s.of(of.Pack); c.r == nil || c.id != from.Backup.ID {
 		c.Close() // each backup has a key of its own
-		c.r, err = seal.NewReader(stored, sum, from.sealed())
+		o := from.sealed()
+		o.PlainHashed = !c.both
+		c.r, err = seal.NewReader(stored, sum, o)
 		c.id = from.Backup.ID
 	} else {
 		err = c.r.Reset(stored, sum)

@@ -261,7 +261,7 @@ func (r *Reader) authenticate() error {
 		r.stored.err = err
 		return err
 	}
-	r.stored = storedReader{src: r.stored.src, sum: r.sum, hash: sha256.New()}
+	r.stored = storedReader{src: r.stored.src, sum: r.sum, hash: r.opts.storedHash()}
 	r.buf.Reset(&r.stored)
 	return nil
 }

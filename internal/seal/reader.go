@@ -29,9 +29,9 @@ const (
 // Reader returns the plain bytes of a sealed stream, checked.
 //
 // Read returns io.EOF only after the last stored byte was read, the stored size
-// and hash were those of the Sum, the decompressor had ended cleanly with
-// nothing behind it, and the plain size was that of the Sum. Everything else
-// ends in an error:
+// and hash (but for Options.PlainHashed) were those of the Sum, the decompressor
+// had ended cleanly with nothing behind it, and the plain size was that of the
+// Sum. Everything else ends in an error:
 //
 //   - pgmedic.KindIntegrity, with a message that begins with "corrupt: ", where
 //     the bytes are wrong: damaged, too few (the source ended early), too many,
@@ -90,7 +90,7 @@ func (r *Reader) Reset(src io.Reader, sum Sum) error {
 		return err
 	}
 	r.sum = sum
-	r.stored = storedReader{src: src, sum: sum, hash: sha256.New()}
+	r.stored = storedReader{src: src, sum: sum, hash: r.opts.storedHash()}
 	r.buf.Reset(&r.stored)
 	r.in = r.buf
 	r.plain, r.err, r.dec = 0, nil, nil
@@ -290,8 +290,9 @@ func NewStoredReader(src io.Reader, sum Sum) (io.Reader, error) {
 // bytes, and returns io.EOF only if both came out as recorded. Its errors are
 // already sorted: integrity, or the source's own.
 type storedReader struct {
-	src   io.Reader
-	sum   Sum
+	src io.Reader
+	sum Sum
+	// hash is nil where it is not compared.
 	hash  hash.Hash
 	n     int64
 	empty int
@@ -313,7 +314,9 @@ func (s *storedReader) Read(p []byte) (int, error) {
 		s.err = corrupt("holds more than the recorded %d stored bytes", s.sum.StoredBytes)
 		return 0, s.err
 	}
-	s.hash.Write(p[:n])
+	if s.hash != nil {
+		s.hash.Write(p[:n])
+	}
 	s.n += int64(n)
 	s.empty++
 	if n > 0 {
@@ -337,6 +340,9 @@ func (s *storedReader) end() error {
 	}
 	if s.n < s.sum.StoredBytes {
 		return corrupt("ends after %d of the recorded %d stored bytes", s.n, s.sum.StoredBytes)
+	}
+	if s.hash == nil {
+		return io.EOF
 	}
 	if got := hex.EncodeToString(s.hash.Sum(nil)); got != s.sum.SHA256 {
 		return corrupt("the SHA-256 of the stored bytes is %s, recorded is %s", got, s.sum.SHA256)

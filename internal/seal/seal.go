@@ -22,6 +22,7 @@ package seal
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 
 	"github.com/pgmedic/pgmedic"
 )
@@ -70,6 +71,19 @@ type Options struct {
 	// Key is what is encrypted and decrypted with: for EncryptionAge one of
 	// NewKey or OpenKey, for EncryptionAES256CBC one of PassphraseKey.
 	Key *Key
+	// PlainHashed is true where whoever reads compares a hash of the plain bytes with one that
+	// was recorded, which no wrong stored byte gets past. A Reader then does not compare the
+	// hash of the stored bytes, which takes as long as decrypting them. It is ignored by a
+	// Writer and by EncryptionAES256CBC.
+	PlainHashed bool
+}
+
+// storedHash returns what hashes the stored bytes; nil where their hash is not compared.
+func (o Options) storedHash() hash.Hash {
+	if o.PlainHashed && o.Encryption != EncryptionAES256CBC {
+		return nil
+	}
+	return sha256.New()
 }
 
 // check returns a pgmedic.KindUsage error for options that mean nothing.

@@ -21,5 +21,8 @@ func NewUnrecordedReader(src io.Reader, mostPlainBytes int64, o Options) (*Reade
 		return nil, err
 	}
 	r.stored.unrecorded = true
+	if o.Encryption != EncryptionAES256CBC {
+		r.stored.hash = nil // there is none to compare with
+	}
 	return r, nil
 }

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -341,7 +342,12 @@ func TestHostileLists(t *testing.T) {
 // TestDamaged: whichever object is damaged, and however, the folder can't be started.
 func TestDamaged(t *testing.T) {
 	damages := map[string]func(text []byte) []byte{
-		"flipped": func(text []byte) []byte { text[len(text)/2] ^= 1; return text },
+		"flipped": func(text []byte) []byte { // single bytes: TestDamagedAnywhere
+			for i := len(text) / 2; i < len(text); i++ {
+				text[i] ^= 1
+			}
+			return text
+		},
 		"cut":     func(text []byte) []byte { return text[:len(text)/2] },
 		"empty":   func([]byte) []byte { return nil },
 		"longer":  func(text []byte) []byte { return append(text, 0) },
@@ -381,6 +387,53 @@ func TestDamaged(t *testing.T) {
 	if _, err := s.restore(); err == nil || s.startable() {
 		t.Errorf("the list of another backup: %v", err)
 	}
+}
+
+// TestDamagedAnywhere: whichever byte of a pack is wrong, the folder can't be started, or the
+// files are right all the same: some bits of a frame decide nothing.
+func TestDamagedAnywhere(t *testing.T) {
+	right := newSample(t, sampleFiles())
+	if _, err := right.restore(); err != nil {
+		t.Fatal(err)
+	}
+	want, refused := right.tree(), 0
+	pack, err := os.ReadFile(filepath.Join(right.stored, filepath.FromSlash(catalog.Key(right.options.Source.Backup, "pack-0001"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := max(1, len(pack)/testkit.Amount(60, 2_000, 2_000))
+	for at := 0; at < len(pack); at += step {
+		s := newSample(t, sampleFiles())
+		file := filepath.Join(s.stored, filepath.FromSlash(catalog.Key(s.options.Source.Backup, "pack-0001")))
+		bad := bytes.Clone(pack)
+		bad[at] ^= 0x10
+		if err := errors.Join(os.Remove(file), os.WriteFile(file, bad, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.restore()
+		switch {
+		case err != nil:
+			if refused++; pgmedic.KindOf(err) != pgmedic.KindIntegrity || s.startable() {
+				t.Errorf("byte %d: %v, and it can be started: %t", at, err, s.startable())
+			}
+		case !reflect.DeepEqual(contents(s.tree()), contents(want)):
+			t.Errorf("byte %d is wrong, and other files were restored without an error", at)
+		}
+	}
+	if refused == 0 {
+		t.Error("no wrong byte was noticed")
+	}
+}
+
+// contents are those files of a tree that a backup has, and the restore does not write itself.
+func contents(tree map[string]string) map[string]string {
+	had := map[string]string{}
+	for name := range sampleFiles() {
+		if text, ok := tree[filepath.FromSlash(name)]; ok && !slices.Contains([]string{"postgresql.conf", "postgresql.auto.conf", "tablespace_map"}, name) {
+			had[name] = text
+		}
+	}
+	return had
 }
 
 // TestInterrupted: interrupted anywhere, the folder can't be started, a second run says

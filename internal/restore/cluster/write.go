@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pgmedic/pgmedic/internal/durable"
 	"github.com/pgmedic/pgmedic/internal/physical"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
@@ -308,7 +309,9 @@ func fill(p place, plain []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteAt(plain, p.at)
+	if _, err = file.WriteAt(plain, p.at); err == nil {
+		durable.Begin(file, p.at, int64(len(plain)))
+	}
 	return errors.Join(err, file.Close())
 }
 
