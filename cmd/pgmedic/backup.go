@@ -24,6 +24,7 @@ import (
 
 type backupFlags struct {
 	labels   []string
+	newKey   string
 	physical physicalFlags
 }
 
@@ -62,7 +63,10 @@ With --method physical it takes a base backup: the files of all databases of the
 server, over the replication protocol, with the WAL that makes them consistent. The
 role needs the attribute REPLICATION. With --reader sql it reads the files by SQL
 functions, which the role must be granted. The backup is stored and the exit code is 15 if
-pages of the server are damaged.`,
+pages of the server are damaged.
+
+--new-key makes a key that opens the backup, beside those of backup.recipients. Later
+backups need its public key there.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
@@ -72,6 +76,9 @@ pages of the server are damaged.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.notified(cmd, "backup", func(ctx context.Context, j job) (err error) {
 				if err := flags.physical.check(cmd, j.cfg.Backup.Method); err != nil {
+					return err
+				}
+				if err := j.useNewKey(flags.newKey); err != nil {
 					return err
 				}
 				command := &backupCommand{
@@ -96,6 +103,7 @@ pages of the server are damaged.`,
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
 	addSetting(cmd, "max-duration", "backup.max_duration", "stop a backup that takes longer; 0 means no limit")
 	flags.physical.add(cmd)
+	cmd.Flags().StringVar(&flags.newKey, "new-key", "", "where the old key is lost: make a new one into this file, which opens this backup, too")
 	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated; shrunk=expected announces a deletion")
 	return cmd
 }

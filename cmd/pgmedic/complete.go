@@ -63,7 +63,7 @@ func silenceable() []string {
 func fileFlags() []string {
 	return []string{
 		"config", "env-file", "output", "input", "log-file", "identity", "scratch-dir", "host", "store", "to", "file", "passphrase-file",
-		"watch-state", "plan", "target-dir", "wal-dir", "spool",
+		"watch-state", "plan", "target-dir", "wal-dir", "spool", "new", "new-key",
 	}
 }
 

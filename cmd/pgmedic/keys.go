@@ -97,16 +97,22 @@ func keysListCLI(e *env) *cobra.Command {
 
 func keysAddCLI(e *env) *cobra.Command {
 	var change keyChange
-	var recipient, variable string
+	var recipient, variable, file string
 	cmd := &cobra.Command{
 		Use:   "add [ID|latest]",
 		Short: "Let another key or a passphrase open backups that this host can open",
 		Example: `  pgmedic keys add latest --recipient age1…
+  pgmedic keys add --all --new /etc/pgmedic/identity-new.txt
   pgmedic keys add --all --passphrase-env NEW_PASSPHRASE`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.notifiedDeed(cmd, "keys", func(ctx context.Context, j job) (err error) {
-				if change.add, err = readWay(e.environ, recipient, variable, "--recipient"); err != nil {
+				if file != "" && recipient+variable == "" {
+					change.fresh, change.add, err = freshWay(j, file)
+				} else if change.add, err = readWay(e.environ, recipient, variable, "--recipient"); err == nil && file != "" {
+					err = pgmedic.Errorf(pgmedic.KindUsage, "leave out --new, or the other", "say which one key is to be added")
+				}
+				if err != nil {
 					return err
 				}
 				return newKeysChange(j, args, change).run(ctx)
@@ -116,6 +122,7 @@ func keysAddCLI(e *env) *cobra.Command {
 	addStore(cmd)
 	cmd.Flags().BoolVar(&change.all, "all", false, "every encrypted backup and all encrypted WAL in the store")
 	cmd.Flags().StringVar(&recipient, "recipient", "", "age public key to add")
+	cmd.Flags().StringVar(&file, "new", "", "make a new key into this file, and add it")
 	cmd.Flags().StringVar(&variable, "passphrase-env", "", "environment variable that holds the passphrase to add")
 	return cmd
 }

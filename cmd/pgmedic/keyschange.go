@@ -22,6 +22,8 @@ type keyChange struct {
 	all bool
 	// add is who is to open the backup, too.
 	add *newWay
+	// fresh is the key that add is of, where this run makes it.
+	fresh *newKey
 	// remove is the name of the way to take away.
 	remove string
 }
@@ -92,6 +94,9 @@ func (cmd *keysChangeCommand) run(ctx context.Context) error {
 		}
 	}
 	if err := cmd.trail.intend(ctx, act{params: cmd.change.params(len(entries) + len(epochs))}); err != nil {
+		return err
+	}
+	if err := cmd.writeFresh(ctx, c, entries, len(epochs)); err != nil {
 		return err
 	}
 	cmd.begin("")

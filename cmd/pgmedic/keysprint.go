@@ -9,7 +9,11 @@ import (
 
 func (cmd *keysChangeCommand) printKeyChanges(rows []keysRow) error {
 	if cmd.global.json {
-		return cmd.printJSON(map[string]any{"backups": rows})
+		out := map[string]any{"backups": rows}
+		if cmd.change.fresh != nil {
+			out["made"] = cmd.change.fresh
+		}
+		return cmd.printJSON(out)
 	}
 	for _, r := range rows {
 		var parts []string

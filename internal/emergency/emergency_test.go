@@ -111,7 +111,7 @@ func TestPlans(t *testing.T) {
 		"lost, with WAL":        {"server-lost", func(f *emergency.Facts) { f.Server = emergency.Server{} }, []string{"--target-dir NEW_FOLDER --to-end --dry-run", "reaches 2026-11-29 12:00:00+00", "Bring back what the restore set aside"}, []string{"--globals"}},
 		"lost, without WAL":     {"server-lost", func(f *emergency.Facts) { f.WAL, f.When = nil, time.Time{} }, []string{"restore 20261129T090000Z-aaaaaa --into=clinic --globals --host=NEW_HOST --dry-run", "answers", "11 min"}, []string{"--target-dir"}},
 		"failover, standby":     {"failover-failed", func(f *emergency.Facts) { f.Server.Standby = true }, []string{"is a standby", "pg_promote()", "--timeline OLD_TIMELINE"}, nil},
-		"key":                   {"key-lost", func(*emergency.Facts) {}, []string{"keys list 20261129T110000Z-cccccc", "opens the newest", "age-keygen -o NEW_KEY_FILE"}, nil},
+		"key":                   {"key-lost", func(*emergency.Facts) {}, []string{"keys list 20261129T110000Z-cccccc", "opens the newest", "keys add --all --new NEW_KEY_FILE", "backup --new-key NEW_KEY_FILE"}, nil},
 		"ransomware":            {"ransomware", func(*emergency.Facts) {}, []string{"verify 20261129T090000Z-aaaaaa --store OFFLINE_STORE", "Configured copies: offsite"}, nil},
 		"ransomware, no moment": {"ransomware", func(f *emergency.Facts) { f.When = time.Time{} }, []string{"verify BACKUP_ID"}, nil},
 		"flags of the run": {"rows-deleted", func(f *emergency.Facts) {

@@ -35,7 +35,9 @@ func diskFull(p *planner) {
 
 // afterSpace are the last steps where room was made.
 func (p *planner) afterSpace() {
-	p.shell("Check that there is room", "", "df -h")
+	if p.Server.DiskBytes == 0 { // else the report says it
+		p.shell("Check that there is room", "", "df -h")
+	}
 	p.pgmedic("See that nothing critical is left", "", usesConnection|usesStore, "report", "--section", "size,replication", "--no-history", "--fail-on", "critical")
 	p.pgmedic("Take a backup", "If the backups are on the same disk, move them to another one first: --store names it.", usesConnection|usesStore|changes, "backup")
 }

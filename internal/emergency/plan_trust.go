@@ -23,14 +23,14 @@ func keyLost(p *planner) {
 		p.say("Make sure that it is lost", fmt.Sprintf("This host has %s, and one of them opens the newest backup. If the key was stolen, not lost: `pgmedic emergency ransomware`, its last steps.", words.Plural(p.Keys.Count, "key")))
 	}
 	p.pgmedic("See which keys open the newest backup", "This needs no key. Search the safe, the password manager, the host that drills.", usesStore, "keys", "list", id)
-	env := "PGMEDIC_IDENTITY_FILES=" + wordKeyFile + " pgmedic "
-	p.shell("If you find one: prove that it opens the backup", "", env+quoteAll(p.with([]string{"drill", id}, p.Store, p.Named)))
-	p.shell("Make a new key", "Copy the file to two safe places before you go on.", "age-keygen -o "+wordNewKey)
-	p.shell("If you found one: let the new key open every backup, too", "", env+quoteAll(p.with([]string{"keys", "add", "--all", "--recipient", wordPublic}, p.Store)))
-	p.shell("Back up with the new key now", "If there is no old key, the old backups are lost, and no one can recover them.",
-		"BACKUP_RECIPIENTS="+wordPublic+" PGMEDIC_IDENTITY_FILES="+wordNewKey+" pgmedic "+quoteAll(p.with([]string{"backup"}, p.Connection, p.Store, p.Named)))
-	p.shell("Prove it", "Then put the new public key into backup.recipients of pgmedic.yaml, beside a second one, and take the lost one out.",
-		"BACKUP_RECIPIENTS="+wordPublic+" PGMEDIC_IDENTITY_FILES="+wordNewKey+" pgmedic "+quoteAll(p.with([]string{"drill", "latest"}, p.Store, p.Named)))
+	const after = "Copy the new file to two safe places, put its public key into backup.recipients of pgmedic.yaml, beside a second one, and take the lost one out."
+	proof := "PGMEDIC_IDENTITY_FILES=" + wordNewKey + " pgmedic " + quoteAll(p.with([]string{"drill", "latest"}, p.Store, p.Named))
+	p.shell("If you found one: make a new key that opens every backup, too", "It is refused if the key that you found opens none. The next `pgmedic copy --all` brings the new one to the copies.",
+		"PGMEDIC_IDENTITY_FILES="+wordKeyFile+" pgmedic "+quoteAll(p.with([]string{"keys", "add", "--all", "--new", wordNewKey}, p.Store)))
+	p.shell("If you found one: prove the newest backup with the new key", after, proof)
+	p.shell("If there is none: back up now, with a new key", "The old backups are lost, and no one can recover them.",
+		"pgmedic "+quoteAll(p.with([]string{"backup", "--new-key", wordNewKey}, p.Connection, p.Store, p.Named)))
+	p.shell("If there is none: prove it", after, proof)
 }
 
 // with are arguments with flags of this run.

@@ -33,7 +33,6 @@ const (
 	wordKey      = "KEY_COLUMN"
 	wordKeyFile  = "KEY_FILE"
 	wordNewKey   = "NEW_KEY_FILE"
-	wordPublic   = "PUBLIC_KEY"
 	wordStore    = "OFFLINE_STORE"
 	wordServer   = "SERVER_HOST"
 	wordTimeline = "OLD_TIMELINE"
@@ -54,7 +53,6 @@ func meanings() map[string]string {
 		wordKey:      "the column that identifies a row, such as id",
 		wordKeyFile:  "the file with the secret key that you found",
 		wordNewKey:   "a new file for the new secret key",
-		wordPublic:   "the public key that age-keygen printed",
 		wordStore:    "a copy of the backups that the attacker could not write to",
 		wordServer:   "the host of the server that you ask",
 		wordTimeline: "the timeline of the old primary, from `pgmedic wal status`",
