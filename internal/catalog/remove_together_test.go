@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -31,7 +32,7 @@ type turns struct {
 type turn struct{ run, requests int }
 
 func newTurns(runs int, order ...turn) *turns {
-	s := &turns{order: order, done: map[int]bool{}, runs: runs}
+	s := &turns{order: slices.Clone(order), done: map[int]bool{}, runs: runs}
 	s.next.L = &s.mu
 	return s
 }
@@ -227,5 +228,44 @@ func TestRemoveTogetherWithAHold(t *testing.T) {
 	}
 	if kept == 0 {
 		t.Error("no hold came in time, so that this proves nothing")
+	}
+}
+
+// vanishing is a store in which a backup is deleted once its manifest was read.
+type vanishing struct {
+	store.Store
+	delete func()
+}
+
+func (s vanishing) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if strings.HasSuffix(key, "/manifest.json.sha256") {
+		s.delete()
+	}
+	return s.Store.Open(ctx, key, offset, length)
+}
+
+// TestListWhileDeleted: a backup that is deleted while it is listed is not called damaged: prune
+// deletes no WAL where one is.
+func TestListWhileDeleted(t *testing.T) {
+	f := newFixture(t)
+	b := f.packed(t, 1)
+	e := f.mark(t, b)
+	l, err := catalog.New(vanishing{f.Store(), func() {
+		if _, err := f.Remove(t.Context(), e, noon); err != nil {
+			t.Error(err)
+		}
+	}}).List(t.Context(), catalog.Filter{})
+	if err != nil || len(l.Entries)+len(l.Damaged) > 0 {
+		t.Errorf("%v, %+v", err, l)
+	}
+	// One whose hash alone has gone is damaged.
+	b = f.packed(t, 2)
+	l, err = catalog.New(vanishing{f.Store(), func() {
+		if err := f.Store().Delete(t.Context(), catalog.Key(b, "manifest.json.sha256")); err != nil {
+			t.Error(err)
+		}
+	}}).List(t.Context(), catalog.Filter{})
+	if err != nil || len(l.Damaged) != 1 {
+		t.Errorf("%v, %+v", err, l)
 	}
 }
