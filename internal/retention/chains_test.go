@@ -57,7 +57,8 @@ func inTurns(r *rand.Rand, h []retention.Backup) []retention.Backup {
 // they need is there, and nothing bad is known of it. It looks from parents to children.
 func restorable(h []retention.Backup) map[string]string {
 	with := map[string]string{}
-	for range h {
+	for before := -1; before < len(with); {
+		before = len(with)
 		for _, b := range h {
 			switch _, ok := with[b.Parent]; {
 			case b.Proof == pgmedic.ProofFailed || b.Unclean:

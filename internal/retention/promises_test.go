@@ -348,7 +348,7 @@ func (l *life) broken(before *life) string {
 // retention promises, each held backup and what it needs is there, and each has its own WAL.
 func TestEveryPromise(t *testing.T) {
 	var sum life
-	for seed := range uint64(testkit.Amount(1_000, 100_000, 100_000)) {
+	for seed := range uint64(testkit.Amount(700, 10_000, 100_000)) {
 		l := newLife(rand.New(rand.NewPCG(seed, 21)))
 		for n := range 45 {
 			if l.live(); n < 8 || l.r.IntN(3) > 0 {
