@@ -69,7 +69,7 @@ func physicalFaults() []struct {
 		{"9. Incremental base backups", []physicalFault{
 			{"random histories of definitions, vacuums and copies", "the restored cluster is that of the source", "./internal/physical", "TestIncrementalHistories"},
 			{"the faults of PostgreSQL's own merge", "ours are right where its own are wrong", "./internal/physical", "TestIncrementalChain"},
-			{"random chains and policies of retention", "what a backup needs stays with it", "./internal/retention", "TestParentsStay"},
+			{"random chains and policies of retention", "what a backup needs stays with it, and a chain until the next is proven", "./internal/retention", "TestParentsStay"},
 			{"SIGKILL at each step of a backup by SQL", "the next one is whole", "./test", "TestSQLReaderKilled"},
 		}},
 		{"10. Pages damaged on the server", []physicalFault{
@@ -94,6 +94,8 @@ func physicalFaults() []struct {
 		}},
 		{"15. Retention", []physicalFault{
 			{"random histories", "every moment that is promised can be reached with what is kept", "./internal/wal", "TestRetainedWALKeepsEveryPromise"},
+			{"random lives of a cluster: chains, holds, bad backups, failovers, gaps, and prunes that break off", "every moment that is promised stays reachable, and what is held is whole", "./internal/retention", "TestEveryPromise"},
+			{"three prunes at once", "none fails, and nothing is listed that can't be restored", "./cmd/pgmedic", "TestPruneTogether"},
 			{"SIGKILL at each step of a deletion", "nothing is deleted that a base backup needs", "./test", "TestWALPruneKilled"},
 		}},
 		{"16. Restoring over a folder", []physicalFault{

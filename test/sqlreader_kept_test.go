@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
@@ -131,8 +133,8 @@ func (k *keptChain) deltas() {
 	}
 }
 
-// prunes deletes the chain once a full backup came after it, one member in each run, and never one
-// that another needs.
+// prunes deletes the chain once a full backup came after it and was proven, one member in each
+// run, and never one that another needs.
 func (k *keptChain) prunes() {
 	k.t.Helper()
 	t := k.t
@@ -158,6 +160,7 @@ func (k *keptChain) prunes() {
 	if kind, _ := k.kindOf(full.ID); kind != "full" {
 		t.Fatalf("without --incremental it is %s", kind)
 	}
+	k.undrilled(full.ID, prune)
 	before := k.listed("")
 	for runs := 0; len(before) > 1; runs++ {
 		if runs == 8 {
@@ -180,5 +183,31 @@ func (k *keptChain) prunes() {
 		if got := k.listed(at); !slices.Equal(got, sorted(k.ids)) {
 			t.Errorf("%s has %q, want %q", at, got, k.ids)
 		}
+	}
+}
+
+// undrilled sees that the chain stays until a drill has proven the full backup after it: for prune,
+// and for delete unless it is said that it is meant.
+func (k *keptChain) undrilled(full string, prune func() string) {
+	k.t.Helper()
+	t := k.t
+	for range 2 {
+		prune()
+	}
+	if got, want := k.listed(""), sorted(append([]string{full}, k.ids...)); !slices.Equal(got, want) {
+		t.Fatalf("before a drill of the full backup there are %q, want %q", got, want)
+	}
+	why := "no backup of the chain of " + full + " is proven yet"
+	if r := k.run("delete", k.ids[2], "--yes", "--reason", "a test"); r.code != 14 || !strings.Contains(r.stderr, why) || !strings.Contains(r.stderr, "--newest") {
+		t.Errorf("delete of the newest of the chain before: exit code %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := k.run("delete", k.ids[2], "--dry-run", "--newest", "--reason", "a test"); r.code != 0 {
+		t.Errorf("delete of it, if it is meant: exit code %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	k.reader = append(k.reader, "PGMEDIC_POSTGRES_DIRS="+k.server.BinDir())
+	var drilled pgmedic.Receipt
+	r := k.asReader("drill", "--at", "latest", "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &drilled); r.code != 0 || err != nil || drilled.BackupID != full || drilled.Proof != pgmedic.ProofProven {
+		t.Fatalf("drill of the full backup: exit code %d, %v, %s%s", r.code, err, r.stdout, r.stderr)
 	}
 }

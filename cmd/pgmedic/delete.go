@@ -40,11 +40,11 @@ func deleteCLI(e *env) *cobra.Command {
 without a grace, in every configured store that has it. It shows what goes and asks for
 the id. A backup that is held, locked by a store, read by a recovery, or needed by others
 is not deleted (exit code 14); nor is the newest of its database, the newest proven one,
-or a base backup with which recovery to a moment that retention.pitr promises begins,
-unless you say so with --newest. If a configured store can't be read, nothing is deleted:
-holds and proofs there count as well. A damaged backup, whose manifest can't be used, is
-deleted likewise, unless it is held, locked, read or needed. For backups that are merely
-old there is prune.`,
+the newest of a chain while the chain after it is not proven, or a base backup with which
+recovery to a moment that retention.pitr promises begins, unless you say so with --newest.
+If a configured store can't be read, nothing is deleted: holds and proofs there count as
+well. A damaged backup, whose manifest can't be used, is deleted likewise, unless it is
+held, locked, read or needed. For backups that are merely old there is prune.`,
 		Example: `  pgmedic delete 7f3a9c --reason 'erasure request 118'
   pgmedic delete 20261122T020000Z-7f3a9c --store offsite --reason 'copied to the wrong place'`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -63,7 +63,7 @@ old there is prune.`,
 	f := cmd.Flags()
 	f.StringVar(&flags.reason, "reason", "", "why it is deleted, for the audit log")
 	f.StringArrayVar(&flags.stores, "store", nil, "delete it in this configured store alone, by its place or the name of a copy; may be repeated")
-	f.BoolVar(&flags.newest, "newest", false, "delete it even if it is the newest of its database, the newest proven one, or needed for retention.pitr")
+	f.BoolVar(&flags.newest, "newest", false, "delete it even if it is the newest of its database, the newest proven one, the newest of a chain before one that is not proven, or needed for retention.pitr")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "show what would go, and change nothing")
 	return cmd
 }

@@ -58,11 +58,11 @@ question is answered on a terminal. With -q it prints the names of what it delet
 
 Backups of this server, in its store and in all copies: retention in pgmedic.yaml
 says how long they are kept. A backup that is not kept is marked, and deleted by a
-prune that finds the mark older than retention.grace. Never deleted are the newest,
-the newest proven, the last 3, and what pgmedic hold keeps. Nothing of a database is
-deleted (exit code 1) if its backups have stopped, if more than half of the days that
-have a backup would lose their last one, or if a clock is wrong; and nothing at all if a
-configured store can't be read. What runs without a manifest left is deleted likewise.
+prune that finds the mark older than retention.grace. Never deleted are the newest, the
+newest proven, the last 3, what pgmedic hold keeps, and a chain before the next is proven.
+Nothing of a database is deleted (exit code 1) if its backups have stopped, if more than
+half of the days that have a backup would lose their last one, or if a clock is wrong; and
+nothing at all if a configured store can't be read. What dead runs left goes, too.
 
 WAL that no base backup needs, and no moment since retention.pitr, is marked and deleted
 likewise, after the base backups that needed it. What a restore of a cluster or a drill of

@@ -1,6 +1,9 @@
 package catalog
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Damaged is a backup whose manifest can't be used.
 type Damaged struct {
@@ -15,8 +18,14 @@ type Damaged struct {
 	Mark  *Mark  `json:"mark,omitempty"`
 }
 
-// damagedOf says of a backup why it can't be used, and what holds and marks it.
+// damagedOf says of a backup why it can't be used, and what holds and marks it. Where the
+// manifest has gone by now, it was deleted while it was read: an error of KindNotFound.
 func damagedOf(ctx context.Context, c *Catalog, d *folder, why error) (Damaged, error) {
+	if d.manifest {
+		if _, err := c.store.Stat(ctx, d.path+"/"+manifestName); err != nil {
+			return Damaged{}, fmt.Errorf("look at damaged backup %s once more: %w", d.id, err)
+		}
+	}
 	var e Entry
 	if err := readHolds(ctx, c, d, &e); err != nil {
 		return Damaged{}, err

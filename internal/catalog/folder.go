@@ -32,6 +32,22 @@ type folder struct {
 	beside []string
 }
 
+// content is how many objects are in it beside the manifest, the mark, and what is beside a
+// backup. A folder that is not there has none.
+func (d *folder) content() int {
+	if d == nil {
+		return 0
+	}
+	n := d.orphan.Objects - len(d.beside)
+	if d.manifest {
+		n--
+	}
+	if d.mark.Key != "" {
+		n--
+	}
+	return n
+}
+
 // commitTime is how long after its last object a run may take to write the manifest.
 const commitTime = time.Hour
 

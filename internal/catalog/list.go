@@ -220,11 +220,13 @@ func (c *Catalog) judgeNewest(ctx context.Context, f Filter, l *Listing, folders
 			l.Entries[i] = again
 		case pgmedic.KindOf(err) == pgmedic.KindIntegrity:
 			damaged, err := damagedOf(ctx, c, d, err)
-			if err != nil {
+			if err != nil && pgmedic.KindOf(err) != pgmedic.KindNotFound { // deleted meanwhile
 				return err
 			}
 			l.Entries = slices.Delete(l.Entries, i, i+1)
-			l.Damaged = append(l.Damaged, damaged)
+			if err == nil {
+				l.Damaged = append(l.Damaged, damaged)
+			}
 			l.sort()
 			i--
 		case pgmedic.KindOf(err) == pgmedic.KindNotFound: // deleted meanwhile

@@ -94,7 +94,8 @@ const removeJobs = 8
 // Remove deletes a backup that is marked: its manifest first, by which it is no more
 // listed, then the rest, and the mark last, so that the next run goes on where one
 // broke off. It reads again what is beside the backup. Where that has changed since
-// e was listed, or the mark is gone, nothing is deleted, and kept says why.
+// e was listed, or the mark is gone, nothing is deleted, and kept says why. What another
+// run has begun to delete is left to that run.
 func (c *Catalog) Remove(ctx context.Context, e Entry, now time.Time) (kept string, err error) {
 	b := e.Backup
 	d, err := listFolder(ctx, c, Folder(b.Server.Name, b.Database.Name, b.ID))
@@ -102,48 +103,64 @@ func (c *Catalog) Remove(ctx context.Context, e Entry, now time.Time) (kept stri
 		return "", fmt.Errorf("look at backup %s before it is deleted: %w", b.ID, err)
 	}
 	switch {
-	case d == nil:
-		return "", nil // another run was faster
+	case d == nil || !d.manifest:
+		return "", nil // another run was faster: what it leaves if it breaks off is an orphan
 	case d.mark.Key == "":
 		return "its mark was taken off meanwhile", nil
 	case besideOf(d.beside) != e.beside:
 		return "a receipt or a hold was added or removed meanwhile", nil
 	}
-	if d.manifest {
-		if kept, err := removeManifest(ctx, c, d, e, now); err != nil || kept != "" {
-			return kept, err
-		}
+	kept, mine, err := removeManifest(ctx, c, d, e, now)
+	if err != nil || kept != "" || !mine {
+		return kept, err
 	}
 	return "", removeRest(ctx, c, d.path)
 }
 
 // removeManifest deletes the manifest, and puts it back where somebody held the backup
-// at this moment.
-func removeManifest(ctx context.Context, c *Catalog, d *folder, e Entry, now time.Time) (kept string, err error) {
+// at this moment. It is not mine to delete where another run was faster.
+func removeManifest(ctx context.Context, c *Catalog, d *folder, e Entry, now time.Time) (kept string, mine bool, err error) {
 	if len(e.Held(now)) > 0 {
-		return "it is held", nil
+		return "it is held", false, nil
 	}
 	key := d.path + "/" + manifestName
 	manifest, err := c.read(ctx, key, maxManifestBytes)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", false, nil
+	}
 	if err != nil {
-		return "", fmt.Errorf("read the manifest of backup %s before it is deleted: %w", d.id, err)
+		return "", false, fmt.Errorf("read the manifest of backup %s before it is deleted: %w", d.id, err)
 	}
 	failpoint.Hit(ctx, "prune-before-manifest")
 	if err := c.store.Delete(ctx, key); err != nil {
-		return "", fmt.Errorf("delete the manifest of backup %s: %w", d.id, err)
+		return "", false, fmt.Errorf("delete the manifest of backup %s: %w", d.id, err)
 	}
 	failpoint.Hit(ctx, "prune-manifest-deleted")
 	again, err := listFolder(ctx, c, d.path)
-	if err != nil {
-		return "", fmt.Errorf("look at backup %s once more: %w", d.id, err)
+	switch {
+	case err != nil:
+		return "", false, fmt.Errorf("look at backup %s once more: %w", d.id, err)
+	case again.content() < d.content(): // another run deletes it, and has begun with the rest
+		return "", false, nil
+	case again.mark.Key != "" && besideOf(again.beside) == e.beside:
+		return "", true, nil
 	}
-	if again == nil || again.mark.Key != "" && besideOf(again.beside) == e.beside {
-		return "", nil
+	ctx = context.WithoutCancel(ctx)
+	if _, err := c.store.Put(ctx, key, bytes.NewReader(manifest)); err != nil && !errors.Is(err, store.ErrExists) {
+		return "", false, fmt.Errorf("put the manifest of backup %s back, which was held at this moment: %w", d.id, err)
 	}
-	if _, err := c.store.Put(context.WithoutCancel(ctx), key, bytes.NewReader(manifest)); err != nil && !errors.Is(err, store.ErrExists) {
-		return "", fmt.Errorf("put the manifest of backup %s back, which was held at this moment: %w", d.id, err)
+	// Another run may have seen it without the hold, and delete the rest: it deletes what it
+	// finds there in the end, or what is put there later is found here.
+	if again, err = listFolder(ctx, c, d.path); err != nil {
+		return "", false, fmt.Errorf("look at backup %s, which was held at this moment: %w", d.id, err)
 	}
-	return "it was held, or its mark taken off, at this moment", nil
+	if again.content() < d.content() {
+		if err := c.store.Delete(ctx, key); err != nil {
+			return "", false, fmt.Errorf("delete the manifest of backup %s, which another run deletes: %w", d.id, err)
+		}
+		return "", true, nil
+	}
+	return "it was held, or its mark taken off, at this moment", false, nil
 }
 
 // RemoveOrphan deletes what has no manifest and is marked.
@@ -163,8 +180,23 @@ func (c *Catalog) RemoveOrphan(ctx context.Context, o Orphan) (kept string, err 
 	return "", removeRest(ctx, c, d.path)
 }
 
-// removeRest deletes all objects of a folder, the mark last.
+// removeRest deletes all objects of a folder, the mark last. It lists them twice: another run may
+// have put the manifest back meanwhile, and one that does so later finds that the rest is gone.
 func removeRest(ctx context.Context, c *Catalog, folder string) error {
+	for range 2 {
+		if err := removeListed(ctx, c, folder); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit(ctx, "prune-before-mark-removed")
+	if err := c.store.Delete(ctx, folder+"/"+markName); err != nil {
+		return fmt.Errorf("delete the mark of %s: %w", folder, err)
+	}
+	return nil
+}
+
+// removeListed deletes the objects of a folder but its mark.
+func removeListed(ctx context.Context, c *Catalog, folder string) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(removeJobs)
 	first := true
@@ -187,14 +219,7 @@ func removeRest(ctx context.Context, c *Catalog, folder string) error {
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	failpoint.Hit(ctx, "prune-before-mark-removed")
-	if err := c.store.Delete(ctx, folder+"/"+markName); err != nil {
-		return fmt.Errorf("delete the mark of %s: %w", folder, err)
-	}
-	return nil
+	return group.Wait()
 }
 
 // listFolder lists one folder. It is nil where nothing is there.

@@ -338,6 +338,7 @@ func keepNewest(backups []Backup, p Policy, keep func(Backup, string)) {
 			n++
 		}
 	}
+	keepChains(backups, keep)
 }
 
 func holdWords(h catalog.Hold) string {

@@ -6,6 +6,15 @@ import (
 	"syscall"
 )
 
+// AfterLink has l do something right after it has published an object.
+func AfterLink(l *Local, do func()) {
+	l.link = func(root *os.Root, from, to string) error {
+		err := root.Link(from, to)
+		do()
+		return err
+	}
+}
+
 // ForbidLinks makes l believe that its file system has no hard links, and
 // reports whether it can do without.
 func ForbidLinks(l *Local) bool {

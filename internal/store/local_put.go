@@ -211,12 +211,17 @@ func (l *Local) publish(folder, temp, key string, info fs.FileInfo) error {
 	return l.syncUp(folder, key)
 }
 
-// syncUp makes the new name key in folder durable, or removes it again.
+// syncUp makes the new name key in folder durable, or removes it again. Where folder has gone
+// by now, others have deleted the object, and the folder with it: the Put came before that.
 func (l *Local) syncUp(folder, key string) error {
 	// All folders up to Dir, not only those that this Put made: another Put
 	// may have made them and not have come to this line yet.
 	for {
-		if err := durable.Opened(l.root.Open(folder)); err != nil {
+		err := durable.Opened(l.root.Open(folder))
+		if folder != "." && isMissing(err) {
+			err = l.gone()
+		}
+		if err != nil {
 			_ = l.root.Remove(key) // the error that matters is below
 			return failed("put", key, l.dir, err)
 		}
