@@ -65,8 +65,7 @@ role needs the attribute REPLICATION. With --reader sql it reads the files by SQ
 functions, which the role must be granted. The backup is stored and the exit code is 15 if
 pages of the server are damaged.
 
---new-key makes a key that opens the backup, beside those of backup.recipients. Later
-backups need its public key there.`,
+--new-key makes a key beside backup.recipients, where later backups need it.`,
 		Example: `  pgmedic backup
   pgmedic backup clinic --label release=4.2
   pgmedic backup --all-databases
@@ -102,10 +101,15 @@ backups need its public key there.`,
 	addSetting(cmd, "compression", "backup.compression", "gzip, zstd or none (default: zstd, and gzip for plain)")
 	addSetting(cmd, "lock-timeout", "backup.lock_timeout", "longest wait for a lock on a table")
 	addSetting(cmd, "max-duration", "backup.max_duration", "stop a backup that takes longer; 0 means no limit")
-	flags.physical.add(cmd)
-	cmd.Flags().StringVar(&flags.newKey, "new-key", "", "where the old key is lost: make a new one into this file, which opens this backup, too")
-	cmd.Flags().StringArrayVar(&flags.labels, "label", nil, "label to give it, as key=value; may be repeated; shrunk=expected announces a deletion")
+	flags.add(cmd)
 	return cmd
+}
+
+// add adds the flags that are no settings.
+func (f *backupFlags) add(cmd *cobra.Command) {
+	f.physical.add(cmd)
+	cmd.Flags().StringVar(&f.newKey, "new-key", "", "where the old key is lost: make a new one into this file, which opens this backup, too")
+	cmd.Flags().StringArrayVar(&f.labels, "label", nil, "label to give it, as key=value; may be repeated; shrunk=expected announces a deletion")
 }
 
 func (cmd *backupCommand) run(ctx context.Context) error {

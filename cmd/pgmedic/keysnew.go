@@ -32,8 +32,8 @@ func (k newKey) write() error {
 	return writeNew(k.File, k.secret, "name another file; if an earlier run made it, its key is used with --recipient, or BACKUP_RECIPIENTS")
 }
 
-// sayNewKey says what is to be done with the key.
-func (e *env) sayNewKey(k newKey) {
+// say says what is to be done with the key.
+func (k newKey) say(e *env) {
 	if !e.global.quiet {
 		fmt.Fprintf(e.stderr, "wrote %s\npublic key: %s\n", k.File, k.Public)
 		fmt.Fprintln(e.stderr, "copy the file to two safe places, and put the public key into backup.recipients: later backups need it there")
@@ -58,7 +58,7 @@ func (j job) useNewKey(file string) error {
 		return err
 	}
 	b.Recipients, b.IdentityFiles = append(slices.Clone(b.Recipients), k.Public), []string{k.File}
-	j.sayNewKey(k)
+	k.say(j.env)
 	return nil
 }
 
@@ -102,6 +102,6 @@ func (cmd *keysChangeCommand) writeFresh(ctx context.Context, c *catalog.Catalog
 	if err := cmd.change.fresh.write(); err != nil {
 		return err
 	}
-	cmd.sayNewKey(*cmd.change.fresh)
+	cmd.change.fresh.say(cmd.env)
 	return nil
 }
