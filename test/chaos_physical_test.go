@@ -106,7 +106,7 @@ func physicalFaults() []struct {
 			{"a base backup of a million files", "at most 256 MiB resident", "./internal/physical", "TestMillionFiles"},
 		}},
 		{"18. Moments that are drilled or brought back", []physicalFault{
-			{"a damaged page, record and segment, a stale visibility map; SIGKILL at steps of the drill", "found, with the exit code of its kind; the next drill works", "./test", "TestDrillMomentFaults"},
+			{"a damaged page, record and segment, a stale visibility map, deleted rows that are back; SIGKILL at steps of the drill", "found, with the exit code of its kind, rows in a table without an index by an assertion; the next drill works", "./test", "TestDrillMomentFaults"},
 			{"a drill of a moment, and of a random one, on the host of the live server", "no file of it changes", "./test", "TestDrillMoment"},
 			{"a rescue of a moment is interrupted, or killed before it loads", "nothing is left in the living server", "./test", "TestRescueMomentInterrupted"},
 			{"`prune` beside what a recovery is reading", "a lease keeps it", "./cmd/pgmedic", "TestPruneKeepsWhatIsLeased"},
