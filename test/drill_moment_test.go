@@ -126,8 +126,13 @@ func drillMoments(t *testing.T, b *walBench) (moment string) {
 		}
 		return r, stderr
 	}
+	began := time.Now()
 	r, stderr := drill("--config", config, "--at", moment)
 	p := r.PITR
+	b.wantRPO(p, began, time.Now())
+	if !slices.Equal(p.Chain, []string{id}) {
+		t.Errorf("the chain is %v, and the base backup %s", p.Chain, id)
+	}
 	if r.BackupID != id || r.Proof != pgmedic.ProofProven || p == nil || p.ReachedLSN != p.LastCommitLSN || p.LastCommitAt == nil || p.PagesChecked < 1000 || p.Commits < 3 || p.WALBytes < 3<<20 ||
 		p.FetchSeconds <= 0 || p.ReplaySeconds <= 0 || p.OpenSeconds <= 0 || p.Seed != "" {
 		t.Errorf("receipt %+v, %+v\n%s", r, p, stderr)
