@@ -425,6 +425,7 @@ func TestDrillMomentAfterFailover(t *testing.T) {
 			t.Errorf("%s: %+v", at, r.PITR)
 		}
 	}
+	b.drillFork(standby.DataDir(), config, text, "2000")
 }
 
 // momentPoints are the named places of a drill of a moment.

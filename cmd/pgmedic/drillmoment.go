@@ -186,6 +186,7 @@ func (cmd *momentCommand) draw(ctx context.Context, c *catalog.Catalog, p recove
 	}
 	for _, cluster := range clusters {
 		o.Windows, o.Points = append(o.Windows, cluster.Windows...), append(o.Points, cluster.RestorePoints...)
+		o.Histories = append(o.Histories, cluster.Survey.Histories...)
 	}
 	drawn, err = pitr.Draw(o)
 	return drawn, pitr.SeedText(o.Seed), err
