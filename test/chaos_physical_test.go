@@ -76,7 +76,7 @@ func physicalFaults() []struct {
 			{"pages that are wrong", "the backup ends, and names them", "./internal/physical", "TestDamagedPages"},
 		}},
 		{"11. Recovery targets", []physicalFault{
-			{"8 random targets, in make chaos 200, in storms of concurrent transactions, idle times, around a failover; 1 µs before and after commits, positions, restore points", "exactly the rows of the commit that follows from pg_waldump and from what the sessions did; the commits that the failover lost are counted exactly", "./test", "TestRandomTargets"},
+			{"9 random targets, in make chaos 200, in storms of concurrent transactions, idle times, around a failover; 1 µs before and after commits, positions, first records of segments, restore points", "exactly the rows of the commit that follows from pg_waldump and from what the sessions did; the commits that the failover lost are counted exactly", "./test", "TestRandomTargets"},
 			{"ends, backups, and what can't be reached", "reached; refused with what can be reached", "./test", "TestRestoreClusterTargets"},
 			{"where WAL is missing", "the position before the gap is named, and reached", "./test", "TestRestoreClusterGap"},
 		}},
