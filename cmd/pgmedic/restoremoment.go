@@ -43,7 +43,10 @@ func rescuesMoment(flags *pflag.FlagSet) bool {
 
 // checkMomentRescue refuses flags that mean nothing for tables or a database of a moment.
 func checkMomentRescue(flags *pflag.FlagSet) error {
-	for _, name := range []string{"swap", "skip-safety-backup", "standbys-handled", "accept-shrunk", "resume", "compare", "file"} {
+	if flags.Changed("swap") {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, compare the two, and rename both with ALTER DATABASE", "--swap does not take a database of a moment")
+	}
+	for _, name := range []string{"skip-safety-backup", "standbys-handled", "accept-shrunk", "resume", "compare", "file"} {
 		if flags.Changed(name) {
 			return pgmedic.Errorf(pgmedic.KindUsage, "bring it back beside the live one: --table, or --into NAME", "--%s is not for tables or a database of a moment", name)
 		}
