@@ -365,7 +365,7 @@ func (cmd *momentRescueCommand) databaseOf(ctx context.Context, m *momentRescue,
 // warnPlan warns of what a plan does not say.
 func (j job) warnPlan(plan *recovery.Plan) {
 	for _, other := range plan.WAL.Others {
-		j.log.Warn("there is another restore point of that name, which is not meant", "lsn", other.LSN.String(), "time", other.Time.UTC().Format(time.RFC3339))
+		j.log.Warn("another restore point has the same name: the recovery ends at the first one, and not at this one", "lsn", other.LSN.String(), "time", other.Time.UTC().Format(time.RFC3339))
 	}
 	for _, span := range plan.WAL.Unread {
 		j.log.Warn("what the WAL holds is not known here: the last commit and new tablespaces may be missing in the plan", "from", span.From.String(), "to", span.To.String())
