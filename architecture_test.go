@@ -126,7 +126,7 @@ var allowedImports = map[string][]string{
 	"internal/retention": {".", "internal/catalog", "internal/words"},
 	// Which objects have which lock.
 	"internal/immutable": {".", "internal/catalog", "internal/retention", "internal/store", "internal/words"},
-	"internal/backup":    slices.Concat(engineImports, []string{"internal/byhand", "internal/digest", "internal/signature", "internal/store/pipe"}),
+	"internal/backup":    slices.Concat(engineImports, []string{"internal/byhand", "internal/digest", "internal/signature", "internal/store/pipe", "internal/words"}),
 	// What reads every index and table of a copy, whoever made it.
 	"internal/amcheck": {".", "internal/postgres", "internal/sqltext", "internal/words"},
 	"internal/restore": slices.Concat(engineImports, []string{"internal/amcheck", "internal/digest", "internal/words"}),

@@ -28,6 +28,14 @@ type PITR struct {
 	LastCommitLSN string     `json:"last_commit_lsn,omitempty"`
 	LastCommitAt  *time.Time `json:"last_commit_at,omitempty"`
 	Commits       int64      `json:"commits"`
+	// Chain is the backups that were read: the base backup, then those that it needs if it is
+	// incremental, the full one last. Receipts of earlier versions have none.
+	Chain []string `json:"chain,omitempty"`
+	// RPOSeconds is how long before the drill the newest moment was to which the server could
+	// then be recovered: the commits since would have been lost with the server. It is of every
+	// drill, whatever moment it recovers, and at most that, because the time is one up to which
+	// WAL is known to be stored. Absent where no such time is known.
+	RPOSeconds *float64 `json:"rpo_seconds,omitempty"`
 	// BaseBytes are the plain bytes of the base backup, WALBytes those of the segments of
 	// WAL that were fetched.
 	BaseBytes int64 `json:"base_bytes"`

@@ -76,7 +76,7 @@ func physicalFaults() []struct {
 			{"pages that are wrong", "the backup ends, and names them", "./internal/physical", "TestDamagedPages"},
 		}},
 		{"11. Recovery targets", []physicalFault{
-			{"8 random targets, in make chaos 200, in storms of concurrent transactions, idle times, around a failover; 1 µs before and after commits, positions, restore points", "exactly the rows of the commit that follows from pg_waldump and from what the sessions did; the commits that the failover lost are counted exactly", "./test", "TestRandomTargets"},
+			{"9 random targets, in make chaos 200, in storms of concurrent transactions, idle times, around a failover; 1 µs before and after commits, positions, first records of segments, restore points", "exactly the rows of the commit that follows from pg_waldump and from what the sessions did; the commits that the failover lost are counted exactly", "./test", "TestRandomTargets"},
 			{"ends, backups, and what can't be reached", "reached; refused with what can be reached", "./test", "TestRestoreClusterTargets"},
 			{"where WAL is missing", "the position before the gap is named, and reached", "./test", "TestRestoreClusterGap"},
 		}},
@@ -108,7 +108,7 @@ func physicalFaults() []struct {
 			{"a base backup of a million files", "at most 256 MiB resident", "./internal/physical", "TestMillionFiles"},
 		}},
 		{"18. Moments that are drilled or brought back", []physicalFault{
-			{"a damaged page, record and segment, a stale visibility map; SIGKILL at steps of the drill", "found, with the exit code of its kind; the next drill works", "./test", "TestDrillMomentFaults"},
+			{"a damaged page, record and segment, a stale visibility map, deleted rows that are back; SIGKILL at steps of the drill", "found, with the exit code of its kind, rows in a table without an index by an assertion; the next drill works", "./test", "TestDrillMomentFaults"},
 			{"a drill of a moment, and of a random one, on the host of the live server", "no file of it changes", "./test", "TestDrillMoment"},
 			{"a rescue of a moment is interrupted, or killed before it loads", "nothing is left in the living server", "./test", "TestRescueMomentInterrupted"},
 			{"`prune` beside what a recovery is reading", "a lease keeps it", "./cmd/pgmedic", "TestPruneKeepsWhatIsLeased"},

@@ -89,6 +89,9 @@ func incrementalChain(t *testing.T, major int) {
 	if err := json.Unmarshal([]byte(r.stdout), &drilled); r.code != 0 || err != nil || drilled.BackupID != second.ID || drilled.Proof != pgmedic.ProofProven || drilled.PITR == nil {
 		t.Errorf("drill of a moment from a chain: exit code %d, %v, %s%s", r.code, err, r.stdout, r.stderr)
 	}
+	if p := drilled.PITR; p == nil || !slices.Equal(p.Chain, []string{second.ID, first.ID, full.ID}) {
+		t.Errorf("the drill read %+v, want %s, %s and %s", p, second.ID, first.ID, full.ID)
+	}
 	c := b.restoring()
 	port := c.port()
 	done, r := c.restore(0, "chain", second.ID, "--start", "--start-port", port)

@@ -302,7 +302,6 @@ func TestRescueMomentUsage(t *testing.T) {
 	id := strings.TrimSpace(b.ok("backup", "-q"))
 	for want, args := range map[string][]string{
 		"--table is for restores of one database":          {"--target-dir", filepath.Join(b.tmp, "x"), "--to-end", "--table", "patients"},
-		"--swap is not for tables or a database":           {"--to-end", "--swap"},
 		"--compare is not for tables or a database":        {"--to-end", "--into", "x", "--compare", "counts"},
 		"--start is for restores of a whole cluster":       {"--to-end", "--table", "patients", "--start"},
 		"--to-time, --to-lsn, --to-name, --to-end":         {"--to-end", "--to-name", "x", "--table", "patients"},
@@ -318,6 +317,12 @@ func TestRescueMomentUsage(t *testing.T) {
 		code := 2
 		r := b.run(append([]string{"restore"}, args...)...)
 		if r.code != code || !strings.Contains(r.stderr, want) {
+			t.Errorf("%q: exit code %d, %s", args, r.code, r.stderr)
+		}
+	}
+	const swapRefused = "error: --swap does not take a database of a moment\nhint: restore it beside the live database with --into NAME, compare the two, and rename both with ALTER DATABASE\n"
+	for _, args := range [][]string{{"--to-end", "--swap"}, {"--to-time", "2026-11-29 10:41:59+00", "--database", "clinic", "--swap"}, {"--to-end", "--swap", "--dry-run"}} {
+		if r := b.run(append([]string{"restore"}, args...)...); r.code != 2 || r.stderr != swapRefused {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.stderr)
 		}
 	}

@@ -35,7 +35,7 @@ const targetsSeed = 20261130
 // sessions did and from pg_waldump, not from pgmedic. Each recovered cluster has exactly the
 // rows and tables of the predicted commit.
 //
-// 8 targets are recovered in make test-all, and in make chaos 200.
+// 9 targets are recovered in make test-all, and in make chaos 200.
 func TestRandomTargets(t *testing.T) {
 	testkit.OnlyAll(t, "three servers and a recovery for each target")
 	seed := uint64(targetsSeed)

@@ -290,6 +290,16 @@ func draws() []draw {
 			name := slices.Sorted(maps.Keys(points))[rng.IntN(len(points))]
 			return historyTarget{[]string{"--to-name", name, "--timeline", strconv.Itoa(timeline)}, timeline, points[name]}, true
 		}},
+		{"the first record of a segment", func(h *targetHistory, rng *rand.Rand, timeline int) (historyTarget, bool) {
+			const size = wal.LSN(wal.MinSegmentSize)
+			records := h.along[timeline].records
+			at := records[rng.IntN(len(records))] / size * size
+			i := slices.IndexFunc(records, func(lsn wal.LSN) bool { return lsn >= at })
+			if rng.IntN(2) == 0 { // not the border, but where the record begins
+				at = records[i]
+			}
+			return h.atLSN(timeline, at)
+		}},
 		{"within a segment of the fork", func(h *targetHistory, rng *rand.Rand, timeline int) (historyTarget, bool) {
 			records := slices.DeleteFunc(slices.Clone(h.along[timeline].records), func(at wal.LSN) bool {
 				return at+wal.LSN(wal.MinSegmentSize) < h.fork || at >= h.fork+wal.LSN(wal.MinSegmentSize)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/disk"
@@ -110,6 +111,10 @@ func (cmd *momentCommand) run(ctx context.Context) error {
 		return err
 	}
 	b := j.entry.Backup
+	rpo, err := cmd.rpo(ctx, c, j)
+	if err != nil {
+		return err
+	}
 	cmd.trail.aboutBackup(b)
 	about := outcome{backup: b.ID}
 	release, err := cmd.backups.holdInUse(ctx, c, j.entry, "drill")
@@ -125,7 +130,7 @@ func (cmd *momentCommand) run(ctx context.Context) error {
 	}
 	defer func() { _ = merged.Close() }()
 	o := drill.MomentOptions{
-		Options: cmd.drillOptions(ctx, c, b, j.key), Plan: j.plan, WAL: j.wal, Source: source, Drawn: drawn.How, Seed: seed, RestorePoint: drawn.Target.Name,
+		Options: cmd.drillOptions(ctx, c, b, j.key), Plan: j.plan, WAL: j.wal, Source: source, Drawn: drawn.How, Seed: seed, RestorePoint: drawn.Target.Name, RPO: rpo,
 	}
 	if len(o.Assertions) > 0 {
 		target, err := cmd.servers.target()
@@ -181,9 +186,24 @@ func (cmd *momentCommand) draw(ctx context.Context, c *catalog.Catalog, p recove
 	}
 	for _, cluster := range clusters {
 		o.Windows, o.Points = append(o.Windows, cluster.Windows...), append(o.Points, cluster.RestorePoints...)
+		o.Histories = append(o.Histories, cluster.Survey.Histories...)
 	}
 	drawn, err = pitr.Draw(o)
 	return drawn, pitr.SeedText(o.Seed), err
+}
+
+// rpo returns how long ago the newest moment is to which the server can be recovered; nil
+// where nothing can, on the timeline that it is on, or the time is not known.
+func (cmd *momentCommand) rpo(ctx context.Context, c *catalog.Catalog, j *plannedRecovery) (*time.Duration, error) {
+	clusters, err := cmd.keys.readClusters(ctx, c, pitr.Options{Server: j.plan.Server, System: j.plan.System()})
+	if err != nil || len(clusters) == 0 {
+		return nil, err
+	}
+	w, ok := clusters[0].Current()
+	if !ok || w.Until.Time.IsZero() {
+		return nil, nil
+	}
+	return new(max(0, cmd.now().Sub(w.Until.Time))), nil // the time is of the server's clock
 }
 
 // warnMomentSpace warns of a folder that may have no room for the cluster and its WAL.
@@ -217,10 +237,18 @@ func (cmd *momentCommand) printMoment(r *pgmedic.Receipt) {
 	if p.Seed != "" {
 		seed = p.Seed + ", " + p.Drawn
 	}
+	chain, rpo := "", ""
+	if p.RPOSeconds != nil {
+		rpo = secondsWords(*p.RPOSeconds) + ", from the newest moment that can be recovered to the drill"
+	}
+	if len(p.Chain) > 1 {
+		chain = strings.Join(p.Chain, ", ")
+	}
 	cmd.fields(
 		"moment", words.Clean(p.Target), "drawn with seed", seed, "timeline", strconv.FormatInt(p.Timeline, 10),
-		"base backup", words.Bytes(p.BaseBytes), "WAL", words.Bytes(p.WALBytes)+", commits in it: "+words.Count(p.Commits),
+		"chain", words.Clean(chain), "base backup", words.Bytes(p.BaseBytes), "WAL", words.Bytes(p.WALBytes)+", commits in it: "+words.Count(p.Commits),
 		"time to recover", "fetch "+secondsWords(p.FetchSeconds)+", replay "+secondsWords(p.ReplaySeconds)+", open "+secondsWords(p.OpenSeconds),
+		"RPO", rpo,
 	)
 }
 

@@ -144,10 +144,10 @@ func (f reportFlags) jobName() string {
 // checkTimes refuses times of which nothing would come; changed tells the flags that were given.
 func (f reportFlags) checkTimes(changed func(flag string) bool) error {
 	if f.interval == 0 && changed("interval") {
-		return pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 10s, or leave it out", "--interval 0 watches nothing")
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time such as 10s, or leave it out", "--interval is 0, and two readings need time between them")
 	}
 	if f.watch == 0 && (changed("watch") || f.watchState != "") {
-		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 5s to 1h, such as --watch 30s", "--watch 0 watches nothing, and --watch-state is for --watch")
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time from 5s to 1h, such as --watch 30s", "--watch is 0 or missing, and --watch-state is for --watch")
 	}
 	return nil
 }

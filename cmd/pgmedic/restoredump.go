@@ -263,7 +263,7 @@ func (cmd *dumpCommand) place(f *dumpfile.File, name, configured string) (to dum
 			return to, pgmedic.Errorf(pgmedic.KindUsage, "name it with --database, DB_NAME or in DATABASE_URL", "no database is named that is to be replaced")
 		}
 		if f.Format != dumpfile.FormatCluster && f.Database != to.live && flags.fromServer == "" {
-			return to, pgmedic.Errorf(pgmedic.KindUsage, "if that is meant, say where it is from: --from-server NAME", "%s, not of %q", databaseWords(name, f.Database), to.live)
+			return to, pgmedic.Errorf(pgmedic.KindUsage, "to restore it all the same, say where it is from: --from-server NAME", "%s, not of %q", databaseWords(name, f.Database), to.live)
 		}
 	} else {
 		to.into = cmp.Or(flags.into, databases.DerivedName(cmp.Or(flags.database, f.Database, stem(name)), "_from_dump"))

@@ -43,7 +43,10 @@ func rescuesMoment(flags *pflag.FlagSet) bool {
 
 // checkMomentRescue refuses flags that mean nothing for tables or a database of a moment.
 func checkMomentRescue(flags *pflag.FlagSet) error {
-	for _, name := range []string{"swap", "skip-safety-backup", "standbys-handled", "accept-shrunk", "resume", "compare", "file"} {
+	if flags.Changed("swap") {
+		return pgmedic.Errorf(pgmedic.KindUsage, "restore it beside the live database with --into NAME, compare the two, and rename both with ALTER DATABASE", "--swap does not take a database of a moment")
+	}
+	for _, name := range []string{"skip-safety-backup", "standbys-handled", "accept-shrunk", "resume", "compare", "file"} {
 		if flags.Changed(name) {
 			return pgmedic.Errorf(pgmedic.KindUsage, "bring it back beside the live one: --table, or --into NAME", "--%s is not for tables or a database of a moment", name)
 		}
@@ -362,7 +365,7 @@ func (cmd *momentRescueCommand) databaseOf(ctx context.Context, m *momentRescue,
 // warnPlan warns of what a plan does not say.
 func (j job) warnPlan(plan *recovery.Plan) {
 	for _, other := range plan.WAL.Others {
-		j.log.Warn("there is another restore point of that name, which is not meant", "lsn", other.LSN.String(), "time", other.Time.UTC().Format(time.RFC3339))
+		j.log.Warn("another restore point has the same name: the recovery ends at the first one, and not at this one", "lsn", other.LSN.String(), "time", other.Time.UTC().Format(time.RFC3339))
 	}
 	for _, span := range plan.WAL.Unread {
 		j.log.Warn("what the WAL holds is not known here: the last commit and new tablespaces may be missing in the plan", "from", span.From.String(), "to", span.To.String())

@@ -147,7 +147,7 @@ func (cmd *walFetchCommand) run(ctx context.Context) error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave --prefetch out", "--prefetch needs --plan")
 	}
 	if cmd.wait < 0 {
-		return pgmedic.Errorf(pgmedic.KindUsage, "give a time like 5m, or 0", "--wait %s is less than nothing", cmd.wait)
+		return pgmedic.Errorf(pgmedic.KindUsage, "give a time like 5m, or 0", "--wait %s is negative", cmd.wait)
 	}
 	switch {
 	case cmd.prefetch: // what comes after it asks again

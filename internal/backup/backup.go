@@ -23,6 +23,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/postgres/snapshot"
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/signature"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Options say what is backed up, how and where to. Required: Catalog, Method,
@@ -115,7 +116,7 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	b, err := take(ctx, o)
 	if err != nil && errors.Is(context.Cause(ctx), errMaxDuration) {
 		return nil, pgmedic.Errorf(pgmedic.KindFailed, "raise backup.max_duration, or run it at a quieter hour",
-			"%w of %s", errMaxDuration, o.MaxDuration)
+			"%w of %s", errMaxDuration, words.Duration(o.MaxDuration))
 	}
 	return b, err
 }

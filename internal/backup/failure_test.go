@@ -77,7 +77,7 @@ func TestDiesMidway(t *testing.T) {
 			broken: func(*testing.T, context.Context, context.CancelFunc) { proxy.Cut() }},
 		{name: "cancelled", kind: pgmedic.KindInterrupted, words: "canceled",
 			broken: func(_ *testing.T, _ context.Context, cancel context.CancelFunc) { cancel() }},
-		{name: "took too long", kind: pgmedic.KindFailed, words: "took longer than its maximum duration of 1.5s",
+		{name: "took too long", kind: pgmedic.KindFailed, words: "took longer than its maximum duration of 1.5 s",
 			set:    func(o *backup.Options) { o.MaxDuration = 1500 * time.Millisecond },
 			broken: func(_ *testing.T, ctx context.Context, _ context.CancelFunc) { <-ctx.Done() }},
 	}
@@ -123,7 +123,7 @@ func TestParallelTakesTooLong(t *testing.T) {
 	}))
 	o.Method, o.Seal, o.MaxDuration = backup.Parallel{Jobs: 1}, seal.Options{Compression: seal.CompressionNone}, 15*time.Second
 	b, err := backup.Take(t.Context(), o)
-	wantFailed(t, o, b, err, pgmedic.KindFailed, "took longer than its maximum duration of 15s")
+	wantFailed(t, o, b, err, pgmedic.KindFailed, "took longer than its maximum duration of 15 s")
 	if !copying {
 		t.Error("it ended before anything was copied")
 	}

@@ -168,7 +168,7 @@ func TestParallelDiesMidway(t *testing.T) {
 			befalls: func(_ *testing.T, _ *badDay, cancel func()) func(context.Context, io.Reader) io.Reader {
 				return after(func(context.Context) { cancel() })
 			}},
-		{name: "took too long", kind: pgmedic.KindFailed, words: "took longer than its maximum duration of 3s",
+		{name: "took too long", kind: pgmedic.KindFailed, words: "took longer than its maximum duration of 3.0 s",
 			set: func(_ *testing.T, d *badDay) { d.o.MaxDuration = 3 * time.Second },
 			befalls: func(*testing.T, *badDay, func()) func(context.Context, io.Reader) io.Reader {
 				return after(func(ctx context.Context) { <-ctx.Done() })

@@ -102,7 +102,7 @@ func (r *rehearsal) ask(ctx context.Context, conn *pgx.Conn, a Assertion) (wrong
 	case ctx.Err() != nil:
 		return "", postgres.Wrap(err, "run an assertion")
 	case code == "57014":
-		return fmt.Sprintf("took longer than %s (drill.assertion_timeout)", r.AssertionTimeout), nil
+		return fmt.Sprintf("took longer than %s (drill.assertion_timeout)", words.Duration(r.AssertionTimeout)), nil
 	case code == "25006":
 		return "writes, and an assertion may only read", nil
 	// An object in a state that does not allow it, such as a view that is not

@@ -63,7 +63,7 @@ func TestAssertions(t *testing.T) {
 		{drill.Assertion{SQL: "SELECT name::int FROM patients"}, "could not be run: invalid text representation (SQLSTATE 22P02)"},
 		{drill.Assertion{SQL: "SELECT scribble()"}, "writes, and an assertion may only read"},
 		{drill.Assertion{SQL: "COMMIT"}, "returns 0 rows, expected 1"},
-		{drill.Assertion{SQL: "SELECT pg_sleep(100)"}, "took longer than 3s (drill.assertion_timeout)"},
+		{drill.Assertion{SQL: "SELECT pg_sleep(100)"}, "took longer than 3.0 s (drill.assertion_timeout)"},
 	}
 	o = onServer(t, options(t, c, b), pgmedic.ScratchOnServer)
 	o.AssertionTimeout = 3 * time.Second

@@ -38,6 +38,8 @@ type MomentOptions struct {
 	// Drawn and Seed go into the receipt, and RestorePoint, which is the name of the restore
 	// point that the plan is for: empty if it is for another moment.
 	Drawn, Seed, RestorePoint string
+	// RPO is PITR.RPOSeconds; nil where it is not known.
+	RPO *time.Duration
 }
 
 // moment is a drill of a moment going on.
@@ -87,8 +89,12 @@ func RunMoment(ctx context.Context, o MomentOptions) (_ *pgmedic.Receipt, err er
 func (o MomentOptions) pitr() *pgmedic.PITR {
 	w := o.Plan.WAL
 	p := &pgmedic.PITR{
+		Chain:  o.Source.Members(),
 		Target: o.Plan.Target, Drawn: o.Drawn, Seed: o.Seed, RestorePoint: o.RestorePoint, Timeline: int64(w.Timeline),
 		EndLSN: max(w.End, w.Base.Stop).String(), Commits: int64(w.Commits), BaseBytes: o.Source.Backup.Physical.PlainBytes,
+	}
+	if o.RPO != nil {
+		p.RPOSeconds = new(progress.Seconds(*o.RPO))
 	}
 	if w.Last != nil {
 		p.LastCommitLSN = w.Last.LSN.String()

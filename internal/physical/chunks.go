@@ -26,8 +26,8 @@ type Source struct {
 
 // Parts are several backups that are read as one: package merge has them.
 type Parts interface {
-	// Members is how many backups there are.
-	Members() int
+	// Members are the identifiers of the backups: the newest first, and a full one last.
+	Members() []string
 	// Files reads the list of what they hold together. Several can read at once.
 	Files() *Reader
 	// Of returns the backup that a pack of that list is of, and its name there.
@@ -71,10 +71,11 @@ func (s Source) Object(ctx context.Context, role pgmedic.ObjectRole) (io.ReadClo
 	return &object{r, in, o.Name}, nil
 }
 
-// Members returns how many backups it reads from: 1, unless it has Parts.
-func (s Source) Members() int {
+// Members returns the identifiers of the backups that it reads from, the newest first: its own,
+// and where it has Parts those that it needs.
+func (s Source) Members() []string {
 	if s.parts == nil {
-		return 1
+		return []string{s.Backup.ID}
 	}
 	return s.parts.Members()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/sqlfiles"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Options say what is backed up and where to. Required: Catalog, Seal.Compression, Logger,
@@ -106,7 +107,7 @@ func Take(ctx context.Context, o Options) (*pgmedic.Backup, error) {
 	}
 	b, err := take(ctx, o)
 	if err != nil && errors.Is(context.Cause(ctx), errMaxDuration) {
-		return nil, pgmedic.Errorf(pgmedic.KindFailed, "raise backup.max_duration, or run it at a quieter hour", "%w of %s", errMaxDuration, o.MaxDuration)
+		return nil, pgmedic.Errorf(pgmedic.KindFailed, "raise backup.max_duration, or run it at a quieter hour", "%w of %s", errMaxDuration, words.Duration(o.MaxDuration))
 	}
 	return b, err
 }

@@ -26,6 +26,8 @@ type DrawOptions struct {
 	Windows []wal.Window
 	// Points are the restore points in them.
 	Points []archive.RestorePoint
+	// Histories say where timelines begin.
+	Histories []wal.History
 	// Since leaves out what is earlier. Zero means no limit.
 	Since time.Time
 	// Seed determines the draw, of the same windows.
@@ -45,26 +47,11 @@ type span struct {
 }
 
 // Draw draws a moment: uniformly over the time of all windows, half of the draws within
-// the last 24 hours of them, one in eight an edge: the end of a base backup, or the end of
-// what is stored; and of the others one in eight a restore point, where there are any. Without a window in the time that is asked for it is a
+// the last 24 hours of them, one in eight an edge (see edges), and of the others one in eight
+// a restore point, where there are any. Without a window in the time that is asked for it is a
 // pgmedic.KindNotFound error.
 func Draw(o DrawOptions) (Drawn, error) {
-	var spans []span
-	var edges []Drawn
-	for _, w := range o.Windows {
-		if w.Until.Time.Before(o.Since) {
-			continue
-		}
-		edges = append(edges, Drawn{wal.Target{Kind: wal.TargetEnd, Timeline: w.Timeline}, "the end of the stored WAL"})
-		for _, b := range w.Bases {
-			if o.Since.IsZero() { // when it ended is not known
-				edges = append(edges, Drawn{wal.Target{Kind: wal.TargetBackup, Timeline: w.Timeline, Base: b.ID}, "the end of a base backup"})
-			}
-		}
-		if from := latest(w.From.Time, o.Since); !w.From.Time.IsZero() && w.Until.Time.After(from) {
-			spans = append(spans, span{w.Timeline, from, w.Until.Time})
-		}
-	}
+	spans, edges := o.spans(), o.edges()
 	if len(edges) == 0 {
 		return Drawn{}, pgmedic.Errorf(pgmedic.KindNotFound, "see `pgmedic wal status` for what can be reached", "there is no moment to draw: nothing can be recovered in the time that was asked for")
 	}
@@ -87,6 +74,43 @@ func Draw(o DrawOptions) (Drawn, error) {
 		spans = slices.DeleteFunc(spans, func(s span) bool { return !s.to.After(s.from) })
 	}
 	return Drawn{uniform(r, spans), how}, nil
+}
+
+// spans are the times that can be drawn.
+func (o DrawOptions) spans() (spans []span) {
+	for _, w := range o.Windows {
+		if from := latest(w.From.Time, o.Since); !w.From.Time.IsZero() && w.Until.Time.After(from) {
+			spans = append(spans, span{w.Timeline, from, w.Until.Time})
+		}
+	}
+	return spans
+}
+
+// edges are the moments at which a recovery is most likely to go wrong: the end of the stored
+// WAL, and the last time of which it is known that it is all stored, which is in an idle time
+// where the server did nothing; the end of a base backup; the first record of a timeline.
+func (o DrawOptions) edges() (edges []Drawn) {
+	for _, w := range o.Windows {
+		if w.Until.Time.Before(o.Since) {
+			continue
+		}
+		edges = append(edges, Drawn{wal.Target{Kind: wal.TargetEnd, Timeline: w.Timeline}, "the end of the stored WAL"})
+		if !w.From.Time.IsZero() && w.Until.Time.After(latest(w.From.Time, o.Since)) {
+			edges = append(edges, Drawn{wal.Target{Kind: wal.TargetTime, Timeline: w.Timeline, Time: w.Until.Time.Truncate(time.Microsecond)}, "the last time up to which WAL is known to be stored"})
+		}
+		if !o.Since.IsZero() {
+			continue // when the others were is not known
+		}
+		for _, b := range w.Bases {
+			edges = append(edges, Drawn{wal.Target{Kind: wal.TargetBackup, Timeline: w.Timeline, Base: b.ID}, "the end of a base backup"})
+		}
+		for _, h := range o.Histories {
+			if fork, ok := h.Begin(w.Timeline); ok && h.Timeline == w.Timeline && fork >= w.From.LSN && fork < w.Until.LSN && fork > 0 {
+				edges = append(edges, Drawn{wal.Target{Kind: wal.TargetLSN, Timeline: w.Timeline, LSN: fork}, "the first record of a timeline"})
+			}
+		}
+	}
+	return edges
 }
 
 // uniform draws a time of all spans.

@@ -2,6 +2,8 @@ package pitr_test
 
 import (
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,13 +22,17 @@ func TestDraw(t *testing.T) {
 	}
 	windows := []wal.Window{
 		{Timeline: 1, From: wal.Point{Time: days(30)}, Until: wal.Point{Time: days(20)}, Bases: []wal.Base{{ID: "a"}}},
-		{Timeline: 2, From: wal.Point{Time: days(10)}, Until: wal.Point{Time: now}, Bases: []wal.Base{{ID: "b"}, {ID: "c"}}},
+		{Timeline: 2, From: wal.Point{LSN: 100, Time: days(10)}, Until: wal.Point{LSN: 300, Time: now}, Bases: []wal.Base{{ID: "b"}, {ID: "c"}}},
 		{Timeline: 2, Until: wal.Point{Time: now}, Bases: []wal.Base{{ID: "d"}}}, // of which the beginning is not known
 	}
-	times, lastDay, first, edges := 0, 0, 0, 0
+	histories := []wal.History{
+		{Timeline: 2, Switches: []wal.Switch{{Timeline: 1, End: 150}}},
+		{Timeline: 3, Switches: []wal.Switch{{Timeline: 1, End: 150}, {Timeline: 2, End: 200}}}, // of no window
+	}
+	times, lastDay, first, edges, kinds := 0, 0, 0, 0, map[string]int{}
 	const draws = 20_000
 	for range draws {
-		o := pitr.DrawOptions{Windows: windows, Seed: r.Uint64()}
+		o := pitr.DrawOptions{Windows: windows, Histories: histories, Seed: r.Uint64()}
 		limited := r.IntN(2) == 0
 		if limited {
 			o.Since = days(r.Float64() * 40)
@@ -36,8 +42,17 @@ func TestDraw(t *testing.T) {
 		if err != nil || d != again || d.How == "" {
 			t.Fatalf("%+v: %+v, then %+v, %v", o, d, again, err)
 		}
-		if d.Target.Kind != wal.TargetTime {
+		if !strings.HasPrefix(d.How, "uniformly") {
 			edges++
+			kinds[d.How]++
+			if d.Target.Kind == wal.TargetLSN && (limited || d.Target.LSN != 150 || d.Target.Timeline != 2) {
+				t.Fatalf("%+v: %+v", o, d)
+			}
+			if d.Target.Kind == wal.TargetTime && !slices.ContainsFunc(windows, func(w wal.Window) bool {
+				return w.Timeline == d.Target.Timeline && w.Until.Time.Equal(d.Target.Time) && !w.From.Time.IsZero()
+			}) {
+				t.Fatalf("%+v: %+v", o, d)
+			}
 			if d.Target.Kind == wal.TargetBackup && (limited || d.Target.Base == "") {
 				t.Fatalf("%+v: %+v", o, d)
 			}
@@ -65,6 +80,11 @@ func TestDraw(t *testing.T) {
 	share := func(n, of int) float64 { return float64(n) / float64(of) }
 	if got := share(edges, draws); got < 0.1 || got > 0.15 {
 		t.Errorf("share of edges: %v", got)
+	}
+	for _, how := range []string{"the end of the stored WAL", "the last time up to which WAL is known to be stored", "the end of a base backup", "the first record of a timeline"} {
+		if kinds[how] < edges/20 {
+			t.Errorf("%s: %d of %d edges", how, kinds[how], edges)
+		}
 	}
 	if got := share(lastDay, times); got < 0.49 || got > 0.56 {
 		t.Errorf("share of the last day: %v", got)

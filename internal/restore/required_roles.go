@@ -25,7 +25,7 @@ func (o *Options) RefuseOther(server pgmedic.Server, database, fromServer string
 	if same && b.Database.Name == database || fromServer != "" && fromServer == b.Server.Name {
 		return nil
 	}
-	hint := "if that is meant, add --from-server " + b.Server.Name
+	hint := "to restore it all the same, add --from-server " + b.Server.Name
 	if same {
 		return pgmedic.Errorf(pgmedic.KindUsage, hint, "backup %s is of database %q, not %q", b.ID, b.Database.Name, database)
 	}

@@ -50,6 +50,9 @@ func newStory(seed uint64) (*story, *rand.Rand) {
 			if r.IntN(3) == 0 {
 				length = wal.LSN(1+r.IntN(300000)) * 8
 			}
+			if r.IntN(6) == 0 { // it ends at a border of segments, where the next one begins
+				length = seg - at%seg
+			}
 			record := wal.Record{Start: at, End: at + length, Timeline: t, Major: 15, XID: r.Uint32(), Resource: 10}
 			if clock += r.IntN(4); r.IntN(8) == 0 {
 				clock = max(0, clock-r.IntN(12))

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/wal"
 	"github.com/pgmedic/pgmedic/internal/walspool"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // Options say what is streamed, and where to.
@@ -201,7 +202,7 @@ type runner struct {
 
 func newRunner(o Options) (*runner, error) {
 	if o.MaxDelay < time.Second {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "use 1s or more", "a delay of %v is too short to store WAL in", o.MaxDelay)
+		return nil, pgmedic.Errorf(pgmedic.KindUsage, "use 1s or more", "a delay of %s is too short to store WAL in", words.Duration(o.MaxDelay))
 	}
 	if err := replication.CheckSlotName(o.Slot); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgmedic/pgmedic/internal/monitor/reading"
 	"github.com/pgmedic/pgmedic/internal/sqltext"
+	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // query is one row of the table of queries: what to ask, of which versions,
@@ -205,34 +206,34 @@ func reasonFor(err error, q query, opts Options) string {
 	if !errors.As(err, &pgErr) {
 		return "the answer has a form that this version of pgmedic doesn't know"
 	}
-	words := "the server refused it"
+	text := "the server refused it"
 	switch pgErr.Code {
 	case "42501": // insufficient_privilege
-		words = "this role may not"
+		text = "this role may not"
 		if q.privilege != "" {
-			words = "this role lacks " + q.privilege
+			text = "this role lacks " + q.privilege
 		}
 	case "57014": // query_canceled
-		words = fmt.Sprintf("it took longer than %s", q.limit(opts))
+		text = fmt.Sprintf("it took longer than %s", words.Duration(q.limit(opts)))
 	case "55P03": // lock_not_available
-		words = fmt.Sprintf("somebody holds a lock, and it waited longer than %s", opts.LockTimeout)
+		text = fmt.Sprintf("somebody holds a lock, and it waited longer than %s", words.Duration(opts.LockTimeout))
 	case "55000": // object_not_in_prerequisite_state
 		if q.extension != "" {
-			words = q.extension + " is not in shared_preload_libraries"
+			text = q.extension + " is not in shared_preload_libraries"
 		}
 	case "42725", "42P18": // ambiguous_function, indeterminate_datatype
-		words = "the types of its parameters are not known"
+		text = "the types of its parameters are not known"
 	case "42601": // syntax_error, of a statement whose literals are gone
-		words = "pg_stat_statements keeps it in a form that is not SQL"
+		text = "pg_stat_statements keeps it in a form that is not SQL"
 	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
-		words = "it holds text of a database in another encoding, which this one can't show"
+		text = "it holds text of a database in another encoding, which this one can't show"
 	case "42P01", "42703", "42883": // undefined table, column, function
-		words = "this server has no such view, column or function"
+		text = "this server has no such view, column or function"
 		if q.absent != "" {
-			words = q.absent
+			text = q.absent
 		}
 	}
-	return fmt.Sprintf("%s (SQLSTATE %s)", words, pgErr.Code)
+	return fmt.Sprintf("%s (SQLSTATE %s)", text, pgErr.Code)
 }
 
 // withoutData returns an error that says the SQLSTATE of a server's error and

@@ -88,7 +88,13 @@ type merged struct {
 }
 
 // Members implements physical.Parts.
-func (m *merged) Members() int { return len(m.members) }
+func (m *merged) Members() []string {
+	ids := make([]string, len(m.members))
+	for i, member := range m.members {
+		ids[i] = member.Backup.ID
+	}
+	return ids
+}
 
 // Of implements physical.Parts.
 func (m *merged) Of(pack string) (physical.Source, string) {

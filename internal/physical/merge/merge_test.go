@@ -226,7 +226,7 @@ func TestMergeSources(t *testing.T) {
 				}
 			}
 		}
-		if p := merged.Backup.Physical; p.Kind != pgmedic.PhysicalFull || p.Parent != "" || merged.Members() != n {
+		if p := merged.Backup.Physical; p.Kind != pgmedic.PhysicalFull || p.Parent != "" || len(merged.Members()) != n {
 			t.Errorf("seed %d: the merged backup is %+v", seed, p)
 		}
 		if err := closer.Close(); err != nil {

@@ -229,7 +229,7 @@ func Busy() *reading.Reading {
 		Replication:  &reading.Replication{CurrentBytes: Of(int64(9<<30 - 50<<20))}, Skipped: []reading.Skipped{},
 	}
 	r.Databases = []*reading.Reading{{Database: "billing", Size: &reading.Size{DatabaseBytes: 1 << 30}, Skipped: []reading.Skipped{
-		{Section: "tables", Query: "bloat of tables", Reason: "it took longer than 5s (SQLSTATE 57014)"},
+		{Section: "tables", Query: "bloat of tables", Reason: "it took longer than 5.0 s (SQLSTATE 57014)"},
 	}}}
 	return r
 }

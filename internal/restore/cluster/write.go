@@ -69,7 +69,7 @@ func (r *restore) write(ctx context.Context, done *Done) error {
 		r: r, chunks: map[int64]physical.Chunk{}, runs: runs, most: runChunks,
 		meter: progress.NewMeter(progress.MeterOptions{Step: "restore", TotalBytes: r.preview.Bytes, Report: r.Progress}),
 	}
-	if r.Source.Members() > 1 {
+	if len(r.Source.Members()) > 1 {
 		w.most = mergedChunks
 	}
 	g, ctx := errgroup.WithContext(ctx)
