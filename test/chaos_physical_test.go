@@ -52,6 +52,7 @@ func physicalFaults() []struct {
 		}},
 		{"6. Stored objects damaged", []physicalFault{
 			{"2 objects of each kind of base backups and WAL, in make chaos all: a bit flipped, cut, emptied, removed, replaced by a neighbour, by one of another epoch, by one of another server", "exit code 10, 11 or 12, 1 where PostgreSQL met it while it recovered, or all rows; no server opens that lacks a row; the time until which it is said to be recoverable is reached", "./test", "TestRestoreClusterDamaged"},
+			{"an object of each kind of the backups of a chain, of the history of a timeline and of a recorded gap, in make chaos all: a bit flipped, cut, removed; a history with another position", "exit code 10, 11 or 12 and one error, with nothing left that starts, or all rows; the old timeline is not taken for the new one", "./test", "TestRestoreChainDamaged"},
 			{"the same for what PostgreSQL fetches", "the right bytes, or an error that is not that of absence", "./internal/archive", "TestDamage"},
 		}},
 		{"7. Fetching WAL fails", []physicalFault{

@@ -55,6 +55,8 @@ const (
 	// stopPatience is how long a server may take to stop that has nothing to do.
 	stopPatience = time.Minute
 	poll         = 50 * time.Millisecond
+	// firstSummaries is the first major version that can summarize its WAL.
+	firstSummaries = 17
 )
 
 // Start has PostgreSQL recover the cluster where no client can connect to it, compares how far
@@ -149,6 +151,10 @@ func (o StartOptions) privately(private string) ([]string, error) {
 		"log_min_error_statement=panic", "lc_messages=C", "timezone=UTC", "log_timezone=UTC", "autovacuum=off", "archive_mode=off", "ssl=off",
 	} {
 		args = append(args, "-c", setting)
+	}
+	if o.Plan.Major >= firstSummaries {
+		// One that misses a segment waits for 10 seconds, and a server that stops waits for it.
+		args = append(args, "-c", "summarize_wal=off")
 	}
 	// Its own files can lie where they are not on this machine.
 	access, users := filepath.Join(private, "pg_hba.conf"), filepath.Join(private, "pg_ident.conf")
