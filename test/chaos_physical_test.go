@@ -98,6 +98,7 @@ func physicalFaults() []struct {
 			{"SIGKILL at each step of a deletion", "nothing is deleted that a base backup needs", "./test", "TestWALPruneKilled"},
 		}},
 		{"16. Restoring over a folder", []physicalFault{
+			{"SIGKILL while a chain is merged and written", "nothing is left that starts before all of it is there; the next restore is right", "./test", "TestRestoreChainKilled"},
 			{"whatever became of the folder", "`--delta` makes it that of a fresh restore", "./internal/restore/cluster", "TestDelta"},
 			{"folders of others, and running servers", "refused, and left as they are", "./internal/restore/cluster", "TestFoldersRefused"},
 		}},
@@ -108,6 +109,7 @@ func physicalFaults() []struct {
 		}},
 		{"18. Moments that are drilled or brought back", []physicalFault{
 			{"a damaged page, record and segment, a stale visibility map; SIGKILL at steps of the drill", "found, with the exit code of its kind; the next drill works", "./test", "TestDrillMomentFaults"},
+			{"SIGKILL while a private server recovers, and while the rows of a moment are loaded into the living server", "no server is left, no living table changes, and the next rescue drops what was left and brings the rows", "./test", "TestRescueMomentKilled"},
 			{"a drill of a moment, and of a random one, on the host of the live server", "no file of it changes", "./test", "TestDrillMoment"},
 			{"a rescue of a moment is interrupted, or killed before it loads", "nothing is left in the living server", "./test", "TestRescueMomentInterrupted"},
 			{"`prune` beside what a recovery is reading", "a lease keeps it", "./cmd/pgmedic", "TestPruneKeepsWhatIsLeased"},

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/physical"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
@@ -298,6 +299,7 @@ func (w *writer) run(ctx context.Context, chunks *physical.Chunks, run []work) (
 			w.meter.Add(p.to - p.from)
 		}
 		w.fetched.Add(next.chunk.PlainBytes)
+		failpoint.Hit(ctx, "cluster-chunk")
 	}
 	return nil
 }
