@@ -98,7 +98,7 @@ func physicalFaults() []struct {
 			{"SIGKILL at each step of a deletion", "nothing is deleted that a base backup needs", "./test", "TestWALPruneKilled"},
 		}},
 		{"16. Restoring over a folder", []physicalFault{
-			{"SIGKILL while a chain is merged and written", "nothing is left that starts before all of it is there; the next restore is right", "./test", "TestRestoreChainKilled"},
+			{"SIGKILL while a chain is merged, written and recovered", "nothing is left that starts before all of it is there, and no server; the next restore is right", "./test", "TestRestoreChainKilled"},
 			{"whatever became of the folder", "`--delta` makes it that of a fresh restore", "./internal/restore/cluster", "TestDelta"},
 			{"folders of others, and running servers", "refused, and left as they are", "./internal/restore/cluster", "TestFoldersRefused"},
 		}},

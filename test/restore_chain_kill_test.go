@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // mergePoints are the named places of a restore of a chain.
 func mergePoints() []string {
-	return []string{"merge-member", "merge-merged", "cluster-chunk", "cluster-written", "cluster-before-control", "cluster-finished"}
+	return []string{"merge-member", "merge-merged", "cluster-chunk", "cluster-written", "cluster-before-control", "cluster-finished", "cluster-recovering"}
 }
 
 // replayPoints are those of a private server that recovers.
@@ -59,13 +60,13 @@ func TestRestoreChainKilled(t *testing.T) {
 	for _, point := range mergePoints() {
 		dir, env, stored := filepath.Join(c.place, point), c.reader, sumsWithoutLeases(t, c.store)
 		c.program, c.reader = killed, append(slices.Clone(env), "PGMEDIC_FAILPOINT=kill:"+point)
-		r := c.asReader("restore", row.ID, "--yes", "--target-dir", dir, "--to-backup")
+		r := c.asReader("restore", row.ID, "--yes", "--target-dir", dir, "--to-backup", "--start", "--start-port", c.port())
 		c.program, c.reader = plain, env
 		if r.code != -1 {
 			t.Fatalf("%s: exit code %d: %s%s", point, r.code, r.stdout, r.stderr)
 		}
 		_, err := os.Stat(filepath.Join(dir, "global", "pg_control"))
-		if whole := point == "cluster-finished"; whole != (err == nil) {
+		if whole := slices.Contains([]string{"cluster-finished", "cluster-recovering"}, point); whole != (err == nil) {
 			t.Errorf("%s: what is left can be started: %t, %v", point, err == nil, err)
 		}
 		if is := sumsWithoutLeases(t, c.store); fmt.Sprint(is) != fmt.Sprint(stored) {
@@ -80,7 +81,7 @@ func TestRestoreChainKilled(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(dir, "global", "pg_control?*")); err != nil || len(left) > 0 {
 			t.Errorf("%s: %v are left, %v", point, left, err)
 		}
-		c.stop(done.Started.PID)
+		c.end(done.Started.PID, syscall.SIGQUIT) // nothing of it is needed
 	}
 	if is := b.ask(ledgerSum); is != want {
 		t.Errorf("the live server has %s, want %s", is, want)
