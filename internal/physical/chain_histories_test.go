@@ -84,10 +84,14 @@ func randomStep(rng *rand.Rand, file string) historyStep {
 	}}
 }
 
-// calmStep changes rows, and cuts no file off: the next backup is not a full one for it.
+// calmStep changes rows, and cuts no file off: the next backup is not a full one for it. It adds
+// rows that no other one changes, so that the backup after it alone has them.
 func calmStep(rng *rand.Rand) historyStep {
-	t := fmt.Sprintf("public.h%d", rng.IntN(historyTables))
-	return historyStep{statements: []string{fmt.Sprintf("UPDATE %s SET pad = 'u%d' WHERE i %% 11 = %d", t, rng.IntN(1_000_000), rng.IntN(11))}}
+	t, from := fmt.Sprintf("public.h%d", rng.IntN(historyTables)), rng.IntN(90_000)
+	return historyStep{statements: []string{
+		fmt.Sprintf("UPDATE %s SET pad = 'u%d' WHERE i %% 11 = %d", t, from, rng.IntN(10)),
+		fmt.Sprintf("INSERT INTO %s (i, pad) SELECT 11 * i + 10, repeat('n', 300) FROM generate_series(%d, %d) AS i", t, from, from+500),
+	}}
 }
 
 // step runs a step.
