@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 	"internal/postgres/snapshot":  {".", "internal/postgres", "internal/sqltext"},
 	"internal/postgres/databases": {".", "internal/postgres", "internal/sqltext", "internal/failpoint", "internal/words"},
 	"internal/pgtool":             {".", "internal/postgres", "internal/postgres/snapshot", "internal/sqltext", "internal/pgtool/dumpsql"},
-	"internal/scratch":            {".", "internal/postgres", "internal/sqltext", "internal/words"},
+	"internal/scratch":            {".", "internal/failpoint", "internal/postgres", "internal/sqltext", "internal/words"},
 	"internal/replication":        {".", "internal/postgres", "internal/wal"},
 	// WAL in a store. What a server says is not asked.
 	"internal/archive": {".", "internal/catalog", "internal/failpoint", "internal/seal", "internal/signature", "internal/store", "internal/store/pipe", "internal/wal"},
@@ -80,7 +80,7 @@ var allowedImports = map[string][]string{
 	// A data directory as bytes: pure.
 	"internal/pgdata": {"internal/wal"},
 	// A chain of base backups as one.
-	"internal/physical/merge": {".", "internal/chain", "internal/pgdata", "internal/physical"},
+	"internal/physical/merge": {".", "internal/chain", "internal/failpoint", "internal/pgdata", "internal/physical"},
 	// Which backups an incremental one needs: pure.
 	"internal/chain": {".", "internal/wal"},
 	// WAL as bytes: pure.
@@ -137,9 +137,9 @@ var allowedImports = map[string][]string{
 	// PostgreSQL's files of settings as text.
 	"internal/pgconf": {},
 	// The files of a cluster into a folder; of databases it knows nothing.
-	"internal/restore/cluster": {".", "internal/durable", "internal/owner", "internal/pgconf", "internal/physical", "internal/progress", "internal/recovery", "internal/sqltext", "internal/wal", "internal/words"},
+	"internal/restore/cluster": {".", "internal/durable", "internal/failpoint", "internal/owner", "internal/pgconf", "internal/physical", "internal/progress", "internal/recovery", "internal/sqltext", "internal/wal", "internal/words"},
 	// Single tables beside the living ones: of a restore it knows how rows are read.
-	"internal/restore/rescue": {".", "internal/digest", "internal/restore", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
+	"internal/restore/rescue": {".", "internal/digest", "internal/failpoint", "internal/restore", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/snapshot", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
 	// What was rescued goes where it was: of the rescue it knows what that brings, and how rows compare.
 	"internal/restore/inplace": {".", "internal/restore", "internal/restore/rescue", "internal/pgtool", "internal/pgtool/dumpsql", "internal/postgres", "internal/postgres/databases", "internal/progress", "internal/sqltext", "internal/words"},
 	"internal/drill":           slices.Concat(engineImports, []string{"internal/amcheck", "internal/archive", "internal/pgdata", "internal/physical", "internal/recovery", "internal/replay", "internal/restore", "internal/restore/cluster", "internal/scratch", "internal/wal", "internal/words"}),

@@ -52,6 +52,7 @@ func physicalFaults() []struct {
 		}},
 		{"6. Stored objects damaged", []physicalFault{
 			{"2 objects of each kind of base backups and WAL, in make chaos all: a bit flipped, cut, emptied, removed, replaced by a neighbour, by one of another epoch, by one of another server", "exit code 10, 11 or 12, 1 where PostgreSQL met it while it recovered, or all rows; no server opens that lacks a row; the time until which it is said to be recoverable is reached", "./test", "TestRestoreClusterDamaged"},
+			{"an object of each kind of the backups of a chain, of the history of a timeline and of a recorded gap, in make chaos all: a bit flipped, cut, removed; a history with another position", "exit code 10, 11 or 12 and one error, with nothing left that starts, or all rows; the old timeline is not taken for the new one", "./test", "TestRestoreChainDamaged"},
 			{"the same for what PostgreSQL fetches", "the right bytes, or an error that is not that of absence", "./internal/archive", "TestDamage"},
 		}},
 		{"7. Fetching WAL fails", []physicalFault{
@@ -67,7 +68,7 @@ func physicalFaults() []struct {
 			{"the store takes no more", "the backup ends with its error", "./internal/physical", "TestStoreFails"},
 		}},
 		{"9. Incremental base backups", []physicalFault{
-			{"random histories of definitions, vacuums and copies", "the restored cluster is that of the source", "./internal/physical", "TestIncrementalHistories"},
+			{"one random history, in make chaos 100, of definitions, vacuums, copies, unlogged tables and databases made again under their OIDs, with chains of 7 in one of five", "the restored cluster is that of the source, by value and by amcheck; what pg_combinebackup makes of the long chains is logged", "./internal/physical", "TestIncrementalHistories"},
 			{"the faults of PostgreSQL's own merge", "ours are right where its own are wrong", "./internal/physical", "TestIncrementalChain"},
 			{"random chains and policies of retention", "what a backup needs stays with it, and a chain until the next is proven", "./internal/retention", "TestParentsStay"},
 			{"SIGKILL at each step of a backup by SQL", "the next one is whole", "./test", "TestSQLReaderKilled"},
@@ -99,6 +100,7 @@ func physicalFaults() []struct {
 			{"SIGKILL at each step of a deletion", "nothing is deleted that a base backup needs", "./test", "TestWALPruneKilled"},
 		}},
 		{"16. Restoring over a folder", []physicalFault{
+			{"SIGKILL while a chain is merged, written and recovered", "nothing is left that starts before all of it is there, and no server; the next restore is right", "./test", "TestRestoreChainKilled"},
 			{"whatever became of the folder", "`--delta` makes it that of a fresh restore", "./internal/restore/cluster", "TestDelta"},
 			{"folders of others, and running servers", "refused, and left as they are", "./internal/restore/cluster", "TestFoldersRefused"},
 		}},
@@ -109,6 +111,7 @@ func physicalFaults() []struct {
 		}},
 		{"18. Moments that are drilled or brought back", []physicalFault{
 			{"a damaged page, record and segment, a stale visibility map, deleted rows that are back; SIGKILL at steps of the drill", "found, with the exit code of its kind, rows in a table without an index by an assertion; the next drill works", "./test", "TestDrillMomentFaults"},
+			{"SIGKILL while a private server recovers, and while the rows of a moment are loaded into the living server", "no server is left, no living table changes, and the next rescue drops what was left and brings the rows", "./test", "TestRescueMomentKilled"},
 			{"a drill of a moment, and of a random one, on the host of the live server", "no file of it changes", "./test", "TestDrillMoment"},
 			{"a rescue of a moment is interrupted, or killed before it loads", "nothing is left in the living server", "./test", "TestRescueMomentInterrupted"},
 			{"`prune` beside what a recovery is reading", "a lease keeps it", "./cmd/pgmedic", "TestPruneKeepsWhatIsLeased"},

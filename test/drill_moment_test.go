@@ -436,13 +436,14 @@ func momentPoints() []string { return []string{"moment-started", "moment-compare
 func (b *walBench) killMoment(moment string) {
 	b.t.Helper()
 	env, scratches := b.env, filepath.Join(b.tmp, "scratches")
-	for _, point := range momentPoints() {
+	for _, point := range slices.Concat(replayPoints(), momentPoints()) {
 		b.program, b.env = mortal(b.t), append(slices.Clone(b.reader), "PGMEDIC_FAILPOINT=kill:"+point)
 		drill := b.start("drill", "--scratch-dir", scratches, "--no-amcheck", "--at", moment)
 		b.program, b.env = "", env
 		if r := drill.wait(time.Minute); strings.Contains(r.stdout, "proven") {
 			b.t.Errorf("%s: it was not killed: %s%s", point, r.stdout, r.stderr)
 		}
+		b.noServers(scratches)
 		// Its lease is left, and ends by itself.
 		left := storedFiles(b.t, b.store, "/lease-")
 		if len(left) != 1 || !strings.Contains(string(readFile(b.t, left[0])), `"purpose": "drill"`) {

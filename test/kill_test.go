@@ -311,7 +311,7 @@ func TestPointsAreKilled(t *testing.T) {
 	for _, k := range killings() {
 		tested = append(tested, k.point)
 	}
-	tested = slices.Concat(tested, reportPoints(), dropPoints(), prunePoints(), maintainPoints(), slices.Collect(maps.Keys(walPoints())), syncPoints(), walPrunePoints(), physicalPoints(), incrementalPoints(), momentPoints(), extractPoints())
+	tested = slices.Concat(tested, reportPoints(), dropPoints(), prunePoints(), maintainPoints(), slices.Collect(maps.Keys(walPoints())), syncPoints(), walPrunePoints(), physicalPoints(), incrementalPoints(), momentPoints(), extractPoints(), rescuePoints(), replayPoints(), mergePoints())
 	slices.Sort(tested)
 	var named []string
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {

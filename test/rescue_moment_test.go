@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -284,7 +285,7 @@ func TestRescueMomentInterrupted(t *testing.T) {
 	}
 	b.nothingLeft("an interrupt")
 	empty("an interrupt")
-	for _, point := range extractPoints() {
+	for _, point := range slices.Concat(replayPoints(), extractPoints()) {
 		b.program, b.env = mortal(t), append(append([]string{}, b.reader...), "PGMEDIC_FAILPOINT=kill:"+point)
 		rescue := b.start(args...)
 		b.program, b.env = "", env
@@ -292,9 +293,45 @@ func TestRescueMomentInterrupted(t *testing.T) {
 			t.Errorf("%s: it was not killed: %s%s", point, r.stdout, r.stderr)
 		}
 		empty(point)
+		b.noServers(b.scratches)
 	}
 	b.tables("--to-time", b.before, "--table", "claims")
 }
+
+// TestRescueMomentKilled: a rescue of a moment that is killed while it loads changes no living
+// table. The next one drops what it left in the living server, and brings the rows.
+func TestRescueMomentKilled(t *testing.T) {
+	testkit.OnlyAll(t, "it builds the program with failpoints, and takes two recoveries for each of its places")
+	b := newMomentBench(t, 0)
+	args := []string{"--scratch-dir", b.scratches, "--to-time", b.before, "--table", "claims"}
+	env, living := b.env, b.sumOf(claimsSum, "claims")
+	schemas := func() string {
+		return b.ask("SELECT coalesce(string_agg(nspname, ' ' ORDER BY nspname), '') FROM pg_namespace WHERE nspname ~ '^pgmedic'")
+	}
+	for _, point := range rescuePoints() {
+		before := schemas()
+		b.program, b.env = mortal(t), append(slices.Clone(b.reader), "PGMEDIC_FAILPOINT=kill:"+point)
+		r := b.run(append([]string{"restore", "--yes"}, args...)...)
+		b.program, b.env = "", env
+		if left := schemas(); r.code != -1 || left == before {
+			t.Fatalf("%s: exit code %d, schemas %s: %s%s", point, r.code, left, r.stdout, r.stderr)
+		}
+		b.noServers(b.scratches)
+		got := b.tables(args...)
+		if len(got.Tables) != 1 || got.Tables[0].Compared != "values" || got.Tables[0].Rows != 500 {
+			t.Errorf("%s: %+v", point, got)
+		}
+		if is := schemas(); is != strings.TrimSpace(before+" "+got.Schema) {
+			t.Errorf("%s: schemas are %s, were %s, and %s is new", point, is, before, got.Schema)
+		}
+		if is := b.sumOf(claimsSum, "claims"); is != living {
+			t.Errorf("%s: the living table is %s, was %s", point, is, living)
+		}
+	}
+}
+
+// rescuePoints are the places at which a rescue is killed that loads rows.
+func rescuePoints() []string { return []string{"rescue-made", "rescue-chunk", "rescue-loaded"} }
 
 // TestRescueMomentUsage refuses what can't be obeyed, in one line.
 func TestRescueMomentUsage(t *testing.T) {

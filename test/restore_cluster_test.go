@@ -89,8 +89,10 @@ func (c *clusterBench) restore(code int, folder string, args ...string) (done cl
 	return done, r
 }
 
-func (c *clusterBench) stop(pid int) {
-	_ = syscall.Kill(pid, syscall.SIGINT) // an error means that it has ended
+func (c *clusterBench) stop(pid int) { c.end(pid, syscall.SIGINT) }
+
+func (c *clusterBench) end(pid int, how syscall.Signal) {
+	_ = syscall.Kill(pid, how) // an error means that it has ended
 	testkit.Eventually(c.t, time.Minute, "the restored server has stopped", func() bool {
 		state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		return err != nil || strings.Contains(string(state), ") Z ")

@@ -69,7 +69,7 @@ func (p recoveryPlanner) plan(ctx context.Context, c *catalog.Catalog, target wa
 	}
 	planned, err := fetcher.Plan(ctx, survey, bases, target)
 	if err != nil {
-		return nil, err
+		return nil, oddly(err, survey.Odd)
 	}
 	i := slices.IndexFunc(entries, func(e catalog.Entry) bool { return e.Backup.ID == planned.Base.ID })
 	if i < 0 {
@@ -91,6 +91,17 @@ func (p recoveryPlanner) plan(ctx context.Context, c *catalog.Catalog, target wa
 	return j, nil
 }
 
+// maxDamaged is how many damaged backups are named.
+const maxDamaged = 5
+
+// oddly adds to the hint of an error what is not as it should be in the WAL.
+func oddly(err error, odd []string) error {
+	if len(odd) == 0 || pgmedic.KindOf(err) != pgmedic.KindNotFound {
+		return err
+	}
+	return pgmedic.Errorf(pgmedic.KindNotFound, strings.Join(append([]string{pgmedic.HintOf(err)}, odd...), "; "), "%w", err)
+}
+
 // candidates are the physical backups of one cluster that a recovery can begin with.
 func (p recoveryPlanner) candidates(ctx context.Context, c *catalog.Catalog, target *wal.Target) ([]catalog.Entry, error) {
 	if target.Base != "" {
@@ -107,6 +118,9 @@ func (p recoveryPlanner) candidates(ctx context.Context, c *catalog.Catalog, tar
 	listing, err := c.List(ctx, p.keys.trusting(catalog.Filter{Server: cmp.Or(p.server, p.cfg.Server), Cluster: true}))
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range listing.Damaged[:min(len(listing.Damaged), maxDamaged)] {
+		p.log.Warn("a damaged backup is not used", "backup", d.ID, "reason", d.Reason)
 	}
 	entries := slices.DeleteFunc(listing.Entries, func(e catalog.Entry) bool { return e.Backup.Physical == nil })
 	if len(entries) == 0 {

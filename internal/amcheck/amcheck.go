@@ -131,7 +131,7 @@ func (r *Result) Failed(err error) {
 func (c *Checker) read(ctx context.Context, conn *pgx.Conn, schema string, r *Result) error {
 	q := &queue{Checker: c, schema: schema}
 	var heaps bool
-	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'verify_heapam' AND pronamespace = $1::text::regnamespace)", schema).Scan(&heaps)
+	err := conn.QueryRow(ctx, functionsSQL, schema).Scan(&heaps, &q.unique)
 	if err != nil {
 		return postgres.Wrap(err, "look for amcheck's functions")
 	}
@@ -142,6 +142,9 @@ func (c *Checker) read(ctx context.Context, conn *pgx.Conn, schema string, r *Re
 	check, err := q.each(ctx, checkIndexes, indexes, q.index)
 	if err != nil {
 		return err
+	}
+	if q.unique && check.Outcome == pgmedic.OutcomeOK {
+		check.Detail += "; those that are unique have no key twice"
 	}
 	others, err := unchecked(ctx, conn)
 	if err != nil {
@@ -195,8 +198,11 @@ func relations(ctx context.Context, conn *pgx.Conn, sql string) ([]relation, err
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[relation])
 }
 
-// Largest first, so that several connections end together.
 const (
+	functionsSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'verify_heapam' AND pronamespace = $1::text::regnamespace),
+	EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = 'bt_index_check' AND pronamespace = $1::text::regnamespace
+		AND pronargs = 3 AND proargtypes[0] = 'pg_catalog.regclass'::regtype AND proargtypes[1] = 'pg_catalog.bool'::regtype AND proargtypes[2] = 'pg_catalog.bool'::regtype)`
+	// Largest first, so that several connections end together.
 	btreesSQL = `SELECT c.oid, n.nspname::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 	JOIN pg_catalog.pg_am AS a ON a.oid = c.relam JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -277,6 +283,9 @@ type queue struct {
 	*Checker
 	// schema is where they are, quoted.
 	schema string
+	// unique is true where amcheck finds keys that a unique index has twice: from PostgreSQL
+	// 17 on, unless the database has an earlier version of the extension.
+	unique bool
 }
 
 // each checks all relations over several connections, and makes one check of it.
@@ -375,12 +384,16 @@ func (q *queue) index(ctx context.Context, conn *pgx.Conn, rel relation) (found,
 }
 
 // btree has amcheck check an index, with rows also that each row of the table is in it, and
-// returns what amcheck said. The arguments have the very types that the function is declared
+// returns what amcheck said. That a unique one has no key twice is part of its structure. The arguments have the very types that the function is declared
 // with: the schema may be one in which others make functions, and an exact match is always
 // taken. What the expressions of an index call may change the session's search path, so nothing
 // else in the statement is a bare name.
 func (q *queue) btree(ctx context.Context, conn *pgx.Conn, rel relation, rows bool) (said, err error) {
-	sql := fmt.Sprintf("SELECT %s.bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, %t)", q.schema, rows)
+	unique := ""
+	if q.unique {
+		unique = ", true"
+	}
+	sql := fmt.Sprintf("SELECT %s.bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, %t%s)", q.schema, rows, unique)
 	_, said = conn.Exec(ctx, sql, rel.OID)
 	if said == nil || !q.o.Refused(postgres.Code(said)) || strings.HasPrefix(postgres.Code(said), "XX") {
 		return said, nil

@@ -191,43 +191,6 @@ func (a *Archive) list(ctx context.Context, s *Survey, found *collected, id stri
 	return nil
 }
 
-func (a *Archive) addHistory(ctx context.Context, s *Survey, id string, t wal.Timeline) error {
-	h, err := a.readHistory(ctx, id, t)
-	if pgmedic.KindOf(err) == pgmedic.KindIntegrity {
-		s.odd("the history of timeline %d in epoch %s is damaged", t, id)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, other := range s.Histories {
-		if other.Timeline != t {
-			continue
-		}
-		if !slices.Equal(other.Switches, h.Switches) {
-			s.odd("there are two histories of timeline %d that differ: two servers were promoted", t)
-			if !slices.Contains(s.Promoted, t) {
-				s.Promoted = append(s.Promoted, t)
-			}
-		}
-		return nil
-	}
-	s.Histories = append(s.Histories, h)
-	return nil
-}
-
-func (a *Archive) readHistory(ctx context.Context, id string, t wal.Timeline) (wal.History, error) {
-	text, err := a.read(ctx, id+"/"+historyKey(t), wal.MaxHistoryBytes)
-	if err != nil {
-		return wal.History{}, fmt.Errorf("read the history of timeline %d: %w", t, err)
-	}
-	h, err := wal.ParseHistory(t, text)
-	if err != nil {
-		return h, damaged("%w", err)
-	}
-	return h, nil
-}
-
 // readGap reads why WAL is lost. That it is lost is in the name.
 func (a *Archive) readGap(ctx context.Context, name string, o object) (wal.Gap, error) {
 	g := wal.Gap{Timeline: o.timeline, From: o.from, To: o.to}
@@ -269,6 +232,7 @@ func (s *Survey) fill(found collected) {
 		}
 	}
 	s.Spans = wal.MergeSpans(s.Spans)
+	s.dropHistories()
 	s.Seen = thin(s.Seen, s.Spans)
 	slices.Sort(s.Split)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 )
 
@@ -78,6 +79,9 @@ func (s *Server) recovered(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		conn, err := connect(ctx, s.dsn(s.superuser, "template1"))
+		if err == nil || postgres.Code(err) != "" { // it is there, and recovers
+			failpoint.Hit(ctx, "scratch-recovering")
+		}
 		switch code := postgres.Code(err); {
 		case err == nil:
 			postgres.Close(ctx, conn)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/chain"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgdata"
 	"github.com/pgmedic/pgmedic/internal/physical"
 )
@@ -49,10 +50,12 @@ func Chain(ctx context.Context, dir string, members []physical.Source) (s physic
 		if err := m.read(member); err != nil {
 			return physical.Source{}, nil, fmt.Errorf("read backup %s, number %d of a chain of %d: %w", member.Backup.ID, len(members)-i, len(members), err)
 		}
+		failpoint.Hit(ctx, "merge-member")
 	}
 	if err := m.write(); err != nil {
 		return physical.Source{}, nil, fmt.Errorf("merge the chain of backup %s: %w", members[0].Backup.ID, err)
 	}
+	failpoint.Hit(ctx, "merge-merged")
 	s = members[0]
 	s.Backup = mergedBackup(members, m.files, m.bytes)
 	return s.WithParts(&merged{members: members, spool: m.out}), m.out, nil

@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/owner"
 	"github.com/pgmedic/pgmedic/internal/physical"
 	"github.com/pgmedic/pgmedic/internal/recovery"
@@ -232,13 +233,19 @@ func (r *restore) run(ctx context.Context, done *Done) error {
 	if err := r.write(ctx, done); err != nil {
 		return err
 	}
+	failpoint.Hit(ctx, "cluster-written")
 	if err := r.configure(ctx, done); err != nil {
 		return err
 	}
 	if err := r.tree.flush(ctx); err != nil {
 		return err
 	}
-	return r.tree.finish()
+	failpoint.Hit(ctx, "cluster-before-control")
+	if err := r.tree.finish(); err != nil {
+		return err
+	}
+	failpoint.Hit(ctx, "cluster-finished")
+	return nil
 }
 
 // each calls what is given with the entries of the list of files, to its end.

@@ -10,12 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/owner"
 	"github.com/pgmedic/pgmedic/internal/recovery"
 	"github.com/pgmedic/pgmedic/internal/wal"
@@ -55,6 +57,8 @@ const (
 	// stopPatience is how long a server may take to stop that has nothing to do.
 	stopPatience = time.Minute
 	poll         = 50 * time.Millisecond
+	// firstSummaries is the first major version that can summarize its WAL.
+	firstSummaries = 17
 )
 
 // Start has PostgreSQL recover the cluster where no client can connect to it, compares how far
@@ -72,10 +76,11 @@ func Start(ctx context.Context, o StartOptions) (*Recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := o.launch(r.Log, args)
+	server, err := o.launch(r.Log, args, true)
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit(ctx, "cluster-recovering")
 	seen, err := server.wait(ctx, func(l Log) bool { return l.ready })
 	if err == nil {
 		err = seen.Compare(o.Plan)
@@ -99,7 +104,7 @@ func (o StartOptions) open(ctx context.Context, r *Recovered) error {
 	if o.Port > 0 {
 		args = append(args, "-p", strconv.Itoa(o.Port))
 	}
-	server, err := o.launch(r.Log, args)
+	server, err := o.launch(r.Log, args, false)
 	if err != nil {
 		return err
 	}
@@ -150,6 +155,10 @@ func (o StartOptions) privately(private string) ([]string, error) {
 	} {
 		args = append(args, "-c", setting)
 	}
+	if o.Plan.Major >= firstSummaries {
+		// One that misses a segment waits for 10 seconds, and a server that stops waits for it.
+		args = append(args, "-c", "summarize_wal=off")
+	}
 	// Its own files can lie where they are not on this machine.
 	access, users := filepath.Join(private, "pg_hba.conf"), filepath.Join(private, "pg_ident.conf")
 	if err := errors.Join(o.writePrivate(access, "local all all reject\n"), o.writePrivate(users, "")); err != nil {
@@ -189,8 +198,9 @@ type running struct {
 	done chan struct{}
 }
 
-// launch starts postgres, which goes on when this process ends.
-func (o StartOptions) launch(log string, args []string) (_ *running, err error) {
+// launch starts postgres, which goes on when this process ends, unless it is private: no client
+// can connect to such a one, and nothing else would stop it.
+func (o StartOptions) launch(log string, args []string, private bool) (_ *running, err error) {
 	root, err := os.OpenRoot(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
@@ -213,18 +223,32 @@ func (o StartOptions) launch(log string, args []string) (_ *running, err error) 
 	r := &running{log: log, from: info.Size(), done: make(chan struct{})}
 	r.cmd = exec.Command(filepath.Join(o.BinDir, "postgres"), append([]string{"-D", o.Dir}, args...)...) //nolint:noctx // it outlives the context
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = o.Dir, o.Environ, out, out
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	r.cmd.SysProcAttr = processAttributes(private)
 	if o.Owner != nil {
 		r.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(o.Owner.UID), Gid: uint32(o.Owner.GID)}
 	}
-	if err := r.cmd.Start(); err != nil {
+	if err := r.run(); err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, "let the user that runs PostgreSQL read its programs, and the data folder", "start PostgreSQL: %w", err)
 	}
-	go func() {
-		defer close(r.done)
-		_ = r.cmd.Wait() // its log says why it ended
-	}()
 	return r, nil
+}
+
+// run starts the process, and waits for it in the background.
+func (r *running) run() error {
+	started := make(chan error, 1)
+	go func() {
+		// The signal at our death is sent at that of the thread that started it. Go ends threads
+		// at will, but not one that a goroutine is locked to.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := r.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = r.cmd.Wait() // its log says why it ended
+			close(r.done)
+		}
+	}()
+	return <-started
 }
 
 // wait waits until the log says something, or the server has ended.

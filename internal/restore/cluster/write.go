@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic/internal/durable"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/physical"
 	"github.com/pgmedic/pgmedic/internal/progress"
 )
@@ -299,6 +300,7 @@ func (w *writer) run(ctx context.Context, chunks *physical.Chunks, run []work) (
 			w.meter.Add(p.to - p.from)
 		}
 		w.fetched.Add(next.chunk.PlainBytes)
+		failpoint.Hit(ctx, "cluster-chunk")
 	}
 	return nil
 }

@@ -120,6 +120,34 @@ func (r *rescue) sweep(ctx context.Context) error {
 	return nil
 }
 
+// sweepDead drops the schemas of killed rescues from other backups, if they hold nothing that was
+// loaded to its end: what is taken out of a moment is a backup of its own each time, so that no
+// later rescue would be from that one. What can't be dropped is left.
+func (r *rescue) sweepDead(ctx context.Context) error {
+	if r.DryRun {
+		return nil
+	}
+	found, err := rescuedIn(ctx, r.conn, r.Target.Database())
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
+		if p.Schema == r.schema || p.unfinished < p.Tables {
+			continue
+		}
+		err := Drop(ctx, r.Target, &p)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			r.Logger.Warn("what a rescue left behind could not be dropped", "schema", p.Schema, "error", err)
+		case p.Dropped:
+			r.Logger.Info("what a rescue left behind is dropped", "schema", p.Schema, "since", p.Since)
+		}
+	}
+	return nil
+}
+
 // makeTables makes the schema, and the tables whose columns the backup records.
 func (r *rescue) makeTables(ctx context.Context) error {
 	if err := r.typesOfChunks(ctx); err != nil {

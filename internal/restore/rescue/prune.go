@@ -32,6 +32,8 @@ type PrunedSchema struct {
 	// Replaced is how many of the tables hold rows that living tables had before a restore
 	// in place: what was written to them after the last backup is nowhere else.
 	Replaced int `json:"replaced,omitempty"`
+	// unfinished is how many of the tables a rescue had not loaded to their end.
+	unfinished int
 	// Drop is the plan, Reason why, and Dropped what was done.
 	Drop    bool   `json:"drop"`
 	Reason  string `json:"reason"`
@@ -129,6 +131,11 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 		return nil, err
 	}
 	defer postgres.Close(ctx, conn)
+	return rescuedIn(ctx, conn, database)
+}
+
+// rescuedIn reads them in the database of a session.
+func rescuedIn(ctx context.Context, conn *pgx.Conn, database string) ([]PrunedSchema, error) {
 	names, err := postgres.RescuedSchemas(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -158,14 +165,17 @@ func readRescued(ctx context.Context, t postgres.Target, database string) ([]Pru
 		if !ok {
 			continue // it has the name of one, but no rescue made it
 		}
-		replaced := 0
+		replaced, unfinished := 0, 0
 		for _, comment := range f.Stories {
-			if of, ok := readStory(comment); ok && of.Pgmedic == storyKept {
+			switch of, _ := readStory(comment); of.Pgmedic {
+			case storyKept:
 				replaced++
+			case pgmedic.StoryLoading:
+				unfinished++
 			}
 		}
 		plan = append(plan, PrunedSchema{
-			Replaced: replaced,
+			Replaced: replaced, unfinished: unfinished,
 			Database: database, Schema: f.Schema, Backup: s.Backup, Since: s.Since.UTC(), AgeSeconds: progress.Seconds(f.Now.Sub(s.Since)), Tables: f.Tables,
 			Reason: "no rescue is dropped unless it is asked for: --rescued " + f.Schema,
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/failpoint"
 	"github.com/pgmedic/pgmedic/internal/pgtool"
 	"github.com/pgmedic/pgmedic/internal/postgres"
 	"github.com/pgmedic/pgmedic/internal/postgres/databases"
@@ -194,7 +195,10 @@ func (r *rescue) prepare(ctx context.Context) error {
 	if err := r.readyStream(ctx); err != nil {
 		return err
 	}
-	return r.place(ctx)
+	if err := r.place(ctx); err != nil {
+		return err
+	}
+	return r.sweepDead(ctx)
 }
 
 // plan says what will be read.
@@ -262,6 +266,7 @@ func (r *rescue) run(ctx context.Context) error {
 	if err := r.steps.Do("tables", func() error { return r.makeTables(ctx) }); err != nil {
 		return err
 	}
+	failpoint.Hit(ctx, "rescue-made")
 	err := r.steps.Do("rows", func() error {
 		if err := r.loadChunks(ctx); err != nil {
 			return err
@@ -271,6 +276,7 @@ func (r *rescue) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(ctx, "rescue-loaded")
 	if r.CompareValues {
 		if err := r.steps.Do("compare", func() error { return r.compareValues(ctx) }); err != nil {
 			return err
@@ -327,6 +333,7 @@ func (r *rescue) loadChunks(ctx context.Context) error {
 			if err := l.Load(ctx, conn, c.Chunk, c.into); err != nil {
 				return r.refused(err)
 			}
+			failpoint.Hit(ctx, "rescue-chunk")
 		}
 		return nil
 	})
