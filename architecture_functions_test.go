@@ -59,7 +59,6 @@ var longFunctions = map[string]long{
 	"internal/render/prometheus.statementMetrics": {65, values},
 	"internal/render/rendertest.Busy":             {74, values},
 	"internal/render/rendertest.Clinic":           {94, values},
-	"internal/restore/rescue.Drop":                {62, steps},
 	"internal/restore/swap.swapRun.replace":       {71, steps},
 	"internal/scratch.Start":                      {65, steps},
 	"internal/wal.Judge":                          {62, judgement},

@@ -132,10 +132,11 @@ func (r *rescue) sweepDead(ctx context.Context) error {
 		return err
 	}
 	for _, p := range found {
-		if p.Schema == r.schema || p.unfinished < p.Tables {
+		if p.Schema == r.schema || !p.dead() {
 			continue
 		}
-		err := Drop(ctx, r.Target, &p)
+		// One that loaded when they were read can have come to its end since.
+		err := dropIf(ctx, r.Target, &p, PrunedSchema.dead)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

@@ -187,6 +187,14 @@ func rescuedIn(ctx context.Context, conn *pgx.Conn, database string) ([]PrunedSc
 // nothing outside of it depends on them; else it says in p why not. It waits five
 // seconds for those who read them.
 func Drop(ctx context.Context, t postgres.Target, p *PrunedSchema) error {
+	return dropIf(ctx, t, p, func(PrunedSchema) bool { return true })
+}
+
+// dead reports whether nothing in it was loaded to its end: a rescue that still runs has its lock.
+func (p PrunedSchema) dead() bool { return p.unfinished >= p.Tables }
+
+// dropIf is Drop of a schema of which something holds still when no other rescue can work on it.
+func dropIf(ctx context.Context, t postgres.Target, p *PrunedSchema, still func(PrunedSchema) bool) error {
 	conn, err := postgres.ConnectLocal(ctx, t.WithDatabase(p.Database))
 	if err != nil {
 		return err
@@ -219,20 +227,12 @@ func Drop(ctx context.Context, t postgres.Target, p *PrunedSchema) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(now, func(s PrunedSchema) bool { return s.Schema == p.Schema && s.Backup == p.Backup }) {
-		return refuse("it is gone, or was not made by a rescue")
+	if !slices.ContainsFunc(now, func(s PrunedSchema) bool { return s.Schema == p.Schema && s.Backup == p.Backup && still(s) }) {
+		return refuse("it is gone, was not made by a rescue, or is another one's now")
 	}
-	rows, err := conn.Query(ctx, `SELECT c.relname::text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1`, p.Schema)
+	tables, err := tablesOf(ctx, conn, p.Schema)
 	if err != nil {
-		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
-	}
-	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return postgres.Wrap(err, "list the tables of schema "+p.Schema)
-	}
-	for i, name := range tables {
-		tables[i] = sqltext.QuoteQualified(p.Schema, name)
+		return err
 	}
 	sql := quiet + "SET LOCAL lock_timeout = '5s'; "
 	if len(tables) > 0 {
@@ -249,4 +249,21 @@ func Drop(ctx context.Context, t postgres.Target, p *PrunedSchema) error {
 		return postgres.Wrap(err, fmt.Sprintf("drop schema %s of database %s", p.Schema, p.Database))
 	}
 	return nil
+}
+
+// tablesOf returns the tables of a schema, as SQL names them.
+func tablesOf(ctx context.Context, conn *pgx.Conn, schema string) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT c.relname::text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1`, schema)
+	if err != nil {
+		return nil, postgres.Wrap(err, "list the tables of schema "+schema)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, postgres.Wrap(err, "list the tables of schema "+schema)
+	}
+	for i, name := range tables {
+		tables[i] = sqltext.QuoteQualified(schema, name)
+	}
+	return tables, nil
 }
