@@ -30,7 +30,7 @@ func (c *clock) now() time.Time { return c.at }
 // newLog returns a log in a folder of its own, with a clock.
 func newLog(t *testing.T) (*audit.Log, *clock, audit.Options) {
 	t.Helper()
-	c := &clock{time.Date(2026, 11, 5, 12, 0, 0, 123456789, time.UTC)}
+	c := &clock{began()}
 	dir := t.TempDir()
 	o := audit.Options{Path: filepath.Join(dir, "audit.jsonl"), KeyPath: filepath.Join(dir, "audit.key"), Host: "db1", Version: "test", Now: c.now}
 	return audit.New(o), c, o

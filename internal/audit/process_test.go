@@ -37,11 +37,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// began is the clock of a log's first record, for writers in other processes, too: a log goes on in
+// another file when the month is over.
+func began() time.Time { return time.Date(2026, 11, 5, 12, 0, 0, 123456789, time.UTC) }
+
 // write is the job of another process: it appends records, or one with a limit to the
 // size of files.
 func write(job, path string) int {
 	dir := filepath.Dir(path)
-	l := audit.New(audit.Options{Path: path, KeyPath: filepath.Join(dir, "audit.key"), Host: "db1", Now: time.Now})
+	l := audit.New(audit.Options{Path: path, KeyPath: filepath.Join(dir, "audit.key"), Host: "db1", Now: began})
 	count := 1
 	if n, ok := strings.CutPrefix(job, "limit "); ok {
 		limit, err := strconv.ParseUint(n, 10, 64)

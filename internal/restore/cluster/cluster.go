@@ -13,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/pgmedic/pgmedic"
@@ -35,7 +34,8 @@ type Options struct {
 	Owner *owner.ID
 	// Delta keeps of a folder what is as in the backup, and deletes what is not in it.
 	Delta bool
-	// Jobs is how many chunks are read at the same time. Zero is one for each processor, at most 4.
+	// Jobs is how many chunks are read at the same time. Zero is 4, with few processors, too:
+	// while some wait for the store or the disk, others are decrypted.
 	Jobs int
 	// RestoreCommand is PostgreSQL's setting of that name.
 	RestoreCommand string
@@ -148,7 +148,7 @@ func begin(ctx context.Context, o Options) (_ *restore, err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Jobs == 0 {
-		o.Jobs = min(runtime.GOMAXPROCS(0), 4)
+		o.Jobs = 4
 	}
 	if err := o.check(); err != nil {
 		return nil, err
