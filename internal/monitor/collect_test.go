@@ -124,7 +124,7 @@ func TestOneFailingQueryLosesNothingElse(t *testing.T) {
 			"CREATE FUNCTION pg_catalog.pg_total_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT pg_sleep(60); SELECT 1::bigint'")
 		// A new session, which has not prepared the query yet.
 		r := look(t, connect(t, dsn), collect.Options{QueryTimeout: 3 * time.Second})
-		if reason := skipReason(r, "exact table sizes"); !strings.Contains(reason, "than 3s") || !strings.Contains(reason, "57014") {
+		if reason := skipReason(r, "exact table sizes"); !strings.Contains(reason, "than 3.0 s") || !strings.Contains(reason, "57014") {
 			t.Errorf("reason: %q of %+v", reason, r.Skipped)
 		}
 		if r.Size == nil || len(r.Tables.Items) != 1 || r.Tables.Items[0].Exact || r.Indexes == nil {
