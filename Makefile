@@ -8,8 +8,9 @@ SHELL := /bin/bash
 CACHE := $(or $(PGMEDIC_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/pgmedic,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pgmedic))
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 
-# The packages of all modules of the workspace, which ./... is not.
-ALL := github.com/pgmedic/pgmedic/...
+# The packages of all modules of the workspace, which ./... is not. What takes longest is
+# first: it runs beside all the others, and not alone at the end.
+ALL := github.com/pgmedic/pgmedic/test github.com/pgmedic/pgmedic/...
 # Build tags of make test-all.
 ALL_TAGS := failpoint
 # Tests start servers of their own, so not many packages at once; in memory, since
