@@ -122,6 +122,9 @@ func (p recoveryPlanner) candidates(ctx context.Context, c *catalog.Catalog, tar
 	for _, d := range listing.Damaged[:min(len(listing.Damaged), maxDamaged)] {
 		p.log.Warn("a damaged backup is not used", "backup", d.ID, "reason", d.Reason)
 	}
+	if more := len(listing.Damaged) - maxDamaged; more > 0 {
+		p.log.Warn("more damaged backups are not used", "count", more)
+	}
 	entries := slices.DeleteFunc(listing.Entries, func(e catalog.Entry) bool { return e.Backup.Physical == nil })
 	if len(entries) == 0 {
 		hint := "`pgmedic backup --method physical` takes one"

@@ -384,10 +384,11 @@ func (q *queue) index(ctx context.Context, conn *pgx.Conn, rel relation) (found,
 }
 
 // btree has amcheck check an index, with rows also that each row of the table is in it, and
-// returns what amcheck said. That a unique one has no key twice is part of its structure. The arguments have the very types that the function is declared
-// with: the schema may be one in which others make functions, and an exact match is always
-// taken. What the expressions of an index call may change the session's search path, so nothing
-// else in the statement is a bare name.
+// returns what amcheck said. That a unique one has no key twice is part of its structure. The
+// arguments have the very types that the function is declared with: the schema may be one in
+// which others make functions, and an exact match is always taken. What the expressions of an
+// index call may change the session's search path, so nothing else in the statement is a bare
+// name.
 func (q *queue) btree(ctx context.Context, conn *pgx.Conn, rel relation, rows bool) (said, err error) {
 	unique := ""
 	if q.unique {
