@@ -99,7 +99,10 @@ func oddly(err error, odd []string) error {
 	if len(odd) == 0 || pgmedic.KindOf(err) != pgmedic.KindNotFound {
 		return err
 	}
-	return pgmedic.Errorf(pgmedic.KindNotFound, strings.Join(append([]string{pgmedic.HintOf(err)}, odd...), "; "), "%w", err)
+	if hint := pgmedic.HintOf(err); hint != "" {
+		odd = append([]string{hint}, odd...)
+	}
+	return pgmedic.Errorf(pgmedic.KindNotFound, strings.Join(odd, "; "), "%w", err)
 }
 
 // candidates are the physical backups of one cluster that a recovery can begin with.

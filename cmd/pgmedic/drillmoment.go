@@ -87,6 +87,8 @@ func checkMoment(flags *pflag.FlagSet, f momentFlags, args []string) error {
 type momentCommand struct {
 	drillCommand
 	moment momentFlags
+	// clusters are those that a random moment was drawn of; nil for another one.
+	clusters []pitr.Cluster
 }
 
 func (cmd *momentCommand) run(ctx context.Context) error {
@@ -184,6 +186,7 @@ func (cmd *momentCommand) draw(ctx context.Context, c *catalog.Catalog, p recove
 	if err != nil {
 		return drawn, "", err
 	}
+	cmd.clusters = clusters
 	for _, cluster := range clusters {
 		o.Windows, o.Points = append(o.Windows, cluster.Windows...), append(o.Points, cluster.RestorePoints...)
 		o.Histories = append(o.Histories, cluster.Survey.Histories...)
@@ -195,9 +198,15 @@ func (cmd *momentCommand) draw(ctx context.Context, c *catalog.Catalog, p recove
 // rpo returns how long ago the newest moment is to which the server can be recovered; nil
 // where nothing can, on the timeline that it is on, or the time is not known.
 func (cmd *momentCommand) rpo(ctx context.Context, c *catalog.Catalog, j *plannedRecovery) (*time.Duration, error) {
-	clusters, err := cmd.keys.readClusters(ctx, c, pitr.Options{Server: j.plan.Server, System: j.plan.System()})
-	if err != nil || len(clusters) == 0 {
-		return nil, err
+	clusters := cmd.clusters
+	if clusters == nil {
+		var err error
+		if clusters, err = cmd.keys.readClusters(ctx, c, pitr.Options{Server: j.plan.Server, System: j.plan.System()}); err != nil {
+			return nil, err
+		}
+	}
+	if len(clusters) == 0 {
+		return nil, nil
 	}
 	w, ok := clusters[0].Current()
 	if !ok || w.Until.Time.IsZero() {

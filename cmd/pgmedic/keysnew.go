@@ -27,9 +27,10 @@ func makeKey(cfg *config.Config, file string, now time.Time) (newKey, error) {
 	return newKey{public, file, secret}, err
 }
 
-// write writes the file, before anything is encrypted to it.
-func (k newKey) write() error {
-	return writeNew(k.File, k.secret, "name another file; if an earlier run made it, its key is used with --recipient, or BACKUP_RECIPIENTS")
+// write writes the file, before anything is encrypted to it. Where a run that failed has made
+// it, use says how its key is used.
+func (k newKey) write(use string) error {
+	return writeNew(k.File, k.secret, "name another file; if an earlier run made it, "+use+" its public key, which its second line has")
 }
 
 // say says what is to be done with the key.
@@ -54,7 +55,7 @@ func (j job) useNewKey(file string) error {
 	if err != nil {
 		return err
 	}
-	if err := k.write(); err != nil {
+	if err := k.write("leave --new-key out, set PGMEDIC_IDENTITY_FILES to it and BACKUP_RECIPIENTS to"); err != nil {
 		return err
 	}
 	b.Recipients, b.IdentityFiles = append(slices.Clone(b.Recipients), k.Public), []string{k.File}
@@ -81,8 +82,7 @@ func (cmd *keysChangeCommand) writeFresh(ctx context.Context, c *catalog.Catalog
 	if cmd.change.fresh == nil {
 		return nil
 	}
-	var refused error
-	opens := epochs > 0 && len(entries) == 0
+	refused, opens := error(nil), false
 	for _, e := range entries {
 		if e.Backup.Seal.Encryption != string(seal.EncryptionAge) {
 			continue
@@ -96,10 +96,10 @@ func (cmd *keysChangeCommand) writeFresh(ctx context.Context, c *catalog.Catalog
 		}
 		refused = cmp.Or(refused, err)
 	}
-	if refused != nil && !opens {
-		return refused
+	if !opens && (refused != nil || epochs == 0) {
+		return cmp.Or(refused, pgmedic.Errorf(pgmedic.KindNotFound, "only backups encrypted with age have keys", "nothing here is encrypted with age, and no key was made"))
 	}
-	if err := cmd.change.fresh.write(); err != nil {
+	if err := cmd.change.fresh.write("give --recipient with"); err != nil {
 		return err
 	}
 	cmd.change.fresh.say(cmd.env)

@@ -128,7 +128,8 @@ type Chunks struct {
 	r      *seal.Reader
 	id     string
 	buffer []byte
-	both   bool
+	// both is true where the hash of the stored bytes is compared as well.
+	both bool
 }
 
 // Chunks returns what reads chunks. It holds a chunk and a decompressor, some 30 MiB. Of the

@@ -16,13 +16,11 @@ const overhead = 1 << 20
 // taken for whole; but without encryption anyone who can write can make such a stream.
 // A caller that knows a hash of the plain bytes compares it.
 func NewUnrecordedReader(src io.Reader, mostPlainBytes int64, o Options) (*Reader, error) {
+	o.PlainHashed = true // there is no hash of the stored bytes to compare with
 	r, err := NewReader(src, Sum{SHA256: strings.Repeat("0", 2*sha256.Size), StoredBytes: mostPlainBytes + mostPlainBytes/256 + overhead, PlainBytes: mostPlainBytes}, o)
 	if err != nil {
 		return nil, err
 	}
 	r.stored.unrecorded = true
-	if o.Encryption != EncryptionAES256CBC {
-		r.stored.hash = nil // there is none to compare with
-	}
 	return r, nil
 }

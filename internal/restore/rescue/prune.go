@@ -227,8 +227,12 @@ func dropIf(ctx context.Context, t postgres.Target, p *PrunedSchema, still func(
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(now, func(s PrunedSchema) bool { return s.Schema == p.Schema && s.Backup == p.Backup && still(s) }) {
-		return refuse("it is gone, was not made by a rescue, or is another one's now")
+	i := slices.IndexFunc(now, func(s PrunedSchema) bool { return s.Schema == p.Schema && s.Backup == p.Backup })
+	if i < 0 {
+		return refuse("it is gone, or was not made by a rescue")
+	}
+	if !still(now[i]) {
+		return refuse("a rescue has loaded it to its end meanwhile")
 	}
 	tables, err := tablesOf(ctx, conn, p.Schema)
 	if err != nil {

@@ -83,7 +83,7 @@ func TestPruneRescued(t *testing.T) {
 	if err := rescue.DropDead(t.Context(), target, dead); err != nil {
 		t.Fatal(err)
 	}
-	kept("another one's now", dead)
+	kept("to its end meanwhile", dead)
 
 	if p := drop(); !p.Dropped || slices.Contains(rescueSchemas(t, dsn), schema) || !slices.Contains(rescueSchemas(t, dsn), foreign) {
 		t.Errorf("%+v; there are %q", p, rescueSchemas(t, dsn))
