@@ -42,12 +42,24 @@ func BenchmarkPhysicalBackup(b *testing.B) {
 			b.ReportMetric(float64(size(b, filepath.Join(rival.repo, "backup")))/float64(b.N+1)/(1<<20), "MiB-theirs")
 		})
 		b.Run("restore-against-"+c.name, func(b *testing.B) {
+			into := func(restore func(dir string) run) run {
+				dir := folderLike(b, server.DataDir())
+				r := restore(dir)
+				if err := os.RemoveAll(dir); err != nil { // of all pairs together there would be too many
+					b.Fatal(err)
+				}
+				return r
+			}
 			pairs(b,
 				func() run {
-					return measure(b, dsn, ours.env, ours.program, append(ours.restore, folderLike(b, server.DataDir()))...)
+					return into(func(dir string) run {
+						return measure(b, dsn, ours.env, ours.program, append(ours.restore, dir)...)
+					})
 				},
 				func() run {
-					return measure(b, dsn, nil, theirs, rival.args("--type=none", "--pg1-path="+folderLike(b, server.DataDir()), "restore")...)
+					return into(func(dir string) run {
+						return measure(b, dsn, nil, theirs, rival.args("--type=none", "--pg1-path="+dir, "restore")...)
+					})
 				})
 		})
 	}

@@ -16,18 +16,23 @@ import (
 	"github.com/pgmedic/pgmedic/internal/testkit"
 )
 
+// seconds is a length of time that an environment variable sets.
+func seconds(t *testing.T, name string, n int) time.Duration {
+	t.Helper()
+	if text := os.Getenv(name); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 {
+			t.Fatalf("%s: %q is not a number of seconds", name, text)
+		}
+	}
+	return time.Duration(n) * time.Second
+}
+
 // walSeconds is how long TestWALLoad writes: 5 seconds in make test-all, 60 in make chaos,
 // and PGMEDIC_WAL_SECONDS where that is set.
 func walSeconds(t *testing.T) time.Duration {
 	t.Helper()
-	n := testkit.Amount(0, 5, 60)
-	if text := os.Getenv("PGMEDIC_WAL_SECONDS"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 {
-			t.Fatalf("PGMEDIC_WAL_SECONDS: %q is not a number of seconds", text)
-		}
-	}
-	return time.Duration(n) * time.Second
+	return seconds(t, "PGMEDIC_WAL_SECONDS", testkit.Amount(0, 5, 60))
 }
 
 // TestWALLoad streams 20 MB of WAL a second into a bucket, with segments of the usual and of
@@ -51,7 +56,7 @@ func TestWALLoad(t *testing.T) {
 			b.sql("SELECT pg_switch_wal()") // so that the first segment is whole
 			before := b.ask("SELECT pg_current_wal_lsn()::text")
 			began := time.Now()
-			lags := b.write(walSeconds(t))
+			lags := b.write(walSeconds(t), func(time.Duration) {})
 			took := time.Since(began)
 			size, err := strconv.ParseInt(b.ask("SELECT (pg_current_wal_lsn() - '"+before+"'::pg_lsn)::bigint::text"), 10, 64)
 			if err != nil {
@@ -77,9 +82,57 @@ func TestWALLoad(t *testing.T) {
 	}
 }
 
+// TestWALOutage takes the store away while the server writes 20 MB of WAL a second: for 5
+// seconds in make test-all, 30 in make chaos, and PGMEDIC_WAL_OUTAGE where that is set. What was
+// written meanwhile is stored afterwards, beside what goes on to be written, and nothing is
+// missing.
+func TestWALOutage(t *testing.T) {
+	testkit.OnlyAll(t, "it writes 20 MB a second")
+	away := seconds(t, "PGMEDIC_WAL_OUTAGE", testkit.Amount(0, 5, 30))
+	s3 := s3test.Start(t, s3test.Options{})
+	b := newWALBenchWith(t, scratch.Options{InitArgs: []string{"--wal-segsize=16"}, Settings: map[string]string{"checkpoint_timeout": "30s"}})
+	bucket := b.inBucket(s3)
+	stream := b.start("wal", "stream", "--max-delay", "1s", "--slot", "ours")
+	peak := stream.watchResident()
+	b.wantStreaming()
+	b.sql("SELECT pg_switch_wal()") // so that the first segment is whole
+	const before = 2 * time.Second
+	gone, back := false, false
+	held := ""
+	lags := b.write(2*before+2*away, func(elapsed time.Duration) {
+		switch {
+		case !gone && elapsed > before:
+			s3.Stop()
+			gone = true
+		case !back && elapsed > before+away:
+			held = b.ask("SELECT pg_size_pretty(pg_current_wal_lsn() - restart_lsn) FROM pg_replication_slots WHERE slot_name = 'ours'")
+			s3.Restart("", "")
+			back = true
+		}
+	})
+	if !gone || !back {
+		t.Fatalf("the store was away: %t, and came back: %t", gone, back)
+	}
+	b.wantStored()
+	if s := b.status(); s.State != "ok" || len(s.Missing) != 0 || len(s.Spans) != 1 || len(s.Split) != 0 {
+		t.Errorf("status %+v", s)
+	}
+	stream.signal(syscall.SIGTERM)
+	if r := stream.wait(time.Minute); r.code != 0 {
+		t.Errorf("stopped: exit code %d, %s", r.code, r.stderr)
+	}
+	resident := peak()
+	if resident > maxResident {
+		t.Errorf("wal stream had %d MiB resident, more than %d", resident>>20, maxResident>>20)
+	}
+	t.Logf("away for %s: the slot held %s, and stored WAL was at most %s late; %d objects, %d MiB resident at most",
+		away, held, slices.Max(lags).Round(time.Millisecond), len(s3.Objects(bucket)), resident>>20)
+}
+
 // write has the server write 20 MB of WAL a second for a time, in committed transactions, and
-// returns how long each of many positions took until the server knew it to be stored.
-func (b *walBench) write(long time.Duration) (lags []time.Duration) {
+// returns how long each of many positions took until the server knew it to be stored. Meanwhile
+// it calls during again and again.
+func (b *walBench) write(long time.Duration, during func(elapsed time.Duration)) (lags []time.Duration) {
 	b.t.Helper()
 	const every = 50 * time.Millisecond
 	writer := testkit.Dial(b.t, b.server.DSN("postgres"))
@@ -88,9 +141,11 @@ func (b *walBench) write(long time.Duration) (lags []time.Duration) {
 	go func() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
+		// Of WAL as it usually is, a quarter is left when it is compressed: digits halve it, too.
 		raw, rng := make([]byte, 500_000), rand.NewChaCha8([32]byte{})
 		for end := time.Now().Add(long); time.Now().Before(end); <-tick.C {
-			_, _ = rng.Read(raw) // which never fails
+			_, _ = rng.Read(raw[:len(raw)/2]) // which never fails
+			copy(raw[len(raw)/2:], raw)
 			if _, err := writer.Exec(b.t.Context(), "SELECT pg_logical_emit_message(true, 'pgmedic', $1::text)", hex.EncodeToString(raw)); err != nil {
 				done <- err
 				return
@@ -105,8 +160,9 @@ func (b *walBench) write(long time.Duration) (lags []time.Duration) {
 	var open []sample
 	tick := time.NewTicker(every / 2)
 	defer tick.Stop()
-	writing := true
+	writing, began := true, time.Now()
 	for writing || len(open) > 0 {
+		during(time.Since(began))
 		var end, stored int64
 		err := b.conn.QueryRow(b.t.Context(), "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn, coalesce((SELECT flush_lsn FROM pg_stat_replication WHERE application_name = 'pgmedic wal'), '0/0') - '0/0'::pg_lsn").Scan(&end, &stored)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -129,17 +128,17 @@ func (c *collected) noteIndex(epoch, name string) {
 	if err != nil || !strings.HasPrefix(name, indexKey(seq)+".") {
 		return
 	}
-	all := c.indexes[epoch]
-	i := slices.IndexFunc(all, func(o indexObject) bool { return o.seq == seq })
-	if i < 0 {
-		i, all = len(all), append(all, indexObject{seq: seq})
+	if c.indexes[epoch] == nil {
+		c.indexes[epoch] = map[int]indexObject{}
 	}
+	o := c.indexes[epoch][seq]
+	o.seq = seq
 	if suffix == "" {
-		all[i].stored, all[i].seal = true, sealOf(m[2])
-	} else if all[i].proof != macSuffix {
-		all[i].proof = suffix
+		o.stored, o.seal = true, sealOf(m[2])
+	} else if o.proof != macSuffix {
+		o.proof = suffix
 	}
-	c.indexes[epoch] = all
+	c.indexes[epoch][seq] = o
 }
 
 // index reads an object of the index.

@@ -2,9 +2,9 @@ package archive
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/pgmedic/pgmedic/internal/seal"
 	"github.com/pgmedic/pgmedic/internal/signature"
@@ -44,7 +44,9 @@ type Object struct {
 	From, To wal.LSN
 	// Segment is that of segments and tails.
 	Segment wal.Segment
-	parsed  object
+	// Seen is an observation's time, by the clock of its server.
+	Seen   time.Time
+	parsed object
 }
 
 // Encrypted reports whether what it holds is.
@@ -93,7 +95,7 @@ func (a *Archive) Objects(ctx context.Context, epoch string, size wal.SegmentSiz
 		prefix := a.folder + epoch + "/"
 		for entry, err := range a.store.List(ctx, prefix) {
 			if err != nil {
-				yield(Object{}, fmt.Errorf("list epoch %s of the WAL: %w", epoch, err))
+				yield(Object{}, listFailed(epoch, err))
 				return
 			}
 			if !yield(objectOf(epoch, strings.TrimPrefix(entry.Key, prefix), entry, size), nil) {
@@ -126,7 +128,7 @@ func objectOf(epoch, name string, entry store.Object, size wal.SegmentSize) Obje
 	case kindHistory:
 		o.Kind = KindHistory
 	case kindSeen:
-		o.Kind, o.Timeline, o.From, o.To = KindObservation, p.seen.Timeline, p.seen.LSN, p.seen.LSN
+		o.Kind, o.Timeline, o.From, o.To, o.Seen = KindObservation, p.seen.Timeline, p.seen.LSN, p.seen.LSN, p.seen.Time
 	case kindBase:
 		o.Kind, o.Timeline, o.From, o.To = KindBase, p.base.Timeline, p.base.Start, p.base.Stop
 	case kindGap:

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/seal"
@@ -39,7 +42,7 @@ type Survey struct {
 	Promoted []wal.Timeline
 	// Odd are sentences about what is not as it should be.
 	Odd []string
-	// Objects and SizeBytes are of everything in the archive.
+	// Objects and SizeBytes are of everything in the archive, as far as its names are known.
 	Objects   int
 	SizeBytes int64
 
@@ -92,47 +95,48 @@ func (s suffix) text() string {
 type collected struct {
 	segments map[wal.Segment]stored
 	tails    map[wal.Segment][]Part
-	// ids are the epochs that are counted, in order, and indexes the objects of their index.
+	// ids are the epochs that are counted, in order, and indexes the objects of their index, by
+	// their numbers.
 	ids     []string
-	indexes map[string][]indexObject
+	indexes map[string]map[int]indexObject
 }
 
 // Survey lists the archive. It keeps some 50 bytes a segment.
 func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
-	s := &Survey{}
-	found := &collected{segments: map[wal.Segment]stored{}, tails: map[wal.Segment][]Part{}, indexes: map[string][]indexObject{}}
-	ids, err := a.epochs(ctx)
+	s := &Survey{Listed: map[wal.Timeline]wal.LSN{}}
+	found := &collected{segments: map[wal.Segment]stored{}, tails: map[wal.Segment][]Part{}, indexes: map[string]map[int]indexObject{}}
+	all, err := a.readEpochs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		info, err := a.readEpoch(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			bare, bareErr := a.Bare(ctx, id)
-			if bareErr != nil {
-				return nil, bareErr
-			}
-			if bare {
-				continue
-			}
-			info, err = a.readEpoch(ctx, id) // it may have been begun just now
-		}
+	var lists []func(context.Context) iter.Seq2[store.Object, error]
+	for _, e := range all {
+		size := wal.SegmentSize(e.info.SegmentBytes)
 		switch {
-		case errors.Is(err, store.ErrNotFound), pgmedic.KindOf(err) == pgmedic.KindIntegrity:
-			s.odd("%s of epoch %s is missing or damaged: what it holds is not counted", epochFile, id)
+		case e.bare:
 			continue
-		case err != nil:
-			return nil, err
-		}
-		size := wal.SegmentSize(info.SegmentBytes)
-		if s.SegmentSize != 0 && s.SegmentSize != size {
-			s.odd("epoch %s has segments of %d bytes, and those before it of %d: it is not counted", id, size, s.SegmentSize)
+		case e.damaged:
+			s.odd("%s of epoch %s is missing or damaged: what it holds is not counted", epochFile, e.id)
+			continue
+		case s.SegmentSize != 0 && s.SegmentSize != size:
+			s.odd("epoch %s has segments of %d bytes, and those before it of %d: it is not counted", e.id, size, s.SegmentSize)
 			continue
 		}
 		s.SegmentSize = size
-		s.Epochs = append(s.Epochs, info)
-		found.ids = append(found.ids, id)
-		if err := a.list(ctx, s, found, id, size); err != nil {
+		s.Epochs = append(s.Epochs, e.info)
+		found.ids = append(found.ids, e.id)
+		lists = append(lists, func(ctx context.Context) iter.Seq2[store.Object, error] { return a.entries(ctx, e.id) })
+	}
+	// A run has an epoch a day, and a day can have many pages of a bucket's listing.
+	at := 0
+	for entry, err := range store.Ahead(ctx, epochsAtOnce, lists...) {
+		if err != nil {
+			return nil, err
+		}
+		for !strings.HasPrefix(entry.Key, a.folder+found.ids[at]+"/") {
+			at++ // the listing of the next one begins
+		}
+		if err := a.take(ctx, s, found, int32(at), entry); err != nil {
 			return nil, err
 		}
 	}
@@ -142,51 +146,83 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 	return s, nil
 }
 
-// list takes account of the objects of one epoch.
-func (a *Archive) list(ctx context.Context, s *Survey, found *collected, id string, size wal.SegmentSize) error {
-	prefix := a.folder + id + "/"
-	for entry, err := range a.store.List(ctx, prefix) {
+// epochRead is what was found of an epoch.
+type epochRead struct {
+	id   string
+	info EpochInfo
+	// bare is true where nothing is missing, since there is nothing but keys, and damaged where
+	// it can't be told what is there.
+	bare, damaged bool
+}
+
+// readEpochs reads what each epoch is, in the order of their ids.
+func (a *Archive) readEpochs(ctx context.Context) ([]epochRead, error) {
+	ids, err := a.epochs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]epochRead, len(ids))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(epochsAtOnce)
+	for i, id := range ids {
+		group.Go(func() (err error) {
+			all[i], err = a.readOne(groupCtx, id)
+			return err
+		})
+	}
+	return all, group.Wait()
+}
+
+func (a *Archive) readOne(ctx context.Context, id string) (e epochRead, err error) {
+	e.id = id
+	e.info, err = a.readEpoch(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		if e.bare, err = a.Bare(ctx, id); e.bare || err != nil {
+			return e, err
+		}
+		e.info, err = a.readEpoch(ctx, id) // it may have been begun just now
+	}
+	if errors.Is(err, store.ErrNotFound) || pgmedic.KindOf(err) == pgmedic.KindIntegrity {
+		e.damaged, err = true, nil
+	}
+	return e, err
+}
+
+// take takes account of an object of the epoch with the given place in collected.ids.
+func (a *Archive) take(ctx context.Context, s *Survey, found *collected, at int32, entry store.Object) error {
+	id := found.ids[at]
+	s.Objects++
+	s.SizeBytes += entry.SizeBytes
+	name := strings.TrimPrefix(entry.Key, a.folder+id+"/")
+	o, ok := parse(name, s.SegmentSize)
+	if !ok {
+		found.noteIndex(id, name)
+		return nil
+	}
+	if o.to > 0 {
+		s.Listed[o.timeline] = max(s.Listed[o.timeline], o.to)
+	}
+	switch o.kind {
+	case kindSegment:
+		before, there := found.segments[o.segment]
+		found.segments[o.segment] = stored{o.hash, there && (before.split || before.hash != o.hash), suffixOf(o.seal), at}
+	case kindTail:
+		found.tails[o.segment] = append(found.tails[o.segment], Part{o.from, o.to, o.hash})
+	case kindHistory:
+		return a.addHistory(ctx, s, id, o.timeline)
+	case kindSeen:
+		o.seen.At = entry.ModifiedAt
+		s.Seen = append(s.Seen, o.seen)
+	case kindBase:
+		if !slices.Contains(s.Bases, o.base) {
+			s.Bases = append(s.Bases, o.base)
+		}
+	case kindGap:
+		g, err := a.readGap(ctx, id+"/"+name, o)
 		if err != nil {
-			return fmt.Errorf("list epoch %s of the WAL: %w", id, err)
+			return err
 		}
-		s.Objects++
-		s.SizeBytes += entry.SizeBytes
-		name := strings.TrimPrefix(entry.Key, prefix)
-		o, ok := parse(name, size)
-		if !ok {
-			found.noteIndex(id, name)
-			continue
-		}
-		if s.Listed == nil {
-			s.Listed = map[wal.Timeline]wal.LSN{}
-		}
-		if o.to > 0 {
-			s.Listed[o.timeline] = max(s.Listed[o.timeline], o.to)
-		}
-		switch o.kind {
-		case kindSegment:
-			before, there := found.segments[o.segment]
-			found.segments[o.segment] = stored{o.hash, there && (before.split || before.hash != o.hash), suffixOf(o.seal), int32(len(found.ids) - 1)}
-		case kindTail:
-			found.tails[o.segment] = append(found.tails[o.segment], Part{o.from, o.to, o.hash})
-		case kindHistory:
-			if err := a.addHistory(ctx, s, id, o.timeline); err != nil {
-				return err
-			}
-		case kindSeen:
-			o.seen.At = entry.ModifiedAt
-			s.Seen = append(s.Seen, o.seen)
-		case kindBase:
-			if !slices.Contains(s.Bases, o.base) {
-				s.Bases = append(s.Bases, o.base)
-			}
-		case kindGap:
-			g, err := a.readGap(ctx, id+"/"+name, o)
-			if err != nil {
-				return err
-			}
-			s.Gaps = append(s.Gaps, g)
-		}
+		s.Gaps = append(s.Gaps, g)
 	}
 	return nil
 }
@@ -276,6 +312,19 @@ func thin(seen []wal.Observation, spans []wal.Span) []wal.Observation {
 		hours[o.Timeline] = hour
 	}
 	return kept
+}
+
+// Counts reports whether an observation is among those of Seen.
+func (s *Survey) Counts(o Object) bool {
+	i, found := slices.BinarySearchFunc(s.Seen, o, func(seen wal.Observation, o Object) int {
+		return cmp.Compare(seen.At.UnixNano(), o.ModifiedAt.UnixNano())
+	})
+	for ; found && i < len(s.Seen) && s.Seen[i].At.Equal(o.ModifiedAt); i++ {
+		if one := s.Seen[i]; one.Time.Equal(o.Seen) && one.Timeline == o.Timeline && one.LSN == o.From {
+			return true
+		}
+	}
+	return false
 }
 
 // Limit is how old an observation may be that still says how far the server is: one is

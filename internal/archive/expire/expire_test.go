@@ -376,3 +376,57 @@ func TestDamagedEpochStopsDeletion(t *testing.T) {
 		t.Errorf("mended: %+v", got)
 	}
 }
+
+// TestOldObservationsThin: of observations that are older than a week those stay that a survey
+// uses, so that what it says does not change, and a second plan has nothing more to delete.
+func TestOldObservationsThin(t *testing.T) {
+	b := newBench(t)
+	// Not near the time at which the test runs, which date goes by.
+	began, n := began.Add(-400*day), 0
+	id := ""
+	for minute := 0; minute < 10*24*60; minute += 2 {
+		at := began.Add(time.Duration(minute) * time.Minute)
+		if minute%(24*60) == 0 {
+			e, err := b.a.Begin(t.Context(), archive.EpochOptions{Info: archive.EpochInfo{StartedAt: at, SegmentBytes: int64(seg), Timeline: 1, From: seg}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.put(e, 1, 5) // without WAL that is needed, the whole epoch goes
+			id = e.ID()
+			b.date(at)
+		}
+		path := filepath.Join(b.dir, filepath.FromSlash(b.a.Folder()), id, "seen", fmt.Sprintf("%s-00000001-%016X.json", at.Format("20060102T150405.000000Z"), uint64(19*seg)+uint64(minute)))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	b.now = began.Add(10*day + time.Minute)
+	o := expire.Options{Backups: []wal.RetainedBackup{backupAt("first", 2, began, true)}}
+	survey := func() string {
+		s, err := b.a.Survey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var old []wal.Observation
+		for _, o := range s.Seen {
+			if b.now.Sub(o.At) > expire.Young {
+				old = append(old, o)
+			}
+		}
+		return fmt.Sprint(s.Spans, old)
+	}
+	before := survey()
+	b.carry(o)
+	// Three days are old: 72 hours, of which each has one, and each epoch's last stays.
+	if left := count(b.names(), "/seen/"); left < n-3*24*30 || left > n-3*24*30+2*(72+4) {
+		t.Errorf("%d observations are left of %d", left, n)
+	}
+	if after := survey(); after != before {
+		t.Errorf("what a survey uses was\n%s\nand is\n%s", before, after)
+	}
+	left := count(b.names(), "/seen/")
+	if b.carry(o); count(b.names(), "/seen/") != left {
+		t.Errorf("a second run deletes more: %d of %d are left", count(b.names(), "/seen/"), left)
+	}
+}

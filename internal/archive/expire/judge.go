@@ -110,8 +110,9 @@ func (j *judge) ended(id string) bool {
 	return true
 }
 
-// each calls do with each segment, tail and observation of an epoch, and what becomes of
-// it. Of observations that say the same the last stays.
+// each calls do with each segment and tail of an epoch, and what becomes of it, and with each
+// observation that goes. Of those that say the same the last stays, and of old ones what a
+// survey uses.
 func (j *judge) each(ctx context.Context, id string, do func(archive.Object, decision) error) error {
 	var seen archive.Object
 	for o, err := range j.archive.Objects(ctx, id, j.survey.SegmentSize) {
@@ -125,10 +126,18 @@ func (j *judge) each(ctx context.Context, id string, do func(archive.Object, dec
 		case archive.KindObservation:
 			before := seen
 			seen = o
-			if before.Key == "" || before.Timeline != o.Timeline || before.From != o.From || j.o.Now.Sub(o.ModifiedAt) < max(j.o.Grace, Young) {
+			old := j.o.Now.Sub(o.ModifiedAt) >= max(j.o.Grace, Young)
+			switch {
+			case !old || before.Key == "":
+				continue
+			case before.Timeline == o.Timeline && before.From == o.From:
+				d = decision{verdict: Delete, reason: "a later observation says the same"}
+			case !j.survey.Counts(before):
+				d = decision{verdict: Delete, reason: "of older observations one an hour stays"}
+			default:
 				continue
 			}
-			o, d = before, decision{verdict: Delete, reason: "a later observation says the same"}
+			o = before
 		case archive.KindHistory, archive.KindBase, archive.KindGap, archive.KindIndex, archive.KindKey, archive.KindEpoch, archive.KindOther:
 			continue
 		}

@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/store"
+)
+
+type listing = func(context.Context) iter.Seq2[store.Object, error]
+
+// ofKeys lists n keys, and then fails with an error unless that is nil. Before anything it calls
+// begin.
+func ofKeys(name string, n int, failed error, begin func(context.Context)) listing {
+	return func(ctx context.Context) iter.Seq2[store.Object, error] {
+		return func(yield func(store.Object, error) bool) {
+			begin(ctx)
+			for i := range n {
+				if !yield(store.Object{Key: fmt.Sprintf("%s/%06d", name, i)}, nil) {
+					return
+				}
+			}
+			if failed != nil {
+				yield(store.Object{}, failed)
+			}
+		}
+	}
+}
+
+func nothing(context.Context) {}
+
+func collect(seq iter.Seq2[store.Object, error]) (keys []string, err error) {
+	for o, err := range seq {
+		if err != nil {
+			return keys, err
+		}
+		keys = append(keys, o.Key)
+	}
+	return keys, nil
+}
+
+// TestAheadOrder: all of each listing comes, in the order in which they were given, also where
+// some have more than waits and others nothing.
+func TestAheadOrder(t *testing.T) {
+	sizes := []int{0, 1, 999, 1000, 1001, 17_000, 0, 5000, 3}
+	var want []string
+	var lists []listing
+	for i, n := range sizes {
+		name := fmt.Sprintf("list%d", i)
+		for k := range n {
+			want = append(want, fmt.Sprintf("%s/%06d", name, k))
+		}
+		lists = append(lists, ofKeys(name, n, nil, nothing))
+	}
+	for _, n := range []int{-1, 1, 2, 3, 8, 100} {
+		got, err := collect(store.Ahead(t.Context(), n, lists...))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d at a time: %d keys, want %d in order; error %v", n, len(got), len(want), err)
+		}
+	}
+	if got, err := collect(store.Ahead(t.Context(), 4)); len(got) != 0 || err != nil {
+		t.Errorf("of nothing: %v, %v", got, err)
+	}
+}
+
+// TestAheadTogether: n listings run at a time, and never more.
+func TestAheadTogether(t *testing.T) {
+	const n, all = 4, 24
+	var running, most atomic.Int32
+	var together sync.WaitGroup
+	together.Add(n)
+	var begun atomic.Int32
+	begin := func(context.Context) {
+		now := running.Add(1)
+		for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+		}
+		if begun.Add(1) <= n {
+			together.Done()
+			together.Wait() // for ever, if fewer are begun
+		}
+	}
+	var lists []listing
+	for i := range all {
+		list := ofKeys(fmt.Sprint(i), 10, nil, begin)
+		lists = append(lists, func(ctx context.Context) iter.Seq2[store.Object, error] {
+			return func(yield func(store.Object, error) bool) {
+				defer running.Add(-1)
+				list(ctx)(yield)
+			}
+		})
+	}
+	if got, err := collect(store.Ahead(t.Context(), n, lists...)); len(got) != 10*all || err != nil {
+		t.Errorf("%d keys, error %v", len(got), err)
+	}
+	if m := most.Load(); m != n {
+		t.Errorf("%d ran at a time, want %d", m, n)
+	}
+}
+
+// TestAheadFailed: what comes before an error comes, nothing after it, and an error of a listing
+// behind it is not told. Then nothing runs any more.
+func TestAheadFailed(t *testing.T) {
+	broken, other := errors.New("broken"), errors.New("other")
+	got, err := collect(store.Ahead(t.Context(), 3,
+		ofKeys("a", 1500, nil, nothing), ofKeys("b", 1200, broken, nothing), ofKeys("c", 5, other, nothing), ofKeys("d", 20_000, nil, nothing)))
+	if !errors.Is(err, broken) || errors.Is(err, other) || len(got) != 2700 {
+		t.Errorf("%d keys, error %v", len(got), err)
+	}
+}
+
+// TestAheadStopped: a caller that stops has all listings ended when the loop ends; a context
+// that ends is an error, also where a listing does not look at it.
+func TestAheadStopped(t *testing.T) {
+	var running atomic.Int32
+	endless := func(ctx context.Context) iter.Seq2[store.Object, error] {
+		return func(yield func(store.Object, error) bool) {
+			running.Add(1)
+			defer running.Add(-1)
+			for yield(store.Object{Key: "a"}, nil) {
+			}
+		}
+	}
+	n := 0
+	for range store.Ahead(t.Context(), 3, endless, endless, endless, endless) {
+		if n++; n == 2500 {
+			break
+		}
+	}
+	if running.Load() != 0 {
+		t.Errorf("%d listings go on", running.Load())
+	}
+
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	n = 0
+	var err error
+	for _, err = range store.Ahead(ctx, 2, endless, endless) {
+		if n++; n == 1 {
+			cancel(cause)
+		}
+	}
+	if !errors.Is(err, cause) || pgmedic.KindOf(err) != pgmedic.KindInterrupted || running.Load() != 0 {
+		t.Errorf("error %v after %d keys; %d go on", err, n, running.Load())
+	}
+	if got, err := collect(store.Ahead(ctx, 2, ofKeys("a", 1, nil, nothing))); len(got) != 0 || !errors.Is(err, cause) {
+		t.Errorf("after the end: %v, %v", got, err)
+	}
+}
