@@ -78,7 +78,7 @@ chaos: setup ## break everything midway, and write docs/reliability.md
 	@PGMEDIC_CHAOS="$(CURDIR)/docs/reliability.md" go test ./test -run '^TestChaos$$' -count=1 -parallel 3 -timeout 30m -v | \
 		grep --line-buffered -v -e '^{"level":' -e '^=== '
 	@PGMEDIC_CAMPAIGNS=1 PGMEDIC_TEST_ALL=1 go test ./test ./internal/drill ./internal/physical ./internal/walstream ./internal/restore ./internal/restore/cluster ./internal/pgtool/dumpsql ./internal/postgres ./internal/monitor -p 1 \
-		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory|TestRandomTargets|TestWALKilled|TestWALKilledAt|TestWALServerKilled|TestRestoreClusterDamaged|TestRestoreChainDamaged|TestWALLoad|TestPhysicalMemory|TestUnderLoad|TestIncrementalHistories|TestIncrementalChain|TestFetchFaults|TestFailover)$$' -count=1 -timeout 600m -v | grep -v '^=== '
+		-run '^(TestKillAtEveryPoint|TestLanguages|TestPassphraseOnlyHost|TestDamageParallel|TestEscapesInManifest|TestForgedStore|TestEachSetting|TestMutations|TestSoundBackupsAreProven|TestEncodings|TestWhatSettingsDecide|TestRestoreGivesWhatThereIs|TestLoadFuzzed|TestPoolers|TestOnEveryMajor|TestTraps|TestReportMemory|TestRandomTargets|TestWALKilled|TestWALKilledAt|TestWALServerKilled|TestRestoreClusterDamaged|TestRestoreChainDamaged|TestWALLoad|TestWALOutage|TestPhysicalMemory|TestUnderLoad|TestIncrementalHistories|TestIncrementalChain|TestFetchFaults|TestFailover)$$' -count=1 -timeout 600m -v | grep -v '^=== '
 
 .PHONY: lint
 lint: ## check form and common mistakes

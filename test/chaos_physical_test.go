@@ -106,6 +106,7 @@ func physicalFaults() []struct {
 		}},
 		{"17. Memory", []physicalFault{
 			{"20 MB of WAL a second into a bucket, with segments of 16 and 64 MiB, and with `--sync`, for 5 seconds, in make chaos 60 (`PGMEDIC_WAL_SECONDS`)", "at most 256 MiB resident; no gap; the stored lag is logged", "./test", "TestWALLoad"},
+			{"the bucket is away while the server writes 20 MB of WAL a second, for 5 seconds, in make chaos 30 (`PGMEDIC_WAL_OUTAGE`)", "all is stored beside what goes on to be written; no gap; at most 256 MiB resident", "./test", "TestWALOutage"},
 			{"a base backup, its verification and restore, of 0.4 GB, in make chaos 1.6 GB", "at most 256 MiB resident", "./test", "TestPhysicalMemory"},
 			{"a base backup of a million files", "at most 256 MiB resident", "./internal/physical", "TestMillionFiles"},
 		}},

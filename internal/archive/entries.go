@@ -29,7 +29,7 @@ func listFailed(epoch string, err error) error {
 
 // entries yields all objects of an epoch whose names this version knows, each once. A month of
 // WAL is hundreds of pages of a bucket's listing, which would take a minute one by one. They
-// come in the order of names as far as one listing goes.
+// come in no order.
 func (a *Archive) entries(ctx context.Context, epoch string) iter.Seq2[store.Object, error] {
 	return func(yield func(store.Object, error) bool) {
 		prefix := a.folder + epoch + "/"
@@ -58,7 +58,7 @@ func (a *Archive) entries(ctx context.Context, epoch string) iter.Seq2[store.Obj
 		for _, part := range parts {
 			lists = append(lists, func(ctx context.Context) iter.Seq2[store.Object, error] { return a.store.List(ctx, part) })
 		}
-		for entry, err := range store.Ahead(ctx, partsAtOnce, lists...) {
+		for entry, err := range store.Together(ctx, partsAtOnce, lists...) {
 			if err != nil {
 				yield(store.Object{}, listFailed(epoch, err))
 				return

@@ -99,6 +99,15 @@ type collected struct {
 	// their numbers.
 	ids     []string
 	indexes map[string]map[int]indexObject
+	// small are the objects of which more counts than the name.
+	small []smallObject
+}
+
+// smallObject is a history or a gap in the epoch with the place in collected.ids.
+type smallObject struct {
+	epoch int32
+	name  string
+	object
 }
 
 // Survey lists the archive. It keeps some 50 bytes a segment.
@@ -128,17 +137,19 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 		lists = append(lists, func(ctx context.Context) iter.Seq2[store.Object, error] { return a.entries(ctx, e.id) })
 	}
 	// A run has an epoch a day, and a day can have many pages of a bucket's listing.
-	at := 0
-	for entry, err := range store.Ahead(ctx, epochsAtOnce, lists...) {
+	places := map[string]int32{}
+	for i, id := range found.ids {
+		places[id] = int32(i)
+	}
+	for entry, err := range store.Together(ctx, epochsAtOnce, lists...) {
 		if err != nil {
 			return nil, err
 		}
-		for !strings.HasPrefix(entry.Key, a.folder+found.ids[at]+"/") {
-			at++ // the listing of the next one begins
-		}
-		if err := a.take(ctx, s, found, int32(at), entry); err != nil {
-			return nil, err
-		}
+		id, name, _ := strings.Cut(strings.TrimPrefix(entry.Key, a.folder), "/")
+		s.take(found, places[id], name, entry)
+	}
+	if err := a.readSmall(ctx, s, found); err != nil {
+		return nil, err
 	}
 	// Ids tell seconds only.
 	slices.SortStableFunc(s.Epochs, func(a, b EpochInfo) int { return a.StartedAt.Compare(b.StartedAt) })
@@ -188,28 +199,26 @@ func (a *Archive) readOne(ctx context.Context, id string) (e epochRead, err erro
 	return e, err
 }
 
-// take takes account of an object of the epoch with the given place in collected.ids.
-func (a *Archive) take(ctx context.Context, s *Survey, found *collected, at int32, entry store.Object) error {
-	id := found.ids[at]
+// take takes account of an object of the epoch with the given place in collected.ids. Objects
+// come in no order.
+func (s *Survey) take(found *collected, at int32, name string, entry store.Object) {
 	s.Objects++
 	s.SizeBytes += entry.SizeBytes
-	name := strings.TrimPrefix(entry.Key, a.folder+id+"/")
 	o, ok := parse(name, s.SegmentSize)
 	if !ok {
-		found.noteIndex(id, name)
-		return nil
+		found.noteIndex(found.ids[at], name)
+		return
 	}
 	if o.to > 0 {
 		s.Listed[o.timeline] = max(s.Listed[o.timeline], o.to)
 	}
 	switch o.kind {
 	case kindSegment:
-		before, there := found.segments[o.segment]
-		found.segments[o.segment] = stored{o.hash, there && (before.split || before.hash != o.hash), suffixOf(o.seal), at}
+		found.noteSegment(o, at)
 	case kindTail:
 		found.tails[o.segment] = append(found.tails[o.segment], Part{o.from, o.to, o.hash})
-	case kindHistory:
-		return a.addHistory(ctx, s, id, o.timeline)
+	case kindHistory, kindGap:
+		found.small = append(found.small, smallObject{at, name, o})
 	case kindSeen:
 		o.seen.At = entry.ModifiedAt
 		s.Seen = append(s.Seen, o.seen)
@@ -217,13 +226,42 @@ func (a *Archive) take(ctx context.Context, s *Survey, found *collected, at int3
 		if !slices.Contains(s.Bases, o.base) {
 			s.Bases = append(s.Bases, o.base)
 		}
-	case kindGap:
-		g, err := a.readGap(ctx, id+"/"+name, o)
+	}
+}
+
+// noteSegment takes account of a segment: of several objects that hold the same the one in the
+// newest epoch counts.
+func (c *collected) noteSegment(o object, at int32) {
+	now := stored{hash: o.hash, suffix: suffixOf(o.seal), epoch: at}
+	if before, there := c.segments[o.segment]; there {
+		now.split = before.split || before.hash != now.hash
+		if before.epoch > at || before.epoch == at && before.suffix > now.suffix {
+			now.hash, now.suffix, now.epoch = before.hash, before.suffix, before.epoch
+		}
+	}
+	c.segments[o.segment] = now
+}
+
+// readSmall reads the histories and the gaps that were listed, in the order of their epochs.
+func (a *Archive) readSmall(ctx context.Context, s *Survey, found *collected) error {
+	slices.SortFunc(found.small, func(a, b smallObject) int { return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.name, b.name)) })
+	for _, small := range found.small {
+		id := found.ids[small.epoch]
+		if small.kind == kindHistory {
+			if err := a.addHistory(ctx, s, id, small.timeline); err != nil {
+				return err
+			}
+			continue
+		}
+		g, err := a.readGap(ctx, id+"/"+small.name, small.object)
 		if err != nil {
 			return err
 		}
 		s.Gaps = append(s.Gaps, g)
 	}
+	slices.SortFunc(s.Bases, func(a, b wal.Base) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Stop, b.Stop), cmp.Compare(a.Timeline, b.Timeline))
+	})
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,9 +47,8 @@ func collect(seq iter.Seq2[store.Object, error]) (keys []string, err error) {
 	return keys, nil
 }
 
-// TestAheadOrder: all of each listing comes, in the order in which they were given, also where
-// some have more than waits and others nothing.
-func TestAheadOrder(t *testing.T) {
+// TestTogetherAll: all of each listing comes, in its order, also of many objects and of none.
+func TestTogetherAll(t *testing.T) {
 	sizes := []int{0, 1, 999, 1000, 1001, 17_000, 0, 5000, 3}
 	var want []string
 	var lists []listing
@@ -60,18 +60,19 @@ func TestAheadOrder(t *testing.T) {
 		lists = append(lists, ofKeys(name, n, nil, nothing))
 	}
 	for _, n := range []int{-1, 1, 2, 3, 8, 100} {
-		got, err := collect(store.Ahead(t.Context(), n, lists...))
+		got, err := collect(store.Together(t.Context(), n, lists...))
+		slices.SortStableFunc(got, func(a, b string) int { return strings.Compare(a[:len("list0")], b[:len("list0")]) })
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%d at a time: %d keys, want %d in order; error %v", n, len(got), len(want), err)
 		}
 	}
-	if got, err := collect(store.Ahead(t.Context(), 4)); len(got) != 0 || err != nil {
+	if got, err := collect(store.Together(t.Context(), 4)); len(got) != 0 || err != nil {
 		t.Errorf("of nothing: %v, %v", got, err)
 	}
 }
 
-// TestAheadTogether: n listings run at a time, and never more.
-func TestAheadTogether(t *testing.T) {
+// TestTogetherAtOnce: n listings run at a time, and never more.
+func TestTogetherAtOnce(t *testing.T) {
 	const n, all = 4, 24
 	var running, most atomic.Int32
 	var together sync.WaitGroup
@@ -96,7 +97,7 @@ func TestAheadTogether(t *testing.T) {
 			}
 		})
 	}
-	if got, err := collect(store.Ahead(t.Context(), n, lists...)); len(got) != 10*all || err != nil {
+	if got, err := collect(store.Together(t.Context(), n, lists...)); len(got) != 10*all || err != nil {
 		t.Errorf("%d keys, error %v", len(got), err)
 	}
 	if m := most.Load(); m != n {
@@ -104,20 +105,23 @@ func TestAheadTogether(t *testing.T) {
 	}
 }
 
-// TestAheadFailed: what comes before an error comes, nothing after it, and an error of a listing
-// behind it is not told. Then nothing runs any more.
-func TestAheadFailed(t *testing.T) {
-	broken, other := errors.New("broken"), errors.New("other")
-	got, err := collect(store.Ahead(t.Context(), 3,
-		ofKeys("a", 1500, nil, nothing), ofKeys("b", 1200, broken, nothing), ofKeys("c", 5, other, nothing), ofKeys("d", 20_000, nil, nothing)))
-	if !errors.Is(err, broken) || errors.Is(err, other) || len(got) != 2700 {
+// TestTogetherFailed: what a listing has before an error comes, and the error ends it all.
+func TestTogetherFailed(t *testing.T) {
+	broken := errors.New("broken")
+	got, err := collect(store.Together(t.Context(), 1, ofKeys("a", 1500, nil, nothing), ofKeys("b", 1200, broken, nothing), ofKeys("c", 5, nil, nothing)))
+	if !errors.Is(err, broken) || len(got) != 2700 {
 		t.Errorf("%d keys, error %v", len(got), err)
+	}
+	// The other one never ends by itself.
+	waiting := ofKeys("w", 1, nil, func(ctx context.Context) { <-ctx.Done() })
+	if _, err := collect(store.Together(t.Context(), 2, waiting, ofKeys("b", 0, broken, nothing))); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
 	}
 }
 
-// TestAheadStopped: a caller that stops has all listings ended when the loop ends; a context
+// TestTogetherStopped: a caller that stops has all listings ended when the loop ends; a context
 // that ends is an error, also where a listing does not look at it.
-func TestAheadStopped(t *testing.T) {
+func TestTogetherStopped(t *testing.T) {
 	var running atomic.Int32
 	endless := func(ctx context.Context) iter.Seq2[store.Object, error] {
 		return func(yield func(store.Object, error) bool) {
@@ -128,7 +132,7 @@ func TestAheadStopped(t *testing.T) {
 		}
 	}
 	n := 0
-	for range store.Ahead(t.Context(), 3, endless, endless, endless, endless) {
+	for range store.Together(t.Context(), 3, endless, endless, endless, endless) {
 		if n++; n == 2500 {
 			break
 		}
@@ -142,7 +146,7 @@ func TestAheadStopped(t *testing.T) {
 	defer cancel(nil)
 	n = 0
 	var err error
-	for _, err = range store.Ahead(ctx, 2, endless, endless) {
+	for _, err = range store.Together(ctx, 2, endless, endless) {
 		if n++; n == 1 {
 			cancel(cause)
 		}
@@ -150,7 +154,7 @@ func TestAheadStopped(t *testing.T) {
 	if !errors.Is(err, cause) || pgmedic.KindOf(err) != pgmedic.KindInterrupted || running.Load() != 0 {
 		t.Errorf("error %v after %d keys; %d go on", err, n, running.Load())
 	}
-	if got, err := collect(store.Ahead(ctx, 2, ofKeys("a", 1, nil, nothing))); len(got) != 0 || !errors.Is(err, cause) {
+	if got, err := collect(store.Together(ctx, 2, ofKeys("a", 1, nil, nothing))); len(got) != 0 || !errors.Is(err, cause) {
 		t.Errorf("after the end: %v, %v", got, err)
 	}
 }
