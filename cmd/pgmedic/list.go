@@ -232,28 +232,23 @@ func (cmd *listCommand) run(ctx context.Context) error {
 	if cmd.flags.why {
 		reasons = cmd.retainer.reasons(ctx, f)
 	}
-	var recoveries []recoveryRow
-	if !cmd.global.quiet {
-		recoveries = cmd.recoveries(ctx, c, listing)
-	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if cmd.global.json {
-		rows := make([]backupRow, 0, len(listing.Entries))
-		for _, e := range listing.Entries {
-			row := rowOf(e, copies...)
-			if d, ok := reasons[e.Backup.ID]; ok {
-				row.Why = &d
-			}
-			row.Lock = locks[e.Backup.ID]
-			rows = append(rows, row)
+	switch {
+	case cmd.global.json:
+		result := listResult{
+			Backups: rowsOf(listing.Entries, copies, locks, reasons), Damaged: orEmpty(listing.Damaged), Orphans: orEmpty(listing.Orphans),
+			CopyStores: orEmpty(copies), Recoverable: []recoveryRow{},
 		}
-		return cmd.printJSON(listResult{
-			Backups: rows, Damaged: orEmpty(listing.Damaged), Orphans: orEmpty(listing.Orphans), CopyStores: orEmpty(copies), Recoverable: orEmpty(recoveries),
-		})
-	}
-	if cmd.global.quiet {
+		if !cmd.global.quiet {
+			result.Recoverable = cmd.recoveries(ctx, c, listing)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return cmd.printJSON(result)
+	case cmd.global.quiet:
 		for _, e := range listing.Entries {
 			cmd.printf("%s\n", e.Backup.ID)
 		}
@@ -261,9 +256,28 @@ func (cmd *listCommand) run(ctx context.Context) error {
 	}
 	cmd.printListing(listing, f, c, copies)
 	cmd.stores.printLocks(c, listing, locks)
+	// The listing of a month of WAL can take seconds: what is known is there before it.
+	recoveries := cmd.recoveries(ctx, c, listing)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	cmd.printRecoveries(recoveries)
 	cmd.printReasons(listing, reasons)
 	return nil
+}
+
+// rowsOf are the rows of a listing's JSON.
+func rowsOf(entries []catalog.Entry, copies []copyStore, locks map[string]*lockRow, reasons map[string]retention.Decision) []backupRow {
+	rows := make([]backupRow, 0, len(entries))
+	for _, e := range entries {
+		row := rowOf(e, copies...)
+		if d, ok := reasons[e.Backup.ID]; ok {
+			row.Why = &d
+		}
+		row.Lock = locks[e.Backup.ID]
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 func (cmd *listCommand) printListing(listing catalog.Listing, f catalog.Filter, c *catalog.Catalog, copies []copyStore) {
