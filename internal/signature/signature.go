@@ -99,7 +99,7 @@ func (k *Key) Sign(ctx context.Context, data []byte, comment string) ([]byte, er
 		file, err = k.signThere(ctx, data, comment)
 	}
 	if err == nil && !minisign.Verify(k.Public().key, data, file) {
-		err = pgmedic.Errorf(pgmedic.KindIntegrity, "see that the setting still names the same key, and run it again", "%s made a signature that its public key %s does not verify", k.where(), k.ID())
+		err = pgmedic.Errorf(pgmedic.KindIntegrity, "see that the setting still names the same key, and run it again", "%s made a signature that its public key %s does not verify", k.Kept(), k.ID())
 	}
 	if err != nil {
 		return nil, &SignError{err}
@@ -107,7 +107,8 @@ func (k *Key) Sign(ctx context.Context, data []byte, comment string) ([]byte, er
 	return file, nil
 }
 
-func (k *Key) where() string {
+// Kept names where the key is kept, for people.
+func (k *Key) Kept() string {
 	if k.remote != nil {
 		return k.remote.String()
 	}
