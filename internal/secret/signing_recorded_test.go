@@ -228,4 +228,3 @@ func transitKeys(public ed25519.PublicKey) keyManager {
 		},
 	}
 }
-
