@@ -230,3 +230,37 @@ func (b *bench) signsOld(k *keyServer, plain, vault []string) {
 		b.t.Error(err)
 	}
 }
+
+// TestPushSignedByKMS: a push calls the key manager for the epoch that it begins, and not
+// for each segment; and a base backup of the cluster is signed by it, too.
+func TestPushSignedByKMS(t *testing.T) {
+	public, secret, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keyServer{secret: secret, public: public, kind: "ed25519", status: http.StatusServiceUnavailable}
+	server := httptest.NewServer(k)
+	defer server.Close()
+	b := newWALBench(t, 0)
+	b.env = append(b.env, "PGMEDIC_SIGNING_KEY=vault-transit://transit/pgmedic", "VAULT_ADDR="+server.URL, "VAULT_TOKEN=canary")
+	segment := func() string {
+		b.sql("SELECT pg_logical_emit_message(true, 'a', 'b')")
+		return filepath.Join(b.server.DataDir(), "pg_wal", b.ask("SELECT pg_walfile_name(pg_switch_wal())"))
+	}
+	first := segment()
+	if r := b.run("wal", "push", first); r.code != 12 || !strings.Contains(r.stderr, "vault-transit can't be reached") || strings.Contains(r.stderr, "canary") {
+		t.Errorf("away: exit code %d: %s", r.code, r.stderr)
+	}
+	k.set(func(k *keyServer) { k.status, k.reads, k.signs = 0, 0, 0 })
+	b.ok("wal", "push", first)
+	b.ok("wal", "push", segment())
+	if k.set(func(*keyServer) {}); k.reads != 1 || k.signs != 2 {
+		t.Errorf("two pushes read the public key %d times and signed %d times", k.reads, k.signs)
+	}
+	b.ok("backup", "--method", "physical", "-q")
+	if n := strings.Count(b.ok("list", "--json"), `"stored": 1`); n != 1 {
+		t.Errorf("%d base backups are signed", n)
+	}
+	server.Close()
+	b.ok("wal", "push", segment())
+}

@@ -19,7 +19,7 @@ func (kr keyring) remoteKey(ctx context.Context) (*signature.Key, error) {
 	if resolver == nil {
 		resolver = newResolver(kr.cfg, kr.environ)
 	}
-	remote, err := resolver.SigningKey(kr.cfg.Backup.SigningKey, stores{kr.job}.awsCredentials())
+	remote, err := resolver.SigningKey(kr.cfg.Backup.SigningKey, stores(kr).awsCredentials())
 	if err != nil {
 		return nil, pgmedic.Errorf(pgmedic.KindUsage, pgmedic.HintOf(err), "%s (backup.signing_key): %w", kr.cfg.Origin("backup.signing_key"), err)
 	}

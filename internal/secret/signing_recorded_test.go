@@ -78,10 +78,11 @@ func awsKeys(public ed25519.PublicKey) keyManager {
 		},
 		message: func(body []byte) ([]byte, error) {
 			var in struct {
-				KeyId, MessageType, SigningAlgorithm string
-				Message                              []byte
+				KeyID                         string `json:"KeyId"`
+				MessageType, SigningAlgorithm string
+				Message                       []byte
 			}
-			if err := json.Unmarshal(body, &in); err != nil || in.KeyId != "alias/"+canary || in.MessageType != "RAW" || in.SigningAlgorithm != "ED25519_SHA_512" {
+			if err := json.Unmarshal(body, &in); err != nil || in.KeyID != "alias/"+canary || in.MessageType != "RAW" || in.SigningAlgorithm != "ED25519_SHA_512" {
 				return nil, fmt.Errorf("%s, %w", body, err)
 			}
 			return in.Message, nil
