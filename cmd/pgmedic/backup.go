@@ -113,7 +113,7 @@ func (f *backupFlags) add(cmd *cobra.Command) {
 }
 
 func (cmd *backupCommand) run(ctx context.Context) error {
-	how, err := cmd.keys.sealing()
+	how, err := cmd.keys.sealing(ctx)
 	if err == nil {
 		err = refusesOwn(cmd.cfg)
 	}

@@ -107,7 +107,7 @@ func (l *checklist) fail(name string, err error) {
 func (cmd *checkCommand) run(ctx context.Context) error {
 	l := &checklist{}
 	checkSecrets(ctx, cmd.cfg, cmd.secrets.Resolve, cmd.now, l)
-	how, err := cmd.keys.sealing()
+	how, err := cmd.keys.unsignedSealing()
 	if err != nil {
 		l.fail("settings", err)
 	} else {
@@ -132,7 +132,7 @@ func (cmd *checkCommand) run(ctx context.Context) error {
 	cmd.checkSpace(ctx, l, "space for drills", scratchDir, size)
 	cmd.checkCage(ctx, l)
 	cmd.checkEncryption(l, how)
-	checkSigning(cmd.cfg, l)
+	cmd.checkSigning(ctx, l)
 	cmd.checkRetention(l)
 	cmd.checkAudit(ctx, l)
 	cmd.checkSchedules(ctx, l)

@@ -170,7 +170,7 @@ func TestSealing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j, _ := printer(t, false)
 			test.set(&j.cfg.Backup)
-			how, err := keyring{j}.sealing()
+			how, err := keyring{j}.sealing(t.Context())
 			if (err != nil) != test.fails || err != nil && pgmedic.KindOf(err) != pgmedic.KindUsage {
 				t.Fatalf("got %v", err)
 			}

@@ -95,7 +95,7 @@ func (d *demoCommand) run(ctx context.Context) (err error) {
 	if !ok {
 		return pgmedic.Errorf(pgmedic.KindUsage, "use small, medium or large", "unknown size %q", d.flags.size)
 	}
-	if d.how, err = d.keys.sealing(); err != nil {
+	if d.how, err = d.keys.sealing(ctx); err != nil {
 		return err
 	}
 	server, err := scratch.Start(ctx, scratch.Options{SearchDirs: d.cfg.Postgres.BinDirs, Logger: d.log})

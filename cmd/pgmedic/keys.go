@@ -72,7 +72,7 @@ backup.recipients and backup.encryption_key set which keys open new backups.`,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(keysListCLI(e), keysAddCLI(e), keysRemoveCLI(e), keysRotateCLI(e), keysNewCLI(e), keysSignCLI(e))
+	cmd.AddCommand(keysListCLI(e), keysAddCLI(e), keysRemoveCLI(e), keysRotateCLI(e), keysNewCLI(e), keysPublicCLI(e), keysSignCLI(e))
 	return cmd
 }
 

@@ -18,6 +18,9 @@ import (
 // signingKeyName is the file that keys new writes a secret key to.
 const signingKeyName = "pgmedic-signing.key"
 
+// noSigningKeyHint is for where backup.signing_key is not set.
+const noSigningKeyHint = "set backup.signing_key (PGMEDIC_SIGNING_KEY); pgmedic keys new --signing makes one"
+
 func keysNewCLI(e *env) *cobra.Command {
 	var signing bool
 	cmd := &cobra.Command{
@@ -29,6 +32,7 @@ with .pub, and is printed. An existing file is never overwritten.
 
 Name the secret key in backup.signing_key on hosts that back up, and the public key
 in backup.trusted_signers wherever backups are verified, restored, drilled or copied.
+A key can also stay in a KMS (docs/keys.md); pgmedic keys public prints its public half.
 pgmedic init makes the other kind of key, which opens backups.`,
 		Example: "  pgmedic keys new --signing /etc/pgmedic/signing.key",
 		Args:    atMostOne,
@@ -139,12 +143,12 @@ func (cmd *keysSignCommand) run(ctx context.Context) error {
 	if cmd.all == (len(cmd.args) > 0) {
 		return pgmedic.Errorf(pgmedic.KindUsage, "name a backup, or latest, or give --all", "say which backups are meant, once")
 	}
-	key, err := signingKey(cmd.cfg)
+	key, err := cmd.keys.signingKey(ctx)
 	if err != nil {
 		return err
 	}
 	if key == nil {
-		return pgmedic.Errorf(pgmedic.KindUsage, "set backup.signing_key (PGMEDIC_SIGNING_KEY); pgmedic keys new --signing makes one", "there is no key to sign with")
+		return pgmedic.Errorf(pgmedic.KindUsage, noSigningKeyHint, "there is no key to sign with")
 	}
 	c, closed, err := cmd.stores.openCatalog(ctx)
 	if err != nil {
@@ -172,6 +176,10 @@ func (cmd *keysSignCommand) run(ctx context.Context) error {
 			problem = worse(problem, err)
 		}
 		rows = append(rows, row)
+		var sign *signature.SignError
+		if errors.As(err, &sign) {
+			break // nor does it sign the others
+		}
 	}
 	if err := cmd.print(rows); err != nil {
 		return err

@@ -215,7 +215,7 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 		return err
 	}
 	said := cmd.flags.swap
-	how, err := cmd.safetySealing()
+	how, err := cmd.safetySealing(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 		return err
 	}
 	if cmd.flags.swap && !said {
-		if how, err = cmd.safetySealing(); err != nil {
+		if how, err = cmd.safetySealing(ctx); err != nil {
 			return err
 		}
 	}
@@ -271,9 +271,9 @@ func (cmd *restoreCommand) run(ctx context.Context) error {
 
 // safetySealing is how the safety backup of a swap is sealed, which is known to be possible
 // before anything is asked.
-func (cmd *restoreCommand) safetySealing() (how sealing, err error) {
+func (cmd *restoreCommand) safetySealing(ctx context.Context) (how sealing, err error) {
 	if cmd.flags.swap {
-		return cmd.keys.sealing()
+		return cmd.keys.sealing(ctx)
 	}
 	return how, nil
 }

@@ -161,7 +161,7 @@ func (cmd *dumpCommand) run(ctx context.Context) error {
 		return err
 	}
 	flags := cmd.flags
-	how, err := cmd.safetySealing()
+	how, err := cmd.safetySealing(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -26,8 +27,18 @@ type sealing struct {
 }
 
 // sealing refuses settings that this version can't honour and returns how backups are
-// sealed here. With an error it is as far as it is known.
-func (kr keyring) sealing() (sealing, error) {
+// sealed here. With an error it is as far as it is known. A signing key that is kept in a
+// key manager is asked for.
+func (kr keyring) sealing(ctx context.Context) (sealing, error) {
+	how, err := kr.unsignedSealing()
+	if err == nil {
+		how.signer, err = kr.ownSigner(ctx)
+	}
+	return how, err
+}
+
+// unsignedSealing is sealing without what signs.
+func (kr keyring) unsignedSealing() (sealing, error) {
 	if err := kr.cfg.CheckBackup(); err != nil {
 		return sealing{}, err
 	}
@@ -41,8 +52,7 @@ func (kr keyring) sealing() (sealing, error) {
 			"set backup.allow_unencrypted (PGMEDIC_ALLOW_UNENCRYPTED), or backup.encryption to age, or take the keys out of the configuration",
 			"backup.encryption is %s on a host that has keys, and that would refuse its own backups", seal.EncryptionNone)
 	}
-	how.signer, err = ownSigner(kr.cfg)
-	return how, err
+	return how, nil
 }
 
 // sealingWays returns how backups are sealed here, and the ways to open them. They

@@ -24,7 +24,7 @@ func TestPassphraseCost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		how, err := keyring{job{env: &env{}, cfg: cfg}}.sealing()
+		how, err := keyring{job{env: &env{}, cfg: cfg}}.sealing(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/secret"
 	"github.com/pgmedic/pgmedic/internal/signature"
-	"github.com/pgmedic/pgmedic/internal/words"
 )
 
 // maxSigningFile is the size above which a file is not a key of minisign but a mistake.
@@ -34,11 +34,16 @@ func readSigningFile(path string) ([]byte, error) {
 	return data, err
 }
 
-// signingKey is the key that signs what this host backs up, or nil.
-func signingKey(cfg *config.Config) (*signature.Key, error) {
-	path := cfg.Backup.SigningKey
-	if path == "" {
+// signingKey is the key that signs what this host backs up, or nil. One that is kept in a
+// key manager is asked for its public half, so that a wrong setting is known before
+// anything is backed up.
+func (kr keyring) signingKey(ctx context.Context) (*signature.Key, error) {
+	cfg, path := kr.cfg, kr.cfg.Backup.SigningKey
+	switch {
+	case path == "":
 		return nil, nil
+	case secret.IsSigningKey(path):
+		return kr.remoteKey(ctx)
 	}
 	data, err := readSigningFile(path)
 	if err != nil {
@@ -77,20 +82,25 @@ func trustedSigners(cfg *config.Config) (signature.Signers, error) {
 
 // ownSigner is what signs the backups of this host, or nil. A key that this host does
 // not trust itself is refused.
-func ownSigner(cfg *config.Config) (*signature.Key, error) {
-	key, err := signingKey(cfg)
+func (kr keyring) ownSigner(ctx context.Context) (*signature.Key, error) {
+	trusted, err := trustedSigners(kr.cfg)
 	if err != nil {
 		return nil, err
 	}
-	trusted, err := trustedSigners(cfg)
+	key, err := kr.signingKey(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return key, trustsOwn(key, trusted)
+}
+
+// trustsOwn returns an error where this host would refuse what its key signs.
+func trustsOwn(key *signature.Key, trusted signature.Signers) error {
 	if key != nil && trusted != nil && !trusted.Has(key.Public()) {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "add "+key.Public().String()+" to backup.trusted_signers",
+		return pgmedic.Errorf(pgmedic.KindUsage, "add "+key.Public().String()+" to backup.trusted_signers",
 			"the key of backup.signing_key, %s, is not among backup.trusted_signers: this host would refuse its own backups", key.ID())
 	}
-	return key, nil
+	return nil
 }
 
 // refusesOwn returns an error on a host that trusts signers, has no key to sign with, and
@@ -173,40 +183,6 @@ func unsignedWords(s signature.Signing) string {
 		return ""
 	}
 	return ", " + signingWords(s)
-}
-
-// checkSigning says whether this host signs its backups, and believes its own.
-func checkSigning(cfg *config.Config, l *checklist) {
-	key, err := signingKey(cfg)
-	if err == nil && key == nil && len(cfg.Backup.TrustedSigners) == 0 {
-		l.add("signing", pgmedic.OutcomeSkipped, "backups are not signed here, and signatures are not checked",
-			"anyone who can write to the store can add a backup of their own: docs/keys.md, \"Signed backups\"")
-		return
-	}
-	if err == nil {
-		_, err = ownSigner(cfg)
-	}
-	if err == nil {
-		err = refusesOwn(cfg)
-	}
-	if err != nil {
-		l.fail("signing", err)
-		return
-	}
-	trusted := words.Plural(len(cfg.Backup.TrustedSigners), "trusted signer")
-	switch {
-	case key == nil:
-		l.ok("signing", "%s; unsigned backups are accepted (backup.allow_unsigned)", trusted)
-	case len(cfg.Backup.TrustedSigners) == 0:
-		l.add("signing", pgmedic.OutcomeWarn, "backups are signed with key "+key.ID()+"; signatures are not checked on this host",
-			"put "+key.Public().String()+" into backup.trusted_signers here and where backups are restored")
-	default:
-		l.ok("signing", "backups are signed with key %s, which is one of %s", key.ID(), trusted)
-	}
-	if mode, open := othersRead(cfg.Backup.SigningKey); key != nil && open {
-		l.add("signing", pgmedic.OutcomeWarn, fmt.Sprintf("others on this host may read %s, the signing key (mode %04o)", cfg.Backup.SigningKey, mode),
-			"chmod 600 "+cfg.Backup.SigningKey)
-	}
 }
 
 // keySuffix tells the file of a public key from that of its secret half.

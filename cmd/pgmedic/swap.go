@@ -174,7 +174,7 @@ func (cmd *restoreCommand) resume(ctx context.Context) error {
 		return pgmedic.Errorf(pgmedic.KindUsage, "leave the rest out: what was cut short says which backup it was of",
 			"--resume goes with --database, --skip-safety-backup, --skip-disk-check, --standbys-handled and --accept-differences alone")
 	}
-	how, err := cmd.keys.sealing()
+	how, err := cmd.keys.sealing(ctx)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ import (
 func unrecorded() []string {
 	return []string{
 		"demo", "init", "check", "list", "show", "report", "explain", "emergency", "config", "man", "version", "help", "completion", "audit",
-		"diff", "notify", "alerts list", "wal", "keys list", "keys new", "schedule list", "schedule cron", "schedule systemd", "schedule kubernetes",
+		"diff", "notify", "alerts list", "wal", "keys list", "keys new", "keys public", "schedule list", "schedule cron", "schedule systemd", "schedule kubernetes",
 	}
 }
 

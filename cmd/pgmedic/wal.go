@@ -115,7 +115,7 @@ func (cmd *walStreamCommand) run(ctx context.Context) error {
 	if cmd.dropSlot {
 		return cmd.drop(ctx, target, slot)
 	}
-	how, err := cmd.keys.sealing()
+	how, err := cmd.keys.sealing(ctx)
 	if err != nil {
 		return err
 	}

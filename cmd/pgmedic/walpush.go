@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/secret"
 	"github.com/pgmedic/pgmedic/internal/walpush"
 	"github.com/pgmedic/pgmedic/internal/words"
 )
@@ -83,7 +84,10 @@ func (cmd *walPushCommand) run(ctx context.Context) error {
 			return pgmedic.Errorf(pgmedic.KindUsage, "give it as pg_controldata prints it", "--system-identifier is not a system identifier")
 		}
 	}
-	how, err := cmd.keys.sealing()
+	how, err := cmd.keys.unsignedSealing()
+	if err == nil && !secret.IsSigningKey(cmd.cfg.Backup.SigningKey) {
+		_, err = cmd.keys.ownSigner(ctx) // a wrong file is an error of each push
+	}
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (cmd *walPushCommand) run(ctx context.Context) error {
 	}
 	defer closed()
 	o := walpush.Options{
-		Store: c.Store(), Server: cmd.cfg.Server, Path: cmd.path, System: system, Seal: how.options, Wraps: how.wraps, Signer: how.signer,
+		Store: c.Store(), Server: cmd.cfg.Server, Path: cmd.path, System: system, Seal: how.options, Wraps: how.wraps, Signer: cmd.keys.ownSigner,
 		Host: hostName(), Version: cmd.version, Now: cmd.now, Logger: cmd.log,
 	}
 	if state, err := cmd.stateDir(); err == nil { // else it says so itself

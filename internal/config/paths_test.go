@@ -41,7 +41,7 @@ func settings(t reflect.Type, prefix string, index []int) (all []setting) {
 
 // isPath reports whether a value of the setting can be a path.
 func (s setting) isPath() bool {
-	return s.path || s.rule == "store" || s.rule == "path or off" || s.rule == "signers"
+	return s.path || s.rule == "store" || s.rule == "path or off" || s.rule == "signers" || s.rule == "signing key"
 }
 
 // TestEachPathOfEnvFile sets each setting that can be a path to a relative one in a

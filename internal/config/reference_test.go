@@ -177,3 +177,29 @@ func TestSigners(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestSigningKey: a file's path becomes absolute, a reference to a key manager stays as it
+// is, and other schemes are refused.
+func TestSigningKey(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]string{
+		"signing.key": dir + "/signing.key", "/etc/signing.key": "/etc/signing.key", "aws-kms://eu-central-1/alias/x": "aws-kms://eu-central-1/alias/x",
+		"gcp-kms://p/l/r/k/1": "gcp-kms://p/l/r/k/1", "vault-transit://transit/x": "vault-transit://transit/x",
+	} {
+		cfg := load(t, config.Options{Dir: dir, Environ: []string{"PGMEDIC_SIGNING_KEY=" + text}})
+		if cfg.Backup.SigningKey != want {
+			t.Errorf("%s: %q", text, cfg.Backup.SigningKey)
+		}
+		for _, v := range cfg.Effective() {
+			if v.Key == "backup.signing_key" && v.Value != want {
+				t.Errorf("%s is shown as %q", text, v.Value)
+			}
+		}
+	}
+	for _, text := range []string{"azure-kv://vault/key", "aws-kms:eu-central-1/x", "s3://bucket/key", "~/signing.key", "AWS-KMS://eu-central-1/x"} {
+		_, err := config.Load(config.Options{Dir: dir, Environ: []string{"PGMEDIC_SIGNING_KEY=" + text}})
+		if pgmedic.KindOf(err) != pgmedic.KindUsage || !strings.Contains(err.Error(), "PGMEDIC_SIGNING_KEY") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -176,6 +176,10 @@ func (f field) parseText(r raw, dst reflect.Value) (hint string, err error) {
 		if text, hint, err = checkBucket(text, Cloud(strings.TrimPrefix(f.rule, bucketRule))); err != nil {
 			return hint, err
 		}
+	case f.rule == "signing key" && text != "":
+		if text, hint, err = checkSigningKey(text, r.base); err != nil {
+			return hint, err
+		}
 	case f.rule == "path or off" && text != "" && !wanted(text):
 		text = "off"
 	case (f.path || f.rule == "path or off") && text != "":
@@ -204,6 +208,22 @@ func absolute(path, base string) (abs, hint string, err error) {
 	default:
 		return filepath.Join(base, path), "", nil
 	}
+}
+
+// checkSigningKey makes the path of a signing key absolute. A reference to one in a KMS
+// stays as it is, but for its scheme, which must be a known one.
+func checkSigningKey(text, base string) (key, hint string, err error) {
+	const forms = "write the path of a file, aws-kms://region/KEY, gcp-kms://project/location/ring/key/version or vault-transit://mount/key"
+	scheme, _, reference := strings.Cut(text, "://")
+	switch {
+	case !reference && urlLike(text):
+		return "", forms, fmt.Errorf("begins like a URL and is not one")
+	case !reference:
+		return absolute(text, base)
+	case !slices.Contains([]string{"aws-kms", "gcp-kms", "vault-transit"}, scheme):
+		return "", forms, fmt.Errorf("must be a file, or begin with aws-kms://, gcp-kms:// or vault-transit://")
+	}
+	return text, "", nil
 }
 
 // DurationHint says how durations are written.

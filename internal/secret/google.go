@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -44,52 +45,83 @@ func (googleSource) permission() string {
 }
 
 func (s googleSource) read(ctx context.Context, r reference) ([]byte, error) {
-	transport := http.DefaultTransport
-	if s.o.HTTP == nil {
-		found, err := google.FindDefaultCredentials(googleauth.Context(transport), googleScope) //nolint:contextcheck // a token is used for many requests
-		if err != nil {
-			return nil, &problem{what: refused, detail: "there are no credentials for Google Cloud", hint: "set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account, or give the host or pod one"}
-		}
-		transport = googleauth.Transport(found.TokenSource, transport)
-	}
 	address := googleSecrets + "/v1/projects/" + url.PathEscape(r.place) + "/secrets/" + url.PathEscape(r.path) + "/versions/" + url.PathEscape(r.version) + ":access"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, &problem{what: malformed, detail: "is not the name of a secret"}
-	}
-	answer, err := s.o.client(transport).Do(request)
-	if err != nil {
-		return nil, googleProblem(err)
-	}
-	defer func() { _ = answer.Body.Close() }() // it was read
-	answer.Body = io.NopCloser(io.LimitReader(answer.Body, 4*maxBytes))
-	if err := googleapi.CheckResponse(answer); err != nil {
-		return nil, googleProblem(err)
-	}
 	var out struct {
 		Payload *struct {
 			Data       string `json:"data"`
 			DataCrc32c int64  `json:"dataCrc32c,string"`
 		} `json:"payload"`
 	}
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
+	if err := s.o.google(ctx, http.MethodGet, address, nil, &out); err != nil {
 		return nil, googleProblem(err)
-	}
-	if json.Unmarshal(text, &out) != nil {
-		return nil, &problem{what: unreachable, detail: "the answer is not one of Secret Manager"}
 	}
 	if out.Payload == nil {
 		return nil, &problem{what: malformed, detail: "is empty"}
 	}
 	data, err := base64.StdEncoding.DecodeString(out.Payload.Data)
-	if err != nil || out.Payload.DataCrc32c != 0 && int64(crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))) != out.Payload.DataCrc32c {
+	if err != nil || out.Payload.DataCrc32c != 0 && checksum(data) != out.Payload.DataCrc32c {
 		return nil, &problem{what: unreachable, detail: "the answer was damaged on the way"}
 	}
 	return data, nil
 }
 
+// checksum is CRC-32C, as Google's answers have it.
+func checksum(data []byte) int64 {
+	return int64(crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// google asks one of Google's services. Its errors are for googleProblem.
+func (o Options) google(ctx context.Context, method, address string, body, answer any) error {
+	transport := http.DefaultTransport
+	if o.HTTP == nil {
+		found, err := google.FindDefaultCredentials(googleauth.Context(transport), googleScope) //nolint:contextcheck // a token is used for many requests
+		if err != nil {
+			return &problem{what: refused, detail: "there are no credentials for Google Cloud", hint: "set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account, or give the host or pod one"}
+		}
+		transport = googleauth.Transport(found.TokenSource, transport)
+	}
+	var payload io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return &problem{what: misconfigured}
+		}
+		payload = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, address, payload)
+	if err != nil {
+		return &problem{what: malformed, detail: "has a name that is not one of Google Cloud"}
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := o.client(transport).Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }() // it was read
+	response.Body = io.NopCloser(io.LimitReader(response.Body, 4*maxBytes))
+	if err := googleapi.CheckResponse(response); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(text, answer) != nil {
+		return &problem{what: unreachable, detail: "the answer is not one of Google Cloud"}
+	}
+	return nil
+}
+
+// googleDisabled is said of what a request may not be made of.
+const googleDisabled = "the version may be disabled"
+
 func googleProblem(err error) error {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
 	var api *googleapi.Error
 	if !errors.As(err, &api) {
 		return &problem{what: unreachable, detail: strings.TrimPrefix(reason(err), ": ")}
@@ -98,7 +130,7 @@ func googleProblem(err error) error {
 	case http.StatusNotFound:
 		return &problem{what: notFound}
 	case http.StatusBadRequest: // of a version that is disabled or destroyed
-		return &problem{what: notFound, detail: "the version may be disabled"}
+		return &problem{what: notFound, detail: googleDisabled}
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return &problem{what: refused}
 	}

@@ -1,7 +1,8 @@
 // Package secret reads secrets from where they are kept: files, variables, systemd's
 // credentials, programs, and the secret managers of AWS, Azure, Google and HashiCorp
-// (OpenBao is the same). It is the only package with their clients. No error of it holds
-// a secret, or the path of one.
+// (OpenBao is the same); and it has the key managers of AWS, Google and HashiCorp sign with
+// keys that do not leave them. It is the only package with their clients. No error of it
+// holds a secret, or the path of one, or the name of a key.
 package secret
 
 import (
@@ -51,6 +52,7 @@ type Options struct {
 type Resolver struct {
 	o       Options
 	sources map[string]source
+	vault   *vaultSource
 
 	mu   sync.Mutex
 	kept map[string]kept
@@ -93,10 +95,10 @@ func New(o Options) *Resolver {
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
 	}
-	r := &Resolver{o: o, kept: map[string]kept{}}
+	r := &Resolver{o: o, kept: map[string]kept{}, vault: &vaultSource{o: o}}
 	r.sources = map[string]source{
 		"file:": fileSource{}, "env:": envSource{o.Getenv}, "credential:": credentialSource{o.Getenv},
-		"exec:": execSource{o.Environ}, "vault://": &vaultSource{o: o},
+		"exec:": execSource{o.Environ}, "vault://": r.vault,
 		"aws-sm://": awsSource{o}, "azure-kv://": azureSource{o}, "gcp-sm://": googleSource{o},
 	}
 	return r
@@ -155,18 +157,28 @@ func (r *Resolver) Fresh(ctx context.Context, ref string) (string, error) {
 
 // readTwice reads, and once more where the first try may have met a bad moment.
 func (r *Resolver) readTwice(ctx context.Context, s source, ref reference) (value []byte, err error) {
+	err = twice(ctx, s.timeout(), func(ctx context.Context) (err error) {
+		value, err = s.read(ctx, ref)
+		return err
+	})
+	return value, err
+}
+
+// twice asks, and once more where the first try may have met a bad moment. Each try ends
+// after the timeout.
+func twice(ctx context.Context, timeout time.Duration, ask func(ctx context.Context) error) (err error) {
 	for range 2 {
-		value, err = func() ([]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, s.timeout())
+		err = func() error {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			return s.read(ctx, ref)
+			return ask(ctx)
 		}()
 		var p *problem
-		if err == nil || ctx.Err() != nil || errors.As(err, &p) && p.what != unreachable {
-			return value, err
+		if err == nil || ctx.Err() != nil || errors.As(err, &p) && p.what != unreachable && p.what != damaged {
+			return err
 		}
 	}
-	return value, err
+	return err
 }
 
 // pick takes the one line that a secret is out of what was read.
@@ -203,6 +215,7 @@ type trouble int
 
 const (
 	unreachable trouble = iota // and everything that may pass
+	damaged                    // an answer came, and is not one
 	refused
 	notFound
 	noField
@@ -248,7 +261,7 @@ func describe(ctx context.Context, scheme string, s source, ref reference, err e
 		return pgmedic.Errorf(pgmedic.KindUsage, or(p.hint, "store the secret alone, as one line of text"), "the secret of %s %s", where, p.detail)
 	case misconfigured:
 		return pgmedic.Errorf(pgmedic.KindUsage, p.hint, "%s can't be asked%s", where, detail)
-	case unreachable:
+	case unreachable, damaged:
 	}
 	return pgmedic.Errorf(pgmedic.KindUnreachable, or(p.hint, "see that this host can reach it, and try again"), "%s can't be reached%s", where, detail)
 }

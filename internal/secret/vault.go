@@ -52,26 +52,6 @@ func (s *vaultSource) env(name string) string {
 }
 
 func (s *vaultSource) read(ctx context.Context, r reference) ([]byte, error) {
-	v, err := s.session()
-	if err != nil {
-		return nil, err
-	}
-	token, err := s.login(ctx, v, false)
-	if err != nil {
-		return nil, err
-	}
-	data, err := s.get(ctx, v, token, r)
-	var p *problem
-	if s.env("TOKEN") == "" && errors.As(err, &p) && p.what == refused {
-		// A token that a login gave ends after a while.
-		if token, err = s.login(ctx, v, true); err == nil {
-			data, err = s.get(ctx, v, token, r)
-		}
-	}
-	return data, err
-}
-
-func (s *vaultSource) get(ctx context.Context, v vaultSession, token string, r reference) ([]byte, error) {
 	segments := strings.Split(r.path, "/")
 	for i := range segments {
 		segments[i] = url.PathEscape(segments[i])
@@ -81,13 +61,34 @@ func (s *vaultSource) get(ctx context.Context, v vaultSession, token string, r r
 			Data json.RawMessage `json:"data"`
 		} `json:"data"`
 	}
-	if err := v.call(ctx, http.MethodGet, url.PathEscape(r.version)+"/data/"+strings.Join(segments, "/"), token, nil, &answer); err != nil {
+	if err := s.ask(ctx, http.MethodGet, url.PathEscape(r.version)+"/data/"+strings.Join(segments, "/"), nil, &answer); err != nil {
 		return nil, err
 	}
 	if len(answer.Data.Data) == 0 || string(answer.Data.Data) == "null" {
 		return nil, &problem{what: notFound, detail: "the newest version is deleted, or the mount is not a KV store of version 2"}
 	}
 	return answer.Data.Data, nil
+}
+
+// ask logs in, and asks the server.
+func (s *vaultSource) ask(ctx context.Context, method, path string, body, answer any) error {
+	v, err := s.session()
+	if err != nil {
+		return err
+	}
+	token, err := s.login(ctx, v, false)
+	if err != nil {
+		return err
+	}
+	err = v.call(ctx, method, path, token, body, answer)
+	var p *problem
+	if s.env("TOKEN") == "" && errors.As(err, &p) && p.what == refused {
+		// A token that a login gave ends after a while.
+		if token, err = s.login(ctx, v, true); err == nil {
+			err = v.call(ctx, method, path, token, body, answer)
+		}
+	}
+	return err
 }
 
 // login returns the token to ask with: the configured one, or that of a login by

@@ -5,6 +5,7 @@ package signature
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,8 +15,15 @@ import (
 	"github.com/pgmedic/pgmedic"
 )
 
-// Key is a secret key that signs. It has no form that can be printed.
-type Key struct{ secret minisign.PrivateKey }
+// Key signs: a secret key that was read, or one that stays where it is kept. It has no
+// form that can be printed.
+type Key struct {
+	secret minisign.PrivateKey
+	// remote signs in the place of secret, where it is not nil, and public is its public
+	// half.
+	remote Remote
+	public Signer
+}
 
 // NewKey makes a key.
 func NewKey() (*Key, error) {
@@ -23,7 +31,7 @@ func NewKey() (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a signing key: %w", err)
 	}
-	return &Key{secret}, nil
+	return &Key{secret: secret}, nil
 }
 
 // ParseKey reads the file of a secret key, as `minisign -G -W` and Key.File write it.
@@ -44,7 +52,7 @@ func ParseKey(file []byte) (*Key, error) {
 		// The file has the public half, too. One that is not that of the secret half makes
 		// signatures that nothing verifies.
 		const probe = "pgmedic"
-		if !minisign.Verify(key.Public().key, []byte(probe), key.sign([]byte(probe), "probe")) {
+		if !minisign.Verify(key.Public().key, []byte(probe), key.signHere([]byte(probe), "probe")) {
 			err = errors.New("its two halves do not fit")
 		}
 	}
@@ -55,8 +63,11 @@ func ParseKey(file []byte) (*Key, error) {
 }
 
 // File is the key as ParseKey reads it: a secret, for a file that its owner alone can
-// read.
+// read. A key that stays where it is kept has none, which is an error.
 func (k *Key) File() ([]byte, error) {
+	if k.remote != nil {
+		return nil, errors.New("write the signing key: it does not leave where it is kept")
+	}
 	text, err := k.secret.MarshalText()
 	if err != nil {
 		return nil, fmt.Errorf("write the signing key: %w", err)
@@ -65,10 +76,13 @@ func (k *Key) File() ([]byte, error) {
 }
 
 // ID is the key's id, which its public half has, too.
-func (k *Key) ID() string { return idText(k.secret.ID()) }
+func (k *Key) ID() string { return k.Public().ID() }
 
 // Public is the half by which signatures are checked.
 func (k *Key) Public() Signer {
+	if k.remote != nil {
+		return k.public
+	}
 	public, ok := k.secret.Public().(minisign.PublicKey)
 	if !ok { // the library's own type
 		return Signer{}
@@ -77,16 +91,51 @@ func (k *Key) Public() Signer {
 }
 
 // Sign returns the signature of data as a file of minisign. The comment, one line, is
-// signed with it.
-func (k *Key) Sign(data []byte, comment string) []byte { return k.sign(data, comment) }
+// signed with it. The signature has been verified by the key's public half. An error is a
+// SignError.
+func (k *Key) Sign(ctx context.Context, data []byte, comment string) ([]byte, error) {
+	file, err := k.signHere(data, comment), error(nil)
+	if k.remote != nil {
+		file, err = k.signThere(ctx, data, comment)
+	}
+	if err == nil && !minisign.Verify(k.Public().key, data, file) {
+		err = pgmedic.Errorf(pgmedic.KindIntegrity, "see that the setting still names the same key, and run it again", "%s made a signature that its public key %s does not verify", k.Kept(), k.ID())
+	}
+	if err != nil {
+		return nil, &SignError{err}
+	}
+	return file, nil
+}
 
-func (k *Key) sign(data []byte, comment string) []byte {
+// Kept names where the key is kept, for people.
+func (k *Key) Kept() string {
+	if k.remote != nil {
+		return k.remote.String()
+	}
+	return "the signing key"
+}
+
+// SignError is every error of Key.Sign: nothing was signed. It reads as the error that it
+// wraps.
+type SignError struct{ Err error }
+
+func (e *SignError) Error() string { return e.Err.Error() }
+
+func (e *SignError) Unwrap() error { return e.Err }
+
+// signHere signs with a secret key. Without one it returns what verifies nothing.
+func (k *Key) signHere(data []byte, comment string) []byte {
+	if k.remote != nil {
+		return nil
+	}
 	// Of the hash, as minisign itself has done since 2021.
 	r := minisign.NewReader(bytes.NewReader(data))
 	var sink bytes.Buffer
 	_, _ = sink.ReadFrom(r) // memory to memory
-	return r.SignWithComments(k.secret, comment, "signature of pgmedic by "+k.ID())
+	return r.SignWithComments(k.secret, comment, untrustedComment(k.ID()))
 }
+
+func untrustedComment(id string) string { return "signature of pgmedic by " + id }
 
 // Signer is a public key: of somebody whose signatures are believed.
 type Signer struct{ key minisign.PublicKey }

@@ -23,6 +23,15 @@ func newKey(t *testing.T) *signature.Key {
 	return key
 }
 
+func mustSign(t *testing.T, key *signature.Key, data []byte, comment string) []byte {
+	t.Helper()
+	signed, err := key.Sign(t.Context(), data, comment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
 func file(t *testing.T, key *signature.Key) string {
 	t.Helper()
 	data, err := key.File()
@@ -39,7 +48,7 @@ func TestVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := again.Sign([]byte("manifest"), "a comment")
+	signed := mustSign(t, again, []byte("manifest"), "a comment")
 	trusted := signature.Signers{other.Public(), key.Public()}
 	if !trusted.Verifies([]byte("manifest"), signed) {
 		t.Error("a trusted key's signature is refused")
@@ -142,15 +151,16 @@ func TestMinisign(t *testing.T) {
 		}
 		return err
 	}
-	key := newKey(t)
-	write("manifest.json", []byte("{}\n"))
-	write("ours.minisig", key.Sign([]byte("{}\n"), "of a test"))
-	if err := minisign("-Vm", "manifest.json", "-x", "ours.minisig", "-P", key.Public().String()); err != nil {
-		t.Error("minisign refuses our signature")
-	}
-	write("manifest.json", []byte("{ }\n"))
-	if err := minisign("-Vm", "manifest.json", "-x", "ours.minisig", "-P", key.Public().String()); err == nil {
-		t.Error("minisign accepts our signature of another file")
+	for kept, key := range map[string]*signature.Key{"here": newKey(t), "elsewhere": remoteKey(t, newKeeper(t))} {
+		write("manifest.json", []byte("{}\n"))
+		write("ours.minisig", mustSign(t, key, []byte("{}\n"), "of a test"))
+		if err := minisign("-Vm", "manifest.json", "-x", "ours.minisig", "-P", key.Public().String()); err != nil {
+			t.Errorf("minisign refuses our signature by a key that is kept %s", kept)
+		}
+		write("manifest.json", []byte("{ }\n"))
+		if err := minisign("-Vm", "manifest.json", "-x", "ours.minisig", "-P", key.Public().String()); err == nil {
+			t.Error("minisign accepts our signature of another file")
+		}
 	}
 	if err := minisign("-GW", "-p", "its.pub", "-s", "its.key"); err != nil {
 		t.Fatal(err)

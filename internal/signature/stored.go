@@ -142,19 +142,32 @@ func (m Manifest) comment() string { return "manifest of pgmedic backup " + m.ID
 
 // Put stores the signature of a manifest that is about to be stored.
 func (m Manifest) Put(ctx context.Context, by *Key) error {
-	if _, err := m.Store.Put(ctx, m.Folder+"/"+nameOf(by.ID(), 1), bytes.NewReader(by.Sign(m.Data, m.comment()))); err != nil {
+	data, err := by.Sign(ctx, m.Data, m.comment())
+	if err != nil {
+		return fmt.Errorf("sign the manifest: %w", err)
+	}
+	if _, err := m.Store.Put(ctx, m.Folder+"/"+nameOf(by.ID(), 1), bytes.NewReader(data)); err != nil {
 		return fmt.Errorf("store the manifest's signature: %w", err)
 	}
 	return nil
 }
 
 // Add adds a signature to a backup that is there, and reports whether it did: a
-// signature of the same key that fits is left as it is. What lies in the way of the
-// signature is not overwritten; where too much does the error is of KindConflict.
+// signature of the same key that fits is left as it is, and the key is not used. What lies
+// in the way of the signature is not overwritten; where too much does the error is of
+// KindConflict. Where the key can't sign it is a SignError.
 func (m Manifest) Add(ctx context.Context, by *Key) (added bool, err error) {
 	own := Signers{by.Public()}
+	fits := func(there []byte) bool { return own.Verifies(m.Data, there) }
+	if there, err := m.fitting(ctx, by.ID(), fits); err != nil || there != nil {
+		return false, err
+	}
+	data, err := by.Sign(ctx, m.Data, m.comment())
+	if err != nil {
+		return false, fmt.Errorf("sign backup %s: %w", m.ID, err)
+	}
 	return m.place(ctx, placement{
-		id: by.ID(), data: by.Sign(m.Data, m.comment()), serves: func(there []byte) bool { return own.Verifies(m.Data, there) },
+		id: by.ID(), data: data, serves: fits,
 		put: func(name string, data []byte) error {
 			_, err := m.Store.Put(ctx, m.Folder+"/"+name, bytes.NewReader(data))
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/archive"
 	"github.com/pgmedic/pgmedic/internal/seal"
+	"github.com/pgmedic/pgmedic/internal/signature"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/wal"
 )
@@ -63,12 +64,19 @@ func (p *pusher) epoch(ctx context.Context, size wal.SegmentSize, t wal.Timeline
 			}
 		}
 	}
+	var signer *signature.Key
+	if p.Signer != nil {
+		var err error
+		if signer, err = p.Signer(ctx); err != nil {
+			return nil, err
+		}
+	}
 	epoch, err := p.archive.Begin(ctx, archive.EpochOptions{
 		Info: archive.EpochInfo{
 			StartedAt: p.Now().UTC(), Host: p.Host, Program: p.Version, ServerVersion: p.serverVersion(),
 			SegmentBytes: int64(size), Timeline: t, From: from, Writer: archive.WriterPush,
 		},
-		Seal: p.Seal, Wraps: p.Wraps, Signer: p.Signer,
+		Seal: p.Seal, Wraps: p.Wraps, Signer: signer,
 	})
 	if err != nil {
 		return nil, err

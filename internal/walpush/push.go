@@ -45,8 +45,9 @@ type Options struct {
 	// Seal says how objects are sealed, and Wraps the ways to open them.
 	Seal  seal.Options
 	Wraps []seal.Wrap
-	// Signer signs the epochs that a push begins. Nil signs none.
-	Signer *signature.Key
+	// Signer returns the key that signs the epoch that a push begins, if it begins one, or
+	// nil. Nil signs none.
+	Signer func(ctx context.Context) (*signature.Key, error)
 	// State is the folder in which it is remembered which epoch a push began, and its public
 	// key, for the next one. Empty remembers nothing: then each push begins an epoch.
 	State         string

@@ -58,8 +58,10 @@ type Options struct {
 }
 
 const (
-	// epochAge is how old an epoch becomes.
-	epochAge = 24 * time.Hour
+	// epochAge is how old an epoch becomes, and signAgain how much older where the key that
+	// is to sign the next one can't.
+	epochAge  = 24 * time.Hour
+	signAgain = 10 * time.Minute
 	// defaultSilence is Options.silence.
 	defaultSilence = time.Minute
 	// flushTimeout is how long the last WAL may take to be stored when the stream is
@@ -420,7 +422,7 @@ func (r *runner) past(ctx context.Context, conn *replication.Conn, t wal.Timelin
 }
 
 // beginEpoch begins an epoch if there is none, or if it is old. All before the position
-// is stored.
+// is stored. An epoch that can't be signed is put off while there is an old one.
 func (r *runner) beginEpoch(ctx context.Context, a *archive.Archive, system replication.System, begin archive.Resume) error {
 	if r.epoch != nil && r.o.Now().Sub(r.began) < epochAge {
 		return nil
@@ -433,6 +435,13 @@ func (r *runner) beginEpoch(ctx context.Context, a *archive.Archive, system repl
 		},
 		Seal: r.o.Seal, Wraps: r.o.Wraps, Signer: r.o.Signer,
 	})
+	var sign *signature.SignError
+	if errors.As(err, &sign) && r.epoch != nil && ctx.Err() == nil {
+		// A key manager that is away is no reason to store no WAL.
+		r.o.Logger.Warn("the next epoch of WAL can't be signed: the stream goes on with the one it has, and tries again", "error", sign, "wait", signAgain)
+		r.began = now.Add(signAgain - epochAge)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
