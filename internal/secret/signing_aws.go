@@ -26,8 +26,15 @@ type awsKey struct {
 	credentials *awsenv.Credentials
 	region, key string
 
-	mu     sync.Mutex
-	client *kms.Client
+	mu    sync.Mutex
+	calls *awsCalls
+}
+
+// awsCalls are the two requests that are made, and not the client: in a type that reflection can
+// reach, the linker keeps all of the client's methods, 1.5 MiB of them.
+type awsCalls struct {
+	public func(context.Context, *kms.GetPublicKeyInput, ...func(*kms.Options)) (*kms.GetPublicKeyOutput, error)
+	sign   func(context.Context, *kms.SignInput, ...func(*kms.Options)) (*kms.SignOutput, error)
 }
 
 func newAWSKey(o Options, credentials *awsenv.Credentials, rest string) (*awsKey, error) {
@@ -51,12 +58,12 @@ func (*awsKey) making() string {
 	return "aws kms create-key --key-spec ECC_NIST_EDWARDS25519 --key-usage SIGN_VERIFY"
 }
 
-// connect returns the client, which is made once.
-func (k *awsKey) connect(ctx context.Context) (*kms.Client, error) {
+// connect returns what the client calls, which is made once.
+func (k *awsKey) connect(ctx context.Context) (*awsCalls, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.client != nil {
-		return k.client, nil
+	if k.calls != nil {
+		return k.calls, nil
 	}
 	// The only error that the client repeats a request for is that of credentials which
 	// have been read again meanwhile: a backup can take longer than they are valid.
@@ -70,7 +77,7 @@ func (k *awsKey) connect(ctx context.Context) (*kms.Client, error) {
 		return nil, &problem{what: misconfigured, detail: "the AWS configuration can't be read", hint: "look at AWS_PROFILE and the files ~/.aws/config and ~/.aws/credentials"}
 	}
 	endpoint := or(k.o.Getenv("AWS_ENDPOINT_URL_KMS"), k.o.Getenv("AWS_ENDPOINT_URL"))
-	k.client = kms.NewFromConfig(cfg, func(o *kms.Options) {
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) {
 		if endpoint != "" {
 			o.BaseEndpoint = aws.String(endpoint)
 		}
@@ -78,15 +85,16 @@ func (k *awsKey) connect(ctx context.Context) (*kms.Client, error) {
 			o.HTTPClient = k.o.HTTP
 		}
 	})
-	return k.client, nil
+	k.calls = &awsCalls{client.GetPublicKey, client.Sign}
+	return k.calls, nil
 }
 
 func (k *awsKey) public(ctx context.Context) (ed25519.PublicKey, error) {
-	client, err := k.connect(ctx)
+	calls, err := k.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out, err := client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(k.key)})
+	out, err := calls.public(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(k.key)})
 	if err != nil {
 		return nil, awsKeyProblem(err)
 	}
@@ -100,11 +108,11 @@ func (k *awsKey) public(ctx context.Context) (ed25519.PublicKey, error) {
 }
 
 func (k *awsKey) sign(ctx context.Context, message []byte) ([]byte, error) {
-	client, err := k.connect(ctx)
+	calls, err := k.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out, err := client.Sign(ctx, &kms.SignInput{
+	out, err := calls.sign(ctx, &kms.SignInput{
 		KeyId: aws.String(k.key), Message: message, MessageType: types.MessageTypeRaw, SigningAlgorithm: types.SigningAlgorithmSpecEd25519Sha512,
 	})
 	if err != nil {
