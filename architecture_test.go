@@ -87,20 +87,22 @@ var allowedImports = map[string][]string{
 	"internal/wal":    {"."},
 	"internal/store":  {".", "internal/durable", "internal/owner", "internal/words"},
 	"internal/awsenv": {},
+	// Credentials that are read again when a server refuses them.
+	"internal/rotation": {},
 	// The clients of secret managers stay out of the rest.
 	"internal/secret":     {".", "internal/awsenv", "internal/googleauth", "internal/words"},
 	"internal/googleauth": {},
 	"internal/signature":  {".", "internal/store"},
 	// SSH stays out of the rest.
-	"internal/store/sftpstore": {".", "internal/store", "internal/words"},
+	"internal/store/sftpstore": {".", "internal/rotation", "internal/store", "internal/words"},
 	// Each cloud's requests, and what all clouds have in common.
 	"internal/store/remote": {".", "internal/store"},
 	"internal/store/pipe":   {"internal/store"},
 	"internal/byhand":       {"internal/seal", "internal/words"},
-	"internal/store/azure":  {".", "internal/store", "internal/store/remote"},
+	"internal/store/azure":  {".", "internal/rotation", "internal/store", "internal/store/remote"},
 	// Amazon's SDK has what remote does for the others.
 	"internal/store/s3":  {".", "internal/awsenv", "internal/store"},
-	"internal/store/gcs": {".", "internal/googleauth", "internal/store", "internal/store/remote"},
+	"internal/store/gcs": {".", "internal/googleauth", "internal/rotation", "internal/store", "internal/store/remote"},
 	"internal/catalog":   {".", "internal/store", "internal/signature", "internal/failpoint", "internal/shrunk", "internal/words"},
 	// Which backups have far less than their series: a pure function.
 	"internal/shrunk": {".", "internal/words"},

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/awsenv"
 	"github.com/pgmedic/pgmedic/internal/catalog"
 	"github.com/pgmedic/pgmedic/internal/config"
 	"github.com/pgmedic/pgmedic/internal/immutable"
@@ -26,12 +25,12 @@ type openStore interface {
 }
 
 // newStore opens the store of a place. With mustExist a folder is not made.
-func newStore(ctx context.Context, place config.Place, access config.Access, mustExist bool, credentials *awsenv.Credentials, log *slog.Logger) (openStore, error) {
+func newStore(ctx context.Context, place config.Place, access config.Access, mustExist bool, renewal renewal, log *slog.Logger) (openStore, error) {
 	switch place.Cloud {
 	case config.CloudS3:
 		o := access.S3
 		return opened(s3.New(ctx, s3.Options{
-			Credentials: credentials,
+			Credentials: renewal.aws,
 			Bucket:      place.Bucket, Prefix: place.Prefix, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle,
 			CACertFile: o.CAFile, StorageClass: o.StorageClass, ServerSideEncryption: serverSideEncryption(o.ServerSideEncryption),
 			KMSKeyID: o.KMSKeyID, PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: log,
@@ -40,7 +39,7 @@ func newStore(ctx context.Context, place config.Place, access config.Access, mus
 		o := access.Azure
 		return opened(azure.New(azure.Options{
 			Container: place.Bucket, Prefix: place.Prefix, Account: o.Account, Endpoint: o.Endpoint,
-			ConnectionString: o.ConnectionString.Reveal(), Key: o.Key.Reveal(), SASToken: o.SASToken.Reveal(),
+			ConnectionString: o.ConnectionString.Reveal(), Key: o.Key.Reveal(), SASToken: o.SASToken.Reveal(), Renew: renewal.azure,
 			AccessTier: unlessDefault(o.AccessTier), PartSizeBytes: int64(o.PartSizeMiB) << 20, Concurrency: o.Concurrency, Logger: log,
 		}))
 	case config.CloudGCS:
@@ -51,7 +50,7 @@ func newStore(ctx context.Context, place config.Place, access config.Access, mus
 		}))
 	}
 	if place.Host != "" {
-		return opened(openSFTP(ctx, place, access.SFTP, mustExist, log))
+		return opened(openSFTP(ctx, place, access.SFTP, mustExist, renewal.sftp, log))
 	}
 	return opened(store.NewLocal(store.LocalOptions{Dir: place.Dir, MustExist: mustExist, Shared: anchorKey.MatchString, Logger: log}))
 }

@@ -6,7 +6,39 @@ import (
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/awsenv"
+	"github.com/pgmedic/pgmedic/internal/config"
+	"github.com/pgmedic/pgmedic/internal/store/azure"
 )
+
+// renewal says how the secrets of one store are read again when its server refuses them. Azure's
+// and those of SFTP are nil where they can't have changed.
+type renewal struct {
+	aws   *awsenv.Credentials
+	azure func(context.Context) (azure.Secrets, error)
+	sftp  func(context.Context) (string, error)
+}
+
+// renewal is that of a store by its settings. What says where a secret is kept is followed
+// whatever is known of it.
+func (st stores) renewal(access config.Access) renewal {
+	r := renewal{aws: st.awsCredentials()}
+	if st.secrets == nil {
+		return r
+	}
+	if access.Keeps("azure") {
+		r.azure = func(ctx context.Context) (azure.Secrets, error) {
+			a, err := access.Again(ctx, "azure", st.secrets.Fresh)
+			return azure.Secrets{ConnectionString: a.Azure.ConnectionString.Reveal(), Key: a.Azure.Key.Reveal(), SASToken: a.Azure.SASToken.Reveal()}, err
+		}
+	}
+	if access.Keeps("sftp") {
+		r.sftp = func(ctx context.Context) (string, error) {
+			a, err := access.Again(ctx, "sftp", st.secrets.Fresh)
+			return a.SFTP.Password.Reveal(), err
+		}
+	}
+	return r
+}
 
 // awsCredentials are those of one store at S3. What a variable says of where they are kept is
 // followed, and again if the server refuses them.

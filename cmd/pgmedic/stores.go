@@ -59,8 +59,9 @@ func (st stores) openUnlocked(ctx context.Context, place config.Place, access co
 			return nil, nil, err
 		}
 	}
+	renewal := st.renewal(access)
 	access.S3.Endpoint = cmp.Or(access.S3.Endpoint, st.s3Endpoint())
-	s, err := newStore(ctx, place, access, mustExist, st.awsCredentials(), st.log)
+	s, err := newStore(ctx, place, access, mustExist, renewal, st.log)
 	if err != nil {
 		return nil, nil, err
 	}

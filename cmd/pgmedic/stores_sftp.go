@@ -12,7 +12,7 @@ import (
 )
 
 // openSFTP opens a store on another host. With mustExist it is only read, or tried.
-func openSFTP(ctx context.Context, place config.Place, o config.SFTP, mustExist bool, log *slog.Logger) (*sftpstore.Store, error) {
+func openSFTP(ctx context.Context, place config.Place, o config.SFTP, mustExist bool, renew func(context.Context) (string, error), log *slog.Logger) (*sftpstore.Store, error) {
 	known := o.KnownHosts
 	if known == "" {
 		home, err := os.UserHomeDir()
@@ -23,7 +23,7 @@ func openSFTP(ctx context.Context, place config.Place, o config.SFTP, mustExist 
 	}
 	return sftpstore.New(ctx, sftpstore.Options{
 		User: place.User, Host: place.Host, Port: place.Port, Dir: place.Path, MustExist: mustExist,
-		KnownHosts: known, IdentityFile: o.IdentityFile, AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Password: o.Password.Reveal(),
+		KnownHosts: known, IdentityFile: o.IdentityFile, AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Password: o.Password.Reveal(), RenewPassword: renew,
 		Connections: o.Connections, Logger: log,
 	})
 }

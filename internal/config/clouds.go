@@ -35,6 +35,7 @@ func (a *Access) inherit(from Access) {
 	if z := &a.Azure; z.Account == "" && z.Endpoint == "" && z.ConnectionString == "" && z.Key == "" && z.SASToken == "" && len(a.lateOf("azure")) == 0 {
 		z.Account, z.Endpoint, z.ConnectionString, z.Key, z.SASToken = from.Azure.Account, from.Azure.Endpoint, from.Azure.ConnectionString, from.Azure.Key, from.Azure.SASToken
 		a.late = append(a.late, from.lateOf("azure")...)
+		a.kept = append(a.kept, of("azure", from.kept)...)
 	}
 	if a.GCS.CredentialsFile == "" {
 		a.GCS.CredentialsFile = from.GCS.CredentialsFile

@@ -125,6 +125,8 @@ type Access struct {
 
 	// late are the secrets that are kept by a manager: see Read.
 	late []lateSecret
+	// kept are those and the ones in files: see Again.
+	kept []lateSecret
 }
 
 // S3 says how a bucket is reached and how objects are written to it.

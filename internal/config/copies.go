@@ -95,6 +95,7 @@ func (l *loader) copies(cfg *Config) error {
 				}
 			}
 			c.late, l.late = l.late, nil
+			c.kept, l.kept = l.kept, nil
 			if c.Store == "" {
 				return usage(c.origin.subject(copiesKey)+" has an item without a store", "write store: with "+forms()+", or a folder")
 			}

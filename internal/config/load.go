@@ -77,6 +77,7 @@ func Load(opts Options) (*Config, error) {
 		}
 	}
 	cfg.Backup.late, l.late = l.late, nil
+	cfg.Backup.kept, l.kept = l.kept, nil
 	if err := cfg.checkThresholds(); err != nil {
 		return nil, err
 	}
@@ -114,7 +115,9 @@ type loader struct {
 	named []string
 	// late are the secrets of the store whose settings are being read that are kept by
 	// managers.
-	late     []lateSecret
+	late []lateSecret
+	// kept are those and the ones in files.
+	kept     []lateSecret
 	warnings []string
 }
 

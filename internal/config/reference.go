@@ -54,15 +54,24 @@ func (l *loader) refer(f field, r raw, scheme string) error {
 			"write "+f.key+": exec:/path/to/program into pgmedic.yaml")
 	}
 	l.noteCredential(r.text, r.origin.subject(f.key))
-	if key, of := strings.CutPrefix(f.key, copiesKey+"."); of {
-		l.late = append(l.late, lateSecret{key: key, text: r.text, origin: r.origin})
-		return nil
+	if late, is := l.ofAccess(f, r); is {
+		l.late, l.kept = append(l.late, late), append(l.kept, late)
 	}
-	if key, of := strings.CutPrefix(f.key, "backup."); of && slices.ContainsFunc(accessFields(), func(a field) bool { return a.key == key }) {
-		l.late = append(l.late, lateSecret{key: key, text: r.text, origin: r.origin})
+	if strings.HasPrefix(f.key, copiesKey+".") {
+		return nil
 	}
 	l.references[f.key] = Reference{Key: f.key, Origin: r.origin, text: r.text, scheme: scheme}
 	return nil
+}
+
+// ofAccess returns a secret as one of the store whose settings are being read, if it is.
+func (l *loader) ofAccess(f field, r raw) (s lateSecret, is bool) {
+	key, is := strings.CutPrefix(f.key, copiesKey+".")
+	if !is {
+		key, is = strings.CutPrefix(f.key, "backup.")
+	}
+	is = is && slices.ContainsFunc(accessFields(), func(a field) bool { return a.key == key })
+	return lateSecret{key: key, text: r.text, origin: r.origin}, is
 }
 
 // Unread returns the secrets that are kept elsewhere and were not read yet, by their
@@ -139,8 +148,26 @@ func accessFields() []field {
 // Read returns the same with the secrets that are kept by managers. An error names the
 // setting and its place.
 func (a Access) Read(ctx context.Context, resolve Resolve) (Access, error) {
+	a, err := a.with(ctx, a.late, resolve)
+	if err == nil {
+		a.late = nil
+	}
+	return a, err
+}
+
+// Again returns the same with the secrets of one kind of store, azure or sftp, read once more,
+// where its settings say where they are kept: in a file or by a manager.
+func (a Access) Again(ctx context.Context, kind string, resolve Resolve) (Access, error) {
+	return a.with(ctx, of(kind, a.kept), resolve)
+}
+
+// Keeps reports whether there is something for Again to read.
+func (a Access) Keeps(kind string) bool { return len(of(kind, a.kept)) > 0 }
+
+// with returns the same with these secrets.
+func (a Access) with(ctx context.Context, secrets []lateSecret, resolve Resolve) (Access, error) {
 	all := accessFields()
-	for _, s := range a.late {
+	for _, s := range secrets {
 		value, err := resolve(ctx, s.text)
 		if err != nil {
 			return a, fmt.Errorf("%s: %w", s.origin.subject(s.key), err)
@@ -149,16 +176,18 @@ func (a Access) Read(ctx context.Context, resolve Resolve) (Access, error) {
 			reflect.ValueOf(&a).Elem().FieldByIndex(all[i].index).SetString(value)
 		}
 	}
-	a.late = nil
 	return a, nil
 }
 
 // lateOf are the secrets of one kind of store that are not read yet.
-func (a Access) lateOf(kind string) (late []lateSecret) {
-	for _, s := range a.late {
+func (a Access) lateOf(kind string) []lateSecret { return of(kind, a.late) }
+
+// of are the secrets of one kind of store.
+func of(kind string, all []lateSecret) (some []lateSecret) {
+	for _, s := range all {
 		if strings.HasPrefix(s.key, kind+".") {
-			late = append(late, s)
+			some = append(some, s)
 		}
 	}
-	return late
+	return some
 }

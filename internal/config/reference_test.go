@@ -203,3 +203,57 @@ func TestSigningKey(t *testing.T) {
 		}
 	}
 }
+
+// TestAccessAgain: the secrets of a store that are in files or managers can be read again, each
+// store's own, and nothing else of it changes.
+func TestAccessAgain(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "known_hosts", "")
+	write(t, dir, "sas", "sig=first\n")
+	write(t, dir, "password", "first\n")
+	write(t, dir, "pgmedic.yaml", `
+backup:
+  store: azblob://backups/main
+  azure: {account: clinic, key: 'vault://secret/main#key', sas_token: 'file:sas'}
+copies:
+  - {name: same, store: azblob://backups/second}
+  - {name: plain, store: azblob://elsewhere/x, azure: {account: other, sas_token: 'sig=plain'}}
+  - {name: files, store: sftp://backup@files/path, sftp: {password: 'file:password'}}
+`)
+	read := func(when string) config.Resolve {
+		return func(_ context.Context, ref string) (string, error) { return when + ref, nil }
+	}
+	cfg := load(t, config.Options{Dir: dir})
+	got := map[string]string{}
+	for _, s := range cfg.Stores() {
+		first, err := s.Access.Read(t.Context(), read("first:"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := first
+		for _, kind := range []string{"azure", "sftp"} {
+			if a, err = a.Again(t.Context(), kind, read("again:")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got[s.Name] = fmt.Sprint(a.Keeps("azure"), a.Keeps("sftp"), " ", strings.Join([]string{a.Azure.Account, a.Azure.Key.Reveal(), a.Azure.SASToken.Reveal(), a.SFTP.Password.Reveal()}, "|"))
+		if s.Name == "files" && first.SFTP.Password.Reveal() != "first" {
+			t.Errorf("at first: %q", first.SFTP.Password.Reveal())
+		}
+	}
+	azure := "clinic|again:vault://secret/main#key|again:file:" + dir + "/sas|"
+	for name, want := range map[string]string{
+		"azblob://backups/main": "true false " + azure, "same": "true false " + azure,
+		"plain": "false false other||sig=plain|", "files": "true true " + azure + "again:file:" + dir + "/password",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %s, want %s", name, got[name], want)
+		}
+	}
+	failing := func(context.Context, string) (string, error) {
+		return "", pgmedic.Errorf(pgmedic.KindUnreachable, "h", "vault can't be reached")
+	}
+	if _, err := cfg.Backup.Again(t.Context(), "azure", failing); pgmedic.KindOf(err) != pgmedic.KindUnreachable || !strings.Contains(err.Error(), "azure.") {
+		t.Errorf("%v", err)
+	}
+}

@@ -56,6 +56,9 @@ func (l *loader) secretFile(f field, r raw, path string) (string, error) {
 			"check the path after file: and that this user may read it")
 	}
 	l.references[f.key] = Reference{Key: f.key, Origin: r.origin, text: "file:" + path, scheme: "file:", read: true}
+	if late, is := l.ofAccess(f, raw{text: "file:" + path, origin: r.origin}); is {
+		l.kept = append(l.kept, late)
+	}
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	if text == "" {
 		return "", usage(subject+" names a file that is empty", "write the secret into the file that it names after file:")

@@ -2,6 +2,7 @@
 package azure
 
 import (
+	"context"
 	"hash/crc64"
 	"log/slog"
 	"net/http"
@@ -10,12 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store"
@@ -53,6 +48,11 @@ type Options struct {
 	// any, credentials come from where Azure's SDK looks for them: a service principal
 	// in the environment, a workload or managed identity, or the Azure CLI.
 	ConnectionString, Key, SASToken string
+	// Renew returns the three again where they are kept, whatever is known of them, after
+	// the server has refused them. It is called by one goroutine at a time, and not more
+	// often than every ten seconds. Account, container and endpoint stay as they are. Nil:
+	// they can't have changed.
+	Renew func(ctx context.Context) (Secrets, error)
 	// AccessTier is that of new objects: Hot, Cool or Cold. Empty is the account's.
 	AccessTier string
 	// PartSizeBytes is how large the blocks of an upload begin. Smaller objects go in one
@@ -71,7 +71,13 @@ type Options struct {
 	// Logger receives warnings of requests that are tried again, and of a server that
 	// does not answer. Nil disables logging.
 	Logger *slog.Logger
+
+	// now tells when credentials were read again; tests have their own. Nil: time.Now.
+	now func() time.Time
 }
+
+// Secrets are those of Options.
+type Secrets struct{ ConnectionString, Key, SASToken string }
 
 // New returns a Store of a container. It sends no request. The caller closes it. An
 // option that makes no sense is a pgmedic.KindUsage error.
@@ -92,14 +98,14 @@ func newStore(o Options, blocks growth) (*remote.Locking, error) {
 	}
 	notices := store.NewNotices(o.Logger, o.name())
 	client := &http.Client{Transport: notices.Transport()}
-	c, err := o.client(client)
+	first, err := o.login(client)
 	if err != nil {
 		return nil, err
 	}
-	s := &service{o: o, container: c, crc: crc64.MakeTable(crcPolynomial), growth: blocks, expires: sasExpiry(o.SASToken)}
+	s := &service{o: o, logins: first.renewed(o, client), crc: crc64.MakeTable(crcPolynomial), growth: blocks}
 	return remote.NewLocking(s, remote.Options{
 		Name: o.name(), Prefix: o.Prefix, Escape: escape, Unescape: unescape, PartSizeBytes: o.PartSizeBytes,
-		MaxAttempts: o.MaxAttempts, Client: client, Notices: notices, Logger: o.Logger,
+		MaxAttempts: o.MaxAttempts, Credentials: s.logins, Client: client, Notices: notices, Logger: o.Logger,
 	}), nil
 }
 
@@ -232,60 +238,6 @@ func (o *Options) name() string {
 		name += "/" + o.Prefix
 	}
 	return name + " at " + o.Endpoint
-}
-
-// client returns the SDK's client of the container, which tries each request once.
-func (o *Options) client(h *http.Client) (*container.Client, error) {
-	once := azcore.ClientOptions{
-		Transport: h, Retry: policy.RetryOptions{MaxRetries: -1}, Telemetry: policy.TelemetryOptions{Disabled: true},
-	}
-	options := &container.ClientOptions{ClientOptions: once}
-	address := o.Endpoint + "/" + o.Container
-	switch {
-	case o.Key != "":
-		key, err := blob.NewSharedKeyCredential(o.Account, o.Key)
-		if err != nil {
-			return nil, bad("look at AZURE_STORAGE_KEY or AZURE_STORAGE_CONNECTION_STRING: a key is 88 characters of base64", "the account's key is not one")
-		}
-		c, err := container.NewClientWithSharedKeyCredential(address, key, options)
-		return c, wrap(err)
-	case o.SASToken != "":
-		c, err := container.NewClientWithNoCredential(address+"?"+o.SASToken, options)
-		return c, wrap(err)
-	}
-	if strings.HasPrefix(o.Endpoint, "http://") {
-		return nil, bad("use https, or a key or a shared access signature", "the endpoint is not https, and tokens of an identity are not sent in the clear")
-	}
-	// The identity services are asked again by the SDK itself, a few times.
-	identity, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-		ClientOptions: azcore.ClientOptions{Transport: h, Telemetry: once.Telemetry},
-	})
-	if err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUnreachable, credentialsHint, "%s: no Azure credentials were found", o.name())
-	}
-	c, err := container.NewClient(address, identity, options)
-	return c, wrap(err)
-}
-
-func wrap(err error) error {
-	if err != nil {
-		return bad("look at backup.azure", "the endpoint and the credentials don't make a client of Azure")
-	}
-	return nil
-}
-
-// sasExpiry returns when a shared access signature ends, or zero.
-func sasExpiry(token string) time.Time {
-	q, err := url.ParseQuery(token)
-	if err != nil {
-		return time.Time{}
-	}
-	for _, form := range []string{time.RFC3339, "2006-01-02T15:04Z", time.DateOnly} {
-		if at, err := time.Parse(form, q.Get("se")); err == nil {
-			return at
-		}
-	}
-	return time.Time{}
 }
 
 // dotEnd follows a segment that ends in a dot: Azure drops such dots.

@@ -35,6 +35,12 @@ func lockedCodes() []bloberror.Code {
 	return []bloberror.Code{bloberror.BlobImmutableDueToPolicy, "BlobImmutableDueToLegalHold"}
 }
 
+// refusedCodes are of answers to credentials that are wrong, or no longer right, or perhaps
+// are: Azurite has AuthorizationFailure for all of that, Azure for network rules, too.
+func refusedCodes() []bloberror.Code {
+	return []bloberror.Code{bloberror.AuthenticationFailed, bloberror.InvalidAuthenticationInfo, bloberror.NoAuthenticationInformation, bloberror.AuthorizationFailure}
+}
+
 // rows sort codes. What isn't here is unreachable without a hint.
 func rows() []row {
 	return []row{
@@ -99,8 +105,14 @@ func (s *service) Explain(err error) remote.Failure {
 	} else if f.Denied {
 		f.Hint = policyHint
 	}
-	if f.Denied && !s.expires.IsZero() && time.Now().After(s.expires) {
-		f.Text += ": the shared access signature expired at " + s.expires.UTC().Format(time.RFC3339)
+	f.Refused = slices.Contains(refusedCodes(), code)
+	var ability *abilityError
+	if f.Denied && errors.As(err, &ability) {
+		f.Hint = abilityHint
+	}
+	if at, expired := s.expired(); f.Denied && expired {
+		f.Refused = true
+		f.Text += ": the shared access signature expired at " + at.UTC().Format(time.RFC3339)
 		f.Hint = "make a new one, and set AZURE_STORAGE_SAS_TOKEN"
 	}
 	return f

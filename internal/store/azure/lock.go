@@ -47,16 +47,17 @@ const (
 	abilityHint   = "to lock, credentials must be able to read the container's properties, which a signature of the container can't allow: docs/stores.md lists what they need"
 )
 
+// abilityError is that of a request for the container's properties.
+type abilityError struct{ error }
+
+func (e *abilityError) Unwrap() error { return e.error }
+
 // CanLock implements remote.LockService. It needs the action containers/read, and no
 // signature of a container can have that.
 func (s *service) CanLock(ctx context.Context) (remote.Ability, error) {
-	got, err := s.container.GetProperties(ctx, nil)
+	got, err := s.container().GetProperties(ctx, nil)
 	if err != nil {
-		expired := !s.expires.IsZero() && time.Now().After(s.expires)
-		if f := s.Explain(err); f.Denied && f.Answered && !expired {
-			err = pgmedic.Errorf(f.Kind, abilityHint, "%s", f.Text)
-		}
-		return remote.Ability{}, err
+		return remote.Ability{}, &abilityError{err}
 	}
 	a := remote.Ability{At: value(got.Date)}
 	if !value(got.IsImmutableStorageWithVersioningEnabled) {
@@ -67,7 +68,7 @@ func (s *service) CanLock(ctx context.Context) (remote.Ability, error) {
 
 // Lock implements remote.LockService.
 func (s *service) Lock(ctx context.Context, name string) (remote.Locked, error) {
-	got, err := s.container.NewBlobClient(name).GetProperties(ctx, nil)
+	got, err := s.container().NewBlobClient(name).GetProperties(ctx, nil)
 	if err != nil {
 		return remote.Locked{}, err
 	}
@@ -92,7 +93,7 @@ func (s *service) Lock(ctx context.Context, name string) (remote.Locked, error) 
 // nor the ETag). It refuses to shorten one that is locked; of two hosts that lengthen an
 // unlocked one at the same time, the later request counts.
 func (s *service) Extend(ctx context.Context, name string, _ remote.Locked, l store.Lock) error {
-	got, err := s.container.NewBlobClient(name).SetImmutabilityPolicy(ctx, l.Until, &blob.SetImmutabilityPolicyOptions{Mode: policyMode(l)})
+	got, err := s.container().NewBlobClient(name).SetImmutabilityPolicy(ctx, l.Until, &blob.SetImmutabilityPolicyOptions{Mode: policyMode(l)})
 	if err != nil {
 		return err
 	}
@@ -107,6 +108,6 @@ func (s *service) Overwrites(mode store.LockMode) bool { return mode != store.Lo
 
 // SetHold implements remote.LockService.
 func (s *service) SetHold(ctx context.Context, name string, held bool) error {
-	_, err := s.container.NewBlobClient(name).SetLegalHold(ctx, held, nil)
+	_, err := s.container().NewBlobClient(name).SetLegalHold(ctx, held, nil)
 	return err
 }

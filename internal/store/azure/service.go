@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
+	"github.com/pgmedic/pgmedic/internal/rotation"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/remote"
 )
@@ -37,22 +38,32 @@ const (
 
 // service is a remote.Service of a container.
 type service struct {
-	o         Options
-	container *container.Client
-	crc       *crc64.Table
-	growth    growth
-	// expires is when the shared access signature ends, or zero.
-	expires time.Time
+	o      Options
+	logins *rotation.Credential[login]
+	crc    *crc64.Table
+	growth growth
 }
 
 var _ remote.LockService = (*service)(nil)
+
+// container is the client for one request.
+func (s *service) container() *container.Client {
+	l, _ := s.logins.Current()
+	return l.container
+}
+
+// expired returns when the shared access signature ended, if it did.
+func (s *service) expired() (at time.Time, is bool) {
+	l, _ := s.logins.Current()
+	return l.expires, !l.expires.IsZero() && time.Now().After(l.expires)
+}
 
 // errFolder is that of a blob that stands for a folder.
 var errFolder = errors.New("the blob stands for a folder")
 
 // Head implements remote.Service.
 func (s *service) Head(ctx context.Context, name string) (remote.Info, error) {
-	got, err := s.container.NewBlobClient(name).GetProperties(ctx, nil)
+	got, err := s.container().NewBlobClient(name).GetProperties(ctx, nil)
 	if err != nil {
 		return remote.Info{}, err
 	}
@@ -93,7 +104,7 @@ func (s *service) Get(ctx context.Context, name string, offset, length int64, ve
 	if version != "" {
 		o.AccessConditions = &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: to.Ptr(azcore.ETag(version))}}
 	}
-	got, err := s.container.NewBlobClient(name).DownloadStream(ctx, o)
+	got, err := s.container().NewBlobClient(name).DownloadStream(ctx, o)
 	if err != nil {
 		return remote.Info{}, nil, err
 	}
@@ -116,7 +127,7 @@ func (s *service) List(ctx context.Context, prefix string, folders bool, token s
 	if folders {
 		return s.listFolders(ctx, prefix, token)
 	}
-	got, err := s.container.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
+	got, err := s.container().NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
 		Prefix: &prefix, Marker: optional(token), Include: container.ListBlobsInclude{Metadata: true},
 	}).NextPage(ctx)
 	if err != nil {
@@ -137,7 +148,7 @@ func (s *service) List(ctx context.Context, prefix string, folders bool, token s
 }
 
 func (s *service) listFolders(ctx context.Context, prefix, token string) (remote.Page, error) {
-	got, err := s.container.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{
+	got, err := s.container().NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{
 		Prefix: &prefix, Marker: optional(token),
 	}).NextPage(ctx)
 	if err != nil {
@@ -161,7 +172,7 @@ func optional(text string) *string {
 
 // Delete implements remote.Service.
 func (s *service) Delete(ctx context.Context, name string) error {
-	_, err := s.container.NewBlobClient(name).Delete(ctx, nil)
+	_, err := s.container().NewBlobClient(name).Delete(ctx, nil)
 	return err
 }
 
@@ -173,7 +184,7 @@ const maxLeftovers = 1000
 
 // Leftovers implements remote.Service: what soft delete, versions and snapshots keep.
 func (s *service) Leftovers(ctx context.Context, prefix string) (int, error) {
-	pages := s.container.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
+	pages := s.container().NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
 		Prefix: &prefix, Include: container.ListBlobsInclude{Deleted: true, Versions: true, Snapshots: true},
 	})
 	n := 0
@@ -221,7 +232,7 @@ func headers() *blob.HTTPHeaders {
 // name, a server may say that it is taken, though nothing is there; then the object is
 // made of a block, too.
 func (s *service) Put(ctx context.Context, name, owner string, data []byte, l store.Lock) (remote.Info, error) {
-	client := s.container.NewBlockBlobClient(name)
+	client := s.container().NewBlockBlobClient(name)
 	got, err := client.Upload(ctx, body(data), &blockblob.UploadOptions{
 		AccessConditions: absentOnly(), Metadata: map[string]*string{ownerMeta: &owner}, Tier: s.tier(),
 		HTTPHeaders: headers(), TransactionalValidation: s.sum(data),

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
-
 	"github.com/pgmedic/pgmedic"
 	"github.com/pgmedic/pgmedic/internal/store/remote"
 )
@@ -34,7 +32,6 @@ var errAbandoned = errors.New("the upload was abandoned")
 type staging struct {
 	s      *service
 	u      *remote.Upload
-	client *blockblob.Client
 	ctx    context.Context // of the blocks; it ends with the first that fails
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -47,7 +44,7 @@ type staging struct {
 
 // Upload implements remote.Service.
 func (s *service) Upload(ctx context.Context, u *remote.Upload) (remote.Info, error) {
-	t := &staging{s: s, u: u, client: s.container.NewBlockBlobClient(u.Name), slots: make(chan struct{}, s.o.Concurrency)}
+	t := &staging{s: s, u: u, slots: make(chan struct{}, s.o.Concurrency)}
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	defer func() { // also when the source panics
 		t.cancel(errAbandoned)
@@ -58,7 +55,7 @@ func (s *service) Upload(ctx context.Context, u *remote.Upload) (remote.Info, er
 	}
 	var info remote.Info
 	err := u.Try(ctx, "commit an object", func(ctx context.Context) (err error) {
-		info, err = s.commit(ctx, t.client, u.Owner, t.ids, u.Lock)
+		info, err = s.commit(ctx, s.container().NewBlockBlobClient(u.Name), u.Owner, t.ids, u.Lock)
 		return err
 	})
 	return info, err
@@ -132,7 +129,7 @@ func (t *staging) send(n int64, part []byte) {
 			return
 		}
 		err := t.u.Try(t.ctx, "send a block", func(ctx context.Context) error {
-			return t.s.stage(ctx, t.client, id, part)
+			return t.s.stage(ctx, t.s.container().NewBlockBlobClient(t.u.Name), id, part)
 		})
 		if err == nil {
 			t.u.Release(part) // after a failure the connection may still read it

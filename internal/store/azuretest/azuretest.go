@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,11 +37,12 @@ type Server struct {
 	// Account and Key are the account, with a random key.
 	Account, Key string
 
-	tb   testing.TB
-	dir  string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	log  *buffer
+	tb            testing.TB
+	dir           string
+	node, program string
+	cmd           *exec.Cmd
+	done          chan struct{} // closed when cmd has ended
+	log           *buffer
 }
 
 // buffer is written by the server and read by the test.
@@ -74,9 +76,7 @@ func Start(tb testing.TB) *Server {
 	if _, statErr := os.Stat(program); err != nil || statErr != nil {
 		testkit.Missing(tb, "Azurite is not installed: run scripts/setup.sh --all")
 	}
-	key := make([]byte, 64)
-	_, _ = rand.Read(key) // never fails
-	s := &Server{tb: tb, dir: tb.TempDir(), Account: "pgmedictest", Key: base64.StdEncoding.EncodeToString(key)}
+	s := &Server{tb: tb, dir: tb.TempDir(), node: node, program: program, Account: "pgmedictest", Key: newKey()}
 	tb.Cleanup(s.Stop)
 	for range 10 { // the port was free a moment ago
 		if s.try(node, program, freePort(tb)) {
@@ -124,6 +124,26 @@ func (s *Server) answers() bool {
 	_, err := s.Client("nothing").GetProperties(ctx, nil)
 	var answer *azcore.ResponseError
 	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
+}
+
+// Rekey gives the account another key, and refuses the one before.
+func (s *Server) Rekey() {
+	s.tb.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil { // on which it saves what it has
+		s.tb.Fatal(err)
+	}
+	<-s.done
+	s.Key = newKey()
+	port := strings.TrimSuffix(strings.TrimPrefix(s.Endpoint, "http://127.0.0.1:"), "/"+s.Account)
+	if !s.try(s.node, s.program, port) {
+		s.tb.Fatalf("Azurite does not start again:\n%s", s.log)
+	}
+}
+
+func newKey() string {
+	key := make([]byte, 64)
+	_, _ = rand.Read(key) // never fails
+	return base64.StdEncoding.EncodeToString(key)
 }
 
 // Stop kills the server, as a crash does.

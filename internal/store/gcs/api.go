@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/api/googleapi"
+
+	"github.com/pgmedic/pgmedic/internal/rotation"
 )
 
 const (
@@ -30,11 +32,9 @@ const (
 // api is the part of Google's JSON API that a store needs
 // (https://docs.cloud.google.com/storage/docs/json_api/v1/objects).
 type api struct {
-	// client sends a token along, plain doesn't. Neither follows redirects.
-	client, plain *http.Client
-	// locking returns a client that sends a token along which allows to change locks. It
-	// is made when it is needed.
-	locking     func() (*http.Client, error)
+	// logins are what requests are sent with that need a token; plain sends none along.
+	logins      *rotation.Credential[login]
+	plain       *http.Client
 	endpoint    string // without a slash at its end
 	bucket      string
 	userProject string
@@ -72,6 +72,18 @@ type listing struct {
 	Items         []object `json:"items"`
 	Prefixes      []string `json:"prefixes"`
 	NextPageToken string   `json:"nextPageToken"`
+}
+
+// client is that of one request which needs a token.
+func (a *api) client() *http.Client {
+	l, _ := a.logins.Current()
+	return l.client
+}
+
+// locking is that of one request which changes a lock.
+func (a *api) locking() (*http.Client, error) {
+	l, _ := a.logins.Current()
+	return l.locking()
 }
 
 // objects is the address of the bucket's objects, object that of one of them.
@@ -125,7 +137,7 @@ func (a *api) call(ctx context.Context, method, address string, into any) error 
 	if err != nil {
 		return err
 	}
-	_, _, err = a.ask(a.client, r, into)
+	_, _, err = a.ask(a.client(), r, into)
 	return err
 }
 

@@ -37,6 +37,7 @@ func (s *service) Explain(err error) remote.Failure {
 		if token.Response != nil {
 			code := token.Response.StatusCode
 			f.Again = code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout
+			f.Refused = !f.Again
 			f.Text += fmt.Sprintf(" (status %d)", code)
 		}
 		return f
@@ -56,7 +57,7 @@ func (s *service) Explain(err error) remote.Failure {
 	case http.StatusRequestedRangeNotSatisfiable:
 		f.Past = true
 	case http.StatusUnauthorized:
-		f.Denied, f.Hint = true, credentialsHint
+		f.Denied, f.Refused, f.Hint = true, true, credentialsHint
 	case http.StatusForbidden:
 		f.Denied, f.Hint = true, policyHint
 		f.Again = hasReason(answer, "rateLimitExceeded", "userRateLimitExceeded")

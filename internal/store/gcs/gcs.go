@@ -3,23 +3,14 @@ package gcs
 
 import (
 	"cmp"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"log/slog"
-	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-
-	"golang.org/x/oauth2/google"
+	"time"
 
 	"github.com/pgmedic/pgmedic"
-	"github.com/pgmedic/pgmedic/internal/googleauth"
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/remote"
 )
@@ -48,7 +39,8 @@ type Options struct {
 	Endpoint string
 	// CredentialsFile is a file of credentials, such as the key of a service account.
 	// Empty leaves it to Google's library: GOOGLE_APPLICATION_CREDENTIALS, those that
-	// gcloud keeps, or the identity of the machine.
+	// gcloud keeps, or the identity of the machine. A file that has changed when Google
+	// refuses what it had before is read again, at most every ten seconds.
 	CredentialsFile string
 	// UserProject pays for the requests, where the bucket wants that. Empty is the
 	// bucket's own.
@@ -66,6 +58,9 @@ type Options struct {
 	// Logger receives warnings of requests that are tried again, and of a server that
 	// does not answer. Nil disables logging.
 	Logger *slog.Logger
+
+	// now tells when credentials were read again; tests have their own. Nil: time.Now.
+	now func() time.Time
 }
 
 // New returns a Store of a bucket. It sends no request. The caller closes it. An option
@@ -82,27 +77,18 @@ func New(o Options) (*remote.Locking, error) {
 	}
 	notices := store.NewNotices(o.Logger, o.name())
 	transport := notices.Transport()
-	credentials, err := o.credentials(transport, scope)
+	first, err := o.login(transport)
 	if err != nil {
 		return nil, err
 	}
-	client := func(transport http.RoundTripper) *http.Client {
-		return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	}
+	logins := first.renewed(o, transport)
 	service := &service{o: o, api: &api{
-		client: client(googleauth.Transport(credentials.TokenSource, transport)), plain: client(transport),
-		locking: sync.OnceValues(func() (*http.Client, error) {
-			credentials, err := o.credentials(transport, lockScope)
-			if err != nil {
-				return nil, err
-			}
-			return client(googleauth.Transport(credentials.TokenSource, transport)), nil
-		}),
+		logins: logins, plain: client(transport),
 		endpoint: cmp.Or(o.Endpoint, googleEndpoint), bucket: o.Bucket, userProject: o.UserProject,
 	}}
 	return remote.NewLocking(service, remote.Options{
 		Name: o.name(), Prefix: o.Prefix, PartSizeBytes: o.PartSizeBytes,
-		MaxAttempts: o.MaxAttempts, Client: service.api.client, Notices: notices, Logger: o.Logger,
+		MaxAttempts: o.MaxAttempts, Credentials: logins, Client: service.api.plain, Notices: notices, Logger: o.Logger,
 	}), nil
 }
 
@@ -164,60 +150,3 @@ func (o *Options) name() string {
 	}
 	return name
 }
-
-// maxCredentialsBytes is more than any file of credentials has.
-const maxCredentialsBytes = 1 << 20
-
-// credentials returns those that are asked for, or found, for tokens of a scope. Errors
-// quote nothing of a file.
-func (o *Options) credentials(transport http.RoundTripper, scope string) (*google.Credentials, error) {
-	ctx := googleauth.Context(transport)
-	if o.CredentialsFile == "" {
-		found, err := google.FindDefaultCredentials(ctx, scope)
-		if err != nil {
-			return nil, pgmedic.Errorf(pgmedic.KindUnreachable, credentialsHint, "%s: no Google credentials were found", o.name())
-		}
-		return found, nil
-	}
-	const hint = "look at GOOGLE_APPLICATION_CREDENTIALS or backup.gcs.credentials_file"
-	info, err := os.Stat(o.CredentialsFile)
-	if err == nil && info.Size() > maxCredentialsBytes {
-		return nil, bad(hint, "%s is too large to be a file of credentials", o.CredentialsFile)
-	}
-	text, err := os.ReadFile(o.CredentialsFile)
-	if err != nil {
-		return nil, bad(hint, "read the credentials: %w", err)
-	}
-	var kind struct {
-		Type google.CredentialsType `json:"type"`
-		Key  string                 `json:"private_key"`
-	}
-	if err := json.Unmarshal(text, &kind); err != nil || kind.Type == "" {
-		return nil, bad(hint, "%s is not a file of Google credentials", o.CredentialsFile)
-	}
-	found, err := google.CredentialsFromJSONWithType(ctx, text, kind.Type, scope)
-	if err == nil && kind.Type == google.ServiceAccount { // else it comes out with the first token
-		err = checkKey(kind.Key)
-	}
-	if err != nil {
-		return nil, bad(hint, "%s can't be used as Google credentials of its type", o.CredentialsFile)
-	}
-	return found, nil
-}
-
-// checkKey refuses what is not a private key.
-func checkKey(text string) error {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil {
-		return errNoKey
-	}
-	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-		return nil
-	}
-	if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
-		return errNoKey
-	}
-	return nil
-}
-
-var errNoKey = errors.New("it has no private key")

@@ -47,7 +47,7 @@ func (s *service) CanLock(ctx context.Context) (remote.Ability, error) {
 			Mode string `json:"mode"`
 		} `json:"objectRetention"`
 	}
-	_, header, err := s.api.ask(s.api.client, r, &bucket)
+	_, header, err := s.api.ask(s.api.client(), r, &bucket)
 	if err != nil {
 		return remote.Ability{}, ofBucket(err)
 	}

@@ -78,7 +78,7 @@ func (s *service) Get(ctx context.Context, name string, offset, length int64, ve
 	case offset > 0:
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	answer, err := s.api.send(s.api.client, r)
+	answer, err := s.api.send(s.api.client(), r)
 	if err != nil {
 		return remote.Info{}, nil, err
 	}

@@ -87,7 +87,7 @@ func (s *service) Put(ctx context.Context, name, owner string, data []byte, l st
 	r.GetBody, r.ContentLength = body, int64(frame.Len()+len(data))
 	r.Header.Set("Content-Type", "multipart/related; boundary="+parts.Boundary())
 	var made object
-	if _, _, err := s.api.ask(s.api.client, r, &made); err != nil {
+	if _, _, err := s.api.ask(s.api.client(), r, &made); err != nil {
 		return remote.Info{}, ofBucket(err)
 	}
 	return infoOf(&made), nil
@@ -100,7 +100,8 @@ type session struct {
 	s       *service
 	u       *remote.Upload
 	address string // a secret: anyone who has it can continue the upload
-	client  *http.Client
+	// client returns the client for one request.
+	client func() *http.Client
 }
 
 // begin starts the upload of an object where there is none.
@@ -117,7 +118,7 @@ func (s *service) begin(ctx context.Context, u *remote.Upload) (*session, error)
 		}
 		r.Header.Set("Content-Type", jsonType)
 		r.Header.Set("X-Upload-Content-Type", contentType)
-		_, header, err := s.api.ask(s.api.client, r, nil)
+		_, header, err := s.api.ask(s.api.client(), r, nil)
 		if err != nil {
 			return ofBucket(err)
 		}
@@ -126,7 +127,7 @@ func (s *service) begin(ctx context.Context, u *remote.Upload) (*session, error)
 			return errNotGoogle
 		}
 		// The address itself is the permission, so another host gets no token.
-		t.client = s.api.plain
+		t.client = func() *http.Client { return s.api.plain }
 		if s.api.sameHost(t.address) {
 			t.client = s.api.client
 		}
@@ -228,7 +229,7 @@ func (t *session) request(ctx context.Context, part []byte, offset, total int64,
 		r.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%s", offset, offset+int64(len(part))-1, length))
 	}
 	var there object
-	status, header, err := t.s.api.ask(t.client, r, &there)
+	status, header, err := t.s.api.ask(t.client(), r, &there)
 	var refused *googleapi.Error
 	switch {
 	case errors.As(err, &refused) && (refused.Code == http.StatusNotFound || refused.Code == http.StatusGone):

@@ -43,18 +43,43 @@ type Server struct {
 	// Endpoint is the front's URL.
 	Endpoint string
 
-	tb    testing.TB
-	key   *rsa.PrivateKey
-	token string
-	locks locks
-	front *httptest.Server
-	back  atomic.Pointer[url.URL]
+	tb      testing.TB
+	account atomic.Pointer[account]
+	locks   locks
+	front   *httptest.Server
+	back    atomic.Pointer[url.URL]
 	// intercept may answer a request in the front's place.
 	intercept atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 	said *buffer
+}
+
+// account is the one that is let in: who signs with its key gets its token.
+type account struct {
+	key   *rsa.PrivateKey
+	token string
+}
+
+func newKey(tb testing.TB) *rsa.PrivateKey {
+	tb.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+// Rotate gives the account another key, and refuses tokens for the one before. Those that
+// were given already stay good unless they are revoked.
+func (s *Server) Rotate(revoke bool) {
+	s.tb.Helper()
+	next := account{newKey(s.tb), s.account.Load().token}
+	if revoke {
+		next.token = "token" + rand.Text()
+	}
+	s.account.Store(&next)
 }
 
 // buffer is written by the server and read by the test.
@@ -83,14 +108,11 @@ func Start(tb testing.TB) *Server {
 	if _, err := os.Stat(program); err != nil {
 		testkit.Missing(tb, "fake-gcs-server is not installed: run scripts/setup.sh")
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := &Server{tb: tb, key: key, token: "token" + rand.Text(), locks: locks{
+	s := &Server{tb: tb, locks: locks{
 		buckets: map[string]time.Duration{}, objects: map[string]*objectLock{}, uploads: map[string]*objectLock{},
 		hidden: map[string]*objectLock{}, keeping: map[string]bool{},
 	}}
+	s.account.Store(&account{newKey(tb), "token" + rand.Text()})
 	s.front = httptest.NewServer(http.HandlerFunc(s.serve))
 	s.Endpoint = s.front.URL
 	tb.Cleanup(func() {
@@ -144,7 +166,7 @@ func (s *Server) ask(method, path, body string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	request.Header.Set("Authorization", "Bearer "+s.token)
+	request.Header.Set("Authorization", "Bearer "+s.account.Load().token)
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -178,7 +200,7 @@ func (s *Server) Pass(w http.ResponseWriter, r *http.Request) {
 		s.giveToken(w, r)
 		return
 	}
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "+s.token)
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "+s.account.Load().token)
 	switch {
 	case !ok || token != "" && token != fullControl:
 		refuse(w, http.StatusUnauthorized, "authError", "Invalid Credentials")
@@ -227,19 +249,19 @@ const fullControl = "-full"
 // giveToken gives a token to whoever has signed with the account's key.
 func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	parts := strings.Split(r.FormValue("assertion"), ".")
+	parts, account := strings.Split(r.FormValue("assertion"), "."), s.account.Load()
 	ok := len(parts) == 3
 	if ok {
 		signature, err := base64.RawURLEncoding.DecodeString(parts[2])
 		sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-		ok = err == nil && rsa.VerifyPKCS1v15(&s.key.PublicKey, crypto.SHA256, sum[:], signature) == nil
+		ok = err == nil && rsa.VerifyPKCS1v15(&account.key.PublicKey, crypto.SHA256, sum[:], signature) == nil
 	}
 	if !ok {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"error":"invalid_grant","error_description":"Invalid JWT Signature."}`)
 		return
 	}
-	token := s.token
+	token := account.token
 	if claims, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil && bytes.Contains(claims, []byte("devstorage.full_control")) {
 		token += fullControl
 	}
@@ -280,7 +302,7 @@ func (s *Server) Checksum(name, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	request.Header.Set("Authorization", "Bearer "+s.token)
+	request.Header.Set("Authorization", "Bearer "+s.account.Load().token)
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return "", err
@@ -296,12 +318,9 @@ func (s *Server) Checksum(name, key string) (string, error) {
 // another one.
 func (s *Server) Credentials(right bool) (file string) {
 	s.tb.Helper()
-	key := s.key
+	key := s.account.Load().key
 	if !right {
-		var err error
-		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
-			s.tb.Fatal(err)
-		}
+		key = newKey(s.tb)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

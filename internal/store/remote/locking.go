@@ -134,7 +134,7 @@ func (s *Locking) LockUntil(ctx context.Context, key string, l store.Lock) error
 			}
 			continue // another host has made it shorter meanwhile
 		}
-		if f := s.service.Explain(err); store.Ended(ctx) != nil || !f.Taken && !f.Locked {
+		if f := s.explain(err); store.Ended(ctx) != nil || !f.Taken && !f.Locked {
 			return s.failed(ctx, op, key, s.confirm(ctx, name, err))
 		}
 	}

@@ -64,7 +64,7 @@ func (s *Store) put(ctx context.Context, key string, r io.Reader, l store.Lock) 
 		// Better said now than after everything was sent.
 		if _, err := s.head(ctx, name); err == nil {
 			return store.Object{}, store.Exists(key)
-		} else if store.Ended(ctx) != nil || !s.service.Explain(err).Absent {
+		} else if store.Ended(ctx) != nil || !s.explain(err).Absent {
 			return store.Object{}, s.failed(ctx, "put", key, err)
 		}
 		info, err = s.service.Upload(ctx, u)
@@ -84,7 +84,7 @@ func (s *Store) put(ctx context.Context, key string, r io.Reader, l store.Lock) 
 // settle returns what became of a Put that ended with err, which may be that the answer
 // was lost while the object was made.
 func (u *Upload) settle(ctx context.Context, err error) (Info, error) {
-	f := u.s.service.Explain(err)
+	f := u.s.explain(err)
 	if f.Denied {
 		return Info{}, u.s.failed(ctx, "put", u.key, err)
 	}

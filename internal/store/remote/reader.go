@@ -45,7 +45,7 @@ func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.
 	if err = s.confirm(ctx, name, err); err == nil {
 		return r, nil
 	}
-	if store.Ended(ctx) == nil && s.service.Explain(err).Past {
+	if store.Ended(ctx) == nil && s.explain(err).Past {
 		r.end = r.at
 		return r, nil
 	}
@@ -151,14 +151,14 @@ func (r *reader) resume(why error) error {
 		if r.resumes == maxResumes || r.version == "" {
 			return fmt.Errorf("%w, after byte %d", r.s.failed(r.ctx, "read", r.key, errors.Join(io.ErrUnexpectedEOF, why)), r.at)
 		}
-		r.s.o.Logger.Debug("a download was cut off and goes on", "store", r.s.o.Name, "key", r.key, "offset", r.at, "error", r.s.service.Explain(why).Text)
+		r.s.o.Logger.Debug("a download was cut off and goes on", "store", r.s.o.Name, "key", r.key, "offset", r.at, "error", r.s.explain(why).Text)
 		store.Pause(r.ctx, r.resumes)
 		r.resumes++
-		err := r.open(0)
+		err := r.s.authorized(r.ctx, func(context.Context) error { return r.open(0) }) //nolint:contextcheck // it has the ctx of Open
 		if err == nil {
 			return nil
 		}
-		f := r.s.service.Explain(err)
+		f := r.s.explain(err)
 		switch {
 		case store.Ended(r.ctx) != nil:
 		case f.Absent, f.Taken, f.Past:

@@ -92,6 +92,8 @@ type Failure struct {
 	// Answered: the server said so. Denied: it refused the request as such, so that it
 	// did nothing.
 	Answered, Denied bool
+	// Refused: it refused the credentials, or perhaps those, so that others may help.
+	Refused bool
 	// Kind, Hint and Text are for people: what kind of error it is, what to do, and what
 	// happened, without anything secret.
 	Kind pgmedic.Kind
@@ -115,6 +117,8 @@ type Options struct {
 	PartSizeBytes int64
 	// MaxAttempts is how often a request is tried where that may help.
 	MaxAttempts int
+	// Credentials are those of the Service where they may be replaced. Nil: they stay.
+	Credentials Credentials
 	// Client is closed with the store.
 	Client *http.Client
 	// Notices receives what takes long, Logger the details.
@@ -187,11 +191,11 @@ func (s *Store) begin(ctx context.Context, op, key string) (name string, err err
 // people.
 func (s *Store) try(ctx context.Context, what string, request func(context.Context) error) error {
 	for n := 0; ; n++ {
-		err := request(ctx)
+		err := s.authorized(ctx, request)
 		if err == nil || store.Ended(ctx) != nil {
 			return err
 		}
-		f := s.service.Explain(err)
+		f := s.explain(err)
 		if !f.Again || n+1 >= s.o.MaxAttempts {
 			return err
 		}
@@ -218,7 +222,7 @@ func (s *Store) failed(ctx context.Context, op, key string, err error) error {
 	if cause := store.Ended(ctx); cause != nil {
 		return fmt.Errorf("%s: %w", op, cause)
 	}
-	f := s.service.Explain(err)
+	f := s.explain(err)
 	switch {
 	case f.Absent:
 		return pgmedic.Errorf(pgmedic.KindNotFound, "", "%s: %w", op, store.ErrNotFound)
@@ -255,13 +259,13 @@ func (s *Store) head(ctx context.Context, name string) (info Info, err error) {
 
 // confirm returns err, or why it does not say that the object is absent.
 func (s *Store) confirm(ctx context.Context, name string, err error) error {
-	if err == nil || store.Ended(ctx) != nil || !s.service.Explain(err).Absent {
+	if err == nil || store.Ended(ctx) != nil || !s.explain(err).Absent {
 		return err
 	}
 	var why error
 	failed := s.quick(ctx, "look at the bucket", func(ctx context.Context) error {
 		why = s.service.Confirm(ctx, name, err)
-		if s.service.Explain(why).Again {
+		if s.explain(why).Again {
 			return why
 		}
 		return nil
@@ -300,7 +304,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	err = s.quick(ctx, "delete an object", func(ctx context.Context) error { return s.service.Delete(ctx, name) })
-	if err = s.confirm(ctx, name, err); err != nil && (store.Ended(ctx) != nil || !s.service.Explain(err).Absent) {
+	if err = s.confirm(ctx, name, err); err != nil && (store.Ended(ctx) != nil || !s.explain(err).Absent) {
 		return s.failed(ctx, op, key, err)
 	}
 	return nil

@@ -17,13 +17,14 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/pgmedic/pgmedic"
+	"github.com/pgmedic/pgmedic/internal/rotation"
 )
 
 // authenticator knows the server by its host key, and logs in.
 type authenticator struct {
-	o     Options
-	known ssh.HostKeyCallback
-	key   ssh.Signer // nil is none
+	o      Options
+	known  ssh.HostKeyCallback
+	logins *rotation.Credential[login]
 	// authorities is true where the file of known hosts names authorities, which sign the
 	// keys of hosts.
 	authorities bool
@@ -41,26 +42,11 @@ func newAuthenticator(o Options) (*authenticator, error) {
 	if text, err := os.ReadFile(o.KnownHosts); err == nil {
 		a.authorities = bytes.Contains(text, []byte("@cert-authority "))
 	}
-	if o.IdentityFile == "" {
-		return a, nil
+	first := login{password: o.Password}
+	if first.key, err = o.readKey(); err != nil {
+		return nil, err
 	}
-	const look = "look at backup.sftp.identity_file"
-	text, err := os.ReadFile(o.IdentityFile)
-	if err != nil {
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, look, "read the SSH key: %w", err)
-	}
-	if info, err := os.Stat(o.IdentityFile); err == nil && info.Mode().Perm()&0o077 != 0 {
-		o.Logger.Warn("other users can read the SSH key; chmod 600 closes it", "file", o.IdentityFile, "mode", info.Mode().Perm().String())
-	}
-	a.key, err = ssh.ParsePrivateKey(text)
-	var passphrase *ssh.PassphraseMissingError
-	switch {
-	case errors.As(err, &passphrase):
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, "add it to an SSH agent (ssh-add) and leave backup.sftp.identity_file out, or use a key without a passphrase",
-			"the SSH key in %s has a passphrase", o.IdentityFile)
-	case err != nil:
-		return nil, pgmedic.Errorf(pgmedic.KindUsage, look, "%s holds no SSH private key", o.IdentityFile)
-	}
+	a.logins = first.renewed(o)
 	return a, nil
 }
 
@@ -76,7 +62,7 @@ func hostKeyHint(o Options) string {
 
 // config is that of one connection. Accepted becomes true when the host key was right;
 // closed is called after the handshake.
-func (a *authenticator) config(ctx context.Context, accepted *bool) (c *ssh.ClientConfig, closed func()) {
+func (a *authenticator) config(ctx context.Context, as login, accepted *bool) (c *ssh.ClientConfig, closed func()) {
 	c = &ssh.ClientConfig{
 		User: a.o.User, Timeout: dialWithin, HostKeyAlgorithms: a.hostKeyAlgorithms(),
 		HostKeyCallback: func(hostname string, remote net.Addr, key ssh.PublicKey) error {
@@ -85,34 +71,34 @@ func (a *authenticator) config(ctx context.Context, accepted *bool) (c *ssh.Clie
 			return err
 		},
 	}
-	keys, closed := a.signers(ctx)
+	keys, closed := a.signers(ctx, as.key)
 	if len(keys) > 0 {
 		c.Auth = append(c.Auth, ssh.PublicKeys(keys...))
 	}
-	if a.o.Password != "" {
-		c.Auth = append(c.Auth, ssh.Password(a.o.Password), ssh.KeyboardInteractive(a.answers))
+	if as.password != "" {
+		c.Auth = append(c.Auth, ssh.Password(as.password), ssh.KeyboardInteractive(as.answers))
 	}
 	return c, closed
 }
 
 // answers are those to questions that a server asks instead of for a password: to the one
 // that is not to be seen.
-func (a *authenticator) answers(_, _ string, questions []string, echos []bool) ([]string, error) {
+func (l login) answers(_, _ string, questions []string, echos []bool) ([]string, error) {
 	if len(questions) == 0 {
 		return nil, nil // only something to be read
 	}
 	if len(questions) != 1 || echos[0] {
 		return nil, errors.New("the server asks for more than a password")
 	}
-	return []string{a.o.Password}, nil
+	return []string{l.password}, nil
 }
 
 // signers are the keys to log in with. An agent that can't be reached has none. Close is
 // called when they are not used any more.
-func (a *authenticator) signers(ctx context.Context) (keys []ssh.Signer, closed func()) {
+func (a *authenticator) signers(ctx context.Context, own ssh.Signer) (keys []ssh.Signer, closed func()) {
 	closed = func() {}
-	if a.key != nil {
-		keys = append(keys, a.key)
+	if own != nil {
+		keys = append(keys, own)
 	}
 	if a.o.AgentSocket == "" {
 		return keys, closed

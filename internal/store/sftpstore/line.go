@@ -162,8 +162,8 @@ func (s *Store) line(ctx context.Context) (l *line, release func(), err error) {
 	return chosen.line, release, nil
 }
 
-// dial opens a connection and looks whether the server can do what is needed.
-func (s *Store) dial(ctx context.Context) (*line, error) {
+// dialAs opens a connection and looks whether the server can do what is needed.
+func (s *Store) dialAs(ctx context.Context, as login) (*line, error) {
 	late := time.AfterFunc(patience, func() {
 		s.log.Warn("the store does not answer; waiting for it", "store", s.name)
 	})
@@ -178,7 +178,7 @@ func (s *Store) dial(ctx context.Context) (*line, error) {
 	stop := context.AfterFunc(dialCtx, func() { _ = raw.Close() }) // ends what waits for it
 	defer stop()
 	var accepted bool
-	config, handshaken := s.auth.config(dialCtx, &accepted)
+	config, handshaken := s.auth.config(dialCtx, as, &accepted)
 	conn, channels, requests, err := ssh.NewClientConn(raw, s.o.address(), config)
 	handshaken()
 	if err != nil {
@@ -271,7 +271,7 @@ func (s *Store) handshakeFailed(ctx context.Context, accepted bool, err error) e
 		return s.dialFailed(ctx, err)
 	case accepted:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, "look at the user, backup.sftp.identity_file, the SSH agent (SSH_AUTH_SOCK) and backup.sftp.password, and at authorized_keys on the server",
-			"%s does not accept the login of %s: %w", s.o.address(), s.o.User, err)
+			"%s does not accept the login of %s: %w", s.o.address(), s.o.User, &refusedError{err})
 	}
 	return pgmedic.Errorf(pgmedic.KindUnreachable, "look at the server's version and its settings", "no SSH connection to %s: %w", s.o.address(), err)
 }

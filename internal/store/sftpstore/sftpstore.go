@@ -59,6 +59,11 @@ type Options struct {
 	AgentSocket string
 	// Password is what the server asks for where no key will do. Empty is none.
 	Password string
+	// RenewPassword returns it again where it is kept, whatever is known of it, after the
+	// server has refused a login. It is called by one goroutine at a time, and not more
+	// often than every ten seconds, as IdentityFile is read again. Nil: it can't have
+	// changed.
+	RenewPassword func(ctx context.Context) (string, error)
 	// Connections is how many connections are opened at most. Each is opened when there is
 	// no idle one. Zero is DefaultConnections.
 	Connections int
@@ -68,6 +73,8 @@ type Options struct {
 	// askEvery and answerWithin say when a connection counts as lost on which nothing
 	// comes back; tests have shorter ones.
 	askEvery, answerWithin time.Duration
+	// now tells when the login was read again; tests have their own. Nil: time.Now.
+	now func() time.Time
 }
 
 // Store is a store.Store of files below one folder of a server that speaks SFTP, key by
@@ -83,7 +90,8 @@ type Options struct {
 //
 // A connection that is lost is opened again for what may be repeated: looking, listing,
 // reading on, deleting, beginning a Put and ending it. A Put whose data was on its way
-// fails. The server's host key must be in KnownHosts before, and nothing is sent to a
+// fails. A connection for which the server refuses the login has another one if the
+// password, or the file of the key, has changed meanwhile. The server's host key must be in KnownHosts before, and nothing is sent to a
 // server that has another one.
 //
 // Symbolic links and special files are not objects. Links among the folders above a key

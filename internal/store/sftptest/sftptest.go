@@ -51,7 +51,7 @@ type Server struct {
 	Host string
 	Port int
 	// User, Password and IdentityFile are those that it lets in. The key in IdentityFile
-	// has no passphrase.
+	// has no passphrase. NewPassword and NewIdentity replace them.
 	User, Password, IdentityFile string
 	// KnownHosts is a file of its host key.
 	KnownHosts string
@@ -83,14 +83,7 @@ func Start(tb testing.TB, o Options) *Server {
 		IdentityFile: filepath.Join(dir, "id_ed25519"), KnownHosts: filepath.Join(dir, "known_hosts"),
 		tb: tb, o: o, program: program(tb), conns: map[net.Conn]bool{}, cuts: map[string]int{},
 	}
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	s.check(err)
-	s.Key = private
-	s.public, err = ssh.NewPublicKey(public)
-	s.check(err)
-	block, err := ssh.MarshalPrivateKey(private, "")
-	s.check(err)
-	s.check(os.WriteFile(s.IdentityFile, pem.EncodeToMemory(block), 0o600))
+	s.NewIdentity(s.IdentityFile)
 	s.NewHostKey()
 	if o.HostKeys {
 		for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
@@ -112,6 +105,30 @@ func (s *Server) check(err error) {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
+}
+
+// NewPassword lets another password in, in place of the one before, for connections from now
+// on.
+func (s *Server) NewPassword() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Password = "password-" + rand.Text()
+}
+
+// NewIdentity lets another key in, in place of the one before, for connections from now on, and
+// writes it into a file.
+func (s *Server) NewIdentity(file string) {
+	s.tb.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	s.check(err)
+	known, err := ssh.NewPublicKey(public)
+	s.check(err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	s.check(err)
+	s.check(os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Key, s.public = private, known
 }
 
 // NewHostKey gives the server another host key, for connections from now on.
@@ -223,9 +240,12 @@ func (s *Server) serve(raw net.Conn, host ssh.Signer) {
 var errRefused = errors.New("refused")
 
 func (s *Server) config(host ssh.Signer) *ssh.ServerConfig {
+	s.mu.Lock()
+	own, secret := s.public, s.Password
+	s.mu.Unlock()
 	c := &ssh.ServerConfig{
 		PublicKeyCallback: func(who ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if who.User() != s.User || !bytes.Equal(key.Marshal(), s.public.Marshal()) {
+			if who.User() != s.User || !bytes.Equal(key.Marshal(), own.Marshal()) {
 				return nil, errRefused
 			}
 			return nil, nil
@@ -234,14 +254,14 @@ func (s *Server) config(host ssh.Signer) *ssh.ServerConfig {
 	if s.o.Asking {
 		c.KeyboardInteractiveCallback = func(who ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 			answers, err := ask("", "", []string{"Password: "}, []bool{false})
-			if err != nil || who.User() != s.User || len(answers) != 1 || answers[0] != s.Password {
+			if err != nil || who.User() != s.User || len(answers) != 1 || answers[0] != secret {
 				return nil, errRefused
 			}
 			return nil, nil
 		}
 	} else {
 		c.PasswordCallback = func(who ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-			if who.User() != s.User || string(password) != s.Password {
+			if who.User() != s.User || string(password) != secret {
 				return nil, errRefused
 			}
 			return nil, nil
