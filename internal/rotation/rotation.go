@@ -71,6 +71,9 @@ func (c *Credential[T]) Renew(ctx context.Context, refused int) (bool, error) {
 		return false, context.Cause(ctx)
 	}
 	defer func() { <-c.reading }()
+	if ctx.Err() != nil { // both were ready
+		return false, context.Cause(ctx)
+	}
 	was := c.current.Load()
 	if was.number != refused {
 		return true, nil

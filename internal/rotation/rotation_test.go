@@ -104,15 +104,15 @@ func TestRenewEnded(t *testing.T) {
 	gone := errors.New("interrupted")
 	ctx, end := context.WithCancelCause(t.Context())
 	reading, now := make(chan struct{}), time.Now()
+	reads := 0 // one at a time
 	c := rotation.New("one", rotation.Options[string]{
 		Read: func(ctx context.Context) (string, error) {
-			select {
-			case reading <- struct{}{}:
-				<-ctx.Done()
-				return "", ctx.Err()
-			default:
+			if reads++; reads > 1 {
 				return "two", nil
 			}
+			reading <- struct{}{}
+			<-ctx.Done()
+			return "", ctx.Err()
 		},
 		Same: func(was, found string) bool { return was == found },
 		Now:  func() time.Time { return now },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func TestTogetherAtOnce(t *testing.T) {
 	}
 	var lists []listing
 	for i := range all {
-		list := ofKeys(fmt.Sprint(i), 10, nil, begin)
+		list := ofKeys(strconv.Itoa(i), 10, nil, begin)
 		lists = append(lists, func(ctx context.Context) iter.Seq2[store.Object, error] {
 			return func(yield func(store.Object, error) bool) {
 				defer running.Add(-1)
