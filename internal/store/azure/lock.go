@@ -55,7 +55,7 @@ func (e *abilityError) Unwrap() error { return e.error }
 // CanLock implements remote.LockService. It needs the action containers/read, and no
 // signature of a container can have that.
 func (s *service) CanLock(ctx context.Context) (remote.Ability, error) {
-	got, err := s.container().GetProperties(ctx, nil)
+	got, err := s.calls().properties(ctx)
 	if err != nil {
 		return remote.Ability{}, &abilityError{err}
 	}
@@ -68,7 +68,7 @@ func (s *service) CanLock(ctx context.Context) (remote.Ability, error) {
 
 // Lock implements remote.LockService.
 func (s *service) Lock(ctx context.Context, name string) (remote.Locked, error) {
-	got, err := s.container().NewBlobClient(name).GetProperties(ctx, nil)
+	got, err := s.calls().head(ctx, name)
 	if err != nil {
 		return remote.Locked{}, err
 	}
@@ -93,7 +93,7 @@ func (s *service) Lock(ctx context.Context, name string) (remote.Locked, error) 
 // nor the ETag). It refuses to shorten one that is locked; of two hosts that lengthen an
 // unlocked one at the same time, the later request counts.
 func (s *service) Extend(ctx context.Context, name string, _ remote.Locked, l store.Lock) error {
-	got, err := s.container().NewBlobClient(name).SetImmutabilityPolicy(ctx, l.Until, &blob.SetImmutabilityPolicyOptions{Mode: policyMode(l)})
+	got, err := s.calls().policy(ctx, name, l.Until, &blob.SetImmutabilityPolicyOptions{Mode: policyMode(l)})
 	if err != nil {
 		return err
 	}
@@ -108,6 +108,5 @@ func (s *service) Overwrites(mode store.LockMode) bool { return mode != store.Lo
 
 // SetHold implements remote.LockService.
 func (s *service) SetHold(ctx context.Context, name string, held bool) error {
-	_, err := s.container().NewBlobClient(name).SetLegalHold(ctx, held, nil)
-	return err
+	return s.calls().hold(ctx, name, held)
 }

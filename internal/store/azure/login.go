@@ -17,9 +17,9 @@ import (
 	"github.com/pgmedic/pgmedic/internal/rotation"
 )
 
-// login is a client of the container with the credentials that it has.
+// login is what requests are made by, with the credentials that they have.
 type login struct {
-	container *container.Client
+	calls calls
 	// key or token are the account's key or the shared access signature, of which one
 	// counts. Of an identity both are empty.
 	key, token string
@@ -33,7 +33,7 @@ func (o *Options) login(h *http.Client) (login, error) {
 	if err != nil {
 		return login{}, err
 	}
-	l := login{container: c, key: o.Key}
+	l := login{calls: callsOf(c), key: o.Key}
 	if l.key == "" {
 		l.token, l.expires = o.SASToken, sasExpiry(o.SASToken)
 	}

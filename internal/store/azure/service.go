@@ -46,10 +46,10 @@ type service struct {
 
 var _ remote.LockService = (*service)(nil)
 
-// container is the client for one request.
-func (s *service) container() *container.Client {
+// calls are for one request: its credentials may be replaced by the next.
+func (s *service) calls() calls {
 	l, _ := s.logins.Current()
-	return l.container
+	return l.calls
 }
 
 // expired returns when the shared access signature ended, if it did.
@@ -63,7 +63,7 @@ var errFolder = errors.New("the blob stands for a folder")
 
 // Head implements remote.Service.
 func (s *service) Head(ctx context.Context, name string) (remote.Info, error) {
-	got, err := s.container().NewBlobClient(name).GetProperties(ctx, nil)
+	got, err := s.calls().head(ctx, name)
 	if err != nil {
 		return remote.Info{}, err
 	}
@@ -104,7 +104,7 @@ func (s *service) Get(ctx context.Context, name string, offset, length int64, ve
 	if version != "" {
 		o.AccessConditions = &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: to.Ptr(azcore.ETag(version))}}
 	}
-	got, err := s.container().NewBlobClient(name).DownloadStream(ctx, o)
+	got, err := s.calls().download(ctx, name, o)
 	if err != nil {
 		return remote.Info{}, nil, err
 	}
@@ -127,7 +127,7 @@ func (s *service) List(ctx context.Context, prefix string, folders bool, token s
 	if folders {
 		return s.listFolders(ctx, prefix, token)
 	}
-	got, err := s.container().NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
+	got, err := s.calls().flat(&container.ListBlobsFlatOptions{
 		Prefix: &prefix, Marker: optional(token), Include: container.ListBlobsInclude{Metadata: true},
 	}).NextPage(ctx)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *service) List(ctx context.Context, prefix string, folders bool, token s
 }
 
 func (s *service) listFolders(ctx context.Context, prefix, token string) (remote.Page, error) {
-	got, err := s.container().NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{
+	got, err := s.calls().hierarchy(&container.ListBlobsHierarchyOptions{
 		Prefix: &prefix, Marker: optional(token),
 	}).NextPage(ctx)
 	if err != nil {
@@ -172,8 +172,7 @@ func optional(text string) *string {
 
 // Delete implements remote.Service.
 func (s *service) Delete(ctx context.Context, name string) error {
-	_, err := s.container().NewBlobClient(name).Delete(ctx, nil)
-	return err
+	return s.calls().remove(ctx, name)
 }
 
 // Confirm implements remote.Service. Azure has a code for each.
@@ -184,7 +183,7 @@ const maxLeftovers = 1000
 
 // Leftovers implements remote.Service: what soft delete, versions and snapshots keep.
 func (s *service) Leftovers(ctx context.Context, prefix string) (int, error) {
-	pages := s.container().NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
+	pages := s.calls().flat(&container.ListBlobsFlatOptions{
 		Prefix: &prefix, Include: container.ListBlobsInclude{Deleted: true, Versions: true, Snapshots: true},
 	})
 	n := 0
@@ -232,8 +231,7 @@ func headers() *blob.HTTPHeaders {
 // name, a server may say that it is taken, though nothing is there; then the object is
 // made of a block, too.
 func (s *service) Put(ctx context.Context, name, owner string, data []byte, l store.Lock) (remote.Info, error) {
-	client := s.container().NewBlockBlobClient(name)
-	got, err := client.Upload(ctx, body(data), &blockblob.UploadOptions{
+	got, err := s.calls().upload(ctx, name, body(data), &blockblob.UploadOptions{
 		AccessConditions: absentOnly(), Metadata: map[string]*string{ownerMeta: &owner}, Tier: s.tier(),
 		HTTPHeaders: headers(), TransactionalValidation: s.sum(data),
 		ImmutabilityPolicyMode: policyMode(l), ImmutabilityPolicyExpiryTime: policyExpiry(l), LegalHold: legalHold(l),
@@ -250,11 +248,11 @@ func (s *service) Put(ctx context.Context, name, owner string, data []byte, l st
 	var ids []string
 	if len(data) > 0 {
 		ids = []string{blockID(owner, 1)}
-		if err := s.stage(ctx, client, ids[0], data); err != nil {
+		if err := s.stage(ctx, name, ids[0], data); err != nil {
 			return remote.Info{}, err
 		}
 	}
-	return s.commit(ctx, client, owner, ids, l)
+	return s.commit(ctx, name, owner, ids, l)
 }
 
 // blockID names a block after its Put, so that those of several Puts of one name don't
@@ -263,14 +261,13 @@ func blockID(owner string, n int64) string {
 	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s%05d", owner, n))
 }
 
-func (s *service) stage(ctx context.Context, client *blockblob.Client, id string, data []byte) error {
-	_, err := client.StageBlock(ctx, id, body(data), &blockblob.StageBlockOptions{TransactionalValidation: s.sum(data)})
-	return err
+func (s *service) stage(ctx context.Context, name, id string, data []byte) error {
+	return s.calls().stage(ctx, name, id, body(data), &blockblob.StageBlockOptions{TransactionalValidation: s.sum(data)})
 }
 
 // commit makes an object of blocks, unless there is one.
-func (s *service) commit(ctx context.Context, client *blockblob.Client, owner string, ids []string, l store.Lock) (remote.Info, error) {
-	got, err := client.CommitBlockList(ctx, ids, &blockblob.CommitBlockListOptions{
+func (s *service) commit(ctx context.Context, name, owner string, ids []string, l store.Lock) (remote.Info, error) {
+	got, err := s.calls().commit(ctx, name, ids, &blockblob.CommitBlockListOptions{
 		AccessConditions: absentOnly(), Metadata: map[string]*string{ownerMeta: &owner}, Tier: s.tier(), HTTPHeaders: headers(),
 		ImmutabilityPolicyMode: policyMode(l), ImmutabilityPolicyExpiryTime: policyExpiry(l), LegalHold: legalHold(l),
 	})

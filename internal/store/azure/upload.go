@@ -55,7 +55,7 @@ func (s *service) Upload(ctx context.Context, u *remote.Upload) (remote.Info, er
 	}
 	var info remote.Info
 	err := u.Try(ctx, "commit an object", func(ctx context.Context) (err error) {
-		info, err = s.commit(ctx, s.container().NewBlockBlobClient(u.Name), u.Owner, t.ids, u.Lock)
+		info, err = s.commit(ctx, u.Name, u.Owner, t.ids, u.Lock)
 		return err
 	})
 	return info, err
@@ -129,7 +129,7 @@ func (t *staging) send(n int64, part []byte) {
 			return
 		}
 		err := t.u.Try(t.ctx, "send a block", func(ctx context.Context) error {
-			return t.s.stage(ctx, t.s.container().NewBlockBlobClient(t.u.Name), id, part)
+			return t.s.stage(ctx, t.u.Name, id, part)
 		})
 		if err == nil {
 			t.u.Release(part) // after a failure the connection may still read it
