@@ -98,16 +98,18 @@ func (s *Server) Uploads(bucket string) []string {
 	return names
 }
 
-// Objects returns the names in a bucket, up to 1,000.
-func (s *Server) Objects(bucket string) []string {
+// Objects returns the names in a bucket.
+func (s *Server) Objects(bucket string) (names []string) {
 	s.tb.Helper()
-	out, err := s.client().ListObjectsV2(context.Background(), &s3.ListObjectsV2Input{Bucket: &bucket})
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	var names []string
-	for _, o := range out.Contents {
-		names = append(names, aws.ToString(o.Key))
+	pages := s3.NewListObjectsV2Paginator(s.client(), &s3.ListObjectsV2Input{Bucket: &bucket})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			s.tb.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			names = append(names, aws.ToString(o.Key))
+		}
 	}
 	return names
 }
