@@ -62,18 +62,7 @@ func TestWALLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.wantStored()
-			if s := b.status(); s.State != "ok" || len(s.Missing) != 0 || len(s.Spans) != 1 || len(s.Split) != 0 {
-				t.Errorf("status %+v", s)
-			}
-			stream.signal(syscall.SIGTERM)
-			if r := stream.wait(time.Minute); r.code != 0 {
-				t.Errorf("stopped: exit code %d, %s", r.code, r.stderr)
-			}
-			resident := peak()
-			if resident > maxResident {
-				t.Errorf("wal stream had %d MiB resident, more than %d", resident>>20, maxResident>>20)
-			}
+			resident := b.wantAllStored(stream, peak)
 			slices.Sort(lags)
 			at := func(percent int) time.Duration { return lags[(len(lags)-1)*percent/100].Round(time.Millisecond) }
 			t.Logf("%d MB in %s, %.1f MB/s, into %d objects; stored lag of %d samples: median %s, p99 %s, at most %s; %d MiB resident at most",
@@ -113,20 +102,27 @@ func TestWALOutage(t *testing.T) {
 	if !gone || !back {
 		t.Fatalf("the store was away: %t, and came back: %t", gone, back)
 	}
+	resident := b.wantAllStored(stream, peak)
+	t.Logf("away for %s: the slot held %s, and stored WAL was at most %s late; %d objects, %d MiB resident at most",
+		away, held, slices.Max(lags).Round(time.Millisecond), len(s3.Objects(bucket)), resident>>20)
+}
+
+// wantAllStored waits until all is stored, ends the stream, and returns the most that it had
+// resident, which may not be too much. Nothing is missing.
+func (b *walBench) wantAllStored(stream *child, peak func() int64) (resident int64) {
+	b.t.Helper()
 	b.wantStored()
 	if s := b.status(); s.State != "ok" || len(s.Missing) != 0 || len(s.Spans) != 1 || len(s.Split) != 0 {
-		t.Errorf("status %+v", s)
+		b.t.Errorf("status %+v", s)
 	}
 	stream.signal(syscall.SIGTERM)
 	if r := stream.wait(time.Minute); r.code != 0 {
-		t.Errorf("stopped: exit code %d, %s", r.code, r.stderr)
+		b.t.Errorf("stopped: exit code %d, %s", r.code, r.stderr)
 	}
-	resident := peak()
-	if resident > maxResident {
-		t.Errorf("wal stream had %d MiB resident, more than %d", resident>>20, maxResident>>20)
+	if resident = peak(); resident > maxResident {
+		b.t.Errorf("wal stream had %d MiB resident, more than %d", resident>>20, maxResident>>20)
 	}
-	t.Logf("away for %s: the slot held %s, and stored WAL was at most %s late; %d objects, %d MiB resident at most",
-		away, held, slices.Max(lags).Round(time.Millisecond), len(s3.Objects(bucket)), resident>>20)
+	return resident
 }
 
 // write has the server write 20 MB of WAL a second for a time, in committed transactions, and

@@ -233,6 +233,17 @@ type problem struct {
 
 func (p *problem) Error() string { return p.detail }
 
+// problemOf returns what is wrong, and its detail as it follows a sentence.
+func problemOf(err error) (p *problem, detail string) {
+	if !errors.As(err, &p) {
+		return &problem{what: unreachable}, ""
+	}
+	if p.detail != "" {
+		detail = ": " + p.detail
+	}
+	return p, detail
+}
+
 // describe makes the one line of an error.
 func describe(ctx context.Context, scheme string, s source, ref reference, err error) error {
 	if ctx.Err() != nil {
@@ -242,14 +253,7 @@ func describe(ctx context.Context, scheme string, s source, ref reference, err e
 	if ref.place != "" {
 		where += " (" + ref.place + ")"
 	}
-	var p *problem
-	if !errors.As(err, &p) {
-		p = &problem{what: unreachable}
-	}
-	detail := ""
-	if p.detail != "" {
-		detail = ": " + p.detail
-	}
+	p, detail := problemOf(err)
 	switch p.what {
 	case refused:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, or(p.hint, s.permission()), "%s refuses to give the secret%s", where, detail)

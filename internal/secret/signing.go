@@ -3,7 +3,6 @@ package secret
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -104,14 +103,7 @@ func (k *SigningKey) describe(ctx context.Context, what string, err error) error
 	if ctx.Err() != nil {
 		return fmt.Errorf("have %s %s: %w", k, what, context.Cause(ctx))
 	}
-	var p *problem
-	if !errors.As(err, &p) {
-		p = &problem{what: unreachable}
-	}
-	detail := ""
-	if p.detail != "" {
-		detail = ": " + p.detail
-	}
+	p, detail := problemOf(err)
 	switch p.what {
 	case refused:
 		return pgmedic.Errorf(pgmedic.KindUnreachable, or(p.hint, k.signer.permission()), "%s refuses to %s%s", k, what, detail)
