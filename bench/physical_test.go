@@ -177,6 +177,7 @@ start-fast=y
 repo1-retention-full=99
 archive-check=n
 archive-mode-check=n
+allow-root=y
 log-level-console=off
 log-level-file=off
 lock-path=%s
