@@ -94,9 +94,12 @@ func (k *Key) Public() Signer {
 // signed with it. The signature has been verified by the key's public half. An error is a
 // SignError.
 func (k *Key) Sign(ctx context.Context, data []byte, comment string) ([]byte, error) {
-	file, err := k.signHere(data, comment), error(nil)
+	var file []byte
+	var err error
 	if k.remote != nil {
 		file, err = k.signThere(ctx, data, comment)
+	} else {
+		file = k.signHere(data, comment)
 	}
 	if err == nil && !minisign.Verify(k.Public().key, data, file) {
 		err = pgmedic.Errorf(pgmedic.KindIntegrity, "see that the setting still names the same key, and run it again", "%s made a signature that its public key %s does not verify", k.Kept(), k.ID())
@@ -123,11 +126,8 @@ func (e *SignError) Error() string { return e.Err.Error() }
 
 func (e *SignError) Unwrap() error { return e.Err }
 
-// signHere signs with a secret key. Without one it returns what verifies nothing.
+// signHere signs with a secret key.
 func (k *Key) signHere(data []byte, comment string) []byte {
-	if k.remote != nil {
-		return nil
-	}
 	// Of the hash, as minisign itself has done since 2021.
 	r := minisign.NewReader(bytes.NewReader(data))
 	var sink bytes.Buffer

@@ -20,26 +20,26 @@ func Together(ctx context.Context, n int, listings ...func(context.Context) iter
 		outer, cancel := context.WithCancel(ctx)
 		group, inner := errgroup.WithContext(outer)
 		group.SetLimit(max(n, 1))
-		batches, ended := make(chan []Object), make(chan error, 1)
+		batches, ended := make(chan []Object), make(chan struct{})
+		var failed error // set before batches is closed
 		go func() {
+			defer close(ended)
 			for _, list := range listings {
 				group.Go(func() error { return hand(inner, list, batches) })
 			}
-			ended <- group.Wait()
+			failed = group.Wait()
 			close(batches)
 		}()
-		stopped := false
+		defer func() { cancel(); <-ended }()
 		for batch := range batches {
 			for _, o := range batch {
-				if stopped = stopped || !yield(o, nil); stopped {
-					cancel()
-					break
+				if !yield(o, nil) {
+					return
 				}
 			}
 		}
-		cancel()
-		if err := <-ended; err != nil && !stopped {
-			yield(Object{}, err)
+		if failed != nil {
+			yield(Object{}, failed)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,6 +141,17 @@ func TestTogetherStopped(t *testing.T) {
 	}
 	if running.Load() != 0 {
 		t.Errorf("%d listings go on", running.Load())
+	}
+
+	// A test that fails in the loop ends its goroutine there.
+	var left sync.WaitGroup
+	left.Go(func() {
+		for range store.Together(t.Context(), 3, endless, endless) {
+			runtime.Goexit()
+		}
+	})
+	if left.Wait(); running.Load() != 0 {
+		t.Errorf("%d listings go on after their caller has gone", running.Load())
 	}
 
 	cause := errors.New("enough")

@@ -18,6 +18,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/azure"
 	"github.com/pgmedic/pgmedic/internal/store/azuretest"
+	"github.com/pgmedic/pgmedic/internal/store/storetest"
 )
 
 // keptSecrets are credentials where somebody keeps and replaces them.
@@ -187,22 +188,6 @@ func (v *revoked) before(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// rotating is a source of an upload that is overtaken by a rotation while it is read.
-type rotating struct {
-	r     io.Reader
-	after int
-	do    func()
-}
-
-func (r *rotating) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if r.after -= n; r.after <= 0 && r.do != nil {
-		r.do()
-		r.do = nil
-	}
-	return n, err
-}
-
 // TestAzureRotationMeanwhile: an upload whose blocks are refused in its midst is made whole, and
 // is not there before; several requests that are refused at once read the secret once. Where the
 // secret did not change, nothing is left that could be read.
@@ -220,7 +205,7 @@ func TestAzureRotationMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	upload := func(key string, meanwhile func()) error {
-		_, err := s.Put(t.Context(), key, &rotating{r: bytes.NewReader(data), after: 2 * azure.MinPartSizeBytes, do: meanwhile})
+		_, err := s.Put(t.Context(), key, storetest.Meanwhile(bytes.NewReader(data), 2*azure.MinPartSizeBytes, meanwhile))
 		return err
 	}
 	err := upload("lost", func() { refuse.revoke(next) })

@@ -17,6 +17,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/gcs"
 	"github.com/pgmedic/pgmedic/internal/store/gcstest"
+	"github.com/pgmedic/pgmedic/internal/store/storetest"
 )
 
 // clock stands still but for what the test says.
@@ -122,22 +123,6 @@ func count(server *gcstest.Server) *atomic.Int64 {
 	return &n
 }
 
-// rotating is a source of an upload that is overtaken by a rotation while it is read.
-type rotating struct {
-	r     io.Reader
-	after int
-	do    func()
-}
-
-func (r *rotating) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if r.after -= n; r.after <= 0 && r.do != nil {
-		r.do()
-		r.do = nil
-	}
-	return n, err
-}
-
 // TestGCSRotationMeanwhile: an upload whose parts are refused in its midst is made whole, and is
 // not there before; where the file did not change, nothing is left. Several requests that are
 // refused at once all go on.
@@ -148,7 +133,7 @@ func TestGCSRotationMeanwhile(t *testing.T) {
 	s := open(t, server, clock.use, func(o *gcs.Options) { file = o.CredentialsFile })
 	data := bytes.Repeat([]byte("0123456789abcdef"), 5*gcs.MinPartSizeBytes/16+1)
 	upload := func(key string, meanwhile func()) error {
-		_, err := s.Put(t.Context(), key, &rotating{r: bytes.NewReader(data), after: 2*gcs.MinPartSizeBytes + 1, do: meanwhile})
+		_, err := s.Put(t.Context(), key, storetest.Meanwhile(bytes.NewReader(data), 2*gcs.MinPartSizeBytes+1, meanwhile))
 		return err
 	}
 	err := upload("lost", func() { server.Rotate(true) })

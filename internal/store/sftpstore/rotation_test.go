@@ -16,6 +16,7 @@ import (
 	"github.com/pgmedic/pgmedic/internal/store"
 	"github.com/pgmedic/pgmedic/internal/store/sftpstore"
 	"github.com/pgmedic/pgmedic/internal/store/sftptest"
+	"github.com/pgmedic/pgmedic/internal/store/storetest"
 )
 
 // keptPassword is a password where somebody keeps and replaces it.
@@ -196,7 +197,7 @@ func TestRotationMeanwhile(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(head)+len(rest), err)
 	}
 
-	_, err = s.Put(t.Context(), "cut", &rotating{r: bytes.NewReader(data), after: len(data) / 2, do: rotate})
+	_, err = s.Put(t.Context(), "cut", storetest.Meanwhile(bytes.NewReader(data), len(data)/2, rotate))
 	if pgmedic.KindOf(err) != pgmedic.KindUnreachable {
 		t.Errorf("an upload that was cut off: %v", err)
 	}
@@ -206,20 +207,4 @@ func TestRotationMeanwhile(t *testing.T) {
 	if _, err := s.Put(t.Context(), "whole", bytes.NewReader(data)); err != nil {
 		t.Error(fmt.Errorf("the next upload: %w", err))
 	}
-}
-
-// rotating is a source that is overtaken by a rotation while it is read.
-type rotating struct {
-	r     io.Reader
-	after int
-	do    func()
-}
-
-func (r *rotating) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if r.after -= n; r.after <= 0 && r.do != nil {
-		r.do()
-		r.do = nil
-	}
-	return n, err
 }
